@@ -1,0 +1,112 @@
+"""The Arrow form of the nouns: what Parquet files and analysts see. Money is DECIMAL(38, 0) micros, times are ms."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+import pyarrow as pa
+from msgspec import UNSET
+
+from schemas.registration import Agreement
+from schemas.reject import Reject, RejectedRecord
+from schemas.window import Line, Window
+
+MICROS = pa.decimal128(38, 0)
+LINE = pa.struct(
+    [
+        ("meter", pa.string()),
+        ("unit", pa.string()),
+        ("version", pa.int64()),
+        ("usage", pa.int64()),
+        ("price_micros", pa.int64()),
+        ("per", pa.int64()),
+        ("amount_micros", MICROS),
+    ]
+)
+WINDOWS = pa.schema(
+    [
+        ("machine", pa.string()),
+        ("start_ms", pa.int64()),
+        ("end_ms", pa.int64()),
+        ("mends_ms", pa.int64()),
+        ("gross_micros", MICROS),
+        ("expenses_micros", MICROS),
+        ("net_micros", MICROS),
+        ("lines", pa.list_(LINE)),
+        ("carry_in", pa.int64()),
+        ("carry_out", pa.int64()),
+        ("registration_version", pa.int64()),
+        ("payees", pa.map_(pa.string(), pa.int64())),
+        ("locked_until_ms", pa.int64()),
+        ("pays_trust", pa.int64()),
+        ("readings", pa.int64()),
+        ("first_offset", pa.int64()),
+        ("last_offset", pa.int64()),
+        ("skipped", pa.int64()),
+        ("flags", pa.list_(pa.string())),
+        ("trust", pa.int64()),
+        ("digest", pa.binary(32)),
+    ]
+)
+REJECTS = pa.schema([("offset", pa.int64()), ("row", pa.int64()), ("reason", pa.string())])
+REJECTED_RECORDS = pa.schema(
+    [
+        ("offset", pa.int64()),
+        ("timestamp_ms", pa.int64()),
+        ("key", pa.binary()),
+        ("value", pa.binary()),
+        ("value_size", pa.int64()),
+        ("value_sha256", pa.binary(32)),
+    ]
+)
+
+
+def windows_table(windows: Sequence[Window]) -> pa.Table:
+    """Windows as a table of the schema WINDOWS, in the order given."""
+    return pa.Table.from_pylist([_window_row(window) for window in windows], schema=WINDOWS)
+
+
+def windows_from(table: pa.Table) -> list[Window]:
+    """The windows of a table of the schema WINDOWS, equal to those that made it."""
+    return [_window(row) for row in table.to_pylist()]
+
+
+def rejects_table(rejects: Sequence[Reject]) -> pa.Table:
+    """Rejects as a table of the schema REJECTS."""
+    columns = ([r.offset for r in rejects], [r.row for r in rejects], [r.reason for r in rejects])
+    return pa.table(list(columns), schema=REJECTS)
+
+
+def rejected_records_table(records: Sequence[RejectedRecord]) -> pa.Table:
+    """The bytes of refused records as a table of the schema REJECTED_RECORDS."""
+    names = REJECTED_RECORDS.names
+    return pa.table([[getattr(r, name) for r in records] for name in names], schema=REJECTED_RECORDS)
+
+
+def _window_row(window: Window) -> dict[str, object]:
+    row = {name: getattr(window, name, None) for name in WINDOWS.names}
+    for name in ("gross_micros", "expenses_micros", "net_micros"):
+        row[name] = Decimal(getattr(window, name))
+    row["lines"] = [
+        {name: getattr(line, name) for name in line.__struct_fields__}
+        | {"amount_micros": Decimal(line.amount_micros)}
+        for line in window.lines
+    ]  # fmt: skip
+    agreement = window.agreement
+    row["payees"] = sorted(agreement.payees.items())
+    row["locked_until_ms"] = None if agreement.locked_until is UNSET else agreement.locked_until
+    row["pays_trust"] = agreement.pays_trust
+    return row
+
+
+def _window(row: dict[str, object]) -> Window:
+    agreement = Agreement(
+        payees=dict(row.pop("payees")),  # type: ignore[call-overload]
+        locked_until=UNSET if row["locked_until_ms"] is None else row["locked_until_ms"],  # type: ignore[arg-type]
+        pays_trust=row.pop("pays_trust"),  # type: ignore[arg-type]
+    )
+    del row["locked_until_ms"]
+    lines = tuple(Line(**line | {"amount_micros": int(line["amount_micros"])}) for line in row.pop("lines"))  # type: ignore[attr-defined]
+    for name in ("gross_micros", "expenses_micros", "net_micros"):
+        row[name] = int(row[name])  # type: ignore[call-overload]
+    flags = tuple(row.pop("flags"))  # type: ignore[call-overload]
+    return Window(**row, agreement=agreement, lines=lines, flags=flags)  # type: ignore[arg-type]

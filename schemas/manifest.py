@@ -1,0 +1,66 @@
+"""What a partition's epoch came to: only what the log decides, so that anyone who reads the log gets the same bytes."""
+
+from datetime import UTC, datetime
+
+from msgspec import Struct, to_builtins
+
+from schemas.canonical import document_digest
+
+
+class Counts(Struct, frozen=True):
+    """accepted + duplicate + rejected = entries, always."""
+
+    entries: int = 0
+    accepted: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.entries + other.entries,
+            self.accepted + other.accepted,
+            self.duplicate + other.duplicate,
+            self.rejected + other.rejected,
+        )
+
+
+class EpochManifest(Struct, frozen=True, kw_only=True):
+    """One epoch of one partition: offsets [first_offset, next_offset), digests as hex, amounts as decimal strings."""
+
+    log_id: str
+    currency: str
+    partition: int
+    epoch: int
+    start_ms: int
+    end_ms: int
+    first_offset: int
+    next_offset: int
+    counts: Counts
+    rejects_by_reason: dict[str, int]
+    windows: int
+    adjustments: int
+    gross_micros: str
+    net_micros: str
+    windows_digest: str
+    rejects_digest: str
+    log_root: str
+    ruleset_digest: str
+    state_digest: str
+
+    def digest(self) -> bytes:
+        """32 bytes over the whole manifest."""
+        return document_digest("epoch manifest 1", to_builtins(self))
+
+
+class EpochFiles(Struct, frozen=True, kw_only=True):
+    """What stands beside a manifest, under no root: another Arrow version writes other Parquet bytes."""
+
+    manifest: EpochManifest
+    manifest_digest: str
+    files: dict[str, str]
+    """File name, relative to the data folder, to the SHA-256 of its bytes as hex."""
+
+
+def epoch_folder(start_ms: int) -> str:
+    """The folder of an epoch: its start in UTC, e.g. 20190901T000000Z."""
+    return datetime.fromtimestamp(start_ms // 1000, UTC).strftime("%Y%m%dT%H%M%SZ")

@@ -1,0 +1,88 @@
+"""What a meter shows, and what an operator corrects: the records that become money."""
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from schemas.units import ELAPSED_MAX_MS, Count, Difference, Id, Positive
+
+MeterKind = Literal["register", "quantity", "level"]
+
+READING = "reading"
+REGISTERED = "machine.registered"
+CORRECTED = "usage.corrected"
+HEARTBEAT = "heartbeat"
+
+ROWS_MAX = 10_000
+"""The most rows that one record may hold."""
+
+
+class Reading(Struct, frozen=True, omit_defaults=True, gc=False):
+    """One row of a `reading` record. Times are epoch ms; the value is in the meter's unit.
+
+    Unknown fields are ignored. A decoded row is well formed only if `is_whole` also holds.
+    """
+
+    machine: Id
+    meter: Id
+    boot: Count
+    seq: Count
+    observed_at: Count
+    register: Count | UnsetType = UNSET
+    quantity: Count | UnsetType = UNSET
+    level: Count | UnsetType = UNSET
+    session: Id | UnsetType = UNSET
+    session_started_at: Count | UnsetType = UNSET
+    session_start: bool = False
+    reconstructed: bool = False
+
+    def is_whole(self) -> bool:
+        """Exactly one value; session and its start together, the start at most 35 days before the reading."""
+        values = (self.register is not UNSET) + (self.quantity is not UNSET) + (self.level is not UNSET)
+        if values != 1:
+            return False
+        if self.session is UNSET and self.session_start:
+            return False
+        return is_session_whole(self.session, self.session_started_at, self.observed_at)
+
+    @property
+    def kind(self) -> MeterKind:
+        """Which of the three values the row carries."""
+        if self.register is not UNSET:
+            return "register"
+        return "quantity" if self.quantity is not UNSET else "level"
+
+    @property
+    def value(self) -> int:
+        """The one value that the row carries, in the meter's unit."""
+        for value in (self.register, self.quantity, self.level):
+            if value is not UNSET:
+                return value
+        return 0
+
+
+class Correction(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A `usage.corrected` record: a signed difference to a meter's usage at a moment (a credit or a debit note).
+
+    `version` counts the corrections of one machine from 1.
+    """
+
+    machine: Id
+    meter: Id
+    version: Positive
+    observed_at: Count
+    difference: Difference
+    reason: Annotated[str, Meta(min_length=1, max_length=256)]
+    session: Id | UnsetType = UNSET
+    session_started_at: Count | UnsetType = UNSET
+
+    def is_whole(self) -> bool:
+        """Session and its start come together, the start at most 35 days before the moment corrected."""
+        return is_session_whole(self.session, self.session_started_at, self.observed_at)
+
+
+def is_session_whole(session: str | UnsetType, started_at: int | UnsetType, observed_at: int) -> bool:
+    """A session has a name and a start, or neither; it starts within the 35 days up to `observed_at` (epoch ms)."""
+    if session is UNSET or started_at is UNSET:
+        return session is UNSET and started_at is UNSET
+    return observed_at - ELAPSED_MAX_MS <= started_at <= observed_at

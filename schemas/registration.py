@@ -1,0 +1,142 @@
+"""The whole of what is true of a machine: meters, tariff and agreement by value, one version at a time.
+
+The tariff has the words of OCPI 2.2.1 and a part of its powers; what it can't say is refused where it is written.
+"""
+
+from datetime import date
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
+
+from schemas.canonical import document_digest
+from schemas.reading import MeterKind
+from schemas.units import CARRY_BASE, Count, Id, Points, Positive, Trust
+
+DayOfWeek = Literal["MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SUNDAY"]
+TimeOfDay = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$(?!\n)")]
+Day = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$(?!\n)")]
+OffsetSeconds = Annotated[int, Meta(ge=-86_400, le=86_400)]
+
+POINTS_WHOLE = 10_000
+"""An agreement's shares are basis points and add up to this."""
+
+
+class Meter(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One meter: its capacity is in `unit` per hour, its opening register (if any) in `unit`."""
+
+    meter: Id
+    unit: Id
+    kind: MeterKind
+    capacity_per_hour: Positive
+    opening_register: Count | UnsetType = UNSET
+
+
+class Component(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A price in micros: for every `per` units of a meter, or for each session started on it."""
+
+    meter: Id
+    price: Count
+    per: Positive | UnsetType = UNSET
+    per_session: bool = False
+
+    def is_whole(self) -> bool:
+        """Either per units, with a `per` that divides 3,600,000, or per session."""
+        if self.per is UNSET:
+            return self.per_session
+        return not self.per_session and CARRY_BASE % self.per == 0
+
+
+class Restrictions(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """When an element applies, in the tariff's local time: starts inclusive, ends exclusive, absent is always."""
+
+    start_time: TimeOfDay | UnsetType = UNSET
+    end_time: TimeOfDay | UnsetType = UNSET
+    start_date: Day | UnsetType = UNSET
+    end_date: Day | UnsetType = UNSET
+    day_of_week: tuple[DayOfWeek, ...] = ()
+
+    def is_whole(self) -> bool:
+        """Dates are days of the calendar."""
+        return all(day is UNSET or _is_day(day) for day in (self.start_date, self.end_date))
+
+
+class Element(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Components that hold under the same restrictions; the first element that has one for a meter prices it."""
+
+    components: tuple[Component, ...]
+    restrictions: Restrictions = Restrictions()
+
+
+class Tariff(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """`offsets` lists (from epoch ms, seconds east of UTC): the zone by value, no time-zone database has a say."""
+
+    elements: tuple[Element, ...]
+    offsets: Annotated[tuple[tuple[Count, OffsetSeconds], ...], Meta(min_length=1)]
+
+
+class Agreement(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Who gets what: basis points by payee, adding up to 10,000.
+
+    Until `locked_until` (epoch ms) no payee's part can be lowered; `pays_trust` is the lowest trust that it pays for.
+    """
+
+    payees: Annotated[dict[Id, Points], Meta(min_length=1)]
+    locked_until: Count | UnsetType = UNSET
+    pays_trust: Trust = 0
+
+    def digest(self) -> bytes:
+        """32 bytes that name this agreement by its content."""
+        return document_digest("agreement 1", to_builtins(self))
+
+
+class Key(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """An Ed25519 public key (64 hex digits) of the device or of its gateway."""
+
+    key_id: Id
+    public_key: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+    hardware_backed: bool = False
+
+
+class Registration(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A `machine.registered` record. The last version + 1 applies; `effective_from` is epoch ms.
+
+    `salt` (16 random bytes as hex) enters every window digest: sessions and places are personal data.
+    """
+
+    machine: Id
+    route: Id
+    version: Positive
+    kind: Id
+    effective_from: Count
+    meters: Annotated[tuple[Meter, ...], Meta(min_length=1)]
+    tariff: Tariff
+    agreement: Agreement
+    boot: Count | UnsetType = UNSET
+    retired: bool = False
+    keys: tuple[Key, ...] = ()
+    require_signature: bool = False
+    salt: Annotated[str, Meta(pattern=r"^([0-9a-f]{32})?$(?!\n)")] = ""
+
+    def is_whole(self) -> bool:
+        """What types can't say: unique meters, named components, dividing `per`, 10,000 points, ascending offsets."""
+        names = {meter.meter for meter in self.meters}
+        parts = [part for element in self.tariff.elements for part in element.components]
+        starts = [start for start, _ in self.tariff.offsets]
+        return (
+            len(names) == len(self.meters)
+            and len({key.key_id for key in self.keys}) == len(self.keys)
+            and all(part.meter in names and part.is_whole() for part in parts)
+            and all(element.restrictions.is_whole() for element in self.tariff.elements)
+            and sum(self.agreement.payees.values()) == POINTS_WHOLE
+            and starts[0] == 0
+            and all(a < b for a, b in pairwise(starts))
+        )
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,74 @@
+"""A refused entry is data: a reason from a closed list, its place in the log, and the record's bytes."""
+
+import hashlib
+from typing import Literal, get_args
+
+from msgspec import Struct
+
+from schemas.canonical import document_digest
+
+Reason = Literal[
+    # the record
+    "undecodable",
+    "too_many_entries",
+    "unknown_type",
+    # any entry, in the order in which they are asked
+    "malformed",
+    "unknown_machine",
+    "bad_signature",
+    "from_the_future",
+    "unknown_meter",
+    "wrong_kind",
+    "stale_boot",
+    "boot_jump",
+    "seq_jump",
+    "equivocation",
+    "below_floor",
+    "seq_reused",
+    "retired",
+    "too_late",
+    "too_high",
+    "too_low",
+    # control records
+    "wrong_partition",
+    "stale_version",
+    "agreement_locked",
+]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+
+KEPT_BYTES = 65_536
+"""So much of a refused record's value is kept; the digest is of all of it."""
+
+WHOLE_RECORD = -1
+"""The row of an entry that is its whole record."""
+
+
+class Reject(Struct, frozen=True):
+    """One refused entry: the record's offset, the row in it (-1: all of it) and why."""
+
+    offset: int
+    row: int
+    reason: Reason
+
+
+class RejectedRecord(Struct, frozen=True):
+    """What a record with refused entries held: once per offset, however many rows were refused."""
+
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes
+    value_size: int
+    value_sha256: bytes
+
+    @classmethod
+    def of(cls, offset: int, timestamp_ms: int, key: bytes | None, value: bytes | None) -> "RejectedRecord":
+        """Keeps the first 64 KiB and the SHA-256 of all; a record without a value counts as empty."""
+        whole = value or b""
+        return cls(offset, timestamp_ms, key, whole[:KEPT_BYTES], len(whole), hashlib.sha256(whole).digest())
+
+
+def reject_digest(reject: Reject, value_sha256: bytes) -> bytes:
+    """32 bytes over a refused entry and the digest of its record's value."""
+    document = [reject.offset, reject.row, reject.reason, value_sha256.hex()]
+    return document_digest("reject 1", document)

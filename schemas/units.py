@@ -1,0 +1,32 @@
+"""Ids, amounts and times as they travel: base units and epoch milliseconds, integers only, bounded on every side."""
+
+from typing import Annotated, NewType
+
+from msgspec import Meta
+
+COUNT_MAX = 2**53
+"""The largest integer on the wire: what a double still holds exactly (RFC 8785)."""
+
+SECOND_MS = 1_000
+MINUTE_MS = 60 * SECOND_MS
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+
+ELAPSED_MAX_MS = 35 * DAY_MS
+"""The longest session and the longest time that one register may cover."""
+
+CARRY_BASE = 3_600_000
+"""Fractions of a micro are counted in 1/3,600,000: every `per` divides it, so no rest is ever lost."""
+
+# `$` also matches before a final newline; the look-ahead closes that hole in Python and in ECMAScript alike.
+Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,64}$(?!\n)")]
+Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
+Positive = Annotated[int, Meta(ge=1, le=COUNT_MAX)]
+Difference = Annotated[int, Meta(ge=-COUNT_MAX, le=COUNT_MAX)]
+Points = Annotated[int, Meta(ge=1, le=10_000)]
+Trust = Annotated[int, Meta(ge=0, le=2)]
+
+MachineId = NewType("MachineId", str)
+MeterId = NewType("MeterId", str)
+Micros = NewType("Micros", int)
+"""An amount of the log's currency in 1e-6. Unbounded: only the wire is bounded."""
