@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 import pyarrow as pa
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from schemas.registration import Agreement
 from schemas.reject import Reject, RejectedRecord
@@ -98,15 +99,18 @@ def _window_row(window: Window) -> dict[str, object]:
     return row
 
 
-def _window(row: dict[str, object]) -> Window:
+def _window(row: dict[str, Any]) -> Window:
     agreement = Agreement(
-        payees=dict(row.pop("payees")),  # type: ignore[call-overload]
-        locked_until=UNSET if row["locked_until_ms"] is None else row["locked_until_ms"],  # type: ignore[arg-type]
-        pays_trust=row.pop("pays_trust"),  # type: ignore[arg-type]
+        payees=dict(row.pop("payees")),
+        locked_until=_present(row.pop("locked_until_ms")),
+        pays_trust=row.pop("pays_trust"),
     )
-    del row["locked_until_ms"]
-    lines = tuple(Line(**line | {"amount_micros": int(line["amount_micros"])}) for line in row.pop("lines"))  # type: ignore[attr-defined]
+    lines = tuple(Line(**line | {"amount_micros": int(line["amount_micros"])}) for line in row.pop("lines"))
     for name in ("gross_micros", "expenses_micros", "net_micros"):
-        row[name] = int(row[name])  # type: ignore[call-overload]
-    flags = tuple(row.pop("flags"))  # type: ignore[call-overload]
-    return Window(**row, agreement=agreement, lines=lines, flags=flags)  # type: ignore[arg-type]
+        row[name] = int(row[name])
+    flags = tuple(row.pop("flags"))
+    return Window(**row, agreement=agreement, lines=lines, flags=flags)
+
+
+def _present(value: int | None) -> int | UnsetType:
+    return UNSET if value is None else value

@@ -1,0 +1,130 @@
+"""The wire's definition is strict, its published forms follow from it, and canonical bytes have one shape."""
+
+import msgspec
+import pytest
+from msgspec import UNSET
+
+from schemas.arrow import windows_from, windows_table
+from schemas.canonical import canonical_json
+from schemas.errors import InvalidInput, InvariantBroken
+from schemas.json_schemas import FOLDER, SCHEMAS, json_schema
+from schemas.log import Log, Ruleset
+from schemas.reading import Reading
+from schemas.registration import Agreement, Component, Registration, Restrictions
+from schemas.reject import REASONS, RejectedRecord
+from schemas.units import COUNT_MAX, DAY_MS
+from schemas.window import Line, Window
+
+READING = {"machine": "m", "meter": "energy", "boot": 1, "seq": 1, "observed_at": 40 * DAY_MS, "register": 5}
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_json_schema_files_follow_from_the_structs(name: str) -> None:
+    assert (FOLDER / f"{name}.schema.json").read_bytes() == json_schema(SCHEMAS[name])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seq": 1.0},
+        {"seq": True},
+        {"seq": None},
+        {"seq": "1"},
+        {"seq": -1},
+        {"seq": COUNT_MAX + 1},
+        {"machine": ""},
+        {"machine": "a" * 65},
+        {"machine": "a b"},
+        {"machine": "a\n"},
+        {"machine": "é"},
+        {"session_start": 1},
+    ],
+)
+def test_a_wrong_field_is_no_reading(change: dict[str, object]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(msgspec.json.encode(READING | change), type=Reading)
+
+
+@pytest.mark.parametrize(
+    "change, whole",
+    [
+        ({}, True),
+        ({"extra": {"x": [1.5]}}, True),
+        ({"quantity": 1}, False),
+        ({"session": "s"}, False),
+        ({"session_started_at": 1}, False),
+        ({"session_start": True}, False),
+        ({"session_start": False}, True),
+        ({"session": "s", "session_started_at": 40 * DAY_MS, "session_start": True}, True),
+        ({"session": "s", "session_started_at": 40 * DAY_MS + 1}, False),
+        ({"session": "s", "session_started_at": 5 * DAY_MS}, True),
+        ({"session": "s", "session_started_at": 5 * DAY_MS - 1}, False),
+    ],
+)
+def test_a_reading_is_whole(change: dict[str, object], whole: bool) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(READING | change), type=Reading).is_whole() is whole
+
+
+def test_components_and_dates() -> None:
+    assert Component("m", 1, per=3_600_000).is_whole() and Component("m", 1, per_session=True).is_whole()
+    assert not Component("m", 1, per=7).is_whole()
+    assert not Component("m", 1).is_whole() and not Component("m", 1, per=1, per_session=True).is_whole()
+    assert Restrictions(start_date="2024-02-29").is_whole() and not Restrictions(end_date="2023-02-29").is_whole()
+
+
+def test_control_records_refuse_unknown_fields_at_every_level() -> None:
+    document = {
+        "machine": "m", "route": "m", "version": 1, "kind": "k", "effective_from": 0,
+        "meters": [{"meter": "e", "unit": "Wh", "kind": "register", "capacity_per_hour": 1}],
+        "tariff": {"elements": [{"components": [{"meter": "e", "price": 1, "per": 1}], "restrictions": {}}],
+                   "offsets": [[0, 0]]},
+        "agreement": {"payees": {"a": 10_000}},
+    }  # fmt: skip
+    assert msgspec.convert(document, Registration).is_whole()
+    for path in ([], ["tariff"], ["agreement"], ["meters", 0], ["tariff", "elements", 0, "restrictions"]):
+        spoilt = msgspec.json.decode(msgspec.json.encode(document))
+        level = spoilt
+        for step in path:
+            level = level[step]
+        level["surprise"] = 1
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(spoilt, Registration)
+
+
+def test_canonical_bytes_have_one_shape() -> None:
+    assert canonical_json({"b": [1, None, True], "a": "x"}) == b'{"a":"x","b":[1,null,true]}'
+    for wrong in (1.5, COUNT_MAX + 1, {"é": 1}, {1: 1}, b"x"):
+        with pytest.raises(InvariantBroken):
+            canonical_json(wrong)
+
+
+def test_windows_survive_arrow_and_the_digest_covers_everything() -> None:
+    line = Line("energy", "Wh", 1, 5, 10, 1000, 2**70)
+    window = Window(
+        machine="m", start_ms=0, end_ms=900_000, mends_ms=None, gross_micros=2**70, expenses_micros=0,
+        net_micros=2**70, lines=(line,), carry_in=0, carry_out=3, registration_version=1,
+        agreement=Agreement({"a": 9_000, "b": 1_000}, locked_until=7, pays_trust=1), readings=1, first_offset=0,
+        last_offset=2, skipped=0, flags=("reset",), trust=0,
+    ).sealed("00" * 16)  # fmt: skip
+    mended = msgspec.structs.replace(window, mends_ms=5, agreement=Agreement({"a": 10_000}), flags=(), lines=())
+    assert windows_from(windows_table([window, mended])) == [window, mended]
+    assert mended.agreement.locked_until is UNSET
+    others = {"machine": "n", "mends_ms": 1, "net_micros": 1, "lines": (), "carry_in": 1, "skipped": 9, "trust": 1}
+    digests = {msgspec.structs.replace(window, **{k: v}).sealed("00" * 16).digest for k, v in others.items()}
+    assert len(digests | {window.digest, window.sealed("01" * 16).digest}) == len(others) + 2
+
+
+def test_a_log_refuses_what_contradicts_itself() -> None:
+    with pytest.raises(InvalidInput):
+        Log(log_id="x", epoch_ms=DAY_MS + 1)
+    with pytest.raises(InvalidInput):
+        Log(log_id="x", rulesets=(Ruleset(first_epoch=1),))
+    log = Log(log_id="x", rulesets=(Ruleset(), Ruleset(first_epoch=9, grace_ms=1)))
+    assert log.ruleset_at(8).grace_ms == 600_000 and log.ruleset_at(9).grace_ms == 1
+    assert log.ruleset_digest(8) != log.ruleset_digest(9) == log.ruleset_digest(10)
+
+
+def test_a_refused_record_keeps_its_first_bytes_and_the_digest_of_all() -> None:
+    kept = RejectedRecord.of(1, 2, None, b"x" * 70_000)
+    assert len(kept.value) == 65_536 and kept.value_size == 70_000 and len(kept.value_sha256) == 32
+    assert len(set(REASONS)) == len(REASONS) == 22
