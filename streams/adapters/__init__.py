@@ -1,0 +1,1 @@
+"""Everything of streams that touches Kafka, DuckDB, files or a clock."""
