@@ -1,0 +1,1 @@
+"""The outermost shell: commands, settings, the embedded servers. Nobody imports this package."""
