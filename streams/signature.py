@@ -8,7 +8,8 @@ The salt binds a signature to one log, the key to one partition. Any wallet that
 
 from eth_hash.auto import keccak
 from eth_keys.datatypes import PrivateKey, Signature
-from eth_keys.exceptions import BadSignature, ValidationError
+from eth_keys.exceptions import BadSignature
+from eth_utils.exceptions import ValidationError
 
 from schemas.errors import InvalidInput
 
