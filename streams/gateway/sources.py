@@ -1,0 +1,9 @@
+"""The kinds of files that a replay can read."""
+
+from streams.gateway.acn_sessions import AcnSessions
+from streams.gateway.source_log import Source
+
+SOURCES: dict[str, Source] = {
+    "acn-sessions": AcnSessions(),
+}
+"""Kind, as the command line names it, to its source."""

@@ -1,0 +1,139 @@
+"""Files as rows of text, and text as exact numbers and moments. A float never stands in between."""
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import TextIO
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.errors import InvalidInput
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_DECIMAL = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,2})?")
+_NOT_ID = re.compile(r"[^A-Za-z0-9._:-]")
+
+
+def columns_of(path: Path) -> tuple[str, ...]:
+    """The names of a file's columns, in their order. Raises InvalidInput for what is no CSV or Parquet file."""
+    if _is_parquet(path):
+        return tuple(_parquet(path).schema_arrow.names)
+    with _opened(path) as lines:
+        return tuple(next(csv.reader(lines), ()))
+
+
+def rows_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """(row number from 1, the named columns as text) for every row; an absent value is the empty text.
+
+    Raises InvalidInput naming a column that is missing, or the row that can't be read.
+    """
+    present = columns_of(path)
+    for column in columns:
+        if column not in present:
+            raise InvalidInput(f"{path.name} has no column {column}: its columns must include {', '.join(columns)}")
+    if _is_parquet(path):
+        yield from enumerate(_parquet_rows(path, columns), 1)
+        return
+    places = [present.index(column) for column in columns]
+    with _opened(path) as lines:
+        for number, row in enumerate(_csv_rows(path, lines)):
+            if number == 0 or not row:
+                continue
+            if len(row) != len(present):
+                raise InvalidInput(f"{path.name}, row {number}: {len(row)} fields where the header has {len(present)}")
+            yield number, tuple(row[place].strip() for place in places)
+
+
+def exact(text: str) -> Fraction | None:
+    """The number that a decimal text writes, exactly, or None for what is none (nan and infinity are none)."""
+    return Fraction(Decimal(text)) if _DECIMAL.fullmatch(text) else None
+
+
+def half_up(number: Fraction) -> int:
+    """The nearest integer; a half goes up. For amounts of zero or more."""
+    return (2 * number.numerator + number.denominator) // (2 * number.denominator)
+
+
+def moment_of(text: str) -> datetime | None:
+    """A moment as ISO 8601 writes it, with its offset or naive, or None for what is no moment."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def to_ms(moment: datetime) -> int:
+    """Epoch ms of a moment with an offset; what is finer is cut off."""
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def localised(moment: datetime, zone: ZoneInfo, previous_ms: int | None) -> int | None:
+    """Epoch ms of a naive local moment, or None for one that the clock skipped in spring.
+
+    An hour that comes twice in autumn counts as the first, unless the row before (`previous_ms`) lies past that.
+    """
+    first = to_ms(moment.replace(tzinfo=zone, fold=0))
+    if datetime.fromtimestamp(first // 1000, zone).replace(tzinfo=None) != moment.replace(microsecond=0):
+        return None
+    second = to_ms(moment.replace(tzinfo=zone, fold=1))
+    return second if previous_ms is not None and first <= previous_ms < second else first
+
+
+def as_id(text: str) -> str:
+    """The text as an id: what an id can't hold becomes `_`, and 64 characters are kept. Empty stays empty."""
+    return _NOT_ID.sub("_", text)[:64]
+
+
+def _is_parquet(path: Path) -> bool:
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise InvalidInput(f"{path.name} is neither a .csv nor a .parquet file: give one of these")
+    if not path.is_file():
+        raise InvalidInput(f"no file {path}: check the path")
+    return path.suffix.lower() == ".parquet"
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        return path.open(encoding="utf-8-sig", newline="")
+    except OSError as error:
+        raise InvalidInput(f"can't read {path}: {error.strerror}") from None
+
+
+def _csv_rows(path: Path, lines: Iterator[str]) -> Iterator[list[str]]:
+    try:
+        yield from csv.reader(lines, strict=True)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path.name} is no CSV file in UTF-8: {error}") from None
+
+
+def _parquet(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise InvalidInput(f"{path.name} is no Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    for batch in _parquet(path).iter_batches(columns=list(columns)):
+        kept = [[_text(value) for value in batch.column(column).to_pylist()] for column in columns]
+        yield from zip(*kept, strict=True)
+
+
+def _text(value: object) -> str:
+    """A Parquet value as a CSV file would write it; a double by its shortest decimal text."""
+    match value:
+        case None:
+            return ""
+        case str():
+            return value.strip()
+        case datetime():
+            return value.isoformat()
+        case _:
+            return str(value)
