@@ -1,0 +1,167 @@
+"""What the log hands over, and how a record's value becomes entries (rules 1-3). Each value is decoded alone.
+
+The definition: the type is looked at first, then the value is decoded to plain objects, then each row is converted by
+itself. `_KNOWN` is a short cut for values of known fields only; whatever it can't take goes the long way.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from schemas.reading import READING, ROWS_MAX, Correction, Reading
+from schemas.registration import Registration
+from schemas.reject import Reason
+from streams.arrow_rows import decode_arrow
+
+JSON = "application/json"
+ARROW = "application/vnd.apache.arrow.stream"
+
+DEPTH_MAX = 64
+"""Deeper values are undecodable: else the depth of the caller's own stack would decide what can be decoded."""
+
+Rows = list[Reading | None]
+"""The rows of one record in their order; None is a malformed row."""
+
+Control = TypeVar("Control", Registration, Correction)
+
+
+class LogRecord(Protocol):
+    """A record of the log as the consumer gives it: `timestamp` in epoch ms, headers as (name, value)."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+
+
+class Record(NamedTuple):
+    """A record of the log that stands alone: for the archive, replays and tests."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] = ()
+
+
+class _KnownReading(Reading, frozen=True, omit_defaults=True, gc=False, forbid_unknown_fields=True):
+    """A reading without unknown fields: those are skipped unread, so only the long way can judge them."""
+
+
+_KNOWN = msgspec.json.Decoder(_KnownReading | list[_KnownReading])
+
+
+def header(record: LogRecord, name: str) -> bytes | None:
+    """The value of the last header of that name (as Kafka's `lastHeader`), empty if it has none; None without one."""
+    found = None
+    for header_name, value in record.headers or ():
+        if header_name == name:
+            found = value or b""
+    return found
+
+
+def record_type(record: LogRecord) -> str:
+    """The record's type: its `ce_type`, by default a reading. What is no text can be no known type either."""
+    value = header(record, "ce_type")
+    return READING if value is None else value.decode("utf-8", "replace")
+
+
+def media_type(record: LogRecord) -> str:
+    """The media type in the header `content-type`, without parameters and in lower case; JSON by default."""
+    value = header(record, "content-type")
+    return JSON if value is None else value.decode("utf-8", "replace").partition(";")[0].strip().lower()
+
+
+def decode_readings(value: bytes | None, content_type: str = JSON) -> Rows | Reason:
+    """The rows of a reading record, or why it is one refused entry."""
+    if value is None:
+        return "undecodable"
+    if content_type == ARROW:
+        objects = decode_arrow(value)
+        return objects if isinstance(objects, str) else [_row(item) for item in objects]
+    if content_type != JSON:
+        return "undecodable"
+    return _decode_known(value) or decode_plainly(value)
+
+
+def decode_plainly(value: bytes) -> Rows | Reason:
+    """The definition of a JSON value's rows: plain objects first, then row by row."""
+    try:
+        decoded = plain_object(value)
+    except msgspec.DecodeError:
+        return "undecodable"
+    if isinstance(decoded, dict):
+        return [_row(decoded)]
+    if not isinstance(decoded, list) or not decoded:
+        return "malformed"
+    if len(decoded) > ROWS_MAX:
+        return "too_many_entries"
+    return [_row(item) for item in decoded]
+
+
+def decode_control(value: bytes | None, content_type: str, struct: type[Control]) -> tuple[Control, Any] | Reason:
+    """A control record and the plain object that it was decoded from, or why it is refused."""
+    if value is None or content_type != JSON:
+        return "undecodable"
+    try:
+        decoded = plain_object(value)
+    except msgspec.DecodeError:
+        return "undecodable"
+    try:
+        control = msgspec.convert(decoded, struct)
+    except msgspec.ValidationError:
+        return "malformed"
+    return (control, decoded) if control.is_whole() else "malformed"
+
+
+def plain_object(value: bytes) -> Any:
+    """A JSON value as dicts, lists and scalars. Raises msgspec.DecodeError for whatever is none."""
+    try:
+        decoded = msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise msgspec.DecodeError("no JSON value") from None
+    if _is_deep(decoded):
+        raise msgspec.DecodeError(f"deeper than {DEPTH_MAX} levels")
+    return decoded
+
+
+def _is_deep(decoded: Any) -> bool:
+    level = [decoded]
+    for _ in range(DEPTH_MAX + 1):
+        level = [child for item in level for child in _children(item)]
+        if not level:
+            return False
+    return True
+
+
+def _children(item: Any) -> Iterator[Any]:
+    if isinstance(item, dict):
+        return iter(item.values())
+    return iter(item) if isinstance(item, list) else iter(())
+
+
+def _row(item: Any) -> Reading | None:
+    try:
+        reading = msgspec.convert(item, Reading)
+    except msgspec.ValidationError:
+        return None
+    return reading if reading.is_whole() else None
+
+
+def _decode_known(value: bytes) -> Rows | Reason | None:
+    """The rows of a value that holds known fields only and is right in its types, else None."""
+    try:
+        decoded = _KNOWN.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    rows = decoded if isinstance(decoded, list) else [decoded]
+    if len(rows) > ROWS_MAX:
+        return "too_many_entries"
+    return [row if row.is_whole() else None for row in rows]
