@@ -1,0 +1,121 @@
+"""Rebuilds what is committed of the contracts: `python settlement/contracts/build.py` after any change to a source.
+
+It writes settlement/abi/*.json (the artefacts that everything else loads), GAS.md with the snapshot under it, and the
+golden trees. It needs node and the npm packages of the root's package.json. Every output follows from the sources alone.
+"""
+
+import hashlib
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parent
+ROOT = PROJECT.parents[1]
+FORGE = ROOT / "node_modules/.bin/forge"
+ABI_DIR = ROOT / "settlement/abi"
+CONTRACTS = ("SettlementLedger", "DemoDollar")
+GAS_SNAPSHOT = PROJECT / "snapshots/Gas.json"
+GAS_TABLE = PROJECT / "GAS.md"
+TREES_GENERATOR = ROOT / "tests/golden/make_trees.cjs"
+
+Artefact = dict[str, Any]
+
+# Gas that DESIGN allows, under the names the gas tests give to their snapshots.
+GAS_GOALS = {
+    "post": 98_000,
+    "claim, first of an account": 75_000,
+    "claim, repeated": 41_000,
+    "claim, first, proxied token": 82_000,
+    "claim, repeated, proxied token": 48_000,
+    "claimMany of 50, per first leaf": 60_000,
+    "claimMany of 50, per repeated leaf": 24_000,
+    "dispute, whole transaction": 40_000,
+}
+
+
+def forge(*arguments: str) -> str:
+    """Runs forge in the project and returns its standard output. Raises CalledProcessError when forge fails."""
+    command = [str(FORGE), *arguments, "--root", str(PROJECT)]
+    return subprocess.run(command, cwd=PROJECT, check=True, text=True, stdout=subprocess.PIPE).stdout
+
+
+def source_hashes(sources: list[str]) -> dict[str, str]:
+    """SHA-256 of sources given relative to the Foundry project, as hex."""
+    return {source: hashlib.sha256((PROJECT / source).read_bytes()).hexdigest() for source in sorted(sources)}
+
+
+def openzeppelin_version() -> str:
+    """The version of @openzeppelin/contracts that the root's package.json pins."""
+    dependencies: dict[str, str] = json.loads((ROOT / "package.json").read_text())["dependencies"]
+    return dependencies["@openzeppelin/contracts"]
+
+
+def compile_artefacts() -> dict[str, Artefact]:
+    """Compiles the sources without a cache; the artefacts by contract name."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out"
+        forge("build", "--quiet", "--force", "--skip", "test", "--out", str(out), "--cache-path", f"{folder}/cache")
+        return {name: _artefact(name, json.loads((out / f"{name}.sol/{name}.json").read_text())) for name in CONTRACTS}
+
+
+def _artefact(name: str, compiled: dict[str, Any]) -> Artefact:
+    metadata = compiled["metadata"]
+    settings = metadata["settings"]
+    return {
+        "contract": name,
+        "compiler": {
+            "solc": metadata["compiler"]["version"],
+            "evm_version": settings["evmVersion"],
+            "optimizer_runs": settings["optimizer"]["runs"],
+            "via_ir": settings.get("viaIR", False),
+            "metadata": "none",
+        },
+        "openzeppelin": openzeppelin_version(),
+        "sources": source_hashes([source for source in metadata["sources"] if source.startswith("src/")]),
+        "abi": compiled["abi"],
+        "bytecode": compiled["bytecode"]["object"],
+    }
+
+
+def artefact_bytes(artefact: Artefact) -> bytes:
+    """The bytes of a committed artefact."""
+    return (json.dumps(artefact, indent=1) + "\n").encode()
+
+
+def gas_table(measured: dict[str, int]) -> str:
+    """GAS.md from the snapshot: name to gas."""
+    rows = [f"| {name} | {measured[name]:,} | {goal:,} |" for name, goal in GAS_GOALS.items()]
+    others = [f"| {name} | {gas:,} | |" for name, gas in measured.items() if name not in GAS_GOALS]
+    return "\n".join(
+        [
+            "# Gas",
+            "",
+            "Written by `python settlement/contracts/build.py` from `snapshots/Gas.json`, which the tests in",
+            "`test/Gas.t.sol` measure. Solc 0.8.37, optimizer 10,000 runs, cancun; proofs of depth 17.",
+            "Execution only, that is a transaction less 21,000 and its calldata, except where it says whole transaction.",
+            "Where gas is given per leaf, it is the whole batch by its leaves.",
+            "",
+            "| what | gas | goal |",
+            "|---|---:|---:|",
+            *rows,
+            *others,
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    """Writes everything."""
+    ABI_DIR.mkdir(exist_ok=True)
+    for name, artefact in compile_artefacts().items():
+        (ABI_DIR / f"{name}.json").write_bytes(artefact_bytes(artefact))
+    forge("test", "--match-contract", "GasTest")
+    measured = {name: int(gas) for name, gas in json.loads(GAS_SNAPSHOT.read_text()).items()}
+    GAS_TABLE.write_text(gas_table(measured))
+    subprocess.run(["node", str(TREES_GENERATOR)], check=True)
+
+
+if __name__ == "__main__":
+    main()
