@@ -1,0 +1,157 @@
+"""The partitions that this process owns, opened, written and closed by one thread of their own.
+
+One thread makes one order: a commit that has begun ends before a revocation closes its partition, whoever gave up
+waiting for it, and a slice that comes after the revocation finds its seek stale.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from schemas.units import MINUTE_MS
+from streams.adapters.consumer import Slice
+from streams.adapters.log_reader import LogReader
+from streams.adapters.partition import Partition, Progress
+
+logger = logging.getLogger(__name__)
+
+AHEAD_MAX_MS = 10 * MINUTE_MS
+"""A record stamped further ahead of the wall clock than this is not committed: one of the two clocks is wrong."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class OwnedPartitions:
+    """The Checkpoints of a worker. An error in a commit goes to `fatal`, which ends the process."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        log: Log,
+        reader: LogReader,
+        *,
+        fatal: Callable[[BaseException], None],
+        on_commit: Callable[[Slice, Progress], None],
+        on_resumed: Callable[[Set[int]], None],
+    ) -> None:
+        self.committed: dict[int, int] = {}
+        """The offset that each partition's checkpoint stands at. Any thread may read it."""
+        self.live_seek: Callable[[], int] = lambda: -1
+        self._data_dir = data_dir
+        self._log = log
+        self._reader = reader
+        self._fatal = fatal
+        self._on_commit = on_commit
+        self._on_resumed = on_resumed
+        self._held: dict[int, Partition] = {}
+        self._reported_locked: set[int] = set()
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+
+    async def open(self, partitions: Set[int], *, only: bool) -> dict[int, int]:
+        """Takes the partitions whose lock is free: partition to the offset to go on from. Never waits for a lock.
+
+        Raises InvalidInput if the log is not the one that a checkpoint was made from.
+        """
+        return await self._run(self._open, partitions, only)
+
+    def resumed(self, offsets: Mapping[int, int], assigned: Set[int]) -> None:
+        """The consumer reads these partitions from these offsets; all of `assigned` are or will be read."""
+        self.committed.update(offsets)
+        self._on_resumed(assigned)
+
+    async def commit(self, piece: Slice) -> None:
+        """Commits a slice, or drops it if it was fetched before the last seek. Errors go to `fatal`."""
+        await self._run(self._commit, piece)
+
+    async def close(self) -> None:
+        """Closes all partitions and drops their locks, after the commit that runs."""
+        await self._run(lambda: self._close(set(self._held)))
+
+    def end(self) -> None:
+        """Closes all partitions, after the commit that runs; nothing can be opened afterwards. For any thread."""
+        self._thread.submit(lambda: self._close(set(self._held))).result()
+        self._thread.shutdown()
+
+    async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        job = asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, **kwargs))
+        return await asyncio.shield(job)
+
+    def _open(self, partitions: Set[int], only: bool) -> dict[int, int]:
+        if only:
+            self._close(set(self._held) - partitions)
+        topic_id = self._reader.topic_id()
+        offsets = {}
+        for number in sorted(partitions):
+            held = self._held.get(number) or Partition.open(self._data_dir, self._log, number, topic_id, self._reader)
+            if held is None:
+                self._report_locked(number)
+                continue
+            self._held[number] = held
+            offsets[number] = first_offset(self._log.topic, number, held.next_offset, self._reader.range(number))
+        return offsets
+
+    def _report_locked(self, number: int) -> None:
+        if number not in self._reported_locked:
+            self._reported_locked.add(number)
+            logger.warning("partition %d is held by another process on this data folder; waiting for it", number)
+
+    def _commit(self, piece: Slice) -> None:
+        partition = self._held.get(piece.partition)
+        if piece.seek != self.live_seek() or partition is None:
+            return
+        try:
+            sound, refused = sound_part(piece, time.time_ns() // 1_000_000)
+            if sound.next > sound.start:
+                progress = partition.process(sound.start, sound.next, sound.records)
+                self.committed[sound.partition] = sound.next
+                self._on_commit(sound, progress)
+            if refused is not None:
+                raise refused
+        except BaseException as error:
+            self._fatal(error)
+            raise
+
+    def _close(self, partitions: Set[int]) -> None:
+        for number in partitions:
+            self._held.pop(number).close()
+            self._reported_locked.discard(number)
+
+
+def first_offset(topic: str, partition: int, stored: int | None, held: tuple[int, int]) -> int:
+    """Where to go on: the stored offset, or 0 for a partition never read.
+
+    `held` is the log's (earliest, end). Raises InvalidInput if the log doesn't reach back, or forward, to that offset.
+    """
+    earliest, end = held
+    offset = stored or 0
+    if earliest <= offset <= end:
+        return offset
+    raise InvalidInput(
+        f"partition {partition} of the topic {topic} holds the offsets {earliest} to {end} and this data folder stands"
+        f" at {offset}: records were deleted, or it is another log; restore the topic, or start a new log and folder"
+    )
+
+
+def sound_part(piece: Slice, now_ms: int) -> tuple[Slice, InvalidInput | None]:
+    """The slice up to the first record that no clock can have stamped by `now_ms` (epoch ms), and what to say of that.
+
+    The wall clock only ever stops a worker: it decides nothing that is committed.
+    """
+    latest_ms = now_ms + AHEAD_MAX_MS
+    if not piece.records or max(record.timestamp for record in piece.records) <= latest_ms:
+        return piece, None
+    place = next(place for place, record in enumerate(piece.records) if record.timestamp > latest_ms)
+    record = piece.records[place]
+    refused = InvalidInput(
+        f"the record at offset {record.offset} of partition {piece.partition} is stamped"
+        f" {(record.timestamp - now_ms) // MINUTE_MS} minutes ahead of this host's clock: set the clock that is wrong"
+    )
+    return piece._replace(next=record.offset, records=piece.records[:place]), refused

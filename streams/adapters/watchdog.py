@@ -1,0 +1,127 @@
+"""How a worker ends itself: loudly, from any thread, when it can't go on or doesn't."""
+
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+
+from schemas.errors import InvalidInput, InvariantBroken
+from streams.adapters.consumer import Fetched
+
+logger = logging.getLogger(__name__)
+
+EXIT_FATAL = 70
+"""Something went wrong that another start may or may not mend; the line on stderr says what."""
+
+EXIT_STALLED = 75
+"""Nothing moved for too long: a supervisor starts the worker again, and it goes on from its checkpoint."""
+
+LOOK_SECONDS = 1.0
+
+
+class Ending:
+    """Ends the process at once: Faust would swallow an exception and skip the batch that raised it."""
+
+    def __init__(self, tidy: Callable[[], None]) -> None:
+        self._tidy = tidy
+        self._once = threading.Lock()
+
+    def fatal(self, error: BaseException) -> None:
+        """Ends the process with 70: one line for errors that are written to be read, a traceback for others."""
+        self.now(EXIT_FATAL, message_of(error))
+
+    def now(self, code: int, message: str = "") -> None:
+        """Ends the process with this code. The first call has the last word."""
+        self._once.acquire()  # never released: a second thread waits here until the process is gone
+        try:
+            self._tidy()
+            if message:
+                sys.stderr.write(message.rstrip("\n") + "\n")
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+
+def message_of(error: BaseException) -> str:
+    """What to print for an error."""
+    if isinstance(error, InvalidInput | InvariantBroken):
+        return f"tallyroot: {error}"
+    return "".join(traceback.format_exception(error))
+
+
+class StallJudge:
+    """Tells for how long each partition has stood still with something to do. Times are monotonic seconds, given."""
+
+    def __init__(self, limit_seconds: float) -> None:
+        self._limit_seconds = limit_seconds
+        self._since: dict[str, float] = {}
+        self._seen: dict[int, tuple[int, int]] = {}
+
+    def verdict(
+        self,
+        now: float,
+        fetched: str | Mapping[int, Fetched | None],
+        delivered: Mapping[int, int],
+        committed: Mapping[int, int],
+    ) -> str | None:
+        """What has been wrong for longer than the limit, or None.
+
+        `fetched` is a reason why nothing is read at all, or each partition's state; the rest is by partition: the end
+        of what was handed over, and the offset committed.
+        """
+        if isinstance(fetched, str):
+            wrong = [fetched]
+        else:
+            wrong = [
+                f"partition {partition} {fault}"
+                for partition, state in fetched.items()
+                if (fault := self._fault(partition, state, delivered.get(partition, 0), committed.get(partition, 0)))
+            ]
+        self._since = {what: self._since.get(what, now) for what in wrong}
+        for what, since in sorted(self._since.items()):
+            if now - since > self._limit_seconds:
+                return f"{what} for {now - since:.0f} s"
+        return None
+
+    def _fault(self, partition: int, state: Fetched | None, delivered: int, committed: int) -> str | None:
+        if state is None:
+            return "was never fetched"
+        before = self._seen.get(partition)
+        self._seen[partition] = committed, state.answered
+        if before is None:
+            return None
+        if max(state.stable_end, delivered) > committed:
+            return "has records to commit and stands still" if before[0] == committed else None
+        return "gets no answer from its broker" if before[1] == state.answered else None
+
+
+class Watchdog:
+    """Looks every second from a thread of its own, so that it also sees a blocked loop."""
+
+    def __init__(self, verdict: Callable[[float], str | None], ending: Ending) -> None:
+        self._verdict = verdict
+        self._ending = ending
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Starts to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(LOOK_SECONDS):
+            verdict = self._verdict(time.monotonic())
+            if verdict is not None:
+                self._ending.now(
+                    EXIT_STALLED, f"tallyroot: the worker ends, for a supervisor to start it again: {verdict}"
+                )

@@ -1,0 +1,203 @@
+"""The stream worker: Faust's wiring. It fetches, asks the checkpoints' thread to commit, and decides nothing.
+
+Start more of them on one data folder and they share the partitions; a partition's result doesn't depend on it.
+"""
+
+import asyncio
+import gc
+import os
+import shutil
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.log import Log
+from streams.adapters.consumer import BatchApp, PromptWorker, Slice, delivered, fetched, live_seek
+from streams.adapters.kafka_reader import KafkaLogReader
+from streams.adapters.owned import OwnedPartitions
+from streams.adapters.partition import Progress
+from streams.adapters.quiet import quiet_logs
+from streams.adapters.topics import check_topic
+from streams.adapters.watchdog import EXIT_FATAL, Ending, StallJudge, Watchdog
+
+GC_THRESHOLD = (100_000, 50, 50)
+"""What lives after the start lives on: the collector would only walk over it again and again."""
+
+EXIT_TERMINATED = 143
+"""A SIGTERM found the worker where it couldn't stop in time. Nothing is lost: the checkpoints are whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerProgress:
+    """What one commit came to. `cut` is the number of the last epoch that it ended, if any."""
+
+    partition: int
+    next_offset: int
+    records: int
+    sealed: int
+    rejected: int
+    stream_time_ms: int | None
+    cut: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """All that a worker needs to know. `bootstrap_servers` is `host:port[,host:port...]`.
+
+    `on_progress` is called after every commit, from another thread. A worker that has something to do and doesn't move
+    for `stall_seconds` ends with exit code 75; choose it above the longest batch.
+    """
+
+    bootstrap_servers: str
+    data_dir: Path
+    log: Log
+    until_caught_up: bool = False
+    on_progress: Callable[[WorkerProgress], None] | None = None
+    stall_seconds: float = 60.0
+
+
+def run_worker(settings: WorkerSettings) -> int:
+    """Runs a worker in this process, in its main thread, until SIGTERM, SIGINT or (if asked) it has caught up.
+
+    Gives the exit code, 0. Ends the process by itself, with a line on stderr, with 70 if it can't go on, with 75 if it
+    doesn't move. Raises InvalidInput if the topic is not there or not fit for the log.
+    """
+    check_topic(settings.bootstrap_servers, settings.log)
+    reader = KafkaLogReader(settings.bootstrap_servers, settings.log.topic)
+    own_folder = settings.data_dir / f"worker-{os.getpid()}"
+    own_folder.mkdir(parents=True, exist_ok=True)
+    ending = Ending(lambda: shutil.rmtree(own_folder, ignore_errors=True))
+    try:
+        with quiet_logs():
+            return _Worker(settings, reader, own_folder, ending).run()
+    finally:
+        reader.close()
+        shutil.rmtree(own_folder, ignore_errors=True)
+
+
+def build_app(
+    settings: WorkerSettings,
+    checkpoints: OwnedPartitions,
+    own_folder: Path,
+    ending: Ending,
+    loop: asyncio.AbstractEventLoop,
+) -> BatchApp:
+    """The Faust app: one agent over the log's topic, no tables, no web, no leader, no commits to Kafka."""
+    app = BatchApp(
+        f"tallyroot-{settings.log.log_id}",
+        topic=settings.log.topic,
+        checkpoints=checkpoints,
+        fatal=ending.fatal,
+        broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
+        broker_client_id="tallyroot",
+        broker_session_timeout=6.0,
+        broker_heartbeat_interval=1.0,
+        broker_rebalance_timeout=10.0,
+        broker_request_timeout=30.0,
+        broker_max_poll_interval=600.0,
+        consumer_metadata_max_age_ms=5_000,
+        datadir=own_folder,
+        store="memory://",
+        stream_buffer_maxsize=2,
+        stream_wait_empty=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        worker_redirect_stdouts=False,
+        loop=loop,
+    )
+
+    async def commit(stream: Any) -> None:
+        try:
+            async for event in stream.events():
+                await checkpoints.commit(event.value)
+        except Exception as error:
+            ending.fatal(error)
+            raise
+
+    app.agent(app.topic(settings.log.topic, acks=False), name="commit")(commit)
+    return app
+
+
+class _Worker:
+    """One run: the app, its checkpoints and its watchdog."""
+
+    def __init__(self, settings: WorkerSettings, reader: KafkaLogReader, own_folder: Path, ending: Ending) -> None:
+        self._settings = settings
+        self._ending = ending
+        self._frozen = False
+        self._assigned: Set[int] | None = None
+        self._ends: dict[int, int] | None = None
+        if settings.until_caught_up:
+            ranges = reader.ranges(list(range(settings.log.partitions)))
+            self._ends = {partition: end for partition, (_, end) in ranges.items()}
+        self._loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self._loop)
+        self._checkpoints = OwnedPartitions(
+            settings.data_dir,
+            settings.log,
+            reader,
+            fatal=ending.fatal,
+            on_commit=self._committed,
+            on_resumed=self._resumed,
+        )
+        self._app = build_app(settings, self._checkpoints, own_folder, ending, self._loop)
+        self._checkpoints.live_seek = lambda: live_seek(self._app)
+        self._faust = PromptWorker(self._app, self._loop, lambda: ending.now(EXIT_TERMINATED))
+        judge = StallJudge(settings.stall_seconds)
+        self._watchdog = Watchdog(
+            lambda now: judge.verdict(now, fetched(self._app), delivered(self._app), dict(self._checkpoints.committed)),
+            ending,
+        )
+
+    def run(self) -> int:
+        """Until it stops; then all partitions are closed. Gives the exit code."""
+        threshold = gc.get_threshold()
+        self._watchdog.start()
+        try:
+            self._faust.execute_from_commandline()
+        except SystemExit as left:
+            crash = self._faust.crash_reason
+            if left.code and crash is not None:
+                self._ending.fatal(crash)
+            code = EXIT_FATAL if left.code else 0
+        finally:
+            self._watchdog.stop()
+            self._checkpoints.end()
+            self._faust.ended()
+            gc.set_threshold(*threshold)
+            gc.unfreeze()
+            asyncio.set_event_loop(None)
+        return code
+
+    def _resumed(self, assigned: Set[int]) -> None:
+        self._assigned = assigned
+        if not self._frozen:
+            self._frozen = True
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*GC_THRESHOLD)
+        self._finish_if_caught_up()
+
+    def _committed(self, piece: Slice, progress: Progress) -> None:
+        if self._settings.on_progress is not None:
+            self._settings.on_progress(
+                WorkerProgress(
+                    partition=piece.partition,
+                    next_offset=piece.next,
+                    records=len(piece.records),
+                    sealed=progress.sealed,
+                    rejected=progress.rejected,
+                    stream_time_ms=progress.stream_time_ms,
+                    cut=progress.cut,
+                )
+            )
+        self._finish_if_caught_up()
+
+    def _finish_if_caught_up(self) -> None:
+        ends, assigned, committed = self._ends, self._assigned, self._checkpoints.committed
+        if ends is None or assigned is None:
+            return
+        if all(committed.get(partition, -1) >= ends[partition] for partition in assigned):
+            self._faust.finish()
