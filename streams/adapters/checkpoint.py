@@ -1,0 +1,338 @@
+# ruff: noqa: S608 - every name put into a statement is a constant of ours
+"""One partition's checkpoint: its state, its next offset and what it has sealed, in one DuckDB file.
+
+Everything that one slice of the log changes is committed in one transaction, or not at all. Sealed rows and rejects of
+an epoch stay in the file until the epoch's own files are final. Tables have no keys and no indexes: a changed row is
+deleted and inserted again. Nobody else opens the file; a snapshot is a copy of it, taken at a cut.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import duckdb
+import msgspec
+import pyarrow as pa
+
+from schemas.arrow import REJECTED_RECORDS, REJECTS, WINDOWS, rejected_records_table, rejects_table, windows_table
+from schemas.errors import InvalidInput, InvariantBroken
+from schemas.log import Log, Ruleset
+from schemas.manifest import Counts
+from schemas.reject import Reject, RejectedRecord
+from schemas.window import Window
+from streams.state import TABLES, Changes, State
+
+FORMAT = 1
+"""Grows with every change of the tables. Every format ever released keeps loading."""
+
+_ROWS = {"windows": WINDOWS, "rejects": REJECTS, "rejected_records": REJECTED_RECORDS}
+
+
+class Pinned(msgspec.Struct, frozen=True, kw_only=True):
+    """What the file was made for. Compared whenever it is opened."""
+
+    format: int
+    partition: int
+    topic_id: str
+    log: Log
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the partition is. `epoch` is the one not yet cut; `first_offset`, `records` and `counts` are its own."""
+
+    next_offset: int | None = None
+    stream_time_ms: int | None = None
+    epoch: int | None = None
+    first_offset: int = 0
+    records: int = 0
+    counts: Counts = Counts()
+
+
+class Cut(msgspec.Struct, frozen=True, kw_only=True):
+    """An epoch that has ended, as its manifest will need it, whatever is committed on top."""
+
+    epoch: int
+    first_offset: int
+    next_offset: int
+    records: int
+    counts: Counts
+    state_digest: bytes
+
+
+class Piece(msgspec.Struct, frozen=True, kw_only=True):
+    """What one transaction commits: the slice [start, position.next_offset), all of it of one epoch.
+
+    `live_ms` names the live file of the piece's windows: the start of the first.
+    """
+
+    start: int
+    epoch: int
+    changes: Mapping[str, Changes]
+    position: Position
+    windows: list[Window]
+    rejects: list[Reject]
+    rejected: list[RejectedRecord]
+    cut: Cut | None
+
+    @property
+    def live_ms(self) -> int | None:
+        return self.windows[0].start_ms if self.windows else None
+
+
+class Checkpoint:
+    """The open file. One thread at a time."""
+
+    def __init__(self, path: Path, pinned: Pinned) -> None:
+        """Opens or makes the file at `path`.
+
+        Raises InvalidInput if it belongs to another topic, log or partition, if the log's rules contradict an epoch
+        that it has judged, or if another program has it open.
+        """
+        try:
+            self._db = duckdb.connect(str(path), config={"threads": 1})
+        except duckdb.IOException as error:
+            raise InvalidInput(f"{path} can't be opened: end the program that has it open ({_line(error)})") from None
+        try:
+            with self._transaction():
+                self._prepare(path, pinned)
+        except BaseException:
+            self._db.close()
+            raise
+
+    @property
+    def position(self) -> Position:
+        """How far the partition is."""
+        (row,) = self._db.execute("SELECT * FROM position").fetchall()
+        return Position(
+            stream_time_ms=row[0],
+            epoch=row[1],
+            first_offset=row[2],
+            next_offset=row[3],
+            records=row[4],
+            counts=Counts(*row[5:]),
+        )
+
+    def state(self, log: Log, partition: int) -> State:
+        """The state that the next slice continues; a new one if nothing was ever committed."""
+        if self.position.next_offset is None:
+            return State.new(log, partition)
+        tables = {name: self._rows(f"SELECT * FROM state_{name}", spec.schema) for name, spec in TABLES.items()}
+        return State.load(log, partition, tables)
+
+    def commit(self, piece: Piece) -> None:
+        """Commits a piece whole.
+
+        Raises InvariantBroken if the piece doesn't start where the file ends: then nothing of it is committed.
+        """
+        with self._transaction():
+            stored = self.position.next_offset
+            if (stored or 0) != piece.start:
+                raise InvariantBroken(f"the checkpoint stands at {stored or 0}, the slice starts at {piece.start}")
+            for name, changes in piece.changes.items():
+                self._replace(name, changes)
+            if piece.windows:
+                self._seal(piece)
+            if piece.rejects:
+                self._insert("rejects", rejects_table(piece.rejects), str(piece.epoch))
+                self._insert("rejected_records", rejected_records_table(piece.rejected), str(piece.epoch))
+            self._move(piece.position)
+            if piece.cut is not None:
+                cut = piece.cut
+                offsets = (cut.first_offset, cut.next_offset, cut.records)
+                row = [cut.epoch, *offsets, *_counts(cut.counts), cut.state_digest]
+                self._db.execute("INSERT INTO cuts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row)
+
+    def pending(self) -> list[Cut]:
+        """The epochs that have ended and whose rows are still here, in their order."""
+        rows = self._db.execute("SELECT * FROM cuts WHERE manifest_digest IS NULL ORDER BY epoch").fetchall()
+        return [
+            Cut(
+                epoch=row[0],
+                first_offset=row[1],
+                next_offset=row[2],
+                records=row[3],
+                counts=Counts(*row[4:8]),
+                state_digest=row[8],
+            )
+            for row in rows
+        ]
+
+    def last_published(self) -> int | None:
+        """The number of the last epoch whose files are final."""
+        ((epoch,),) = self._db.execute("SELECT max(epoch) FROM cuts WHERE manifest_digest IS NOT NULL").fetchall()
+        return None if epoch is None else int(epoch)
+
+    def windows(self, epoch: int) -> pa.Table:
+        """The sealed rows of an epoch in the order in which they sealed: schema WINDOWS."""
+        return self._rows(f"SELECT {_names(WINDOWS)} FROM windows WHERE epoch = {epoch:d} ORDER BY sealed", WINDOWS)
+
+    def rejects(self, epoch: int) -> pa.Table:
+        """The refused entries of an epoch by offset and row: schema REJECTS."""
+        query = f'SELECT {_names(REJECTS)} FROM rejects WHERE epoch = {epoch:d} ORDER BY "offset", "row"'
+        return self._rows(query, REJECTS)
+
+    def rejected_records(self, epoch: int) -> pa.Table:
+        """The refused records of an epoch by offset: schema REJECTED_RECORDS."""
+        names = _names(REJECTED_RECORDS)
+        query = f'SELECT {names} FROM rejected_records WHERE epoch = {epoch:d} ORDER BY "offset"'
+        return self._rows(query, REJECTED_RECORDS)
+
+    def live_starts(self) -> list[int]:
+        """The names (epoch ms) of all live files whose rows are here."""
+        rows = self._db.execute("SELECT DISTINCT live_ms FROM windows ORDER BY live_ms").fetchall()
+        return [row[0] for row in rows]
+
+    def live_windows(self, live_ms: int) -> pa.Table:
+        """The rows of one live file: schema WINDOWS."""
+        return self._rows(f"SELECT {_names(WINDOWS)} FROM windows WHERE live_ms = {live_ms:d} ORDER BY sealed", WINDOWS)
+
+    def drop(self, epoch: int, manifest_digest: bytes) -> None:
+        """Drops the rows of an epoch whose files are final, in one transaction."""
+        with self._transaction():
+            for name in _ROWS:
+                self._db.execute(f"DELETE FROM {name} WHERE epoch = ?", [epoch])
+            self._db.execute("UPDATE cuts SET manifest_digest = ? WHERE epoch = ?", [manifest_digest, epoch])
+
+    def reader(self) -> "Checkpoint":
+        """The same file through a connection of its own, for one other thread, that only reads."""
+        other = object.__new__(Checkpoint)
+        other._db = self._db.cursor()
+        return other
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    def _prepare(self, path: Path, pinned: Pinned) -> None:
+        if not self._db.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'pinned'").fetchall():
+            self._create()
+        else:
+            ((content,),) = self._db.execute("SELECT content FROM pinned").fetchall()
+            _compare(path, msgspec.json.decode(content, type=Pinned), pinned, self.position.epoch)
+        self._db.execute("DELETE FROM pinned")
+        self._db.execute("INSERT INTO pinned VALUES (?)", [msgspec.json.encode(pinned).decode()])
+
+    def _create(self) -> None:
+        offsets = "first_offset BIGINT, next_offset BIGINT"
+        counts = "records BIGINT, entries BIGINT, accepted BIGINT, duplicate BIGINT, rejected BIGINT"
+        self._db.execute("CREATE TABLE pinned (content VARCHAR)")
+        self._db.execute(f"CREATE TABLE position (stream_time_ms BIGINT, epoch BIGINT, {offsets}, {counts})")
+        self._db.execute("INSERT INTO position VALUES (NULL, NULL, 0, NULL, 0, 0, 0, 0, 0)")
+        self._db.execute(
+            f"CREATE TABLE cuts (epoch BIGINT, {offsets}, {counts}, state_digest BLOB, manifest_digest BLOB)"
+        )
+        extra = {"windows": "0::BIGINT AS epoch, 0::BIGINT AS live_ms, 0::BIGINT AS sealed"}
+        for name, schema in _ROWS.items():
+            self._like(name, extra.get(name, "0::BIGINT AS epoch") + ", *", schema)
+        for name, spec in TABLES.items():
+            self._like(f"state_{name}", "*", spec.schema)
+
+    def _like(self, name: str, columns: str, schema: pa.Schema) -> None:
+        self._db.register("incoming", schema.empty_table())
+        self._db.execute(f"CREATE TABLE {name} AS SELECT {columns} FROM incoming")
+        self._db.unregister("incoming")
+
+    def _seal(self, piece: Piece) -> None:
+        # The order of sealing is stored, not trusted to a table's order. Rows of other epochs come and go meanwhile.
+        query = "SELECT count(*) FROM windows WHERE epoch = ?"
+        ((before,),) = self._db.execute(query, [piece.epoch]).fetchall()
+        table = windows_table(piece.windows)
+        sealed = pa.array(range(before, before + table.num_rows), pa.int64())
+        self._insert("windows", table.add_column(0, "sealed", sealed), f"{piece.epoch:d}, {piece.live_ms:d}")
+
+    def _replace(self, name: str, changes: Changes) -> None:
+        key = TABLES[name].key
+        equal = " AND ".join(f'kept."{column}" = gone."{column}"' for column in key)
+        for gone in (changes.deletes, changes.upserts):
+            if gone.num_rows:
+                self._db.register("gone", gone.select(key))
+                self._db.execute(f"DELETE FROM state_{name} AS kept USING gone WHERE {equal}")
+                self._db.unregister("gone")
+        self._insert(f"state_{name}", changes.upserts)
+
+    def _insert(self, name: str, table: pa.Table, extra: str = "") -> None:
+        if table.num_rows:
+            self._db.register("incoming", table)
+            self._db.execute(f"INSERT INTO {name} SELECT {extra + ', ' if extra else ''}* FROM incoming")
+            self._db.unregister("incoming")
+
+    def _move(self, position: Position) -> None:
+        self._db.execute(
+            "UPDATE position SET next_offset = ?, stream_time_ms = ?, epoch = ?, first_offset = ?,"
+            " records = ?, entries = ?, accepted = ?, duplicate = ?, rejected = ?",
+            [
+                position.next_offset,
+                position.stream_time_ms,
+                position.epoch,
+                position.first_offset,
+                position.records,
+                *_counts(position.counts),
+            ],
+        )
+
+    def _rows(self, query: str, schema: pa.Schema) -> pa.Table:
+        table: pa.Table = self._db.execute(query).to_arrow_table()
+        return table.cast(schema)
+
+    def _transaction(self) -> "_Transaction":
+        return _Transaction(self._db)
+
+
+class _Transaction:
+    """All or nothing."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+def _compare(path: Path, stored: Pinned, given: Pinned, judged: int | None) -> None:
+    """What was pinned stays; rulesets may be added for epochs that no record has been judged by."""
+    if stored.format != given.format:
+        raise InvalidInput(
+            f"{path} has format {stored.format}, this version reads {given.format}: use the version that wrote it"
+        )
+    for name in ("partition", "topic_id"):
+        _same(path, name, getattr(stored, name), getattr(given, name))
+    for name in Log.__struct_fields__:
+        if name != "rulesets":
+            _same(path, name, getattr(stored.log, name), getattr(given.log, name))
+    if judged is not None and _until(stored.log, judged) != _until(given.log, judged):
+        raise InvalidInput(
+            f"the list of rulesets contradicts {path}, which has judged records up to epoch {judged}:"
+            f" restore the list as it was, and let a new ruleset begin at epoch {judged + 1} or later"
+        )
+
+
+def _same(path: Path, name: str, stored: Any, given: Any) -> None:
+    if stored == given:
+        return
+    what = "the topic was made again" if name == "topic_id" else "the log is another one"
+    raise InvalidInput(
+        f"{path} was made with {name} {stored}, now it is {given}: {what};"
+        " restore it, or start a new log with a new data folder"
+    )
+
+
+def _until(log: Log, epoch: int) -> list[Ruleset]:
+    return [ruleset for ruleset in log.rulesets if ruleset.first_epoch <= epoch]
+
+
+def _counts(counts: Counts) -> list[int]:
+    return [counts.entries, counts.accepted, counts.duplicate, counts.rejected]
+
+
+def _names(schema: pa.Schema) -> str:
+    return ", ".join(f'"{name}"' for name in schema.names)
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0]
