@@ -1,0 +1,111 @@
+"""What an account is owed: rows of a post, of the claims against it, and of what could not be settled."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Annotated, Any, Literal, TypeVar
+
+import pyarrow as pa
+from msgspec import Meta, Struct
+
+from schemas.arrow import MICROS
+
+Account = Annotated[str, Meta(pattern=r"^0x[0-9a-f]{40}$(?!\n)")]
+"""An EVM account in lower case: one spelling, so one account is one leaf."""
+
+UnsettledReason = Literal["no_account", "trust"]
+"""Why money stays out: its payee is no EVM account, or the agreement doesn't pay for the window's trust."""
+
+PostState = Literal["pending", "attested", "active", "disputed"]
+"""pending: no auditor yet; attested: the delay runs; active: can be claimed; disputed: dead."""
+
+
+class Payout(Struct, frozen=True):
+    """One account in one post: all it was ever owed (micros), and what this post added."""
+
+    sequence: int
+    account: str
+    cumulative_micros: int
+    amount_micros: int
+
+
+class Settlement(Struct, frozen=True, kw_only=True):
+    """One post: epochs [first_epoch, last_epoch], its roots as hex, its transaction and the block that holds it."""
+
+    sequence: int
+    first_epoch: int
+    last_epoch: int
+    windows_root: str
+    payouts_root: str
+    head: str
+    transaction: str
+    state: str
+    total_micros: int
+    posted_block: int
+
+
+class Claim(Struct, frozen=True):
+    """One payment by the ledger: `amount` is in token units."""
+
+    account: str
+    sequence: int
+    amount: int
+    transaction: str
+    block: int
+
+
+class Unsettled(Struct, frozen=True, order=True):
+    """Money that stays out of the payouts, by reason, machine and payee (\"\" where the whole window stays out)."""
+
+    reason: UnsettledReason
+    machine: str
+    payee: str
+    micros: str
+
+
+class Carry(Struct, frozen=True, order=True):
+    """What a machine must earn under an agreement (digest as hex) before it pays again: micros below zero."""
+
+    machine: str
+    agreement: str
+    micros: str
+
+
+PAYOUTS = pa.schema(
+    [("sequence", pa.int64()), ("account", pa.string()), ("cumulative_micros", MICROS), ("amount_micros", MICROS)]
+)
+SETTLEMENTS = pa.schema(
+    [
+        ("sequence", pa.int64()),
+        ("first_epoch", pa.int64()),
+        ("last_epoch", pa.int64()),
+        ("windows_root", pa.string()),
+        ("payouts_root", pa.string()),
+        ("head", pa.string()),
+        ("transaction", pa.string()),
+        ("state", pa.string()),
+        ("total_micros", MICROS),
+        ("posted_block", pa.int64()),
+    ]
+)
+CLAIMS = pa.schema(
+    [
+        ("account", pa.string()),
+        ("sequence", pa.int64()),
+        ("amount", MICROS),
+        ("transaction", pa.string()),
+        ("block", pa.int64()),
+    ]
+)
+
+Row = TypeVar("Row", Payout, Settlement, Claim)
+
+
+def rows_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
+    """Rows as a table of PAYOUTS, SETTLEMENTS or CLAIMS, in the order given."""
+    columns = [_column([getattr(row, field.name) for row in rows], field.type) for field in schema]
+    return pa.table(columns, schema=schema)
+
+
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    exact = [Decimal(value) for value in values] if pa.types.is_decimal(kind) else values
+    return pa.array(exact, kind)

@@ -1,0 +1,69 @@
+"""What a post commits to: a document that follows from the log and the epochs chosen, and from nothing else."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct, to_builtins
+
+from schemas.canonical import canonical_json, document_digest
+from schemas.payout import Carry, Unsettled
+
+Hex32 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+Integer = Annotated[str, Meta(pattern=r"^(0|-?[1-9][0-9]*)$(?!\n)")]
+
+
+class EpochRef(Struct, frozen=True):
+    """One epoch of one partition: the digest of the stream's manifest, and what a reader needs without that file."""
+
+    epoch: int
+    manifest_digest: Hex32
+    log_root: Hex32
+    ruleset_digest: Hex32
+
+
+class PartitionRange(Struct, frozen=True):
+    """Offsets [first_offset, next_offset) of a partition and its epochs in order; without epochs the range is empty."""
+
+    partition: int
+    first_offset: int
+    next_offset: int
+    epochs: tuple[EpochRef, ...]
+
+
+class PostTotals(Struct, frozen=True):
+    """Micros: net = payable + held + the change of carries; payable = paid + unsettled to payees without an account.
+
+    `cumulative` is the sum of all payouts up to this post.
+    """
+
+    windows: int
+    net: Integer
+    payable: Integer
+    held: Integer
+    paid: Integer
+    cumulative: Integer
+
+
+class PostManifest(Struct, frozen=True, kw_only=True):
+    """Epochs [first_epoch, last_epoch] as posted. The keccak of its canonical bytes is the post's manifestHash."""
+
+    rules: int = 1
+    log_id: str
+    currency: str
+    first_epoch: int
+    last_epoch: int
+    start_ms: int
+    end_ms: int
+    partitions: tuple[PartitionRange, ...]
+    windows_digest: Hex32
+    carries_digest: Hex32
+    totals: PostTotals
+    unsettled: tuple[Unsettled, ...]
+
+    def canonical(self) -> bytes:
+        """RFC 8785 bytes; amounts are decimal strings, since they may leave the safe integers."""
+        return canonical_json(to_builtins(self))
+
+
+def carries_digest(carries: tuple[Carry, ...]) -> str:
+    """Hex digest over the carries that a post leaves behind, sorted by machine and agreement."""
+    return document_digest("post carries 1", [to_builtins(carry) for carry in sorted(carries)]).hex()

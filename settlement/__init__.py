@@ -1,0 +1,1 @@
+"""Sealed windows to roots, payouts and claims on an EVM ledger."""

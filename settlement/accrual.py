@@ -1,0 +1,180 @@
+"""From nets to what accounts are owed, window by window in the order (epoch, partition, sealing).
+
+    payable = max(0, carry + net)      carry' = min(0, carry + net)      net = payable + (carry' - carry)
+
+The carry is one per (machine, agreement) and changes at every window, so that how epochs are grouped into posts
+changes no cumulative amount. What can't be paid is counted as unsettled, by reason; nothing is lost:
+
+    sum of nets = paid to accounts + unsettled + sum of carries
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Protocol
+
+from msgspec import Struct
+
+from schemas.errors import InvariantBroken
+from schemas.payout import Carry, Unsettled, UnsettledReason
+from schemas.registration import Agreement
+from settlement.keccak import keccak
+from settlement.split import split
+
+ACCOUNT = re.compile(r"0x[0-9a-fA-F]{40}")
+NOBODY = "0x" + "0" * 40
+
+
+class SealedWindow(Protocol):
+    """What settlement needs of a schemas.window.Window."""
+
+    machine: str
+    start_ms: int
+    end_ms: int
+    mends_ms: int | None
+    net_micros: int
+    agreement: Agreement
+    trust: int
+    digest: bytes
+
+
+class Terms(Struct, frozen=True):
+    """An agreement as a split sees it: points by account or, for a payee that is none, by its id."""
+
+    points: tuple[tuple[str, int], ...]
+    pays_trust: int
+    digest: str
+
+
+class Earning(Struct, frozen=True, gc=False):
+    """A sealed window, reduced to what settlement needs; `mends_ms` is 0 for a plain window."""
+
+    machine: str
+    start_ms: int
+    end_ms: int
+    mends_ms: int
+    net_micros: int
+    trust: int
+    digest: bytes
+    terms: Terms
+
+
+class Step(Struct, frozen=True):
+    """What one window did: carries in micros, its parts by account, and what of it stays out of the payouts."""
+
+    carry_before: int
+    payable: int
+    carry_after: int
+    parts: Mapping[str, int]
+    unsettled: Mapping[tuple[UnsettledReason, str], int]
+
+
+def account_of(payee: str) -> str | None:
+    """The account in lower case, or None where the payee is none.
+
+    One spelling in lower or upper case only, or the checksummed one of ERC-55: a wrong checksum is a mistyped address,
+    and money sent there would be lost. The zero address can't be paid.
+    """
+    if not ACCOUNT.fullmatch(payee):
+        return None
+    digits = payee[2:]
+    account = payee.lower()
+    if account == NOBODY:
+        return None
+    if digits not in (digits.lower(), digits.upper()) and digits != _checksummed(account[2:]):
+        return None
+    return account
+
+
+def _checksummed(digits: str) -> str:
+    pattern = keccak(digits.encode()).hex()
+    return "".join(c.upper() if p >= "8" else c for c, p in zip(digits, pattern, strict=False))
+
+
+def terms_of(agreement: Agreement) -> Terms:
+    """An agreement's terms; two spellings of one account are one account."""
+    points: dict[str, int] = {}
+    for payee, share in agreement.payees.items():
+        name = account_of(payee) or payee
+        points[name] = points.get(name, 0) + share
+    return Terms(tuple(sorted(points.items())), agreement.pays_trust, agreement.digest().hex())
+
+
+def earning_of(window: SealedWindow) -> Earning:
+    """A sealed window as settlement sees it."""
+    return Earning(
+        window.machine, window.start_ms, window.end_ms, window.mends_ms or 0, window.net_micros, window.trust,
+        window.digest, terms_of(window.agreement),
+    )  # fmt: skip
+
+
+class Balances:
+    """Where every account and every carry stands, in micros. `accrue` moves it on by one window."""
+
+    def __init__(
+        self,
+        cumulative: Mapping[str, int] | None = None,
+        carry: Mapping[tuple[str, str], int] | None = None,
+        unsettled: Mapping[tuple[UnsettledReason, str, str], int] | None = None,
+    ) -> None:
+        self.cumulative = dict(cumulative or {})
+        self.carry = dict(carry or {})
+        self.unsettled = dict(unsettled or {})
+
+    def copy(self) -> "Balances":
+        """The same balances, to be moved on without changing these."""
+        return Balances(self.cumulative, self.carry, self.unsettled)
+
+    def accrue(self, earning: Earning) -> Step:
+        """Adds one window: its carry, its parts, what stays out of the payouts."""
+        key = (earning.machine, earning.terms.digest)
+        carry = self.carry.get(key, 0)
+        if earning.trust < earning.terms.pays_trust:
+            step = Step(carry, 0, carry, {}, {("trust", ""): earning.net_micros} if earning.net_micros else {})
+        else:
+            step = _step(carry, earning)
+        self._book(key, step)
+        return step
+
+    def _book(self, key: tuple[str, str], step: Step) -> None:
+        if step.carry_after:
+            self.carry[key] = step.carry_after
+        else:
+            self.carry.pop(key, None)
+        for account, part in step.parts.items():
+            self.cumulative[account] = self.cumulative.get(account, 0) + part
+        for (reason, payee), part in step.unsettled.items():
+            place = (reason, key[0], payee)
+            self.unsettled[place] = self.unsettled.get(place, 0) + part
+
+    def payouts(self) -> dict[str, int]:
+        """Cumulative micros of every account that was ever owed anything, ascending by account."""
+        return {account: amount for account, amount in sorted(self.cumulative.items()) if amount}
+
+    def carries(self) -> tuple[Carry, ...]:
+        """The carries that are not zero, sorted."""
+        return tuple(Carry(machine, digest, str(amount)) for (machine, digest), amount in sorted(self.carry.items()))
+
+    def unsettled_since(self, before: "Balances") -> tuple[Unsettled, ...]:
+        """What became unsettled after `before`, sorted."""
+        return tuple(
+            Unsettled(*place, str(amount - before.unsettled.get(place, 0)))
+            for place, amount in sorted(self.unsettled.items())
+            if amount != before.unsettled.get(place, 0)
+        )
+
+
+def _step(carry: int, earning: Earning) -> Step:
+    standing = carry + earning.net_micros
+    payable, after = max(0, standing), min(0, standing)
+    if not payable:
+        return Step(carry, 0, after, {}, {})
+    parts: dict[str, int] = {}
+    outside: dict[tuple[UnsettledReason, str], int] = {}
+    for name, part in split(payable, dict(earning.terms.points)).items():
+        if account_of(name):
+            parts[name] = part
+        elif part:
+            outside["no_account", name] = part
+    if payable + after - carry != earning.net_micros:
+        raise InvariantBroken(f"the window of {earning.machine} at {earning.start_ms} ms lost money")
+    return Step(carry, payable, after, parts, outside)

@@ -1,0 +1,1 @@
+"""Ports to the outside: files, the journal, keys and the chain."""
