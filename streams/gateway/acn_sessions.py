@@ -69,11 +69,15 @@ class AcnSessions:
         sessions, skipped, rows = _sessions(path, options)
         if not sessions:
             raise InvalidInput(f"{path.name} has no session that could be read: is it an acn-sessions file?")
+        found = len(sessions)
+        end_ms = options.end_ms(min(session.arrival_ms for session in sessions))
+        sessions = [session for session in sessions if end_ms is None or session.arrival_ms < end_ms]
         lanes = _lanes(sessions)
         return SourceLog(
             name=path.name,
             machines=tuple(_machine(machine, len(lanes[machine])) for machine in sorted(lanes)),
             rows=rows,
+            left_out=found - len(sessions),
             skipped=tuple(skipped),
             totals={"energy Wh": sum(session.energy_wh for session in sessions)},
             start_ms=min(session.arrival_ms for session in sessions),

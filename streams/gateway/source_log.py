@@ -11,6 +11,7 @@ import msgspec
 from schemas.errors import InvalidInput
 from schemas.reading import READING, Reading
 from schemas.registration import Agreement, Meter, Registration, Tariff
+from schemas.units import DAY_MS
 
 
 class SourceRecord(NamedTuple):
@@ -32,12 +33,18 @@ class Skipped(NamedTuple):
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What a file doesn't say itself. `capacity_w` is a plant's rated power in W."""
+    """What a file doesn't say itself. `capacity_w` is a plant's rated power in W; `days` keeps what begins in the
+    first so many days (UTC) of the file."""
 
     unit: Literal["W", "kW"] | None = None
     zone: str | None = None
     machine: str | None = None
     capacity_w: int | None = None
+    days: int | None = None
+
+    def end_ms(self, start_ms: int) -> int | None:
+        """Where what is kept of a file ends (epoch ms), if it begins at `start_ms`; None without such an end."""
+        return None if self.days is None else start_ms - start_ms % DAY_MS + self.days * DAY_MS
 
 
 @dataclass(frozen=True)
@@ -76,12 +83,14 @@ class Machine:
 class SourceLog:
     """A file's machines and records. Moments are epoch ms, `start_ms` of the first reading, `end_ms` of the last.
 
-    `totals` is what the file says, by meter and unit ("energy Wh"), rejected rows included and skipped ones not.
+    `totals` is what the file says, by meter and unit ("energy Wh"): rows that the stream will reject included, those
+    skipped or left out (beyond the first days asked for) not.
     """
 
     name: str
     machines: tuple[Machine, ...]
     rows: int
+    left_out: int
     skipped: tuple[Skipped, ...]
     totals: Mapping[str, int]
     start_ms: int
