@@ -1,0 +1,42 @@
+"""Fixtures for the whole suite: real servers, each started once, in a folder of its own, only if a test asks for it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from deploy.stack import start_evm, start_kafka
+
+# Derandomised, so that a red run is red again; `--hypothesis-profile=search` looks further.
+hypothesis.settings.register_profile(
+    "suite", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile("search", max_examples=2_000, deadline=None)
+hypothesis.settings.load_profile("suite")
+
+_SERVER_MARKERS = {"kafka": "kafka", "evm": "chain"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that uses a server's fixture carries the server's marker, so that `-m "not kafka"` means what it says."""
+    for item in items:
+        for fixture, marker in _SERVER_MARKERS.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(marker)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap servers of a real broker. Shared: a test makes topics with names of its own."""
+    server = start_kafka(Path(tmp_path_factory.mktemp("kafka")))
+    yield server.bootstrap_servers
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def evm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """RPC URL of a real EVM node. Shared: a test deploys contracts of its own, and reverts the clock if it moves it."""
+    node = start_evm(Path(tmp_path_factory.mktemp("evm")))
+    yield node.rpc_url
+    node.stop()
