@@ -19,7 +19,7 @@ from streams.adapters.owned import OwnedPartitions
 from streams.adapters.partition import Progress
 from streams.adapters.quiet import quiet_logs
 from streams.adapters.topics import check_topic
-from streams.adapters.watchdog import EXIT_FATAL, Ending, StallJudge, Watchdog
+from streams.adapters.watchdog import EXIT_FATAL, Ending, StallJudge, Watchdog, is_away
 
 GC_THRESHOLD = (100_000, 50, 50)
 """What lives after the start lives on: the collector would only walk over it again and again."""
@@ -127,6 +127,7 @@ class _Worker:
         self._settings = settings
         self._ending = ending
         self._frozen = False
+        self._draining = False
         self._assigned: Set[int] | None = None
         self._ends: dict[int, int] | None = None
         if settings.until_caught_up:
@@ -145,11 +146,8 @@ class _Worker:
         self._app = build_app(settings, self._checkpoints, own_folder, ending, self._loop)
         self._checkpoints.live_seek = lambda: live_seek(self._app)
         self._faust = PromptWorker(self._app, self._loop, lambda: ending.now(EXIT_TERMINATED))
-        judge = StallJudge(settings.stall_seconds)
-        self._watchdog = Watchdog(
-            lambda now: judge.verdict(now, fetched(self._app), delivered(self._app), dict(self._checkpoints.committed)),
-            ending,
-        )
+        self._judge = StallJudge(settings.stall_seconds)
+        self._watchdog = Watchdog(self._verdict, self._is_excused, ending)
 
     def run(self) -> int:
         """Until it stops; then all partitions are closed. Gives the exit code."""
@@ -170,6 +168,15 @@ class _Worker:
             gc.unfreeze()
             asyncio.set_event_loop(None)
         return code
+
+    def _verdict(self, now: float) -> str | None:
+        return self._judge.verdict(now, fetched(self._app), delivered(self._app), dict(self._checkpoints.committed))
+
+    def _is_excused(self) -> bool:
+        if not is_away(self._settings.bootstrap_servers):
+            return False
+        self._judge.forget()
+        return True
 
     def _resumed(self, assigned: Set[int]) -> None:
         self._assigned = assigned
@@ -196,8 +203,17 @@ class _Worker:
         self._finish_if_caught_up()
 
     def _finish_if_caught_up(self) -> None:
+        if self._has_caught_up() and not self._draining:
+            self._draining = True
+            self._checkpoints.drain(self._drained)
+
+    def _drained(self) -> None:
+        self._draining = False
+        if self._has_caught_up():
+            self._faust.finish()
+
+    def _has_caught_up(self) -> bool:
         ends, assigned, committed = self._ends, self._assigned, self._checkpoints.committed
         if ends is None or assigned is None:
-            return
-        if all(committed.get(partition, -1) >= ends[partition] for partition in assigned):
-            self._faust.finish()
+            return False
+        return all(committed.get(partition, -1) >= ends[partition] for partition in assigned)

@@ -75,6 +75,10 @@ class OwnedPartitions:
         """Closes all partitions and drops their locks, after the commit that runs."""
         await self._run(lambda: self._close(set(self._held)))
 
+    def drain(self, then: Callable[[], None]) -> None:
+        """Waits, on the checkpoints' thread, until the files of all ended epochs are final; then calls `then` there."""
+        self._thread.submit(self._drain, then)
+
     def end(self) -> None:
         """Closes all partitions, after the commit that runs; nothing can be opened afterwards. For any thread."""
         self._thread.submit(lambda: self._close(set(self._held))).result()
@@ -90,7 +94,9 @@ class OwnedPartitions:
         topic_id = self._reader.topic_id()
         offsets = {}
         for number in sorted(partitions):
-            held = self._held.get(number) or Partition.open(self._data_dir, self._log, number, topic_id, self._reader)
+            held = self._held.get(number) or Partition.open(
+                self._data_dir, self._log, number, topic_id, self._reader, background=True
+            )
             if held is None:
                 self._report_locked(number)
                 continue
@@ -115,6 +121,15 @@ class OwnedPartitions:
                 self._on_commit(sound, progress)
             if refused is not None:
                 raise refused
+        except BaseException as error:
+            self._fatal(error)
+            raise
+
+    def _drain(self, then: Callable[[], None]) -> None:
+        try:
+            for partition in self._held.values():
+                partition.drain()
+            then()
         except BaseException as error:
             self._fatal(error)
             raise

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ EXIT_STALLED = 75
 """Nothing moved for too long: a supervisor starts the worker again, and it goes on from its checkpoint."""
 
 LOOK_SECONDS = 1.0
+CONNECT_SECONDS = 2.0
 
 
 class Ending:
@@ -87,6 +89,10 @@ class StallJudge:
                 return f"{what} for {now - since:.0f} s"
         return None
 
+    def forget(self) -> None:
+        """Counts from now on: what stood still had an excuse."""
+        self._since.clear()
+
     def _fault(self, partition: int, state: Fetched | None, delivered: int, committed: int) -> str | None:
         if state is None:
             return "was never fetched"
@@ -99,11 +105,25 @@ class StallJudge:
         return "gets no answer from its broker" if before[1] == state.answered else None
 
 
+def is_away(bootstrap_servers: str) -> bool:
+    """Whether no broker of the list takes a connection: then nobody gains by starting a worker again."""
+    for server in bootstrap_servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        except OSError:
+            continue
+        return False
+    return True
+
+
 class Watchdog:
     """Looks every second from a thread of its own, so that it also sees a blocked loop."""
 
-    def __init__(self, verdict: Callable[[float], str | None], ending: Ending) -> None:
+    def __init__(self, verdict: Callable[[float], str | None], excuse: Callable[[], bool], ending: Ending) -> None:
+        """`verdict` gets the time in monotonic seconds; `excuse` tells whether what it found is nothing of ours."""
         self._verdict = verdict
+        self._excuse = excuse
         self._ending = ending
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -121,7 +141,7 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._stopped.wait(LOOK_SECONDS):
             verdict = self._verdict(time.monotonic())
-            if verdict is not None:
+            if verdict is not None and not self._excuse():
                 self._ending.now(
                     EXIT_STALLED, f"tallyroot: the worker ends, for a supervisor to start it again: {verdict}"
                 )
