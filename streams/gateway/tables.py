@@ -26,7 +26,7 @@ def columns_of(path: Path) -> tuple[str, ...]:
     if _is_parquet(path):
         return tuple(_parquet(path).schema_arrow.names)
     with _opened(path) as lines:
-        return tuple(next(csv.reader(lines), ()))
+        return tuple(next(_csv_rows(path, lines), ()))
 
 
 def rows_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
