@@ -185,23 +185,19 @@ def find_node() -> Optional[str]:
 
 
 def install_npm_tools() -> None:
-    """`npm ci` from the lock, without install scripts: they would download. The native programs are packages."""
+    """Install what the lock names, without install scripts: they would download. The native programs are packages.
+
+    Not `npm ci`: that refuses a lock that lacks another platform's package, and no registry is sure to serve them all.
+    A platform whose package the lock lacks gets it by the exact version alone.
+    """
     folder = find_node()
     if folder is None:
         raise SetUpError(f"Node does not run on this machine: install Node {OLDEST_NODE} or newer with npm")
     os.environ["PATH"] = folder + os.pathsep + os.environ.get("PATH", "")
-    quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    run(["npm", "ci", *quiet])
-    lock = (ROOT / "package-lock.json").read_text(encoding="utf-8")
-    needed = [native_package(tool) for tool in ("anvil", "forge")]
-    missing = [name for name in needed if f'"node_modules/{name}"' not in lock]
-    if missing:
-        # The lock was made where the registry did not serve every platform's package: same version, hash unchecked.
-        version = re.search(r'"@foundry-rs/anvil": "([^"]+)"', lock)
-        if version is None:
-            raise SetUpError("package-lock.json does not name @foundry-rs/anvil")
-        say(f"   not in package-lock.json, taken by version alone: {', '.join(missing)}")
-        run(["npm", "install", "--no-save", *quiet, *[f"{name}@{version.group(1)}" for name in missing]])
+    run(["npm", "install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
+    for tool in ("anvil", "forge"):
+        if not (ROOT / "node_modules" / native_package(tool)).exists():
+            raise SetUpError(f"npm did not install {native_package(tool)}: is it in your npm registry?")
 
 
 def native_package(tool: str) -> str:

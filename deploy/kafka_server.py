@@ -19,8 +19,8 @@ _TRIES = 3
 _HEAP = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC")
 
 # Topics are created by name only, so a mistyped one is an error. Thread counts, buffers and internal topics are those
-# of one small broker. Relative paths: Java's properties files know no UTF-8. The voter is static, so that the ports
-# may change from one start to the next.
+# of one small broker; its short session is what a restart after a crash waits for. Paths are relative, for Java's
+# properties files know no UTF-8. The voter is static, so that the ports may change from one start to the next.
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -51,6 +51,8 @@ log.cleaner.dedupe.buffer.size=16777216
 log.retention.check.interval.ms=2000
 log.segment.delete.delay.ms=1000
 auto.leader.rebalance.enable=false
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 """
 
 _LOGGING = """\
