@@ -31,7 +31,7 @@ LAYOUTS = {"ac_power": ("measured_on", "W"), "meas_val_f": ("ts", "kW")}
 
 WATTS = {"W": 1, "kW": 1_000}
 
-SIZES_W = tuple(size * 10**power for power in range(3, 9) for size in (1, 2, 3, 4, 5, 6, 8))
+SIZES_W: tuple[int, ...] = tuple(size * 10**power for power in range(3, 9) for size in (1, 2, 3, 4, 5, 6, 8))
 """Rated powers (W). A plant has the smallest one that 99 % of its samples of production don't exceed."""
 
 IMPORT_SHARE = 50
