@@ -272,7 +272,7 @@ class Checkpoint:
         )
 
     def _rows(self, query: str, schema: pa.Schema) -> pa.Table:
-        table: pa.Table = self._db.execute(query).to_arrow_table()
+        table: pa.Table = self._db.sql(query).to_arrow_table()
         return table.cast(schema)
 
     def _transaction(self) -> "_Transaction":

@@ -252,6 +252,7 @@ class Partition:
         """Steps 2 to 5 for all that the checkpoint still holds."""
         for live_ms in self._checkpoint.live_starts():
             self._live.write(live_ms, self._checkpoint.live_windows(live_ms))
+            self._step("2 live")
         self._finish_epochs(wait=False)
 
     def _finish_epochs(self, *, wait: bool) -> None:

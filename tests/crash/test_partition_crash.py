@@ -1,0 +1,91 @@
+"""A worker that dies at any moment leaves nothing lost, nothing doubled and no other bytes than one that doesn't."""
+
+import multiprocessing
+import random
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import partition_runs as runs
+import pytest
+from sim_log import HOURLY
+
+from streams.adapters.partition import Partition
+
+pytestmark = pytest.mark.crash
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["partition_runs"])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    runs.run(folder)
+    files = runs.final_files(folder)
+    assert len(files) > 30
+    return files
+
+
+def in_child(work: Callable[..., None], *args: Any) -> int:
+    child = start(work, *args)
+    child.join(60)
+    assert child.exitcode in (0, runs.DIED)
+    return child.exitcode
+
+
+def start(work: Callable[..., None], *args: Any) -> BaseProcess:
+    child = PROCESSES.Process(target=work, args=args)
+    child.start()
+    return child
+
+
+def test_killed_once_at_every_step_of_one_run(tmp_path: Path, undisturbed: dict[str, str]) -> None:
+    seen = tmp_path / "seen"
+    while in_child(runs.die_at_new_step, tmp_path / "data", seen) == runs.DIED:
+        assert len(seen.read_text().splitlines()) < 200
+    names = {line.rpartition(" ")[0] for line in seen.read_text().splitlines()}
+    assert names == {
+        "1 committed", "2 live", "3 .parquet", "3 .rejects", "3 .rejected_records", "4 archive written",
+        "4 archive published", "4 manifest", "5 dropped",
+    }  # fmt: skip
+    assert runs.final_files(tmp_path / "data") == undisturbed
+
+
+@pytest.mark.parametrize("count", [3, 10, 14, 15, 17])
+def test_killed_with_more_commits_before_the_epochs_are_final(
+    tmp_path: Path, undisturbed: dict[str, str], count: int
+) -> None:
+    assert in_child(runs.die_before_draining, tmp_path) == runs.DIED
+    assert not runs.final_files(tmp_path).keys() & {name for name in undisturbed if name.endswith(".json")}
+    assert in_child(runs.die_after, tmp_path, count) == runs.DIED
+    runs.run(tmp_path)
+    assert runs.final_files(tmp_path) == undisturbed
+
+
+def test_killed_at_random_moments(tmp_path: Path, undisturbed: dict[str, str]) -> None:
+    seed = random.randrange(1_000_000)
+    chance = random.Random(seed)
+    for _ in range(8):
+        child = start(runs.run_slowly, tmp_path)
+        time.sleep(chance.uniform(0.05, 0.5))
+        child.kill()
+        child.join()
+    runs.run(tmp_path)
+    assert runs.final_files(tmp_path) == undisturbed, f"seed {seed}"
+
+
+def test_a_second_process_gets_no_partition_until_the_first_is_dead(tmp_path: Path) -> None:
+    held = tmp_path / "held"
+    child = start(runs.hold, tmp_path / "data", held)
+    while not held.exists():
+        time.sleep(0.01)
+    log = runs.the_log()
+    assert Partition.open(tmp_path / "data", HOURLY, 0, log.topic_id(), log) is None
+    child.kill()
+    child.join()
+    partition = Partition.open(tmp_path / "data", HOURLY, 0, log.topic_id(), log)
+    assert partition is not None
+    partition.close()

@@ -1,0 +1,118 @@
+"""Runs of a Partition over a small log, in processes that die where they are told to."""
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from sim_log import HOURLY, SimLog, small_log
+
+from streams.adapters.files import nothing
+from streams.adapters.partition import Partition
+from streams.records import LogRecord
+
+SLICE = 11
+DIED = 9
+
+
+class GatedLog(SimLog):
+    """A log that lets nobody read until its gate is open."""
+
+    gate: threading.Event
+
+    def read(self, partition: int, first: int, next: int) -> Iterator[LogRecord]:
+        self.gate.wait()
+        return super().read(partition, first, next)
+
+
+def the_log() -> SimLog:
+    """The log of all crash tests."""
+    return small_log(machines=2, minutes=100)
+
+
+def run(data_dir: Path, step: Callable[[str], None] = nothing, *, slice_size: int = SLICE) -> None:
+    """Opens the partition, takes the rest of the log, closes."""
+    log = the_log()
+    partition = Partition.open(data_dir, HOURLY, 0, log.topic_id(), log, step=step)
+    assert partition is not None
+    feed(partition, log, slice_size)
+    partition.close()
+
+
+def feed(partition: Partition, log: SimLog, slice_size: int = SLICE) -> None:
+    """The rest of the log, in slices that begin where the checkpoint stands."""
+    start = partition.next_offset or 0
+    rest = [record for record in log.records if record.offset >= start]
+    while start < log.end:
+        records, rest = rest[:slice_size], rest[slice_size:]
+        next = records[-1].offset + 1 if rest else log.end
+        assert partition.process(start, next, records).next_offset == next
+        start = next
+
+
+def die_after(data_dir: Path, count: int) -> None:
+    """Dies right after the step of that number."""
+    left = iter(range(count))
+
+    def step(_: str) -> None:
+        if next(left, None) is None:
+            os._exit(DIED)
+
+    run(data_dir, step)
+
+
+def die_at_new_step(data_dir: Path, seen: Path) -> None:
+    """Dies at the first step, by name and how far the log was, at which no run before has died."""
+    done = set(seen.read_text().splitlines()) if seen.exists() else set()
+    log = the_log()
+    opened: list[Partition] = []
+
+    def step(name: str) -> None:
+        at = f"{name} {opened[0].next_offset if opened else 'open'}"
+        if at not in done:
+            with seen.open("a") as file:
+                file.write(at + "\n")
+            os._exit(DIED)
+
+    partition = Partition.open(data_dir, HOURLY, 0, log.topic_id(), log, step=step)
+    assert partition is not None
+    opened.append(partition)
+    feed(partition, log)
+    partition.close()
+
+
+def die_before_draining(data_dir: Path) -> None:
+    """Commits the whole log while no archive can be read, then dies: every epoch has later commits on top."""
+    sim = the_log()
+    log = GatedLog(sim.records, end=sim.end)
+    log.gate = threading.Event()
+    partition = Partition.open(data_dir, HOURLY, 0, log.topic_id(), log, background=True)
+    assert partition is not None
+    feed(partition, log)
+    assert len(partition.pending) > 3
+    os._exit(DIED)
+
+
+def hold(data_dir: Path, held: Path) -> None:
+    """Holds the partition until it is killed."""
+    log = the_log()
+    partition = Partition.open(data_dir, HOURLY, 0, log.topic_id(), log)
+    assert partition is not None
+    held.touch()
+    threading.Event().wait()
+
+
+def run_slowly(data_dir: Path) -> None:
+    """Takes the log in slices of one record, so that a kill at any time falls somewhere else."""
+    run(data_dir, slice_size=1)
+
+
+def final_files(data_dir: Path) -> dict[str, str]:
+    """All that settles and proves, by name: SHA-256 of every file under epochs/ and log/."""
+    return {
+        path.relative_to(data_dir).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for folder in ("epochs", "log")
+        for path in sorted((data_dir / folder).rglob("*"))
+        if path.is_file() and path.suffix != ".tmp"
+    }

@@ -1,0 +1,252 @@
+"""A checkpoint continues exactly where it stands, for the log it was made for, or says what differs."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import partition_runs as runs
+import pyarrow.parquet as pq
+import pytest
+from msgspec import structs
+from sim_log import HOURLY, SimLog, small_log
+
+from schemas.errors import InvalidInput, InvariantBroken
+from schemas.log import Log, Ruleset
+from streams.adapters.archive import archive_digest, read_archive, read_leaves, receipt
+from streams.adapters.checkpoint import Checkpoint, Pinned
+from streams.adapters.epochs import EpochPaths, epoch_paths, read_manifest
+from streams.adapters.partition import Partition
+from streams.log_root import EMPTY_ROOT
+from streams.state import State
+
+
+def opened(data_dir: Path, log: Log = HOURLY, sim: SimLog | None = None, topic_id: str = "topic-1") -> Partition:
+    partition = Partition.open(data_dir, log, 0, topic_id, sim or runs.the_log())
+    assert partition is not None
+    return partition
+
+
+def all_paths(data_dir: Path) -> list[EpochPaths]:
+    found = sorted(data_dir.glob("epochs/*/0.manifest.json"))
+    return [EpochPaths(data_dir, path.parent.name, 0) for path in found]
+
+
+def test_slices_of_any_size_give_the_same_files(tmp_path: Path) -> None:
+    for size in (1, 7, 1_000):
+        runs.run(tmp_path / str(size), slice_size=size)
+    first, second, third = (runs.final_files(tmp_path / str(size)) for size in (1, 7, 1_000))
+    assert first == second == third
+
+
+def test_what_runs_beside_the_commits_gives_the_same_files(tmp_path: Path) -> None:
+    runs.run(tmp_path / "inside")
+    log = runs.the_log()
+    partition = Partition.open(tmp_path / "beside", HOURLY, 0, "topic-1", log, background=True)
+    assert partition is not None
+    runs.feed(partition, log)
+    partition.drain()
+    assert partition.pending == ()
+    partition.close()
+    assert runs.final_files(tmp_path / "beside") == runs.final_files(tmp_path / "inside")
+
+
+def test_manifests_chain_and_count_everything(tmp_path: Path) -> None:
+    runs.run(tmp_path)
+    log = runs.the_log()
+    files = [read_manifest(paths.manifest) for paths in all_paths(tmp_path)]
+    manifests = [whole.manifest for whole in files if whole is not None]
+    assert len(manifests) > 4
+    assert manifests[0].first_offset == 0
+    for before, after in pairwise(manifests):
+        assert (after.first_offset, after.epoch) == (before.next_offset, before.epoch + 1)
+    assert any(manifest.windows == 0 and manifest.first_offset == manifest.next_offset for manifest in manifests)
+    assert {manifest.log_root for manifest in manifests if manifest.first_offset == manifest.next_offset} == {
+        EMPTY_ROOT.hex()
+    }
+    assert sum(manifest.windows for manifest in manifests) > 8
+    assert sum(manifest.counts.rejected for manifest in manifests) == sum(
+        sum(manifest.rejects_by_reason.values()) for manifest in manifests
+    )
+    records = [record for paths in all_paths(tmp_path) for record in read_archive(paths.archive)]
+    assert records == [record for record in log.records if record.offset < manifests[-1].next_offset]
+
+
+def test_files_say_what_the_manifest_says(tmp_path: Path) -> None:
+    runs.run(tmp_path)
+    for paths in all_paths(tmp_path):
+        whole = read_manifest(paths.manifest)
+        assert whole is not None
+        assert whole.manifest_digest == whole.manifest.digest().hex()
+        assert pq.read_table(paths.windows).num_rows == whole.manifest.windows
+        rejects = pq.read_table(paths.rejects)
+        assert rejects.num_rows == whole.manifest.counts.rejected
+        records = pq.read_table(paths.rejected_records)
+        assert sorted(set(rejects["offset"].to_pylist())) == records["offset"].to_pylist()
+        digest = archive_digest(paths.archive)
+        assert digest.finish().hex() == whole.manifest.log_root
+        assert digest.leaves == read_leaves(paths.archive)
+
+
+def test_a_gateway_can_prove_that_its_reading_was_in(tmp_path: Path) -> None:
+    runs.run(tmp_path)
+    record = runs.the_log().records[20]
+    (paths,) = [paths for paths in all_paths(tmp_path) if record in list(read_archive(paths.archive))]
+    whole = read_manifest(paths.manifest)
+    proof = receipt(paths.archive, record.offset)
+    assert whole is not None
+    assert proof.root().hex() == whole.manifest.log_root
+    assert record in proof.records()
+    with pytest.raises(InvalidInput, match="no record at offset"):
+        receipt(paths.archive, 10_000)
+
+
+def test_a_slice_that_does_not_continue_the_checkpoint_stops(tmp_path: Path) -> None:
+    log = runs.the_log()
+    partition = opened(tmp_path)
+    assert partition.next_offset is None
+    with pytest.raises(InvariantBroken, match="stands at offset 0"):
+        partition.process(3, 5, log.records[3:5])
+    partition.process(0, 5, log.records[:5])
+    for start in (0, 4, 6):
+        with pytest.raises(InvariantBroken, match="stands at offset 5"):
+            partition.process(start, start + 1, [log.records[start]])
+    with pytest.raises(InvariantBroken, match="other offsets"):
+        partition.process(5, 6, log.records[5:7])
+    partition.close()
+    again = opened(tmp_path)
+    assert again.next_offset == 5
+    again.close()
+
+
+def test_the_file_itself_compares_the_offset(tmp_path: Path) -> None:
+    log = runs.the_log()
+    one = opened(tmp_path)
+    one.process(0, 5, log.records[:5])
+    two = Checkpoint.reader(one._checkpoint)
+    two._db.execute("UPDATE position SET next_offset = 4")
+    with pytest.raises(InvariantBroken, match="stands at 4"):
+        one.process(5, 6, log.records[5:6])
+    with pytest.raises(InvariantBroken, match="after an error"):
+        one.process(5, 6, log.records[5:6])
+    two.close()
+    one.close()
+
+
+def test_a_gap_of_offsets_moves_the_checkpoint(tmp_path: Path) -> None:
+    log = runs.the_log()
+    partition = opened(tmp_path)
+    partition.process(0, 5, log.records[:5])
+    assert partition.process(5, 9, []).next_offset == 9
+    assert partition.next_offset == 9
+    partition.close()
+
+
+def test_a_topic_made_again_is_refused(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    with pytest.raises(InvalidInput, match="topic_id topic-1, now it is topic-2"):
+        opened(tmp_path, topic_id="topic-2")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"log_id": "other"},
+        {"currency": "EUR"},
+        {"window_ms": 60_000},
+        {"epoch_ms": 86_400_000},
+        {"partitions": 2},
+        {"timestamp_type": "LogAppendTime"},
+    ],
+)
+def test_another_log_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    opened(tmp_path).close()
+    with pytest.raises(InvalidInput, match=f"{next(iter(change))} .*new data folder"):
+        opened(tmp_path, structs.replace(HOURLY, **change))
+
+
+def test_rules_may_change_only_for_epochs_not_yet_judged(tmp_path: Path) -> None:
+    partition = opened(tmp_path)
+    runs.feed(partition, runs.the_log())
+    judged = partition._position.epoch
+    assert judged is not None
+    partition.close()
+    later = structs.replace(HOURLY, rulesets=(Ruleset(), Ruleset(first_epoch=judged + 1, grace_ms=1)))
+    opened(tmp_path, later).close()
+    for first_epoch in (judged, judged - 3):
+        contradicting = structs.replace(HOURLY, rulesets=(Ruleset(), Ruleset(first_epoch=first_epoch, grace_ms=1)))
+        with pytest.raises(InvalidInput, match=f"begin at epoch {judged + 1} or later"):
+            opened(tmp_path, contradicting)
+    with pytest.raises(InvalidInput, match="contradicts"):
+        opened(tmp_path, structs.replace(HOURLY, rulesets=(Ruleset(grace_ms=1),)))
+    opened(tmp_path).close()
+
+
+def test_a_manifest_that_says_something_else_stops(tmp_path: Path) -> None:
+    runs.run(tmp_path / "first")
+    paths = all_paths(tmp_path / "first")[2]
+    whole = read_manifest(paths.manifest)
+    assert whole is not None
+    other = structs.replace(whole, manifest=structs.replace(whole.manifest, net_micros="1", log_root="00"))
+    paths.manifest.write_bytes(msgspec.json.encode(other))
+    (tmp_path / "first" / "partitions" / "0.duckdb").unlink()
+    with pytest.raises(InvariantBroken, match="is final, and the log now gives another net_micros, log_root"):
+        runs.run(tmp_path / "first")
+
+
+def test_final_files_that_were_changed_stop(tmp_path: Path) -> None:
+    runs.run(tmp_path)
+    all_paths(tmp_path)[1].windows.write_bytes(b"changed")
+    (tmp_path / "partitions" / "0.duckdb").unlink()
+    with pytest.raises(InvariantBroken, match="isn't the file"):
+        runs.run(tmp_path)
+
+
+def test_a_lost_checkpoint_is_made_again_from_the_log(tmp_path: Path) -> None:
+    runs.run(tmp_path)
+    before = runs.final_files(tmp_path)
+    (tmp_path / "partitions" / "0.duckdb").unlink()
+    runs.run(tmp_path, slice_size=3)
+    assert runs.final_files(tmp_path) == before
+
+
+def test_a_log_that_lost_records_stops_at_the_archive(tmp_path: Path) -> None:
+    log = runs.the_log()
+    poorer = SimLog(log.records[:9] + log.records[10:], end=log.end)
+    partition = opened(tmp_path, sim=poorer)
+    with pytest.raises(InvariantBroken, match="the worker was given"):
+        runs.feed(partition, log)
+    partition.close()
+
+
+def test_rows_keep_their_order_while_older_epochs_leave(tmp_path: Path) -> None:
+    log = small_log(machines=5, minutes=130)
+    partition = Partition.open(tmp_path, HOURLY, 0, "topic-1", log)
+    assert partition is not None
+    runs.feed(partition, log, 4)
+    partition.close()
+    for paths in all_paths(tmp_path):
+        table = pq.read_table(paths.windows)
+        keys = list(zip(table["start_ms"].to_pylist(), table["machine"].to_pylist(), strict=True))
+        assert keys == sorted(keys)
+
+
+def test_the_state_comes_back_as_it_was(tmp_path: Path) -> None:
+    log = runs.the_log()
+    partition = opened(tmp_path)
+    partition.process(0, log.records[30].offset, log.records[:30])
+    digest = partition._state.digest()
+    partition.close()
+    pinned = Pinned(format=1, partition=0, topic_id="topic-1", log=HOURLY)
+    checkpoint = Checkpoint(tmp_path / "partitions" / "0.duckdb", pinned)
+    state: State = checkpoint.state(HOURLY, 0)
+    assert state.digest() == digest
+    checkpoint.close()
+
+
+def test_paths_of_an_epoch(tmp_path: Path) -> None:
+    paths = epoch_paths(tmp_path, HOURLY, 432_001, 12)
+    assert paths.windows == tmp_path / "epochs" / "20190414T010000Z" / "12.parquet"
+    assert paths.rejects.name == "12.rejects.parquet"
+    assert paths.rejected_records.name == "12.rejected_records.parquet"
+    assert paths.manifest.name == "12.manifest.json"
+    assert paths.archive == tmp_path / "log" / "20190414T010000Z" / "12.parquet"
