@@ -1,0 +1,117 @@
+"""Reads what the stream published: manifests and the windows' columns that settlement needs."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow.parquet as pq
+
+from schemas.canonical import chain_digest
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from schemas.manifest import EpochFiles, EpochManifest, epoch_folder
+from schemas.registration import Agreement
+from settlement.accrual import Earning, Terms, terms_of
+from settlement.post import PartitionEpoch
+
+COLUMNS = [
+    "machine", "start_ms", "end_ms", "mends_ms", "net_micros", "trust", "digest", "payees", "locked_until_ms",
+    "pays_trust",
+]  # fmt: skip
+MANIFEST_NAME = re.compile(r"(\d+)\.manifest\.json")
+
+
+class EpochReader:
+    """The folder `epochs/` of a data folder. An epoch of a partition exists when its manifest does."""
+
+    def __init__(self, data_dir: Path, log: Log) -> None:
+        self._data_dir = data_dir
+        self._log = log
+        self._terms: dict[object, Terms] = {}
+
+    def first_epochs(self) -> dict[int, int]:
+        """The first epoch that each partition has published; partitions without any are absent."""
+        firsts: dict[int, int] = {}
+        for folder in sorted((self._data_dir / "epochs").glob("*")):
+            for path in folder.glob("*.manifest.json"):
+                found = MANIFEST_NAME.fullmatch(path.name)
+                if found and int(found[1]) not in firsts:
+                    firsts[int(found[1])] = self._manifest_at(path).manifest.epoch
+        return firsts
+
+    def manifest(self, partition: int, epoch: int) -> EpochManifest | None:
+        """What the partition published for the epoch; None where it has not yet.
+
+        Raises InvalidInput for a manifest that is damaged or of another log.
+        """
+        files = self._files(partition, epoch)
+        return None if files is None else files.manifest
+
+    def read(self, partition: int, epoch: int) -> PartitionEpoch:
+        """The epoch with its windows in sealing order.
+
+        Raises InvalidInput where the file is missing or its bytes, windows or sum are not what the manifest says.
+        """
+        files = self._files(partition, epoch)
+        if files is None:
+            raise InvalidInput(f"epoch {epoch} of partition {partition} is not there: let `tallyroot stream` catch up")
+        manifest = files.manifest
+        path = self._folder(epoch) / f"{partition}.parquet"
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise InvalidInput(f"{path} is missing: restore it, or rebuild it from the log") from None
+        expected = files.files.get(str(path.relative_to(self._data_dir)))
+        if expected is not None and hashlib.sha256(content).hexdigest() != expected:
+            raise InvalidInput(
+                f"{path} is not the file that its manifest names: restore it, or rebuild it from the log"
+            )
+        earnings = self._earnings(path)
+        digest = chain_digest("windows 1", (earning.digest for earning in earnings)).hex()
+        net = str(sum(earning.net_micros for earning in earnings))
+        if (digest, net) != (manifest.windows_digest, manifest.net_micros):
+            raise InvalidInput(f"the windows in {path} are not those of its manifest: restore or rebuild it")
+        return PartitionEpoch(manifest, earnings)
+
+    def _folder(self, epoch: int) -> Path:
+        return self._data_dir / "epochs" / epoch_folder(self._log.epoch_span(epoch)[0])
+
+    def _files(self, partition: int, epoch: int) -> EpochFiles | None:
+        path = self._folder(epoch) / f"{partition}.manifest.json"
+        if not path.exists():
+            return None
+        files = self._manifest_at(path)
+        if (files.manifest.partition, files.manifest.epoch) != (partition, epoch):
+            raise InvalidInput(f"{path} speaks of another partition or epoch: restore it")
+        return files
+
+    def _manifest_at(self, path: Path) -> EpochFiles:
+        try:
+            files = msgspec.json.decode(path.read_bytes(), type=EpochFiles)
+        except msgspec.MsgspecError as error:
+            raise InvalidInput(f"{path} is no manifest ({error}): restore it, or rebuild it from the log") from None
+        manifest = files.manifest
+        if manifest.digest().hex() != files.manifest_digest:
+            raise InvalidInput(f"{path} does not have the digest it names: restore it, or rebuild it from the log")
+        if (manifest.log_id, manifest.currency) != (self._log.log_id, self._log.currency):
+            raise InvalidInput(f"{path} belongs to the log {manifest.log_id}, not to {self._log.log_id}")
+        return files
+
+    def _earnings(self, path: Path) -> list[Earning]:
+        columns: list[list[Any]] = [
+            column.to_pylist() for column in pq.ParquetFile(path).read(columns=COLUMNS).select(COLUMNS).columns
+        ]
+        return [
+            Earning(machine, start, end, mends or 0, int(net), trust, digest, self._cached(payees, locked, pays))
+            for machine, start, end, mends, net, trust, digest, payees, locked, pays in zip(*columns, strict=True)
+        ]
+
+    def _cached(self, payees: list[tuple[str, int]], locked: int | None, pays_trust: int) -> Terms:
+        key = (tuple(payees), locked, pays_trust)
+        terms = self._terms.get(key)
+        if terms is None:
+            kept = msgspec.UNSET if locked is None else locked
+            terms = self._terms[key] = terms_of(Agreement(dict(payees), kept, pays_trust))
+        return terms

@@ -1,0 +1,120 @@
+"""The journal of postings: SQLite, every commit on the disk before anything is sent."""
+
+import sqlite3
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from settlement.head import HeaderFile, PostHeader
+from settlement.posting import OVER, Attempt, Fees, Posting, PostingState
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS posts (
+    sequence INTEGER NOT NULL, generation INTEGER NOT NULL, header BLOB NOT NULL, state TEXT NOT NULL,
+    mined_block INTEGER, note TEXT NOT NULL DEFAULT '', PRIMARY KEY (sequence, generation)
+);
+CREATE TABLE IF NOT EXISTS attempts (
+    sequence INTEGER NOT NULL, generation INTEGER NOT NULL, place INTEGER NOT NULL, nonce INTEGER NOT NULL,
+    hash TEXT NOT NULL UNIQUE, raw BLOB NOT NULL, max_fee TEXT NOT NULL, priority_fee TEXT NOT NULL,
+    sent_block INTEGER, PRIMARY KEY (sequence, generation, place)
+);
+"""
+
+
+class Journal:
+    """Postings by (sequence, generation). Each method is one durable transaction."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.executescript(TABLES)
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    def postings(self) -> list[Posting]:
+        """All postings, ascending by sequence and generation."""
+        rows = self._db.execute(
+            "SELECT sequence, generation, header, state, mined_block, note FROM posts ORDER BY sequence, generation"
+        ).fetchall()
+        return [
+            Posting(
+                msgspec.json.decode(header, type=HeaderFile).header(), generation, state,
+                self._attempts(sequence, generation), mined_block, note,
+            )
+            for sequence, generation, header, state, mined_block, note in rows
+        ]  # fmt: skip
+
+    def open(self) -> list[Posting]:
+        """The postings that something may still have to be done about, in the order of their nonces."""
+        return [posting for posting in self.postings() if posting.state not in OVER]
+
+    def prepare(self, header: PostHeader, generation: int) -> Posting:
+        """Writes a new posting down; one that was prepared or superseded before is replaced."""
+        blob = msgspec.json.encode(HeaderFile.of(header))
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute("DELETE FROM attempts WHERE sequence = ? AND generation = ?", (header.sequence, generation))
+        self._db.execute(
+            "INSERT OR REPLACE INTO posts (sequence, generation, header, state) VALUES (?, ?, ?, 'prepared')",
+            (header.sequence, generation, blob),
+        )
+        self._db.execute("COMMIT")
+        return Posting(header, generation, "prepared")
+
+    def sign(self, posting: Posting, attempt: Attempt) -> Posting:
+        """Writes a signed transaction down: before it is sent."""
+        key = (posting.header.sequence, posting.generation)
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute(
+            "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+            (
+                *key, len(posting.attempts), attempt.nonce, attempt.hash, attempt.raw, str(attempt.fees.max_fee),
+                str(attempt.fees.priority_fee),
+            ),
+        )  # fmt: skip
+        self._db.execute("UPDATE posts SET state = 'signed' WHERE sequence = ? AND generation = ?", key)
+        self._db.execute("COMMIT")
+        return msgspec.structs.replace(posting, state="signed", attempts=(*posting.attempts, attempt))
+
+    def sent(self, posting: Posting, attempt: Attempt, block: int) -> Posting:
+        """Notes that the node has taken an attempt, at a block number."""
+        key = (posting.header.sequence, posting.generation)
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute("UPDATE attempts SET sent_block = ? WHERE hash = ?", (block, attempt.hash))
+        self._db.execute("UPDATE posts SET state = 'sent' WHERE sequence = ? AND generation = ?", key)
+        self._db.execute("COMMIT")
+        noted = tuple(
+            msgspec.structs.replace(a, sent_block=block) if a.hash == attempt.hash else a for a in posting.attempts
+        )
+        return msgspec.structs.replace(posting, state="sent", attempts=noted)
+
+    def mark(self, posting: Posting, state: PostingState, block: int | None, note: str) -> Posting:
+        """Writes a new state down."""
+        self._db.execute(
+            "UPDATE posts SET state = ?, mined_block = ?, note = ? WHERE sequence = ? AND generation = ?",
+            (state, block, note, posting.header.sequence, posting.generation),
+        )
+        return msgspec.structs.replace(posting, state=state, mined_block=block, note=note)
+
+    def _attempts(self, sequence: int, generation: int) -> tuple[Attempt, ...]:
+        rows = self._db.execute(
+            "SELECT nonce, hash, raw, max_fee, priority_fee, sent_block FROM attempts "
+            "WHERE sequence = ? AND generation = ? ORDER BY place",
+            (sequence, generation),
+        ).fetchall()
+        return tuple(
+            Attempt(nonce, hash_, raw, Fees(int(max_fee), int(priority_fee)), sent_block)
+            for nonce, hash_, raw, max_fee, priority_fee, sent_block in rows
+        )

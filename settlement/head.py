@@ -1,0 +1,99 @@
+"""The ledger's head: a fold over everything posted and disputed, as ISettlementLedger.sol defines it.
+
+genesis      = keccak(abi.encode(GENESIS, chain id, ledger, token, currency))
+after a post = keccak(abi.encode(POST, the eight arguments of post))
+after a dispute = keccak(abi.encode(DISPUTE, previous head, sequence))
+"""
+
+from msgspec import Struct
+
+from settlement.keccak import keccak
+from settlement.leaf import account_bytes
+
+GENESIS = keccak(b"Genesis(uint256 chainId,address ledger,address token,bytes3 currency)")
+POST = keccak(
+    b"Post(uint256 sequence,bytes32 previousHead,bytes32 windowsRoot,bytes32 payoutsRoot,bytes32 manifestHash,"
+    b"uint64 epochStart,uint64 epochEnd,uint256 total)"
+)
+DISPUTE = keccak(b"Dispute(bytes32 previousHead,uint256 sequence)")
+
+
+class PostHeader(Struct, frozen=True, kw_only=True):
+    """The eight arguments of the ledger's `post`: hashes are 32 bytes, times Unix seconds, the total token units."""
+
+    sequence: int
+    previous_head: bytes
+    windows_root: bytes
+    payouts_root: bytes
+    manifest_hash: bytes
+    epoch_start_s: int
+    epoch_end_s: int
+    total: int
+
+    @property
+    def arguments(self) -> tuple[int, bytes, bytes, bytes, bytes, int, int, int]:
+        """The arguments in the contract's order."""
+        return (
+            self.sequence, self.previous_head, self.windows_root, self.payouts_root, self.manifest_hash,
+            self.epoch_start_s, self.epoch_end_s, self.total,
+        )  # fmt: skip
+
+    def head(self) -> bytes:
+        """The head after this post."""
+        words = (word if isinstance(word, bytes) else _word(word) for word in self.arguments)
+        return keccak(POST + b"".join(words))
+
+
+class HeaderFile(Struct, frozen=True, kw_only=True):
+    """A header as JSON: hashes as hex, the total as a decimal string (it may leave the safe integers)."""
+
+    sequence: int
+    previous_head: str
+    windows_root: str
+    payouts_root: str
+    manifest_hash: str
+    epoch_start_s: int
+    epoch_end_s: int
+    total: str
+
+    @classmethod
+    def of(cls, header: PostHeader) -> "HeaderFile":
+        """The file's form of a header."""
+        return cls(
+            sequence=header.sequence,
+            previous_head=header.previous_head.hex(),
+            windows_root=header.windows_root.hex(),
+            payouts_root=header.payouts_root.hex(),
+            manifest_hash=header.manifest_hash.hex(),
+            epoch_start_s=header.epoch_start_s,
+            epoch_end_s=header.epoch_end_s,
+            total=str(header.total),
+        )
+
+    def header(self) -> PostHeader:
+        """The header of this form."""
+        return PostHeader(
+            sequence=self.sequence,
+            previous_head=bytes.fromhex(self.previous_head),
+            windows_root=bytes.fromhex(self.windows_root),
+            payouts_root=bytes.fromhex(self.payouts_root),
+            manifest_hash=bytes.fromhex(self.manifest_hash),
+            epoch_start_s=self.epoch_start_s,
+            epoch_end_s=self.epoch_end_s,
+            total=int(self.total),
+        )
+
+
+def genesis_head(chain_id: int, ledger: str, token: str, currency: str) -> bytes:
+    """The first head of a ledger; addresses are hex of any case."""
+    places = (account_bytes(address.lower()).rjust(32, b"\0") for address in (ledger, token))
+    return keccak(GENESIS + _word(chain_id) + b"".join(places) + currency.encode().ljust(32, b"\0"))
+
+
+def disputed_head(previous_head: bytes, sequence: int) -> bytes:
+    """The head after a dispute of `sequence`."""
+    return keccak(DISPUTE + previous_head + _word(sequence))
+
+
+def _word(value: int) -> bytes:
+    return value.to_bytes(32, "big")

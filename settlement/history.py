@@ -1,0 +1,63 @@
+"""What the ledger's events come to: the live posts, the dead ones, and the head that they fold to."""
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from schemas.errors import InvariantBroken
+from settlement.head import PostHeader, disputed_head
+
+
+class Posted(Struct, frozen=True):
+    """The event EpochPosted: `head` is the head after it, `delay_end_s` Unix seconds."""
+
+    header: PostHeader
+    head: bytes
+    delay_end_s: int
+    transaction: str
+    block: int
+
+
+class Disputed(Struct, frozen=True):
+    """The event PostDisputed: `sequence` and all above it are dead."""
+
+    sequence: int
+    head: bytes
+    block: int
+
+
+class History(Struct, frozen=True):
+    """Live posts by ascending sequence, dead ones in the order of their posting, and the head after all of it."""
+
+    head: bytes
+    live: tuple[Posted, ...]
+    dead: tuple[Posted, ...]
+
+    @property
+    def next_sequence(self) -> int:
+        """The sequence that the next post must carry."""
+        return len(self.live) + 1
+
+    def post(self, sequence: int) -> Posted | None:
+        """The live post of a sequence."""
+        return self.live[sequence - 1] if 1 <= sequence <= len(self.live) else None
+
+
+def fold(genesis: bytes, events: Iterable[Posted | Disputed]) -> History:
+    """Folds events, in the chain's order, from the genesis head. Raises InvariantBroken where one does not follow."""
+    head = genesis
+    live: list[Posted] = []
+    dead: list[Posted] = []
+    for event in events:
+        if isinstance(event, Posted):
+            follows = event.header.previous_head == head and event.header.sequence == len(live) + 1
+            head = event.header.head()
+            live.append(event)
+        else:
+            follows = 1 <= event.sequence <= len(live)
+            head = disputed_head(head, event.sequence)
+            dead += live[event.sequence - 1 :]
+            del live[event.sequence - 1 :]
+        if not follows or head != event.head:
+            raise InvariantBroken(f"the ledger's event in block {event.block} does not follow from those before it")
+    return History(head, tuple(live), tuple(dead))

@@ -1,0 +1,198 @@
+"""Assembles one post: a run of epochs of every partition becomes a manifest, two trees and the balances after it.
+
+total = sum of all cumulative payouts (token units) = what the ledger will ever have owed
+sum of nets = paid + unsettled + change of carries
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from msgspec import Struct
+
+from schemas.canonical import chain_digest
+from schemas.errors import InvalidInput, InvariantBroken
+from schemas.manifest import EpochManifest
+from schemas.post import EpochRef, PartitionRange, PostManifest, PostTotals, carries_digest
+from schemas.units import SECOND_MS
+from settlement.accrual import Balances, Earning
+from settlement.head import PostHeader
+from settlement.keccak import keccak
+from settlement.leaf import machine_hash, payout_leaf, window_leaf
+from settlement.merkle import MerkleTree
+
+
+class PartitionEpoch(Struct, frozen=True):
+    """One epoch of one partition: the stream's manifest and its sealed windows in sealing order."""
+
+    manifest: EpochManifest
+    earnings: Sequence[Earning]
+
+
+class Standing(Struct, frozen=True):
+    """Where settlement stands after a post: balances, and by partition the next epoch and the next offset."""
+
+    sequence: int
+    balances: Balances
+    next_epoch: int | None
+    partition_epochs: Mapping[int, int]
+    partition_offsets: Mapping[int, int]
+
+    @classmethod
+    def initial(cls) -> "Standing":
+        """Before the first post."""
+        return cls(0, Balances(), None, {}, {})
+
+
+class Run(Struct, frozen=True):
+    """A run of epochs [first, last] chosen for one post: by partition the epochs it settles, in order."""
+
+    first_epoch: int
+    last_epoch: int
+    epochs: Mapping[int, Sequence[PartitionEpoch]]
+
+
+class AssembledPost(Struct, frozen=True):
+    """A post that is ready to be signed. `windows` holds the earnings in the order of accrual, with their partition."""
+
+    manifest: PostManifest
+    windows: Sequence[tuple[int, Earning]]
+    windows_tree: MerkleTree
+    payouts_tree: MerkleTree
+    before: Standing
+    after: Standing
+
+    def header(self, previous_head: bytes, decimals: int) -> PostHeader:
+        """The arguments of the ledger's `post`."""
+        return PostHeader(
+            sequence=self.after.sequence,
+            previous_head=previous_head,
+            windows_root=self.windows_tree.root,
+            payouts_root=self.payouts_tree.root,
+            manifest_hash=keccak(self.manifest.canonical()),
+            epoch_start_s=self.manifest.start_ms // SECOND_MS,
+            epoch_end_s=self.manifest.end_ms // SECOND_MS,
+            total=token_units(int(self.manifest.totals.cumulative), decimals),
+        )
+
+
+def token_units(micros: int, decimals: int) -> int:
+    """Micros as units of a token of 6 or more decimals: exact, never rounded."""
+    if decimals < 6:
+        raise InvalidInput(f"a token of {decimals} decimals can't hold micros: use one of 6 to 18 decimals")
+    return int(micros * 10 ** (decimals - 6))
+
+
+def in_order(run: Run) -> list[tuple[int, PartitionEpoch]]:
+    """The run's epochs as (partition, epoch), in the order of accrual: by epoch, then partition."""
+    pairs = [(partition, item) for partition, items in run.epochs.items() for item in items]
+    return sorted(pairs, key=lambda pair: (pair[1].manifest.epoch, pair[0]))
+
+
+def assemble(before: Standing, run: Run, decimals: int) -> AssembledPost:
+    """The post of a run.
+
+    Raises InvariantBroken where ranges don't continue those before, and InvalidInput where nothing at all is owed
+    (such epochs are not posted alone) or an epoch is not a whole number of seconds.
+    """
+    ordered = in_order(run)
+    balances = before.balances.copy()
+    payable = 0
+    windows: list[tuple[int, Earning]] = []
+    for partition, item in ordered:
+        for earning in item.earnings:
+            payable += balances.accrue(earning).payable
+            windows.append((partition, earning))
+    payouts = balances.payouts()
+    if not windows or not payouts:
+        raise InvalidInput("nothing is owed in these epochs: they are posted with the next ones")
+    ranges = tuple(_range(before, partition, items) for partition, items in sorted(run.epochs.items()))
+    manifest = _manifest(run, ordered, ranges, _totals(windows, before.balances, balances, payable), before, balances)
+    after = Standing(
+        before.sequence + 1,
+        balances,
+        run.last_epoch + 1,
+        {**before.partition_epochs, **{r.partition: r.epochs[-1].epoch + 1 for r in ranges if r.epochs}},
+        {**before.partition_offsets, **{r.partition: r.next_offset for r in ranges}},
+    )
+    tree = windows_tree([earning for _, earning in windows])
+    return AssembledPost(manifest, windows, tree, payouts_tree(payouts, decimals), before, after)
+
+
+def windows_tree(earnings: Sequence[Earning]) -> MerkleTree:
+    """The tree over windows; a machine's id is hashed once."""
+    hashes = {machine: machine_hash(machine) for machine in {earning.machine for earning in earnings}}
+    return MerkleTree(earning_leaf(earning, hashes[earning.machine]) for earning in earnings)
+
+
+def earning_leaf(earning: Earning, machine: bytes) -> bytes:
+    """The leaf of a window, given its machine's hash."""
+    span = (earning.start_ms, earning.end_ms)
+    return window_leaf(machine, span, earning.mends_ms, earning.net_micros, earning.digest)
+
+
+def payouts_tree(payouts: Mapping[str, int], decimals: int) -> MerkleTree:
+    """The tree over cumulative payouts (micros by account), in token units."""
+    return MerkleTree(payout_leaf(account, token_units(micros, decimals)) for account, micros in payouts.items())
+
+
+def _range(before: Standing, partition: int, items: Sequence[PartitionEpoch]) -> PartitionRange:
+    offset = before.partition_offsets.get(partition, 0)
+    if not items:
+        return PartitionRange(partition, offset, offset, ())
+    manifests = [item.manifest for item in items]
+    due = before.partition_epochs.get(partition, manifests[0].epoch)
+    gapless = all(a.next_offset == b.first_offset and a.epoch + 1 == b.epoch for a, b in pairwise(manifests))
+    if not gapless or manifests[0].first_offset != offset or manifests[0].epoch != due:
+        raise InvariantBroken(
+            f"the epochs {manifests[0].epoch} to {manifests[-1].epoch} of partition {partition} do not continue "
+            f"epoch {due} at offset {offset}"
+        )
+    refs = tuple(EpochRef(m.epoch, m.digest().hex(), m.log_root, m.ruleset_digest) for m in manifests)
+    return PartitionRange(partition, offset, manifests[-1].next_offset, refs)
+
+
+def _totals(windows: Sequence[tuple[int, Earning]], before: Balances, after: Balances, payable: int) -> PostTotals:
+    held = _sum_unsettled(after, "trust") - _sum_unsettled(before, "trust")
+    outside = _sum_unsettled(after, "no_account") - _sum_unsettled(before, "no_account")
+    paid = sum(after.cumulative.values()) - sum(before.cumulative.values())
+    carries = sum(after.carry.values()) - sum(before.carry.values())
+    net = sum(earning.net_micros for _, earning in windows)
+    if net != payable + held + carries or payable != paid + outside:
+        raise InvariantBroken(f"nets of {net} micros became {payable} payable, {held} held, {carries} carried")
+    return PostTotals(
+        len(windows), str(net), str(payable), str(held), str(paid), str(sum(after.cumulative.values()))
+    )  # fmt: skip
+
+
+def _sum_unsettled(balances: Balances, reason: str) -> int:
+    return sum(amount for (kind, _, _), amount in balances.unsettled.items() if kind == reason)
+
+
+def _manifest(
+    run: Run,
+    ordered: Sequence[tuple[int, PartitionEpoch]],
+    ranges: tuple[PartitionRange, ...],
+    totals: PostTotals,
+    before: Standing,
+    balances: Balances,
+) -> PostManifest:
+    manifests = [item.manifest for _, item in ordered]
+    some = manifests[0]
+    length_ms = some.end_ms - some.start_ms
+    if length_ms % SECOND_MS:
+        raise InvalidInput("the ledger counts seconds: an epoch must be a whole number of them")
+    if len({(m.log_id, m.currency, m.end_ms - m.start_ms) for m in manifests}) != 1:
+        raise InvalidInput("these epochs belong to different logs: one ledger settles one log")
+    return PostManifest(
+        log_id=some.log_id,
+        currency=some.currency,
+        first_epoch=run.first_epoch,
+        last_epoch=run.last_epoch,
+        start_ms=run.first_epoch * length_ms,
+        end_ms=(run.last_epoch + 1) * length_ms,
+        partitions=ranges,
+        windows_digest=chain_digest("post windows 1", (bytes.fromhex(m.windows_digest) for m in manifests)).hex(),
+        carries_digest=carries_digest(balances.carries()),
+        totals=totals,
+        unsettled=balances.unsettled_since(before.balances),
+    )
