@@ -7,7 +7,7 @@ from datetime import date
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from schemas.canonical import document_digest
 from schemas.reading import MeterKind
@@ -86,8 +86,8 @@ class Agreement(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=T
     pays_trust: Trust = 0
 
     def digest(self) -> bytes:
-        """32 bytes that name this agreement by its content."""
-        return document_digest("agreement 1", to_builtins(self))
+        """32 bytes that name this agreement by who gets what: a longer lock leaves the same agreement, and its carry."""
+        return document_digest("agreement 1", self.payees)
 
 
 class Key(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

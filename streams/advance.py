@@ -1,13 +1,26 @@
-"""The one step that decides money. Skeleton: signatures are final."""
+"""The one step that decides money: a pure function of the state and the records, defined by a plain loop.
+
+    accepted + duplicate + rejected = entries
+
+The rules are numbered as in the README. Nothing here looks at a clock, at how records were cut into slices, or at the
+order of a dictionary.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from schemas.manifest import Counts
-from schemas.reject import Reject, RejectedRecord
+from schemas.reading import Reading
+from schemas.reject import WHOLE_RECORD, Reason, Reject, RejectedRecord
 from schemas.window import Window
-from streams.records import LogRecord
+from streams.control import Outcome, correct, register
+from streams.identity import judge_identity
+from streams.machines import Machine
+from streams.open_window import seal, version_of
+from streams.records import LogRecord, decode_readings, media_type, record_type
+from streams.register import Usage, judge_usage
 from streams.state import State
 
 
@@ -27,5 +40,152 @@ class Advanced(Struct, frozen=True, kw_only=True):
 
 
 def advance(state: State, records: Sequence[LogRecord]) -> Advanced:
-    """Takes records in their order up to the next cut. Changes `state` in place."""
-    raise NotImplementedError
+    """Takes records in their order up to the next cut. Changes `state` in place.
+
+    For each record: (1) its timestamp moves stream time; (2) windows seal, and the epoch may end; (3) its entries are
+    judged in order. Raises InvariantBroken where a sum of usage leaves 64 bits: the process must stop.
+    """
+    tally = Tally()
+    for place, record in enumerate(records):
+        state.observe(record.timestamp)  # (1)
+        seal_windows(state, tally, state.earliest_open_ms)  # (2)
+        if state.is_epoch_over:
+            return tally.advanced(place, state.end_epoch())
+        judge_record(state, record, tally)  # (3)
+    return tally.advanced(len(records), None)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a slice has come to so far."""
+
+    windows: list[Window] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    rejected: list[RejectedRecord] = field(default_factory=list)
+    accepted: int = 0
+    duplicate: int = 0
+
+    def note(self, record: LogRecord, row: int, outcome: Outcome) -> None:
+        """Counts one entry; a refused one is kept with its reason, its record once however many rows were refused."""
+        if outcome is None:
+            self.accepted += 1
+        elif outcome == "duplicate":
+            self.duplicate += 1
+        else:
+            self.rejects.append(Reject(record.offset, row, outcome))
+            if not self.rejected or self.rejected[-1].offset != record.offset:
+                self.rejected.append(RejectedRecord.of(record.offset, record.timestamp, record.key, record.value))
+
+    def advanced(self, consumed: int, cut: int | None) -> Advanced:
+        """The result of the slice."""
+        entries = self.accepted + self.duplicate + len(self.rejects)
+        return Advanced(
+            consumed=consumed,
+            windows=self.windows,
+            rejects=self.rejects,
+            rejected=self.rejected,
+            counts=Counts(entries, self.accepted, self.duplicate, len(self.rejects)),
+            cut=cut,
+        )
+
+
+def seal_windows(state: State, tally: Tally, before_ms: int) -> None:
+    """Rules 5, 6 and 21: windows with end + grace <= stream time seal, those of later epochs only after the cut."""
+    for key, window in state.take_windows(before_ms):
+        machine = state.machines[key[1]]
+        version = version_of(machine, key)
+        sealed = seal(state.log, machine, version, key, window, state.carry_of(machine, version))
+        state.move_carry(machine, version, sealed.carry_out)
+        tally.windows.append(sealed)
+
+
+def judge_record(state: State, record: LogRecord, tally: Tally) -> None:
+    """Rule 1: a record is one entry or many; its type is looked at first."""
+    match record_type(record):
+        case "reading":
+            judge_readings(state, record, tally)
+        case "machine.registered":
+            tally.note(record, WHOLE_RECORD, register(state, record))
+        case "usage.corrected":
+            tally.note(record, WHOLE_RECORD, correct(state, record))
+        case "heartbeat":
+            tally.note(record, WHOLE_RECORD, None)
+        case _:
+            tally.note(record, WHOLE_RECORD, "unknown_type")
+
+
+def judge_readings(state: State, record: LogRecord, tally: Tally) -> None:
+    """Rule 2: rows are judged one by one; a bad one does its neighbours no harm."""
+    rows = decode_readings(record.value, media_type(record))
+    if isinstance(rows, str):
+        tally.note(record, WHOLE_RECORD, rows)
+        return
+    for place, row in enumerate(rows):
+        tally.note(record, place, "malformed" if row is None else judge_row(state, record, row))
+
+
+def judge_row(state: State, record: LogRecord, row: Reading) -> Outcome:
+    """Rule 4: the first reason that applies. From identity on the row has used its number up, even if it is refused."""
+    machine = state.machines.get(row.machine)
+    if machine is None:
+        return "unknown_machine"
+    reason = judge_signature(record, machine)
+    if reason is not None:
+        return reason
+    if row.observed_at > state.now_ms + state.ruleset.skew_ms:
+        return "from_the_future"
+    version = machine.version_at(row.observed_at)
+    registered = version.meters.get(row.meter)
+    if registered is None:
+        return "unknown_meter"
+    if registered.kind != row.kind:  # Rule 11
+        return "wrong_kind"
+    meter = state.meters.borrow(row.machine, row.meter)
+    verdict, skipped = judge_identity(meter, row, machine.least_boot)
+    if verdict == "equivocation":  # Rule 9
+        machine.is_marked = True
+        state.touch(machine)
+    if verdict is not None:
+        return verdict
+    if version.registration.retired:  # Rule 24
+        return "retired"
+    if is_too_late(state, row):
+        return "too_late"
+    usage = judge_usage(meter, row, registered.capacity_per_hour)
+    if usage.reason is None:
+        place_row(state, record, row, machine, usage, skipped)
+    return usage.reason
+
+
+def judge_signature(_record: LogRecord, _machine: Machine) -> Reason | None:
+    """The one place for signatures of readings: by a key of the machine's registration, else `bad_signature`.
+
+    Not asked yet: `keys` and `require_signature` are accepted without effect, and every window has trust 0.
+    """
+    return None
+
+
+def is_too_late(state: State, row: Reading) -> bool:
+    """Rule 5: the horizon is asked only of sealed windows, and is inclusive."""
+    is_sealed = state.log.window_start(row.observed_at) < state.earliest_open_ms
+    return is_sealed and row.observed_at < state.now_ms - state.ruleset.horizon_ms
+
+
+def place_row(state: State, record: LogRecord, row: Reading, machine: Machine, usage: Usage, skipped: int) -> None:
+    """Rule 26: every accepted reading lies in a window, with what it bills and what it says of the window."""
+    window = state.window_at(row.machine, row.observed_at)
+    window.note_offset(record.offset)
+    window.readings += 1
+    window.skipped += skipped
+    if usage.flag is not None:
+        window.set_flag(usage.flag)
+    if row.reconstructed:
+        window.set_flag("reconstructed")
+    # Rule 19: a session keeps the version in force when it started, and its own moment within that.
+    version = machine.version_at(row.observed_at if row.session_started_at is UNSET else row.session_started_at)
+    if usage.usage:
+        window.add_usage(row.meter, version.number, version.prices.of_usage(row.meter, row.observed_at), usage.usage)
+    if row.session_start:  # Rule 20
+        price = version.prices.of_session(row.meter, row.observed_at)
+        if price is not None:
+            window.add_usage(row.meter, version.number, price, 1)

@@ -1,0 +1,164 @@
+"""Replays a log in the form of the vectors and prints what it comes to, in the same form.
+
+    python -m streams.replay FILE        FILE is JSON, plain or gzipped: {"ruleset", "log"}
+
+A record there is `{"offset", "timestamp", "type", "value"}`; its key is the first route of its machine. The value
+`"<undecodable>"` stands for bytes that are no JSON.
+"""
+
+import gzip
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from schemas.errors import InvalidInput
+from schemas.log import Log, Ruleset
+from schemas.manifest import Counts
+from schemas.reading import REGISTERED
+from schemas.reject import Reject
+from schemas.window import Window
+from streams.advance import Advanced, Tally, advance, seal_windows
+from streams.records import Record
+from streams.state import State
+from streams.stream_time import TIMESTAMP_MAX_MS
+
+UNDECODABLE = "<undecodable>"
+
+Document = dict[str, Any]
+
+
+def read_document(path: Path) -> Document:
+    """A document of the vectors' form. Raises InvalidInput for a file that is none."""
+    try:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        document = msgspec.json.decode(content, type=Document)
+        log_of(document)
+        records_of(document)
+    except (OSError, EOFError, msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidInput(f"{path} is no log in the vectors' form ({error}): give a JSON file of one") from error
+    return document
+
+
+def log_of(document: Document) -> Log:
+    """The log's identity and its one ruleset."""
+    rules = document["ruleset"]
+    return Log(
+        log_id="replay",
+        partitions=rules["partitions"],
+        window_ms=rules["window_ms"],
+        epoch_ms=rules["epoch_ms"],
+        rulesets=(
+            Ruleset(grace_ms=rules["grace_ms"], horizon_ms=rules["horizon_ms"], skew_ms=rules["skew_ms"]),
+        ),
+    )  # fmt: skip
+
+
+def records_of(document: Document) -> list[Record]:
+    """The records of a document, values as JSON."""
+    routes: dict[str, str] = {}
+    records = []
+    for entry in document["log"]:
+        value = entry["value"]
+        if entry["type"] == REGISTERED and isinstance(value, dict):
+            routes.setdefault(str(value.get("machine")), str(value.get("route")))
+        machine = str(value.get("machine")) if isinstance(value, dict) else ""
+        key = routes.get(machine, machine).encode()
+        body = UNDECODABLE.encode() if value == UNDECODABLE else msgspec.json.encode(value)
+        records.append(Record(entry["offset"], entry["timestamp"], key, body, [("ce_type", entry["type"].encode())]))
+    return records
+
+
+def advance_through(state: State, records: Sequence[Record]) -> list[Advanced]:
+    """What `advance` gives for records and all the cuts in them."""
+    parts = []
+    while True:
+        parts.append(advance(state, records))
+        records = records[parts[-1].consumed :]
+        if parts[-1].cut is None:
+            return parts
+
+
+def result_of(state: State, parts: Sequence[Advanced]) -> Document:
+    """The expected part of a document. `state` is as it was left after the parts."""
+    counts = Counts()
+    for part in parts:
+        counts += part.counts
+    return {
+        "windows": [window_form(window) for part in parts for window in part.windows],
+        "open": [window_form(window) for window in open_windows(state)],
+        "rejects": [reject_form(reject) for part in parts for reject in part.rejects],
+        "counts": msgspec.to_builtins(counts),
+        "stream_time": state.stream_time_ms,
+    }
+
+
+def open_windows(state: State) -> list[Window]:
+    """What is left, as it would seal. Leaves `state` as it is."""
+    copy = State.load(state.log, state.partition, state.tables())
+    tally = Tally()
+    seal_windows(copy, tally, TIMESTAMP_MAX_MS)
+    return tally.windows
+
+
+def window_form(window: Window) -> Document:
+    """A window as the vectors write it."""
+    return {
+        "machine": window.machine,
+        "start": window.start_ms,
+        "end": window.end_ms,
+        "mends": window.mends_ms,
+        "earned": window.gross_micros,
+        "lines": [
+            {
+                "meter": line.meter,
+                "version": line.version,
+                "usage": line.usage,
+                "price": line.price_micros,
+                "per": line.per,
+                "amount": line.amount_micros,
+            }
+            for line in window.lines
+        ],
+        "carry_in": window.carry_in,
+        "carry_out": window.carry_out,
+        "registration_version": window.registration_version,
+        "readings": window.readings,
+        "first_offset": window.first_offset,
+        "last_offset": window.last_offset,
+        "skipped": window.skipped,
+        "flags": list(window.flags),
+    }
+
+
+def reject_form(reject: Reject) -> list[object]:
+    """A reject as the vectors write it."""
+    return [reject.offset, reject.row, reject.reason]
+
+
+def replay(document: Document) -> Document:
+    """What a document's log comes to."""
+    state = State.new(log_of(document), document["ruleset"]["partition"])
+    parts = advance_through(state, records_of(document))
+    return result_of(state, parts)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prints the result of one file; 1 for a file that is no log, 2 for a wrong call."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m streams.replay FILE\n")
+        return 2
+    try:
+        document = read_document(Path(arguments[0]))
+    except InvalidInput as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(msgspec.json.encode(replay(document)).decode() + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

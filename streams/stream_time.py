@@ -1,0 +1,49 @@
+"""The only clock: the running maximum of record timestamps, and what it opens, seals and cuts (rules 5 and 22)."""
+
+from schemas.log import Log, Ruleset
+
+NO_TIMESTAMP = -1
+"""What Kafka writes where a record has no timestamp."""
+
+TIMESTAMP_MAX_MS = 253_402_300_799_999
+"""The end of the year 9999. Later timestamps are no times, and count as none: they would pass millions of epochs."""
+
+
+def later(stream_time_ms: int | None, timestamp_ms: int) -> int:
+    """Stream time (ms) after a record, whose timestamp moves it first of all."""
+    moment_ms = timestamp_ms if timestamp_ms <= TIMESTAMP_MAX_MS else NO_TIMESTAMP
+    return moment_ms if stream_time_ms is None else max(stream_time_ms, moment_ms)
+
+
+def first_epoch(log: Log, stream_time_ms: int) -> int:
+    """The epoch of the earliest open window when a log begins: the first that stream time hasn't cut yet."""
+    longest_grace_ms = max(ruleset.grace_ms for ruleset in log.rulesets)
+    epoch = log.epoch_of(max(0, stream_time_ms - longest_grace_ms))
+    while is_cut(log, epoch, stream_time_ms):
+        epoch += 1
+    return epoch
+
+
+def is_cut(log: Log, epoch: int, stream_time_ms: int) -> bool:
+    """Whether stream time has reached an epoch's end + grace, so that all of its windows are sealed."""
+    return log.epoch_span(epoch)[1] + log.ruleset_at(epoch).grace_ms <= stream_time_ms
+
+
+def earliest_open_ms(log: Log, epoch: int, stream_time_ms: int) -> int:
+    """The smallest start on the grid with end + grace > stream time (rule 5), within the epoch that isn't cut yet.
+
+    Never before that epoch: a longer grace from there on opens no sealed window again. Never after its end: what lies
+    there belongs to the next epoch, and seals after the cut.
+    """
+    start_ms, end_ms = log.epoch_span(epoch)
+    return min(end_ms, max(start_ms, log.window_start(stream_time_ms - log.ruleset_at(epoch).grace_ms)))
+
+
+def in_force_from_ms(log: Log, ruleset: Ruleset, stream_time_ms: int, effective_from_ms: int) -> int:
+    """Where a later version comes into force (rule 22).
+
+    The later of `effective_from`, rounded up to a window start, and the first window start strictly after stream time +
+    the ruleset's skew: no reading can lie there yet.
+    """
+    rounded_up_ms = -log.window_start(-effective_from_ms)
+    return max(rounded_up_ms, log.window_start(stream_time_ms + ruleset.skew_ms) + log.window_ms)
