@@ -66,16 +66,11 @@ contract SettlementLedger is ISettlementLedger, AccessControlDefaultAdminRules, 
         uint32 pausedUntil;
     }
 
-    /// @dev All that a post needs to know of the one before it, in one slot. A dispute sets it back.
-    struct Tip {
-        uint96 total;
-        uint96 maxStep;
-        uint32 nextSequence;
-        uint32 epochEnd;
-    }
-
     Claims private _claims;
-    Tip private _tip;
+
+    /// @dev One slot. The last post is the one before `nextSequence`: lowering it is all that a dispute has to do.
+    uint96 private _maxStep;
+    uint32 private _nextSequence = 1;
 
     /// @inheritdoc ISettlementLedger
     bytes32 public head;
@@ -117,8 +112,7 @@ contract SettlementLedger is ISettlementLedger, AccessControlDefaultAdminRules, 
         token = token_;
         currency = currency_;
         delay = delay_;
-        _tip.nextSequence = 1;
-        _tip.maxStep = maxStep_.toUint96();
+        _maxStep = maxStep_.toUint96();
         bytes32 genesis = keccak256(abi.encode(GENESIS_TYPEHASH, block.chainid, address(this), token_, currency_));
         head = genesis;
         _grantRole(POSTER_ROLE, poster);
@@ -142,12 +136,13 @@ contract SettlementLedger is ISettlementLedger, AccessControlDefaultAdminRules, 
         uint256 total_
     ) external nonReentrant onlyRole(POSTER_ROLE) {
         if (previousHead != head) revert HeadMismatch(previousHead, head);
-        _advanceTip(sequence, epochStart_, epochEnd_, total_);
+        _requireNext(sequence, epochStart_, epochEnd_, total_);
 
         // The arguments' bytes are what abi.encode would make of them, and the decoder has refused dirty ones.
         bytes32 newHead = keccak256(bytes.concat(POST_TYPEHASH, msg.data[4:260]));
         uint256 delayEnd = block.timestamp + delay;
         head = newHead;
+        _nextSequence = (sequence + 1).toUint32();
         _posts[sequence] = Post({
             windowsRoot: windowsRoot,
             payoutsRoot: payoutsRoot,
@@ -190,14 +185,11 @@ contract SettlementLedger is ISettlementLedger, AccessControlDefaultAdminRules, 
         if (_isMature(sequence, _claims.attested)) revert PostMature(sequence);
 
         // Posts mature in order, so nothing above an immature one is mature: no active post is among the dead.
-        uint256 end = _tip.nextSequence;
-        uint256 last = sequence - 1;
+        uint256 end = _nextSequence;
         bytes32 newHead = keccak256(abi.encode(DISPUTE_TYPEHASH, head, sequence));
         head = newHead;
-        _tip.nextSequence = sequence.toUint32();
-        _tip.total = _posts[last].total;
-        _tip.epochEnd = _posts[last].epochEnd;
-        if (_claims.attested > last) _claims.attested = last.toUint32();
+        _nextSequence = sequence.toUint32();
+        if (_claims.attested >= sequence) _claims.attested = (sequence - 1).toUint32();
 
         emit PostDisputed(sequence, end, newHead, msg.sender);
     }
@@ -275,9 +267,9 @@ contract SettlementLedger is ISettlementLedger, AccessControlDefaultAdminRules, 
 
     /// @inheritdoc ISettlementLedger
     function setMaxStep(uint256 newMaxStep) external onlyRole(DEFAULT_ADMIN_ROLE) {
-        uint256 previous = _tip.maxStep;
+        uint256 previous = _maxStep;
 
-        _tip.maxStep = newMaxStep.toUint96();
+        _maxStep = newMaxStep.toUint96();
 
         emit MaxStepChanged(previous, newMaxStep);
     }
@@ -286,7 +278,7 @@ contract SettlementLedger is ISettlementLedger, AccessControlDefaultAdminRules, 
 
     /// @inheritdoc ISettlementLedger
     function nextSequence() external view returns (uint256) {
-        return _tip.nextSequence;
+        return _nextSequence;
     }
 
     /// @inheritdoc ISettlementLedger
@@ -295,18 +287,18 @@ contract SettlementLedger is ISettlementLedger, AccessControlDefaultAdminRules, 
     }
 
     /// @inheritdoc ISettlementLedger
-    function total() external view returns (uint256) {
-        return _tip.total;
+    function total() public view returns (uint256) {
+        return _posts[_nextSequence - 1].total;
     }
 
     /// @inheritdoc ISettlementLedger
     function epochEnd() external view returns (uint256) {
-        return _tip.epochEnd;
+        return _posts[_nextSequence - 1].epochEnd;
     }
 
     /// @inheritdoc ISettlementLedger
     function maxStep() external view returns (uint256) {
-        return _tip.maxStep;
+        return _maxStep;
     }
 
     /// @inheritdoc ISettlementLedger
@@ -351,7 +343,7 @@ contract SettlementLedger is ISettlementLedger, AccessControlDefaultAdminRules, 
 
     /// @inheritdoc ISettlementLedger
     function owed() public view returns (uint256) {
-        return uint256(_tip.total) - _claims.claimed;
+        return total() - _claims.claimed;
     }
 
     /// @inheritdoc ISettlementLedger
@@ -382,23 +374,19 @@ contract SettlementLedger is ISettlementLedger, AccessControlDefaultAdminRules, 
         return super._grantRole(role, account);
     }
 
-    /// @dev Checks that a post follows the one before it and is funded, then makes it the last one.
-    function _advanceTip(uint256 sequence, uint256 epochStart_, uint256 epochEnd_, uint256 total_) private {
-        Tip memory tip = _tip;
-        if (sequence != tip.nextSequence) revert SequenceMismatch(sequence, tip.nextSequence);
+    /// @dev Checks that a post follows the one before it and is funded.
+    function _requireNext(uint256 sequence, uint256 epochStart_, uint256 epochEnd_, uint256 total_) private view {
+        if (sequence != _nextSequence) revert SequenceMismatch(sequence, _nextSequence);
+        Post storage last = _posts[sequence - 1];
+        (uint256 previousTotal, uint256 previousEnd, uint256 step) = (last.total, last.epochEnd, _maxStep);
         if (epochStart_ >= epochEnd_) revert EpochEmpty(epochStart_, epochEnd_);
-        if (epochStart_ < tip.epochEnd) revert EpochOverlaps(epochStart_, tip.epochEnd);
+        if (epochStart_ < previousEnd) revert EpochOverlaps(epochStart_, previousEnd);
         if (epochEnd_ > block.timestamp) revert EpochNotOver(epochEnd_, block.timestamp);
-        if (total_ < tip.total) revert TotalFalls(total_, tip.total);
-        if (total_ - tip.total > tip.maxStep) revert StepTooLarge(total_ - tip.total, tip.maxStep);
+        if (total_ < previousTotal) revert TotalFalls(total_, previousTotal);
+        if (total_ - previousTotal > step) revert StepTooLarge(total_ - previousTotal, step);
         uint256 owedAfter = total_ - _claims.claimed;
         uint256 balance = token.balanceOf(address(this));
         if (balance < owedAfter) revert Underfunded(balance, owedAfter);
-
-        tip.total = total_.toUint96();
-        tip.nextSequence = (sequence + 1).toUint32();
-        tip.epochEnd = epochEnd_.toUint32();
-        _tip = tip;
     }
 
     /// @dev Pays one leaf or reverts.
@@ -472,7 +460,7 @@ contract SettlementLedger is ISettlementLedger, AccessControlDefaultAdminRules, 
     }
 
     function _isKnown(uint256 sequence) private view returns (bool) {
-        return sequence != 0 && sequence < _tip.nextSequence;
+        return sequence != 0 && sequence < _nextSequence;
     }
 
     function _requireKnown(uint256 sequence) private view {
