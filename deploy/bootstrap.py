@@ -21,7 +21,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import Iterator, List, MutableMapping, Optional, Sequence, Tuple
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -207,7 +207,7 @@ def native_package(tool: str) -> str:
     return f"@foundry-rs/{tool}-{system}-{machine}"
 
 
-def trust_one_ca_bundle(environment: "os._Environ[str]") -> None:
+def trust_one_ca_bundle(environment: MutableMapping[str, str]) -> None:
     """Where any one client is told of a CA bundle, tell the others: pip, requests (jgo) and Node each read one."""
     bundle = next((environment[name] for name in _CA_VARIABLES if environment.get(name)), None)
     if bundle:

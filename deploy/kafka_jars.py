@@ -5,6 +5,7 @@ bytes. jgo does the fetching, from the repositories that the machine's jgo setti
 """
 
 import hashlib
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ ENDPOINTS = ("org.apache.kafka:kafka_2.13:4.4.0", "org.apache.logging.log4j:log4
 _RUNTIME_SCOPES = (None, "compile", "runtime")
 _TIMEOUT_S = 180
 _TRIES = 3
+_PAUSE_S = 2.0
 
 
 def fetch(lock: Path, folder: Path) -> int:
@@ -66,12 +68,15 @@ def _fetch_one(context: MavenContext, coordinate: str, jar: Path, sha256: str) -
     for left in reversed(range(_TRIES)):
         jar.unlink(missing_ok=True)
         try:
-            context.project(group, artifact).at_version(version).artifact().resolve()
+            resolved = Path(context.project(group, artifact).at_version(version).artifact().resolve())
         except (OSError, RuntimeError) as error:  # what requests and jgo raise
             if not left:
                 raise InvalidInput(f"can't fetch {coordinate}: {' '.join(str(error).split())[:300]}") from error
-            time.sleep(2)
+            time.sleep(_PAUSE_S)
             continue
+        if resolved != jar:  # a repository in a folder gives its own file
+            jar.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(resolved, jar)
         found = _sha256(jar)
         if found == sha256:
             return
