@@ -27,11 +27,15 @@ class Disputed(Struct, frozen=True):
 
 
 class History(Struct, frozen=True):
-    """Live posts by ascending sequence, dead ones in the order of their posting, and the head after all of it."""
+    """Live posts by ascending sequence, dead ones in the order of their posting, and the head after all of it.
+
+    `disputed` is the sequence of a dispute that no post has followed yet.
+    """
 
     head: bytes
     live: tuple[Posted, ...]
     dead: tuple[Posted, ...]
+    disputed: int | None = None
 
     @property
     def next_sequence(self) -> int:
@@ -48,16 +52,19 @@ def fold(genesis: bytes, events: Iterable[Posted | Disputed]) -> History:
     head = genesis
     live: list[Posted] = []
     dead: list[Posted] = []
+    disputed: int | None = None
     for event in events:
         if isinstance(event, Posted):
             follows = event.header.previous_head == head and event.header.sequence == len(live) + 1
             head = event.header.head()
             live.append(event)
+            disputed = None
         else:
             follows = 1 <= event.sequence <= len(live)
             head = disputed_head(head, event.sequence)
             dead += live[event.sequence - 1 :]
             del live[event.sequence - 1 :]
+            disputed = event.sequence
         if not follows or head != event.head:
             raise InvariantBroken(f"the ledger's event in block {event.block} does not follow from those before it")
-    return History(head, tuple(live), tuple(dead))
+    return History(head, tuple(live), tuple(dead), disputed)

@@ -154,7 +154,10 @@ class Store:
     def payouts(self, sequence: int) -> dict[str, AccountPayout]:
         """payouts.json: every account of the post's payouts root."""
         self.stored_header(sequence)
-        return _read_json(self._posts / str(sequence) / "payouts.json", dict[str, AccountPayout])
+        found: dict[str, AccountPayout] = _read_json(
+            self._posts / str(sequence) / "payouts.json", dict[str, AccountPayout]
+        )
+        return found
 
     def windows(self, sequence: int) -> list[tuple[int, Earning]] | None:
         """The post's windows with their partitions, in the order of accrual; None where the file is missing."""

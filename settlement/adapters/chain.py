@@ -1,0 +1,268 @@
+"""One EVM node over JSON-RPC: reads, raw transactions, and waiting. Loopback never goes through a proxy."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+import requests
+from eth_typing import ChecksumAddress
+from eth_utils.address import to_checksum_address
+from web3 import HTTPProvider, Web3
+from web3.contract import Contract
+from web3.exceptions import (
+    BadFunctionCallOutput,
+    BadResponseFormat,
+    ContractLogicError,
+    TransactionNotFound,
+    Web3Exception,
+    Web3RPCError,
+)
+from web3.middleware import ExtraDataToPOAMiddleware
+from web3.providers.rpc.utils import REQUEST_RETRY_ALLOWLIST, ExceptionRetryConfiguration
+from web3.types import TxParams, Wei
+
+from schemas.errors import InvalidInput
+from settlement.adapters.contract import artefact, decode_refusal, refusal
+from settlement.adapters.signer import DEVELOPMENT_CHAIN_ID, Signer
+from settlement.posting import Fees, Receipt
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+SEND = "eth_sendRawTransaction"
+REQUEST_TIMEOUT_S = 30.0
+MINED_TIMEOUT_S = 180.0
+LOGS_BLOCKS = 10_000
+GWEI = 10**9
+
+Sent = Literal["sent", "nonce too low"]
+
+
+class Chain:
+    """A node. `fee_cap` is in wei per gas; without the tag `finalized` a block is final under `final_depth` others."""
+
+    def __init__(self, rpc_url: str, *, fee_cap: int = 500 * GWEI, final_depth: int = 64, poll_s: float = 0.1) -> None:
+        self.rpc_url = rpc_url
+        self.fee_cap = fee_cap
+        self._final_depth = final_depth
+        self.poll_s = poll_s
+        session = requests.Session()
+        session.trust_env = urlsplit(rpc_url).hostname not in LOOPBACK
+        retries = ExceptionRetryConfiguration(
+            errors=(requests.ConnectionError, requests.Timeout),
+            retries=3,
+            method_allowlist=[method for method in REQUEST_RETRY_ALLOWLIST if method != SEND],
+        )
+        provider = HTTPProvider(
+            rpc_url,
+            request_kwargs={"timeout": REQUEST_TIMEOUT_S},
+            session=session,
+            exception_retry_configuration=retries,
+        )
+        self._web3 = Web3(provider)
+        self._web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
+        self._eth = self._web3.eth
+        with self.speaking():
+            self.chain_id = int(self._eth.chain_id)
+
+    @contextmanager
+    def speaking(self) -> Iterator[None]:
+        """Turns what the node and the contracts refuse into InvalidInput."""
+        try:
+            yield
+        except requests.RequestException as error:
+            kind = type(error).__name__
+            raise InvalidInput(
+                f"no EVM node answers at {_shown(self.rpc_url)} ({kind}): "
+                "start it with `tallyroot up`, or check CHAIN_RPC_URL"
+            ) from None
+        except ContractLogicError as error:
+            raise explained(error) from None
+        except BadFunctionCallOutput:
+            raise InvalidInput(
+                f"no such contract at this address on chain {getattr(self, 'chain_id', '?')}: is it the right chain?"
+            ) from None
+        except (Web3RPCError, BadResponseFormat) as error:
+            message = _message(error)
+            if "insufficient funds" in message.lower():
+                raise InvalidInput("the sender has too little ether for gas: send it some") from None
+            raise InvalidInput(f"the EVM node refuses: {message}") from None
+
+    def contract(self, name: str, address: str) -> Contract:
+        """A contract of settlement/abi at an address."""
+        return self._eth.contract(address=checksum(address), abi=artefact(name).abi)
+
+    def block_number(self) -> int:
+        """The latest block."""
+        with self.speaking():
+            return int(self._eth.block_number)
+
+    def time_s(self) -> int:
+        """The latest block's time, Unix seconds."""
+        with self.speaking():
+            return int(self._eth.get_block("latest")["timestamp"])
+
+    def final_block(self) -> int:
+        """The last block that can't be taken back any more (-1: none yet): by its tag, else by depth."""
+        with self.speaking():
+            try:
+                return int(self._eth.get_block("finalized")["number"])
+            except Web3Exception:
+                return int(self._eth.block_number) - self._final_depth
+
+    def nonce(self, account: str) -> int:
+        """The account's next nonce at the latest block; waiting transactions don't count."""
+        with self.speaking():
+            return int(self._eth.get_transaction_count(checksum(account), "latest"))
+
+    def receipt(self, transaction: str) -> Receipt | None:
+        """Where a transaction was mined; None where it is not."""
+        with self.speaking():
+            try:
+                found = self._eth.get_transaction_receipt(_hash(transaction))
+            except TransactionNotFound:
+                return None
+            return Receipt(int(found["blockNumber"]), found["status"] == 1)
+
+    def knows(self, transaction: str) -> bool:
+        """Whether the node has a transaction, mined or waiting."""
+        with self.speaking():
+            try:
+                self._eth.get_transaction(_hash(transaction))
+            except TransactionNotFound:
+                return False
+            return True
+
+    def fees(self) -> Fees:
+        """What a transaction should offer now: twice the base fee and the node's tip."""
+        with self.speaking():
+            base = int(self._eth.get_block("latest").get("baseFeePerGas", 0))
+            tip = int(self._eth.max_priority_fee)
+        return Fees(2 * base + tip, tip)
+
+    def code_hash(self, address: str) -> str:
+        """Keccak (hex) of the code at an address; of nothing where there is none."""
+        with self.speaking():
+            return bytes(Web3.keccak(self._eth.get_code(checksum(address)))).hex()
+
+    def ether(self, account: str) -> int:
+        """The account's balance in wei."""
+        with self.speaking():
+            return int(self._eth.get_balance(checksum(account)))
+
+    def logs(self, address: str, first_block: int) -> list[Any]:
+        """All logs of a contract from a block on, in the chain's order."""
+        found: list[Any] = []
+        with self.speaking():
+            last = int(self._eth.block_number)
+            for start in range(first_block, last + 1, LOGS_BLOCKS):
+                end = min(start + LOGS_BLOCKS - 1, last)
+                found += self._eth.get_logs(
+                    {"address": checksum(address), "fromBlock": cast(Any, start), "toBlock": cast(Any, end)}
+                )
+        return sorted(found, key=lambda log: (log["blockNumber"], log["logIndex"]))
+
+    def call(self, function: Any, sender: str | None = None) -> Any:
+        """What a contract function returns at the latest block. Raises InvalidInput with what it refuses."""
+        with self.speaking():
+            return function.call({} if sender is None else {"from": checksum(sender)})
+
+    def signed(self, signer: Signer, function: Any, nonce: int, fees: Fees) -> tuple[bytes, str]:
+        """Raw bytes and hash of a call or a deployment. Raises InvalidInput with what the contract would refuse."""
+        with self.speaking():
+            built = function.build_transaction(
+                cast(
+                    TxParams,
+                    {
+                        "from": checksum(signer.address),
+                        "nonce": nonce,
+                        "maxFeePerGas": Wei(fees.max_fee),
+                        "maxPriorityFeePerGas": Wei(fees.priority_fee),
+                        "chainId": self.chain_id,
+                    },
+                )
+            )
+        built.pop("from", None)
+        # What a call needs can grow a little until it is mined; gas that is not used is not paid.
+        built["gas"] = built["gas"] * 6 // 5
+        return signer.sign(built)
+
+    def send_raw(self, raw: bytes) -> Sent:
+        """Gives signed bytes to the node, once. A node that has them already has been sent them."""
+        try:
+            with self.speaking():
+                self._eth.send_raw_transaction(raw)
+        except InvalidInput as error:
+            text = str(error).lower()
+            if "already known" in text or "already imported" in text:
+                return "sent"
+            if "nonce too low" in text or "nonce is too low" in text:
+                return "nonce too low"
+            raise
+        return "sent"
+
+    def transact(self, signer: Signer, function: Any) -> Mapping[str, Any]:
+        """Signs, sends and waits for one transaction outside the journal; returns its receipt.
+
+        Only for what the contract makes safe to repeat. Raises InvalidInput with what the contract refuses.
+        """
+        fees = self.fees()
+        if fees.max_fee > self.fee_cap:
+            raise InvalidInput(f"gas costs {fees.max_fee} wei, the cap is {self.fee_cap}: wait, or raise the cap")
+        raw, transaction = self.signed(signer, function, self.nonce(signer.address), fees)
+        if self.send_raw(raw) == "nonce too low":
+            raise InvalidInput(f"{signer.address} is in use by another process: run this again")
+        deadline = time.monotonic() + MINED_TIMEOUT_S
+        while (receipt := self.receipt(transaction)) is None:
+            if time.monotonic() > deadline:
+                raise InvalidInput(f"transaction {transaction} is not mined yet: look for it before you run this again")
+            time.sleep(self.poll_s)
+        if not receipt.succeeded:
+            raise InvalidInput(f"transaction {transaction} was refused when it was mined: run this again")
+        with self.speaking():
+            return cast(Mapping[str, Any], self._eth.get_transaction_receipt(_hash(transaction)))
+
+    def deploy(self, signer: Signer, name: str, *arguments: Any) -> tuple[str, int]:
+        """Deploys a contract of settlement/abi; returns its address in lower case and its block."""
+        code = artefact(name)
+        factory = self._eth.contract(abi=code.abi, bytecode=code.bytecode)
+        with self.speaking():
+            receipt = self.transact(signer, factory.constructor(*arguments))
+        return str(receipt["contractAddress"]).lower(), int(receipt["blockNumber"])
+
+    def pass_time(self, seconds: int) -> None:
+        """Moves a development chain's clock on and mines a block. Raises InvalidInput on any other chain."""
+        if self.chain_id != DEVELOPMENT_CHAIN_ID:
+            raise InvalidInput(f"time can only be moved on a development chain, not on chain {self.chain_id}")
+        with self.speaking():
+            for method, parameters in (("evm_increaseTime", [seconds]), ("evm_mine", [])):
+                self._web3.provider.make_request(cast(Any, method), parameters)
+
+
+def explained(error: ContractLogicError) -> InvalidInput:
+    """A contract's refusal as one line."""
+    data = error.data if isinstance(error.data, str) else None
+    found = decode_refusal(data)
+    if found is None:
+        return InvalidInput(f"the contract refuses: {_message(error)}")
+    return refusal(*found)
+
+
+def checksum(address: str) -> ChecksumAddress:
+    """The spelling that web3 asks for."""
+    return to_checksum_address(address)
+
+
+def _hash(transaction: str) -> Any:
+    return cast(Any, transaction)
+
+
+def _message(error: Web3Exception) -> str:
+    message = getattr(error, "message", None)
+    return " ".join(str(message or error).split())
+
+
+def _shown(url: str) -> str:
+    """Scheme, host and port of a URL: its path and user often hold an access key."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")

@@ -1,0 +1,143 @@
+"""The committed artefacts: ABI and bytecode, events by topic, and every refusal of the contracts in plain words."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from eth_abi.abi import decode
+from eth_abi.exceptions import DecodingError
+from msgspec import Struct
+
+from schemas.errors import InvalidInput
+from settlement.keccak import keccak
+
+FOLDER = Path(__file__).parents[1] / "abi"
+STANDARD_ERROR = "Error(string)"
+PANIC = "Panic(uint256)"
+
+
+class Artefact(Struct, frozen=True):
+    """A contract's ABI, its creation code (0x-hex) and its custom errors: by selector the name and the types."""
+
+    name: str
+    abi: list[dict[str, Any]]
+    bytecode: str
+    errors: Mapping[str, tuple[str, tuple[str, ...]]]
+
+
+@lru_cache(maxsize=8)
+def artefact(name: str) -> Artefact:
+    """A contract of settlement/abi by its name."""
+    document = json.loads((FOLDER / f"{name}.json").read_text())
+    bytecode = document["bytecode"]
+    errors = {}
+    for item in document["abi"]:
+        if item["type"] == "error":
+            types = tuple(part["type"] for part in item["inputs"])
+            errors[_selector(f"{item['name']}({','.join(types)})")] = (item["name"], types)
+    return Artefact(name, document["abi"], bytecode if bytecode.startswith("0x") else "0x" + bytecode, errors)
+
+
+def decode_refusal(data: str | None) -> tuple[str, tuple[Any, ...]] | None:
+    """The custom error (name, arguments) in a call's revert data (0x-hex); None where we know none."""
+    if not data or len(data) < 10:
+        return None
+    known = dict(artefact("SettlementLedger").errors) | {
+        _selector(STANDARD_ERROR): ("Error", ("string",)),
+        _selector(PANIC): ("Panic", ("uint256",)),
+    }
+    found = known.get(data[:10]) or artefact("DemoDollar").errors.get(data[:10])
+    if found is None:
+        return None
+    try:
+        return found[0], tuple(decode(found[1], bytes.fromhex(data[10:])))
+    except (DecodingError, ValueError):
+        return None
+
+
+def refusal(name: str, arguments: Sequence[Any]) -> InvalidInput:
+    """A contract's refusal as one line that says what to do."""
+    text = _TEXTS.get(name)
+    if text is None:
+        return InvalidInput(f"the contract refuses: {name}{tuple(arguments)}")
+    return InvalidInput(text(*arguments))
+
+
+def moment(seconds: int) -> str:
+    """Unix seconds as a person reads them, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _selector(signature: str) -> str:
+    return "0x" + keccak(signature.encode())[:4].hex()
+
+
+_TEXTS: dict[str, Callable[..., str]] = {
+    "Error": lambda text: f"the contract refuses: {text}",
+    "AccessControlUnauthorizedAccount": lambda account, role: (
+        f"wrong key: {account} does not have the role that this needs; use the key named at deploy-contracts"
+    ),
+    "OwnableUnauthorizedAccount": lambda account: (
+        f"wrong key: {account} does not own the token; use the operator's key"
+    ),
+    "SequenceMismatch": lambda sequence, expected: (
+        f"the ledger expects post {expected}, not {sequence}: somebody has posted or disputed; run settle again"
+    ),
+    "HeadMismatch": lambda head, expected: (
+        "the ledger's head has moved on: something was posted or disputed meanwhile; look at it and run this again"
+    ),
+    "EpochEmpty": lambda start, end: f"the epochs end ({moment(end)}) before they start ({moment(start)})",
+    "EpochOverlaps": lambda start, end: (
+        f"epochs up to {moment(end)} are settled already, this post starts at {moment(start)}: is it the right ledger?"
+    ),
+    "EpochNotOver": lambda end, now: (
+        f"the epoch ends at {moment(end)}, but the chain's clock says {moment(now)}: wait until it is over"
+    ),
+    "TotalFalls": lambda total, before: (
+        f"the total would fall from {before} to {total} token units: is settlement/ that of this ledger?"
+    ),
+    "StepTooLarge": lambda step, most: (
+        f"the post raises the total by {step} token units, the ledger allows {most}: post fewer epochs at a time"
+        " (--epochs), or let the admin raise maxStep"
+    ),
+    "Underfunded": lambda balance, owed: (
+        f"the ledger is short of {owed - balance} token units (it holds {balance}, it will owe {owed}):"
+        " run `tallyroot fund` first"
+    ),
+    "PostUnknown": lambda sequence: f"the ledger has no post {sequence}: it was never made, or it was disputed",
+    "PostAttested": lambda sequence, attested: f"post {sequence} is attested already (up to {attested})",
+    "PostMature": lambda sequence: f"post {sequence} is attested and its delay is over: it can't be disputed any more",
+    "PostNotActive": lambda sequence: (
+        f"post {sequence} is not active: not attested, still within its delay, disputed or revoked;"
+        " see `tallyroot settlements`"
+    ),
+    "ClaimsPaused": lambda until: f"claims are paused until {moment(until)}: try again then",
+    "ProofInvalid": lambda sequence, account, cumulative: (
+        f"the proof does not lead from {account} with {cumulative} to the payouts root of post {sequence}"
+    ),
+    "NothingToClaim": lambda account, cumulative, before: (
+        f"{account} has already claimed {before} token units, all that this post owes it: wait for the next post"
+    ),
+    "ClaimsExceedTotal": lambda claimed, total: (
+        f"claims would come to {claimed} token units, more than its total of {total}: the root is wrong; audit it"
+    ),
+    "RecipientInvalid": lambda recipient: f"{recipient} can't be paid: choose another recipient",
+    "WithdrawalExceedsFree": lambda amount, free: (
+        f"only {free} token units are owed to nobody: withdraw no more than that"
+    ),
+    "DecimalsOutOfRange": lambda decimals: f"a token of {decimals} decimals is not supported: use one of 6 to 18",
+    "CurrencyInvalid": lambda currency: "a currency is three capital letters, such as USD",
+    "DelayOutOfRange": lambda delay, least, most: f"the delay of {delay} s must lie between {least} s and {most} s",
+    "AccountHoldsAnotherRole": lambda account, role: (
+        f"{account} already has another role: use a key of its own for each role"
+    ),
+    "PauseOutOfRange": lambda duration, most: f"a pause lasts 1 s to {most} s",
+    "PauseTooSoon": lambda earliest: f"the next pause can start at {moment(earliest)}",
+    "NotPaused": lambda: "claims are not paused",
+    "ERC20InsufficientBalance": lambda sender, balance, needed: (
+        f"{sender} holds {balance} token units and needs {needed}: send it some first"
+    ),
+}

@@ -1,0 +1,210 @@
+"""The deployed ledger of a data folder: where it stands (chain.json), what it says, and what it is asked."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from schemas.errors import InvalidInput
+from schemas.payout import Claim
+from settlement.adapters.chain import Chain, checksum
+from settlement.adapters.contract import artefact
+from settlement.head import PostHeader, genesis_head
+from settlement.history import Disputed, History, Posted, fold
+from settlement.keccak import keccak
+
+CHAIN_FILE = "chain.json"
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """chain.json: addresses in lower case; `demo_token` where we deployed the token and can make more of it."""
+
+    chain_id: int
+    log_id: str
+    currency: str
+    ledger: str
+    token: str
+    decimals: int
+    demo_token: bool
+    operator: str
+    block: int
+    code_hash: str
+
+    @classmethod
+    def load(cls, data_dir: Path) -> "Deployment":
+        """Raises InvalidInput where nothing is deployed for this folder yet."""
+        path = data_dir / CHAIN_FILE
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError:
+            raise InvalidInput(f"no ledger for {data_dir}: run `tallyroot deploy-contracts` first") from None
+        except msgspec.MsgspecError as error:
+            raise InvalidInput(f"{path} is damaged ({error}): restore it from a copy") from None
+
+    def save(self, data_dir: Path) -> None:
+        """Writes chain.json, whole or not at all."""
+        data_dir.mkdir(parents=True, exist_ok=True)
+        temporary = data_dir / f".{CHAIN_FILE}.tmp"
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
+        temporary.rename(data_dir / CHAIN_FILE)
+
+
+class LedgerState(msgspec.Struct, frozen=True):
+    """The ledger now: amounts in token units, times in Unix seconds."""
+
+    head: bytes
+    next_sequence: int
+    attested: int
+    total: int
+    claimed: int
+    balance: int
+    max_step: int
+    paused_until_s: int
+
+
+class Ledger:
+    """A SettlementLedger and its token. Raises InvalidInput where the chain or the code is not the one deployed."""
+
+    def __init__(self, chain: Chain, deployment: Deployment) -> None:
+        self.chain = chain
+        self.deployment = deployment
+        if chain.chain_id != deployment.chain_id:
+            raise InvalidInput(
+                f"wrong chain: the ledger is on chain {deployment.chain_id}, this node serves {chain.chain_id}; "
+                "check CHAIN_RPC_URL"
+            )
+        if chain.code_hash(deployment.ledger) != deployment.code_hash:
+            raise InvalidInput(
+                f"the chain has no ledger at {deployment.ledger} (a development chain that was reset?): "
+                "use its old state, or a new data folder"
+            )
+        self._ledger = chain.contract("SettlementLedger", deployment.ledger).functions
+        self._token = chain.contract("DemoDollar", deployment.token).functions
+        self._events = _events_by_topic()
+
+    @classmethod
+    def open(cls, data_dir: Path, chain: Chain) -> "Ledger":
+        """The ledger of a data folder."""
+        return cls(chain, Deployment.load(data_dir))
+
+    @property
+    def genesis(self) -> bytes:
+        """The first head."""
+        d = self.deployment
+        return genesis_head(d.chain_id, d.ledger, d.token, d.currency)
+
+    def state(self) -> LedgerState:
+        """What the ledger says now."""
+        ask = self.chain.call
+        f = self._ledger
+        return LedgerState(
+            bytes(ask(f.head())), ask(f.nextSequence()), ask(f.attested()), ask(f.total()), ask(f.claimed()),
+            self.balance_of(self.deployment.ledger), ask(f.maxStep()), ask(f.pausedUntil()),
+        )  # fmt: skip
+
+    def history(self) -> History:
+        """All posts and disputes, folded. Raises InvariantBroken where the events do not follow from each other."""
+        return fold(self.genesis, self.events())
+
+    def events(self) -> list[Posted | Disputed]:
+        """The events EpochPosted and PostDisputed in the chain's order."""
+        found: list[Posted | Disputed] = []
+        for name, values, log in self._decoded():
+            if name == "EpochPosted":
+                found.append(_posted(values, log))
+            elif name == "PostDisputed":
+                found.append(Disputed(values["sequence"], bytes(values["head"]), int(log["blockNumber"])))
+        return found
+
+    def revoked(self) -> frozenset[int]:
+        """The posts that the admin has taken back."""
+        return frozenset(values["sequence"] for name, values, _ in self._decoded() if name == "PostRevoked")
+
+    def claims(self) -> list[Claim]:
+        """Every payment, in the chain's order; amounts in token units."""
+        return [
+            Claim(values["account"].lower(), values["sequence"], values["amount"],
+                  "0x" + bytes(log["transactionHash"]).hex(), int(log["blockNumber"]))
+            for name, values, log in self._decoded()
+            if name == "PayoutClaimed"
+        ]  # fmt: skip
+
+    def is_active(self, sequence: int) -> bool:
+        """Whether a post pays now."""
+        return bool(self.chain.call(self._ledger.isActive(sequence)))
+
+    def claimed_by(self, account: str) -> int:
+        """All that an account has claimed, token units."""
+        return int(self.chain.call(self._ledger.claimedBy(checksum(account))))
+
+    def balance_of(self, account: str) -> int:
+        """The account's tokens, in units."""
+        return int(self.chain.call(self._token.balanceOf(checksum(account))))
+
+    def claimable(self, account: str, sequence: int, cumulative: int, proof: list[bytes]) -> int:
+        """What a claim would pay now, token units; 0 where the proof is wrong or the post not active."""
+        function = self._ledger.claimable(checksum(account), sequence, cumulative, proof)
+        return int(self.chain.call(function))
+
+    def post(self, header: PostHeader) -> Any:
+        """The call that posts."""
+        return self._ledger.post(*header.arguments)
+
+    def attest(self, sequence: int, head: bytes) -> Any:
+        """The call that attests every post up to a sequence, if the head is still this one."""
+        return self._ledger.attest(sequence, head)
+
+    def dispute(self, sequence: int) -> Any:
+        """The call that kills a post and all above it."""
+        return self._ledger.dispute(sequence)
+
+    def claim(self, account: str, sequence: int, cumulative: int, proof: list[bytes]) -> Any:
+        """The call that pays an account what it has not claimed yet."""
+        return self._ledger.claim(checksum(account), sequence, cumulative, proof)
+
+    def transfer(self, recipient: str, amount: int) -> Any:
+        """The call that sends tokens of the caller."""
+        return self._token.transfer(checksum(recipient), amount)
+
+    def mint(self, recipient: str, amount: int) -> Any:
+        """The call that makes demo tokens; for their owner."""
+        return self._token.mint(checksum(recipient), amount)
+
+    def _decoded(self) -> list[tuple[str, Any, Any]]:
+        contract = self.chain.contract("SettlementLedger", self.deployment.ledger)
+        found = []
+        for log in self.chain.logs(self.deployment.ledger, self.deployment.block):
+            name = self._events.get(bytes(log["topics"][0]))
+            if name is not None:
+                found.append((name, contract.events[name]().process_log(log)["args"], log))
+        return found
+
+
+def token_decimals(chain: Chain, token: str) -> int:
+    """The decimals of a token. Raises InvalidInput where no token answers at the address."""
+    return int(chain.call(chain.contract("DemoDollar", token).functions.decimals()))
+
+
+def _events_by_topic() -> dict[bytes, str]:
+    wanted = ("EpochPosted", "PostDisputed", "PostRevoked", "PayoutClaimed")
+    found = {}
+    for item in artefact("SettlementLedger").abi:
+        if item["type"] == "event" and item["name"] in wanted:
+            types = ",".join(part["type"] for part in item["inputs"])
+            found[keccak(f"{item['name']}({types})".encode())] = cast(str, item["name"])
+    return found
+
+
+def _posted(values: Any, log: Any) -> Posted:
+    header = PostHeader(
+        sequence=values["sequence"],
+        previous_head=bytes(values["previousHead"]),
+        windows_root=bytes(values["windowsRoot"]),
+        payouts_root=bytes(values["payoutsRoot"]),
+        manifest_hash=bytes(values["manifestHash"]),
+        epoch_start_s=values["epochStart"],
+        epoch_end_s=values["epochEnd"],
+        total=values["total"],
+    )
+    transaction = "0x" + bytes(log["transactionHash"]).hex()
+    return Posted(header, bytes(values["head"]), values["delayEnd"], transaction, int(log["blockNumber"]))
