@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.log import Log
-from streams.adapters.consumer import BatchApp, PromptWorker, Slice, delivered, fetched, live_seek
+from streams.adapters.consumer import RECORDS_MAX, BatchApp, PromptWorker, Slice, delivered, fetched, live_seek
 from streams.adapters.kafka_reader import KafkaLogReader
 from streams.adapters.owned import OwnedPartitions
 from streams.adapters.partition import Progress
@@ -46,7 +46,7 @@ class WorkerSettings:
     """All that a worker needs to know. `bootstrap_servers` is `host:port[,host:port...]`.
 
     `on_progress` is called after every commit, from another thread. A worker that has something to do and doesn't move
-    for `stall_seconds` ends with exit code 75; choose it above the longest batch.
+    for `stall_seconds` ends with exit code 75; choose it above the longest batch. `records_max` bounds one commit.
     """
 
     bootstrap_servers: str
@@ -55,6 +55,7 @@ class WorkerSettings:
     until_caught_up: bool = False
     on_progress: Callable[[WorkerProgress], None] | None = None
     stall_seconds: float = 60.0
+    records_max: int = RECORDS_MAX
 
 
 def run_worker(settings: WorkerSettings) -> int:
@@ -89,6 +90,7 @@ def build_app(
         topic=settings.log.topic,
         checkpoints=checkpoints,
         fatal=ending.fatal,
+        broker_max_poll_records=settings.records_max,
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
         broker_client_id="tallyroot",
         broker_session_timeout=6.0,

@@ -94,7 +94,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
             enable_auto_commit=False,
             auto_offset_reset="none",  # anything else skips or rewinds in silence
             isolation_level="read_committed",
-            max_poll_records=RECORDS_MAX,
+            max_poll_records=conf.broker_max_poll_records,
             max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1_000),
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             fetch_max_bytes=FETCH_BYTES,

@@ -1,40 +1,54 @@
-"""Exact ranges of one topic, read with librdkafka beside the group's consumer: for the archive and the audit."""
+"""Exact ranges of one topic, read beside the group's consumer: for the archive and the audit.
 
-import threading
+Records are parsed by the worker's own client, so that both see the same bytes: librdkafka ends a header's name at its
+first NUL, and a record could be one thing to the worker and another to an auditor. It is asked for the rest, which
+aiokafka doesn't know: topic ids, and offsets without a group.
+"""
+
+import asyncio
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicCollection
+import aiokafka
+import aiokafka.errors
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.errors import InvalidInput
-from streams.records import LogRecord, Record
+from streams.records import LogRecord
 
 REQUEST_SECONDS = 10.0
 """How long the broker may take for one answer about the topic."""
 
 SILENCE_SECONDS = 30.0
-"""How long a read waits for its next record or for the end of the partition."""
+"""How long a read waits for the broker to get on."""
 
 SLICE_RECORDS = 5_000
-"""So many records are taken from librdkafka's queue at once."""
+FETCH_BYTES = 1 << 20
+"""A read holds about so much in memory; bytes count compressed."""
+
+
+LEADERLESS = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+LEADERLESS_SECONDS = 10.0
+"""How long a partition may be without a leader before a call about it fails."""
 
 
 class KafkaLogReader:
-    """The LogReader of a Kafka topic. It joins no group and commits nothing; one thread at a time may read."""
+    """The LogReader of a Kafka topic. It joins no group and commits nothing."""
 
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
         """Connects at the first call, not here. `bootstrap_servers` is `host:port[,host:port...]`."""
         self._topic = topic
         self._servers = bootstrap_servers
         self._admin = AdminClient(client_config(bootstrap_servers))
-        self._consumer: Consumer | None = None
-        self._reading = threading.Lock()
 
     def read(self, partition: int, first: int, next: int) -> Iterator[LogRecord]:
         """The committed records with `first` <= offset < `next`, by ascending offset; offsets may have gaps.
 
+        Any thread may call it that has no event loop of its own, and several at once.
         Raises InvalidInput if the log doesn't hold the whole range, or the broker falls silent.
         """
         earliest, end = self.range(partition)
@@ -43,15 +57,13 @@ class KafkaLogReader:
                 f"partition {partition} of the topic {self._topic} holds the offsets {earliest} to {end}, not"
                 f" {first} to {next}: the log has lost records, or it is another log; restore it before going on"
             )
-        if first >= next:
-            return
-        with self._reading:
-            consumer = self._connect()
-            consumer.assign([Place(self._topic, partition, first)])
-            try:
-                yield from self._records(consumer, partition, next)
-            finally:
-                consumer.unassign()
+        if first < next:
+            with closing(_Range(self._servers, self._topic, partition, first)) as place:
+                while place.position < next:
+                    for record in place.fetch():
+                        if record.offset >= next:
+                            return
+                        yield record
 
     def range(self, partition: int) -> tuple[int, int]:
         """(earliest, end): `end` is the last stable offset, below which every transaction has ended."""
@@ -68,53 +80,67 @@ class KafkaLogReader:
         return describe(self._admin, self._topic).topic_id
 
     def close(self) -> None:
-        """Lets go of the connections."""
-        if self._consumer is not None:
-            self._consumer.close()
-            self._consumer = None
-
-    def _connect(self) -> Consumer:
-        if self._consumer is None:
-            self._consumer = Consumer(
-                client_config(self._servers)
-                | {
-                    "group.id": "tallyroot-reader",  # librdkafka wants a name; assign() joins no group
-                    "isolation.level": "read_committed",
-                    "enable.auto.commit": False,
-                    "enable.auto.offset.store": False,
-                    "auto.offset.reset": "error",
-                    "enable.partition.eof": True,
-                    "fetch.wait.max.ms": 50,
-                    "queued.max.messages.kbytes": 16_384,
-                }
-            )
-        return self._consumer
-
-    def _records(self, consumer: Consumer, partition: int, next: int) -> Iterator[LogRecord]:
-        while True:
-            messages = consumer.consume(SLICE_RECORDS, SILENCE_SECONDS)
-            if not messages:
-                raise _silent(self._topic)
-            for message in messages:
-                error = message.error()
-                offset = message.offset()
-                if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                    raise InvalidInput(f"reading partition {partition} of {self._topic} failed: {error.str()}")
-                if offset is not None and offset >= next:
-                    return
-                if error is None:
-                    yield _record(message)
+        """Nothing is kept open between two calls but librdkafka's own threads, which end with the reader."""
 
     def _offsets(self, places: list[Place], spec: OffsetSpec) -> dict[int, int]:
-        futures = self._admin.list_offsets(
-            dict.fromkeys(places, spec),
-            isolation_level=IsolationLevel.READ_COMMITTED,
-            request_timeout=REQUEST_SECONDS,
-        )
+        return {partition: found.offset for partition, found in list_offsets(self._admin, places, spec).items()}
+
+
+class _Range:
+    """aiokafka's consumer on one partition, in an event loop that runs only while somebody waits for records."""
+
+    def __init__(self, bootstrap_servers: str, topic: str, partition: int, first: int) -> None:
+        self._place = aiokafka.TopicPartition(topic, partition)
+        self._first = first
+        self._moved_at = time.monotonic()
+        self._loop = asyncio.new_event_loop()
         try:
-            return {place.partition: future.result(REQUEST_SECONDS + 1).offset for place, future in futures.items()}
-        except (KafkaException, TimeoutError) as error:
-            raise unreachable(self._topic, error) from None
+            self._consumer = self._loop.run_until_complete(self._start(bootstrap_servers))
+        except (aiokafka.errors.KafkaError, OSError) as error:
+            self._loop.close()
+            raise unreachable(topic, error) from None
+        self.position = first
+
+    def fetch(self) -> list[LogRecord]:
+        """The next records, maybe none; then `position` is the offset after all that was looked at."""
+        try:
+            records: list[LogRecord] = self._loop.run_until_complete(self._fetch())
+        except aiokafka.errors.KafkaError as error:
+            raise unreachable(self._place.topic, error) from None
+        now = time.monotonic()
+        position = self._loop.run_until_complete(self._consumer.position(self._place))
+        if position > self.position:
+            self.position, self._moved_at = position, now
+        elif now - self._moved_at > SILENCE_SECONDS:
+            raise InvalidInput(
+                f"Kafka sent nothing of the topic {self._place.topic} for {SILENCE_SECONDS:.0f} s: is it up? Try again"
+            )
+        return records
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._loop.run_until_complete(self._consumer.stop())
+        self._loop.close()
+
+    async def _start(self, bootstrap_servers: str) -> Any:
+        consumer = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=[server.strip() for server in bootstrap_servers.split(",")],
+            client_id="tallyroot-reader",
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=50,
+            max_partition_fetch_bytes=FETCH_BYTES,
+            fetch_max_bytes=FETCH_BYTES,
+        )
+        await consumer.start()
+        consumer.assign([self._place])
+        consumer.seek(self._place, self._first)
+        return consumer
+
+    async def _fetch(self) -> Any:
+        fetched = await self._consumer.getmany(self._place, timeout_ms=200, max_records=SLICE_RECORDS)
+        return fetched.get(self._place, [])
 
 
 class TopicDescription(NamedTuple):
@@ -134,6 +160,28 @@ def describe(admin: AdminClient, topic: str) -> TopicDescription:
     return TopicDescription(str(found.topic_id), len(found.partitions))
 
 
+def list_offsets(admin: AdminClient, places: list[Place], spec: OffsetSpec) -> dict[int, Any]:
+    """What `spec` finds of committed records, by partition: each has `.offset` and `.timestamp`.
+
+    A partition may be between two leaders for a moment (its topic is new, or its broker came back): it is asked again.
+    Raises InvalidInput if Kafka doesn't answer.
+    """
+    deadline = time.monotonic() + LEADERLESS_SECONDS
+    while True:
+        futures = admin.list_offsets(
+            dict.fromkeys(places, spec),
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=REQUEST_SECONDS,
+        )
+        try:
+            return {place.partition: future.result(REQUEST_SECONDS + 1) for place, future in futures.items()}
+        except (KafkaException, TimeoutError) as error:
+            between = isinstance(error, KafkaException) and error.args[0].code() in LEADERLESS
+            if not between or time.monotonic() > deadline:
+                raise unreachable(places[0].topic, error) from None
+            time.sleep(0.05)
+
+
 def client_config(bootstrap_servers: str) -> dict[str, str | int | float | bool]:
     """What every librdkafka client of ours is told; quiet, because each failed call already says what failed."""
     return {"bootstrap.servers": bootstrap_servers, "log_level": 2, "socket.connection.setup.timeout.ms": 5_000}
@@ -149,14 +197,5 @@ def unreachable(topic: str, error: Exception) -> InvalidInput:
     """The one line for a call about a topic that failed."""
     if is_unknown_topic(error):
         return InvalidInput(f"there is no topic {topic} on this Kafka: create the log first, or name another")
-    said = error.args[0].str() if isinstance(error, KafkaException) else "no answer"
+    said = error.args[0].str() if isinstance(error, KafkaException) else str(error) or "no answer"
     return InvalidInput(f"Kafka doesn't answer about the topic {topic} ({said}): is it up, and is its address right?")
-
-
-def _record(message: Message) -> Record:
-    headers: Any = message.headers() or ()
-    return Record(message.offset() or 0, message.timestamp()[1], message.key(), message.value(), tuple(headers))
-
-
-def _silent(topic: str) -> InvalidInput:
-    return InvalidInput(f"Kafka sent nothing of the topic {topic} for {SILENCE_SECONDS:.0f} s: is it up? Try again")

@@ -1,0 +1,68 @@
+"""Worker processes that a test starts, watches and ends."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from schemas.log import Log
+from streams.app import WorkerProgress
+
+ROOT = Path(__file__).parents[2]
+
+
+class WorkerProcess:
+    """One worker. Its output goes to files, so that it never waits for a reader."""
+
+    def __init__(self, bootstrap_servers: str, log: Log, data_dir: Path, name: str = "worker", **order: Any) -> None:
+        self.name = name
+        document = {"bootstrap_servers": bootstrap_servers, "data_dir": str(data_dir), "log": log} | order
+        data_dir.mkdir(parents=True, exist_ok=True)
+        self._out = data_dir / f"{name}.out"
+        self._err = data_dir / f"{name}.err"
+        command = [sys.executable, "-m", "tests.crash.worker_main", msgspec.json.encode(document).decode()]
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err)
+
+    def progress(self) -> list[WorkerProgress]:
+        """What it has committed so far."""
+        lines = self._out.read_bytes().split(b"\n")[:-1]
+        return [msgspec.json.decode(line, type=WorkerProgress) for line in lines]
+
+    def said(self) -> str:
+        """What it wrote to stderr so far."""
+        return self._err.read_text()
+
+    def wait_for(self, done: Callable[[list[WorkerProgress]], bool], seconds: float = 60) -> None:
+        """Until its commits satisfy `done`."""
+        deadline = time.monotonic() + seconds
+        while not done(self.progress()):
+            assert self.process.poll() is None, f"it ended with {self.process.returncode}: {self.said()}"
+            assert time.monotonic() < deadline, f"{self.progress()[-3:]} {self.said()}"
+            time.sleep(0.01)
+
+    def wait(self, seconds: float = 60) -> int:
+        """Until it ends; the exit code."""
+        return self.process.wait(seconds)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, seconds: float = 10) -> int:
+        """SIGTERM; the exit code."""
+        self.process.terminate()
+        return self.wait(seconds)
+
+
+def catch_up(bootstrap_servers: str, log: Log, data_dir: Path, **order: Any) -> WorkerProcess:
+    """A worker that ran until it had caught up."""
+    worker = WorkerProcess(bootstrap_servers, log, data_dir, "catch-up", until_caught_up=True, **order)
+    assert worker.wait() == 0, worker.said()
+    assert worker.said() == ""
+    return worker
