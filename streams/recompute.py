@@ -36,33 +36,28 @@ def recompute(log: Log, partition: int, records: Iterable[LogRecord], chunk: int
     Raises InvalidInput where offsets don't ascend.
     """
     state = State.new(log, partition)
-    pending = _Pending()
+    pending = _Pending(0)
     for piece in _pieces(records, chunk):
         left = piece
         while left:
-            pending.begin(left[0].offset)
             done = advance(state, left)
             pending.add(done, left[: done.consumed])
             left = left[done.consumed :]
             if done.cut is not None:
                 yield pending.result(log, partition, done.cut, left[0].offset, state.digest())
-                pending = _Pending()
+                pending = _Pending(left[0].offset)
 
 
 class _Pending:
-    """The epoch that isn't cut yet."""
+    """The epoch that isn't cut yet. It begins where the one before ended; a log begins at offset 0."""
 
-    def __init__(self) -> None:
-        self.first_offset: int | None = None
+    def __init__(self, first_offset: int) -> None:
+        self.first_offset = first_offset
         self.windows: list[Window] = []
         self.rejects: list[Reject] = []
         self.rejected: list[RejectedRecord] = []
         self.counts = Counts()
         self.log_digest = LogDigest()
-
-    def begin(self, offset: int) -> None:
-        if self.first_offset is None:
-            self.first_offset = offset
 
     def add(self, done: Advanced, records: Sequence[LogRecord]) -> None:
         self.windows += done.windows
@@ -76,7 +71,7 @@ class _Pending:
             log=log,
             partition=partition,
             epoch=epoch,
-            first_offset=next_offset if self.first_offset is None else self.first_offset,
+            first_offset=self.first_offset,
             next_offset=next_offset,
             counts=self.counts,
             windows=self.windows,
