@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from streams.adapters.kafka_reader import REQUEST_SECONDS, client_config, describe, unreachable
+from streams.adapters.kafka_reader import client_config, describe, list_offsets
 
 DELIVERY_SECONDS = 60
 """How long a record may wait for the broker before it counts as refused."""
@@ -48,13 +48,8 @@ class LogProducer:
     def stream_times(self) -> list[int | None]:
         """The largest record timestamp (epoch ms) in each partition, None for an empty one. Raises InvalidInput."""
         places = [Place(self._log.topic, partition) for partition in range(self._log.partitions)]
-        futures = self._admin.list_offsets(
-            dict.fromkeys(places, OffsetSpec.max_timestamp()), request_timeout=REQUEST_SECONDS
-        )
-        try:
-            times = [futures[place].result(REQUEST_SECONDS + 1).timestamp for place in places]
-        except (KafkaException, TimeoutError) as error:
-            raise unreachable(self._log.topic, error) from None
+        found = list_offsets(self._admin, places, OffsetSpec.max_timestamp())
+        times = [found[partition].timestamp for partition in range(self._log.partitions)]
         return [None if time_ms < 0 else time_ms for time_ms in times]
 
     def send(
