@@ -15,8 +15,8 @@ Account = Annotated[str, Meta(pattern=r"^0x[0-9a-f]{40}$(?!\n)")]
 UnsettledReason = Literal["no_account", "trust"]
 """Why money stays out: its payee is no EVM account, or the agreement doesn't pay for the window's trust."""
 
-PostState = Literal["pending", "attested", "active", "disputed"]
-"""pending: no auditor yet; attested: the delay runs; active: can be claimed; disputed: dead."""
+PostState = Literal["pending", "attested", "active", "disputed", "revoked"]
+"""pending: no auditor yet; attested: the delay runs; active: can be claimed; disputed: dead; revoked: taken back."""
 
 
 class Payout(Struct, frozen=True):

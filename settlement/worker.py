@@ -1,256 +1,292 @@
-"""The settle job: posts what can be posted, one post at a time, and can be killed anywhere.
+"""What the command line calls: each function takes the data folder and the chain, and returns what came of it.
 
-One post goes through numbered steps; a crash after any of them repeats from there and never posts twice:
-(1) its folder in settlement/posts is written; (2) the journal has it as prepared; (3) the journal has its signed bytes;
-(4) they are sent; (5) the journal has them as sent; (6) the journal has it as mined.
-Safety is the contract's: a sequence and a head can be posted once.
+Amounts are token units (settlement/results.py). Every function raises InvalidInput, in one line that says what to
+do, for whatever a person can mend.
 """
 
-import fcntl
-import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
-from msgspec import Struct, structs
+import msgspec
 
-from schemas.errors import InvalidInput, InvariantBroken
+from schemas.errors import InvalidInput
 from schemas.log import Log
-from settlement.accrual import Balances
-from settlement.adapters.epochs import EpochReader
-from settlement.adapters.journal import Journal
-from settlement.adapters.ledger import Ledger
-from settlement.adapters.signer import Signer
-from settlement.adapters.store import Store
-from settlement.history import History, Posted
-from settlement.post import PartitionEpoch, Run, Standing, assemble
-from settlement.posting import (
-    OVER,
-    Attempt,
-    ChainView,
-    Mark,
-    Policy,
-    Posting,
-    Rest,
-    Send,
-    Sign,
-    Wait,
-    next_action,
-)
+from schemas.units import DAY_MS, MINUTE_MS, SECOND_MS
+from settlement.accrual import account_of
+from settlement.adapters.chain import Chain, checksum
+from settlement.adapters.contract import moment
+from settlement.adapters.job import Crash, Settled, SettleJob, SettleOptions
+from settlement.adapters.ledger import Deployment, Ledger, token_decimals
+from settlement.adapters.overview import last_active, post_rows, refresh_tables, shortfall, unposted
+from settlement.adapters.signer import DEVELOPMENT_CHAIN_ID, Keys, Role
+from settlement.adapters.store import AccountPayout, Store
+from settlement.history import History
+from settlement.leaf import payout_leaf
+from settlement.merkle import proves
+from settlement.post import token_units
+from settlement.results import Attested, Claimed, Funded, PayoutRow, ProofFile, SettlementsReport, Verified
 
-WAIT_S = 180.0
+DEVELOPMENT_DELAY_S = MINUTE_MS // SECOND_MS
+DELAY_S = 2 * DAY_MS // SECOND_MS
+MAX_STEP_WHOLE = 10**9
+"""By default one post may raise the total by so many whole tokens."""
 
-Crash = Callable[[int], None]
-"""Called after each numbered step with its number: where tests end the process."""
+__all__ = ["Chain", "Deployment", "Keys", "SettleOptions", "Settled"]
 
 
-class Settled(Struct, frozen=True):
-    """What one run of the job came to: the posts it made, and why it stopped."""
+def deploy_contracts(
+    data_dir: Path,
+    chain: Chain,
+    log: Log,
+    keys: Keys,
+    *,
+    token: str | None = None,
+    accounts: Mapping[Role, str] | None = None,
+    delay_s: int | None = None,
+    max_step: int | None = None,
+) -> Deployment:
+    """Deploys the ledger, and on a development chain without `token` a token; once per data folder.
 
-    posts: tuple[int, ...]
-    waiting_for: str
-
-
-class SettleOptions(Struct, frozen=True, kw_only=True):
-    """At most `max_epochs` epochs in which something is owed go into one post, at most `max_posts` posts are made.
-
-    `without` names partitions that are dead: their range stays empty, and their windows enter a later post.
+    `accounts` names roles whose keys are not here. The operator's key pays. Writes chain.json.
     """
+    development = chain.chain_id == DEVELOPMENT_CHAIN_ID
+    if (data_dir / "chain.json").exists():
+        kept = Ledger.open(data_dir, chain).deployment
+        if token is not None and kept.token != token.lower():
+            raise InvalidInput(f"this folder has a ledger for the token {kept.token}: use a new data folder")
+        return kept
+    if token is None and not development:
+        raise InvalidInput(f"chain {chain.chain_id} is no development chain: name the token that the ledger pays in")
+    operator = keys.of("operator")
+    paid_in = token.lower() if token else chain.deploy(operator, "DemoDollar", checksum(operator.address))[0]
+    decimals = token_decimals(chain, paid_in)
+    token_units(0, decimals)
+    roles: tuple[Role, ...] = ("admin", "poster", "auditor", "guardian")
+    holders = [(accounts or {}).get(role) or keys.of(role).address for role in roles]
+    ledger, block = chain.deploy(
+        operator,
+        "SettlementLedger",
+        checksum(paid_in),
+        log.currency.encode(),
+        delay_s if delay_s is not None else DEVELOPMENT_DELAY_S if development else DELAY_S,
+        max_step if max_step is not None else MAX_STEP_WHOLE * 10**decimals,
+        *map(checksum, holders),
+    )
+    deployment = Deployment(
+        chain_id=chain.chain_id, log_id=log.log_id, currency=log.currency, ledger=ledger, token=paid_in,
+        decimals=decimals, demo_token=token is None, operator=operator.address, block=block,
+        code_hash=chain.code_hash(ledger),
+    )  # fmt: skip
+    deployment.save(data_dir)
+    return deployment
 
-    max_epochs: int | None = None
-    max_posts: int | None = None
-    without: Collection[int] = frozenset()
-    bump_blocks: int = 5
-    restate: bool = False
-    """Goes on after a dispute: the epochs of the dead posts are posted anew if they are not the same again."""
+
+def fund(data_dir: Path, chain: Chain, log: Log, keys: Keys, amount: int | None = None) -> Funded:
+    """Sends tokens of the operator to the ledger; without an amount what is missing for all that is earned.
+
+    A demo token is made as needed.
+    """
+    ledger = Ledger.open(data_dir, chain)
+    state = ledger.state()
+    needed = shortfall(state, unposted(data_dir, log, ledger)) if amount is None else amount
+    if needed < 0:
+        raise InvalidInput("the amount must not be below zero")
+    if not needed:
+        return Funded(0, state.balance, None)
+    operator = keys.of("operator")
+    own = ledger.balance_of(operator.address)
+    if own < needed and ledger.deployment.demo_token:
+        chain.transact(operator, ledger.mint(operator.address, needed - own))
+    elif own < needed:
+        raise InvalidInput(f"{operator.address} holds {own} token units and needs {needed}: send it some first")
+    receipt = chain.transact(operator, ledger.transfer(ledger.deployment.ledger, needed))
+    return Funded(needed, ledger.balance_of(ledger.deployment.ledger), "0x" + bytes(receipt["transactionHash"]).hex())
 
 
-class SettleJob:
-    """Settles one data folder with one poster's key. `after` is for crash tests."""
+def settle(
+    data_dir: Path, chain: Chain, log: Log, keys: Keys, options: SettleOptions | None = None, after: Crash | None = None
+) -> Settled:
+    """Posts what can be posted; safe to run at any time, again and again. `after` is for crash tests."""
+    ledger = Ledger.open(data_dir, chain)
+    job = SettleJob(data_dir, log, ledger, keys.of("poster"), after or _go_on)
+    settled = job.settle(options or SettleOptions())
+    refresh_tables(data_dir, chain)
+    return settled
 
-    def __init__(
-        self, data_dir: Path, log: Log, ledger: Ledger, poster: Signer, after: Crash = lambda step: None
-    ) -> None:
-        if (log.log_id, log.currency) != (ledger.deployment.log_id, ledger.deployment.currency):
-            raise InvalidInput(f"the ledger settles the log {ledger.deployment.log_id}, this folder has {log.log_id}")
-        self._data_dir = data_dir
-        self._log = log
-        self._ledger = ledger
-        self._chain = ledger.chain
-        self._poster = poster
-        self._after = after
-        self._store = Store(data_dir)
-        self._epochs = EpochReader(data_dir, log)
 
-    def settle(self, options: SettleOptions) -> Settled:
-        """Settles until nothing more can be posted.
+def settlements(data_dir: Path, chain: Chain, log: Log) -> SettlementsReport:
+    """Every post with its state, and what is missing."""
+    ledger = Ledger.open(data_dir, chain)
+    state = ledger.state()
+    earned_since = unposted(data_dir, log, ledger)
+    return SettlementsReport(
+        tuple(post_rows(ledger, Store(data_dir))), state.total, state.claimed, state.balance, earned_since,
+        shortfall(state, earned_since), ledger.deployment.decimals,
+    )  # fmt: skip
 
-        Raises InvalidInput where a person must act: unfunded, wrong key, foreign posts, a missing file.
-        """
-        made: list[int] = []
-        with _only_one(self._store.folder), Journal(self._store.folder / "journal.sqlite") as journal:
-            self._settle_open(journal, options)
-            while options.max_posts is None or len(made) < options.max_posts:
-                history = self._ledger.history()
-                standing = self._standing(history, journal)
-                if history.disputed is not None and not options.restate:
-                    raise InvalidInput(
-                        f"post {history.disputed} was disputed: find out why and mend it (a correction, a registration), "
-                        "then run settle with --restate"
-                    )
-                run, reason = choose_run(self._epochs, standing, self._log, options)
-                if run is None:
-                    return Settled(tuple(made), reason)
-                self._prepare(journal, standing, run)
-                self._settle_open(journal, options)
-                made.append(standing.sequence + 1)
-        return Settled(tuple(made), "")
 
-    def _standing(self, history: History, journal: Journal) -> Standing:
-        """Where the next post starts. Raises InvalidInput where a live post is not ours."""
-        for posted in history.live:
-            self._require_ours(posted)
-        if self._ledger.state().head != history.head:
-            raise InvariantBroken("the ledger's head is not the fold of its events")
-        if any(posting.state == "halted" for posting in journal.postings()):
-            raise InvalidInput(
-                "settlement is halted: a foreign transaction has used the poster's key; change the key, then remove "
-                f"{self._store.folder / 'journal.sqlite'}"
-            )
-        return self._store.standing(len(history.live))
+def payouts(data_dir: Path, chain: Chain, account: str | None = None) -> list[PayoutRow]:
+    """What every account (or one) was ever owed by the posts, has claimed, and can claim now."""
+    ledger, store = Ledger.open(data_dir, chain), Store(data_dir)
+    history = ledger.history()
+    if not history.live:
+        return []
+    last = _ours(store, history, len(history.live))
+    active = last_active(ledger, history)
+    paying = _ours(store, history, active) if active else {}
+    wanted = [_account(account)] if account is not None else list(last)
+    rows = []
+    for name in wanted:
+        cumulative, payable = _units(last.get(name)), _units(paying.get(name))
+        claimed = ledger.claimed_by(name)
+        rows.append(
+            PayoutRow(name, cumulative, claimed, max(0, payable - claimed),
+                      cumulative - max(payable, claimed), active)
+        )  # fmt: skip
+    return rows
 
-    def _require_ours(self, posted: Posted) -> None:
-        kept = self._store.header(posted.header.sequence)
-        if kept is None:
-            raise InvalidInput(
-                f"post {posted.header.sequence} on the ledger is not in {self._store.folder}: "
-                "restore the folder from a copy; if nobody of yours made it, the poster's key is stolen: dispute it"
-            )
-        if kept.header.header() != posted.header:
-            raise InvalidInput(
-                f"post {posted.header.sequence} on the ledger differs from the one in {self._store.folder}: "
-                "if nobody of yours made it, the poster's key is stolen: dispute it"
-            )
 
-    def _prepare(self, journal: Journal, standing: Standing, run: Run) -> None:
-        post = assemble(standing, run, self._ledger.deployment.decimals)
-        sequence = standing.sequence + 1
-        header = post.header(self._ledger.state().head, self._ledger.deployment.decimals)
-        older = [posting for posting in journal.postings() if posting.header.sequence == sequence]
-        if any(posting.state not in OVER and posting.attempts for posting in older):
-            raise InvariantBroken(f"post {sequence} was signed already and is not over")
-        same = structs.replace(header, previous_head=b"")
-        for posting in older:
-            if posting.state == "disputed" and structs.replace(posting.header, previous_head=b"") == same:
-                raise InvalidInput(
-                    f"post {sequence} was disputed and would be the same again: a disputed post is never posted twice; "
-                    "mend it first (a correction, a registration)"
-                )
-        self._chain.call(self._ledger.post(header), self._poster.address)  # what it would refuse is said now
-        generation = older[-1].generation + 1 if older else 1
-        self._store.save(post, header, generation, self._ledger.deployment.decimals)  # (1)
-        self._after(1)
-        journal.prepare(header, generation)  # (2)
-        self._after(2)
+def attest(
+    data_dir: Path, chain: Chain, keys: Keys, *, head: bytes | None = None, sequence: int | None = None
+) -> Attested:
+    """Attests every live post, or those up to `sequence`, with the auditor's key.
 
-    def _settle_open(self, journal: Journal, options: SettleOptions) -> None:
-        """Takes every posting that is not over as far as it goes, in the order of sequences."""
-        policy = Policy(self._chain.fee_cap, options.bump_blocks)
-        live = {posted.head for posted in self._ledger.history().live}
-        for posting in journal.open():
-            if posting.state != "final" or posting.header.head() not in live:
-                self._drive(journal, posting, policy)
+    `head` is the one that an audit has checked: if the ledger has moved on since, nothing is attested.
+    """
+    ledger = Ledger.open(data_dir, chain)
+    history = ledger.history()
+    last = sequence if sequence is not None else len(history.live)
+    if not history.live or not 1 <= last <= len(history.live):
+        raise InvalidInput("there is no such post to attest: run `tallyroot settle` first")
+    attested = ledger.state().attested
+    if last <= attested:
+        raise InvalidInput(f"all posts up to {attested} are attested already")
+    seen = head or history.head
+    receipt = chain.transact(keys.of("auditor"), ledger.attest(last, seen))
+    refresh_tables(data_dir, chain)
+    return Attested(last, seen.hex(), "0x" + bytes(receipt["transactionHash"]).hex())
 
-    def _drive(self, journal: Journal, posting: Posting, policy: Policy) -> None:
-        deadline = time.monotonic() + WAIT_S
-        while True:
-            view = self._view(posting)
-            match next_action(posting, view, policy):
-                case Rest():
-                    return
-                case Mark(state, block, note):
-                    posting = journal.mark(posting, state, block, note)
-                    if state == "mined":
-                        self._after(6)
-                    elif state == "halted":
-                        raise InvalidInput(f"settlement halts: {note}; find out who has the key before anything else")
-                case Sign(nonce, fees):
-                    raw, transaction = self._chain.signed(self._poster, self._ledger.post(posting.header), nonce, fees)
-                    posting = journal.sign(posting, Attempt(nonce, transaction, raw, fees))  # (3)
-                    self._after(3)
-                case Send(attempt):
-                    answer = self._chain.send_raw(attempt.raw)  # (4)
-                    self._after(4)
-                    if answer == "sent":
-                        posting = journal.sent(posting, attempt, view.block)  # (5)
-                        self._after(5)
-                    else:
-                        time.sleep(self._chain.poll_s)  # the next view shows what has used the nonce
-                case Wait(reason, alarm):
-                    if alarm or time.monotonic() > deadline:
-                        raise InvalidInput(f"post {posting.header.sequence}: {reason}; run settle again later")
-                    time.sleep(self._chain.poll_s)
 
-    def _view(self, posting: Posting) -> ChainView:
-        nonce = self._chain.nonce(self._poster.address)  # first: a nonce seen as used has a receipt from then on
-        history = self._ledger.history()
-        hashes = [attempt.hash for attempt in posting.attempts]
-        receipts = {h: receipt for h in hashes if (receipt := self._chain.receipt(h)) is not None}
-        return ChainView(
-            head=history.head,
-            live=frozenset(posted.head for posted in history.live),
-            dead=frozenset(posted.head for posted in history.dead),
-            nonce=nonce,
-            block=self._chain.block_number(),
-            final_block=self._chain.final_block(),
-            receipts=receipts,
-            known=frozenset(h for h in hashes if h in receipts or self._chain.knows(h)),
-            fees=self._chain.fees(),
+def dispute(data_dir: Path, chain: Chain, keys: Keys, sequence: int) -> str:
+    """Kills a post that is not mature, and every later one, with the guardian's key; returns the transaction."""
+    ledger = Ledger.open(data_dir, chain)
+    receipt = chain.transact(keys.of("guardian"), ledger.dispute(sequence))
+    refresh_tables(data_dir, chain)
+    return "0x" + bytes(receipt["transactionHash"]).hex()
+
+
+def claim(data_dir: Path, chain: Chain, keys: Keys, account: str, sequence: int | None = None) -> Claimed:
+    """Pays an account all that it can have: under the last active post, or under `sequence`.
+
+    The operator pays the gas.
+    """
+    ledger = Ledger.open(data_dir, chain)
+    history = ledger.history()
+    proof_file = proof(data_dir, chain, account, sequence)
+    name = proof_file.account
+    claimed = ledger.claimed_by(name)
+    if not ledger.is_active(proof_file.sequence):
+        raise _not_active(ledger, history, proof_file.sequence)
+    if int(proof_file.cumulative) <= claimed:
+        raise _nothing(ledger, history, name, claimed, proof_file.sequence)
+    path = [bytes.fromhex(node[2:]) for node in proof_file.proof]
+    call = ledger.claim(name, proof_file.sequence, int(proof_file.cumulative), path)
+    receipt = chain.transact(keys.of("operator"), call)
+    refresh_tables(data_dir, chain)
+    return Claimed(
+        name, proof_file.sequence, int(proof_file.cumulative) - claimed, ledger.balance_of(name),
+        "0x" + bytes(receipt["transactionHash"]).hex(),
+    )  # fmt: skip
+
+
+def proof(data_dir: Path, chain: Chain, account: str, sequence: int | None = None) -> ProofFile:
+    """What `claim` needs for an account: under the last active post, else the last one, or under `sequence`."""
+    ledger, store = Ledger.open(data_dir, chain), Store(data_dir)
+    history = ledger.history()
+    if not history.live:
+        raise InvalidInput("nothing is posted yet: run `tallyroot settle` first")
+    chosen = sequence if sequence is not None else last_active(ledger, history) or len(history.live)
+    posted = history.post(chosen)
+    if posted is None:
+        raise InvalidInput(f"the ledger has no post {chosen}: see `tallyroot settlements`")
+    name = _account(account)
+    row = _ours(store, history, chosen).get(name)
+    if row is None:
+        raise InvalidInput(f"{name} is in no payout of post {chosen}: see `tallyroot payouts`")
+    return ProofFile(
+        chain_id=chain.chain_id, ledger=ledger.deployment.ledger, sequence=chosen, account=name,
+        cumulative=row.cumulative, payouts_root="0x" + posted.header.payouts_root.hex(), proof=row.proof,
+    )  # fmt: skip
+
+
+def read_proof(path: Path) -> ProofFile:
+    """The proof in a file that was written as JSON."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ProofFile)
+    except OSError as error:
+        raise InvalidInput(f"can't read {path}: {error.strerror}") from None
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"{path} is no proof ({error}): write one with `tallyroot proof --out`") from None
+
+
+def verify(data_dir: Path, chain: Chain, file: ProofFile) -> Verified:
+    """Checks a proof against this folder's ledger on the chain, without this folder's posts."""
+    ledger = Ledger.open(data_dir, chain)
+    if (file.chain_id, file.ledger.lower()) != (chain.chain_id, ledger.deployment.ledger):
+        raise InvalidInput(f"the proof is for the ledger {file.ledger} on chain {file.chain_id}, not for this one")
+    posted = ledger.history().post(file.sequence)
+    if posted is None:
+        return Verified(False, False, 0, 0, f"the ledger has no post {file.sequence}, or it was disputed")
+    try:
+        account, cumulative = _account(file.account), int(file.cumulative)
+        path = [bytes.fromhex(node.removeprefix("0x")) for node in file.proof]
+    except ValueError:
+        raise InvalidInput("the proof holds something that is no hex or no number: write it anew") from None
+    claimed = ledger.claimed_by(account)
+    if cumulative < 0 or not proves(posted.header.payouts_root, payout_leaf(account, cumulative), path):
+        return Verified(
+            False, False, 0, claimed, f"the proof does not lead to the payouts root of post {file.sequence}"
         )
+    active = ledger.is_active(file.sequence)
+    claimable = ledger.claimable(account, file.sequence, cumulative, path)
+    reason = "" if active else str(_not_active(ledger, ledger.history(), file.sequence))
+    return Verified(True, active, claimable, claimed, reason)
 
 
-def choose_run(epochs: EpochReader, standing: Standing, log: Log, options: SettleOptions) -> tuple[Run | None, str]:
-    """The epochs of the next post, or None with what is waited for.
-
-    It starts where the last post ended and is contiguous. Epochs in which nothing is owed never make a post alone:
-    they go into the next one.
-    """
-    firsts = epochs.first_epochs()
-    alive = [partition for partition in range(log.partitions) if partition not in options.without]
-    silent = [partition for partition in alive if partition not in firsts]
-    if not firsts or silent:
-        return None, f"the first epoch of partition {silent[0] if silent else 0}"
-    first = min(firsts[partition] for partition in alive) if standing.next_epoch is None else standing.next_epoch
-    chosen: dict[int, list[PartitionEpoch]] = {partition: [] for partition in range(log.partitions)}
-    balances: Balances = standing.balances.copy()
-    epoch, owing, waiting = first, 0, ""
-    while options.max_epochs is None or owing < options.max_epochs:
-        missing = [p for p in alive if firsts[p] <= epoch and epochs.manifest(p, epoch) is None]
-        if missing:
-            waiting = f"epoch {epoch} of partition {missing[0]}"
-            break
-        before = sum(balances.cumulative.values())
-        for partition in alive:
-            due = standing.partition_epochs.get(partition, firsts[partition])
-            taken = chosen[partition]
-            # A partition that was left out before brings all its epochs since then.
-            for number in range(epoch if taken else due, epoch + 1):
-                taken.append(epochs.read(partition, number))
-                for earning in taken[-1].earnings:
-                    balances.accrue(earning)
-        owing += sum(balances.cumulative.values()) > before
-        epoch += 1
-    if not owing:
-        return None, waiting
-    return Run(first, epoch - 1, chosen), waiting
+def _go_on(step: int) -> None:
+    """No crash."""
 
 
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "settle.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InvalidInput(f"another settle runs on {folder}: wait for it to end") from None
-        yield
+def _ours(store: Store, history: History, sequence: int) -> dict[str, AccountPayout]:
+    posted = history.post(sequence)
+    if posted is None or store.stored_header(sequence).header.header() != posted.header:
+        raise InvalidInput(f"post {sequence} on the ledger is not the one in {store.folder}: restore it from a copy")
+    return store.payouts(sequence)
+
+
+def _units(row: AccountPayout | None) -> int:
+    return 0 if row is None else int(row.cumulative)
+
+
+def _account(text: str) -> str:
+    account = account_of(text)
+    if account is None:
+        raise InvalidInput(f"{text} is no account: give 0x and 40 hex digits (with a checksum that fits, or none)")
+    return account
+
+
+def _not_active(ledger: Ledger, history: History, sequence: int) -> InvalidInput:
+    posted = history.post(sequence)
+    if posted is None:
+        return InvalidInput(f"the ledger has no post {sequence}: it was never made, or it was disputed")
+    if sequence in ledger.revoked():
+        return InvalidInput(f"post {sequence} was revoked: wait for a later one")
+    if sequence > ledger.state().attested:
+        return InvalidInput(f"post {sequence} is not attested yet: an auditor must run `tallyroot attest`")
+    return InvalidInput(f"post {sequence} is not active until {moment(posted.delay_end_s)}: claim then")
+
+
+def _nothing(ledger: Ledger, history: History, account: str, claimed: int, sequence: int) -> InvalidInput:
+    later = history.post(sequence + 1)
+    until = "" if later is None else f"; more can be in post {sequence + 1} (active from {moment(later.delay_end_s)})"
+    return InvalidInput(f"{account} has already claimed {claimed} token units, all of post {sequence}{until}")

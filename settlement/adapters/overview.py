@@ -1,0 +1,93 @@
+"""Where posts and money stand: read from the chain and the posts' folder, for people and for analysts."""
+
+from pathlib import Path
+
+from schemas.log import Log
+from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, PostState, Settlement, rows_table
+from schemas.units import SECOND_MS
+from settlement.adapters.chain import Chain
+from settlement.adapters.epochs import EpochReader
+from settlement.adapters.job import SettleOptions, choose_run
+from settlement.adapters.ledger import Ledger, LedgerState
+from settlement.adapters.store import Store
+from settlement.history import History, Posted
+from settlement.post import token_units
+from settlement.results import PostRow
+
+
+def refresh_tables(data_dir: Path, chain: Chain) -> None:
+    """Writes settlement/{settlements,payouts,claims}.parquet anew, from the chain and the posts."""
+    ledger, store = Ledger.open(data_dir, chain), Store(data_dir)
+    rows = post_rows(ledger, store)
+    live = [row.settlement.sequence for row in rows if row.settlement.state != "disputed"]
+    store.write_table("settlements", rows_table([row.settlement for row in rows], SETTLEMENTS))
+    store.write_table("payouts", rows_table(list(store.payout_rows(live)), PAYOUTS))
+    store.write_table("claims", rows_table(ledger.claims(), CLAIMS))
+
+
+def post_rows(ledger: Ledger, store: Store) -> list[PostRow]:
+    """Every post ever made, dead ones too, in the order of their blocks."""
+    history, state, revoked = ledger.history(), ledger.state(), ledger.revoked()
+    epoch_s = _epoch_s(store, history)
+    factor = 10 ** (ledger.deployment.decimals - 6)
+    rows = []
+    for posted in sorted((*history.dead, *history.live), key=lambda posted: posted.block):
+        header = posted.header
+        live = posted in history.live
+        settlement = Settlement(
+            sequence=header.sequence,
+            first_epoch=header.epoch_start_s // epoch_s,
+            last_epoch=header.epoch_end_s // epoch_s - 1,
+            windows_root=header.windows_root.hex(),
+            payouts_root=header.payouts_root.hex(),
+            head=posted.head.hex(),
+            transaction=posted.transaction,
+            state=_post_state(ledger, posted, state, live=live, revoked=header.sequence in revoked),
+            total_micros=header.total // factor,
+            posted_block=posted.block,
+        )
+        rows.append(PostRow(settlement, posted.delay_end_s, header.total))
+    return rows
+
+
+def _epoch_s(store: Store, history: History) -> int:
+    if not history.live and not history.dead:
+        return 1
+    sequence = (history.live or history.dead)[0].header.sequence
+    manifest = store.manifest(sequence)
+    return (manifest.end_ms - manifest.start_ms) // (manifest.last_epoch + 1 - manifest.first_epoch) // SECOND_MS
+
+
+def _post_state(ledger: Ledger, posted: Posted, state: LedgerState, *, live: bool, revoked: bool) -> PostState:
+    if not live:
+        return "disputed"
+    if revoked:
+        return "revoked"
+    if posted.header.sequence > state.attested:
+        return "pending"
+    return "active" if ledger.is_active(posted.header.sequence) else "attested"
+
+
+def unposted(data_dir: Path, log: Log, ledger: Ledger) -> int:
+    """Token units that the epochs published so far add to the total of the last post."""
+    standing = Store(data_dir).standing(len(ledger.history().live))
+    run, _ = choose_run(EpochReader(data_dir, log), standing, log, SettleOptions())
+    if run is None:
+        return 0
+    balances = standing.balances.copy()
+    for items in run.epochs.values():
+        for item in items:
+            for earning in item.earnings:
+                balances.accrue(earning)
+    added = sum(balances.cumulative.values()) - sum(standing.balances.cumulative.values())
+    return token_units(added, ledger.deployment.decimals)
+
+
+def shortfall(state: LedgerState, earned_since: int) -> int:
+    """Token units that are earned, posted or not, but not funded."""
+    return max(0, state.total + earned_since - state.claimed - state.balance)
+
+
+def last_active(ledger: Ledger, history: History) -> int:
+    """The last post that pays now; 0 where none does."""
+    return next((s for s in range(len(history.live), 0, -1) if ledger.is_active(s)), 0)

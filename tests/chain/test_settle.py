@@ -1,0 +1,203 @@
+"""Settlement on a real EVM node: fund, post, attest, claim, twice; what is refused, and why."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pyarrow.parquet as pq
+import pytest
+
+from deploy.stack import start_evm
+from schemas.errors import InvalidInput
+from settlement import worker
+from settlement.adapters.chain import Chain
+from settlement.adapters.job import SettleOptions
+from settlement.adapters.signer import Keys
+from tests.settlement_data import ALICE, BOB, FIRST_EPOCH, LOG, SOLAR, publish, publish_all, window
+
+pytestmark = pytest.mark.chain
+
+DAY = FIRST_EPOCH
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    """A node of this module's own: its clock is moved."""
+    server = start_evm(Path(tmp_path_factory.mktemp("evm")))
+    yield Chain(server.rpc_url, poll_s=0.01)
+    server.stop()
+
+
+@pytest.fixture
+def keys(node: Chain) -> Keys:
+    return Keys({}, node.chain_id)
+
+
+@pytest.fixture
+def place(tmp_path: Path, node: Chain, keys: Keys) -> Path:
+    """A data folder with a ledger and two epochs: the first owes 900 dollars, the second nothing."""
+    worker.deploy_contracts(tmp_path, node, LOG, keys)
+    publish_all(tmp_path, {
+        DAY: {0: [window("pv-1", DAY, 600_000_001)], 1: [window("cab-7", DAY, 300_000_000, place=3)]},
+        DAY + 1: {0: [window("pv-1", DAY + 1, -5)]},
+    })  # fmt: skip
+    return tmp_path
+
+
+def test_two_posts_from_epochs_to_claims(place: Path, node: Chain, keys: Keys) -> None:
+    funded = worker.fund(place, node, LOG, keys)
+    assert funded.amount == funded.balance == 900_000_001
+    assert worker.fund(place, node, LOG, keys).transaction is None
+    settled = worker.settle(place, node, LOG, keys)
+    assert settled.posts == (1,)
+    assert "epoch 18142" in settled.waiting_for
+    assert worker.settle(place, node, LOG, keys).posts == ()
+    (row,) = worker.settlements(place, node, LOG).posts
+    assert (row.settlement.state, row.settlement.first_epoch, row.settlement.last_epoch) == ("pending", DAY, DAY + 1)
+
+    with pytest.raises(InvalidInput, match="not attested yet"):
+        worker.claim(place, node, keys, SOLAR)
+    worker.attest(place, node, keys)
+    with pytest.raises(InvalidInput, match=r"not active until 20\d\d-"):
+        worker.claim(place, node, keys, SOLAR)
+    waiting = worker.verify(place, node, worker.proof(place, node, SOLAR))
+    assert waiting.valid
+    assert not waiting.active
+    node.pass_time(61)
+    shares = {SOLAR: 450_000_001, ALICE: 299_970_000, BOB: 150_030_000}
+    for account, amount in shares.items():
+        claimed = worker.claim(place, node, keys, account)
+        assert (claimed.amount, claimed.balance) == (amount, amount)
+    with pytest.raises(InvalidInput, match="has already claimed 450000001"):
+        worker.claim(place, node, keys, SOLAR)
+
+    publish_all_more(place)
+    assert worker.settlements(place, node, LOG).shortfall == 99_999_995
+    with pytest.raises(InvalidInput, match="short of 99999995 token units"):
+        worker.settle(place, node, LOG, keys)
+    assert worker.fund(place, node, LOG, keys).amount == 99_999_995
+    assert worker.settle(place, node, LOG, keys).posts == (2,)
+    worker.attest(place, node, keys)
+    node.pass_time(61)
+    rows = {row.account: row for row in worker.payouts(place, node)}
+    assert {name: row.claimable for name, row in rows.items()} == {
+        SOLAR: 49_999_998,
+        ALICE: 33_329_998,
+        BOB: 16_669_999,
+    }
+    assert worker.claim(place, node, keys, BOB.upper().replace("X", "x")).amount == 16_669_999
+    assert worker.payouts(place, node, BOB)[0].claimable == 0
+    tables = {
+        name: pq.read_table(place / "settlement" / f"{name}.parquet") for name in ("settlements", "payouts", "claims")
+    }
+    assert {name: table.num_rows for name, table in tables.items()} == {"settlements": 2, "payouts": 6, "claims": 4}
+    assert tables["settlements"].column("state").to_pylist() == ["active", "active"]
+
+
+def publish_all_more(place: Path) -> None:
+    """A third epoch: pv-1 still owes 5 micros of the day before."""
+    publish(place, 0, DAY + 2, [window("pv-1", DAY + 2, 100_000_000)])
+    publish(place, 1, DAY + 2)
+
+
+def test_a_proof_that_was_changed_proves_nothing(place: Path, node: Chain, keys: Keys) -> None:
+    worker.fund(place, node, LOG, keys)
+    worker.settle(place, node, LOG, keys)
+    proof = worker.proof(place, node, ALICE)
+    assert worker.verify(place, node, proof).valid
+    for change in ({"cumulative": "1"}, {"account": BOB}, {"proof": proof.proof[1:]}):
+        assert not worker.verify(place, node, msgspec.structs.replace(proof, **change)).valid
+    (place / "proof.json").write_bytes(msgspec.json.encode(proof))
+    assert worker.read_proof(place / "proof.json") == proof
+    with pytest.raises(InvalidInput, match="on chain 1"):
+        worker.verify(place, node, msgspec.structs.replace(proof, chain_id=1))
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing handles it."""
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6])
+def test_a_crash_at_any_step_posts_once(place: Path, node: Chain, keys: Keys, step: int) -> None:
+    worker.fund(place, node, LOG, keys)
+
+    def crash(reached: int) -> None:
+        if reached == step:
+            raise Killed
+
+    with pytest.raises(Killed):
+        worker.settle(place, node, LOG, keys, after=crash)
+    before = worker.Ledger.open(place, node).history().next_sequence
+    again = worker.settle(place, node, LOG, keys)
+    assert worker.Ledger.open(place, node).history().next_sequence == 2
+    assert again.posts == ((1,) if step == 1 else ())
+    assert before == (2 if step >= 4 else 1)
+    assert worker.settle(place, node, LOG, keys).posts == ()
+
+
+def test_a_disputed_post_is_not_posted_again(place: Path, node: Chain, keys: Keys) -> None:
+    worker.fund(place, node, LOG, keys)
+    worker.settle(place, node, LOG, keys)
+    worker.dispute(place, node, keys, 1)
+    assert [row.settlement.state for row in worker.settlements(place, node, LOG).posts] == ["disputed"]
+    with pytest.raises(InvalidInput, match="post 1 was disputed: find out why"):
+        worker.settle(place, node, LOG, keys)
+    with pytest.raises(InvalidInput, match="would be the same again"):
+        worker.settle(place, node, LOG, keys, SettleOptions(restate=True))
+    publish_all_more(place)
+    worker.fund(place, node, LOG, keys)
+    assert worker.settle(place, node, LOG, keys, SettleOptions(restate=True)).posts == (1,)
+    assert [row.settlement.state for row in worker.settlements(place, node, LOG).posts] == ["disputed", "pending"]
+
+
+def test_another_host_without_the_store_does_not_guess(place: Path, node: Chain, keys: Keys) -> None:
+    worker.fund(place, node, LOG, keys)
+    worker.settle(place, node, LOG, keys)
+    shutil.move(place / "settlement", place / "gone")
+    publish_all_more(place)
+    with pytest.raises(InvalidInput, match="restore the folder"):
+        worker.settle(place, node, LOG, keys)
+
+
+def test_a_dead_partition_is_left_out_and_enters_later(place: Path, node: Chain, keys: Keys) -> None:
+    for epoch in (DAY, DAY + 1):
+        folder = place / "epochs" / worker_folder(epoch)
+        (folder / "1.manifest.json").rename(folder / "1.hidden")
+    assert worker.settle(place, node, LOG, keys).waiting_for == "the first epoch of partition 1"
+    worker.fund(place, node, LOG, keys, 2_000_000_000)
+    assert worker.settle(place, node, LOG, keys, SettleOptions(without={1})).posts == (1,)
+    for epoch in (DAY, DAY + 1):
+        folder = place / "epochs" / worker_folder(epoch)
+        (folder / "1.hidden").rename(folder / "1.manifest.json")
+    publish_all_more(place)
+    assert worker.settle(place, node, LOG, keys).posts == (2,)
+    total = sum(row.cumulative for row in worker.payouts(place, node))
+    assert total == 600_000_001 + 300_000_000 - 5 + 100_000_000
+
+
+def worker_folder(epoch: int) -> str:
+    from schemas.manifest import epoch_folder
+
+    return epoch_folder(LOG.epoch_span(epoch)[0])
+
+
+def test_wrong_keys_and_chains_are_told(place: Path, node: Chain, keys: Keys) -> None:
+    worker.fund(place, node, LOG, keys)
+    wrong = Keys({"poster": keys.of("guardian"), "auditor": keys.of("poster")}, node.chain_id)
+    with pytest.raises(InvalidInput, match="wrong key"):
+        worker.settle(place, node, LOG, wrong)
+    worker.settle(place, node, LOG, keys)
+    with pytest.raises(InvalidInput, match="wrong key"):
+        worker.attest(place, node, wrong)
+    with pytest.raises(InvalidInput, match="no key for the poster: set TALLYROOT_POSTER_KEY"):
+        Keys({}, 1).of("poster")
+    with pytest.raises(InvalidInput, match=r"no EVM node answers at http://127\.0\.0\.1:1 \("):
+        Chain("http://127.0.0.1:1/secret")
+    deployment = worker.Deployment.load(place)
+    msgspec.structs.replace(deployment, chain_id=5).save(place)
+    with pytest.raises(InvalidInput, match="wrong chain"):
+        worker.settlements(place, node, LOG)
+    msgspec.structs.replace(deployment, code_hash="00" * 32).save(place)
+    with pytest.raises(InvalidInput, match="no ledger at"):
+        worker.settlements(place, node, LOG)
