@@ -1,7 +1,7 @@
 """Rebuilds what is committed of the contracts: `python settlement/contracts/build.py` after any change to a source.
 
 It writes settlement/abi/*.json (the artefacts that everything else loads), GAS.md with the snapshot under it, and the
-golden trees. It needs node and the npm packages of the root's package.json. Every output follows from the sources alone.
+golden trees. It needs node and the npm packages of the root's package.json. What it writes follows from the sources.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ ABI_DIR = ROOT / "settlement/abi"
 CONTRACTS = ("SettlementLedger", "DemoDollar")
 GAS_SNAPSHOT = PROJECT / "snapshots/Gas.json"
 GAS_TABLE = PROJECT / "GAS.md"
+TREES = ROOT / "tests/golden/trees"
 TREES_GENERATOR = ROOT / "tests/golden/make_trees.cjs"
 
 Artefact = dict[str, Any]
@@ -84,6 +85,11 @@ def artefact_bytes(artefact: Artefact) -> bytes:
     return (json.dumps(artefact, indent=1) + "\n").encode()
 
 
+def write_trees(folder: Path) -> None:
+    """Writes the golden trees into a folder that exists. Raises CalledProcessError when node fails."""
+    subprocess.run(["node", str(TREES_GENERATOR), str(folder)], check=True)
+
+
 def gas_table(measured: dict[str, int]) -> str:
     """GAS.md from the snapshot: name to gas."""
     rows = [f"| {name} | {measured[name]:,} | {goal:,} |" for name, goal in GAS_GOALS.items()]
@@ -94,7 +100,7 @@ def gas_table(measured: dict[str, int]) -> str:
             "",
             "Written by `python settlement/contracts/build.py` from `snapshots/Gas.json`, which the tests in",
             "`test/Gas.t.sol` measure. Solc 0.8.37, optimizer 10,000 runs, cancun; proofs of depth 17.",
-            "Execution only, that is a transaction less 21,000 and its calldata, except where it says whole transaction.",
+            "Execution, that is a transaction less 21,000 and its calldata, except where it says whole transaction.",
             "Where gas is given per leaf, it is the whole batch by its leaves.",
             "",
             "| what | gas | goal |",
@@ -114,7 +120,7 @@ def main() -> None:
     forge("test", "--match-contract", "GasTest")
     measured = {name: int(gas) for name, gas in json.loads(GAS_SNAPSHOT.read_text()).items()}
     GAS_TABLE.write_text(gas_table(measured))
-    subprocess.run(["node", str(TREES_GENERATOR)], check=True)
+    write_trees(TREES)
 
 
 if __name__ == "__main__":

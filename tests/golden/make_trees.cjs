@@ -7,6 +7,8 @@ const { writeFileSync } = require("node:fs");
 const { join } = require("node:path");
 const { StandardMerkleTree } = require("@openzeppelin/merkle-tree");
 
+const folder = process.argv[2] ?? join(__dirname, "trees");
+
 const SIZES = [1, 2, 3, 7, 64];
 const DUMPED = 7;
 const PAYOUTS = ["address", "uint256"];
@@ -44,7 +46,7 @@ function write(kind, size, types, make) {
     leaves: values.map((value, index) => ({ value, hash: tree.leafHash(value), proof: tree.getProof(index) })),
     ...(size === DUMPED ? { dump: tree.dump() } : {}),
   };
-  writeFileSync(join(__dirname, "trees", `${kind}_${size}.json`), JSON.stringify(document, null, 1) + "\n");
+  writeFileSync(join(folder, `${kind}_${size}.json`), JSON.stringify(document, null, 1) + "\n");
 }
 
 for (const size of SIZES) {

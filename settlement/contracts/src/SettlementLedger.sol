@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {AccessControlDefaultAdminRules} from
-    "@openzeppelin/contracts/access/extensions/AccessControlDefaultAdminRules.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
@@ -12,21 +10,18 @@ import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {ISettlementLedger} from "./ISettlementLedger.sol";
+import {LedgerRoles} from "./LedgerRoles.sol";
 
 /**
  * @title SettlementLedger
  * @notice See {ISettlementLedger}. What holds at all times: claimed = sum of claims <= activeTotal <= total, and with a
  * token that neither takes fees nor rebases, balance >= total - claimed.
  */
-contract SettlementLedger is ISettlementLedger, AccessControlDefaultAdminRules, ReentrancyGuardTransient {
+contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTransient {
     using SafeCast for uint256;
     using SafeERC20 for IERC20;
 
     // -------------------------------------------------------------------------------------- Constants, immutables
-
-    bytes32 public constant POSTER_ROLE = keccak256("POSTER_ROLE");
-    bytes32 public constant AUDITOR_ROLE = keccak256("AUDITOR_ROLE");
-    bytes32 public constant GUARDIAN_ROLE = keccak256("GUARDIAN_ROLE");
 
     bytes32 public constant GENESIS_TYPEHASH =
         keccak256("Genesis(uint256 chainId,address ledger,address token,bytes3 currency)");
@@ -41,8 +36,6 @@ contract SettlementLedger is ISettlementLedger, AccessControlDefaultAdminRules, 
     /// @notice Above this a delay is taken for a mistake of unit: nothing could ever be claimed.
     uint256 public constant MAX_DELAY = 90 days;
 
-    /// @dev Chain id of a local development chain, where one person plays all roles and waits a minute, not two days.
-    uint256 private constant DEVELOPMENT_CHAIN_ID = 31_337;
     uint256 private constant LEAST_DELAY = 48 hours;
     uint256 private constant LEAST_DEVELOPMENT_DELAY = 60 seconds;
 
@@ -100,7 +93,7 @@ contract SettlementLedger is ISettlementLedger, AccessControlDefaultAdminRules, 
         address poster,
         address auditor,
         address guardian
-    ) AccessControlDefaultAdminRules(delay_, admin) {
+    ) LedgerRoles(delay_, admin, poster, auditor, guardian) {
         uint256 decimals = token_.decimals();
         if (decimals < 6 || decimals > 18) revert DecimalsOutOfRange(decimals);
         for (uint256 i = 0; i < 3; ++i) {
@@ -113,13 +106,9 @@ contract SettlementLedger is ISettlementLedger, AccessControlDefaultAdminRules, 
         currency = currency_;
         delay = delay_;
         _maxStep = maxStep_.toUint96();
-        bytes32 genesis = keccak256(abi.encode(GENESIS_TYPEHASH, block.chainid, address(this), token_, currency_));
-        head = genesis;
-        _grantRole(POSTER_ROLE, poster);
-        _grantRole(AUDITOR_ROLE, auditor);
-        _grantRole(GUARDIAN_ROLE, guardian);
+        head = keccak256(abi.encode(GENESIS_TYPEHASH, block.chainid, address(this), token_, currency_));
 
-        emit LedgerCreated(genesis, address(token_), currency_, delay_, maxStep_);
+        emit LedgerCreated(head, address(token_), currency_, delay_, maxStep_);
     }
 
     // ----------------------------------------------------------------------------------------------- External
@@ -154,16 +143,8 @@ contract SettlementLedger is ISettlementLedger, AccessControlDefaultAdminRules, 
         });
 
         emit EpochPosted(
-            sequence,
-            newHead,
-            previousHead,
-            windowsRoot,
-            payoutsRoot,
-            manifestHash,
-            epochStart_,
-            epochEnd_,
-            total_,
-            delayEnd
+            sequence, newHead, previousHead, windowsRoot, payoutsRoot, manifestHash,
+            epochStart_, epochEnd_, total_, delayEnd
         );
     }
 
@@ -363,17 +344,6 @@ contract SettlementLedger is ISettlementLedger, AccessControlDefaultAdminRules, 
 
     // ----------------------------------------------------------------------------------------------- Internal
 
-    /// @dev No key holds two roles, so that one stolen key can't both post and attest. A development chain is exempt.
-    function _grantRole(bytes32 role, address account) internal override returns (bool) {
-        if (!_isDevelopmentChain()) {
-            bytes32[4] memory roles = [DEFAULT_ADMIN_ROLE, POSTER_ROLE, AUDITOR_ROLE, GUARDIAN_ROLE];
-            for (uint256 i = 0; i < roles.length; ++i) {
-                if (roles[i] != role && hasRole(roles[i], account)) revert AccountHoldsAnotherRole(account, roles[i]);
-            }
-        }
-        return super._grantRole(role, account);
-    }
-
     /// @dev Checks that a post follows the one before it and is funded.
     function _requireNext(uint256 sequence, uint256 epochStart_, uint256 epochEnd_, uint256 total_) private view {
         if (sequence != _nextSequence) revert SequenceMismatch(sequence, _nextSequence);
@@ -485,9 +455,5 @@ contract SettlementLedger is ISettlementLedger, AccessControlDefaultAdminRules, 
 
     function _payoutLeaf(address account, uint256 cumulative) private pure returns (bytes32) {
         return keccak256(bytes.concat(keccak256(abi.encode(account, cumulative))));
-    }
-
-    function _isDevelopmentChain() private view returns (bool) {
-        return block.chainid == DEVELOPMENT_CHAIN_ID;
     }
 }

@@ -53,6 +53,13 @@ contract GasTest is LedgerTest {
         snapshot("dispute, whole transaction", transaction(GUARDIAN, call));
     }
 
+    function test_dispute_of_an_attested_post() public {
+        activate(payoutsAt(1, 1));
+        attest(post(bytes32("root"), 1e6));
+        bytes memory call = abi.encodeCall(ledger.dispute, (2));
+        snapshot("dispute of an attested post, whole transaction", transaction(GUARDIAN, call));
+    }
+
     function test_claim() public {
         measureClaims("");
     }
