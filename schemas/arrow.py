@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
@@ -61,9 +62,48 @@ REJECTED_RECORDS = pa.schema(
 )
 
 
+PLAIN = [
+    "machine",
+    "start_ms",
+    "end_ms",
+    "mends_ms",
+    "carry_in",
+    "carry_out",
+    "registration_version",
+    "readings",
+    "first_offset",
+    "last_offset",
+    "skipped",
+    "trust",
+    "digest",
+]
+"""The columns that a window holds as they are."""
+
+AMOUNTS = ("gross_micros", "expenses_micros", "net_micros")
+
+
 def windows_table(windows: Sequence[Window]) -> pa.Table:
     """Windows as a table of the schema WINDOWS, in the order given."""
-    return pa.Table.from_pylist([_window_row(window) for window in windows], schema=WINDOWS)
+    columns: dict[str, Any] = {name: [getattr(window, name) for window in windows] for name in PLAIN}
+    columns |= {name: [Decimal(getattr(window, name)) for window in windows] for name in AMOUNTS}
+    columns["lines"] = _lines_column([window.lines for window in windows])
+    agreements = [window.agreement for window in windows]
+    columns["payees"] = [sorted(agreement.payees.items()) for agreement in agreements]
+    columns["locked_until_ms"] = [
+        None if agreement.locked_until is UNSET else agreement.locked_until for agreement in agreements
+    ]
+    columns["pays_trust"] = [agreement.pays_trust for agreement in agreements]
+    columns["flags"] = [window.flags for window in windows]
+    return pa.table([columns[name] for name in WINDOWS.names], schema=WINDOWS)
+
+
+def _lines_column(lines: Sequence[tuple[Line, ...]]) -> pa.Array:
+    flat = [line for window in lines for line in window]
+    fields: dict[str, Any] = {name: [getattr(line, name) for line in flat] for name in Line.__struct_fields__}
+    fields["amount_micros"] = [Decimal(amount) for amount in fields["amount_micros"]]
+    columns = [pa.array(fields[field.name], field.type) for field in LINE]
+    ends = accumulate((len(window) for window in lines), initial=0)
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.StructArray.from_arrays(columns, fields=list(LINE)))
 
 
 def windows_from(table: pa.Table) -> list[Window]:
@@ -83,22 +123,6 @@ def rejected_records_table(records: Sequence[RejectedRecord]) -> pa.Table:
     return pa.table([[getattr(r, name) for r in records] for name in names], schema=REJECTED_RECORDS)
 
 
-def _window_row(window: Window) -> dict[str, object]:
-    row = {name: getattr(window, name, None) for name in WINDOWS.names}
-    for name in ("gross_micros", "expenses_micros", "net_micros"):
-        row[name] = Decimal(getattr(window, name))
-    row["lines"] = [
-        {name: getattr(line, name) for name in line.__struct_fields__}
-        | {"amount_micros": Decimal(line.amount_micros)}
-        for line in window.lines
-    ]  # fmt: skip
-    agreement = window.agreement
-    row["payees"] = sorted(agreement.payees.items())
-    row["locked_until_ms"] = None if agreement.locked_until is UNSET else agreement.locked_until
-    row["pays_trust"] = agreement.pays_trust
-    return row
-
-
 def _window(row: dict[str, Any]) -> Window:
     agreement = Agreement(
         payees=dict(row.pop("payees")),
@@ -106,7 +130,7 @@ def _window(row: dict[str, Any]) -> Window:
         pays_trust=row.pop("pays_trust"),
     )
     lines = tuple(Line(**line | {"amount_micros": int(line["amount_micros"])}) for line in row.pop("lines"))
-    for name in ("gross_micros", "expenses_micros", "net_micros"):
+    for name in AMOUNTS:
         row[name] = int(row[name])
     flags = tuple(row.pop("flags"))
     return Window(**row, agreement=agreement, lines=lines, flags=flags)

@@ -1,42 +1,46 @@
 """Canonical bytes: JSON as RFC 8785 writes it, for documents made of ASCII keys, strings and safe integers."""
 
 import hashlib
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
 from schemas.errors import InvariantBroken
-from schemas.units import COUNT_MAX
+
+OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER | orjson.OPT_PASSTHROUGH_DATETIME
+STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+FRACTION = re.compile(rb"[0-9][.eE]")
 
 
 def canonical_json(document: Any) -> bytes:
     """The RFC 8785 bytes of `document`: keys sorted, no spaces, integers within ±2^53.
 
     Amounts that may leave that range are written as decimal strings by whoever makes the document.
-    Raises InvariantBroken for what has no canonical form here: floats, larger integers, non-ASCII keys.
+    Raises InvariantBroken for what has no canonical form here: floats, larger integers, keys that are not ASCII.
     """
-    _check(document)
-    return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    try:
+        text = orjson.dumps(document, option=OPTIONS)
+    except orjson.JSONEncodeError as error:
+        raise InvariantBroken(f"a document has no canonical form: {error}") from None
+    if FRACTION.search(STRING.sub(b"", text)):
+        raise InvariantBroken("a document with a fraction has no canonical form")
+    if not text.isascii():
+        _check_keys(document)
+    return text
 
 
-def _check(value: Any) -> None:
-    match value:
-        case None | bool() | str():
-            return
-        case int():
-            if not -COUNT_MAX <= value <= COUNT_MAX:
-                raise InvariantBroken(f"the integer {value} has no canonical form; write it as a string")
-        case dict():
-            for key, item in value.items():
-                if not (isinstance(key, str) and key.isascii()):
-                    raise InvariantBroken(f"the key {key!r} has no canonical place")
-                _check(item)
-        case list() | tuple():
-            for item in value:
-                _check(item)
-        case _:
-            raise InvariantBroken(f"a {type(value).__name__} has no canonical form")
+def _check_keys(value: Any) -> None:
+    """orjson sorts keys by their UTF-8 bytes, RFC 8785 by UTF-16 units: for ASCII the two agree."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not key.isascii():
+                raise InvariantBroken(f"the key {key!r} has no canonical place")
+            _check_keys(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_keys(item)
 
 
 def document_digest(domain: str, document: Any) -> bytes:

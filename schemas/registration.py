@@ -86,7 +86,7 @@ class Agreement(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=T
     pays_trust: Trust = 0
 
     def digest(self) -> bytes:
-        """32 bytes that name this agreement by who gets what: a longer lock leaves the same agreement, and its carry."""
+        """32 bytes that name an agreement by who gets what: a longer lock leaves the same one, and its carry."""
         return document_digest("agreement 1", self.payees)
 
 
