@@ -63,6 +63,9 @@ REJECTED_RECORDS = pa.schema(
 
 
 PLAIN = [
+    "machine", "start_ms", "end_ms", "mends_ms", "carry_in", "carry_out", "registration_version", "readings",
+    "first_offset", "last_offset", "skipped", "trust", "digest",
+]  # fmt: skip
     "machine",
     "start_ms",
     "end_ms",
