@@ -1,13 +1,16 @@
-"""What analysts see of an unfinished epoch: `live/<partition>/<ms>.parquet`. A cache: nothing is ever settled from it.
+"""What analysts see of an unfinished epoch: `live/<partition>/<number>.parquet`. A cache: never settled from.
 
-A row is shown once at any moment, also while files move. `boundary.parquet` says from which moment on the partition's
-rows are taken from here; earlier ones are taken from `epochs/`. It is one row in one file, replaced in one step, so a
-query reads one boundary and both sides obey it. It passes an epoch only some time after the epoch's manifest came, so
-that a query that listed `epochs/` just before still finds all that the boundary leaves to it; and live files are
-removed only some time after the boundary passed them, so that a query that has listed them still finds them.
+A row is shown once at any moment, also while files move, and no query fails because a file went away:
+
+- `boundary.parquet` says from which moment on the partition's rows are taken from here; earlier ones are taken from
+  `epochs/`. It is one row in one file, replaced in one step, and a query reads it once for both sides.
+- It passes an epoch only some time after the epoch's manifest came, so that a query that listed `epochs/` just before
+  still finds all that the boundary leaves to it.
+- Files are replaced, never removed while queries may run: one whose windows the boundary has passed is used again for
+  newer windows, and only some time later, so that a query that has read the boundary still finds them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,13 +30,17 @@ BOUNDARY = pa.schema([("partition", pa.int64()), ("from_ms", pa.int64())])
 class Live:
     """The live files of one partition, written by its owner."""
 
-    def __init__(self, folder: Path, partition: int, published_ms: int, seconds: Callable[[], float]) -> None:
-        """`published_ms` is the end (epoch ms) of the last epoch whose files are final, `seconds` a monotonic clock."""
+    def __init__(
+        self, folder: Path, partition: int, published_ms: int, unpublished: Set[int], seconds: Callable[[], float]
+    ) -> None:
+        """`published_ms` is the end (epoch ms) of the last epoch whose files are final, `unpublished` are the starts
+        of the files that the checkpoint still has the rows of, `seconds` is a monotonic clock.
+        """
         self._folder = folder / str(partition)
         self._partition = partition
         self._seconds = seconds
         self._folder.mkdir(parents=True, exist_ok=True)
-        stored = self._stored()
+        stored = _stored_boundary(self._folder)
         self._boundary_ms = published_ms if stored is None else stored
         self._moved_at = seconds()
         self._published: list[tuple[float, int]] = []
@@ -41,23 +48,29 @@ class Live:
             self._write_boundary()
         elif published_ms > stored:
             self.published(published_ms)
+        self._files = self._found_files(published_ms, unpublished)
+        """The number of each file in use, by the start (epoch ms) of its first window."""
+        self._free: list[int] = []
 
     def write(self, start_ms: int, windows: pa.Table) -> None:
         """Writes the windows that sealed together, the first of them at `start_ms`. Repeating it is harmless."""
-        Temporary(self._folder / f"{start_ms}.parquet").write_table(windows).publish(durable=False)
+        number = self._files.get(start_ms)
+        if number is None:
+            number = self._free.pop() if self._free else max(self._files.values(), default=-1) + 1
+            self._files[start_ms] = number
+        Temporary(self._folder / f"{number}.parquet").write_table(windows).publish(durable=False)
 
     def published(self, end_ms: int) -> None:
         """The files of an epoch that ends at `end_ms` are final: its rows may leave, in a while."""
         self._published.append((self._seconds(), end_ms))
 
     def tidy(self) -> None:
-        """Removes what no query can still want, then lets the boundary pass what is final for long enough. Cheap."""
+        """Frees the files that no query can still want, then lets the boundary pass what is final for long enough."""
         now = self._seconds()
         if not self._published or now - self._moved_at < READ_SECONDS:
             return
-        for path in self._folder.glob("*[0-9].parquet"):
-            if int(path.stem) < self._boundary_ms:
-                path.unlink()
+        for start_ms in [start_ms for start_ms in self._files if start_ms < self._boundary_ms]:
+            self._free.append(self._files.pop(start_ms))
         passed = [end_ms for at, end_ms in self._published if now - at >= LISTED_SECONDS]
         if passed:
             self._boundary_ms = max(passed)
@@ -65,12 +78,31 @@ class Live:
             self._published = [entry for entry in self._published if entry[1] > self._boundary_ms]
             self._write_boundary()
 
-    def _stored(self) -> int | None:
-        try:
-            return int(pq.read_table(self._folder / "boundary.parquet").column("from_ms")[0].as_py())
-        except (FileNotFoundError, pa.ArrowInvalid):
-            return None
+    def _found_files(self, published_ms: int, unpublished: Set[int]) -> dict[int, int]:
+        """What is there from an earlier run. Only here files are removed: torn, passed, or of a lost checkpoint."""
+        found = {}
+        for path in self._folder.glob("*[0-9].parquet"):
+            start_ms = _first_start(path)
+            if start_ms is not None and (start_ms in unpublished or self._boundary_ms <= start_ms < published_ms):
+                found[start_ms] = int(path.stem)
+            else:
+                path.unlink()
+        return found
 
     def _write_boundary(self) -> None:
         row = pa.table([[self._partition], [self._boundary_ms]], schema=BOUNDARY)
         Temporary(self._folder / "boundary.parquet").write_table(row).publish()
+
+
+def _stored_boundary(folder: Path) -> int | None:
+    try:
+        return int(pq.read_table(folder / "boundary.parquet").column("from_ms")[0].as_py())
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return None
+
+
+def _first_start(path: Path) -> int | None:
+    try:
+        return int(pq.read_table(path, columns=["start_ms"]).column("start_ms")[0].as_py())
+    except (pa.ArrowInvalid, IndexError):
+        return None

@@ -3,7 +3,7 @@
 A slice is committed in pieces; a piece ends with the slice or at a cut. For each piece:
 
 (1) one transaction: changed state, next offset, stream time, sealed rows, rejects and, at a cut, what the epoch was;
-(2) `live/<n>/<ms>.parquet`: the windows that sealed, for analysts.
+(2) `live/<n>/<number>.parquet`: the windows that sealed, for analysts.
 
 At a cut also, for the epoch that ended, perhaps later and with other pieces committed on top:
 
@@ -81,7 +81,7 @@ class Partition:
         self._state = checkpoint.state(log, partition)
         last = checkpoint.last_published()
         published_ms = 0 if last is None else log.epoch_span(last)[1]
-        self._live = Live(data_dir / "live", partition, published_ms, seconds)
+        self._live = Live(data_dir / "live", partition, published_ms, set(checkpoint.live_starts()), seconds)
         self._pending = checkpoint.pending()
         self._stopping = threading.Event()
         self._thread = ThreadPoolExecutor(1, f"epochs-{partition}") if background else None
