@@ -66,20 +66,6 @@ PLAIN = [
     "machine", "start_ms", "end_ms", "mends_ms", "carry_in", "carry_out", "registration_version", "readings",
     "first_offset", "last_offset", "skipped", "trust", "digest",
 ]  # fmt: skip
-    "machine",
-    "start_ms",
-    "end_ms",
-    "mends_ms",
-    "carry_in",
-    "carry_out",
-    "registration_version",
-    "readings",
-    "first_offset",
-    "last_offset",
-    "skipped",
-    "trust",
-    "digest",
-]
 """The columns that a window holds as they are."""
 
 AMOUNTS = ("gross_micros", "expenses_micros", "net_micros")
