@@ -8,10 +8,13 @@ from typing import Any
 import orjson
 
 from schemas.errors import InvariantBroken
+from schemas.units import COUNT_MAX
 
-OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER | orjson.OPT_PASSTHROUGH_DATETIME
+# Not OPT_STRICT_INTEGER: it refuses 2^53 itself, which the wire allows.
+OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
 STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 FRACTION = re.compile(rb"[0-9][.eE]")
+LONG = re.compile(rb"[0-9]{16,}")
 
 
 def canonical_json(document: Any) -> bytes:
@@ -24,8 +27,11 @@ def canonical_json(document: Any) -> bytes:
         text = orjson.dumps(document, option=OPTIONS)
     except orjson.JSONEncodeError as error:
         raise InvariantBroken(f"a document has no canonical form: {error}") from None
-    if FRACTION.search(STRING.sub(b"", text)):
+    numbers = STRING.sub(b"", text)
+    if FRACTION.search(numbers):
         raise InvariantBroken("a document with a fraction has no canonical form")
+    if any(int(number) > COUNT_MAX for number in LONG.findall(numbers)):
+        raise InvariantBroken("a document with an integer beyond 2^53 has no canonical form: write it as a string")
     if not text.isascii():
         _check_keys(document)
     return text
