@@ -13,7 +13,7 @@ from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.units import DAY_MS, MINUTE_MS, SECOND_MS
 from settlement.accrual import account_of
-from settlement.adapters.chain import Chain, checksum
+from settlement.adapters.chain import Chain
 from settlement.adapters.contract import moment
 from settlement.adapters.job import Crash, Settled, SettleJob, SettleOptions
 from settlement.adapters.ledger import Deployment, Ledger, token_decimals
@@ -58,7 +58,7 @@ def deploy_contracts(
     if token is None and not development:
         raise InvalidInput(f"chain {chain.chain_id} is no development chain: name the token that the ledger pays in")
     operator = keys.of("operator")
-    paid_in = token.lower() if token else chain.deploy(operator, "DemoDollar", checksum(operator.address))[0]
+    paid_in = token.lower() if token else chain.deploy(operator, "DemoDollar", operator.address)[0]
     decimals = token_decimals(chain, paid_in)
     token_units(0, decimals)
     roles: tuple[Role, ...] = ("admin", "poster", "auditor", "guardian")
@@ -66,11 +66,11 @@ def deploy_contracts(
     ledger, block = chain.deploy(
         operator,
         "SettlementLedger",
-        checksum(paid_in),
+        paid_in,
         log.currency.encode(),
         delay_s if delay_s is not None else DEVELOPMENT_DELAY_S if development else DELAY_S,
         max_step if max_step is not None else MAX_STEP_WHOLE * 10**decimals,
-        *map(checksum, holders),
+        *holders,
     )
     deployment = Deployment(
         chain_id=chain.chain_id, log_id=log.log_id, currency=log.currency, ledger=ledger, token=paid_in,
@@ -158,7 +158,7 @@ def attest(
     last = sequence if sequence is not None else len(history.live)
     if not history.live or not 1 <= last <= len(history.live):
         raise InvalidInput("there is no such post to attest: run `tallyroot settle` first")
-    attested = ledger.state().attested
+    attested = ledger.attested()
     if last <= attested:
         raise InvalidInput(f"all posts up to {attested} are attested already")
     seen = head or history.head
@@ -281,7 +281,7 @@ def _not_active(ledger: Ledger, history: History, sequence: int) -> InvalidInput
         return InvalidInput(f"the ledger has no post {sequence}: it was never made, or it was disputed")
     if sequence in ledger.revoked():
         return InvalidInput(f"post {sequence} was revoked: wait for a later one")
-    if sequence > ledger.state().attested:
+    if sequence > ledger.attested():
         return InvalidInput(f"post {sequence} is not attested yet: an auditor must run `tallyroot attest`")
     return InvalidInput(f"post {sequence} is not active until {moment(posted.delay_end_s)}: claim then")
 

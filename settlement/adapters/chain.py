@@ -10,9 +10,7 @@ import requests
 from eth_typing import ChecksumAddress
 from eth_utils.address import to_checksum_address
 from web3 import HTTPProvider, Web3
-from web3.contract import Contract
 from web3.exceptions import (
-    BadFunctionCallOutput,
     BadResponseFormat,
     ContractLogicError,
     TransactionNotFound,
@@ -21,10 +19,10 @@ from web3.exceptions import (
 )
 from web3.middleware import ExtraDataToPOAMiddleware
 from web3.providers.rpc.utils import REQUEST_RETRY_ALLOWLIST, ExceptionRetryConfiguration
-from web3.types import TxParams, Wei
+from web3.types import TxParams
 
 from schemas.errors import InvalidInput
-from settlement.adapters.contract import artefact, decode_refusal, refusal
+from settlement.adapters.contract import Call, artefact, decode_refusal, refusal
 from settlement.adapters.signer import DEVELOPMENT_CHAIN_ID, Signer
 from settlement.posting import Fees, Receipt
 
@@ -78,19 +76,11 @@ class Chain:
             ) from None
         except ContractLogicError as error:
             raise explained(error) from None
-        except BadFunctionCallOutput:
-            raise InvalidInput(
-                f"no such contract at this address on chain {getattr(self, 'chain_id', '?')}: is it the right chain?"
-            ) from None
         except (Web3RPCError, BadResponseFormat) as error:
             message = _message(error)
             if "insufficient funds" in message.lower():
                 raise InvalidInput("the sender has too little ether for gas: send it some") from None
             raise InvalidInput(f"the EVM node refuses: {message}") from None
-
-    def contract(self, name: str, address: str) -> Contract:
-        """A contract of settlement/abi at an address."""
-        return self._eth.contract(address=checksum(address), abi=artefact(name).abi)
 
     def block_number(self) -> int:
         """The latest block."""
@@ -162,30 +152,30 @@ class Chain:
                 )
         return sorted(found, key=lambda log: (log["blockNumber"], log["logIndex"]))
 
-    def call(self, function: Any, sender: str | None = None) -> Any:
-        """What a contract function returns at the latest block. Raises InvalidInput with what it refuses."""
+    def ask(self, call: Call, sender: str | None = None) -> Any:
+        """The one value that a call returns at the latest block. Raises InvalidInput with what it refuses."""
         with self.speaking():
-            return function.call({} if sender is None else {"from": checksum(sender)})
+            returned = bytes(self._eth.call(_transaction(call, sender)))
+        return call.result(returned) if call.returns else None
 
-    def signed(self, signer: Signer, function: Any, nonce: int, fees: Fees) -> tuple[bytes, str]:
-        """Raw bytes and hash of a call or a deployment. Raises InvalidInput with what the contract would refuse."""
+    def signed(self, signer: Signer, call: Call, nonce: int, fees: Fees) -> tuple[bytes, str]:
+        """Raw bytes and hash of a call or a creation. Raises InvalidInput with what the contract would refuse."""
         with self.speaking():
-            built = function.build_transaction(
-                cast(
-                    TxParams,
-                    {
-                        "from": checksum(signer.address),
-                        "nonce": nonce,
-                        "maxFeePerGas": Wei(fees.max_fee),
-                        "maxPriorityFeePerGas": Wei(fees.priority_fee),
-                        "chainId": self.chain_id,
-                    },
-                )
-            )
-        built.pop("from", None)
-        # What a call needs can grow a little until it is mined; gas that is not used is not paid.
-        built["gas"] = built["gas"] * 6 // 5
-        return signer.sign(built)
+            gas = int(self._eth.estimate_gas(_transaction(call, signer.address)))
+        return signer.sign(
+            {
+                **({} if call.to is None else {"to": checksum(call.to)}),
+                "data": call.data,
+                "value": 0,
+                # What a call needs can grow a little until it is mined; gas that is not used is not paid.
+                "gas": gas * 6 // 5,
+                "nonce": nonce,
+                "maxFeePerGas": fees.max_fee,
+                "maxPriorityFeePerGas": fees.priority_fee,
+                "chainId": self.chain_id,
+                "type": 2,
+            }
+        )
 
     def send_raw(self, raw: bytes) -> Sent:
         """Gives signed bytes to the node, once. A node that has them already has been sent them."""
@@ -201,7 +191,7 @@ class Chain:
             raise
         return "sent"
 
-    def transact(self, signer: Signer, function: Any) -> Mapping[str, Any]:
+    def transact(self, signer: Signer, call: Call) -> Mapping[str, Any]:
         """Signs, sends and waits for one transaction outside the journal; returns its receipt.
 
         Only for what the contract makes safe to repeat. Raises InvalidInput with what the contract refuses.
@@ -209,7 +199,7 @@ class Chain:
         fees = self.fees()
         if fees.max_fee > self.fee_cap:
             raise InvalidInput(f"gas costs {fees.max_fee} wei, the cap is {self.fee_cap}: wait, or raise the cap")
-        raw, transaction = self.signed(signer, function, self.nonce(signer.address), fees)
+        raw, transaction = self.signed(signer, call, self.nonce(signer.address), fees)
         if self.send_raw(raw) == "nonce too low":
             raise InvalidInput(f"{signer.address} is in use by another process: run this again")
         deadline = time.monotonic() + MINED_TIMEOUT_S
@@ -224,10 +214,7 @@ class Chain:
 
     def deploy(self, signer: Signer, name: str, *arguments: Any) -> tuple[str, int]:
         """Deploys a contract of settlement/abi; returns its address in lower case and its block."""
-        code = artefact(name)
-        factory = self._eth.contract(abi=code.abi, bytecode=code.bytecode)
-        with self.speaking():
-            receipt = self.transact(signer, factory.constructor(*arguments))
+        receipt = self.transact(signer, artefact(name).creation(*arguments))
         return str(receipt["contractAddress"]).lower(), int(receipt["blockNumber"])
 
     def pass_time(self, seconds: int) -> None:
@@ -251,6 +238,15 @@ def explained(error: ContractLogicError) -> InvalidInput:
 def checksum(address: str) -> ChecksumAddress:
     """The spelling that web3 asks for."""
     return to_checksum_address(address)
+
+
+def _transaction(call: Call, sender: str | None) -> TxParams:
+    transaction: dict[str, Any] = {"data": "0x" + call.data.hex()}
+    if call.to is not None:
+        transaction["to"] = checksum(call.to)
+    if sender is not None:
+        transaction["from"] = checksum(sender)
+    return cast(TxParams, transaction)
 
 
 def _hash(transaction: str) -> Any:

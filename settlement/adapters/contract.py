@@ -1,4 +1,4 @@
-"""The committed artefacts: ABI and bytecode, events by topic, and every refusal of the contracts in plain words."""
+"""The committed artefacts: calls and events as bytes, and every refusal of the contracts in plain words."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from eth_abi.abi import decode
+from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError
 from msgspec import Struct
 
@@ -19,26 +19,83 @@ STANDARD_ERROR = "Error(string)"
 PANIC = "Panic(uint256)"
 
 
+class Call(Struct, frozen=True):
+    """A call as bytes; without `to` it creates a contract. `returns` are Solidity types."""
+
+    to: str | None
+    data: bytes
+    returns: tuple[str, ...] = ()
+
+    def result(self, returned: bytes) -> Any:
+        """The one value that the call returned. Raises InvalidInput where no such contract stands."""
+        try:
+            return decode(self.returns, returned)[0]
+        except (DecodingError, ValueError):
+            raise InvalidInput(f"there is no such contract at {self.to}: is it the right chain?") from None
+
+
 class Artefact(Struct, frozen=True):
-    """A contract's ABI, its creation code (0x-hex) and its custom errors: by selector the name and the types."""
+    """A contract's creation code, functions by name, events by topic, and custom errors by selector (0x-hex)."""
 
     name: str
-    abi: list[dict[str, Any]]
-    bytecode: str
+    bytecode: bytes
+    constructor: tuple[str, ...]
+    functions: Mapping[str, tuple[bytes, tuple[str, ...], tuple[str, ...]]]
+    events: Mapping[bytes, tuple[str, tuple[dict[str, Any], ...]]]
     errors: Mapping[str, tuple[str, tuple[str, ...]]]
+
+    def call(self, address: str, function: str, *arguments: Any) -> Call:
+        """A call of a function; accounts are hex, hashes bytes."""
+        selector, takes, returns = self.functions[function]
+        return Call(address, selector + encode(takes, arguments), returns)
+
+    def creation(self, *arguments: Any) -> Call:
+        """What creates the contract."""
+        return Call(None, self.bytecode + encode(self.constructor, arguments))
+
+    def event(self, topics: Sequence[bytes], data: bytes) -> tuple[str, dict[str, Any]] | None:
+        """An event's name and values; None for one that this contract does not have."""
+        found = self.events.get(topics[0])
+        if found is None:
+            return None
+        name, inputs = found
+        indexed = [part for part in inputs if part["indexed"]]
+        plain = [part for part in inputs if not part["indexed"]]
+        values = dict(zip((part["name"] for part in plain), decode(_types(plain), data), strict=True))
+        for part, topic in zip(indexed, topics[1:], strict=True):
+            values[part["name"]] = decode([part["type"]], topic)[0]
+        return name, values
 
 
 @lru_cache(maxsize=8)
 def artefact(name: str) -> Artefact:
     """A contract of settlement/abi by its name."""
     document = json.loads((FOLDER / f"{name}.json").read_text())
-    bytecode = document["bytecode"]
-    errors = {}
+    constructor: tuple[str, ...] = ()
+    functions, events, errors = {}, {}, {}
     for item in document["abi"]:
-        if item["type"] == "error":
-            types = tuple(part["type"] for part in item["inputs"])
-            errors[_selector(f"{item['name']}({','.join(types)})")] = (item["name"], types)
-    return Artefact(name, document["abi"], bytecode if bytecode.startswith("0x") else "0x" + bytecode, errors)
+        types = _types(item.get("inputs", ()))
+        topic = keccak(f"{item.get('name')}({','.join(types)})".encode())
+        match item["type"]:
+            case "constructor":
+                constructor = types
+            case "function":
+                functions[item["name"]] = (topic[:4], types, _types(item["outputs"]))
+            case "event":
+                events[topic] = (item["name"], tuple(item["inputs"]))
+            case "error":
+                errors["0x" + topic[:4].hex()] = (item["name"], types)
+    code = bytes.fromhex(document["bytecode"].removeprefix("0x"))
+    return Artefact(name, code, constructor, functions, events, errors)
+
+
+def _types(parts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    return tuple(_type(part) for part in parts)
+
+
+def _type(part: Mapping[str, Any]) -> str:
+    kind: str = part["type"]
+    return f"({','.join(_types(part['components']))}){kind[5:]}" if kind.startswith("tuple") else kind
 
 
 def decode_refusal(data: str | None) -> tuple[str, tuple[Any, ...]] | None:

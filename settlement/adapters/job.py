@@ -110,7 +110,7 @@ class SettleJob:
         """Where the next post starts. Raises InvalidInput where a live post is not ours."""
         for posted in history.live:
             self._require_ours(posted)
-        if self._ledger.state().head != history.head:
+        if self._ledger.head() != history.head:
             raise InvariantBroken("the ledger's head is not the fold of its events")
         if any(posting.state == "halted" for posting in journal.postings()):
             raise InvalidInput(
@@ -135,7 +135,7 @@ class SettleJob:
     def _prepare(self, journal: Journal, standing: Standing, run: Run) -> None:
         post = assemble(standing, run, self._ledger.deployment.decimals)
         sequence = standing.sequence + 1
-        header = post.header(self._ledger.state().head, self._ledger.deployment.decimals)
+        header = post.header(self._ledger.head(), self._ledger.deployment.decimals)
         older = [posting for posting in journal.postings() if posting.header.sequence == sequence]
         if any(posting.state not in OVER and posting.attempts for posting in older):
             raise InvariantBroken(f"post {sequence} was signed already and is not over")
@@ -146,7 +146,7 @@ class SettleJob:
                     f"post {sequence} was disputed and would be the same again: a disputed post is never posted twice; "
                     "mend it first (a correction, a registration)"
                 )
-        self._chain.call(self._ledger.post(header), self._poster.address)  # what it would refuse is said now
+        self._chain.ask(self._ledger.post(header), self._poster.address)  # what it would refuse is said now
         generation = older[-1].generation + 1 if older else 1
         self._store.save(post, header, generation, self._ledger.deployment.decimals)  # (1)
         self._after(1)

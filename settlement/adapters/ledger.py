@@ -1,17 +1,16 @@
 """The deployed ledger of a data folder: where it stands (chain.json), what it says, and what it is asked."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from schemas.errors import InvalidInput
 from schemas.payout import Claim
-from settlement.adapters.chain import Chain, checksum
-from settlement.adapters.contract import artefact
+from settlement.adapters.chain import Chain
+from settlement.adapters.contract import Call, artefact
 from settlement.head import PostHeader, genesis_head
 from settlement.history import Disputed, History, Posted, fold
-from settlement.keccak import keccak
 
 CHAIN_FILE = "chain.json"
 
@@ -78,9 +77,6 @@ class Ledger:
                 f"the chain has no ledger at {deployment.ledger} (a development chain that was reset?): "
                 "use its old state, or a new data folder"
             )
-        self._ledger = chain.contract("SettlementLedger", deployment.ledger).functions
-        self._token = chain.contract("DemoDollar", deployment.token).functions
-        self._events = _events_by_topic()
 
     @classmethod
     def open(cls, data_dir: Path, chain: Chain) -> "Ledger":
@@ -95,12 +91,19 @@ class Ledger:
 
     def state(self) -> LedgerState:
         """What the ledger says now."""
-        ask = self.chain.call
-        f = self._ledger
         return LedgerState(
-            bytes(ask(f.head())), ask(f.nextSequence()), ask(f.attested()), ask(f.total()), ask(f.claimed()),
-            self.balance_of(self.deployment.ledger), ask(f.maxStep()), ask(f.pausedUntil()),
+            self.head(), self._view("nextSequence"), self._view("attested"), self._view("total"),
+            self._view("claimed"), self.balance_of(self.deployment.ledger), self._view("maxStep"),
+            self._view("pausedUntil"),
         )  # fmt: skip
+
+    def head(self) -> bytes:
+        """The head now."""
+        return bytes(self._view("head"))
+
+    def attested(self) -> int:
+        """The last post attested."""
+        return int(self._view("attested"))
 
     def history(self) -> History:
         """All posts and disputes, folded. Raises InvariantBroken where the events do not follow from each other."""
@@ -131,68 +134,66 @@ class Ledger:
 
     def is_active(self, sequence: int) -> bool:
         """Whether a post pays now."""
-        return bool(self.chain.call(self._ledger.isActive(sequence)))
+        return bool(self._view("isActive", sequence))
 
     def claimed_by(self, account: str) -> int:
         """All that an account has claimed, token units."""
-        return int(self.chain.call(self._ledger.claimedBy(checksum(account))))
+        return int(self._view("claimedBy", account))
 
     def balance_of(self, account: str) -> int:
         """The account's tokens, in units."""
-        return int(self.chain.call(self._token.balanceOf(checksum(account))))
+        return int(self.chain.ask(self._of_token("balanceOf", account)))
 
     def claimable(self, account: str, sequence: int, cumulative: int, proof: list[bytes]) -> int:
         """What a claim would pay now, token units; 0 where the proof is wrong or the post not active."""
-        function = self._ledger.claimable(checksum(account), sequence, cumulative, proof)
-        return int(self.chain.call(function))
+        return int(self._view("claimable", account, sequence, cumulative, proof))
 
-    def post(self, header: PostHeader) -> Any:
+    def post(self, header: PostHeader) -> Call:
         """The call that posts."""
-        return self._ledger.post(*header.arguments)
+        return self._of_ledger("post", *header.arguments)
 
-    def attest(self, sequence: int, head: bytes) -> Any:
+    def attest(self, sequence: int, head: bytes) -> Call:
         """The call that attests every post up to a sequence, if the head is still this one."""
-        return self._ledger.attest(sequence, head)
+        return self._of_ledger("attest", sequence, head)
 
-    def dispute(self, sequence: int) -> Any:
+    def dispute(self, sequence: int) -> Call:
         """The call that kills a post and all above it."""
-        return self._ledger.dispute(sequence)
+        return self._of_ledger("dispute", sequence)
 
-    def claim(self, account: str, sequence: int, cumulative: int, proof: list[bytes]) -> Any:
+    def claim(self, account: str, sequence: int, cumulative: int, proof: list[bytes]) -> Call:
         """The call that pays an account what it has not claimed yet."""
-        return self._ledger.claim(checksum(account), sequence, cumulative, proof)
+        return self._of_ledger("claim", account, sequence, cumulative, proof)
 
-    def transfer(self, recipient: str, amount: int) -> Any:
+    def transfer(self, recipient: str, amount: int) -> Call:
         """The call that sends tokens of the caller."""
-        return self._token.transfer(checksum(recipient), amount)
+        return self._of_token("transfer", recipient, amount)
 
-    def mint(self, recipient: str, amount: int) -> Any:
+    def mint(self, recipient: str, amount: int) -> Call:
         """The call that makes demo tokens; for their owner."""
-        return self._token.mint(checksum(recipient), amount)
+        return self._of_token("mint", recipient, amount)
 
-    def _decoded(self) -> list[tuple[str, Any, Any]]:
-        contract = self.chain.contract("SettlementLedger", self.deployment.ledger)
+    def _of_ledger(self, function: str, *arguments: Any) -> Call:
+        return artefact("SettlementLedger").call(self.deployment.ledger, function, *arguments)
+
+    def _of_token(self, function: str, *arguments: Any) -> Call:
+        return artefact("DemoDollar").call(self.deployment.token, function, *arguments)
+
+    def _view(self, function: str, *arguments: Any) -> Any:
+        return self.chain.ask(self._of_ledger(function, *arguments))
+
+    def _decoded(self) -> list[tuple[str, dict[str, Any], Any]]:
         found = []
         for log in self.chain.logs(self.deployment.ledger, self.deployment.block):
-            name = self._events.get(bytes(log["topics"][0]))
-            if name is not None:
-                found.append((name, contract.events[name]().process_log(log)["args"], log))
+            topics = [bytes(topic) for topic in log["topics"]]
+            event = artefact("SettlementLedger").event(topics, bytes(log["data"]))
+            if event is not None:
+                found.append((*event, log))
         return found
 
 
 def token_decimals(chain: Chain, token: str) -> int:
     """The decimals of a token. Raises InvalidInput where no token answers at the address."""
-    return int(chain.call(chain.contract("DemoDollar", token).functions.decimals()))
-
-
-def _events_by_topic() -> dict[bytes, str]:
-    wanted = ("EpochPosted", "PostDisputed", "PostRevoked", "PayoutClaimed")
-    found = {}
-    for item in artefact("SettlementLedger").abi:
-        if item["type"] == "event" and item["name"] in wanted:
-            types = ",".join(part["type"] for part in item["inputs"])
-            found[keccak(f"{item['name']}({types})".encode())] = cast(str, item["name"])
-    return found
+    return int(chain.ask(artefact("DemoDollar").call(token, "decimals")))
 
 
 def _posted(values: Any, log: Any) -> Posted:
