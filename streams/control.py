@@ -1,6 +1,6 @@
 """What operators say: registrations and corrections (rules 4, 9, 10, 13 and 22 to 25)."""
 
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from msgspec import UNSET
 
@@ -9,6 +9,7 @@ from schemas.reading import CORRECTED, REGISTERED, Correction
 from schemas.registration import Agreement, Registration
 from schemas.reject import Reason
 from streams import stream_time
+from streams.judge import Outcome
 from streams.machines import Machine, Version
 from streams.meters import NONE, Boot, Meter
 from streams.murmur2 import partition_of
@@ -16,9 +17,6 @@ from streams.records import JSON, LogRecord, decode_control, header, media_type
 from streams.register import correction_limit, set_opening
 from streams.signature import operator_of
 from streams.state import State
-
-Outcome = Reason | Literal["duplicate"] | None
-"""Why a control record changes nothing, or None for one that does."""
 
 Control = TypeVar("Control", Registration, Correction)
 

@@ -33,10 +33,10 @@ class OpenWindow:
     usage: dict[LineKey, int] = field(default_factory=dict)
 
     def note_offset(self, offset: int) -> None:
-        """Something of the record at `offset` lies here."""
-        if self.first_offset == NONE:
+        """Something of the record at `offset` lies here. It may be said in any order."""
+        if self.first_offset == NONE or offset < self.first_offset:
             self.first_offset = offset
-        self.last_offset = offset
+        self.last_offset = max(self.last_offset, offset)
 
     def set_flag(self, flag: Flag) -> None:
         """Marks the window."""

@@ -13,6 +13,9 @@ DAYS = ("MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SUN
 EPOCH_WEEKDAY = DAYS.index("THURSDAY")
 MINUTES_A_DAY = DAY_MS // MINUTE_MS
 
+FOREVER_MS = 2**62
+"""Later than any moment on the wire."""
+
 PER_SESSION = 0
 """In place of `per` in a line that counts sessions."""
 
@@ -46,6 +49,11 @@ class _Window(NamedTuple):
             frozenset(DAYS.index(day) for day in words.day_of_week),
         )
 
+    @property
+    def is_always(self) -> bool:
+        """Whether it restricts nothing."""
+        return self == _ALWAYS
+
     def holds(self, day: int, minute: int) -> bool:
         """Starts are inclusive, ends exclusive; an end before its start runs over midnight; equal times: all day."""
         start, end = self.start_minute, self.end_minute
@@ -59,6 +67,9 @@ class _Window(NamedTuple):
             and (self.end_day is None or day < self.end_day)
             and (not self.weekdays or (day + EPOCH_WEEKDAY) % 7 in self.weekdays)
         )
+
+
+_ALWAYS = _Window(0, MINUTES_A_DAY, None, None, frozenset())
 
 
 class _Priced(NamedTuple):
@@ -90,6 +101,30 @@ class Prices:
     def of_session(self, meter: str, moment_ms: int) -> Price | None:
         """The price of a session that starts on a meter at a moment (epoch ms), if there is one."""
         return self._find(meter, True, moment_ms)
+
+    def has_session_price(self, meter: str) -> bool:
+        """Whether a session that starts on a meter can ever cost something by itself."""
+        return any((meter, True) in element.by_meter for element in self._elements)
+
+    def usage_span(self, meter: str, moment_ms: int) -> tuple[Price, int, int]:
+        """The price of a meter's usage at a moment, and a stretch [from, to) around it in which that doesn't change.
+
+        Within one offset and one local day, what a restriction says changes only at its start and at its end.
+        """
+        priced = [element for element in self._elements if (meter, False) in element.by_meter]
+        if not priced or priced[0].when.is_always:
+            return self.of_usage(meter, moment_ms), 0, FOREVER_MS
+        place = next(place for place in reversed(range(len(self._offsets))) if self._offsets[place][0] <= moment_ms)
+        offset_ms = self._offsets[place][1] * SECOND_MS
+        local_ms = moment_ms + offset_ms
+        day_ms, minute = local_ms - local_ms % DAY_MS, local_ms % DAY_MS // MINUTE_MS
+        edges = {0, MINUTES_A_DAY}
+        for element in priced:
+            edges |= {element.when.start_minute, element.when.end_minute}
+        from_ms = day_ms + max(edge for edge in edges if edge <= minute) * MINUTE_MS - offset_ms
+        to_ms = day_ms + min(edge for edge in edges if edge > minute) * MINUTE_MS - offset_ms
+        offset_to_ms = self._offsets[place + 1][0] if place + 1 < len(self._offsets) else FOREVER_MS
+        return self.of_usage(meter, moment_ms), max(from_ms, self._offsets[place][0]), min(to_ms, offset_to_ms)
 
     def _find(self, meter: str, per_session: bool, moment_ms: int) -> Price | None:
         local_ms = moment_ms + self._offset_seconds(moment_ms) * SECOND_MS
