@@ -20,11 +20,14 @@ from settlement.adapters.ledger import Deployment, Ledger, token_decimals
 from settlement.adapters.overview import last_active, post_rows, refresh_tables, shortfall, unposted
 from settlement.adapters.signer import DEVELOPMENT_CHAIN_ID, Keys, Role
 from settlement.adapters.store import AccountPayout, Store
+from settlement.audit import Auditor, AuditReport
+from settlement.audit_epochs import Recompute
 from settlement.history import History
 from settlement.leaf import payout_leaf
 from settlement.merkle import proves
 from settlement.post import token_units
 from settlement.results import Attested, Claimed, Funded, PayoutRow, ProofFile, SettlementsReport, Verified
+from settlement.statement import Statement, statement
 
 DEVELOPMENT_DELAY_S = MINUTE_MS // SECOND_MS
 DELAY_S = 2 * DAY_MS // SECOND_MS
@@ -251,6 +254,25 @@ def verify(data_dir: Path, chain: Chain, file: ProofFile) -> Verified:
     claimable = ledger.claimable(account, file.sequence, cumulative, path)
     reason = "" if active else str(_not_active(ledger, ledger.history(), file.sequence))
     return Verified(True, active, claimable, claimed, reason)
+
+
+def audit(data_dir: Path, chain: Chain, log: Log, recompute: Recompute) -> AuditReport:
+    """Holds every post on the chain, and its published files, against the epochs that `recompute` gets from the log."""
+    ledger = Ledger.open(data_dir, chain)
+    auditor = Auditor(log, ledger.genesis, ledger.deployment.decimals)
+    return auditor.run(ledger.events(), Store(data_dir).published, recompute)
+
+
+def why(data_dir: Path, chain: Chain, account: str) -> Statement:
+    """Why an account is owed what it is: every window of the live posts that it has a part in."""
+    ledger, store = Ledger.open(data_dir, chain), Store(data_dir)
+    posts = []
+    for posted in ledger.history().live:
+        windows = store.windows(posted.header.sequence)
+        if windows is None:
+            raise InvalidInput(f"the windows of post {posted.header.sequence} are missing: restore settlement/")
+        posts.append((posted.header.sequence, [earning for _, earning in windows]))
+    return statement(_account(account), posts)
 
 
 def _go_on(step: int) -> None:

@@ -24,6 +24,7 @@ from schemas.errors import InvalidInput
 from schemas.payout import Carry, Payout, Unsettled
 from schemas.post import PostManifest, carries_digest
 from settlement.accrual import Balances, Earning, Terms
+from settlement.audit_epochs import Published
 from settlement.head import HeaderFile, PostHeader
 from settlement.keccak import keccak
 from settlement.leaf import payout_leaf
@@ -163,6 +164,23 @@ class Store:
         """The post's windows with their partitions, in the order of accrual; None where the file is missing."""
         path = self._posts / str(sequence) / "windows.parquet"
         return _windows(pq.ParquetFile(path).read()) if path.exists() else None
+
+    def published(self, sequence: int) -> Published:
+        """The post's files as they are, for an audit: what is missing or unreadable is None."""
+        found: list[Any] = []
+        for read in (self.manifest_bytes, self.windows, self.payouts):
+            try:
+                found.append(read(sequence))
+            except (InvalidInput, pa.ArrowException, OSError, ValueError):
+                found.append(None)
+        manifest, windows, payouts = found
+        rows = None
+        if payouts is not None:
+            rows = {
+                account: (int(row.cumulative), [bytes.fromhex(node[2:]) for node in row.proof])
+                for account, row in payouts.items()
+            }
+        return Published(manifest, None if windows is None else [earning for _, earning in windows], rows)
 
     def payout_rows(self, sequences: Sequence[int]) -> Iterator[Payout]:
         """The rows of payouts.parquet."""

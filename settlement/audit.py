@@ -1,0 +1,255 @@
+"""Proves, or refutes, every post from the log alone: recomputed epochs against the chain and the published files.
+
+It finds the first window that differs, roots that differ, money that does not add up, epochs that were left out. It
+can't find a meter that lies under its own key, a machine that stops reporting or comes back under another name.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import zip_longest
+
+from msgspec import Struct
+
+from schemas.log import Log
+from schemas.window import Window
+from settlement.audit_epochs import (
+    Before,
+    Epoch,
+    EpochStream,
+    Published,
+    PublishedWindow,
+    Recompute,
+    expected_manifest,
+    in_order,
+    last_epochs,
+)
+from settlement.head import PostHeader
+from settlement.history import Disputed, Posted
+from settlement.keccak import keccak
+from settlement.recount import Recount, head_after_dispute, head_after_post, leads_to, root_of, window_leaf_of
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """One thing that is wrong. `window_start_ms` and `machine` name the first window that differs, if it is one."""
+
+    kind: str
+    sequence: int
+    text: str
+    machine: str | None = None
+    window_start_ms: int | None = None
+    found: str = ""
+    expected: str = ""
+
+
+class AuditReport(Struct, frozen=True, kw_only=True):
+    """`head` is the ledger's head that all of this was found under: what an auditor may attest if `ok`.
+
+    Amounts in micros: nets = paid + unsettled to payees without an account + held back + carries.
+    """
+
+    ok: bool
+    findings: tuple[Finding, ...]
+    head: str
+    posts: int
+    disputed: int
+    epochs: int
+    windows: int
+    nets_micros: int
+    paid_micros: int
+    outside_micros: int
+    held_micros: int
+    carry_micros: int
+    total_on_chain: int
+    unposted_epochs: int
+    unposted_micros: int
+
+
+class Auditor:
+    """One audit. `genesis` is the ledger's first head, `decimals` the token's."""
+
+    def __init__(self, log: Log, genesis: bytes, decimals: int) -> None:
+        self._log = log
+        self._genesis = genesis
+        self._decimals = decimals
+        self._recount = Recount()
+        self._findings: list[Finding] = []
+        self._windows = 0
+        self._epochs = 0
+        self._next_offsets = dict.fromkeys(range(log.partitions), 0)
+
+    def run(
+        self, events: Iterable[Posted | Disputed], published: Callable[[int], Published], recompute: Recompute
+    ) -> AuditReport:
+        """Audits all live posts. Raises nothing for what is wrong in them: that is what the report is for."""
+        head, live, dead = self._fold(events)
+        streams = {partition: EpochStream(recompute(partition)) for partition in range(self._log.partitions)}
+        for posted in live:
+            self._post(posted.header, published(posted.header.sequence), streams)
+        paid, last_total = self._recount.total(), live[-1].header.total if live else 0
+        if last_total != paid * self._unit:
+            self._find("total", len(live), "the last post's total is not what is owed", last_total, paid * self._unit)
+        self._check_sums(len(live))
+        posted_epochs = self._epochs
+        for epoch in in_order({partition: stream.take_all() for partition, stream in streams.items()}):
+            self._take(epoch)
+        sums = self._recount.sums.values()
+        return AuditReport(
+            ok=not self._findings,
+            findings=tuple(self._findings),
+            head=head.hex(),
+            posts=len(live),
+            disputed=dead,
+            epochs=self._epochs,
+            windows=self._windows,
+            nets_micros=sum(s.nets for s in sums),
+            paid_micros=self._recount.total(),
+            outside_micros=sum(self._recount.outside.values()),
+            held_micros=sum(s.held for s in sums),
+            carry_micros=sum(s.carry for s in sums),
+            total_on_chain=last_total,
+            unposted_epochs=self._epochs - posted_epochs,
+            unposted_micros=self._recount.total() - paid,
+        )
+
+    @property
+    def _unit(self) -> int:
+        return int(10**self._decimals // 10**6)
+
+    def _find(self, kind: str, sequence: int, text: str, found: object = "", expected: object = "") -> None:
+        self._findings.append(
+            Finding(kind=kind, sequence=sequence, text=text, found=str(found), expected=str(expected))
+        )
+
+    def _fold(self, events: Iterable[Posted | Disputed]) -> tuple[bytes, list[Posted], int]:
+        head, dead = self._genesis, 0
+        live: list[Posted] = []
+        for event in events:
+            if isinstance(event, Posted):
+                h = event.header
+                roots = (h.windows_root, h.payouts_root, h.manifest_hash)
+                head = head_after_post(head, (h.sequence, *roots, h.epoch_start_s, h.epoch_end_s, h.total))
+                live.append(event)
+            else:
+                head = head_after_dispute(head, event.sequence)
+                dead += len(live) - (event.sequence - 1)
+                live = live[: event.sequence - 1]
+            if head != event.head:
+                self._find(
+                    "head", len(live), "the ledger's events do not fold to its head", event.head.hex(), head.hex()
+                )
+        return head, live, dead
+
+    def _post(self, header: PostHeader, files: Published, streams: Mapping[int, EpochStream]) -> None:
+        if files.manifest is None or keccak(files.manifest) != header.manifest_hash:
+            text = "manifest.json is missing, or is not the one under the manifest hash"
+            self._find("manifest", header.sequence, text)
+        ends = last_epochs(files.manifest, header, self._log)
+        taken = {partition: stream.take(ends.get(partition)) for partition, stream in streams.items()}
+        before = Before(self._recount.total(), self._recount.unsettled(), dict(self._next_offsets))
+        ordered = in_order(taken)
+        for epoch in ordered:
+            self._take(epoch)
+        self._check_windows(header, files, [window for epoch in ordered for window in epoch[1]])
+        self._check_payouts(header, files)
+        self._check_manifest(header, files.manifest, expected_manifest(self._log, header, taken, before, self._recount))
+        for partition, items in taken.items():
+            if items:
+                self._next_offsets[partition] = items[-1][0].next_offset
+
+    def _take(self, epoch: Epoch) -> None:
+        self._epochs += 1
+        self._windows += len(epoch[1])
+        for window in epoch[1]:
+            self._recount.take(window)
+
+    def _check_windows(self, header: PostHeader, files: Published, windows: Sequence[Window]) -> None:
+        root = root_of(map(window_leaf_of, windows))
+        published = files.windows
+        different = None if published is None else first_difference(header.sequence, published, windows)
+        if root != header.windows_root and different is None:
+            text = "the windows root is not that of the log, and no published window shows why"
+            self._find("windows_root", header.sequence, text, header.windows_root.hex(), root.hex())
+        elif different is not None:
+            self._findings.append(different)
+            if root != header.windows_root:
+                text = "the windows root is not that of the log"
+                self._find("windows_root", header.sequence, text, header.windows_root.hex(), root.hex())
+
+    def _check_payouts(self, header: PostHeader, files: Published) -> None:
+        leaves = self._recount.payout_leaves(self._decimals)
+        root = root_of(leaves.values())
+        if root != header.payouts_root:
+            text = "the payouts root is not that of the log"
+            self._find("payouts_root", header.sequence, text, header.payouts_root.hex(), root.hex())
+        if header.total != self._recount.total() * self._unit:
+            text = "the total is not the sum of all that is owed"
+            self._find("total", header.sequence, text, header.total, self._recount.total() * self._unit)
+        if files.payouts is None:
+            self._find("payouts", header.sequence, "payouts.json is missing: nobody can claim")
+            return
+        for account in sorted(leaves.keys() | files.payouts.keys()):
+            units, proof = files.payouts.get(account, (0, ()))
+            due = self._recount.owed.get(account, 0) * self._unit
+            if units != due:
+                self._find("payout", header.sequence, f"{account} is published with another amount", units, due)
+                return
+            if not leads_to(header.payouts_root, leaves[account], proof) and root == header.payouts_root:
+                self._find("proof", header.sequence, f"the published proof of {account} does not lead to the root")
+                return
+
+    def _check_manifest(self, header: PostHeader, found: bytes | None, expected: Mapping[str, object]) -> None:
+        own = json.dumps(expected, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        if keccak(own) == header.manifest_hash:
+            return
+        text = "the manifest is not what the log says"
+        try:
+            document = {} if found is None else json.loads(found)
+        except ValueError:
+            document = {}
+        for name in expected:
+            if document and document.get(name) != expected[name]:
+                self._find("manifest", header.sequence, f"{text}: {name}", document.get(name), expected[name])
+                return
+        self._find("manifest", header.sequence, text, header.manifest_hash.hex(), keccak(own).hex())
+
+    def _check_sums(self, sequence: int) -> None:
+        for (machine, agreement), sums in sorted(self._recount.sums.items()):
+            if not sums.add_up():
+                text = f"the nets of {machine} under the agreement {agreement[:16]} are not what became of them"
+                self._find("sums", sequence, text, sums.paid + sums.held + sums.carry, sums.nets)
+        nets = sum(sums.nets for sums in self._recount.sums.values())
+        rest = sum(sums.held + sums.carry for sums in self._recount.sums.values())
+        given = self._recount.total() + sum(self._recount.outside.values()) + rest
+        if nets != given:
+            self._find("sums", sequence, "the nets of all machines are not what all payees got", given, nets)
+
+
+def first_difference(sequence: int, found: Sequence[PublishedWindow], expected: Sequence[Window]) -> Finding | None:
+    """The first published window that is not the log's; both are in the order of (epoch, partition, sealing)."""
+    for place, (published, own) in enumerate(zip_longest(found, expected)):
+        if published is None and own is not None:
+            return _window_finding(sequence, own, "is in the log and was left out", "", _shown(own))
+        if own is None and published is not None:
+            return _window_finding(sequence, published, "is published and not in the log", _shown(published), "")
+        if own is not None and published is not None and _fields(published) != _fields(own):
+            text = f"differs from the log (window {place + 1} of the post)"
+            return _window_finding(sequence, own, text, _shown(published), _shown(own))
+    return None
+
+
+def _fields(window: PublishedWindow | Window) -> tuple[str, int, int, int, int, bytes]:
+    return (
+        window.machine, window.start_ms, window.end_ms, window.mends_ms or 0, window.net_micros, window.digest
+    )  # fmt: skip
+
+
+def _shown(window: PublishedWindow | Window) -> str:
+    mends = f", mends {window.mends_ms}" if window.mends_ms else ""
+    return f"{window.machine} at {window.start_ms}{mends}: net {window.net_micros}, digest {window.digest.hex()}"
+
+
+def _window_finding(sequence: int, at: PublishedWindow | Window, text: str, found: str, expected: str) -> Finding:
+    return Finding(
+        kind="window", sequence=sequence, text=f"the window of {at.machine} at {at.start_ms} ms {text}",
+        machine=at.machine, window_start_ms=at.start_ms, found=found, expected=expected,
+    )  # fmt: skip

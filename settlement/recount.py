@@ -1,0 +1,162 @@
+"""The auditor's own arithmetic: trees, leaves, splits and carries written apart from those that settle.
+
+It shares with them the records and keccak, and nothing else, so that one mistake can't hide in both. Slow and plain.
+
+    for every machine and agreement: sum of nets = paid + held back + carry
+"""
+
+import re
+from collections import deque
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+
+from eth_abi.abi import encode
+from eth_utils.address import is_checksum_address
+from msgspec import Struct
+
+from schemas.registration import Agreement
+from schemas.window import Window
+from settlement.keccak import keccak
+
+WINDOW_TYPES = ("bytes32", "uint64", "uint64", "uint64", "int256", "bytes32")
+
+
+class Sums(Struct):
+    """What became of the nets of one machine under one agreement, micros."""
+
+    nets: int = 0
+    paid: int = 0
+    held: int = 0
+    carry: int = 0
+
+    def add_up(self) -> bool:
+        """The identity above."""
+        return self.nets == self.paid + self.held + self.carry
+
+
+class Recount:
+    """Everything owed since the first epoch, counted anew. `take` windows in the order in which they settle."""
+
+    def __init__(self) -> None:
+        self.owed: dict[str, int] = {}
+        self.outside: dict[tuple[str, str], int] = {}
+        self.sums: dict[tuple[str, str], Sums] = {}
+
+    def take(self, window: Window) -> None:
+        """Adds one window."""
+        sums = self.sums.setdefault((window.machine, window.agreement.digest().hex()), Sums())
+        sums.nets += window.net_micros
+        if window.trust < window.agreement.pays_trust:
+            sums.held += window.net_micros
+            return
+        sums.carry += window.net_micros
+        if sums.carry <= 0:
+            return
+        for payee, part in shares(sums.carry, window.agreement).items():
+            if is_account(payee):
+                self.owed[payee] = self.owed.get(payee, 0) + part
+            else:
+                place = (window.machine, payee)
+                self.outside[place] = self.outside.get(place, 0) + part
+        sums.paid += sums.carry
+        sums.carry = 0
+
+    def total(self) -> int:
+        """The sum of everything owed to accounts, micros."""
+        return sum(self.owed.values())
+
+    def carries(self) -> list[dict[str, str]]:
+        """The carries as a post's manifest digests them."""
+        return [
+            {"machine": machine, "agreement": agreement, "micros": str(sums.carry)}
+            for (machine, agreement), sums in sorted(self.sums.items())
+            if sums.carry
+        ]
+
+    def unsettled(self) -> dict[tuple[str, str, str], int]:
+        """What no account gets, by (reason, machine, payee), since the first epoch."""
+        found = {("no_account", machine, payee): amount for (machine, payee), amount in self.outside.items()}
+        for (machine, _), sums in self.sums.items():
+            place = ("trust", machine, "")
+            found[place] = found.get(place, 0) + sums.held
+        return found
+
+    def payout_leaves(self, decimals: int) -> dict[str, bytes]:
+        """The leaf of every account that was ever owed anything."""
+        unit = 10**decimals // 10**6
+        return {
+            account: twice(encode(("address", "uint256"), (account, micros * unit)))
+            for account, micros in self.owed.items()
+            if micros
+        }
+
+
+def is_account(payee: str) -> bool:
+    """Whether a payee, as `payee_name` spells it, is an account."""
+    return re.fullmatch("0x[0-9a-f]{40}", payee) is not None and int(payee, 16) != 0
+
+
+def payee_name(payee: str) -> str:
+    """An account in lower case, where the payee is one; any other payee, also a mistyped checksum, as it is."""
+    shaped = re.fullmatch("0x([0-9a-fA-F]{40})", payee)
+    if shaped is None:
+        return payee
+    one_case = shaped[1] in {shaped[1].lower(), shaped[1].upper()}
+    return payee.lower() if one_case or is_checksum_address(payee) else payee
+
+
+def shares(amount: int, agreement: Agreement) -> dict[str, int]:
+    """An amount split by largest remainder; a rest goes to the lower name where remainders are equal."""
+    exact: dict[str, Fraction] = {}
+    for payee, points in agreement.payees.items():
+        name = payee_name(payee)
+        exact[name] = exact.get(name, Fraction(0)) + Fraction(amount * points, 10_000)
+    whole = {name: share.__floor__() for name, share in exact.items()}
+    queue = sorted(exact, key=lambda name: (whole[name] - exact[name], name))
+    for name in queue[: amount - sum(whole.values())]:
+        whole[name] += 1
+    return whole
+
+
+def window_leaf_of(window: Window) -> bytes:
+    """The leaf of a window."""
+    fields = (keccak(window.machine.encode()), window.start_ms, window.end_ms, window.mends_ms or 0)
+    return twice(encode(WINDOW_TYPES, (*fields, window.net_micros, window.digest)))
+
+
+def twice(data: bytes) -> bytes:
+    """keccak of keccak."""
+    return keccak(keccak(data))
+
+
+def root_of(leaves: Iterable[bytes]) -> bytes:
+    """The root of a standard-v1 tree: ascending leaves in a queue, the first two out, their parent in at the end."""
+    queue = deque(sorted(leaves))
+    while len(queue) > 1:
+        pair = sorted((queue.popleft(), queue.popleft()))
+        queue.append(keccak(pair[0] + pair[1]))
+    return queue[0] if queue else b""
+
+
+def leads_to(root: bytes, leaf: bytes, proof: Sequence[bytes]) -> bool:
+    """Whether a proof leads from a leaf to a root."""
+    node = leaf
+    for other in proof:
+        node = keccak(min(node, other) + max(node, other))
+    return node == root
+
+
+def head_after_post(previous: bytes, words: Sequence[object]) -> bytes:
+    """The ledger's head after a post; `words` are its arguments after the previous head, with the sequence first."""
+    kind = keccak(
+        b"Post(uint256 sequence,bytes32 previousHead,bytes32 windowsRoot,bytes32 payoutsRoot,bytes32 manifestHash,"
+        b"uint64 epochStart,uint64 epochEnd,uint256 total)"
+    )
+    types = ("bytes32", "uint256", "bytes32", "bytes32", "bytes32", "bytes32", "uint64", "uint64", "uint256")
+    return keccak(encode(types, (kind, words[0], previous, *words[1:])))
+
+
+def head_after_dispute(previous: bytes, sequence: int) -> bytes:
+    """The ledger's head after a dispute."""
+    kind = keccak(b"Dispute(bytes32 previousHead,uint256 sequence)")
+    return keccak(encode(("bytes32", "bytes32", "uint256"), (kind, previous, sequence)))
