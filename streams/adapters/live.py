@@ -24,6 +24,9 @@ LISTED_SECONDS = 10.0
 READ_SECONDS = 60.0
 """How long a query may take from reading the boundary to opening its last live file."""
 
+OPEN_SECONDS = 1.0
+"""How old `open.parquet`, the windows that still fill, may be while slices come."""
+
 BOUNDARY = pa.schema([("partition", pa.int64()), ("from_ms", pa.int64())])
 
 
@@ -51,6 +54,7 @@ class Live:
         self._files = self._found_files(published_ms, unpublished)
         """The number of each file in use, by the start (epoch ms) of its first window."""
         self._free: list[int] = []
+        self._open_at: float | None = None
 
     def write(self, start_ms: int, windows: pa.Table) -> None:
         """Writes the windows that sealed together, the first of them at `start_ms`. Repeating it is harmless."""
@@ -59,6 +63,16 @@ class Live:
             number = self._free.pop() if self._free else max(self._files.values(), default=-1) + 1
             self._files[start_ms] = number
         Temporary(self._folder / f"{number}.parquet").write_table(windows).publish(durable=False)
+
+    @property
+    def is_open_due(self) -> bool:
+        """Whether `open.parquet` is missing or too old."""
+        return self._open_at is None or self._seconds() - self._open_at >= OPEN_SECONDS
+
+    def write_open(self, windows: pa.Table) -> None:
+        """Writes the windows that still fill."""
+        Temporary(self._folder / "open.parquet").write_table(windows).publish(durable=False)
+        self._open_at = self._seconds()
 
     def published(self, end_ms: int) -> None:
         """The files of an epoch that ends at `end_ms` are final: its rows may leave, in a while."""

@@ -162,6 +162,8 @@ class Partition:
             left = left[done.consumed :]
             start = piece.position.next_offset or 0
         self._live.tidy()
+        if self._live.is_open_due:
+            self._live.write_open(self._checkpoint.open_windows(self._partition))
         self._broken = False
         return Progress(
             next_offset=next,
@@ -177,6 +179,7 @@ class Partition:
         """Returns once the files of every epoch that has ended are final. Raises what stopped them from it."""
         while self._pending:
             self._finish_epochs(wait=True)
+        self._live.write_open(self._checkpoint.open_windows(self._partition))
 
     def close(self) -> None:
         """Ends what runs beside, closes the checkpoint, then drops the lock. Epochs not final are so after `open`."""
@@ -186,6 +189,8 @@ class Partition:
                 self._thread.shutdown()
                 if not self._broken:
                     self._finish_epochs(wait=False)
+            if not self._broken:
+                self._live.write_open(self._checkpoint.open_windows(self._partition))
         finally:
             self._checkpoint.close()
             self._lock.release()

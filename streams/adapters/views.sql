@@ -1,0 +1,206 @@
+-- What analysts query. Files are listed whenever a view is queried, so nothing here is ever refreshed.
+-- Times are UTC; amounts are units of the log's currency, exact to a millionth. Names with a dollar sign are put in by
+-- analytics.py.
+
+CREATE SCHEMA files;
+
+CREATE VIEW files.boundaries AS
+SELECT "partition", from_ms
+FROM (SELECT * FROM ($boundary_columns)
+      UNION ALL BY NAME
+      SELECT * FROM read_parquet($boundary_files, allow_empty = true));
+
+CREATE VIEW files.published AS
+SELECT file AS manifest, regexp_extract(file, '([0-9TZ]+/[0-9]+)\.manifest\.json$$', 1) AS "name"
+FROM glob($manifest_files);
+
+CREATE VIEW files.epoch_windows AS
+SELECT $windows_names,
+       regexp_extract(filename, '([0-9TZ]+/[0-9]+)\.parquet$$', 1) AS "name",
+       regexp_extract(filename, '([0-9]+)\.parquet$$', 1)::BIGINT AS "partition"
+FROM (SELECT *, NULL::VARCHAR AS filename FROM ($windows_columns)
+      UNION ALL BY NAME
+      SELECT * FROM read_parquet($epoch_window_files, allow_empty = true, filename = true));
+
+CREATE VIEW files.live_windows AS
+SELECT $windows_names,
+       regexp_extract(filename, '([0-9]+)/[0-9]+\.parquet$$', 1)::BIGINT AS "partition"
+FROM (SELECT *, NULL::VARCHAR AS filename FROM ($windows_columns)
+      UNION ALL BY NAME
+      SELECT * FROM read_parquet($live_window_files, allow_empty = true, filename = true));
+
+-- `name` is an epoch's folder and the partition. A row comes from epochs/ before its partition's boundary and from live/ behind it: one boundary, read once.
+CREATE VIEW windows AS
+WITH boundaries AS MATERIALIZED (FROM files.boundaries),
+sealed AS (
+    SELECT $windows_names, e."partition", true AS final
+    FROM files.epoch_windows AS e LEFT JOIN boundaries AS b ON b."partition" = e."partition"
+    WHERE e."name" IN (SELECT "name" FROM files.published) AND (b.from_ms IS NULL OR e.start_ms < b.from_ms)
+    UNION ALL
+    SELECT $windows_names, l."partition",
+           strftime(make_timestamp(start_ms // $epoch_ms * $epoch_ms * 1000), '%Y%m%dT%H%M%SZ/') || l."partition"
+               IN (SELECT "name" FROM files.published) AS final
+    FROM files.live_windows AS l JOIN boundaries AS b ON b."partition" = l."partition"
+    WHERE l.start_ms >= b.from_ms
+)
+SELECT machine,
+       make_timestamp(start_ms * 1000) AS "start",
+       make_timestamp(end_ms * 1000) AS "end",
+       make_timestamp(mends_ms * 1000) AS mends,
+       gross_micros * 0.000001::DECIMAL(7, 6) AS gross,
+       expenses_micros * 0.000001::DECIMAL(7, 6) AS expenses,
+       net_micros * 0.000001::DECIMAL(7, 6) AS net,
+       $currency AS currency,
+       readings,
+       trust,
+       flags,
+       skipped,
+       registration_version,
+       lines,
+       payees,
+       make_timestamp(locked_until_ms * 1000) AS locked_until,
+       pays_trust,
+       carry_in,
+       carry_out,
+       "partition",
+       start_ms // $epoch_ms AS epoch,
+       first_offset,
+       last_offset,
+       gross_micros,
+       expenses_micros,
+       net_micros,
+       start_ms,
+       end_ms,
+       mends_ms,
+       lower(hex(digest)) AS digest,
+       final
+FROM sealed;
+
+CREATE VIEW lines AS
+SELECT machine,
+       "start",
+       mends,
+       line.meter AS meter,
+       line.usage AS usage,
+       line.unit AS unit,
+       line.price_micros * 0.000001::DECIMAL(7, 6) AS price,
+       line.per AS per,
+       line.amount_micros * 0.000001::DECIMAL(7, 6) AS amount,
+       currency,
+       line.version AS "version",
+       line.amount_micros AS amount_micros,
+       "partition",
+       epoch,
+       final
+FROM (SELECT *, unnest(lines) AS line FROM windows);
+
+CREATE VIEW adjustments AS
+SELECT machine, mends, "start", net, gross, currency, readings, flags, trust, mends_ms, start_ms, net_micros, gross_micros,
+       "partition", epoch, digest, final
+FROM windows
+WHERE mends_ms IS NOT NULL;
+
+CREATE VIEW machines AS
+SELECT machine,
+       any_value("partition") AS "partition",
+       min("start") AS first_seen,
+       max("end") FILTER (mends_ms IS NULL) AS last_seen,
+       count(*) FILTER (mends_ms IS NULL) AS windows,
+       count(*) FILTER (mends_ms IS NOT NULL) AS adjustments,
+       sum(readings)::BIGINT AS readings,
+       sum(gross) AS gross,
+       sum(net) AS net,
+       any_value(currency) AS currency,
+       min(trust) AS trust,
+       max(registration_version) AS registration_version,
+       list_sort(list_distinct(flatten(list(flags)))) AS flags
+FROM windows
+GROUP BY machine;
+
+CREATE VIEW open_windows AS
+SELECT machine,
+       make_timestamp(start_ms * 1000) AS "start",
+       make_timestamp(mends_ms * 1000) AS mends,
+       readings,
+       gross_micros * 0.000001::DECIMAL(7, 6) AS gross_so_far,
+       $currency AS currency,
+       "partition",
+       start_ms,
+       mends_ms,
+       first_offset,
+       last_offset,
+       make_timestamp(stream_time_ms * 1000) AS stream_time
+FROM (SELECT * FROM ($open_columns)
+      UNION ALL BY NAME
+      SELECT * FROM read_parquet($open_files, allow_empty = true));
+
+CREATE VIEW rejects AS
+WITH refused AS (
+    SELECT "offset", "row", reason, regexp_extract(filename, '([0-9TZ]+/[0-9]+)\.rejects\.parquet$$', 1) AS "name"
+    FROM (SELECT *, NULL::VARCHAR AS filename FROM ($rejects_columns)
+          UNION ALL BY NAME
+          SELECT * FROM read_parquet($reject_files, allow_empty = true, filename = true))
+),
+records AS (
+    SELECT * EXCLUDE filename, regexp_extract(filename, '([0-9TZ]+/[0-9]+)\.rejected_records\.parquet$$', 1) AS "name"
+    FROM (SELECT *, NULL::VARCHAR AS filename FROM ($rejected_records_columns)
+          UNION ALL BY NAME
+          SELECT * FROM read_parquet($rejected_record_files, allow_empty = true, filename = true))
+)
+SELECT split_part("name", '/', 2)::BIGINT AS "partition",
+       refused."offset" AS "offset",
+       refused."row" AS "row",
+       refused.reason AS reason,
+       make_timestamp(records.timestamp_ms * 1000) AS "timestamp",
+       records."key" AS "key",
+       records."value" AS "value",
+       records.value_size AS value_size,
+       lower(hex(records.value_sha256)) AS value_sha256
+FROM refused JOIN records USING ("name", "offset")
+WHERE "name" IN (SELECT "name" FROM files.published);
+
+CREATE VIEW epochs AS
+SELECT manifest."partition" AS "partition",
+       manifest.epoch AS epoch,
+       make_timestamp(manifest.start_ms * 1000) AS "start",
+       make_timestamp(manifest.end_ms * 1000) AS "end",
+       manifest.first_offset AS first_offset,
+       manifest.next_offset AS next_offset,
+       manifest.counts.entries AS entries,
+       manifest.counts.accepted AS accepted,
+       manifest.counts.duplicate AS duplicate,
+       manifest.counts.rejected AS rejected,
+       manifest.rejects_by_reason AS rejects_by_reason,
+       manifest.windows AS windows,
+       manifest.adjustments AS adjustments,
+       manifest.gross_micros::DECIMAL(38, 0) * 0.000001::DECIMAL(7, 6) AS gross,
+       manifest.net_micros::DECIMAL(38, 0) * 0.000001::DECIMAL(7, 6) AS net,
+       manifest.currency AS currency,
+       manifest.log_root AS log_root,
+       manifest_digest
+FROM (SELECT * FROM ($manifest_columns)
+      UNION ALL BY NAME
+      SELECT * FROM read_json($manifest_files, allow_empty = true,
+                     columns = {manifest: $manifest_type, manifest_digest: 'VARCHAR'}));
+
+CREATE VIEW settlements AS
+SELECT "sequence", first_epoch, last_epoch, windows_root, payouts_root, head, "transaction", "state",
+       total_micros * 0.000001::DECIMAL(7, 6) AS total, $currency AS currency, total_micros, posted_block
+FROM (SELECT * FROM ($settlements_columns)
+      UNION ALL BY NAME
+      SELECT * FROM read_parquet($settlement_files, allow_empty = true));
+
+CREATE VIEW payouts AS
+SELECT "sequence", account,
+       amount_micros * 0.000001::DECIMAL(7, 6) AS amount,
+       cumulative_micros * 0.000001::DECIMAL(7, 6) AS cumulative,
+       $currency AS currency, amount_micros, cumulative_micros
+FROM (SELECT * FROM ($payouts_columns)
+      UNION ALL BY NAME
+      SELECT * FROM read_parquet($payout_files, allow_empty = true));
+
+CREATE VIEW claims AS
+SELECT account, "sequence", amount, "transaction", block
+FROM (SELECT * FROM ($claims_columns)
+      UNION ALL BY NAME
+      SELECT * FROM read_parquet($claim_files, allow_empty = true));

@@ -1,0 +1,154 @@
+"""What analysts see: every sealed row once, at any moment, from any folder, explained."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import partition_runs as runs
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sim_log import HOURLY, small_log
+
+from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Claim, Payout, rows_table
+from streams.adapters.analytics import make_analytics
+from streams.adapters.partition import Partition
+from streams.adapters.view_comments import COLUMNS, VIEWS
+
+PUBLIC = sorted(name for name in VIEWS if "." not in name)
+
+
+class Analyst:
+    """Somebody with `analytics.duckdb` open, read-only, all the time."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.db = duckdb.connect(str(make_analytics(data_dir, HOURLY)), read_only=True)
+
+    def rows(self, query: str) -> list[Any]:
+        return self.db.execute(query).fetchall()
+
+
+@pytest.fixture(params=["plain", "it's a späce [1] *"])
+def data_dir(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    folder: Path = tmp_path / request.param
+    folder.mkdir()
+    return folder
+
+
+def test_an_empty_folder_has_empty_views(data_dir: Path) -> None:
+    analyst = Analyst(data_dir)
+    for view in PUBLIC:
+        assert analyst.rows(f"SELECT * FROM {view}") == []
+
+
+def test_every_view_and_column_is_explained_and_nothing_else_is_there(tmp_path: Path) -> None:
+    analyst = Analyst(tmp_path)
+    views = analyst.rows("SELECT view_name, comment FROM duckdb_views() WHERE NOT internal")
+    assert sorted(name for name, _ in views) == sorted(name.removeprefix("files.") for name in VIEWS)
+    assert all(comment for _, comment in views)
+    columns = analyst.rows("SELECT column_name, comment FROM duckdb_columns() WHERE NOT internal")
+    assert all(comment for _, comment in columns)
+    assert {name for name, _ in columns} == set(COLUMNS)
+    assert analyst.rows("SELECT count(*) FROM duckdb_tables()") == [(0,)]
+
+
+def test_views_say_what_was_published(data_dir: Path) -> None:
+    analyst = Analyst(data_dir)
+    runs.run(data_dir)
+    windows = analyst.rows("SELECT count(*), sum(net_micros), sum(net) FROM windows")
+    epochs = analyst.rows("SELECT sum(windows)::INT, sum(net) FROM epochs")
+    assert windows[0][0] == epochs[0][0] > 8
+    assert windows[0][2] == epochs[0][1] == windows[0][1] / Decimal(1_000_000)
+    assert analyst.rows("SELECT sum(amount) FROM lines") == [(windows[0][2],)]
+    assert analyst.rows("SELECT sum(windows)::INT + sum(adjustments)::INT, sum(net) FROM machines") == [
+        (windows[0][0], windows[0][2])
+    ]
+    assert analyst.rows("SELECT machine, mends, final FROM adjustments")[0][0] == "m0"
+    assert analyst.rows('SELECT DISTINCT reason, "partition" FROM rejects') == [("undecodable", 0)]
+    refused = "(SELECT count(*) FROM rejects), (SELECT sum(rejected)::INT FROM epochs)"
+    assert analyst.rows(f"SELECT {refused}") == [(6, 6)]
+    first = analyst.rows('SELECT machine, "start"::VARCHAR, gross, payees, currency FROM windows ORDER BY ALL')[0]
+    assert first == ("m0", "2019-04-14 00:00:00", Decimal("0.300000"), {"owner": 7_000, "site": 3_000}, "USD")
+
+
+def test_open_windows_show_what_is_not_sealed(tmp_path: Path) -> None:
+    analyst = Analyst(tmp_path)
+    log = runs.the_log()
+    partition = Partition.open(tmp_path, HOURLY, 0, "topic-1", log)
+    assert partition is not None
+    partition.process(0, log.records[20].offset, log.records[:20])
+    partition.close()
+    rows = analyst.rows("SELECT machine, mends, readings, gross_so_far FROM open_windows ORDER BY ALL")
+    assert {(row[0], row[1]) for row in rows} == {("m0", None), ("m1", None)}
+    assert sum(row[2] for row in rows) + analyst.rows("SELECT coalesce(sum(readings), 0) FROM windows")[0][0] == 16
+    assert any(row[3] > 0 for row in rows)
+
+
+def test_a_copy_of_the_final_files_alone_shows_them(tmp_path: Path) -> None:
+    runs.run(tmp_path / "whole")
+    expected = Analyst(tmp_path / "whole").rows("SELECT count(*) FROM windows")
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "whole" / "epochs").rename(tmp_path / "copy" / "epochs")
+    analyst = Analyst(tmp_path / "copy")
+    assert analyst.rows("SELECT count(*) FROM windows") == expected
+    manifest = max((tmp_path / "copy" / "epochs").glob("*/0.manifest.json"))
+    windows = analyst.rows("SELECT windows FROM epochs ORDER BY epoch")
+    manifest.unlink()
+    assert analyst.rows("SELECT windows FROM epochs ORDER BY epoch") == windows[:-1]
+
+
+def test_settlement_shows_what_its_files_hold(tmp_path: Path) -> None:
+    folder = tmp_path / "settlement"
+    folder.mkdir()
+    analyst = Analyst(tmp_path)
+    account = "0x" + "1" * 40
+    pq.write_table(rows_table([Payout(1, account, 3_500_000, 1_500_000)], PAYOUTS), folder / "payouts.parquet")
+    pq.write_table(rows_table([Claim(account, 1, 35, "0xabc", 9)], CLAIMS), folder / "claims.parquet")
+    pq.write_table(SETTLEMENTS.empty_table(), folder / "settlements.parquet")
+    assert analyst.rows("SELECT sequence, account, amount, cumulative FROM payouts") == [
+        (1, account, Decimal("1.5"), Decimal("3.5"))
+    ]
+    assert analyst.rows("SELECT * FROM claims") == [(account, 1, Decimal(35), "0xabc", 9)]
+    assert analyst.rows("SELECT * FROM settlements") == []
+
+
+def test_it_is_made_again_while_somebody_reads(tmp_path: Path) -> None:
+    first = Analyst(tmp_path)
+    second = Analyst(tmp_path)
+    assert first.rows("FROM windows") == second.rows("FROM windows") == []
+
+
+def test_a_row_is_seen_once_between_any_two_steps(tmp_path: Path) -> None:
+    """The clock jumps, so that epochs leave live/ and files are used again while the log goes on."""
+    now = 0.0
+    seen: set[Any] = set()
+    finals = 0
+    analyst = Analyst(tmp_path)
+
+    def look(_: str) -> None:
+        nonlocal finals
+        rows = analyst.rows("SELECT machine, start_ms, mends_ms, final FROM windows")
+        keys = {row[:3] for row in rows}
+        assert len(keys) == len(rows)
+        assert keys >= seen
+        seen.update(keys)
+        assert sum(row[3] for row in rows) >= finals
+        finals = sum(row[3] for row in rows)
+
+    log = small_log(machines=2, minutes=240, step_minutes=12)
+    partition = Partition.open(tmp_path, HOURLY, 0, "topic-1", log, step=look, seconds=lambda: now)
+    assert partition is not None
+    sealed = 0
+    boundaries = set()
+    for start, next, records in log.slices(6):
+        sealed += partition.process(start, next, records).sealed
+        look("")
+        assert len(seen) == sealed
+        now += 31.0
+        boundaries.add(pq.read_table(tmp_path / "live" / "0" / "boundary.parquet")["from_ms"][0].as_py())
+    partition.close()
+    assert len(boundaries) > 3
+    assert finals > 15
+    live = pa.concat_tables(pq.read_table(path) for path in (tmp_path / "live" / "0").glob("*[0-9].parquet"))
+    assert live.num_rows < sealed
