@@ -1,0 +1,155 @@
+"""An audit accepts what follows from the log, and names what does not."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pytest
+from msgspec import structs
+
+from schemas.manifest import EpochManifest
+from schemas.registration import Agreement
+from schemas.window import Window
+from settlement.accrual import Earning, earning_of
+from settlement.audit import Auditor, AuditReport
+from settlement.audit_epochs import Published
+from settlement.head import disputed_head
+from settlement.history import Disputed, Posted
+from settlement.leaf import payout_leaf
+from settlement.post import AssembledPost, PartitionEpoch, Run, Standing, assemble, token_units
+from tests.settlement_data import ALICE, FIRST_EPOCH, LOG, manifest_of, window
+
+GENESIS = b"g" * 32
+DECIMALS = 18
+DAY = FIRST_EPOCH
+ODD = Agreement({"coop": 1_000, ALICE: 9_000}, pays_trust=1)
+
+Log = Mapping[int, Sequence[Sequence[Window]]]
+TRUTH: Log = {
+    0: [
+        [window("a", DAY, 1_000), window("b", DAY, -7, place=1)],
+        [window("a", DAY + 1, 501), window("b", DAY + 1, 100, mends=5)],
+        [window("a", DAY + 2, 11, agreement=ODD, trust=1), window("a", DAY + 2, 5, place=1, agreement=ODD)],
+    ],
+    1: [[window("z", DAY, 33)], [], [window("z", DAY + 2, 9)]],
+}
+
+
+def epoch(partition: int, day: int, windows: Sequence[Window]) -> tuple[EpochManifest, Sequence[Window]]:
+    return manifest_of(partition, DAY + day, windows), windows
+
+
+def recompute(log: Log) -> Callable[[int], list[tuple[EpochManifest, Sequence[Window]]]]:
+    return lambda partition: [epoch(partition, day, windows) for day, windows in enumerate(log[partition])]
+
+
+def post(log: Log, runs: Sequence[tuple[int, int]] = ((0, 1), (2, 2))) -> tuple[list[Posted], dict[int, Published]]:
+    """Settles a log as the job does: the events that the chain would have, and the files."""
+    standing, head = Standing.initial(), GENESIS
+    events, files = [], {}
+    for first, last in runs:
+        epochs = {
+            partition: [
+                PartitionEpoch(epoch(partition, day, days[day])[0], [earning_of(w) for w in days[day]])
+                for day in range(first, last + 1)
+            ]
+            for partition, days in log.items()
+        }
+        made = assemble(standing, Run(DAY + first, DAY + last, epochs), DECIMALS)
+        header = made.header(head, DECIMALS)
+        events.append(Posted(header, header.head(), 0, "0x", len(events)))
+        files[header.sequence] = published(made)
+        standing, head = made.after, header.head()
+    return events, files
+
+
+def published(made: AssembledPost) -> Published:
+    payouts = {}
+    for account, micros in made.after.balances.payouts().items():
+        units = token_units(micros, DECIMALS)
+        payouts[account] = (units, made.payouts_tree.proof(payout_leaf(account, units)))
+    return Published(made.manifest.canonical(), [earning for _, earning in made.windows], payouts)
+
+
+def audit(events: Sequence[Posted | Disputed], files: Mapping[int, Published], log: Log = TRUTH) -> AuditReport:
+    return Auditor(LOG, GENESIS, DECIMALS).run(events, lambda sequence: files[sequence], recompute(log))
+
+
+def changed(log: Log, partition: int, day: int, place: int, **change: object) -> Log:
+    days = [list(windows) for windows in log[partition]]
+    days[day][place] = structs.replace(days[day][place], **change)
+    return {**log, partition: days}
+
+
+def test_what_follows_from_the_log_is_accepted() -> None:
+    events, files = post(TRUTH)
+    report = audit(events, files)
+    assert report.findings == ()
+    assert report.ok
+    assert (report.posts, report.epochs, report.windows, report.unposted_epochs) == (2, 6, 8, 0)
+    assert report.head == events[-1].head.hex()
+    spread = report.paid_micros + report.outside_micros + report.held_micros + report.carry_micros
+    assert report.nets_micros == spread == 1_000 - 7 + 501 + 100 + 11 + 5 + 33 + 9
+    assert report.total_on_chain == report.paid_micros * 10**12
+
+
+def test_what_is_not_posted_yet_is_counted() -> None:
+    events, files = post(TRUTH, [(0, 0)])
+    report = audit(events, files)
+    assert report.ok
+    assert report.unposted_epochs == 4
+    assert report.unposted_micros == 501 + 93 + 10 + 9
+
+
+@pytest.mark.parametrize("change", [{"net_micros": 502}, {"digest": b"x" * 32}, {"machine": "q"}, {"mends_ms": 3}])
+def test_one_changed_window_is_named(change: dict[str, object]) -> None:
+    events, files = post(changed(TRUTH, 0, 1, 0, **change))
+    report = audit(events, files)
+    first = report.findings[0]
+    assert not report.ok
+    assert (first.kind, first.sequence, first.machine) == ("window", 1, "a")
+    assert first.window_start_ms == LOG.epoch_span(DAY + 1)[0]
+    assert "net 501" in first.expected
+    assert {finding.kind for finding in report.findings} >= {"window", "windows_root"}
+
+
+def test_a_window_left_out_and_one_invented_are_named() -> None:
+    short = {**TRUTH, 1: [[], [], TRUTH[1][2]]}
+    (first, *_) = audit(*post(short)).findings
+    assert (first.kind, first.sequence, first.machine) == ("window", 1, "z")
+    assert "is in the log and was left out" in first.text
+    more = {**TRUTH, 1: [*TRUTH[1][:2], [*TRUTH[1][2], window("z", DAY + 2, 1, place=5)]]}
+    (first, *_) = audit(*post(more)).findings
+    assert (first.kind, first.sequence) == ("window", 2)
+    assert "is published and not in the log" in first.text
+
+
+def test_files_that_lie_about_right_roots_are_found() -> None:
+    events, files = post(TRUTH)
+    one = files[1]
+    rows: list[Earning] = [structs.replace(one.windows[0], net_micros=5), *one.windows[1:]]  # type: ignore[index, type-var]
+    (finding,) = audit(events, {**files, 1: structs.replace(one, windows=rows)}).findings
+    assert (finding.kind, finding.machine) == ("window", "a")
+    payouts = dict(one.payouts or {})
+    payouts[ALICE] = (payouts[ALICE][0] + 1, payouts[ALICE][1])
+    (finding,) = audit(events, {**files, 1: structs.replace(one, payouts=payouts)}).findings
+    assert finding.kind == "payout"
+    payouts[ALICE] = (payouts[ALICE][0] - 1, payouts[ALICE][1][1:])
+    (finding,) = audit(events, {**files, 1: structs.replace(one, payouts=payouts)}).findings
+    assert finding.kind == "proof"
+    kinds = [finding.kind for finding in audit(events, {**files, 1: Published(None, None, None)}).findings]
+    assert kinds == ["manifest", "payouts"]
+
+
+def test_a_total_that_is_too_high_is_found() -> None:
+    events, files = post(TRUTH, [(0, 2)])
+    header = structs.replace(events[0].header, total=events[0].header.total + 1)
+    report = audit([structs.replace(events[0], header=header, head=header.head())], files)
+    assert [finding.kind for finding in report.findings] == ["total", "total"]
+
+
+def test_disputes_fold_into_the_head_and_kill() -> None:
+    events, files = post(changed(TRUTH, 0, 0, 0, net_micros=1), [(0, 0)])
+    killed = disputed_head(events[0].head, 1)
+    report = audit([*events, Disputed(1, killed, 9)], files)
+    assert report.ok
+    assert (report.posts, report.disputed, report.head) == (0, 1, killed.hex())
+    assert not audit([*events, Disputed(1, GENESIS, 9)], files).ok
