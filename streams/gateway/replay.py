@@ -90,8 +90,13 @@ def planned(
     first_ms, last_ms = min(source.start_ms for source in sources), max(source.end_ms for source in sources)
     yield from _heartbeats(log, first_ms)
     streams = [_source_stream(source, _registrations(source, agreements, seed)) for source in sources]
+    partitions = {
+        machine.route: partition_of(machine.route.encode(), log.partitions)
+        for source in sources
+        for machine in source.machines
+    }
     for record in merge(*streams, key=lambda record: record.timestamp_ms):
-        yield _outgoing(log, record, operator_key)
+        yield _outgoing(log, record, partitions[record.key], operator_key)
     epoch = log.epoch_of(last_ms)
     yield from _heartbeats(log, log.epoch_span(epoch)[1] + log.ruleset_at(epoch).grace_ms)
 
@@ -185,7 +190,7 @@ def _source_stream(source: SourceLog, registrations: Iterator[SourceRecord]) -> 
     yield from source.records()
 
 
-def _outgoing(log: Log, record: SourceRecord, operator_key: bytes) -> Outgoing:
+def _outgoing(log: Log, record: SourceRecord, partition: int, operator_key: bytes) -> Outgoing:
     key = record.key.encode()
     headers: tuple[tuple[str, bytes], ...] = ()
     if record.type != READING:
@@ -196,8 +201,7 @@ def _outgoing(log: Log, record: SourceRecord, operator_key: bytes) -> Outgoing:
             ("signature", signature),
             ("key-id", operator_account(operator_key).encode()),
         )
-    place = partition_of(key, log.partitions)
-    return Outgoing(place, record.timestamp_ms, key, record.value, headers, record.entries)
+    return Outgoing(partition, record.timestamp_ms, key, record.value, headers, record.entries)
 
 
 def _heartbeats(log: Log, timestamp_ms: int) -> Iterator[Outgoing]:
