@@ -74,7 +74,9 @@ def set_up() -> None:
             run([*locked, "requirements.lock"])
     with step(4, "tallyroot itself", [ROOT / "pyproject.toml"], VENV / "bin" / "tallyroot") as todo:
         if todo:
-            run([*pip, "install", "--no-build-isolation", "--no-deps", "--editable", "."])
+            # setuptools warns of the editable install that is asked for.
+            quiet = ["/usr/bin/env", "PYTHONWARNINGS=ignore"]
+            run([*quiet, *pip, "install", "--no-build-isolation", "--no-deps", "--editable", "."])
     with step(5, "Java", [LOCKS / "java.lock"], recorded(JAVA_FILE)) as todo:
         if todo:
             choose_java(python, locked)

@@ -1,21 +1,15 @@
 """Where the set-up put the tools of the embedded servers: Kafka's jars, a Java runtime, the EVM node."""
 
 import importlib
-import platform
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from deploy.bootstrap import CACHE, JAVA_FILE, ROOT, native_package
 from schemas.errors import InvalidInput
 
-ROOT = Path(__file__).resolve().parent.parent
 JARS_LOCK = ROOT / "deploy" / "locks" / "kafka-jars.lock"
-# What the set-up fetched or found lies here; deploy/bootstrap.py names the same folders.
-CACHE = ROOT / ".cache"
 JARS_FOLDER = CACHE / "jars"
-JAVA_FILE = CACHE / "java"
-_NODE_MODULES = ROOT / "node_modules"
 _AGAIN = "run `make setup` in the tallyroot folder"
 
 
@@ -68,9 +62,7 @@ def anvil() -> Path:
 
     Raises InvalidInput if it is not installed.
     """
-    machine = "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "amd64"
-    system = "darwin" if sys.platform == "darwin" else "linux"
-    path = _NODE_MODULES / "@foundry-rs" / f"anvil-{system}-{machine}" / "bin" / "anvil"
+    path = ROOT / "node_modules" / native_package("anvil") / "bin" / "anvil"
     if not path.exists():
         raise InvalidInput(f"the embedded EVM node is not installed: {_AGAIN}")
     return path
