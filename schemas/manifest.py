@@ -25,7 +25,11 @@ class Counts(Struct, frozen=True):
 
 
 class EpochManifest(Struct, frozen=True, kw_only=True):
-    """One epoch of one partition: offsets [first_offset, next_offset), digests as hex, amounts as decimal strings."""
+    """One epoch of one partition: offsets [first_offset, next_offset), digests as hex, amounts as decimal strings.
+
+    `stream_time_ms` is stream time at the cut, the timestamp of the record at `next_offset`: with it the epoch can be
+    recomputed from its own records alone.
+    """
 
     log_id: str
     currency: str
@@ -35,6 +39,7 @@ class EpochManifest(Struct, frozen=True, kw_only=True):
     end_ms: int
     first_offset: int
     next_offset: int
+    stream_time_ms: int
     counts: Counts
     rejects_by_reason: dict[str, int]
     windows: int

@@ -44,7 +44,7 @@ def recompute(log: Log, partition: int, records: Iterable[LogRecord], chunk: int
             pending.add(done, left[: done.consumed])
             left = left[done.consumed :]
             if done.cut is not None:
-                yield pending.result(log, partition, done.cut, left[0].offset, state.digest())
+                yield pending.result(log, state, done.cut, left[0].offset)
                 pending = _Pending(left[0].offset)
 
 
@@ -66,19 +66,20 @@ class _Pending:
         self.counts += done.counts
         self.log_digest.add(records)
 
-    def result(self, log: Log, partition: int, epoch: int, next_offset: int, state_digest: bytes) -> EpochResult:
+    def result(self, log: Log, state: State, epoch: int, next_offset: int) -> EpochResult:
         manifest = build_manifest(
             log=log,
-            partition=partition,
+            partition=state.partition,
             epoch=epoch,
             first_offset=self.first_offset,
             next_offset=next_offset,
+            stream_time_ms=state.now_ms,
             counts=self.counts,
             windows=self.windows,
             rejects=self.rejects,
             value_sha256={record.offset: record.value_sha256 for record in self.rejected},
             log_root=self.log_digest.finish(),
-            state_digest=state_digest,
+            state_digest=state.digest(),
         )
         return EpochResult(manifest=manifest, windows=self.windows, rejects=self.rejects, rejected=self.rejected)
 

@@ -54,7 +54,8 @@ def manifest_of(
     net = str(sum(w.net_micros for w in windows))
     return EpochManifest(
         log_id=log.log_id, currency=log.currency, partition=partition, epoch=epoch, start_ms=start_ms, end_ms=end_ms,
-        first_offset=offset, next_offset=offset + RECORDS_PER_EPOCH, counts=Counts(10, 10), rejects_by_reason={},
+        first_offset=offset, next_offset=offset + RECORDS_PER_EPOCH,
+        stream_time_ms=end_ms, counts=Counts(10, 10), rejects_by_reason={},
         windows=len(windows), adjustments=0, gross_micros=net, net_micros=net,
         windows_digest=chain_digest("windows 1", (w.digest for w in windows)).hex(),
         rejects_digest=chain_digest("rejects 1", ()).hex(), log_root=f"{epoch * 1_000 + partition:064x}",

@@ -90,6 +90,7 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
     next_offset: int
     records: int
     counts: Counts
+    stream_time_ms: int
     state_digest: bytes
 
 
@@ -173,8 +174,8 @@ class Checkpoint:
             if piece.cut is not None:
                 cut = piece.cut
                 offsets = (cut.first_offset, cut.next_offset, cut.records)
-                row = [cut.epoch, *offsets, *_counts(cut.counts), cut.state_digest]
-                self._db.execute("INSERT INTO cuts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row)
+                row = [cut.epoch, *offsets, *_counts(cut.counts), cut.stream_time_ms, cut.state_digest]
+                self._db.execute("INSERT INTO cuts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row)
 
     def pending(self) -> list[Cut]:
         """The epochs that have ended and whose rows are still here, in their order."""
@@ -186,7 +187,8 @@ class Checkpoint:
                 next_offset=row[2],
                 records=row[3],
                 counts=Counts(*row[4:8]),
-                state_digest=row[8],
+                stream_time_ms=row[8],
+                state_digest=row[9],
             )
             for row in rows
         ]
@@ -257,7 +259,8 @@ class Checkpoint:
         self._db.execute(f"CREATE TABLE position (stream_time_ms BIGINT, epoch BIGINT, {offsets}, {counts})")
         self._db.execute("INSERT INTO position VALUES (NULL, NULL, 0, NULL, 0, 0, 0, 0, 0)")
         self._db.execute(
-            f"CREATE TABLE cuts (epoch BIGINT, {offsets}, {counts}, state_digest BLOB, manifest_digest BLOB)"
+            f"CREATE TABLE cuts (epoch BIGINT, {offsets}, {counts},"
+            " stream_time_ms BIGINT, state_digest BLOB, manifest_digest BLOB)"
         )
         extra = {"windows": "0::BIGINT AS epoch, 0::BIGINT AS live_ms, 0::BIGINT AS sealed"}
         for name, schema in _ROWS.items():

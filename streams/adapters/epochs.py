@@ -121,6 +121,7 @@ def _manifest(
         epoch=cut.epoch,
         first_offset=cut.first_offset,
         next_offset=cut.next_offset,
+        stream_time_ms=cut.stream_time_ms,
         counts=cut.counts,
         windows=windows_from(windows),
         rejects=[Reject(*row) for row in zip(*columns, strict=True)],

@@ -223,6 +223,7 @@ class Partition:
                 next_offset=next,
                 records=records,
                 counts=counts,
+                stream_time_ms=state.now_ms,
                 state_digest=state.digest(),
             )
             position = Position(
