@@ -63,8 +63,8 @@ def records_of(document: Document) -> list[Record]:
     records = []
     for entry in document["log"]:
         value = entry["value"]
-        if entry["type"] == REGISTERED and isinstance(value, dict):
-            routes.setdefault(str(value.get("machine")), str(value.get("route")))
+        if entry["type"] == REGISTERED and isinstance(value, dict) and isinstance(value.get("route"), str):
+            routes.setdefault(str(value.get("machine")), value["route"])
         machine = str(value.get("machine")) if isinstance(value, dict) else ""
         key = routes.get(machine, machine).encode()
         body = UNDECODABLE.encode() if value == UNDECODABLE else msgspec.json.encode(value)
