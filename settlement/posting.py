@@ -64,7 +64,8 @@ class Receipt(Struct, frozen=True):
 class ChainView(Struct, frozen=True):
     """What the chain says of one posting. `nonce` is the poster's next one at the latest block, read before the rest.
 
-    `live` and `dead` are heads of posts; `known` are hashes that the node has, mined or waiting.
+    `live` and `dead` are heads of posts; `known` are hashes that the node has, mined or waiting. `base_fee` is in wei
+    per gas: under it no node takes or mines a transaction.
     """
 
     head: bytes
@@ -76,6 +77,7 @@ class ChainView(Struct, frozen=True):
     receipts: Mapping[str, Receipt]
     known: frozenset[str]
     fees: Fees
+    base_fee: int = 0
 
 
 class Policy(Struct, frozen=True):
@@ -158,9 +160,10 @@ def _sent(posting: Posting, view: ChainView, policy: Policy) -> Action:
     if last.hash not in view.known and view.head != posting.header.previous_head:
         # Its bytes may still be somewhere, but a head never comes back: mined late, it reverts.
         return Mark("superseded", note="the ledger's head has moved on")
-    if posting.state == "signed" or last.sent_block is None or last.hash not in view.known:
+    too_cheap = last.fees.max_fee < view.base_fee
+    if not too_cheap and (posting.state == "signed" or last.sent_block is None or last.hash not in view.known):
         return Send(last)
-    if view.block - last.sent_block < policy.bump_blocks:
+    if not too_cheap and last.sent_block is not None and view.block - last.sent_block < policy.bump_blocks:
         return Wait(f"transaction {last.hash} is not mined yet")
     fees = last.fees.bumped(view.fees)
     if fees.max_fee > policy.fee_cap:

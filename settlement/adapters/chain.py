@@ -123,10 +123,15 @@ class Chain:
                 return False
             return True
 
+    def base_fee(self) -> int:
+        """The latest block's base fee, wei per gas."""
+        with self.speaking():
+            return int(self._eth.get_block("latest").get("baseFeePerGas", 0))
+
     def fees(self) -> Fees:
         """What a transaction should offer now: twice the base fee and the node's tip."""
+        base = self.base_fee()
         with self.speaking():
-            base = int(self._eth.get_block("latest").get("baseFeePerGas", 0))
             tip = int(self._eth.max_priority_fee)
         return Fees(2 * base + tip, tip)
 
@@ -254,7 +259,9 @@ def _hash(transaction: str) -> Any:
 
 
 def _message(error: Web3Exception) -> str:
-    message = getattr(error, "message", None)
+    response = getattr(error, "rpc_response", None)
+    details = response.get("error") if isinstance(response, dict) else None
+    message = details.get("message") if isinstance(details, dict) else getattr(error, "message", None)
     return " ".join(str(message or error).split())
 
 

@@ -206,6 +206,7 @@ class SettleJob:
             receipts=receipts,
             known=frozenset(h for h in hashes if h in receipts or self._chain.knows(h)),
             fees=self._chain.fees(),
+            base_fee=self._chain.base_fee(),
         )
 
 

@@ -1,20 +1,25 @@
 """Settlement on a real EVM node: fund, post, attest, claim, twice; what is refused, and why."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pyarrow.parquet as pq
 import pytest
+import requests
 
 from deploy.stack import start_evm
 from schemas.errors import InvalidInput
+from schemas.manifest import EpochManifest, epoch_folder
+from schemas.window import Window
 from settlement import worker
 from settlement.adapters.chain import Chain
 from settlement.adapters.job import SettleOptions
+from settlement.adapters.journal import Journal
 from settlement.adapters.signer import Keys
-from tests.settlement_data import ALICE, BOB, FIRST_EPOCH, LOG, SOLAR, publish, publish_all, window
+from settlement.posting import Posting
+from tests.settlement_data import ALICE, BOB, FIRST_EPOCH, LOG, SOLAR, manifest_of, publish, publish_all, window
 
 pytestmark = pytest.mark.chain
 
@@ -121,13 +126,8 @@ class Killed(BaseException):
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6])
 def test_a_crash_at_any_step_posts_once(place: Path, node: Chain, keys: Keys, step: int) -> None:
     worker.fund(place, node, LOG, keys)
-
-    def crash(reached: int) -> None:
-        if reached == step:
-            raise Killed
-
     with pytest.raises(Killed):
-        worker.settle(place, node, LOG, keys, after=crash)
+        worker.settle(place, node, LOG, keys, after=killed_at(step))
     before = worker.Ledger.open(place, node).history().next_sequence
     again = worker.settle(place, node, LOG, keys)
     assert worker.Ledger.open(place, node).history().next_sequence == 2
@@ -177,8 +177,6 @@ def test_a_dead_partition_is_left_out_and_enters_later(place: Path, node: Chain,
 
 
 def worker_folder(epoch: int) -> str:
-    from schemas.manifest import epoch_folder
-
     return epoch_folder(LOG.epoch_span(epoch)[0])
 
 
@@ -201,3 +199,137 @@ def test_wrong_keys_and_chains_are_told(place: Path, node: Chain, keys: Keys) ->
     msgspec.structs.replace(deployment, code_hash="00" * 32).save(place)
     with pytest.raises(InvalidInput, match="no ledger at"):
         worker.settlements(place, node, LOG)
+
+
+class Recomputed:
+    """Stands where the stream's recomputation will: what the log says, whatever was published."""
+
+    def __init__(self, epochs: dict[int, dict[int, list[Window]]]) -> None:
+        self._epochs = epochs
+
+    def __call__(self, partition: int) -> Iterator[tuple[EpochManifest, list[Window]]]:
+        for epoch in sorted(self._epochs):
+            windows = self._epochs[epoch].get(partition, [])
+            yield manifest_of(partition, epoch, windows, first=min(self._epochs)), windows
+
+
+def test_an_audit_accepts_the_truth_and_names_a_changed_net(tmp_path: Path, node: Chain, keys: Keys) -> None:
+    truth = {DAY: {0: [window("pv-1", DAY, 100), window("pv-1", DAY, 7, place=1)], 1: [window("cab-7", DAY, 5)]}}
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    publish_all(right, truth)
+    publish_all(wrong, {DAY: {**truth[DAY], 0: [truth[DAY][0][0], window("pv-1", DAY, 7_000, place=1)]}})
+    for place in (right, wrong):
+        worker.deploy_contracts(place, node, LOG, keys)
+        worker.fund(place, node, LOG, keys)
+        assert worker.settle(place, node, LOG, keys).posts == (1,)
+    report = worker.audit(right, node, LOG, Recomputed(truth))
+    assert report.ok, report.findings
+    assert report.total_on_chain == report.paid_micros == 112
+    worker.attest(right, node, keys, head=bytes.fromhex(report.head))
+
+    report = worker.audit(wrong, node, LOG, Recomputed(truth))
+    assert not report.ok
+    first = report.findings[0]
+    assert (first.kind, first.machine, first.window_start_ms) == ("window", "pv-1", truth[DAY][0][1].start_ms)
+    assert "net 7000" in first.found
+    assert "net 7," in first.expected
+
+
+def test_every_part_of_a_payout_is_explained(place: Path, node: Chain, keys: Keys) -> None:
+    worker.fund(place, node, LOG, keys)
+    worker.settle(place, node, LOG, keys)
+    statement = worker.why(place, node, ALICE)
+    assert [(row.machine, row.amount_micros) for row in statement.rows] == [
+        ("pv-1", 199_980_000), ("cab-7", 99_990_000), ("pv-1", 0),
+    ]  # fmt: skip
+    assert statement.cumulative_micros == worker.payouts(place, node, ALICE)[0].cumulative
+
+
+def ask(node: Chain, method: str, *parameters: object) -> object:
+    """A method that only the development node has."""
+    answer = requests.Session()
+    answer.trust_env = False
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+    found = answer.post(node.rpc_url, json=body, timeout=10).json()
+    assert "error" not in found, found
+    return found["result"]
+
+
+@pytest.fixture
+def mining_by_hand(node: Chain) -> Iterator[None]:
+    yield
+    ask(node, "evm_setAutomine", True)
+    ask(node, "evm_mine")
+
+
+def killed_at(step: int) -> Callable[[int], None]:
+    def crash(reached: int) -> None:
+        if reached == step:
+            raise Killed
+
+    return crash
+
+
+@pytest.mark.usefixtures("mining_by_hand")
+def test_a_transaction_that_the_node_forgot_is_sent_again(place: Path, node: Chain, keys: Keys) -> None:
+    worker.fund(place, node, LOG, keys)
+    ask(node, "evm_setAutomine", False)
+    with pytest.raises(Killed):
+        worker.settle(place, node, LOG, keys, after=killed_at(5))
+    ask(node, "anvil_dropAllTransactions")
+    ask(node, "evm_setAutomine", True)
+    assert worker.settle(place, node, LOG, keys).posts == ()
+    assert len(worker.Ledger.open(place, node).history().live) == 1
+    (posting,) = journal_of(place)
+    assert len(posting.attempts) == 1
+
+
+@pytest.mark.usefixtures("mining_by_hand")
+def test_a_transaction_that_is_too_cheap_gets_higher_fees(place: Path, node: Chain, keys: Keys) -> None:
+    worker.fund(place, node, LOG, keys)
+    ask(node, "evm_setAutomine", False)
+    with pytest.raises(Killed):
+        worker.settle(place, node, LOG, keys, after=killed_at(5))
+    ask(node, "anvil_setNextBlockBaseFeePerGas", hex(20 * 10**9))
+    for _ in range(6):
+        ask(node, "evm_mine")
+    ask(node, "evm_setAutomine", True)
+    assert worker.settle(place, node, LOG, keys).posts == ()
+    (posting,) = journal_of(place)
+    first, second = posting.attempts
+    assert first.nonce == second.nonce
+    assert second.fees.max_fee * 8 >= first.fees.max_fee * 9
+    assert len(worker.Ledger.open(place, node).history().live) == 1
+
+
+def test_a_post_that_a_reorganisation_took_is_sent_again(place: Path, node: Chain, keys: Keys) -> None:
+    worker.fund(place, node, LOG, keys)
+    worker.settle(place, node, LOG, keys)
+    ask(node, "anvil_rollback", 1)
+    assert worker.Ledger.open(place, node).history().live == ()
+    assert worker.settle(place, node, LOG, keys).posts == ()
+    (posting,) = journal_of(place)
+    assert posting.state == "mined"
+    assert len(worker.Ledger.open(place, node).history().live) == 1
+    for _ in range(12):
+        ask(node, "evm_mine")
+    worker.settle(place, node, LOG, keys)
+    assert journal_of(place)[0].state == "final"
+
+
+def test_a_foreign_transaction_on_our_nonce_halts(place: Path, node: Chain, keys: Keys) -> None:
+    worker.fund(place, node, LOG, keys)
+    with pytest.raises(Killed):
+        worker.settle(place, node, LOG, keys, after=killed_at(3))
+    worker.Ledger.open(place, node)
+    node.transact(keys.of("poster"), worker.Ledger.open(place, node).transfer(ALICE, 0))
+    with pytest.raises(InvalidInput, match="foreign transaction"):
+        worker.settle(place, node, LOG, keys)
+    with pytest.raises(InvalidInput, match="settlement is halted"):
+        worker.settle(place, node, LOG, keys)
+    assert worker.Ledger.open(place, node).history().live == ()
+
+
+def journal_of(place: Path) -> list[Posting]:
+    with Journal(place / "settlement" / "journal.sqlite") as journal:
+        return journal.postings()
