@@ -113,6 +113,15 @@ class Outcome(NamedTuple):
     manifests: dict[str, EpochFiles]
     tables: dict[str, list[tuple[Any, ...]]]
 
+    def differences(self, other: "Outcome") -> list[str]:
+        """What is not the same in another one, in words."""
+        found = []
+        for mine, theirs in zip(self, other, strict=True):
+            for name in sorted(mine.keys() | theirs.keys()):
+                if mine.get(name) != theirs.get(name):
+                    found.append(f"{name}: {mine.get(name)} is {theirs.get(name)}"[:2_000])
+        return found
+
 
 def outcome(data_dir: Path) -> Outcome:
     """The manifests by path, and the rows of every checkpoint by partition and table. No worker may run."""

@@ -1,6 +1,6 @@
 """A worker in a process of its own: `python -m tests.crash.worker_main '{"bootstrap_servers": ...}'`.
 
-It prints a line for each commit. `on_progress` names what it does besides: nothing, `raise` or `hang`.
+It prints a line for each commit. `on_progress` names what it does besides: nothing, `dawdle`, `raise` or `hang`.
 """
 
 import sys
@@ -31,6 +31,8 @@ def main() -> int:
 
     def report(progress: WorkerProgress) -> None:
         print(msgspec.json.encode(progress).decode(), flush=True)
+        if order.on_progress == "dawdle":
+            time.sleep(0.05)
         if order.on_progress == "raise":
             raise RuntimeError("the callback failed")
         if order.on_progress == "hang":

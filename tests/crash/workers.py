@@ -1,5 +1,6 @@
 """Worker processes that a test starts, watches and ends."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -15,15 +16,44 @@ from streams.app import WorkerProgress
 ROOT = Path(__file__).parents[2]
 
 
+class Workers:
+    """The workers of one test on one data folder. None outlives the test: it would keep its group's partitions."""
+
+    def __init__(self, bootstrap_servers: str, data_dir: Path) -> None:
+        self._servers = bootstrap_servers
+        self._data_dir = data_dir
+        self._started: list[WorkerProcess] = []
+
+    def start(self, log: Log, **order: Any) -> "WorkerProcess":
+        """A worker that runs until it is ended."""
+        worker = WorkerProcess(self._servers, log, self._data_dir, f"worker-{len(self._started)}", **order)
+        self._started.append(worker)
+        return worker
+
+    def catch_up(self, log: Log) -> "WorkerProcess":
+        """A worker that ran until it had caught up."""
+        worker = self.start(log, until_caught_up=True)
+        assert worker.wait() == 0, worker.said()
+        assert worker.said() == ""
+        return worker
+
+    def kill(self) -> None:
+        """Ends what still runs."""
+        for worker in self._started:
+            if worker.process.poll() is None:
+                worker.process.send_signal(signal.SIGCONT)
+                worker.kill()
+
+
 class WorkerProcess:
     """One worker. Its output goes to files, so that it never waits for a reader."""
 
-    def __init__(self, bootstrap_servers: str, log: Log, data_dir: Path, name: str = "worker", **order: Any) -> None:
+    def __init__(self, bootstrap_servers: str, log: Log, data_dir: Path, name: str, **order: Any) -> None:
         self.name = name
         document = {"bootstrap_servers": bootstrap_servers, "data_dir": str(data_dir), "log": log} | order
         data_dir.mkdir(parents=True, exist_ok=True)
-        self._out = data_dir / f"{name}.out"
-        self._err = data_dir / f"{name}.err"
+        self._out = data_dir / f"{name}.out.txt"
+        self._err = data_dir / f"{name}.err.txt"
         command = [sys.executable, "-m", "tests.crash.worker_main", msgspec.json.encode(document).decode()]
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err)
@@ -58,11 +88,3 @@ class WorkerProcess:
         """SIGTERM; the exit code."""
         self.process.terminate()
         return self.wait(seconds)
-
-
-def catch_up(bootstrap_servers: str, log: Log, data_dir: Path, **order: Any) -> WorkerProcess:
-    """A worker that ran until it had caught up."""
-    worker = WorkerProcess(bootstrap_servers, log, data_dir, "catch-up", until_caught_up=True, **order)
-    assert worker.wait() == 0, worker.said()
-    assert worker.said() == ""
-    return worker

@@ -1,0 +1,199 @@
+"""The worker against a real Kafka: killed, joined, stopped and misled, it publishes what the log alone decides."""
+
+import fcntl
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.log import Log
+from schemas.units import MINUTE_MS
+from streams.adapters.kafka_reader import KafkaLogReader
+from streams.adapters.topics import create_topic
+from streams.app import WorkerProgress
+from streams.records import Record
+from tests.crash import rounds
+from tests.crash.kafka_log import Outcome, Sender, a_log, drop_topic, fill, outcome, without_faust
+from tests.crash.workers import Workers
+from tests.sim_log import START_MS, heartbeat
+
+pytestmark = [pytest.mark.crash, pytest.mark.kafka]
+
+SMALL = {"records_max": 60}
+"""So small a commit that there are many to be cut off."""
+
+
+@pytest.fixture(scope="module")
+def log(kafka: str) -> Log:
+    """One log for many tests, with poison, every compression and transactions in it."""
+    log = a_log("worker")
+    fill(kafka, log, hours=2)
+    return log
+
+
+@pytest.fixture(scope="module")
+def expected(kafka: str, log: Log, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """What the log gives without Faust, in one slice a partition, undisturbed."""
+    expected = without_faust(kafka, log, tmp_path_factory.mktemp("expected"))
+    assert len(expected.manifests) >= 2 * log.partitions
+    return expected
+
+
+@pytest.fixture
+def workers(kafka: str, tmp_path: Path) -> Iterator[Workers]:
+    """Starts workers on the test's folder."""
+    workers = Workers(kafka, tmp_path)
+    yield workers
+    workers.kill()
+
+
+@pytest.fixture
+def lonely(kafka: str, request: pytest.FixtureRequest) -> Log:
+    """A log of its own for the test, empty, of one partition."""
+    log = a_log(f"lonely-{request.node.name[5:30]}", partitions=1)
+    create_topic(kafka, log)
+    return log
+
+
+def committed(count: int, partitions: int = 1) -> Callable[[list[WorkerProgress]], bool]:
+    """Tells whether so many commits were made, in so many partitions."""
+
+    def done(progress: list[WorkerProgress]) -> bool:
+        return len(progress) >= count and len({each.partition for each in progress}) >= partitions
+
+    return done
+
+
+def minutes(count: int, first: int = 0) -> list[Record]:
+    return [heartbeat(0, START_MS + minute * MINUTE_MS) for minute in range(first, first + count)]
+
+
+def test_a_worker_killed_in_the_middle_goes_on_where_it_was(
+    log: Log, expected: Outcome, workers: Workers, tmp_path: Path
+) -> None:
+    killed = workers.start(log, **SMALL)
+    killed.wait_for(committed(10))
+    killed.kill()
+    rest = workers.catch_up(log)
+    assert rest.progress(), "it was killed after its work, not in the middle"
+    assert expected.differences(outcome(tmp_path)) == []
+
+
+def test_two_workers_share_the_partitions_and_one_is_killed(
+    log: Log, expected: Outcome, workers: Workers, tmp_path: Path
+) -> None:
+    first = workers.start(log, records_max=10, on_progress="dawdle")
+    first.wait_for(committed(3))
+    second = workers.start(log, records_max=10, on_progress="dawdle")
+    second.wait_for(committed(3))
+    first.kill()
+    second.wait_for(committed(1, partitions=4))
+    assert second.stop() == 0
+    assert second.said() == ""
+    workers.catch_up(log)
+    assert expected.differences(outcome(tmp_path)) == []
+
+
+def test_a_sigterm_ends_it_cleanly_and_soon(log: Log, workers: Workers, tmp_path: Path) -> None:
+    worker = workers.start(log, **SMALL)
+    worker.wait_for(committed(5))
+    begun = time.monotonic()
+    assert worker.stop() == 0
+    assert time.monotonic() - begun < 10
+    assert worker.said() == ""
+    assert not list(tmp_path.glob("worker-*")), "its own folder is gone"
+    for lock in (tmp_path / "partitions").glob("*.lock"):
+        with lock.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_worker_stopped_in_its_first_second_ends(log: Log, workers: Workers, tmp_path: Path) -> None:
+    worker = workers.start(log)
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.glob("worker-*")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert worker.stop(15) in (0, 143, -signal.SIGTERM)
+
+
+def test_a_partition_held_elsewhere_is_waited_for_while_the_others_go_on(
+    log: Log, expected: Outcome, workers: Workers, tmp_path: Path
+) -> None:
+    (tmp_path / "partitions").mkdir()
+    with (tmp_path / "partitions" / "2.lock").open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        worker = workers.start(log, until_caught_up=True)
+        worker.wait_for(committed(1, partitions=3))
+        assert {each.partition for each in worker.progress()} == {0, 1, 3}
+        assert "partition 2 is held by another process" in worker.said()
+    assert worker.wait() == 0
+    assert expected.differences(outcome(tmp_path)) == []
+
+
+def test_a_topic_made_anew_is_a_stop_even_if_it_is_longer(kafka: str, lonely: Log, workers: Workers) -> None:
+    Sender(kafka, lonely).end(START_MS)
+    workers.catch_up(lonely)
+    drop_topic(kafka, lonely)
+    create_topic(kafka, lonely)
+    sender = Sender(kafka, lonely)
+    sender.send(minutes(10))
+    sender.kafka.flush(10)
+    worker = workers.start(lonely)
+    assert worker.wait() == 70
+    (line,) = worker.said().splitlines()
+    assert "topic" in line
+    assert worker.progress() == []
+
+
+def test_a_record_from_the_future_is_not_committed(kafka: str, lonely: Log, workers: Workers) -> None:
+    sender = Sender(kafka, lonely)
+    now_ms = time.time_ns() // 1_000_000
+    sender.send([*minutes(3), heartbeat(0, now_ms + 30 * MINUTE_MS), *minutes(3, 3)])
+    sender.kafka.flush(10)
+    worker = workers.start(lonely)
+    assert worker.wait() == 70
+    (line,) = worker.said().splitlines()
+    assert "the record at offset 3 of partition 0 is stamped 29 minutes ahead" in line
+    assert worker.progress()[-1].next_offset == 3
+
+
+def test_an_error_in_the_agent_ends_the_process_loudly(
+    kafka: str, lonely: Log, workers: Workers, tmp_path: Path
+) -> None:
+    Sender(kafka, lonely).end(START_MS)
+    worker = workers.start(lonely, on_progress="raise")
+    assert worker.wait() == 70
+    assert worker.said().endswith("RuntimeError: the callback failed\n")
+    assert not list(tmp_path.glob("worker-*"))
+
+
+def test_a_worker_that_hangs_is_ended_by_its_watchdog(kafka: str, lonely: Log, workers: Workers) -> None:
+    sender = Sender(kafka, lonely)
+    sender.send(minutes(4))
+    sender.kafka.flush(10)
+    worker = workers.start(lonely, on_progress="hang", stall_seconds=2.0, records_max=1)
+    assert worker.wait() == 75
+    (line,) = worker.said().splitlines()
+    assert "partition 0 has records to commit and stands still" in line
+
+
+def test_a_tail_without_records_is_caught_up(kafka: str, lonely: Log, workers: Workers) -> None:
+    sender = Sender(kafka, lonely, **{"transactional.id": lonely.log_id})
+    sender.kafka.init_transactions()
+    for end in (sender.kafka.commit_transaction, sender.kafka.abort_transaction):
+        sender.kafka.begin_transaction()
+        sender.send(minutes(3))
+        sender.kafka.flush(10)
+        end()
+    reader = KafkaLogReader(kafka, lonely.topic)
+    assert reader.range(0) == (0, 8)
+    assert workers.catch_up(lonely).progress()[-1].next_offset == 8
+    again = workers.catch_up(lonely)
+    assert again.progress() == []
+
+
+@pytest.mark.slow
+def test_random_rounds(kafka: str, tmp_path: Path) -> None:
+    """A short run of `python -m tests.crash.rounds`."""
+    assert rounds.play(kafka, tmp_path, seed=1, seconds=12) == []
