@@ -109,7 +109,9 @@ contract ClaimingTest is LedgerTest {
         uint256 one = activate(payouts);
         claim(one, payouts, 1);
         vm.assertEq(ledger.claimMany(one, batchOf(payouts)), 400, "paid");
+        vm.recordLogs();
         vm.assertEq(ledger.claimMany(one, batchOf(payouts)), 0, "and nothing the second time");
+        vm.assertEq(vm.getRecordedLogs().length, 0, "without a transfer or an event");
         vm.assertEq(ledger.claimed(), 600, "claimed");
         vm.assertEq(token.balanceOf(BOB), 200, "paid once");
     }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
-
 import {ISettlementLedger} from "../src/ISettlementLedger.sol";
+import {SettlementLedger} from "../src/SettlementLedger.sol";
 import {LedgerTest} from "./LedgerTest.sol";
 import {TestToken} from "./Tokens.sol";
 import {bound, vm} from "./Vm.sol";
@@ -98,5 +97,30 @@ contract TokensTest is LedgerTest {
         }
         vm.assertEq(ledger.claimed(), 600, "each paid once");
         vm.assertEq(token.balanceOf(BOB), 200, "Bob once");
+    }
+
+    /// @dev In the middle of a claim what is paid is booked, but has not left: it would look free to the admin, and like
+    /// funding to the poster. Both are the token itself here.
+    function test_money_on_its_way_is_neither_withdrawn_nor_posted_against() public {
+        address thief = address(token);
+        Payouts memory payouts = payoutsOf(100, 0, 0);
+        ledger = new SettlementLedger(token, "USD", DELAY, MONEY, thief, POSTER, AUDITOR, GUARDIAN);
+        token.mint(address(ledger), 100);
+        uint256 one = activate(payouts);
+        token.setHook(address(ledger), abi.encodeCall(ledger.withdraw, (ANYONE, 100)));
+        claim(one, payouts, 0);
+        vm.assertTrue(!token.hookSucceeded(), "not withdrawn");
+
+        ledger = new SettlementLedger(token, "USD", DELAY, MONEY, ADMIN, POSTER, AUDITOR, GUARDIAN);
+        token.mint(address(ledger), 100);
+        one = activate(payouts);
+        bytes32 role = ledger.POSTER_ROLE();
+        vm.prank(ADMIN);
+        ledger.grantRole(role, thief);
+        uint64 end = uint64(block.timestamp);
+        bytes32 head = ledger.head();
+        token.setHook(address(ledger), abi.encodeCall(ledger.post, (2, head, "w", "p", "m", end - 1, end, 200)));
+        claim(one, payouts, 0);
+        vm.assertTrue(!token.hookSucceeded(), "not posted against");
     }
 }
