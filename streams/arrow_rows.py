@@ -25,13 +25,23 @@ _BATCH_COMPRESSION = 3
 
 def decode_arrow(value: bytes) -> list[dict[str, Any]] | Reason:
     """The rows as plain objects, nulls left out, or why the record is one refused entry."""
+    batches = decode_batches(value)
+    if isinstance(batches, str):
+        return batches
+    return [
+        {name: cell for name, cell in row.items() if cell is not None} for batch in batches for row in batch.to_pylist()
+    ]
+
+
+def decode_batches(value: bytes) -> list[pa.RecordBatch] | Reason:
+    """The same rows as checked batches that share a schema, with the columns of known fields only."""
     try:
         return _decode(value)
     except (pa.ArrowException, ValueError, TypeError, KeyError, IndexError, OSError, StopIteration, struct.error):
         return "undecodable"
 
 
-def _decode(value: bytes) -> list[dict[str, Any]] | Reason:
+def _decode(value: bytes) -> list[pa.RecordBatch] | Reason:
     source = pa.BufferReader(value)
     reader = pa.MessageReader.open_stream(source)
     first = reader.read_next_message()
@@ -56,11 +66,7 @@ def _decode(value: bytes) -> list[dict[str, Any]] | Reason:
     if rows > ROWS_MAX:
         return "too_many_entries"
     known = [name for name in FIELDS if name in schema.names]
-    return [
-        {name: cell for name, cell in row.items() if cell is not None}
-        for batch in batches
-        for row in batch.select(known).to_pylist()
-    ]
+    return [batch.select(known) for batch in batches]
 
 
 def _check_schema(schema: pa.Schema) -> None:

@@ -17,6 +17,9 @@ from streams.arrow_rows import decode_arrow
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
 
+JSON_READINGS, ARROW_READINGS, OTHER = range(3)
+"""Kinds of records, for those who take many at once."""
+
 DEPTH_MAX = 64
 """Deeper values are undecodable: else the depth of the caller's own stack would decide what can be decoded."""
 
@@ -77,6 +80,25 @@ def media_type(record: LogRecord) -> str:
     """The media type in the header `content-type`, without parameters and in lower case; JSON by default."""
     value = header(record, "content-type")
     return JSON if value is None else value.decode("utf-8", "replace").partition(";")[0].strip().lower()
+
+
+def kinds_of(records: Sequence[LogRecord]) -> list[int]:
+    """The kind of each record: reading records by their media type, all else is OTHER."""
+    known: dict[tuple[tuple[str, bytes | None], ...], int] = {(): JSON_READINGS}
+    kinds = []
+    for record in records:
+        headers = tuple(record.headers or ())
+        kind = known.get(headers)
+        if kind is None:
+            kind = known[headers] = _kind_of(record)
+        kinds.append(kind)
+    return kinds
+
+
+def _kind_of(record: LogRecord) -> int:
+    if record_type(record) != READING:
+        return OTHER
+    return {JSON: JSON_READINGS, ARROW: ARROW_READINGS}.get(media_type(record), OTHER)
 
 
 def decode_readings(value: bytes | None, content_type: str = JSON) -> Rows | Reason:

@@ -9,6 +9,7 @@ from schemas.errors import InvariantBroken
 from schemas.log import Log
 from streams import stream_time
 from streams.machines import Machine, Version
+from streams.meter_facts import MeterFacts
 from streams.meters import NONE, Meters
 from streams.open_window import OpenWindow, WindowKey
 from streams.state_tables import TABLES, Row, line_keys, line_rows, machine_row, version_row, window_row
@@ -30,6 +31,8 @@ class State:
         self.carries: dict[tuple[str, str], int] = {}
         self.open_windows: dict[int, dict[tuple[str, int], OpenWindow]] = {}
         """By start (epoch ms), then by (machine, start of the mended window or NONE)."""
+        self.facts = MeterFacts()
+        """A cache, made anew with every state."""
         self._touched_machines: set[str] = set()
         self._touched_versions: set[tuple[str, int]] = set()
         self._touched_carries: set[tuple[str, str]] = set()
@@ -86,6 +89,7 @@ class State:
         """A version of a machine, which may be its first, and the places of its meters."""
         self.machines[machine.machine] = machine
         machine.versions.append(version)
+        self.facts.forget(machine.machine)
         self.touch(machine)
         self._touched_versions.add((machine.machine, version.number))
 

@@ -1,5 +1,10 @@
 """The only clock: the running maximum of record timestamps, and what it opens, seals and cuts (rules 5 and 22)."""
 
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
 from schemas.log import Log, Ruleset
 
 NO_TIMESTAMP = -1
@@ -13,6 +18,15 @@ def later(stream_time_ms: int | None, timestamp_ms: int) -> int:
     """Stream time (ms) after a record, whose timestamp moves it first of all."""
     moment_ms = timestamp_ms if timestamp_ms <= TIMESTAMP_MAX_MS else NO_TIMESTAMP
     return moment_ms if stream_time_ms is None else max(stream_time_ms, moment_ms)
+
+
+def running(stream_time_ms: int | None, timestamps_ms: Sequence[int]) -> NDArray[np.int64]:
+    """Stream time (ms) at each of some records that come after `stream_time_ms`."""
+    moments_ms = np.array(timestamps_ms, np.int64)
+    moments_ms[moments_ms > TIMESTAMP_MAX_MS] = NO_TIMESTAMP
+    if stream_time_ms is not None and len(moments_ms):
+        moments_ms[0] = max(stream_time_ms, int(moments_ms[0]))
+    return np.maximum.accumulate(moments_ms)
 
 
 def first_epoch(log: Log, stream_time_ms: int) -> int:

@@ -1,0 +1,93 @@
+"""What registrations say of each meter, as columns: a cache that only saves asking, never part of the state.
+
+A row holds for moments in [from, to) around the moment that was asked for: there one version rules and the price of a
+unit stays the same. It is asked for again when readings leave that stretch.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.machines import Machine, Version
+from streams.meters import KINDS, NONE
+from streams.rating import FOREVER_MS
+
+COLUMNS = (
+    "from_ms",
+    "to_ms",
+    "version_from_ms",
+    "version_to_ms",
+    "kind",
+    "capacity_per_hour",
+    "is_retired",
+    "has_session_price",
+    "version",
+    "price_micros",
+    "per",
+)
+_AT: Final = {name: place for place, name in enumerate(COLUMNS)}
+
+
+class MeterFacts:
+    """A row of COLUMNS for each meter, by its place."""
+
+    def __init__(self) -> None:
+        self.rows: NDArray[np.int64] = np.zeros((0, len(COLUMNS)), np.int64)
+        self._places: dict[str, set[int]] = {}
+
+    def column(self, name: str) -> NDArray[np.int64]:
+        """A column, by place."""
+        return self.rows[:, _AT[name]]
+
+    def forget(self, machine: str) -> None:
+        """A new version of a machine: all that was known of its meters has to be asked for again."""
+        self.rows[list(self._places.pop(machine, ()))] = 0
+
+    def look_up(
+        self,
+        names: Sequence[tuple[str, str]],
+        machines: Mapping[str, Machine],
+        places: Sequence[int],
+        moments_ms: Sequence[int],
+    ) -> None:
+        """Asks for the facts of the meters at `places`, each at a moment (epoch ms). `names` are those of all."""
+        for place, moment_ms in zip(places, moments_ms, strict=True):
+            machine, meter = names[place]
+            self.rows[place] = _row(machines[machine], meter, moment_ms)
+            self._places.setdefault(machine, set()).add(place)
+
+    def grow(self, size: int) -> None:
+        """Makes room for `size` meters."""
+        if size > len(self.rows):
+            more = np.zeros((max(size, 2 * len(self.rows)) - len(self.rows), len(COLUMNS)), np.int64)
+            self.rows = np.concatenate([self.rows, more])
+
+
+def _row(machine: Machine, meter: str, moment_ms: int) -> list[int]:
+    version = machine.version_at(moment_ms)
+    version_from_ms, version_to_ms = _span(machine, version)
+    registered = version.meters.get(meter)
+    if registered is None:
+        return [version_from_ms, version_to_ms, version_from_ms, version_to_ms, NONE, 1, 0, 0, version.number, 0, 1]
+    price, from_ms, to_ms = version.prices.usage_span(meter, moment_ms)
+    return [
+        max(from_ms, version_from_ms),
+        min(to_ms, version_to_ms),
+        version_from_ms,
+        version_to_ms,
+        KINDS.index(registered.kind),
+        registered.capacity_per_hour,
+        int(version.registration.retired),
+        int(version.prices.has_session_price(meter)),
+        version.number,
+        price.micros,
+        price.per,
+    ]
+
+
+def _span(machine: Machine, version: Version) -> tuple[int, int]:
+    """The stretch in which a version is the highest in force; only higher ones can end it."""
+    later = (other.in_force_from_ms for other in machine.versions[version.number :])
+    return version.in_force_from_ms, min(later, default=FOREVER_MS)
