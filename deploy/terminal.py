@@ -3,6 +3,9 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -58,6 +61,12 @@ def money(micros: int, currency: str) -> str:
     return f"{sign}{whole // 1_000_000:,}.{whole % 1_000_000 // 10_000:02d} {currency}"
 
 
+def units(amount: int, decimals: int) -> str:
+    """Token units as whole tokens, exact."""
+    whole, part = divmod(abs(amount), 10**decimals)
+    return f"{'-' if amount < 0 else ''}{whole:,}.{part:0{decimals}d}"
+
+
 def _is_number(text: str) -> bool:
     return not text or text.replace(",", "").replace(".", "").replace("-", "").split(" ")[0].isdigit()
 
@@ -73,5 +82,9 @@ def _plain(value: Any) -> Any:
             return [_plain(item) for item in value]
         case bytes():
             return "0x" + value.hex()
+        case Decimal():
+            return int(value) if value == value.to_integral_value() else str(value)
+        case datetime() | date() | Path():
+            return str(value)
         case _:
             return value

@@ -4,13 +4,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from eth_account import Account
 
 from deploy.settings import Settings
 from deploy.stack import Stack
 from schemas.errors import InvalidInput
 from schemas.log import Log
+from settlement.adapters.signer import DEVELOPMENT_MNEMONIC, ROLES, Signer
 
 LOG_FILE = "log.json"
+
+DEMO_PAYEES = {"owner": 7_000, "site": 2_000, "investor": 1_000}
+"""Who gets what of a machine on the embedded chain: names to basis points."""
+
+
+def demo_account(name: str) -> str:
+    """The account of one of the demo's payees, the same on every machine."""
+    return Signer.from_seed("demo", name).address
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,25 @@ class Workplace:
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(log), indent=2) + b"\n")
         temporary.rename(path)
         return log
+
+    def operator_key(self) -> bytes:
+        """The 32 bytes that sign registrations; on the embedded chain the development node's.
+
+        Raises InvalidInput where somebody else's chain is used and no key is set.
+        """
+        if self.settings.operator_key is not None:
+            return bytes.fromhex(self.settings.operator_key.removeprefix("0x"))
+        if self.settings.chain_rpc_url is not None:
+            raise InvalidInput("no key for the operator: set TALLYROOT_OPERATOR_KEY")
+        Account.enable_unaudited_hdwallet_features()  # of a public mnemonic nothing can leak
+        path = f"m/44'/60'/0'/0/{ROLES.index('operator')}"
+        return bytes(Account.from_mnemonic(DEVELOPMENT_MNEMONIC, account_path=path).key)
+
+    def demo_payees(self) -> dict[str, int]:
+        """Owner, site and investor of every machine where nobody else is named: accounts to basis points."""
+        if self.settings.chain_rpc_url is not None:
+            raise InvalidInput("name who is paid: --payee 0x…=7000 --payee 0x…=3000, adding up to 10,000")
+        return {demo_account(name): points for name, points in DEMO_PAYEES.items()}
 
     def stack(self) -> Stack:
         """The running servers of this folder. Raises InvalidInput where none run."""
