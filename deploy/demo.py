@@ -20,6 +20,7 @@ from deploy.workplace import DEMO_PAYEES, Workplace, demo_account
 from schemas.errors import InvalidInput
 from schemas.units import DAY_MS
 from settlement import worker
+from settlement.adapters.ledger import Ledger
 from settlement.results import SettlementsReport
 
 DAYS = 14
@@ -44,15 +45,17 @@ def run(place: Workplace, terminal: Terminal, files: list[tuple[str, Path]] | No
     _stream(place)
     figures = _figures(place)
     _show_figures(terminal, figures)
-    terminal.step("4/6 posting on the chain, a week at a time; an auditor attests what it has recomputed")
+    terminal.step("4/6 posting on the chain, a week at a time")
     treasury = Treasury(place)
-    report = _settle(treasury)
-    terminal.step("5/6 the payees claim")
-    claimed = _claim(treasury, terminal, report.decimals)
-    terminal.step("6/6 the audit recomputes every root from the log")
+    _post(treasury)
+    terminal.step("5/6 an auditor recomputes every root from the log, and attests what is right")
     audit = treasury.audit(from_archive=False)
+    if audit.ok:
+        worker.attest(treasury.data_dir, treasury.chain, treasury.keys, head=bytes.fromhex(audit.head))
+        treasury.chain.pass_time(CLAIM_DELAY_S)
+    terminal.step("6/6 the payees claim")
+    claimed = _claim(treasury, terminal)
     report = worker.settlements(treasury.data_dir, treasury.chain, treasury.log)
-    terminal.say("")
     money_commands.show_settlements(terminal, treasury.log, report)
     terminal.say("")
     money_commands.show_audit(terminal, treasury.log, audit)
@@ -109,11 +112,16 @@ def _figures(place: Workplace) -> Figures:
     reasons = query(place, "SELECT reason, count(*) FROM rejects GROUP BY 1 ORDER BY 1").rows
     amounts = query(place, "SELECT unit, sum(usage) FROM lines GROUP BY 1 ORDER BY 1").rows
     return Figures(
-        *(_int(value) for value in (entries, accepted, duplicates)),
-        {str(reason): _int(count) for reason, count in reasons},
-        *(_int(value) for value in (machines, windows, adjustments, earned)),
-        place.log().currency,
-        {str(unit): _int(amount) for unit, amount in amounts},
+        entries=_int(entries),
+        accepted=_int(accepted),
+        duplicates=_int(duplicates),
+        rejected={str(reason): _int(count) for reason, count in reasons},
+        machines=_int(machines),
+        windows=_int(windows),
+        adjustments=_int(adjustments),
+        earned_micros=_int(earned),
+        currency=place.log().currency,
+        quantity={str(unit): _int(amount) for unit, amount in amounts},
     )
 
 
@@ -136,23 +144,17 @@ def _show_figures(terminal: Terminal, figures: Figures) -> None:
     )
 
 
-def _settle(treasury: Treasury) -> SettlementsReport:
-    """Posts a week at a time, funded and attested, until nothing is left to post."""
+def _post(treasury: Treasury) -> None:
+    """Posts a week at a time, funded, until nothing is left to post."""
     folder, chain, log, keys = treasury.data_dir, treasury.chain, treasury.log, treasury.keys
     worker.deploy_contracts(folder, chain, log, keys)
     worker.fund(folder, chain, log, keys)
-    options = worker.SettleOptions(max_epochs=max(1, POST_MS // log.epoch_ms))
-    while worker.settle(folder, chain, log, keys, options).posts:
-        pass
-    found = treasury.audit(from_archive=False)
-    if found.ok and found.posts:
-        worker.attest(folder, chain, keys, head=bytes.fromhex(found.head))
-    chain.pass_time(CLAIM_DELAY_S)
-    return worker.settlements(folder, chain, log)
+    worker.settle(folder, chain, log, keys, worker.SettleOptions(max_epochs=max(1, POST_MS // log.epoch_ms)))
 
 
-def _claim(treasury: Treasury, terminal: Terminal, decimals: int) -> int:
+def _claim(treasury: Treasury, terminal: Terminal) -> int:
     """Every payee claims; micros paid in all."""
+    decimals = Ledger.open(treasury.data_dir, treasury.chain).deployment.decimals
     rows = {row.account: row for row in worker.payouts(treasury.data_dir, treasury.chain)}
     paid = 0
     shown = []

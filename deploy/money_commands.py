@@ -130,12 +130,13 @@ def show_settlements(terminal: Terminal, log: Log, report: SettlementsReport) ->
             " to ".join(day_text(log.epoch_span(epoch)[0]) for epoch in _ends(post)),
             post.settlement.state,
             money(post.settlement.total_micros, log.currency),
-            post.settlement.windows_root,
-            post.settlement.payouts_root,
         )
         for post in report.posts
     ]
-    terminal.table("posts", ["post", "epochs", "state", "owed in all", "windows root", "payouts root"], rows)
+    terminal.table("posts", ["post", "epochs", "state", "owed in all"], rows)
+    for post in report.posts:
+        terminal.say(f"post {post.settlement.sequence} windows root 0x{post.settlement.windows_root}")
+        terminal.say(f"       payouts root 0x{post.settlement.payouts_root}")
     decimals = report.decimals
     terminal.say(
         f"owed {units(report.total, decimals)}, claimed {units(report.claimed, decimals)}, the ledger holds"
