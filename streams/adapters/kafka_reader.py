@@ -31,7 +31,12 @@ FETCH_BYTES = 1 << 20
 """A read holds about so much in memory; bytes count compressed."""
 
 
-LEADERLESS = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+LEADERLESS = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+)
 LEADERLESS_SECONDS = 10.0
 """How long a partition may be without a leader before a call about it fails."""
 
