@@ -1,6 +1,8 @@
 """Fixtures for the whole suite: real servers, each started once, in a folder of its own, only if a test asks for it."""
 
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -26,17 +28,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(marker)
 
 
+@contextmanager
+def ends_with_us(pid: int) -> Iterator[None]:
+    """Servers outlive who started them; these shall not, even if the test run is killed: a shell waits for our end."""
+    watcher = subprocess.Popen(
+        ["/bin/sh", "-c", f"read -r _; kill {pid}"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        watcher.kill()
+        watcher.communicate()
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Bootstrap servers of a real broker. Shared: a test makes topics with names of its own."""
     server = start_kafka(Path(tmp_path_factory.mktemp("kafka")))
-    yield server.bootstrap_servers
-    server.stop()
+    with ends_with_us(server.pid):
+        yield server.bootstrap_servers
+        server.stop()
 
 
 @pytest.fixture(scope="session")
 def evm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """RPC URL of a real EVM node. Shared: a test deploys contracts of its own, and reverts the clock if it moves it."""
     node = start_evm(Path(tmp_path_factory.mktemp("evm")))
-    yield node.rpc_url
-    node.stop()
+    with ends_with_us(node.pid):
+        yield node.rpc_url
+        node.stop()
