@@ -28,7 +28,7 @@ class GatedLog(SimLog):
 
 def the_log() -> SimLog:
     """The log of all crash tests."""
-    return small_log(machines=2, minutes=100)
+    return small_log(machines=2, minutes=70, silent_hours=2)
 
 
 def run(data_dir: Path, step: Callable[[str], None] = nothing, *, slice_size: int = SLICE) -> None:

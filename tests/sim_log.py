@@ -87,8 +87,8 @@ def heartbeat(offset: int, timestamp: int) -> Record:
     return Record(offset, timestamp, None, b"", [("ce_type", b"heartbeat")])
 
 
-def small_log(machines: int = 3, minutes: int = 150, step_minutes: int = 5) -> SimLog:
-    """Some hours of some machines: with rejects, a late reading, gaps of offsets, and empty hours near the end."""
+def small_log(machines: int = 3, minutes: int = 150, step_minutes: int = 5, silent_hours: int = 4) -> SimLog:
+    """Some hours of some machines: with rejects, a late reading, gaps of offsets, then silence until two heartbeats."""
     names = [f"m{number}" for number in range(machines)]
     records = [registration(name, offset) for offset, name in enumerate(names)]
     offset = len(records)
@@ -103,6 +103,6 @@ def small_log(machines: int = 3, minutes: int = 150, step_minutes: int = 5) -> S
             offset += 5
     late = START_MS + 20 * MINUTE_MS + 1
     records.append(reading("m0", offset, late, 22, 2_001, lag_ms=(minutes - 20) * MINUTE_MS))
-    end_ms = START_MS + minutes * MINUTE_MS + 4 * HOUR_MS
+    end_ms = START_MS + minutes * MINUTE_MS + silent_hours * HOUR_MS
     records += [heartbeat(offset + 1, end_ms), heartbeat(offset + 2, end_ms + MINUTE_MS)]
     return SimLog(records, end=offset + 4)

@@ -6,7 +6,6 @@ an epoch stay in the file until the epoch's own files are final. Tables have no 
 deleted and inserted again. Nobody else opens the file; a snapshot is a copy of it, taken at a cut.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,7 +28,8 @@ from schemas.log import Log, Ruleset
 from schemas.manifest import Counts
 from schemas.reject import Reject, RejectedRecord
 from schemas.window import Window
-from streams.state import TABLES, Changes, State
+from streams.adapters.state_store import StateStore
+from streams.state import Changes, State
 
 FORMAT = 1
 """Grows with every change of the tables. Every format ever released keeps loading."""
@@ -102,7 +102,7 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
 
     start: int
     epoch: int
-    changes: Mapping[str, Changes]
+    changes: dict[str, Changes]
     position: Position
     windows: list[Window]
     rejects: list[Reject]
@@ -127,6 +127,7 @@ class Checkpoint:
             self._db = duckdb.connect(str(path), config={"threads": 1})
         except duckdb.IOException as error:
             raise InvalidInput(f"{path} can't be opened: end the program that has it open ({_line(error)})") from None
+        self._state = StateStore(self._db)
         try:
             with self._transaction():
                 self._prepare(path, pinned)
@@ -151,7 +152,8 @@ class Checkpoint:
         """The state that the next slice continues; a new one if nothing was ever committed."""
         if self.position.next_offset is None:
             return State.new(log, partition)
-        tables = {name: self._rows(f"SELECT * FROM state_{name}", spec.schema) for name, spec in TABLES.items()}
+        with self._transaction():
+            tables = self._state.load()
         return State.load(log, partition, tables)
 
     def commit(self, piece: Piece) -> None:
@@ -160,22 +162,21 @@ class Checkpoint:
         Raises InvariantBroken if the piece doesn't start where the file ends: then nothing of it is committed.
         """
         with self._transaction():
-            stored = self.position.next_offset
-            if (stored or 0) != piece.start:
-                raise InvariantBroken(f"the checkpoint stands at {stored or 0}, the slice starts at {piece.start}")
-            for name, changes in piece.changes.items():
-                self._replace(name, changes)
+            self._move(piece)
+            self._state.append(piece.changes)
             if piece.windows:
                 self._seal(piece)
             if piece.rejects:
                 self._insert("rejects", rejects_table(piece.rejects), str(piece.epoch))
                 self._insert("rejected_records", rejected_records_table(piece.rejected), str(piece.epoch))
-            self._move(piece.position)
             if piece.cut is not None:
                 cut = piece.cut
                 offsets = (cut.first_offset, cut.next_offset, cut.records)
                 row = [cut.epoch, *offsets, *_counts(cut.counts), cut.stream_time_ms, cut.state_digest]
                 self._db.execute("INSERT INTO cuts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row)
+        if self._state.is_fold_due:
+            with self._transaction():
+                self._state.fold()
 
     def pending(self) -> list[Cut]:
         """The epochs that have ended and whose rows are still here, in their order."""
@@ -224,6 +225,8 @@ class Checkpoint:
 
     def open_windows(self, partition: int) -> pa.Table:
         """The windows that still fill, without carries: schema OPEN_WINDOWS."""
+        with self._transaction():
+            self._state.fold()
         return self._rows(_OPEN.format(partition=partition), OPEN_WINDOWS)
 
     def drop(self, epoch: int, manifest_digest: bytes) -> None:
@@ -265,8 +268,7 @@ class Checkpoint:
         extra = {"windows": "0::BIGINT AS epoch, 0::BIGINT AS live_ms, 0::BIGINT AS sealed"}
         for name, schema in _ROWS.items():
             self._like(name, extra.get(name, "0::BIGINT AS epoch") + ", *", schema.empty_table())
-        for name, spec in TABLES.items():
-            self._like(f"state_{name}", "*", spec.schema.empty_table())
+        self._state.create()
 
     def _like(self, name: str, columns: str, incoming: pa.Table) -> None:
         self._db.execute(f"CREATE TABLE {name} AS SELECT {columns} FROM incoming")
@@ -279,27 +281,19 @@ class Checkpoint:
         sealed = pa.array(range(before, before + table.num_rows), pa.int64())
         self._insert("windows", table.add_column(0, "sealed", sealed), f"{piece.epoch:d}, {piece.live_ms:d}")
 
-    # `incoming` and `gone` in a statement are the tables of that name here: DuckDB looks names up among the variables
-    # of its caller, which takes half the time of registering them.
-
-    def _replace(self, name: str, changes: Changes) -> None:
-        keys = [table.select(TABLES[name].key) for table in (changes.deletes, changes.upserts) if table.num_rows]
-        if keys:
-            self._delete(name, pa.concat_tables(keys))
-        self._insert(f"state_{name}", changes.upserts)
-
-    def _delete(self, name: str, gone: pa.Table) -> None:
-        equal = " AND ".join(f'kept."{column}" = gone."{column}"' for column in gone.column_names)
-        self._db.execute(f"DELETE FROM state_{name} AS kept USING gone WHERE {equal}")
+    # `incoming` in a statement is the table of that name here, as in StateStore.
 
     def _insert(self, name: str, incoming: pa.Table, extra: str = "") -> None:
         if incoming.num_rows:
             self._db.execute(f"INSERT INTO {name} SELECT {extra + ', ' if extra else ''}* FROM incoming")
 
-    def _move(self, position: Position) -> None:
-        self._db.execute(
+    def _move(self, piece: Piece) -> None:
+        """Moves the position if it is where the piece starts."""
+        position = piece.position
+        moved = self._db.execute(
             "UPDATE position SET next_offset = ?, stream_time_ms = ?, epoch = ?, first_offset = ?,"
-            " records = ?, entries = ?, accepted = ?, duplicate = ?, rejected = ?",
+            " records = ?, entries = ?, accepted = ?, duplicate = ?, rejected = ?"
+            " WHERE coalesce(next_offset, 0) = ?",
             [
                 position.next_offset,
                 position.stream_time_ms,
@@ -307,8 +301,12 @@ class Checkpoint:
                 position.first_offset,
                 position.records,
                 *_counts(position.counts),
+                piece.start,
             ],
-        )
+        ).fetchall()
+        if moved != [(1,)]:
+            stored = self.position.next_offset or 0
+            raise InvariantBroken(f"the checkpoint stands at {stored}, the slice starts at {piece.start}")
 
     def _rows(self, query: str, schema: pa.Schema) -> pa.Table:
         table: pa.Table = self._db.sql(query).to_arrow_table()
