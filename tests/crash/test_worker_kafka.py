@@ -84,12 +84,11 @@ def test_a_worker_killed_in_the_middle_goes_on_where_it_was(
 def test_two_workers_share_the_partitions_and_one_is_killed(
     log: Log, expected: Outcome, workers: Workers, tmp_path: Path
 ) -> None:
-    first = workers.start(log, records_max=10, on_progress="dawdle")
-    first.wait_for(committed(3))
-    second = workers.start(log, records_max=10, on_progress="dawdle")
-    second.wait_for(committed(3))
+    first, second = (workers.start(log, records_max=30, on_progress="dawdle") for _ in range(2))
+    for worker in (first, second):
+        worker.wait_for(committed(3))
     first.kill()
-    second.wait_for(committed(1, partitions=4))
+    second.wait_for(committed(1, partitions=3))
     assert second.stop() == 0
     assert second.said() == ""
     workers.catch_up(log)

@@ -26,7 +26,7 @@ class Workers:
 
     def start(self, log: Log, **order: Any) -> "WorkerProcess":
         """A worker that runs until it is ended."""
-        worker = WorkerProcess(self._servers, log, self._data_dir, f"worker-{len(self._started)}", **order)
+        worker = WorkerProcess(self._servers, log, self._data_dir, f"w{len(self._started)}", **order)
         self._started.append(worker)
         return worker
 
