@@ -38,9 +38,10 @@ class SealedWindow(Protocol):
 
 
 class Terms(Struct, frozen=True):
-    """An agreement as a split sees it: points by account or, for a payee that is none, by its id."""
+    """An agreement as a split sees it: points by account or, for a payee that is none (`outside`), by its id."""
 
     points: tuple[tuple[str, int], ...]
+    outside: frozenset[str]
     pays_trust: int
     digest: str
 
@@ -93,10 +94,11 @@ def _checksummed(digits: str) -> str:
 def terms_of(agreement: Agreement) -> Terms:
     """An agreement's terms; two spellings of one account are one account."""
     points: dict[str, int] = {}
+    outside = frozenset(payee for payee in agreement.payees if account_of(payee) is None)
     for payee, share in agreement.payees.items():
         name = account_of(payee) or payee
         points[name] = points.get(name, 0) + share
-    return Terms(tuple(sorted(points.items())), agreement.pays_trust, agreement.digest().hex())
+    return Terms(tuple(sorted(points.items())), outside, agreement.pays_trust, agreement.digest().hex())
 
 
 def earning_of(window: SealedWindow) -> Earning:
@@ -168,12 +170,11 @@ def _step(carry: int, earning: Earning) -> Step:
     payable, after = max(0, standing), min(0, standing)
     if not payable:
         return Step(carry, 0, after, {}, {})
-    parts: dict[str, int] = {}
+    parts = split(payable, dict(earning.terms.points))
     outside: dict[tuple[UnsettledReason, str], int] = {}
-    for name, part in split(payable, dict(earning.terms.points)).items():
-        if account_of(name):
-            parts[name] = part
-        elif part:
+    for name in earning.terms.outside:
+        part = parts.pop(name)
+        if part:
             outside["no_account", name] = part
     if payable + after - carry != earning.net_micros:
         raise InvariantBroken(f"the window of {earning.machine} at {earning.start_ms} ms lost money")

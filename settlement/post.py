@@ -88,11 +88,11 @@ def in_order(run: Run) -> list[tuple[int, PartitionEpoch]]:
     return sorted(pairs, key=lambda pair: (pair[1].manifest.epoch, pair[0]))
 
 
-def assemble(before: Standing, run: Run, decimals: int) -> AssembledPost:
-    """The post of a run.
+def assemble(before: Standing, run: Run, decimals: int) -> AssembledPost | None:
+    """The post of a run; None where it owes nothing more than before, since such epochs are not posted alone.
 
-    Raises InvariantBroken where ranges don't continue those before, and InvalidInput where nothing at all is owed
-    (such epochs are not posted alone) or an epoch is not a whole number of seconds.
+    Raises InvariantBroken where ranges don't continue those before, and InvalidInput where an epoch is not a whole
+    number of seconds.
     """
     ordered = in_order(run)
     balances = before.balances.copy()
@@ -103,8 +103,8 @@ def assemble(before: Standing, run: Run, decimals: int) -> AssembledPost:
             payable += balances.accrue(earning).payable
             windows.append((partition, earning))
     payouts = balances.payouts()
-    if not windows or not payouts:
-        raise InvalidInput("nothing is owed in these epochs: they are posted with the next ones")
+    if payouts == before.balances.payouts():
+        return None
     ranges = tuple(_range(before, partition, items) for partition, items in sorted(run.epochs.items()))
     manifest = _manifest(run, ordered, ranges, _totals(windows, before.balances, balances, payable), before, balances)
     after = Standing(

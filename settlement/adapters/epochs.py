@@ -35,6 +35,8 @@ class EpochReader:
         """The first epoch that each partition has published; partitions without any are absent."""
         firsts: dict[int, int] = {}
         for folder in sorted((self._data_dir / "epochs").glob("*")):
+            if len(firsts) == self._log.partitions:
+                break
             for path in folder.glob("*.manifest.json"):
                 found = MANIFEST_NAME.fullmatch(path.name)
                 if found and int(found[1]) not in firsts:

@@ -99,9 +99,8 @@ class SettleJob:
                         "then run settle with --restate"
                     )
                 run, reason = choose_run(self._epochs, standing, self._log, options)
-                if run is None:
+                if run is None or not self._prepare(journal, standing, run):
                     return Settled(tuple(made), reason)
-                self._prepare(journal, standing, run)
                 self._settle_open(journal, options)
                 made.append(standing.sequence + 1)
         return Settled(tuple(made), "")
@@ -132,8 +131,11 @@ class SettleJob:
                 "if nobody of yours made it, the poster's key is stolen: dispute it"
             )
 
-    def _prepare(self, journal: Journal, standing: Standing, run: Run) -> None:
+    def _prepare(self, journal: Journal, standing: Standing, run: Run) -> bool:
+        """Writes the run's post down; False where it owes nothing."""
         post = assemble(standing, run, self._ledger.deployment.decimals)
+        if post is None:
+            return False
         sequence = standing.sequence + 1
         header = post.header(self._ledger.head(), self._ledger.deployment.decimals)
         older = [posting for posting in journal.postings() if posting.header.sequence == sequence]
@@ -152,6 +154,7 @@ class SettleJob:
         self._after(1)
         journal.prepare(header, generation)  # (2)
         self._after(2)
+        return True
 
     def _settle_open(self, journal: Journal, options: SettleOptions) -> None:
         """Takes every posting that is not over as far as it goes, in the order of sequences."""
@@ -213,8 +216,8 @@ class SettleJob:
 def choose_run(epochs: EpochReader, standing: Standing, log: Log, options: SettleOptions) -> tuple[Run | None, str]:
     """The epochs of the next post, or None with what is waited for.
 
-    It starts where the last post ended and is contiguous. Epochs in which nothing is owed never make a post alone:
-    they go into the next one.
+    It starts where the last post ended, is contiguous and as long as can be; with `max_epochs` it ends with the last
+    epoch of so many in which something is owed.
     """
     firsts = epochs.first_epochs()
     alive = [partition for partition in range(log.partitions) if partition not in options.without]
@@ -237,11 +240,11 @@ def choose_run(epochs: EpochReader, standing: Standing, log: Log, options: Settl
             # A partition that was left out before brings all its epochs since then.
             for number in range(epoch if taken else due, epoch + 1):
                 taken.append(epochs.read(partition, number))
-                for earning in taken[-1].earnings:
+                for earning in taken[-1].earnings if options.max_epochs is not None else ():
                     balances.accrue(earning)
         owing += sum(balances.cumulative.values()) > before
         epoch += 1
-    if not owing:
+    if epoch == first:
         return None, waiting
     return Run(first, epoch - 1, chosen), waiting
 

@@ -43,6 +43,7 @@ POST_WINDOWS = pa.schema(
         ("agreement", pa.string()),
         ("pays_trust", pa.int64()),
         ("points", pa.map_(pa.string(), pa.int64())),
+        ("outside", pa.list_(pa.string())),
     ]
 )
 
@@ -231,6 +232,7 @@ def _windows_table(windows: Sequence[tuple[int, Earning]]) -> pa.Table:
         "agreement": [e.terms.digest for e in earnings],
         "pays_trust": [e.terms.pays_trust for e in earnings],
         "points": [e.terms.points for e in earnings],
+        "outside": [sorted(e.terms.outside) for e in earnings],
     }
     for name in ("machine", "start_ms", "end_ms", "mends_ms", "trust", "digest"):
         columns[name] = [getattr(e, name) for e in earnings]
@@ -241,9 +243,11 @@ def _windows(table: pa.Table) -> list[tuple[int, Earning]]:
     rows = zip(*(table.column(name).to_pylist() for name in POST_WINDOWS.names), strict=True)
     known: dict[object, Terms] = {}
     found = []
-    for partition, machine, start, end, mends, net, trust, digest, agreement, pays_trust, points in rows:
+    for partition, machine, start, end, mends, net, trust, digest, agreement, pays_trust, points, outside in rows:
         key = (agreement, pays_trust, tuple(points))
-        terms = known.setdefault(key, Terms(tuple(points), pays_trust, agreement))
+        terms = known.get(key)
+        if terms is None:
+            terms = known[key] = Terms(tuple(points), frozenset(outside), pays_trust, agreement)
         found.append((partition, Earning(machine, start, end, mends, int(net), trust, digest, terms)))
     return found
 

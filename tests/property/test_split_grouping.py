@@ -33,7 +33,6 @@ Days = list[tuple[list[Window], list[Window]]]
 def post_all(history: Days, cuts: Sequence[int]) -> list[AssembledPost]:
     """Posts runs that end before the days in `cuts`, and at the end; runs that owe nothing join the next one."""
     standing, posts, first = Standing.initial(), [], 0
-    # Something is owed on a first day, so that every run can be posted.
     for cut in [*cuts, len(history)]:
         epochs: dict[int, list[PartitionEpoch]] = {0: [], 1: []}
         for day in range(first, cut):
@@ -42,8 +41,8 @@ def post_all(history: Days, cuts: Sequence[int]) -> list[AssembledPost]:
                 manifest = manifest_of(partition, FIRST_EPOCH + day, windows)
                 epochs[partition].append(PartitionEpoch(manifest, [earning_of(w) for w in windows]))
         run = Run(FIRST_EPOCH + first, FIRST_EPOCH + cut - 1, epochs)
-        if any(item.earnings for items in epochs.values() for item in items):
-            post = assemble(standing, run, DECIMALS)
+        post = assemble(standing, run, DECIMALS)
+        if post is not None:
             posts.append(post)
             standing, first = post.after, cut
     return posts
@@ -57,7 +56,7 @@ def test_grouping_epochs_into_posts_changes_no_cumulative_amount(
     history: Days = [
         (windows_of(0, FIRST_EPOCH + day, a), windows_of(1, FIRST_EPOCH + day, b)) for day, (a, b) in enumerate(drawn)
     ]
-    history.insert(0, ([window("m00", FIRST_EPOCH, 1_000)], []))
+    history.append(([window("last", FIRST_EPOCH, 1_000)], []))  # the last day owes, so that all days are posted
     history = [(shifted(a, day), shifted(b, day)) for day, (a, b) in enumerate(history)]
     everything = [w for a, b in history for w in (*a, *b)]
     once = post_all(history, [])[-1]

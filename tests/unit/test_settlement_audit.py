@@ -54,6 +54,7 @@ def post(log: Log, runs: Sequence[tuple[int, int]] = ((0, 1), (2, 2))) -> tuple[
             for partition, days in log.items()
         }
         made = assemble(standing, Run(DAY + first, DAY + last, epochs), DECIMALS)
+        assert made is not None
         header = made.header(head, DECIMALS)
         events.append(Posted(header, header.head(), 0, "0x", len(events)))
         files[header.sequence] = published(made)
