@@ -13,7 +13,6 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parent
 ROOT = PROJECT.parents[1]
-FORGE = ROOT / "node_modules/.bin/forge"
 ABI_DIR = ROOT / "settlement/abi"
 CONTRACTS = ("SettlementLedger", "DemoDollar")
 GAS_SNAPSHOT = PROJECT / "snapshots/Gas.json"
@@ -36,9 +35,20 @@ GAS_GOALS = {
 }
 
 
+def find_forge() -> Path | None:
+    """forge's own program for this machine, or None. npm's wrapper around it would hide a failure: it exits with 0."""
+    return next((ROOT / "node_modules/@foundry-rs").glob("forge-*/bin/forge"), None)
+
+
 def forge(*arguments: str) -> str:
-    """Runs forge in the project and returns its standard output. Raises CalledProcessError when forge fails."""
-    command = [str(FORGE), *arguments, "--root", str(PROJECT)]
+    """Runs forge in the project and returns its standard output.
+
+    Raises FileNotFoundError where forge is not installed, CalledProcessError (with the output) where it fails.
+    """
+    program = find_forge()
+    if program is None:
+        raise FileNotFoundError("forge is not in node_modules: run `make setup`")
+    command = [str(program), *arguments, "--root", str(PROJECT)]
     return subprocess.run(command, cwd=PROJECT, check=True, text=True, stdout=subprocess.PIPE).stdout
 
 

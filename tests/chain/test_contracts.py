@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -13,7 +14,7 @@ from settlement.contracts import build
 
 # Half a minute each on two quiet cores; npm's compiler is slow where cores are shared.
 COMPILING_SECONDS = 900
-needs_forge = pytest.mark.skipif(not build.FORGE.exists(), reason="forge is not in node_modules: run `make setup`")
+needs_forge = pytest.mark.skipif(build.find_forge() is None, reason="forge is not in node_modules: run `make setup`")
 
 
 @pytest.fixture(autouse=True)
@@ -78,10 +79,13 @@ def test_the_artefacts_rebuild_byte_for_byte() -> None:
 def test_the_contracts_pass_their_own_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unit, fuzz and invariant tests, and a gas snapshot that must equal the committed one."""
     monkeypatch.setenv("FORGE_SNAPSHOT_CHECK", "true")
-    output = build.forge("test")
-    suites = re.search(r"Ran \d+ test suites? .*: (\d+) tests passed, 0 failed, 0 skipped", output)
-    assert suites is not None, output
-    assert int(suites.group(1)) > 0
+    try:
+        output = build.forge("test")
+    except subprocess.CalledProcessError as failure:
+        pytest.fail(failure.stdout)
+    passed = re.search(r"Ran \d+ test suites? .*: (\d+) tests passed, 0 failed, 0 skipped", output)
+    assert passed is not None, output
+    assert int(passed.group(1)) > 0
 
 
 @needs_forge
