@@ -16,6 +16,7 @@ root of a range without records is, as there, SHA-256 of nothing (EMPTY_ROOT).
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 import numpy as np
 import pyarrow as pa
@@ -101,22 +102,16 @@ class LogDigest:
 
 def records_batch(records: Sequence[LogRecord]) -> pa.RecordBatch:
     """Records as one batch of the schema RECORDS. The values must be less than 2 GiB together."""
-    names: list[str] = []
-    values: list[bytes | None] = []
-    ends = [0] * (len(records) + 1)
-    for place, record in enumerate(records, 1):
-        for name, value in record.headers or ():
-            names.append(name)
-            values.append(value)
-        ends[place] = len(names)
-    entries = pa.StructArray.from_arrays(
-        [pa.array(names, pa.string()), pa.array(values, pa.binary())], fields=list(HEADER)
-    )
+    headers = [record.headers or () for record in records]
+    names = pa.array([name for entry in headers for name, _ in entry], pa.string())
+    values = pa.array([value for entry in headers for _, value in entry], pa.binary())
+    ends = pa.array(list(accumulate(map(len, headers), initial=0)), pa.int32())
+    entries = pa.StructArray.from_arrays([names, values], fields=list(HEADER))
     columns = [
         pa.array([record.offset for record in records], pa.int64()),
         pa.array([record.timestamp for record in records], pa.int64()),
         pa.array([record.key for record in records], pa.binary()),
-        pa.ListArray.from_arrays(pa.array(ends, pa.int32()), entries, type=RECORDS.field("headers").type),
+        pa.ListArray.from_arrays(ends, entries, type=RECORDS.field("headers").type),
         pa.array([record.value for record in records], pa.binary()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=RECORDS)

@@ -10,6 +10,7 @@ import pytest
 from msgspec import structs
 from sim_log import HOURLY, SimLog, small_log
 
+from schemas.arrow import rejected_records_table, rejects_table, windows_table
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log, Ruleset
 from streams.adapters.archive import archive_digest, read_archive, read_leaves, receipt
@@ -17,6 +18,7 @@ from streams.adapters.checkpoint import Checkpoint, Pinned
 from streams.adapters.epochs import EpochPaths, epoch_paths, read_manifest
 from streams.adapters.partition import Partition
 from streams.log_root import EMPTY_ROOT
+from streams.recompute import recompute
 from streams.state import State
 
 
@@ -69,6 +71,18 @@ def test_manifests_chain_and_count_everything(tmp_path: Path) -> None:
     )
     records = [record for paths in all_paths(tmp_path) for record in read_archive(paths.archive)]
     assert records == [record for record in log.records if record.offset < manifests[-1].next_offset]
+
+
+def test_the_log_alone_gives_what_was_published(tmp_path: Path) -> None:
+    runs.run(tmp_path)
+    results = list(recompute(HOURLY, 0, runs.the_log().records, chunk=13))
+    for paths, result in zip(all_paths(tmp_path), results, strict=True):
+        whole = read_manifest(paths.manifest)
+        assert whole is not None
+        assert result.manifest == whole.manifest
+        assert pq.read_table(paths.windows) == windows_table(result.windows)
+        assert pq.read_table(paths.rejects) == rejects_table(result.rejects)
+        assert pq.read_table(paths.rejected_records) == rejected_records_table(result.rejected)
 
 
 def test_files_say_what_the_manifest_says(tmp_path: Path) -> None:
