@@ -45,11 +45,12 @@ def test_readings_as_arrow_give_the_same(document: Document) -> None:
     assert outcome(document, records) == document["expected"]
 
 
-def test_any_cutting_with_a_restart_at_each_cut_gives_the_same(document: Document) -> None:
-    check_cutting(document, 40)
+@pytest.mark.parametrize("path", FILES[1::2], ids=lambda path: path.name.removesuffix(".json.gz"))
+def test_any_cutting_with_a_restart_at_each_cut_gives_the_same(path: Path) -> None:
+    check_cutting(read_document(path), 80)
 
 
-@pytest.mark.parametrize("path", FILES[::8], ids=lambda path: path.name.removesuffix(".json.gz"))
+@pytest.mark.parametrize("path", FILES[::16], ids=lambda path: path.name.removesuffix(".json.gz"))
 def test_a_restart_at_each_record_gives_the_same(path: Path) -> None:
     check_cutting(read_document(path), 1)
 
