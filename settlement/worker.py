@@ -76,9 +76,9 @@ def deploy_contracts(
         *holders,
     )
     deployment = Deployment(
-        chain_id=chain.chain_id, log_id=log.log_id, currency=log.currency, ledger=ledger, token=paid_in,
-        decimals=decimals, demo_token=token is None, operator=operator.address, block=block,
-        code_hash=chain.code_hash(ledger),
+        chain_id=chain.chain_id, log_id=log.log_id, currency=log.currency, epoch_ms=log.epoch_ms,
+        ledger=ledger, token=paid_in, decimals=decimals, demo_token=token is None,
+        operator=operator.address, block=block, code_hash=chain.code_hash(ledger),
     )  # fmt: skip
     deployment.save(data_dir)
     return deployment
@@ -123,7 +123,7 @@ def settlements(data_dir: Path, chain: Chain, log: Log) -> SettlementsReport:
     state = ledger.state()
     earned_since = unposted(data_dir, log, ledger)
     return SettlementsReport(
-        tuple(post_rows(ledger, Store(data_dir))), state.total, state.claimed, state.balance, earned_since,
+        tuple(post_rows(ledger)), state.total, state.claimed, state.balance, earned_since,
         shortfall(state, earned_since), ledger.deployment.decimals,
     )  # fmt: skip
 
@@ -138,10 +138,13 @@ def payouts(data_dir: Path, chain: Chain, account: str | None = None) -> list[Pa
     active = last_active(ledger, history)
     paying = _ours(store, history, active) if active else {}
     wanted = [_account(account)] if account is not None else list(last)
+    claims: dict[str, int] = {}
+    for paid in ledger.claims():
+        claims[paid.account] = claims.get(paid.account, 0) + paid.amount
     rows = []
     for name in wanted:
         cumulative, payable = _units(last.get(name)), _units(paying.get(name))
-        claimed = ledger.claimed_by(name)
+        claimed = claims.get(name, 0)
         rows.append(
             PayoutRow(name, cumulative, claimed, max(0, payable - claimed),
                       cumulative - max(payable, claimed), active)

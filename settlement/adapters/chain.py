@@ -34,6 +34,7 @@ LOGS_BLOCKS = 10_000
 GWEI = 10**9
 
 Sent = Literal["sent", "nonce too low"]
+Moment = Literal["latest", "pending"]
 
 
 class Chain:
@@ -59,6 +60,7 @@ class Chain:
         )
         self._web3 = Web3(provider)
         self._web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
+        self._web3.middleware_onion.remove("validation")  # it asks for the chain's id at every call
         self._eth = self._web3.eth
         with self.speaking():
             self.chain_id = int(self._eth.chain_id)
@@ -157,16 +159,19 @@ class Chain:
                 )
         return sorted(found, key=lambda log: (log["blockNumber"], log["logIndex"]))
 
-    def ask(self, call: Call, sender: str | None = None) -> Any:
-        """The one value that a call returns at the latest block. Raises InvalidInput with what it refuses."""
+    def ask(self, call: Call, sender: str | None = None, *, at: Moment = "latest") -> Any:
+        """The one value that a call returns. Raises InvalidInput with what it refuses.
+
+        `pending` asks as of now; where blocks come only with transactions, the latest one may be hours old.
+        """
         with self.speaking():
-            returned = bytes(self._eth.call(_transaction(call, sender)))
+            returned = bytes(self._eth.call(_transaction(call, sender), at))
         return call.result(returned) if call.returns else None
 
-    def signed(self, signer: Signer, call: Call, nonce: int, fees: Fees) -> tuple[bytes, str]:
+    def signed(self, signer: Signer, call: Call, nonce: int, fees: Fees, *, at: Moment = "latest") -> tuple[bytes, str]:
         """Raw bytes and hash of a call or a creation. Raises InvalidInput with what the contract would refuse."""
         with self.speaking():
-            gas = int(self._eth.estimate_gas(_transaction(call, signer.address)))
+            gas = int(self._eth.estimate_gas(_transaction(call, signer.address), at))
         return signer.sign(
             {
                 **({} if call.to is None else {"to": checksum(call.to)}),
@@ -204,7 +209,7 @@ class Chain:
         fees = self.fees()
         if fees.max_fee > self.fee_cap:
             raise InvalidInput(f"gas costs {fees.max_fee} wei, the cap is {self.fee_cap}: wait, or raise the cap")
-        raw, transaction = self.signed(signer, call, self.nonce(signer.address), fees)
+        raw, transaction = self.signed(signer, call, self.nonce(signer.address), fees, at="pending")
         if self.send_raw(raw) == "nonce too low":
             raise InvalidInput(f"{signer.address} is in use by another process: run this again")
         deadline = time.monotonic() + MINED_TIMEOUT_S

@@ -21,6 +21,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     chain_id: int
     log_id: str
     currency: str
+    epoch_ms: int
     ledger: str
     token: str
     decimals: int
@@ -134,7 +135,7 @@ class Ledger:
 
     def is_active(self, sequence: int) -> bool:
         """Whether a post pays now."""
-        return bool(self._view("isActive", sequence))
+        return bool(self.chain.ask(self._of_ledger("isActive", sequence), at="pending"))
 
     def claimed_by(self, account: str) -> int:
         """All that an account has claimed, token units."""
@@ -146,7 +147,8 @@ class Ledger:
 
     def claimable(self, account: str, sequence: int, cumulative: int, proof: list[bytes]) -> int:
         """What a claim would pay now, token units; 0 where the proof is wrong or the post not active."""
-        return int(self._view("claimable", account, sequence, cumulative, proof))
+        call = self._of_ledger("claimable", account, sequence, cumulative, proof)
+        return int(self.chain.ask(call, at="pending"))
 
     def post(self, header: PostHeader) -> Call:
         """The call that posts."""

@@ -10,7 +10,7 @@ from settlement.adapters.epochs import EpochReader
 from settlement.adapters.job import SettleOptions, choose_run
 from settlement.adapters.ledger import Ledger, LedgerState
 from settlement.adapters.store import Store
-from settlement.history import History, Posted
+from settlement.history import History
 from settlement.post import token_units
 from settlement.results import PostRow
 
@@ -18,17 +18,18 @@ from settlement.results import PostRow
 def refresh_tables(data_dir: Path, chain: Chain) -> None:
     """Writes settlement/{settlements,payouts,claims}.parquet anew, from the chain and the posts."""
     ledger, store = Ledger.open(data_dir, chain), Store(data_dir)
-    rows = post_rows(ledger, store)
+    rows = post_rows(ledger)
     live = [row.settlement.sequence for row in rows if row.settlement.state != "disputed"]
     store.write_table("settlements", rows_table([row.settlement for row in rows], SETTLEMENTS))
     store.write_table("payouts", rows_table(list(store.payout_rows(live)), PAYOUTS))
     store.write_table("claims", rows_table(ledger.claims(), CLAIMS))
 
 
-def post_rows(ledger: Ledger, store: Store) -> list[PostRow]:
+def post_rows(ledger: Ledger) -> list[PostRow]:
     """Every post ever made, dead ones too, in the order of their blocks."""
-    history, state, revoked = ledger.history(), ledger.state(), ledger.revoked()
-    epoch_s = _epoch_s(store, history)
+    history, attested, revoked = ledger.history(), ledger.attested(), ledger.revoked()
+    active_to = last_active(ledger, history)  # posts mature in order
+    epoch_s = ledger.deployment.epoch_ms // SECOND_MS
     factor = 10 ** (ledger.deployment.decimals - 6)
     rows = []
     for posted in sorted((*history.dead, *history.live), key=lambda posted: posted.block):
@@ -42,7 +43,7 @@ def post_rows(ledger: Ledger, store: Store) -> list[PostRow]:
             payouts_root=header.payouts_root.hex(),
             head=posted.head.hex(),
             transaction=posted.transaction,
-            state=_post_state(ledger, posted, state, live=live, revoked=header.sequence in revoked),
+            state=_post_state(header.sequence, header.sequence in revoked, attested, active_to) if live else "disputed",
             total_micros=header.total // factor,
             posted_block=posted.block,
         )
@@ -50,22 +51,12 @@ def post_rows(ledger: Ledger, store: Store) -> list[PostRow]:
     return rows
 
 
-def _epoch_s(store: Store, history: History) -> int:
-    if not history.live and not history.dead:
-        return 1
-    sequence = (history.live or history.dead)[0].header.sequence
-    manifest = store.manifest(sequence)
-    return (manifest.end_ms - manifest.start_ms) // (manifest.last_epoch + 1 - manifest.first_epoch) // SECOND_MS
-
-
-def _post_state(ledger: Ledger, posted: Posted, state: LedgerState, *, live: bool, revoked: bool) -> PostState:
-    if not live:
-        return "disputed"
+def _post_state(sequence: int, revoked: bool, attested: int, active_to: int) -> PostState:
     if revoked:
         return "revoked"
-    if posted.header.sequence > state.attested:
+    if sequence > attested:
         return "pending"
-    return "active" if ledger.is_active(posted.header.sequence) else "attested"
+    return "active" if sequence <= active_to else "attested"
 
 
 def unposted(data_dir: Path, log: Log, ledger: Ledger) -> int:
