@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aiokafka.errors import KafkaConnectionError
+
+from schemas.errors import InvalidInput
 from schemas.log import Log
 from streams.adapters.consumer import RECORDS_MAX, BatchApp, PromptWorker, Slice, delivered, fetched, live_seek
 from streams.adapters.kafka_reader import KafkaLogReader
@@ -19,7 +22,7 @@ from streams.adapters.owned import OwnedPartitions
 from streams.adapters.partition import Progress
 from streams.adapters.quiet import quiet_logs
 from streams.adapters.topics import check_topic
-from streams.adapters.watchdog import EXIT_FATAL, Ending, StallJudge, Watchdog, is_away
+from streams.adapters.watchdog import Ending, StallJudge, Watchdog, is_away
 
 GC_THRESHOLD = (100_000, 50, 50)
 """What lives after the start lives on: the collector would only walk over it again and again."""
@@ -158,10 +161,8 @@ class _Worker:
         try:
             self._faust.execute_from_commandline()
         except SystemExit as left:
-            crash = self._faust.crash_reason
-            if left.code and crash is not None:
-                self._ending.fatal(crash)
-            code = EXIT_FATAL if left.code else 0
+            if left.code:
+                self._ending.fatal(self._crash(left))
         finally:
             self._watchdog.stop()
             self._checkpoints.end()
@@ -169,7 +170,15 @@ class _Worker:
             gc.set_threshold(*threshold)
             gc.unfreeze()
             asyncio.set_event_loop(None)
-        return code
+        return 0
+
+    def _crash(self, left: SystemExit) -> BaseException:
+        crash = self._faust.crash_reason or left.__context__ or left
+        if isinstance(crash, KafkaConnectionError):
+            return InvalidInput(
+                f"Kafka at {self._settings.bootstrap_servers} went away: start the worker again once it is up"
+            )
+        return crash
 
     def _verdict(self, now: float) -> str | None:
         return self._judge.verdict(now, fetched(self._app), delivered(self._app), dict(self._checkpoints.committed))

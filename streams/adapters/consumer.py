@@ -146,7 +146,8 @@ class BatchThread(driver.AIOKafkaConsumerThread):
             if state is None or not state.has_valid_position:
                 continue
             records = fetched.get(place, ())
-            if records or state.position > start:
+            # A position may also have moved past what could not be read: then its error is next in the queue.
+            if records or (state.position > start and place not in consumer._fetcher._records):
                 self.cursor[partition] = state.position
                 slices.append(Slice(partition, start, state.position, self.seek_number, records))
         return slices

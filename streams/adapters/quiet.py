@@ -8,6 +8,7 @@ from contextlib import contextmanager
 LEVELS = {
     "aiokafka": logging.ERROR,
     "faust": logging.ERROR,
+    "faust.worker": logging.CRITICAL + 1,  # what ends the worker is said once, by whoever runs it
     "mode": logging.ERROR,
     "asyncio": logging.ERROR,
     "streams": logging.WARNING,
