@@ -21,7 +21,6 @@ from streams.control import correct, register
 from streams.judge import Outcome, judge_row
 from streams.open_window import seal, version_of
 from streams.records import (
-    ARROW_READINGS,
     OTHER,
     LogRecord,
     decode_readings,
@@ -33,7 +32,10 @@ from streams.runs import RunResult, judge_run
 from streams.state import State
 
 RUN_MIN = 64
-"""For fewer records or rows, columns cost more than they save."""
+"""For fewer rows, columns cost more than they save."""
+
+ROW_BYTES = 100
+"""About the size of a row."""
 
 
 class Advanced(Struct, frozen=True, kw_only=True):
@@ -93,8 +95,9 @@ def advance_in_runs(state: State, records: Sequence[LogRecord], tally: "Tally", 
         next_other = bisect_left(others, place)
         end = min(int(np.searchsorted(now_ms, next_seal_ms)), *others[next_other : next_other + 1], len(records))
         end = max(end, place + 1)
-        if end - place < run_min and ARROW_READINGS not in kinds[place:end]:  # (3)
-            for record in records[place:end]:
+        run = records[place:end]
+        if not is_long(run, run_min):  # (3)
+            for record in run:
                 state.observe(record.timestamp)
                 judge_record(state, record, tally)
         elif kinds[place] == OTHER:
@@ -105,6 +108,11 @@ def advance_in_runs(state: State, records: Sequence[LogRecord], tally: "Tally", 
             )
         place = end
     return tally.advanced(len(records), None)
+
+
+def is_long(run: Sequence[LogRecord], run_min: int) -> bool:
+    """Whether a run may hold `run_min` rows: by its records or, as one of these can hold many, by its bytes."""
+    return len(run) >= run_min or sum(len(record.value or b"") for record in run) >= run_min * ROW_BYTES
 
 
 @dataclass(slots=True)

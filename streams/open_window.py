@@ -38,9 +38,17 @@ class OpenWindow:
             self.first_offset = offset
         self.last_offset = max(self.last_offset, offset)
 
+    def join(self, readings: int, first_offset: int, last_offset: int, skipped: int, flags: int) -> None:
+        """Many readings lie here."""
+        self.readings += readings
+        self.note_offset(first_offset)
+        self.note_offset(last_offset)
+        self.skipped += skipped
+        self.flags |= flags
+
     def set_flag(self, flag: Flag) -> None:
         """Marks the window."""
-        self.flags |= 1 << FLAGS.index(flag)
+        self.flags |= flag_bit(flag)
 
     def add_usage(self, meter: str, version: int, price: Price, usage: int) -> None:
         """Sums usage by meter, version and price. Raises InvariantBroken where a sum leaves 64 bits (rule 21)."""
@@ -49,6 +57,11 @@ class OpenWindow:
         if not USAGE_MIN <= total <= USAGE_MAX:
             raise InvariantBroken(f"the usage of meter {meter} in one window leaves 64 bits")
         self.usage[key] = total
+
+
+def flag_bit(flag: Flag) -> int:
+    """The bit of a flag."""
+    return 1 << FLAGS.index(flag)
 
 
 def version_of(machine: Machine, key: WindowKey) -> Version:

@@ -84,10 +84,13 @@ def media_type(record: LogRecord) -> str:
 
 def kinds_of(records: Sequence[LogRecord]) -> list[int]:
     """The kind of each record: reading records by their media type, all else is OTHER."""
+    all_headers = [record.headers for record in records]
+    if not any(all_headers):
+        return [JSON_READINGS] * len(records)
     known: dict[tuple[tuple[str, bytes | None], ...], int] = {(): JSON_READINGS}
     kinds = []
-    for record in records:
-        headers = tuple(record.headers or ())
+    for record, given in zip(records, all_headers, strict=True):
+        headers = tuple(given or ())
         kind = known.get(headers)
         if kind is None:
             kind = known[headers] = _kind_of(record)

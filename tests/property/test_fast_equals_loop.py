@@ -1,0 +1,125 @@
+"""The columns give what the plain loop gives, in any encoding and any cutting; and they are really used."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import fleet_logs
+import msgspec
+import pytest
+from dirty_logs import dirty_log, small_log
+from fleet_logs import as_arrow, fleet_log
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.log import Log
+from schemas.manifest import Counts
+from schemas.reading import READING
+from streams.advance import RUN_MIN, Advanced, Tally, advance_in_runs, advance_plainly
+from streams.records import ARROW, Record, plain_object, record_type
+from streams.state import State
+
+SEEDS = st.integers(0, 10**6)
+DIRT = st.sampled_from((0.0, 0.1, 0.5, 1.0))
+
+
+class Outcome:
+    """A log taken one way or the other."""
+
+    def __init__(self, log: Log) -> None:
+        self.state = State.new(log, 0)
+        self.parts: list[Advanced] = []
+        self.tallies: list[Tally] = []
+
+    def plainly(self, records: Sequence[Record]) -> "Outcome":
+        """All of it by the plain loop."""
+        while not self.parts or self.parts[-1].cut is not None:
+            self.parts.append(advance_plainly(self.state, records))
+            records = records[self.parts[-1].consumed :]
+        return self
+
+    def in_columns(self, records: Sequence[Record], draw: random.Random, longest: int, run_min: int) -> "Outcome":
+        """In slices of up to `longest` records, with a restart after some of them."""
+        while records:
+            self.tallies.append(Tally())
+            piece = records[: draw.randint(1, longest)]
+            self.parts.append(advance_in_runs(self.state, piece, self.tallies[-1], run_min))
+            records = records[self.parts[-1].consumed :]
+            if draw.random() < 0.2:
+                self.state = State.load(self.state.log, self.state.partition, self.state.tables())
+        return self
+
+    def given(self) -> dict[str, Any]:
+        """All that was given, and the state at the end."""
+        found: dict[str, Any] = {
+            name: [item for part in self.parts for item in getattr(part, name)]
+            for name in ("windows", "rejects", "rejected")
+        }
+        found["cuts"] = [part.cut for part in self.parts if part.cut is not None]
+        found["counts"] = sum((part.counts for part in self.parts), Counts())
+        found["state"] = {name: table.to_pylist() for name, table in self.state.tables().items()}
+        return found
+
+    @property
+    def share(self) -> float:
+        """The share of the accepted rows that was judged in columns."""
+        return sum(tally.in_columns for tally in self.tallies) / sum(tally.accepted for tally in self.tallies)
+
+
+def check(log: Log, records: list[Record], seed: int, longest: int, run_min: int = 0) -> Outcome:
+    expected = Outcome(log).plainly(records)
+    found = Outcome(log).in_columns(records, random.Random(seed), longest, run_min)
+    given_in_columns = found.given()
+    for name, given_plainly in expected.given().items():
+        assert given_in_columns[name] == given_plainly, name
+    assert found.state.digest() == expected.state.digest()
+    return found
+
+
+@settings(max_examples=25)
+@given(SEEDS, DIRT, st.sampled_from((5, 60, 10_000)))
+def test_small_logs_of_every_kind(seed: int, dirt: float, longest: int) -> None:
+    check(small_log(), dirty_log(seed, dirt, 150), seed, longest)
+
+
+@settings(max_examples=25)
+@given(SEEDS, DIRT, st.sampled_from((5, 60, 10_000)))
+def test_small_logs_of_every_kind_as_arrow(seed: int, dirt: float, longest: int) -> None:
+    check(small_log(), [arrow_of(record) for record in dirty_log(seed, dirt, 150)], seed, longest)
+
+
+@settings(max_examples=20)
+@given(
+    SEEDS,
+    st.sampled_from((0.0, 0.02, 0.1, 0.5, 1.0)),
+    st.sampled_from((("json", 1), ("json", 9), ("arrow", 40), ("mixed", 9))),
+    st.sampled_from((40, 700, 10_000)),
+    st.sampled_from((0, RUN_MIN)),
+)
+def test_fleets(seed: int, dirt: float, form: tuple[str, int], longest: int, run_min: int) -> None:
+    encoding, batch = form
+    records = fleet_log(seed, dirt=dirt, encoding=encoding, batch=batch, rows=600)
+    check(fleet_logs.LOG, records, seed, longest, run_min)
+
+
+@pytest.mark.parametrize(("encoding", "batch"), [("json", 1), ("json", 50), ("arrow", 100)])
+@pytest.mark.parametrize(("dirt", "least"), [(0.0, 0.9), (0.1, 0.6)])
+def test_nearly_all_rows_of_a_fleet_go_in_columns(encoding: str, batch: int, dirt: float, least: float) -> None:
+    # The first row of each meter doesn't, nor one that starts a session with a price of its own.
+    records = fleet_log(1, dirt=dirt, encoding=encoding, batch=batch, rows=3_000)
+    assert check(fleet_logs.LOG, records, 1, 10_000, RUN_MIN).share > least
+
+
+def arrow_of(record: Record) -> Record:
+    """A reading record with its value as Arrow, if it has such a form."""
+    if record_type(record) != READING:
+        return record
+    try:
+        value = plain_object(record.value or b"")
+    except msgspec.DecodeError:
+        return record
+    rows = value if isinstance(value, list) else [value]
+    arrow = as_arrow(rows) if rows and all(isinstance(row, dict) for row in rows) else None
+    if arrow is None:
+        return record
+    return record._replace(value=arrow, headers=[*record.headers, ("content-type", ARROW.encode())])
