@@ -86,8 +86,6 @@ class Auditor:
         for posted in live:
             self._post(posted.header, published(posted.header.sequence), streams)
         paid, last_total = self._recount.total(), live[-1].header.total if live else 0
-        if last_total != paid * self._unit:
-            self._find("total", len(live), "the last post's total is not what is owed", last_total, paid * self._unit)
         self._check_sums(len(live))
         posted_epochs = self._epochs
         for epoch in in_order({partition: stream.take_all() for partition, stream in streams.items()}):

@@ -1,5 +1,6 @@
 """One EVM node over JSON-RPC: reads, raw transactions, and waiting. Loopback never goes through a proxy."""
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,11 +12,9 @@ from eth_typing import ChecksumAddress
 from eth_utils.address import to_checksum_address
 from web3 import HTTPProvider, Web3
 from web3.exceptions import (
-    BadResponseFormat,
     ContractLogicError,
     TransactionNotFound,
     Web3Exception,
-    Web3RPCError,
 )
 from web3.middleware import ExtraDataToPOAMiddleware
 from web3.providers.rpc.utils import REQUEST_RETRY_ALLOWLIST, ExceptionRetryConfiguration
@@ -71,14 +70,16 @@ class Chain:
         try:
             yield
         except requests.RequestException as error:
-            kind = type(error).__name__
+            answer = type(error).__name__ if error.response is None else f"HTTP status {error.response.status_code}"
             raise InvalidInput(
-                f"no EVM node answers at {_shown(self.rpc_url)} ({kind}): "
+                f"no EVM node answers at {_shown(self.rpc_url)} ({answer}): "
                 "start it with `tallyroot up`, or check CHAIN_RPC_URL"
             ) from None
+        except json.JSONDecodeError:
+            raise InvalidInput(f"what answers at {_shown(self.rpc_url)} is no EVM node: check CHAIN_RPC_URL") from None
         except ContractLogicError as error:
             raise explained(error) from None
-        except (Web3RPCError, BadResponseFormat) as error:
+        except Web3Exception as error:
             message = _message(error)
             if "insufficient funds" in message.lower():
                 raise InvalidInput("the sender has too little ether for gas: send it some") from None

@@ -192,7 +192,7 @@ class Store:
     def write_table(self, name: str, table: pa.Table) -> None:
         """Writes settlement/<name>.parquet, whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{name}.tmp"
+        temporary = self.folder / f".{name}.{os.getpid()}.tmp"  # claims may run beside a settle
         pq.write_table(table, temporary, compression="zstd")
         _sync(temporary)
         temporary.rename(self.folder / f"{name}.parquet")

@@ -174,6 +174,14 @@ def test_a_dead_partition_is_left_out_and_enters_later(place: Path, node: Chain,
     assert worker.settle(place, node, LOG, keys).posts == (2,)
     total = sum(row.cumulative for row in worker.payouts(place, node))
     assert total == 600_000_001 + 300_000_000 - 5 + 100_000_000
+    truth = {
+        DAY: {0: [window("pv-1", DAY, 600_000_001)], 1: [window("cab-7", DAY, 300_000_000, place=3)]},
+        DAY + 1: {0: [window("pv-1", DAY + 1, -5)]},
+        DAY + 2: {0: [window("pv-1", DAY + 2, 100_000_000)]},
+    }
+    report = worker.audit(place, node, LOG, Recomputed(truth))
+    assert report.findings == ()
+    assert (report.posts, report.epochs, report.unposted_epochs) == (2, 6, 0)
 
 
 def worker_folder(epoch: int) -> str:
@@ -192,6 +200,10 @@ def test_wrong_keys_and_chains_are_told(place: Path, node: Chain, keys: Keys) ->
         Keys({}, 1).of("poster")
     with pytest.raises(InvalidInput, match=r"no EVM node answers at http://127\.0\.0\.1:1 \("):
         Chain("http://127.0.0.1:1/secret")
+    elsewhere = Chain(node.rpc_url)
+    elsewhere.chain_id = 1
+    with pytest.raises(InvalidInput, match="only be moved on a development chain"):
+        elsewhere.pass_time(1)
     deployment = worker.Deployment.load(place)
     msgspec.structs.replace(deployment, chain_id=5).save(place)
     with pytest.raises(InvalidInput, match="wrong chain"):
