@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import duckdb
 from sim_log import HOURLY, SimLog, small_log
 
 from streams.adapters.files import nothing
@@ -101,6 +102,14 @@ def hold(data_dir: Path, held: Path) -> None:
     assert partition is not None
     held.touch()
     threading.Event().wait()
+
+
+def read_checkpoint(data_dir: Path, opened: Path) -> None:
+    """Somebody who opens a worker's file until killed."""
+    db = duckdb.connect(str(data_dir / "partitions" / "0.duckdb"), read_only=True)
+    opened.touch()
+    threading.Event().wait()
+    db.close()
 
 
 def run_slowly(data_dir: Path) -> None:

@@ -24,7 +24,7 @@ LISTED_SECONDS = 10.0
 READ_SECONDS = 60.0
 """How long a query may take from reading the boundary to opening its last live file."""
 
-OPEN_SECONDS = 1.0
+OPEN_SECONDS = 2.0
 """How old `open.parquet`, the windows that still fill, may be while slices come."""
 
 BOUNDARY = pa.schema([("partition", pa.int64()), ("from_ms", pa.int64())])

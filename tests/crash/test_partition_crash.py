@@ -12,6 +12,7 @@ import partition_runs as runs
 import pytest
 from sim_log import HOURLY
 
+from schemas.errors import InvalidInput
 from streams.adapters.partition import Partition
 
 pytestmark = pytest.mark.crash
@@ -89,3 +90,17 @@ def test_a_second_process_gets_no_partition_until_the_first_is_dead(tmp_path: Pa
     partition = Partition.open(tmp_path / "data", HOURLY, 0, log.topic_id(), log)
     assert partition is not None
     partition.close()
+
+
+def test_a_checkpoint_that_another_program_reads_is_named(tmp_path: Path) -> None:
+    runs.run(tmp_path)
+    opened = tmp_path / "opened"
+    child = start(runs.read_checkpoint, tmp_path, opened)
+    while not opened.exists():
+        time.sleep(0.01)
+    log = runs.the_log()
+    with pytest.raises(InvalidInput, match="end the program that has it open"):
+        Partition.open(tmp_path, HOURLY, 0, log.topic_id(), log)
+    child.kill()
+    child.join()
+    runs.run(tmp_path)

@@ -1,6 +1,8 @@
 """What analysts see: every sealed row once, at any moment, from any folder, explained."""
 
 from decimal import Decimal
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,15 @@ import partition_runs as runs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sim_log import HOURLY, small_log
+from msgspec import structs
+from sim_log import HOURLY, START_MS, SimLog, reading, registration, small_log
 
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Claim, Payout, rows_table
+from schemas.units import HOUR_MS
 from streams.adapters.analytics import make_analytics
 from streams.adapters.partition import Partition
 from streams.adapters.view_comments import COLUMNS, VIEWS
+from streams.murmur2 import partition_of
 
 PUBLIC = sorted(name for name in VIEWS if "." not in name)
 
@@ -111,6 +116,28 @@ def test_settlement_shows_what_its_files_hold(tmp_path: Path) -> None:
     ]
     assert analyst.rows("SELECT * FROM claims") == [(account, 1, Decimal(35), "0xabc", 9)]
     assert analyst.rows("SELECT * FROM settlements") == []
+
+
+def test_each_partition_has_its_own_boundary(tmp_path: Path) -> None:
+    log = structs.replace(HOURLY, partitions=2)
+    moments_s = count(0.0, 15.0)
+    expected = 0
+    for number, hours in ((0, 1), (1, 6)):
+        name = next(name for name in ("a", "b", "c", "d") if partition_of(name.encode(), 2) == number)
+        moments = range(START_MS, START_MS + hours * HOUR_MS, 600_000)
+        records = [registration(name, 0)]
+        records += [reading(name, place, at, place, place * 100) for place, at in enumerate(moments, 1)]
+        sim = SimLog(records)
+        partition = Partition.open(tmp_path, log, number, "topic-1", sim, seconds=partial(next, moments_s))
+        assert partition is not None
+        for start, end, part in sim.slices(3):
+            expected += partition.process(start, end, part).sealed
+        partition.close()
+    analyst = Analyst(tmp_path)
+    rows = analyst.rows('SELECT "partition", count(*), count(DISTINCT start_ms) FROM windows GROUP BY ALL ORDER BY ALL')
+    assert [row[0] for row in rows] == [0, 1]
+    assert sum(row[1] for row in rows) == sum(row[2] for row in rows) == expected
+    assert {row[0] for row in analyst.rows('SELECT "partition" FROM machines')} == {0, 1}
 
 
 def test_it_is_made_again_while_somebody_reads(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A checkpoint continues exactly where it stands, for the log it was made for, or says what differs."""
 
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -230,6 +231,37 @@ def test_a_log_that_lost_records_stops_at_the_archive(tmp_path: Path) -> None:
     with pytest.raises(InvariantBroken, match="the worker was given"):
         runs.feed(partition, log)
     partition.close()
+
+
+def test_what_fails_beside_the_commits_is_raised(tmp_path: Path) -> None:
+    log = runs.the_log()
+    poorer = SimLog(log.records[:9] + log.records[10:], end=log.end)
+    partition = Partition.open(tmp_path, HOURLY, 0, "topic-1", poorer, background=True)
+    assert partition is not None
+    partition.process(0, log.end, log.records)
+    with pytest.raises(InvariantBroken, match="the worker was given"):
+        partition.drain()
+    with pytest.raises(InvariantBroken, match="the worker was given"):
+        partition.close()
+    healed = opened(tmp_path)
+    assert healed.pending == ()
+    assert healed.next_offset == log.end
+    healed.close()
+
+
+def test_a_partition_closed_amid_an_archive_goes_on_later(tmp_path: Path) -> None:
+    runs.run(tmp_path / "undisturbed")
+    log = runs.the_log()
+    slow = runs.GatedLog(log.records, end=log.end)
+    slow.gate = threading.Event()
+    partition = Partition.open(tmp_path / "closed", HOURLY, 0, "topic-1", slow, background=True)
+    assert partition is not None
+    partition.process(0, log.end, log.records)
+    threading.Timer(0.2, slow.gate.set).start()
+    partition.close()
+    assert runs.final_files(tmp_path / "closed") != runs.final_files(tmp_path / "undisturbed")
+    opened(tmp_path / "closed").close()
+    assert runs.final_files(tmp_path / "closed") == runs.final_files(tmp_path / "undisturbed")
 
 
 def test_rows_keep_their_order_while_older_epochs_leave(tmp_path: Path) -> None:
