@@ -1,4 +1,7 @@
-"""The command line: each command reads its options, calls one function, and shows what came back."""
+"""The command line: each command reads its options, calls one function, and shows what came back.
+
+A command imports what it needs when it runs: Faust and web3 take seconds that `status` and `sql` shall not wait for.
+"""
 
 import os
 import sys
@@ -10,8 +13,7 @@ from typing import Annotated, Literal
 import click
 import typer
 
-from deploy import demo as demo_run
-from deploy import log_commands, money_commands
+from deploy import local_commands
 from deploy.settings import load_settings
 from deploy.terminal import Terminal, fail
 from deploy.workplace import Workplace
@@ -47,19 +49,19 @@ def _unit(text: str | None) -> Literal["W", "kW"] | None:
 @app.command()
 def up(data_dir: DataDir = None, json: Json = False) -> None:
     """Start Kafka and the EVM node of this data folder."""
-    log_commands.up(_place(data_dir), Terminal(as_json=json))
+    local_commands.up(_place(data_dir), Terminal(as_json=json))
 
 
 @app.command()
 def down(data_dir: DataDir = None, json: Json = False) -> None:
     """Stop the servers of this data folder; its data stays."""
-    log_commands.down(_place(data_dir), Terminal(as_json=json))
+    local_commands.down(_place(data_dir), Terminal(as_json=json))
 
 
 @app.command()
 def status(data_dir: DataDir = None, json: Json = False) -> None:
     """What runs, and where the log, the windows and the posts stand."""
-    log_commands.status(_place(data_dir), Terminal(as_json=json))
+    local_commands.status(_place(data_dir), Terminal(as_json=json))
 
 
 @app.command()
@@ -79,6 +81,8 @@ def replay(
     json: Json = False,
 ) -> None:
     """Turn data files into a new log, in the order of time."""
+    from deploy import log_commands
+
     files = log_commands.parse_sources(source or [], kind, file)
     options = log_commands.ReplayOptions(
         epoch=epoch, partitions=partitions, days=days, unit=_unit(unit), zone=zone, rebase=rebase, seed=seed,
@@ -95,6 +99,8 @@ def stream(
     json: Json = False,
 ) -> None:
     """Run one worker; start more of them to share the partitions."""
+    from deploy import log_commands
+
     terminal = Terminal(as_json=json)
     code = log_commands.stream(_place(data_dir), terminal, until_caught_up=until_caught_up)
     terminal.result({"exit_code": code})
@@ -109,12 +115,14 @@ def sql(
     json: Json = False,
 ) -> None:
     """Query the windows, rejects, epochs and payouts with DuckDB."""
-    log_commands.sql(_place(data_dir), Terminal(as_json=json), query)
+    local_commands.sql(_place(data_dir), Terminal(as_json=json), query)
 
 
 @app.command("deploy-contracts")
 def deploy_contracts(data_dir: DataDir = None, json: Json = False) -> None:
     """Deploy the ledger (and on a development chain a token) and remember where it stands."""
+    from deploy import money_commands
+
     money_commands.deploy_contracts(_place(data_dir), Terminal(as_json=json))
 
 
@@ -125,6 +133,8 @@ def fund(
     json: Json = False,
 ) -> None:
     """Send tokens to the ledger, so that posts are covered."""
+    from deploy import money_commands
+
     money_commands.fund(_place(data_dir), Terminal(as_json=json), amount)
 
 
@@ -136,18 +146,24 @@ def settle(
     json: Json = False,
 ) -> None:
     """Post what can be posted; run it again as often as you like."""
+    from deploy import money_commands
+
     money_commands.settle(_place(data_dir), Terminal(as_json=json), epochs=epochs, follow=follow)
 
 
 @app.command()
 def attest(data_dir: DataDir = None, json: Json = False) -> None:
     """Audit the log and, if all is right, attest the posts with the auditor's key."""
+    from deploy import money_commands
+
     money_commands.attest(_place(data_dir), Terminal(as_json=json))
 
 
 @app.command()
 def settlements(data_dir: DataDir = None, json: Json = False) -> None:
     """The posts: epochs, roots, states, shortfall."""
+    from deploy import money_commands
+
     money_commands.settlements(_place(data_dir), Terminal(as_json=json))
 
 
@@ -158,6 +174,8 @@ def payouts(
     json: Json = False,
 ) -> None:
     """What each account was ever owed, has claimed, and can claim."""
+    from deploy import money_commands
+
     money_commands.payouts(_place(data_dir), Terminal(as_json=json), account)
 
 
@@ -168,6 +186,8 @@ def claim(
     json: Json = False,
 ) -> None:
     """Claim all that an account can; anyone may pay the gas."""
+    from deploy import money_commands
+
     money_commands.claim(_place(data_dir), Terminal(as_json=json), account)
 
 
@@ -179,6 +199,8 @@ def proof(
     json: Json = False,
 ) -> None:
     """Print what `claim` needs for an account: leaf, proof and post."""
+    from deploy import money_commands
+
     money_commands.proof(_place(data_dir), Terminal(as_json=json), account, out)
 
 
@@ -189,6 +211,8 @@ def verify(
     json: Json = False,
 ) -> None:
     """Check a proof against the chain."""
+    from deploy import money_commands
+
     money_commands.verify(_place(data_dir), Terminal(as_json=json), file)
 
 
@@ -199,6 +223,8 @@ def audit(
     json: Json = False,
 ) -> None:
     """Recompute every window, root and sum from the log, and name the first that differs."""
+    from deploy import money_commands
+
     if not money_commands.audit(_place(data_dir), Terminal(as_json=json), from_archive=from_archive):
         raise typer.Exit(1)
 
@@ -215,6 +241,9 @@ def demo(
     json: Json = False,
 ) -> None:
     """Real data end to end: Kafka, windows, posts, claims, audit."""
+    from deploy import demo as demo_run
+    from deploy import log_commands
+
     files = log_commands.parse_sources(source or [], None, None) if source else None
     days = None if full else demo_run.DAYS
     options = log_commands.ReplayOptions(

@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 
 from deploy import log_commands, money_commands
-from deploy.log_commands import ReplayOptions, query
+from deploy.local_commands import query
+from deploy.log_commands import ReplayOptions
 from deploy.money_commands import Treasury
 from deploy.stack import Stack
 from deploy.terminal import Terminal, money, units

@@ -2,16 +2,11 @@
 
 import re
 import secrets
-import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-import duckdb
-
-from deploy.stack import Stack
-from deploy.terminal import Terminal
+from deploy.terminal import Terminal, day_text, moment_text
 from deploy.workplace import Workplace
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
@@ -19,7 +14,6 @@ from schemas.registration import POINTS_WHOLE, Agreement
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from streams.adapters.analytics import make_analytics
 from streams.adapters.topics import create_topic
-from streams.app import WorkerProgress, WorkerSettings, run_worker
 from streams.gateway.replay import ReplayReport, rebased
 from streams.gateway.replay import replay as send
 from streams.gateway.source_log import SourceOptions
@@ -89,24 +83,6 @@ def parse_payees(pairs: list[str]) -> dict[str, int] | None:
     return payees or None
 
 
-def up(place: Workplace, terminal: Terminal) -> None:
-    """Starts what does not run yet."""
-    terminal.step("starting Kafka and the EVM node")
-    stack = place.start_stack()
-    terminal.say(f"Kafka      {stack.kafka_bootstrap_servers}")
-    terminal.say(f"EVM node   {stack.chain_rpc_url}")
-    terminal.result({"kafka": stack.kafka_bootstrap_servers, "chain": stack.chain_rpc_url})
-
-
-def down(place: Workplace, terminal: Terminal) -> None:
-    """Stops the servers that are ours; their data stays."""
-    stack = Stack.load(place.data_dir)
-    if stack is not None:
-        stack.stop()
-    terminal.say("stopped; the data stays")
-    terminal.result({"stopped": stack is not None})
-
-
 def replay(place: Workplace, terminal: Terminal, files: list[tuple[str, Path]], options: ReplayOptions) -> ReplayReport:
     """Produces files into a new log of this folder, which is made where there is none."""
     sources = [
@@ -156,6 +132,8 @@ def _show_replay(terminal: Terminal, report: ReplayReport) -> None:
 
 def stream(place: Workplace, terminal: Terminal, *, until_caught_up: bool) -> int:
     """One worker in this process; its exit code."""
+    from streams.app import WorkerProgress, WorkerSettings, run_worker  # Faust: half a second that others don't need
+
     log, stack = place.log(), place.stack()
 
     def progress(done: WorkerProgress) -> None:
@@ -175,67 +153,3 @@ def stream(place: Workplace, terminal: Terminal, *, until_caught_up: bool) -> in
     code = run_worker(settings)
     make_analytics(place.data_dir, log)
     return code
-
-
-def moment_text(moment_ms: int) -> str:
-    """An epoch ms as 2019-09-01 17:05 UTC."""
-    return datetime.fromtimestamp(moment_ms // SECOND_MS, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def day_text(moment_ms: int) -> str:
-    """An epoch ms as its day, with the time where it isn't midnight."""
-    return datetime.fromtimestamp(moment_ms // SECOND_MS, UTC).strftime(
-        "%Y-%m-%d" if moment_ms % DAY_MS == 0 else "%Y-%m-%d %H:%M"
-    )
-
-
-def status(place: Workplace, terminal: Terminal) -> None:
-    """What runs, and how far each partition's epochs are."""
-    stack = Stack.load(place.data_dir)
-    running = stack is not None and stack.alive()
-    servers = {"kafka": stack.kafka_bootstrap_servers, "chain": stack.chain_rpc_url} if stack and running else {}
-    terminal.say("servers run" if running else "no servers run: start them with `tallyroot up`")
-    for name, address in servers.items():
-        terminal.say(f"  {name:8} {address}")
-    log = place.log()
-    terminal.say(f"log {log.log_id}: {log.partitions} partitions of topic {log.topic}, {log.currency}")
-    rows = query(
-        place,
-        "SELECT partition, count(*) AS epochs, max(next_offset) AS next_offset, max(end_ms) AS end_ms,"
-        " sum(entries)::BIGINT AS entries, sum(rejected)::BIGINT AS rejected FROM epochs GROUP BY 1 ORDER BY 1",
-    )
-    terminal.table("epochs that ended", rows.columns, rows.rows)
-    terminal.result({"running": running, "servers": servers, "log": log, "partitions": rows.records()})
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What a query gave."""
-
-    columns: list[str]
-    rows: list[tuple[object, ...]]
-
-    def records(self) -> list[dict[str, object]]:
-        """One object for each row."""
-        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
-
-
-def query(place: Workplace, text: str) -> Rows:
-    """Runs a query on the views of this folder. Raises InvalidInput with DuckDB's own first line."""
-    path = make_analytics(place.data_dir, place.log())
-    connection = duckdb.connect(str(path), read_only=True)
-    try:
-        result = connection.execute(text)
-        columns = [column[0] for column in result.description or ()]
-        return Rows(columns, result.fetchall())
-    except duckdb.Error as error:
-        raise InvalidInput(f"the query failed: {str(error).splitlines()[0]}") from None
-    finally:
-        connection.close()
-
-
-def sql(place: Workplace, terminal: Terminal, text: str | None) -> None:
-    """One query, from the command line or from standard input."""
-    rows = query(place, text if text is not None else sys.stdin.read())
-    terminal.table("", rows.columns, rows.rows)
-    terminal.result({"columns": rows.columns, "rows": rows.rows})

@@ -7,8 +7,7 @@ from pathlib import Path
 import msgspec
 
 from deploy import evidence
-from deploy.log_commands import day_text
-from deploy.terminal import Terminal, money, units
+from deploy.terminal import Terminal, day_text, money, units
 from deploy.workplace import Workplace
 from schemas.errors import InvalidInput
 from schemas.log import Log

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.table import Table
+
+from schemas.units import DAY_MS, SECOND_MS
 
 
 class Terminal:
@@ -65,6 +67,18 @@ def units(amount: int, decimals: int) -> str:
     """Token units as whole tokens, exact."""
     whole, part = divmod(abs(amount), 10**decimals)
     return f"{'-' if amount < 0 else ''}{whole:,}.{part:0{decimals}d}"
+
+
+def moment_text(moment_ms: int) -> str:
+    """An epoch ms as 2019-09-01 17:05 UTC."""
+    return datetime.fromtimestamp(moment_ms // SECOND_MS, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def day_text(moment_ms: int) -> str:
+    """An epoch ms as its day, with the time where it isn't midnight."""
+    return datetime.fromtimestamp(moment_ms // SECOND_MS, UTC).strftime(
+        "%Y-%m-%d" if moment_ms % DAY_MS == 0 else "%Y-%m-%d %H:%M"
+    )
 
 
 def _is_number(text: str) -> bool:

@@ -1,16 +1,17 @@
-"""One data folder and what it remembers: its log, its servers, its ledger. Every command finds its way through here."""
+"""One data folder and what it remembers: its log, its servers, its ledger. Every command finds its way through here.
+
+What signs is imported where it is used: it takes seconds that most commands don't need.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from eth_account import Account
 
 from deploy.settings import Settings
 from deploy.stack import Stack
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from settlement.adapters.signer import DEVELOPMENT_MNEMONIC, ROLES, Signer
 
 LOG_FILE = "log.json"
 
@@ -20,6 +21,8 @@ DEMO_PAYEES = {"owner": 7_000, "site": 2_000, "investor": 1_000}
 
 def demo_account(name: str) -> str:
     """The account of one of the demo's payees, the same on every machine."""
+    from settlement.adapters.signer import Signer
+
     return Signer.from_seed("demo", name).address
 
 
@@ -65,6 +68,10 @@ class Workplace:
             return bytes.fromhex(self.settings.operator_key.removeprefix("0x"))
         if self.settings.chain_rpc_url is not None:
             raise InvalidInput("no key for the operator: set TALLYROOT_OPERATOR_KEY")
+        from eth_account import Account
+
+        from settlement.adapters.signer import DEVELOPMENT_MNEMONIC, ROLES
+
         Account.enable_unaudited_hdwallet_features()  # of a public mnemonic nothing can leak
         path = f"m/44'/60'/0'/0/{ROLES.index('operator')}"
         return bytes(Account.from_mnemonic(DEVELOPMENT_MNEMONIC, account_path=path).key)

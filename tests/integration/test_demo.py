@@ -1,0 +1,143 @@
+"""The demo and the commands after it, as a person runs them: one small file, real Kafka, a real EVM node."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chain, pytest.mark.slow]
+
+SESSIONS = Path(__file__).parents[2] / "data" / "ev_sessions_acn_2019.parquet"
+ROWS = 60
+
+
+def tallyroot(*words: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Runs a command in a process of its own; its exit code must be `code`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.cli", *words], cwd=cwd, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def last_json(done: subprocess.CompletedProcess[str]) -> dict[str, object]:
+    """The object on the last line of stdout."""
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert isinstance(result, dict)
+    return result
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the first sessions as CSV; whatever the tests start in it is ended."""
+    folder = tmp_path_factory.mktemp("ein Ort mit ü")
+    rows = pq.read_table(SESSIONS).slice(0, ROWS).to_pylist()
+    with (folder / "sessions.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    yield folder
+    for data in ("data", "killed"):
+        tallyroot("down", "--data-dir", data, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def demo(place: Path) -> dict[str, object]:
+    """What the demo came to."""
+    words = ("--source", "acn-sessions=sessions.csv", "--data-dir", "data", "--json")
+    return last_json(tallyroot("demo", *words, cwd=place))
+
+
+def test_its_figures_are_those_of_the_file(place: Path, demo: dict[str, object]) -> None:
+    with (place / "sessions.csv").open() as file:
+        kwh = [Decimal(row["delivered_energy_kwh"]) for row in csv.DictReader(file)]
+    energy_wh = sum(int((1000 * amount).to_integral_value(ROUND_HALF_UP)) for amount in kwh)
+    assert demo["quantity"] == {"Wh": energy_wh}
+    assert demo["rejected"] == {}
+    assert demo["entries"] == demo["accepted"]
+    assert demo["claimed_micros"] == demo["earned_micros"] != 0
+    assert demo["audit"] == "ok"
+    posts = demo["posts"]
+    assert isinstance(posts, list)
+    assert [post["state"] for post in posts] == ["active"] * len(posts)
+
+
+def test_every_command_answers_in_json_and_in_words(place: Path, demo: dict[str, object]) -> None:
+    where = ("--data-dir", "data")
+    for words in (
+        ("status",), ("settlements",), ("payouts",), ("audit",), ("audit", "--from-archive"), ("settle",),
+        ("sql", "SELECT machine, gross FROM windows ORDER BY gross DESC LIMIT 3"),
+    ):  # fmt: skip
+        assert last_json(tallyroot(*words, *where, "--json", cwd=place))
+    for word in ("status", "settlements", "payouts"):
+        assert tallyroot(word, *where, cwd=place).stdout
+    payouts = last_json(tallyroot("payouts", *where, "--json", cwd=place))["payouts"]
+    assert isinstance(payouts, list)
+    account = payouts[0]["account"]
+    tallyroot("proof", account, "--out", "proof.json", *where, cwd=place)
+    assert last_json(tallyroot("verify", "proof.json", *where, "--json", cwd=place))["valid"] is True
+    refused = tallyroot("claim", account, *where, cwd=place, code=1)
+    assert "has already claimed" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert len(tallyroot("sql", "SELEC", *where, cwd=place, code=1).stderr.splitlines()) == 1
+    assert len(tallyroot("nonsense", cwd=place, code=2).stderr.splitlines()) == 1
+    older = tallyroot("replay", "acn-sessions", "sessions.csv", "--seed", "demo", *where, cwd=place, code=1)
+    assert "in use" in older.stderr or "other settings" in older.stderr
+
+
+def test_one_changed_byte_of_one_reading_is_named(place: Path, demo: dict[str, object]) -> None:
+    copy = place / "copy"
+    shutil.copytree(place / "data", copy, ignore=shutil.ignore_patterns("kafka", "evm"))
+    path = max((copy / "log").glob("*/*.parquet"), key=lambda path: path.stat().st_size)
+    table = pq.read_table(path)
+    values = table.column("value").to_pylist()
+    row = next(row for row, value in enumerate(values) if b'"seq":3,' in value)
+    values[row] = values[row].replace(b'"seq":3,', b'"seq":4,')
+    reading = json.loads(values[row])
+    column = table.schema.get_field_index("value")
+    pq.write_table(table.set_column(column, "value", pa.array(values, table.schema.field(column).type)), path)
+    words = ("audit", "--from-archive", "--data-dir", "copy")
+    report = last_json(tallyroot(*words, "--json", cwd=place, code=1))
+    findings = report["findings"]
+    assert isinstance(findings, list)
+    named = [finding for finding in findings if finding["kind"] == "window"]
+    assert named[0]["machine"] == reading["machine"]
+    start = named[0]["window_start_ms"]
+    assert start <= reading["observed_at"] < start + 900_000
+    assert "NOT ok" in tallyroot(*words, cwd=place, code=1).stdout
+
+
+def test_a_worker_killed_in_the_middle_changes_no_root(place: Path, demo: dict[str, object]) -> None:
+    where = ("--data-dir", "killed")
+    tallyroot("up", *where, cwd=place)
+    tallyroot("replay", "acn-sessions", "sessions.csv", "--seed", "demo", *where, cwd=place)
+    command = [sys.executable, "-m", "deploy.cli", "stream", "--until-caught-up", *where]
+    for _ in range(3):
+        worker = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        before = len(list((place / "killed").glob("epochs/*/*")))
+        while worker.poll() is None and time.monotonic() < deadline:
+            if len(list((place / "killed").glob("epochs/*/*"))) > before:
+                os.kill(worker.pid, signal.SIGKILL)
+                break
+            time.sleep(0.005)
+        worker.wait()
+    tallyroot("stream", "--until-caught-up", *where, cwd=place)
+    manifests = [
+        {path.relative_to(place / name): json.loads(path.read_bytes())["manifest_digest"]
+         for path in (place / name).glob("epochs/*/*.manifest.json")}
+        for name in ("data", "killed")
+    ]  # fmt: skip
+    assert manifests[0] == manifests[1] != {}
