@@ -114,7 +114,7 @@ class Store:
         return _read_json(path, StoredHeader) if path.parent.exists() else None
 
     def standing(self, sequence: int) -> Standing:
-        """What the next post starts from. Raises InvalidInput where it is not what the post's payouts root covers."""
+        """What the next post starts from. Raises InvalidInput where it is not what the post's hashes cover."""
         if sequence == 0:
             return Standing.initial()
         kept = self.stored_header(sequence)
@@ -125,12 +125,14 @@ class Store:
             {(part.reason, part.machine, part.payee): int(part.micros) for part in file.unsettled},
         )
         root = payouts_tree(balances.payouts(), kept.decimals).root.hex()
-        carried = self.manifest(sequence).carries_digest
-        if (
-            root != kept.header.payouts_root
-            or carries_digest(balances.carries()) != carried
-            or file.sequence != sequence
-        ):
+        manifest = self.manifest(sequence)
+        covered = (
+            root == kept.header.payouts_root
+            and carries_digest(balances.carries()) == manifest.carries_digest
+            and (file.sequence, file.next_epoch) == (sequence, manifest.last_epoch + 1)
+            and file.partition_offsets == {r.partition: r.next_offset for r in manifest.partitions}
+        )
+        if not covered:
             raise InvalidInput(f"{self._posts / str(sequence)} was changed after it was posted: restore it from a copy")
         return Standing(sequence, balances, file.next_epoch, file.partition_epochs, file.partition_offsets)
 

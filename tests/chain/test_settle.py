@@ -160,6 +160,19 @@ def test_another_host_without_the_store_does_not_guess(place: Path, node: Chain,
         worker.settle(place, node, LOG, keys)
 
 
+@pytest.mark.parametrize("name", ["cumulative", "carries", "partition_offsets", "next_epoch"])
+def test_balances_that_were_changed_are_not_continued(place: Path, node: Chain, keys: Keys, name: str) -> None:
+    worker.fund(place, node, LOG, keys)
+    worker.settle(place, node, LOG, keys)
+    path = place / "settlement" / "posts" / "1" / "balances.json"
+    document = msgspec.json.decode(path.read_bytes())
+    changed = {"cumulative": {ALICE: "1"}, "carries": [], "partition_offsets": {"0": 1, "1": 1}, "next_epoch": 1}
+    path.write_bytes(msgspec.json.encode(document | {name: changed[name]}))
+    publish_all_more(place)
+    with pytest.raises(InvalidInput, match="was changed after it was posted"):
+        worker.settle(place, node, LOG, keys)
+
+
 def test_a_dead_partition_is_left_out_and_enters_later(place: Path, node: Chain, keys: Keys) -> None:
     for epoch in (DAY, DAY + 1):
         folder = place / "epochs" / worker_folder(epoch)
