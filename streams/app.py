@@ -16,7 +16,8 @@ from aiokafka.errors import KafkaConnectionError
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from streams.adapters.consumer import RECORDS_MAX, BatchApp, PromptWorker, Slice, delivered, fetched, live_seek
+from streams.adapters.consumer import RECORDS_MAX, Slice
+from streams.adapters.faust_app import BatchApp, PromptWorker, delivered, fetched, live_seek
 from streams.adapters.kafka_reader import KafkaLogReader
 from streams.adapters.owned import OwnedPartitions
 from streams.adapters.partition import Progress

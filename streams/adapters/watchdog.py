@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Mapping
 
 from schemas.errors import InvalidInput, InvariantBroken
-from streams.adapters.consumer import Fetched
+from streams.adapters.faust_app import Fetched
 
 logger = logging.getLogger(__name__)
 

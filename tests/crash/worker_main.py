@@ -32,7 +32,7 @@ def main() -> int:
     def report(progress: WorkerProgress) -> None:
         print(msgspec.json.encode(progress).decode(), flush=True)
         if order.on_progress == "dawdle":
-            time.sleep(0.15)
+            time.sleep(0.1)
         if order.on_progress == "raise":
             raise RuntimeError("the callback failed")
         if order.on_progress == "hang":

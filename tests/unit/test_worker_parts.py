@@ -9,7 +9,8 @@ import pytest
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.units import MINUTE_MS
-from streams.adapters.consumer import PROVED, Fetched, Slice
+from streams.adapters.consumer import PROVED, Slice
+from streams.adapters.faust_app import Fetched
 from streams.adapters.owned import AHEAD_MAX_MS, first_offset, sound_part
 from streams.adapters.quiet import RateLimit, quiet_logs
 from streams.adapters.topics import topic_config, topic_faults
@@ -23,8 +24,8 @@ LOG = Log(log_id="unit", partitions=4)
 def test_the_transport_was_proved_with_the_versions_installed() -> None:
     installed = {name: version(name) for name in PROVED}
     assert installed == PROVED, (
-        "streams/adapters/consumer.py overrides private parts of Faust and aiokafka. Read what changed in them, run"
-        " tests/crash and `python -m tests.crash.rounds 0 40`, then write the new versions into PROVED"
+        "streams/adapters/consumer.py and two files beside it override private parts of Faust and aiokafka. Read what"
+        " changed there, run tests/crash and `python -m tests.crash.rounds 0 40`, then write the new versions to PROVED"
     )
 
 
