@@ -89,7 +89,7 @@ def replay(
         payees=log_commands.parse_payees(payee or []),
     )  # fmt: skip
     terminal = Terminal(as_json=json)
-    terminal.result(log_commands.replay(_place(data_dir), terminal, files, options))
+    terminal.result(log_commands.replay(_place(data_dir), terminal, log_commands.read_sources(files, options), options))
 
 
 @app.command()

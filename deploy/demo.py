@@ -23,13 +23,22 @@ from schemas.units import DAY_MS
 from settlement import worker
 from settlement.adapters.ledger import Ledger
 from settlement.results import SettlementsReport
+from streams.gateway.replay import rebased
+from streams.gateway.source_log import SourceLog, SourceOptions
+from streams.gateway.sources import SOURCES
 
 DAYS = 14
 SEED = "demo"
 MARKER = "demo.txt"
 POST_MS = 7 * DAY_MS
 DATA = Path(__file__).resolve().parent.parent / "data"
-FILES = [("acn-sessions", DATA / "ev_sessions_acn_2019.parquet")]
+FILES = (
+    ("acn-sessions", "ev_sessions_acn_2019.parquet", SourceOptions()),
+    ("pv-power", "pv_serf_east_15min.parquet", SourceOptions(unit="W")),
+    ("pv-power", "pv_abb_5min.parquet", SourceOptions(unit="kW", zone="UTC")),
+    ("chicago-taxi", "taxi_trips_chicago_a.parquet", SourceOptions()),
+)
+"""Chargers, inverters and taxis, as recorded: data/README.md has their sources and what is odd in them."""
 CLAIM_DELAY_S = 61
 
 
@@ -41,7 +50,7 @@ def run(place: Workplace, terminal: Terminal, files: list[tuple[str, Path]] | No
     quiet = Terminal(as_json=terminal.as_json)
     terminal.step("2/6 replaying the records into a new log")
     payees = {demo_account(name): points for name, points in DEMO_PAYEES.items()}
-    replayed = log_commands.replay(place, quiet, files or FILES, replace(options, payees=payees))
+    replayed = log_commands.replay(place, quiet, _sources(files, options), replace(options, payees=payees))
     terminal.step("3/6 a worker turns the log into earnings windows")
     _stream(place)
     figures = _figures(place)
@@ -64,6 +73,13 @@ def run(place: Workplace, terminal: Terminal, files: list[tuple[str, Path]] | No
     verdict = {"claimed_micros": claimed, "audit": "ok" if audit.ok else audit.findings[0].text}
     terminal.result({"records": replayed.records} | msgspec.structs.asdict(figures) | _posts(report) | verdict)
     return audit.ok
+
+
+def _sources(files: list[tuple[str, Path]] | None, options: ReplayOptions) -> list[SourceLog]:
+    """The caller's files, else the demo's own, which are from different years and moved onto one calendar."""
+    if files is not None:
+        return log_commands.read_sources(files, options)
+    return rebased([SOURCES[kind].read(DATA / name, replace(of, days=options.days)) for kind, name, of in FILES])
 
 
 def _empty(place: Workplace) -> None:

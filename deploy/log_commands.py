@@ -16,7 +16,7 @@ from streams.adapters.analytics import make_analytics
 from streams.adapters.topics import create_topic
 from streams.gateway.replay import ReplayReport, rebased
 from streams.gateway.replay import replay as send
-from streams.gateway.source_log import SourceOptions
+from streams.gateway.source_log import SourceLog, SourceOptions
 from streams.gateway.sources import SOURCES
 from streams.signature import operator_account
 
@@ -38,6 +38,10 @@ class ReplayOptions:
     rebase: bool = False
     seed: str | None = None
     payees: dict[str, int] | None = None
+
+    def of_source(self) -> SourceOptions:
+        """What a source needs of them."""
+        return SourceOptions(unit=self.unit, zone=self.zone, days=self.days)
 
 
 def duration_ms(text: str) -> int:
@@ -83,14 +87,14 @@ def parse_payees(pairs: list[str]) -> dict[str, int] | None:
     return payees or None
 
 
-def replay(place: Workplace, terminal: Terminal, files: list[tuple[str, Path]], options: ReplayOptions) -> ReplayReport:
-    """Produces files into a new log of this folder, which is made where there is none."""
-    sources = [
-        SOURCES[kind].read(path, SourceOptions(unit=options.unit, zone=options.zone, days=options.days))
-        for kind, path in files
-    ]
-    if options.rebase:
-        sources = rebased(sources)
+def read_sources(files: list[tuple[str, Path]], options: ReplayOptions) -> list[SourceLog]:
+    """The files as logs, on one calendar if that is asked for. Raises InvalidInput."""
+    read = [SOURCES[kind].read(path, options.of_source()) for kind, path in files]
+    return rebased(read) if options.rebase else read
+
+
+def replay(place: Workplace, terminal: Terminal, sources: list[SourceLog], options: ReplayOptions) -> ReplayReport:
+    """Produces sources into a new log of this folder, which is made where there is none."""
     operator_key = place.operator_key()
     log = place.create_log(
         Log(
