@@ -118,6 +118,24 @@ def sql(
     local_commands.sql(_place(data_dir), Terminal(as_json=json), query)
 
 
+@app.command()
+def receipt(
+    machine: Annotated[str, typer.Argument(help="The machine.")],
+    meter: Annotated[str, typer.Argument(help="Its meter.")],
+    boot: Annotated[int, typer.Argument(min=0, help="The reading's boot.")],
+    seq: Annotated[int, typer.Argument(min=0, help="The reading's number in it.")],
+    out: Annotated[Path | None, typer.Option(help="Write all of it with its proofs to this file.")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """What became of one reading, at what price, and the proof that the log held it."""
+    from deploy import receipt as receipts
+    from deploy.reading_rows import ReadingName
+
+    name = ReadingName(machine, meter, boot, seq)
+    receipts.receipt(_place(data_dir), Terminal(as_json=json), name, out)
+
+
 @app.command("deploy-contracts")
 def deploy_contracts(data_dir: DataDir = None, json: Json = False) -> None:
     """Deploy the ledger (and on a development chain a token) and remember where it stands."""
@@ -140,7 +158,13 @@ def fund(
 
 @app.command()
 def settle(
-    epochs: Annotated[int | None, typer.Option(min=1, help="Post at most so many epochs.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="At most so many epochs into one post.")] = None,
+    without: Annotated[
+        list[int] | None, typer.Option(metavar="PARTITION", help="A dead partition; repeatable.")
+    ] = None,
+    restate: Annotated[
+        bool, typer.Option("--restate", help="Post anew what was disputed and has been mended.")
+    ] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Go on as epochs end.")] = False,
     data_dir: DataDir = None,
     json: Json = False,
@@ -148,7 +172,32 @@ def settle(
     """Post what can be posted; run it again as often as you like."""
     from deploy import money_commands
 
-    money_commands.settle(_place(data_dir), Terminal(as_json=json), epochs=epochs, follow=follow)
+    options = money_commands.SettleOptions(max_epochs=epochs, without=frozenset(without or ()), restate=restate)
+    money_commands.settle(_place(data_dir), Terminal(as_json=json), options, follow=follow)
+
+
+@app.command()
+def why(
+    account: Annotated[str, typer.Argument(help="The account.")],
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Why an account is owed what it is: every window that it has a part in."""
+    from deploy import money_commands
+
+    money_commands.why(_place(data_dir), Terminal(as_json=json), account)
+
+
+@app.command()
+def dispute(
+    post: Annotated[int, typer.Argument(help="The post's sequence; later ones fall with it.")],
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Kill a post that is not yet active, with the guardian's key."""
+    from deploy import money_commands
+
+    money_commands.dispute(_place(data_dir), Terminal(as_json=json), post)
 
 
 @app.command()
