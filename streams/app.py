@@ -18,6 +18,7 @@ from schemas.errors import InvalidInput
 from schemas.log import Log
 from streams.adapters.consumer import RECORDS_MAX, Slice
 from streams.adapters.faust_app import BatchApp, PromptWorker, delivered, fetched, live_seek
+from streams.adapters.heartbeats import Heartbeats
 from streams.adapters.kafka_reader import KafkaLogReader
 from streams.adapters.owned import OwnedPartitions
 from streams.adapters.partition import Progress
@@ -51,6 +52,7 @@ class WorkerSettings:
 
     `on_progress` is called after every commit, from another thread. A worker that has something to do and doesn't move
     for `stall_seconds` ends with exit code 75; choose it above the longest batch. `records_max` bounds one commit.
+    In a live log (LogAppendTime), a partition that is quiet for `heartbeat_seconds` gets a heartbeat.
     """
 
     bootstrap_servers: str
@@ -60,6 +62,7 @@ class WorkerSettings:
     on_progress: Callable[[WorkerProgress], None] | None = None
     stall_seconds: float = 60.0
     records_max: int = RECORDS_MAX
+    heartbeat_seconds: float = 60.0
 
 
 def run_worker(settings: WorkerSettings) -> int:
@@ -154,11 +157,18 @@ class _Worker:
         self._faust = PromptWorker(self._app, self._loop, lambda: ending.now(EXIT_TERMINATED))
         self._judge = StallJudge(settings.stall_seconds)
         self._watchdog = Watchdog(self._verdict, self._is_excused, ending)
+        self._heartbeats: Heartbeats | None = None
+        if settings.log.timestamp_type == "LogAppendTime" and not settings.until_caught_up:
+            self._heartbeats = Heartbeats(
+                settings.bootstrap_servers, settings.log, settings.heartbeat_seconds, lambda: self._assigned or set()
+            )
 
     def run(self) -> int:
         """Until it stops; then all partitions are closed. Gives the exit code."""
         threshold = gc.get_threshold()
         self._watchdog.start()
+        if self._heartbeats is not None:
+            self._heartbeats.start()
         try:
             self._faust.execute_from_commandline()
         except SystemExit as left:
@@ -166,6 +176,8 @@ class _Worker:
                 self._ending.fatal(self._crash(left))
         finally:
             self._watchdog.stop()
+            if self._heartbeats is not None:
+                self._heartbeats.stop()
             self._checkpoints.end()
             self._faust.ended()
             gc.set_threshold(*threshold)
@@ -200,6 +212,8 @@ class _Worker:
         self._finish_if_caught_up()
 
     def _committed(self, piece: Slice, progress: Progress) -> None:
+        if self._heartbeats is not None and piece.records:
+            self._heartbeats.heard(piece.partition)
         if self._settings.on_progress is not None:
             self._settings.on_progress(
                 WorkerProgress(

@@ -192,6 +192,21 @@ def test_a_tail_without_records_is_caught_up(kafka: str, lonely: Log, workers: W
     assert again.progress() == []
 
 
+def test_a_quiet_partition_of_a_live_log_gets_heartbeats(kafka: str, workers: Workers) -> None:
+    log = a_log("live", partitions=2, timestamp_type="LogAppendTime")
+    create_topic(kafka, log)
+    begun_ms = time.time_ns() // 1_000_000
+    worker = workers.start(log, heartbeat_seconds=0.5)
+    worker.wait_for(committed(6, partitions=2))
+    assert worker.stop() == 0
+    for partition in range(2):
+        times = [each.stream_time_ms or 0 for each in worker.progress() if each.partition == partition]
+        assert begun_ms <= times[0] < times[-1], "the broker's time moves"
+    assert all(each.rejected == 0 for each in worker.progress())
+    catching_up = workers.catch_up(log)
+    assert sum(each.records for each in catching_up.progress()) <= 2, "catching up sends none"
+
+
 @pytest.mark.slow
 def test_random_rounds(kafka: str, tmp_path: Path) -> None:
     """A short run of `python -m tests.crash.rounds`."""

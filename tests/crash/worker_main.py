@@ -23,6 +23,7 @@ class Order(msgspec.Struct, kw_only=True):
     until_caught_up: bool = False
     stall_seconds: float = 60.0
     records_max: int = 20_000
+    heartbeat_seconds: float = 60.0
     on_progress: str = ""
 
 
@@ -46,6 +47,7 @@ def main() -> int:
         on_progress=report,
         stall_seconds=order.stall_seconds,
         records_max=order.records_max,
+        heartbeat_seconds=order.heartbeat_seconds,
     )
     try:
         return run_worker(settings)

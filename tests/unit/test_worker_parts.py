@@ -11,6 +11,7 @@ from schemas.log import Log
 from schemas.units import MINUTE_MS
 from streams.adapters.consumer import PROVED, Slice
 from streams.adapters.faust_app import Fetched
+from streams.adapters.heartbeats import Quiet
 from streams.adapters.owned import AHEAD_MAX_MS, first_offset, sound_part
 from streams.adapters.quiet import RateLimit, quiet_logs
 from streams.adapters.topics import topic_config, topic_faults
@@ -135,6 +136,23 @@ class TestStallJudge:
         assert judge.verdict(11, "x", {}, {}) == "x for 11 s"
         judge.forget()
         assert judge.verdict(12, "x", {}, {}) is None
+
+
+class TestQuietPartitions:
+    def test_one_that_nothing_comes_to_is_due_once_a_time(self) -> None:
+        quiet = Quiet(60)
+        assert quiet.due({1, 2}, 0.0) == []
+        quiet.heard(1, 30.0)
+        assert quiet.due({1, 2}, 60.0) == [2]
+        quiet.heard(2, 60.0)
+        assert quiet.due({1, 2}, 90.0) == [1]
+
+    def test_one_that_comes_back_is_given_the_whole_time(self) -> None:
+        quiet = Quiet(60)
+        quiet.heard(1, 0.0)
+        assert quiet.due(set(), 50.0) == []
+        assert quiet.due({1}, 100.0) == []
+        assert quiet.due({1}, 160.0) == [1]
 
 
 def test_a_broker_is_away_if_no_server_of_the_list_takes_a_connection() -> None:
