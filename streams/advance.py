@@ -141,9 +141,10 @@ class Tally:
     def add(self, records: Sequence[LogRecord], run: RunResult) -> None:
         """Counts what a run of these records came to."""
         self.accepted += run.accepted
+        self.duplicate += run.duplicate
         self.in_columns += run.in_columns
-        for place, row, outcome in run.others:
-            self.note(records[place], row, outcome)
+        for place, row, reason in run.refused:
+            self.note(records[place], row, reason)
 
     def advanced(self, consumed: int, cut: int | None) -> Advanced:
         """The result of the slice."""

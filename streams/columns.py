@@ -5,7 +5,7 @@ malformed. In all columns an integer that isn't there is NONE.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol, get_args
 
@@ -101,29 +101,33 @@ class Columns:
         taken = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "texts"}
         return Columns(**taken, texts=self.texts)
 
+    def names(self, row: int) -> tuple[str, str]:
+        """Machine and meter of a row."""
+        return self.texts.names(int(self.at[row]))
+
     def session(self, row: int) -> str:
         """The session of a row, empty without one."""
         return self.texts.session(int(self.at[row]))
 
-    def reading(self, row: int) -> Reading:
-        """A row as the plain loop wants it."""
-        at, kind, value = int(self.at[row]), int(self.kind[row]), int(self.value[row])
-        started_at, marks = int(self.started_at[row]), int(self.marks[row])
-        machine, meter = self.texts.names(at)
-        return Reading(
-            machine,
-            meter,
-            int(self.boot[row]),
-            int(self.seq[row]),
-            int(self.observed_at[row]),
-            value if kind == 0 else UNSET,
-            value if kind == 1 else UNSET,
-            value if kind == 2 else UNSET,
-            UNSET if started_at == NONE else self.texts.session(at),
-            UNSET if started_at == NONE else started_at,
-            bool(marks & IS_START),
-            bool(marks & IS_RECONSTRUCTED),
-        )
+    def readings(self, rows: Ints) -> Iterator[tuple[int, int, Reading]]:
+        """Rows as the plain loop wants them: (record, row in it, reading)."""
+        names = ("record", "row", "boot", "seq", "observed_at", "kind", "value", "started_at", "marks", "at")
+        cells = [getattr(self, name)[rows].tolist() for name in names]
+        for record, row, boot, seq, observed_at, kind, value, started_at, marks, at in zip(*cells, strict=True):
+            reading = Reading(
+                *self.texts.names(at),
+                boot,
+                seq,
+                observed_at,
+                value if kind == 0 else UNSET,
+                value if kind == 1 else UNSET,
+                value if kind == 2 else UNSET,
+                UNSET if started_at == NONE else self.texts.session(at),
+                UNSET if started_at == NONE else started_at,
+                bool(marks & IS_START),
+                bool(marks & IS_RECONSTRUCTED),
+            )
+            yield record, row, reading
 
 
 class _JoinedTexts:

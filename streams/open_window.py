@@ -41,8 +41,9 @@ class OpenWindow:
     def join(self, readings: int, first_offset: int, last_offset: int, skipped: int, flags: int) -> None:
         """Many readings lie here."""
         self.readings += readings
-        self.note_offset(first_offset)
-        self.note_offset(last_offset)
+        if self.first_offset == NONE or first_offset < self.first_offset:
+            self.first_offset = first_offset
+        self.last_offset = max(self.last_offset, last_offset)
         self.skipped += skipped
         self.flags |= flags
 

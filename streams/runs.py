@@ -10,55 +10,43 @@ In a run nothing seals, nobody registers and nothing is corrected. Then the orde
   zero, so a sum leaves 64 bits on the way if and only if it does at the end;
 - entries are counted, and refused ones are put in their order at the end.
 
-So the rows go meter by meter. In each round every meter's leading rows that are simple (see `_Round`) are taken at
+So the rows go meter by meter. In each round every meter's leading rows that are simple (see `Round`) are taken at
 once; the first that isn't goes through the plain loop's `judge_row`, and the rest waits for the next round.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import gcd
-from typing import NamedTuple
 
 import numpy as np
 
-from schemas.units import ELAPSED_MAX_MS, HOUR_MS
+from schemas.reject import Reason
 from streams.arrow_columns import arrow_parts
 from streams.columns import IS_RECONSTRUCTED, IS_START, Columns, Ints, Mask, Refused, columns_of
 from streams.json_columns import json_part
-from streams.judge import Outcome, judge_row
+from streams.judge import judge_row
 from streams.meter_facts import MeterFacts
-from streams.meters import INTS, KINDS, NONE, SLACK_MS
+from streams.meters import NONE
+from streams.open_window import flag_bit
 from streams.rating import Price
 from streams.records import LogRecord
-from streams.register import PLAUSIBLE_PERCENT
+from streams.rounds import Round, Taken
 from streams.state import State
 
 ROUNDS_MAX = 12
 """After so many rounds the plain loop takes what is left."""
 
-USAGE_MAX = 10**12
-"""Larger usages are left to unbounded integers: up to here the time that they need is computed in 64 bits."""
-
-_REGISTER, _QUANTITY, _LEVEL = range(len(KINDS))
-_SHORTENED = gcd(HOUR_MS * 100, PLAUSIBLE_PERCENT)
-_TIMES, _PARTS = HOUR_MS * 100 // _SHORTENED, PLAUSIBLE_PERCENT // _SHORTENED
-"""Rule 15 in lowest terms: u = ceil(usage * _TIMES / (_PARTS * capacity per hour))."""
-
-_INT = {name: place for place, name in enumerate(INTS)}
-_CONTENT = [_INT[f"current_{name}"] for name in ("seq", "observed_at", "kind", "value", "session_started_at", "marks")]
-_BASELINE = [_INT[f"baseline_{name}"] for name in ("boot", "seq", "observed_at", "value")]
-
 
 @dataclass(slots=True)
 class RunResult:
-    """What a run came to: the rows accepted, and all others as (place of the record, row, outcome), in order.
+    """What a run came to: rows accepted (`in_columns` of them in columns), duplicates, and in order what was refused.
 
-    `in_columns` of the accepted ones were judged in columns.
+    That is (place of the record, row or WHOLE_RECORD, reason).
     """
 
     accepted: int = 0
+    duplicate: int = 0
     in_columns: int = 0
-    others: list[tuple[int, int, Outcome]] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
 
 
 def judge_run(
@@ -73,7 +61,7 @@ def judge_run(
     if columns is not None and len(columns):
         run.judge(columns, rows_min)
     state.observe(int(now_ms[-1]))
-    run.result.others.sort(key=lambda other: other[:2])
+    run.result.refused.sort()
     return run.result
 
 
@@ -89,15 +77,13 @@ class _Run:
     def decode(self, is_arrow: Sequence[int]) -> Columns | None:
         """The well-formed rows; what is refused before that is noted."""
         place_of = self.state.meters.place_of
-        refused: list[Refused] = []
+        refused = self.result.refused
         arrow = [place for place, flag in enumerate(is_arrow) if flag]
         json = [place for place, flag in enumerate(is_arrow) if not flag] if arrow else range(len(self.records))
         parts = arrow_parts(arrow, [self.records[place].value for place in arrow], place_of, refused)
         if json:
             parts.append(json_part(json, [self.records[place].value for place in json], place_of, refused))
-        columns = columns_of(parts, refused) if parts else None
-        self.result.others += refused
-        return columns
+        return columns_of(parts, refused) if parts else None
 
     def judge(self, columns: Columns, rows_min: int) -> None:
         """Takes the rows meter by meter, in rounds."""
@@ -105,37 +91,54 @@ class _Run:
         began_ms = state.stream_time_ms
         _look_up(state, columns)
         refused = self._refused_before_identity(columns)
-        for row in np.flatnonzero(refused).tolist():
-            self._judge_plainly(columns, row)
+        self._refuse(columns, np.flatnonzero(refused).tolist())
         order = np.flatnonzero(~refused) if refused.any() else np.arange(len(columns))
         order = order[_stable_order(columns.place[order])]
         columns = columns.take(order)
-        may_be_simple = self._may_be_simple(columns)
+        is_known = _in_stretch(state.facts, columns.place, columns.observed_at)
+        may_be_simple = is_known & self._may_be_simple(columns)
         left = np.arange(len(columns))
-        taken: list[_Taken] = []
+        taken: list[Taken] = []
         for _ in range(ROUNDS_MAX):
             if len(left) < max(rows_min, 1):
                 break
             state.meters.give_back()
-            chosen = _Round(state, columns, left, may_be_simple).take()
+            chosen = Round(state, columns, left, is_known, may_be_simple).take()
             taken.append(chosen.taken)
-            for row in chosen.first.tolist():
-                self._judge_plainly(columns, row)
+            self.result.duplicate += len(chosen.duplicates)
+            self._judge_plainly(columns, chosen.first)
             left = chosen.left
-        for row in left.tolist():
-            self._judge_plainly(columns, row)
+        self._judge_plainly(columns, left)
         state.stream_time_ms = began_ms
-        self._place(columns, taken)
+        if taken:
+            self._place(columns, taken)
 
-    def _judge_plainly(self, columns: Columns, row: int) -> None:
-        """One row as the plain loop judges it, at the stream time of its record."""
-        record = int(columns.record[row])
-        self.state.stream_time_ms = int(self.now_ms[record])
-        outcome = judge_row(self.state, self.records[record], columns.reading(row))
-        if outcome is None:
-            self.result.accepted += 1
-        else:
-            self.result.others.append((record, int(columns.row[row]), outcome))
+    def _judge_plainly(self, columns: Columns, rows: Ints) -> None:
+        """Rows as the plain loop judges them, each at the stream time of its record."""
+        state, records, result = self.state, self.records, self.result
+        for record, row, reading in columns.readings(rows):
+            state.stream_time_ms = int(self.now_ms[record])
+            outcome = judge_row(state, records[record], reading)
+            if outcome is None:
+                result.accepted += 1
+            elif outcome == "duplicate":
+                result.duplicate += 1
+            else:
+                result.refused.append((record, row, outcome))
+
+    def _refuse(self, columns: Columns, rows: Sequence[int]) -> None:
+        """Says why of rows that are refused before identity (rule 4)."""
+        machines, skew_ms = self.state.machines, self.state.ruleset.skew_ms
+        for row in rows:
+            record, place = int(columns.record[row]), int(columns.place[row])
+            reason: Reason = "unknown_meter"
+            if place == NONE and columns.names(row)[0] not in machines:
+                reason = "unknown_machine"
+            elif columns.observed_at[row] > self.now_ms[record] + skew_ms:
+                reason = "from_the_future"
+            elif place != NONE and self.state.facts.column("kind")[place] != NONE:
+                reason = "wrong_kind"
+            self.result.refused.append((record, int(columns.row[row]), reason))
 
     def _refused_before_identity(self, columns: Columns) -> Mask:
         """The rows that are refused whatever their meter knows: they change nothing, and stand in nobody's way."""
@@ -150,7 +153,7 @@ class _Run:
     def _may_be_simple(self, columns: Columns) -> Mask:
         """What makes a row simple by itself: known facts in force, and a window to lie in."""
         place, observed_at, facts = columns.place, columns.observed_at, self.state.facts
-        simple: Mask = _in_stretch(facts, place, observed_at) & (facts.column("is_retired")[place] == 0)
+        simple: Mask = facts.column("is_retired")[place] == 0
         if observed_at.min(initial=self.state.earliest_open_ms) < self.state.earliest_open_ms:  # Rule 5.
             horizon_ms = self.now_ms[columns.record] - self.state.ruleset.horizon_ms
             simple &= (observed_at >= self.state.earliest_open_ms) | (observed_at >= horizon_ms)
@@ -162,158 +165,43 @@ class _Run:
             simple &= (columns.marks & IS_START == 0) | (facts.column("has_session_price")[place] == 0)
         return simple
 
-    def _place(self, columns: Columns, taken: Sequence["_Taken"]) -> None:
+    def _place(self, columns: Columns, taken: Sequence[Taken]) -> None:
         """Puts the rows taken into their windows, summed by meter and window."""
-        rows = np.concatenate([part.rows for part in taken]) if taken else np.empty(0, np.int64)
+        rows, usage, skipped = (np.concatenate(part) for part in zip(*taken, strict=True))
         self.result.accepted += len(rows)
         self.result.in_columns += len(rows)
         if not len(rows):
             return
         state, facts = self.state, self.state.facts
-        usage = np.concatenate([part.usage for part in taken])
         place, observed_at = columns.place[rows], columns.observed_at[rows]
         start_ms = observed_at - observed_at % state.log.window_ms
-        order = np.lexsort((start_ms, place))
-        place, start_ms, usage, rows = place[order], start_ms[order], usage[order], rows[order]
+        if len(taken) > 1 or (np.diff(start_ms)[place[1:] == place[:-1]] < 0).any():
+            order = np.lexsort((start_ms, place))
+            place, start_ms, usage, rows, skipped = (part[order] for part in (place, start_ms, usage, rows, skipped))
         firsts = np.flatnonzero(np.r_[True, (place[1:] != place[:-1]) | (start_ms[1:] != start_ms[:-1])])
         if int(usage.max()) * len(usage) >= 2**62:
             usage = usage.astype(object)  # Exact in any size; whether the sum is allowed is asked where it is kept.
         offsets = np.fromiter((record.offset for record in self.records), np.int64, len(self.records))
-        offset = offsets[columns.record[rows]]
+        offset, is_reconstructed = offsets[columns.record[rows]], columns.marks[rows] & IS_RECONSTRUCTED != 0
         place = place[firsts]
-        for at, start, total, count, first, last, marks, version, micros, per in zip(
-            place.tolist(),
-            start_ms[firsts].tolist(),
-            np.add.reduceat(usage, firsts).tolist(),
+        names = [state.meters.names[at] for at in place.tolist()]
+        windows = state.windows_at([name for name, _ in names], start_ms[firsts].tolist())
+        joined = zip(
+            windows,
             np.diff(np.r_[firsts, len(rows)]).tolist(),
             np.minimum.reduceat(offset, firsts).tolist(),
             np.maximum.reduceat(offset, firsts).tolist(),
-            np.bitwise_or.reduceat(columns.marks[rows], firsts).tolist(),
-            facts.column("version")[place].tolist(),
-            facts.column("price_micros")[place].tolist(),
-            facts.column("per")[place].tolist(),
+            np.add.reduceat(skipped, firsts).tolist(),
+            np.where(np.logical_or.reduceat(is_reconstructed, firsts), flag_bit("reconstructed"), 0).tolist(),
             strict=True,
-        ):
-            machine, meter = state.meters.names[at]
-            window = state.window_at(machine, start)
-            window.readings += count
-            window.note_offset(first)
-            window.note_offset(last)
-            if marks & IS_RECONSTRUCTED:
-                window.set_flag("reconstructed")
+        )
+        for window, *facts_of_window in joined:
+            window.join(*facts_of_window)
+        totals = np.add.reduceat(usage, firsts).tolist()
+        prices = zip(*(facts.column(part)[place].tolist() for part in ("version", "price_micros", "per")), strict=True)
+        for window, (_, meter), (version, micros, per), total in zip(windows, names, prices, totals, strict=True):
             if total:
                 window.add_usage(meter, version, Price(micros, per), total)
-
-
-class _Taken(NamedTuple):
-    """Rows taken in columns, and the usage that each bills."""
-
-    rows: Ints
-    usage: Ints
-
-
-class _Chosen(NamedTuple):
-    """What a round came to: rows taken, the first that isn't simple of each meter, and the rows after that."""
-
-    taken: _Taken
-    first: Ints
-    left: Ints
-
-
-class _Round:
-    """One round over the rows `left`, which lie by meter, and by the log within it.
-
-    A row is simple if its number is one above that of the row before (or of the meter's high water) in the same boot,
-    and if what it shows continues: a register not below the one before, without a suspect and not observed earlier, or
-    a quantity not observed earlier, either of them without need of slack (so that slack only grows, and its cap can be
-    applied at the end); or a level. Then it is accepted, is the meter's new high water and, a register, its baseline.
-    """
-
-    def __init__(self, state: State, columns: Columns, left: Ints, may_be_simple: Mask) -> None:
-        self.state, self.columns, self.left = state, columns, left
-        self.place = columns.place[left]
-        self.boot, self.seq = columns.boot[left], columns.seq[left]
-        self.observed_at, self.value = columns.observed_at[left], columns.value[left]
-        self.kind = columns.kind[left]
-        self.may_be_simple = may_be_simple[left]
-        self.starts = np.flatnonzero(np.r_[True, self.place[1:] != self.place[:-1]])
-        self.meters = self.place[self.starts]
-        self.known = state.meters.ints[self.meters]
-        """The meters' rows as they stand before the round."""
-
-    def take(self) -> _Chosen:
-        """Judges, and changes the meters by the rows that it takes."""
-        usage, spare_ms, is_simple = self._judge()
-        wrong = (~is_simple).astype(np.int64)
-        bad: Ints = np.cumsum(wrong)
-        before = bad[self.starts] - wrong[self.starts]
-        bad -= np.repeat(before, np.diff(np.r_[self.starts, len(self.left)]))
-        leading = bad == 0
-        counts = np.add.reduceat(leading.astype(np.int64), self.starts)
-        spare_ms = np.add.reduceat(np.where(leading, spare_ms, 0), self.starts)
-        self._move(counts, spare_ms)
-        return _Chosen(
-            _Taken(self.left[leading], usage[leading]),
-            self.left[(bad == 1) & ~is_simple],
-            self.left[(bad > 1) | ((bad == 1) & is_simple)],
-        )
-
-    def _judge(self) -> tuple[Ints, Ints, Mask]:
-        """Usage, time left over (ms) and whether a row is simple if those before it are."""
-        kind, starts = self.kind, self.starts
-        first_kind = kind[starts]
-        previous_ms = np.where(first_kind == _REGISTER, self._known("baseline_observed_at"), self._known("quantity_at"))
-        elapsed_ms = self.observed_at - _shifted(self.observed_at, starts, previous_ms)
-        rise = self.value - _shifted(self.value, starts, self._known("baseline_value"))
-        usage = np.where(kind == _REGISTER, rise, np.where(kind == _QUANTITY, self.value, 0))
-        capacity = self.state.facts.column("capacity_per_hour")[self.place]
-        needed_ms = -(-np.clip(usage, 0, USAGE_MAX) * _TIMES // (_PARTS * capacity))
-        spare_ms = np.where(kind == _LEVEL, 0, np.minimum(elapsed_ms, ELAPSED_MAX_MS) - needed_ms)
-        simple = self.may_be_simple & (self.boot == _shifted(self.boot, starts, self._known("current_boot")))
-        simple &= self.seq == _shifted(self.seq, starts, self._known("current_seq")) + 1
-        simple &= (usage >= 0) & (usage <= USAGE_MAX) & (spare_ms >= 0) & ((elapsed_ms >= 0) | (kind == _LEVEL))
-        simple[starts] &= self._can_begin(first_kind)
-        return usage, spare_ms, simple
-
-    def _can_begin(self, kind: Ints) -> Mask:
-        """Whether the first row of each meter has something to continue from."""
-        boot, seq = self.boot[self.starts], self.seq[self.starts]
-        base_boot = self._known("baseline_boot")
-        is_after = (boot > base_boot) | ((boot == base_boot) & (seq >= self._known("baseline_seq")))
-        can = (self._known("baseline_value") != NONE) & (self._known("suspect_value") == NONE) & is_after
-        can |= (kind == _QUANTITY) & (self._known("quantity_at") != NONE)
-        can |= kind == _LEVEL
-        return np.asarray(can, np.bool_)
-
-    def _move(self, counts: Ints, spare_ms: Ints) -> None:
-        """The last row taken of each meter is where it stands now."""
-        moved = np.flatnonzero(counts)
-        if not len(moved):
-            return
-        meters, ints = self.meters[moved], self.state.meters.ints
-        last = (self.starts + counts - 1)[moved]
-        rows = self.left[last]
-        columns = self.columns
-        started_at = columns.started_at[rows]
-        shown = (self.seq[last], self.observed_at[last], self.kind[last], self.value[last])
-        for column, values in zip(_CONTENT, (*shown, started_at, columns.marks[rows]), strict=True):
-            ints[meters, column] = values
-        slack_ms = np.minimum(SLACK_MS, self._known("slack_ms")[moved] + spare_ms[moved])
-        ints[meters, _INT["slack_ms"]] = np.where(self.kind[last] == _LEVEL, self._known("slack_ms")[moved], slack_ms)
-        registers = np.flatnonzero(self.kind[last] == _REGISTER)
-        at = last[registers]
-        standing = (self.boot[at], self.seq[at], self.observed_at[at], self.value[at])
-        for column, values in zip(_BASELINE, standing, strict=True):
-            ints[meters[registers], column] = values
-        quantities = np.flatnonzero(self.kind[last] == _QUANTITY)
-        ints[meters[quantities], _INT["quantity_at"]] = self.observed_at[last[quantities]]
-        texts = self.state.meters.texts
-        for place in np.flatnonzero((started_at != NONE) | (self._known("current_session_started_at")[moved] != NONE)):
-            texts[meters[place]] = columns.session(int(rows[place])), texts[meters[place]][1]
-        self.state.meters.touched.update(meters.tolist())
-
-    def _known(self, name: str) -> Ints:
-        return self.known[:, _INT[name]]
 
 
 def _look_up(state: State, columns: Columns) -> None:
@@ -334,14 +222,6 @@ def _look_up(state: State, columns: Columns) -> None:
 def _in_stretch(facts: MeterFacts, place: Ints, observed_at: Ints) -> Mask:
     inside: Mask = (facts.column("from_ms")[place] <= observed_at) & (observed_at < facts.column("to_ms")[place])
     return inside
-
-
-def _shifted(column: Ints, starts: Ints, first: Ints) -> Ints:
-    """The value of the row before, and `first` where a meter's rows start."""
-    before = np.empty_like(column)
-    before[1:] = column[:-1]
-    before[starts] = first
-    return before
 
 
 def _stable_order(place: Ints) -> Ints:

@@ -1,6 +1,6 @@
 """All that is known of one partition. It grows with registered machines and meters, never with readings."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import pyarrow as pa
@@ -113,6 +113,22 @@ class State:
             holding_ms, mends_ms = self.earliest_open_ms, start_ms
         self._touched_windows.add((holding_ms, machine, mends_ms))
         return self.open_windows.setdefault(holding_ms, {}).setdefault((machine, mends_ms), OpenWindow())
+
+    def windows_at(self, machines: Sequence[str], starts_ms: Sequence[int]) -> list[OpenWindow]:
+        """The same for many machines, each at the start of a window."""
+        earliest_ms, open_windows, touch = self.earliest_open_ms, self.open_windows, self._touched_windows.add
+        found = []
+        for machine, start_ms in zip(machines, starts_ms, strict=True):
+            holding_ms, mends_ms = (start_ms, NONE) if start_ms >= earliest_ms else (earliest_ms, start_ms)
+            touch((holding_ms, machine, mends_ms))
+            windows = open_windows.get(holding_ms)
+            if windows is None:
+                windows = open_windows[holding_ms] = {}
+            window = windows.get((machine, mends_ms))
+            if window is None:
+                window = windows[machine, mends_ms] = OpenWindow()
+            found.append(window)
+        return found
 
     def take_windows(self, before_ms: int) -> Iterator[tuple[WindowKey, OpenWindow]]:
         """Removes and gives the windows that start before a moment (epoch ms), in sealing order (rule 6)."""
