@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 
 from deploy import evidence
-from deploy.terminal import Terminal, day_text, money, units
+from deploy.terminal import Terminal, day_text, moment_text, money, units
 from deploy.workplace import Workplace
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from settlement import worker
 from settlement.adapters.chain import Chain
-from settlement.adapters.job import Settled
+from settlement.adapters.job import Settled, SettleOptions
 from settlement.adapters.signer import Keys
 from settlement.audit import AuditReport
 from settlement.results import Claimed, PostRow, SettlementsReport
@@ -83,10 +83,9 @@ def fund(place: Workplace, terminal: Terminal, amount: str | None) -> None:
     terminal.result(funded)
 
 
-def settle(place: Workplace, terminal: Terminal, *, epochs: int | None, follow: bool) -> Settled:
+def settle(place: Workplace, terminal: Terminal, options: SettleOptions, *, follow: bool) -> Settled:
     """Posts what can be posted, once or for ever."""
     treasury = Treasury(place)
-    options = worker.SettleOptions(max_epochs=epochs)
     while True:
         settled = worker.settle(treasury.data_dir, treasury.chain, treasury.log, treasury.keys, options)
         if settled.posts or not follow:
@@ -196,6 +195,30 @@ def verify(place: Workplace, terminal: Terminal, file: Path) -> bool:
         terminal.say(f"not valid: {verified.reason}")
     terminal.result(verified)
     return verified.valid
+
+
+def why(place: Workplace, terminal: Terminal, account: str) -> None:
+    """The statement of an account, window by window."""
+    treasury = Treasury(place)
+    found = worker.why(treasury.data_dir, treasury.chain, account)
+    rows = [
+        (row.sequence, row.machine, moment_text(row.start_ms), row.net_micros, row.payable_micros, row.points,
+         row.amount_micros)
+        for row in found.rows
+    ]  # fmt: skip
+    columns = ["post", "machine", "window", "net micros", "payable micros", "basis points", "micros"]
+    terminal.table(
+        f"why {found.account} is owed {money(found.cumulative_micros, treasury.log.currency)}", columns, rows
+    )
+    terminal.result(found)
+
+
+def dispute(place: Workplace, terminal: Terminal, sequence: int) -> None:
+    """Kills a post that is not yet active."""
+    treasury = Treasury(place)
+    transaction = worker.dispute(treasury.data_dir, treasury.chain, treasury.keys, sequence)
+    terminal.say(f"post {sequence} and all after it are dead: {transaction}")
+    terminal.result({"sequence": sequence, "transaction": transaction})
 
 
 def audit(place: Workplace, terminal: Terminal, *, from_archive: bool) -> bool:
