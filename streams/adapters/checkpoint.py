@@ -125,8 +125,8 @@ class Checkpoint:
         """
         try:
             self._db = duckdb.connect(str(path), config={"threads": 1})
-        except duckdb.IOException as error:
-            raise InvalidInput(f"{path} can't be opened: end the program that has it open ({_line(error)})") from None
+        except duckdb.Error as error:
+            raise _unopened(path, error) from None
         self._state = StateStore(self._db)
         try:
             with self._transaction():
@@ -371,5 +371,8 @@ def _names(schema: pa.Schema) -> str:
     return ", ".join(f'"{name}"' for name in schema.names)
 
 
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+def _unopened(path: Path, error: duckdb.Error) -> InvalidInput:
+    line = str(error).splitlines()[0]
+    if "lock" in line:
+        return InvalidInput(f"{path} can't be opened: end the program that has it open ({line})")
+    return InvalidInput(f"{path} is damaged ({line}): restore it, or remove it to have it made again from the log")

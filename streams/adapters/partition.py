@@ -29,7 +29,7 @@ from schemas.log import Log
 from schemas.manifest import Counts
 from streams.adapters.checkpoint import FORMAT, Checkpoint, Cut, Piece, Pinned, Position
 from streams.adapters.epochs import publish_epoch
-from streams.adapters.files import FileLock, Step, nothing
+from streams.adapters.files import FileLock, Step, nothing, sync_folder
 from streams.adapters.live import Live
 from streams.adapters.log_reader import LogReader
 from streams.advance import Advanced, advance
@@ -107,8 +107,10 @@ class Partition:
         Raises InvalidInput if the data folder belongs to another log, topic or list of rulesets, InvariantBroken if
         an epoch's manifest contradicts the log.
         """
+        for name in ("partitions", "epochs", "log", "live"):
+            (data_dir / name).mkdir(parents=True, exist_ok=True)
+        sync_folder(data_dir)
         folder = data_dir / "partitions"
-        folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock.take(folder / f"{partition}.lock")
         if lock is None:
             return None

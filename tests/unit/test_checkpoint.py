@@ -224,6 +224,13 @@ def test_a_lost_checkpoint_is_made_again_from_the_log(tmp_path: Path) -> None:
     assert runs.final_files(tmp_path) == before
 
 
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    (tmp_path / "partitions" / "0.duckdb").write_bytes(b"x" * 10_000)
+    with pytest.raises(InvalidInput, match=r"is damaged .*remove it to have it made again"):
+        opened(tmp_path)
+
+
 def test_a_log_that_lost_records_stops_at_the_archive(tmp_path: Path) -> None:
     log = runs.the_log()
     poorer = SimLog(log.records[:9] + log.records[10:], end=log.end)
