@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from deploy import local_commands
 from deploy.settings import load_settings
@@ -171,8 +171,9 @@ def settle(
 ) -> None:
     """Post what can be posted; run it again as often as you like."""
     from deploy import money_commands
+    from settlement.adapters.job import SettleOptions
 
-    options = money_commands.SettleOptions(max_epochs=epochs, without=frozenset(without or ()), restate=restate)
+    options = SettleOptions(max_epochs=epochs, without=frozenset(without or ()), restate=restate)
     money_commands.settle(_place(data_dir), Terminal(as_json=json), options, follow=follow)
 
 
@@ -316,10 +317,10 @@ def _exit_code(run: Callable[[], object]) -> int:
     except InvariantBroken as error:
         fail(f"stopped, an invariant is broken: {error}")
         return 70
-    except click.UsageError as error:
-        fail(f"{error.format_message()} (try `tallyroot {_command(error)}--help`)")
-        return 2
-    except click.Abort:
+    except TyperException as error:
+        fail(f"{error.format_message()} (see `tallyroot --help`)")
+        return error.exit_code
+    except typer.Abort:
         return 130
     except KeyboardInterrupt:
         return 130
@@ -332,11 +333,6 @@ def _exit_code(run: Callable[[], object]) -> int:
         fail(f"unexpected {type(error).__name__}: {error} (please report it with {path})")
         return 70
     return code if isinstance(code, int) else 0
-
-
-def _command(error: click.UsageError) -> str:
-    name = error.ctx.info_name if error.ctx and error.ctx.parent else None
-    return f"{name} " if name else ""
 
 
 if __name__ == "__main__":

@@ -14,13 +14,16 @@ from rich.table import Table
 
 from schemas.units import DAY_MS, SECOND_MS
 
+PIPE_COLUMNS = 250
+"""So wide is a table where no terminal says how wide it is: another program reads it, and wants a row a line."""
+
 
 class Terminal:
     """Where one command speaks. With `as_json` stdout holds JSON only, one object a line, the result last."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
         self._errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def step(self, text: str) -> None:
