@@ -55,7 +55,7 @@ _Standings = dict[tuple[int, int], tuple[int, dict[LineKey, int]]]
 
 
 class Watch(Tally):
-    """Sees what certain rows of one record come to, and what they change in their machine's open windows."""
+    """Sees what certain rows of one reading record come to, and what they change in their machine's open windows."""
 
     def __init__(self, state: State, machine: str, rows: Sequence[int]) -> None:
         super().__init__()
@@ -106,7 +106,10 @@ def records_naming(batch: pa.RecordBatch, machine: str) -> list[Record]:
 
 
 def rows_of(record: Record, name: ReadingName) -> list[int]:
-    """The rows of a reading record that carry a name, well formed or not."""
+    """The rows of a reading record that carry a name, well formed or not.
+
+    An Arrow record that is refused as a whole has no rows.
+    """
     if record_type(record) != READING or record.value is None:
         return []
     content_type = media_type(record)
