@@ -318,7 +318,8 @@ def _exit_code(run: Callable[[], object]) -> int:
         fail(f"stopped, an invariant is broken: {error}")
         return 70
     except TyperException as error:
-        fail(f"{error.format_message()} (see `tallyroot --help`)")
+        if error.format_message():  # empty where the help was shown instead
+            fail(f"{error.format_message()} (see `tallyroot --help`)")
         return error.exit_code
     except typer.Abort:
         return 130

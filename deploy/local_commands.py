@@ -67,6 +67,8 @@ def query(place: Workplace, text: str) -> Rows:
     connection = duckdb.connect(str(path), read_only=True)
     try:
         result = connection.execute(text)
+        if result is None:
+            raise InvalidInput("no query: write one behind `tallyroot sql`, or send it to its standard input")
         columns = [column[0] for column in result.description or ()]
         return Rows(columns, result.fetchall())
     except duckdb.Error as error:

@@ -49,7 +49,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         writer.writeheader()
         writer.writerows(rows)
     yield folder
-    for data in ("data", "killed"):
+    for data in ("data", "killed", "own"):
         tallyroot("down", "--data-dir", data, cwd=folder)
 
 
@@ -141,3 +141,12 @@ def test_a_worker_killed_in_the_middle_changes_no_root(place: Path, demo: dict[s
         for name in ("data", "killed")
     ]  # fmt: skip
     assert manifests[0] == manifests[1] != {}
+
+
+def test_everyone_gets_the_roots_that_the_readme_prints(place: Path) -> None:
+    demo = last_json(tallyroot("demo", "--data-dir", "own", "--json", cwd=place))
+    posts = demo["posts"]
+    assert isinstance(posts, list)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert [post["windows_root"] in readme for post in posts] == [True] * 3
+    tallyroot("down", "--data-dir", "own", cwd=place)
