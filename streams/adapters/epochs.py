@@ -7,7 +7,7 @@ import msgspec
 import pyarrow as pa
 
 from schemas.arrow import windows_from
-from schemas.errors import InvariantBroken
+from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.manifest import EpochFiles, EpochManifest, epoch_folder
 from schemas.reject import Reject
@@ -52,11 +52,23 @@ def epoch_paths(data_dir: Path, log: Log, epoch: int, partition: int) -> EpochPa
 
 
 def read_manifest(path: Path) -> EpochFiles | None:
-    """The manifest at `path` and what stands beside it, or None if the epoch doesn't exist."""
+    """The manifest at `path` and what stands beside it, or None if the epoch doesn't exist.
+
+    Raises InvalidInput if the file is no manifest.
+    """
+    if not path.is_file():
+        return None
     try:
         return msgspec.json.decode(path.read_bytes(), type=EpochFiles)
-    except FileNotFoundError:
-        return None
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"{path} is no manifest ({error}): restore it, or remove it to have it made again") from None
+
+
+def last_manifest(data_dir: Path, partition: int) -> int | None:
+    """The number of the last epoch of a partition whose manifest is there."""
+    paths = (data_dir / "epochs").glob(f"*/{partition}.manifest.json")
+    found = read_manifest(max(paths, default=Path(), key=lambda path: path.parent.name))
+    return None if found is None else found.manifest.epoch
 
 
 def publish_epoch(

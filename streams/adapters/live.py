@@ -34,20 +34,28 @@ class Live:
     """The live files of one partition, written by its owner."""
 
     def __init__(
-        self, folder: Path, partition: int, published_ms: int, unpublished: Set[int], seconds: Callable[[], float]
+        self,
+        folder: Path,
+        partition: int,
+        published_ms: int,
+        unpublished: Set[int],
+        seconds: Callable[[], float],
+        *,
+        is_new: bool,
     ) -> None:
         """`published_ms` is the end (epoch ms) of the last epoch whose files are final, `unpublished` are the starts
-        of the files that the checkpoint still has the rows of, `seconds` is a monotonic clock.
+        of the files that the checkpoint still has the rows of, `seconds` is a monotonic clock. If the checkpoint
+        `is_new`, all that is final is taken from `epochs/` at once: what was here is of a checkpoint that is lost.
         """
         self._folder = folder / str(partition)
         self._partition = partition
         self._seconds = seconds
         self._folder.mkdir(parents=True, exist_ok=True)
         stored = _stored_boundary(self._folder)
-        self._boundary_ms = published_ms if stored is None else stored
+        self._boundary_ms = published_ms if stored is None or is_new else stored
         self._moved_at = seconds()
         self._published: list[tuple[float, int]] = []
-        if stored is None:
+        if self._boundary_ms != stored:
             self._write_boundary()
         elif published_ms > stored:
             self.published(published_ms)
@@ -58,6 +66,8 @@ class Live:
 
     def write(self, start_ms: int, windows: pa.Table) -> None:
         """Writes the windows that sealed together, the first of them at `start_ms`. Repeating it is harmless."""
+        if start_ms < self._boundary_ms:
+            return  # final already: the log is read again for a checkpoint that was lost
         number = self._files.get(start_ms)
         if number is None:
             number = self._free.pop() if self._free else max(self._files.values(), default=-1) + 1
@@ -85,12 +95,12 @@ class Live:
             return
         for start_ms in [start_ms for start_ms in self._files if start_ms < self._boundary_ms]:
             self._free.append(self._files.pop(start_ms))
-        passed = [end_ms for at, end_ms in self._published if now - at >= LISTED_SECONDS]
-        if passed:
-            self._boundary_ms = max(passed)
+        passed = max((end_ms for at, end_ms in self._published if now - at >= LISTED_SECONDS), default=0)
+        if passed > self._boundary_ms:
+            self._boundary_ms = passed
             self._moved_at = now
-            self._published = [entry for entry in self._published if entry[1] > self._boundary_ms]
             self._write_boundary()
+        self._published = [entry for entry in self._published if entry[1] > self._boundary_ms]
 
     def _found_files(self, published_ms: int, unpublished: Set[int]) -> dict[int, int]:
         """What is there from an earlier run. Only here files are removed: torn, passed, or of a lost checkpoint."""

@@ -28,7 +28,7 @@ from schemas.errors import InvariantBroken
 from schemas.log import Log
 from schemas.manifest import Counts
 from streams.adapters.checkpoint import FORMAT, Checkpoint, Cut, Piece, Pinned, Position
-from streams.adapters.epochs import publish_epoch
+from streams.adapters.epochs import last_manifest, publish_epoch
 from streams.adapters.files import FileLock, Step, nothing, sync_folder
 from streams.adapters.live import Live
 from streams.adapters.log_reader import LogReader
@@ -79,9 +79,11 @@ class Partition:
         self._broken = False
         self._position = checkpoint.position
         self._state = checkpoint.state(log, partition)
-        last = checkpoint.last_published()
+        is_new = self._position.next_offset is None
+        last = last_manifest(data_dir, partition) if is_new else checkpoint.last_published()
         published_ms = 0 if last is None else log.epoch_span(last)[1]
-        self._live = Live(data_dir / "live", partition, published_ms, set(checkpoint.live_starts()), seconds)
+        unpublished = set(checkpoint.live_starts())
+        self._live = Live(data_dir / "live", partition, published_ms, unpublished, seconds, is_new=is_new)
         self._pending = checkpoint.pending()
         self._stopping = threading.Event()
         self._thread = ThreadPoolExecutor(1, f"epochs-{partition}") if background else None

@@ -118,6 +118,28 @@ def test_settlement_shows_what_its_files_hold(tmp_path: Path) -> None:
     assert analyst.rows("SELECT * FROM settlements") == []
 
 
+def test_nothing_final_is_missing_while_a_lost_checkpoint_is_made_again(tmp_path: Path) -> None:
+    log = small_log(machines=2, minutes=240, step_minutes=12)
+    analyst = Analyst(tmp_path)
+
+    def final() -> int:
+        rows = analyst.rows("SELECT count(*), count(DISTINCT (machine, start_ms, mends_ms)) FROM windows WHERE final")
+        assert rows[0][0] == rows[0][1]
+        return int(rows[0][0])
+
+    moments_s = count(0.0, 11.0)
+    for slice_size in (6, 7):
+        least = final()
+        partition = Partition.open(tmp_path, HOURLY, 0, "topic-1", log, seconds=partial(next, moments_s))
+        assert partition is not None
+        for start, end, part in log.slices(slice_size):
+            partition.process(start, end, part)
+            assert final() >= least
+        partition.close()
+        (tmp_path / "partitions" / "0.duckdb").unlink()
+    assert final() == least > 15
+
+
 def test_each_partition_has_its_own_boundary(tmp_path: Path) -> None:
     log = structs.replace(HOURLY, partitions=2)
     moments_s = count(0.0, 15.0)
