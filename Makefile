@@ -25,9 +25,9 @@ types: setup
 tests: setup
 	PATH="$$PWD/.venv/bin:$$PATH" $(TOOLS)python -m pytest
 
-# Measures; asserts no time. Not part of the tests.
+# Measures; asserts no time. Not part of the tests. Options: make bench ARGS="--rounds 1 --json".
 bench: setup
-	$(TOOLS)python -m tests.bench
+	$(TOOLS)python -m tests.bench $(ARGS)
 
 # Writes the locks anew; needs `uv` on the path.
 LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
