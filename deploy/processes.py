@@ -66,8 +66,12 @@ def await_ready(name: str, process: Process, ready: Callable[[], bool], log: Pat
 
     Raises InvalidInput, with the tail of its log in one line, if it ends or does not answer in time; it is ended then.
     """
-    if wait_until(lambda: not process.alive() or ready(), patience_s) and process.alive():
-        return
+    try:
+        if wait_until(lambda: not process.alive() or ready(), patience_s) and process.alive():
+            return
+    except BaseException:  # Ctrl-C: nobody would know of it any more
+        process.stop(patience_s=1.0)
+        raise
     why = f"did not answer within {patience_s:.0f} s" if process.alive() else "ended at once"
     process.stop(patience_s=1.0)
     raise InvalidInput(f"the embedded {name} {why}; its log {log} ends: {tail(log)}")

@@ -53,6 +53,18 @@ def test_a_server_that_never_answers_is_ended(tmp_path: Path) -> None:
     assert not process.alive()
 
 
+def test_a_server_does_not_outlive_a_start_that_is_interrupted(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    process = processes.start(SLEEP, tmp_path, log)
+
+    def interrupted() -> bool:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        processes.await_ready("Thing", process, interrupted, log, 20.0)
+    assert not process.alive()
+
+
 def test_wanted_ports_are_given_while_they_are_free() -> None:
     first = processes.free_ports(2)
     assert len(set(first)) == 2
