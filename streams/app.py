@@ -72,15 +72,18 @@ def run_worker(settings: WorkerSettings) -> int:
     doesn't move. Raises InvalidInput if the topic is not there or not fit for the log.
     """
     check_topic(settings.bootstrap_servers, settings.log)
-    reader = KafkaLogReader(settings.bootstrap_servers, settings.log.topic)
+    reader, archive_reader = (
+        KafkaLogReader(settings.bootstrap_servers, settings.log.topic, patience_seconds) for patience_seconds in (0, 60)
+    )
     own_folder = settings.data_dir / f"worker-{os.getpid()}"
     own_folder.mkdir(parents=True, exist_ok=True)
     ending = Ending(lambda: shutil.rmtree(own_folder, ignore_errors=True))
     try:
         with quiet_logs():
-            return _Worker(settings, reader, own_folder, ending).run()
+            return _Worker(settings, reader, archive_reader, own_folder, ending).run()
     finally:
         reader.close()
+        archive_reader.close()
         shutil.rmtree(own_folder, ignore_errors=True)
 
 
@@ -132,7 +135,14 @@ def build_app(
 class _Worker:
     """One run: the app, its checkpoints and its watchdog."""
 
-    def __init__(self, settings: WorkerSettings, reader: KafkaLogReader, own_folder: Path, ending: Ending) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        reader: KafkaLogReader,
+        archive_reader: KafkaLogReader,
+        own_folder: Path,
+        ending: Ending,
+    ) -> None:
         self._settings = settings
         self._ending = ending
         self._frozen = False
@@ -148,6 +158,7 @@ class _Worker:
             settings.data_dir,
             settings.log,
             reader,
+            archive_reader,
             fatal=ending.fatal,
             on_commit=self._committed,
             on_resumed=self._resumed,

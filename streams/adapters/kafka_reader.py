@@ -7,9 +7,10 @@ aiokafka doesn't know: topic ids, and offsets without a group.
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import closing
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import aiokafka
 import aiokafka.errors
@@ -19,6 +20,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.errors import InvalidInput
 from streams.records import LogRecord
+
+T = TypeVar("T")
 
 REQUEST_SECONDS = 10.0
 """How long the broker may take for one answer about the topic."""
@@ -41,12 +44,20 @@ LEADERLESS_SECONDS = 10.0
 """How long a partition may be without a leader before a call about it fails."""
 
 
+class KafkaAway(InvalidInput):
+    """Kafka gave no answer, or none for now. The same call may succeed later."""
+
+
 class KafkaLogReader:
     """The LogReader of a Kafka topic. It joins no group and commits nothing."""
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
-        """Connects at the first call, not here. `bootstrap_servers` is `host:port[,host:port...]`."""
+    def __init__(self, bootstrap_servers: str, topic: str, patience_seconds: float = 0) -> None:
+        """Connects at the first call, not here. `bootstrap_servers` is `host:port[,host:port...]`.
+
+        For so many seconds a call that gets no answer is made again; then it raises KafkaAway.
+        """
         self._topic = topic
+        self._patience_seconds = patience_seconds
         self._servers = bootstrap_servers
         self._admin = AdminClient(client_config(bootstrap_servers))
 
@@ -63,7 +74,7 @@ class KafkaLogReader:
                 f" {first} to {next}: the log has lost records, or it is another log; restore it before going on"
             )
         if first < next:
-            with closing(_Range(self._servers, self._topic, partition, first)) as place:
+            with closing(self._patiently(lambda: _Range(self._servers, self._topic, partition, first))) as place:
                 while place.position < next:
                     for record in place.fetch():
                         if record.offset >= next:
@@ -77,15 +88,28 @@ class KafkaLogReader:
     def ranges(self, partitions: list[int]) -> dict[int, tuple[int, int]]:
         """(earliest, end) of several partitions in two requests. Raises InvalidInput if the broker has no answer."""
         places = [Place(self._topic, partition) for partition in partitions]
-        first, end = (self._offsets(places, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+        first, end = (
+            self._patiently(partial(self._offsets, places, spec))
+            for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
+        )
         return {partition: (first[partition], end[partition]) for partition in partitions}
 
     def topic_id(self) -> str:
         """The id that the broker gave the topic when it was made. Raises InvalidInput if there is no such topic."""
-        return describe(self._admin, self._topic).topic_id
+        return self._patiently(lambda: describe(self._admin, self._topic)).topic_id
 
     def close(self) -> None:
         """Nothing is kept open between two calls but librdkafka's own threads, which end with the reader."""
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        deadline = time.monotonic() + self._patience_seconds
+        while True:
+            try:
+                return call()
+            except KafkaAway:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(0.2)
 
     def _offsets(self, places: list[Place], spec: OffsetSpec) -> dict[int, int]:
         return {partition: found.offset for partition, found in list_offsets(self._admin, places, spec).items()}
@@ -117,7 +141,7 @@ class _Range:
         if position > self.position:
             self.position, self._moved_at = position, now
         elif now - self._moved_at > SILENCE_SECONDS:
-            raise InvalidInput(
+            raise KafkaAway(
                 f"Kafka sent nothing of the topic {self._place.topic} for {SILENCE_SECONDS:.0f} s: is it up? Try again"
             )
         return records
@@ -185,6 +209,8 @@ def list_offsets(admin: AdminClient, places: list[Place], spec: OffsetSpec) -> d
             if not between or time.monotonic() > deadline:
                 raise unreachable(places[0].topic, error) from None
             time.sleep(0.05)
+            with suppress(KafkaException):  # else librdkafka asks on with the leader epoch that it knew before
+                admin.list_topics(places[0].topic, timeout=REQUEST_SECONDS)
 
 
 def client_config(bootstrap_servers: str) -> dict[str, str | int | float | bool]:
@@ -203,4 +229,4 @@ def unreachable(topic: str, error: Exception) -> InvalidInput:
     if is_unknown_topic(error):
         return InvalidInput(f"there is no topic {topic} on this Kafka: create the log first, or name another")
     said = error.args[0].str() if isinstance(error, KafkaException) else str(error) or "no answer"
-    return InvalidInput(f"Kafka doesn't answer about the topic {topic} ({said}): is it up, and is its address right?")
+    return KafkaAway(f"Kafka doesn't answer about the topic {topic} ({said}): is it up, and is its address right?")

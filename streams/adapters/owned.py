@@ -17,6 +17,7 @@ from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.units import MINUTE_MS
 from streams.adapters.consumer import Slice
+from streams.adapters.kafka_reader import KafkaAway
 from streams.adapters.log_reader import LogReader
 from streams.adapters.partition import Partition, Progress
 
@@ -37,6 +38,7 @@ class OwnedPartitions:
         data_dir: Path,
         log: Log,
         reader: LogReader,
+        archive_reader: LogReader,
         *,
         fatal: Callable[[BaseException], None],
         on_commit: Callable[[Slice, Progress], None],
@@ -48,6 +50,7 @@ class OwnedPartitions:
         self._data_dir = data_dir
         self._log = log
         self._reader = reader
+        self._archive_reader = archive_reader
         self._fatal = fatal
         self._on_commit = on_commit
         self._on_resumed = on_resumed
@@ -58,6 +61,7 @@ class OwnedPartitions:
     async def open(self, partitions: Set[int], *, only: bool) -> dict[int, int]:
         """Takes the partitions whose lock is free: partition to the offset to go on from. Never waits for a lock.
 
+        Takes none while Kafka doesn't answer. `archive_reader` may be patient, `reader` must not: a seek waits for it.
         Raises InvalidInput if the log is not the one that a checkpoint was made from.
         """
         return await self._run(self._open, partitions, only)
@@ -91,17 +95,22 @@ class OwnedPartitions:
     def _open(self, partitions: Set[int], only: bool) -> dict[int, int]:
         if only:
             self._close(set(self._held) - partitions)
-        topic_id = self._reader.topic_id()
+        try:
+            topic_id = self._reader.topic_id()
+            ranges = {number: self._reader.range(number) for number in sorted(partitions)}
+        except KafkaAway as away:
+            logger.warning("%s Trying again", away)  # a broker that just came back: not yet, then
+            return {}
         offsets = {}
-        for number in sorted(partitions):
+        for number, within in ranges.items():
             held = self._held.get(number) or Partition.open(
-                self._data_dir, self._log, number, topic_id, self._reader, background=True
+                self._data_dir, self._log, number, topic_id, self._archive_reader, background=True
             )
             if held is None:
                 self._report_locked(number)
                 continue
             self._held[number] = held
-            offsets[number] = first_offset(self._log.topic, number, held.next_offset, self._reader.range(number))
+            offsets[number] = first_offset(self._log.topic, number, held.next_offset, within)
         return offsets
 
     def _report_locked(self, number: int) -> None:

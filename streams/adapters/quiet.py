@@ -12,6 +12,8 @@ LEVELS = {
     "mode": logging.ERROR,
     "asyncio": logging.ERROR,
     "streams": logging.WARNING,
+    "streams.adapters.consumer": logging.ERROR,  # where Faust's own warnings come from once its classes are ours
+    "streams.adapters.faust_app": logging.ERROR,
 }
 
 PASSING = ("GroupCoordinatorNotAvailableError",)
