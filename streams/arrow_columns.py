@@ -155,12 +155,25 @@ class _Texts:
 
 def _places(machines: _Coded, meters: _Coded, place_of: Mapping[tuple[str, str], int]) -> Ints:
     """The place of each row's meter: looked up once for each pair of names that occurs."""
-    codes = machines.codes * len(meters.words) + meters.codes
+    width = len(meters.words)
+    codes = machines.codes * width + meters.codes
     codes[(machines.codes < 0) | (meters.codes < 0)] = NONE
-    pairs, inverse = np.unique(codes, return_inverse=True)
-    found = [
-        NONE if pair == NONE else place_of.get((machines.words[pair // width], meters.words[pair % width]), NONE)
-        for width in (len(meters.words),)
-        for pair in pairs.tolist()
-    ]
-    return np.array(found, np.int64)[inverse] if found else np.empty(0, np.int64)
+    size = len(machines.words) * width
+    words = machines.words, meters.words
+    is_small = size <= 8 * len(codes) + 8
+    pairs = _marked(codes, size) if is_small else np.unique(codes[codes != NONE])
+    found = [place_of.get((words[0][pair // width], words[1][pair % width]), NONE) for pair in pairs.tolist()]
+    if is_small:
+        by_code = np.full(size + 1, NONE)
+        by_code[pairs] = found
+        return np.asarray(by_code[codes], np.int64)
+    places, is_named = np.full(len(codes), NONE), codes != NONE
+    places[is_named] = np.array(found, np.int64)[np.searchsorted(pairs, codes[is_named])]
+    return places
+
+
+def _marked(codes: Ints, size: int) -> Ints:
+    """The codes below `size` that occur, without sorting. NONE marks the last place."""
+    is_there = np.zeros(size + 1, np.bool_)
+    is_there[codes] = True
+    return np.flatnonzero(is_there[:-1])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from streams.machines import Machine, Version
 from streams.meters import KINDS, NONE
+from streams.open_window import LineKey
 from streams.rating import FOREVER_MS
 
 COLUMNS = (
@@ -35,6 +36,8 @@ class MeterFacts:
 
     def __init__(self) -> None:
         self.rows: NDArray[np.int64] = np.zeros((0, len(COLUMNS)), np.int64)
+        self.lines: dict[int, LineKey] = {}
+        """The line that a meter's usage adds to, by place: the version and the price are those of its row."""
         self._places: dict[str, set[int]] = {}
 
     def column(self, name: str) -> NDArray[np.int64]:
@@ -55,7 +58,9 @@ class MeterFacts:
         """Asks for the facts of the meters at `places`, each at a moment (epoch ms). `names` are those of all."""
         for place, moment_ms in zip(places, moments_ms, strict=True):
             machine, meter = names[place]
-            self.rows[place] = _row(machines[machine], meter, moment_ms)
+            row = _row(machines[machine], meter, moment_ms)
+            self.rows[place] = row
+            self.lines[place] = (meter, row[_AT["version"]], row[_AT["price_micros"]], row[_AT["per"]])
             self._places.setdefault(machine, set()).add(place)
 
     def grow(self, size: int) -> None:

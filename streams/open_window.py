@@ -38,14 +38,19 @@ class OpenWindow:
             self.first_offset = offset
         self.last_offset = max(self.last_offset, offset)
 
-    def join(self, readings: int, first_offset: int, last_offset: int, skipped: int, flags: int) -> None:
-        """Many readings lie here."""
+    def join(
+        self, readings: int, offsets: tuple[int, int], skipped: int, flags: int, line: LineKey, usage: int
+    ) -> None:
+        """Many readings lie here, between the first and the last of `offsets`, with their usage in one line."""
         self.readings += readings
-        if self.first_offset == NONE or first_offset < self.first_offset:
-            self.first_offset = first_offset
-        self.last_offset = max(self.last_offset, last_offset)
+        first, last = offsets
+        if self.first_offset == NONE or first < self.first_offset:
+            self.first_offset = first
+        self.last_offset = max(self.last_offset, last)
         self.skipped += skipped
         self.flags |= flags
+        if usage:
+            self._add(line, usage)
 
     def set_flag(self, flag: Flag) -> None:
         """Marks the window."""
@@ -53,11 +58,13 @@ class OpenWindow:
 
     def add_usage(self, meter: str, version: int, price: Price, usage: int) -> None:
         """Sums usage by meter, version and price. Raises InvariantBroken where a sum leaves 64 bits (rule 21)."""
-        key = (meter, version, price.micros, price.per)
-        total = self.usage.get(key, 0) + usage
+        self._add((meter, version, price.micros, price.per), usage)
+
+    def _add(self, line: LineKey, usage: int) -> None:
+        total = self.usage.get(line, 0) + usage
         if not USAGE_MIN <= total <= USAGE_MAX:
-            raise InvariantBroken(f"the usage of meter {meter} in one window leaves 64 bits")
-        self.usage[key] = total
+            raise InvariantBroken(f"the usage of meter {line[0]} in one window leaves 64 bits")
+        self.usage[line] = total
 
 
 def flag_bit(flag: Flag) -> int:

@@ -27,7 +27,6 @@ from streams.judge import judge_row
 from streams.meter_facts import MeterFacts
 from streams.meters import NONE
 from streams.open_window import flag_bit
-from streams.rating import Price
 from streams.records import LogRecord
 from streams.rounds import Round, Taken
 from streams.state import State
@@ -184,24 +183,22 @@ class _Run:
         offsets = np.fromiter((record.offset for record in self.records), np.int64, len(self.records))
         offset, is_reconstructed = offsets[columns.record[rows]], columns.marks[rows] & IS_RECONSTRUCTED != 0
         place = place[firsts]
-        names = [state.meters.names[at] for at in place.tolist()]
-        windows = state.windows_at([name for name, _ in names], start_ms[firsts].tolist())
+        names = state.meters.names
+        at = place.tolist()
         joined = zip(
-            windows,
+            state.windows_at([names[place][0] for place in at], start_ms[firsts].tolist()),
             np.diff(np.r_[firsts, len(rows)]).tolist(),
-            np.minimum.reduceat(offset, firsts).tolist(),
-            np.maximum.reduceat(offset, firsts).tolist(),
+            zip(
+                np.minimum.reduceat(offset, firsts).tolist(), np.maximum.reduceat(offset, firsts).tolist(), strict=True
+            ),
             np.add.reduceat(skipped, firsts).tolist(),
             np.where(np.logical_or.reduceat(is_reconstructed, firsts), flag_bit("reconstructed"), 0).tolist(),
+            [facts.lines[place] for place in at],
+            np.add.reduceat(usage, firsts).tolist(),
             strict=True,
         )
-        for window, *facts_of_window in joined:
-            window.join(*facts_of_window)
-        totals = np.add.reduceat(usage, firsts).tolist()
-        prices = zip(*(facts.column(part)[place].tolist() for part in ("version", "price_micros", "per")), strict=True)
-        for window, (_, meter), (version, micros, per), total in zip(windows, names, prices, totals, strict=True):
-            if total:
-                window.add_usage(meter, version, Price(micros, per), total)
+        for window, *of_window in joined:
+            window.join(*of_window)
 
 
 def _look_up(state: State, columns: Columns) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import fleet_logs
 import msgspec
+import numpy as np
 import pytest
 from dirty_logs import dirty_log, small_log
 from fleet_logs import as_arrow, fleet_log
@@ -16,7 +17,9 @@ from schemas.log import Log
 from schemas.manifest import Counts
 from schemas.reading import READING
 from streams.advance import RUN_MIN, Advanced, Tally, advance_in_runs, advance_plainly
-from streams.records import ARROW, Record, plain_object, record_type
+from streams.arrow_columns import arrow_parts
+from streams.columns import Refused, columns_of
+from streams.records import ARROW, Record, decode_readings, plain_object, record_type
 from streams.state import State
 
 SEEDS = st.integers(0, 10**6)
@@ -108,6 +111,22 @@ def test_nearly_all_rows_of_a_fleet_go_in_columns(encoding: str, batch: int, dir
     # The first row of each meter doesn't, nor one that starts a session with a price of its own.
     records = fleet_log(1, dirt=dirt, encoding=encoding, batch=batch, rows=3_000)
     assert check(fleet_logs.LOG, records, 1, 10_000, RUN_MIN).share > least
+
+
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_rows_of_many_names_are_the_same_in_columns(count: int) -> None:
+    shown = {"boot": 1, "seq": 1, "observed_at": 9, "level": 3}
+    names = [(f"m{place}", f"e{place * 7 % count}") for place in range(count)]
+    rows = [{"machine": machine, "meter": meter} | shown for machine, meter in names]
+    rows += [{"machine": "m0", "meter": "é"} | shown, {"machine": "m0"} | shown]
+    value = as_arrow(rows)
+    decoded = decode_readings(value, ARROW)
+    place_of = {names[place]: place for place in range(0, count, 2)}
+    refused: list[Refused] = []
+    columns = columns_of(arrow_parts([0], [value], place_of, refused), refused)
+    assert refused == [(0, count, "malformed"), (0, count + 1, "malformed")]
+    assert [reading for _, _, reading in columns.readings(np.arange(count))] == decoded[:count]
+    assert columns.place.tolist() == [-1 if place % 2 else place for place in range(count)]
 
 
 def arrow_of(record: Record) -> Record:
