@@ -4,7 +4,8 @@ The definition: the type is looked at first, then the value is decoded to plain 
 itself. `_KNOWN` is a short cut for values of known fields only; whatever it can't take goes the long way.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -22,6 +23,7 @@ JSON_READINGS, ARROW_READINGS, OTHER = range(3)
 
 DEPTH_MAX = 64
 """Deeper values are undecodable: else the depth of the caller's own stack would decide what can be decoded."""
+_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)
 
 Rows = list[Reading | None]
 """The rows of one record in their order; None is a malformed row."""
@@ -148,28 +150,32 @@ def decode_control(value: bytes | None, content_type: str, struct: type[Control]
 
 def plain_object(value: bytes) -> Any:
     """A JSON value as dicts, lists and scalars. Raises msgspec.DecodeError for whatever is none."""
+    if _has_deep_brackets(value):
+        raise msgspec.DecodeError(f"deeper than {DEPTH_MAX} levels")
     try:
-        decoded = msgspec.json.decode(value)
+        return msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise msgspec.DecodeError("no JSON value") from None
-    if _is_deep(decoded):
-        raise msgspec.DecodeError(f"deeper than {DEPTH_MAX} levels")
-    return decoded
 
 
-def _is_deep(decoded: Any) -> bool:
-    level = [decoded]
-    for _ in range(DEPTH_MAX + 1):
-        level = [child for item in level for child in _children(item)]
-        if not level:
-            return False
-    return True
+def _has_deep_brackets(value: bytes) -> bool:
+    """Whether brackets nest deeper than DEPTH_MAX, told before a decoder recurses.
 
-
-def _children(item: Any) -> Iterator[Any]:
-    if isinstance(item, dict):
-        return iter(item.values())
-    return iter(item) if isinstance(item, list) else iter(())
+    The interpreter's recursion limit does not protect us: a library may lift it (eth-keyfile does, to 100,000), and
+    then 50,000 open brackets overflow the C stack and end the process.
+    """
+    if value.count(b"[") + value.count(b"{") <= DEPTH_MAX:
+        return False
+    depth = 0
+    for token in _STRING_OR_BRACKET.finditer(value):
+        first = value[token.start()]
+        if first in b"[{":
+            depth += 1
+            if depth > DEPTH_MAX:
+                return True
+        elif first in b"]}":
+            depth -= 1
+    return False
 
 
 def _row(item: Any) -> Reading | None:
