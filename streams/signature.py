@@ -30,7 +30,7 @@ def control_digest(
     return keccak(b"\x19\x01" + domain + keccak(keccak(_RECORD_TYPE) + fields))
 
 
-def sign_control(  # noqa: PLR0917 (the parts of a record, in the order in which they are signed)
+def sign_control(
     private_key: bytes,
     log_id: str,
     key: str | bytes,
@@ -47,7 +47,7 @@ def sign_control(  # noqa: PLR0917 (the parts of a record, in the order in which
     return signature.to_bytes()[:64] + bytes([27 + signature.v])
 
 
-def operator_of(  # noqa: PLR0917
+def operator_of(
     signature: bytes,
     log_id: str,
     key: str | bytes,
