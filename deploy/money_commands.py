@@ -1,5 +1,6 @@
 """What the commands about money do: contracts, posts, claims, proofs, audits."""
 
+import logging
 import re
 import time
 from pathlib import Path
@@ -49,6 +50,8 @@ class Treasury:
                 self.data_dir, self.chain, self.log,
                 lambda partition: evidence.from_archive(self.log, self.data_dir, partition),
             )  # fmt: skip
+        # Its loop rests while windows are recomputed; a fetch that timed out meanwhile is made again and needs no line.
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         servers = self.place.stack().kafka_bootstrap_servers
         readers = [KafkaLogReader(servers, self.log.topic) for _ in range(self.log.partitions)]
         try:
