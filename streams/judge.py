@@ -52,7 +52,8 @@ def judge_row(state: State, record: LogRecord, row: Reading) -> Outcome:
 def judge_signature(_record: LogRecord, _machine: Machine) -> Reason | None:
     """The one place for signatures of readings: by a key of the machine's registration, else `bad_signature`.
 
-    Not asked yet: `keys` and `require_signature` are accepted without effect, and every window has trust 0.
+    Not asked yet: `keys` and `require_signature` are accepted without effect, and every window has trust 0. Rows that
+    `runs` takes in columns don't come here: once this can refuse, runs must leave out the rows that it would ask about.
     """
     return None
 
