@@ -36,28 +36,41 @@ class WholeBatches:
         self._result = result
         self._left: list[Any] = []
         self._end = 0
+        self._unreadable: Exception | None = None
 
     def getall(self, max_records: int | None = None) -> list[Any]:
-        """The next records, at most `max_records`, and moves the partition's position past all that was looked at."""
+        """The next records, at most `max_records`, and moves the partition's position past all that was looked at.
+
+        Raises what makes a batch unreadable, once all before it was handed over.
+        """
         result = self._result
         if not result.check_assignment(result._topic_partition) or not result.has_more():
             return []
         source = result._partition_records
         taken: list[Any] = []
         while max_records is None or len(taken) < max_records:
-            if not self._left and not self._next_batch(source):
+            try:
+                if not self._left and not self._next_batch(source):
+                    break
+            except (InvalidInput, CorruptRecordException) as error:
+                self._unreadable = error
                 break
             room = len(self._left) if max_records is None else max_records - len(taken)
             taken += self._left[:room]
             del self._left[:room]
             source.next_fetch_offset = taken[-1].offset + 1 if self._left else self._end
         result._update_position()
-        if not self._left and not source._records.has_next():
+        if self._unreadable is not None:
+            if not taken:
+                raise self._unreadable
+        elif not self._left and not source._records.has_next():
             result._partition_records = None
         return taken
 
     def _next_batch(self, source: Any) -> bool:
         """Parses on until a batch holds records of ours. False if none is left."""
+        if self._unreadable is not None:
+            raise self._unreadable
         while source._records.has_next():
             batch = source._records.next_batch()
             self._left = readable(source, batch)

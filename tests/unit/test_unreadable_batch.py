@@ -1,0 +1,68 @@
+"""A batch that aiokafka can't parse stops a partition there: all before it is handed over, and the line names it."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult, PartitionRecords
+from aiokafka.consumer.subscription_state import Assignment
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as Builder
+from aiokafka.record.memory_records import MemoryRecords
+
+from schemas.errors import InvalidInput
+from streams.adapters.whole_batches import WholeBatches
+
+PLACE = TopicPartition("log", 3)
+
+
+class RawName(str):
+    """A header's name of any bytes, as a producer in another language may send it."""
+
+    raw: bytes
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return self.raw
+
+
+def batch(first: int, name: bytes, count: int = 2) -> bytes:
+    """A record batch whose records have a header of this name."""
+    header = RawName("x" * len(name))
+    header.raw = name
+    builder = Builder(2, 0, 0, -1, -1, -1, 1_000_000)
+    for place in range(count):
+        builder.append(place, 1_000, b"k", b"v", [(header, b"1")])
+    built = builder.build()
+    built[:8] = first.to_bytes(8, "big")  # the base offset is outside of what the checksum covers
+    return bytes(built)
+
+
+async def result_of(data: bytes) -> Any:
+    """aiokafka's own result of a fetch that brought these bytes, position 0."""
+    assignment = Assignment([PLACE])
+    assignment.state_value(PLACE).seek(0)
+    records = PartitionRecords(PLACE, MemoryRecords(data), None, 0, None, None, True, READ_COMMITTED)
+    return FetchResult(PLACE, assignment=assignment, partition_records=records, backoff=0)
+
+
+def test_what_comes_before_it_is_handed_over() -> None:
+    async def scenario() -> None:
+        result = await result_of(batch(0, b"ok") + batch(2, b"\xff\xfe", 3) + batch(5, b"ok"))
+        whole = WholeBatches(result)
+        assert [record.offset for record in whole.getall(1)] == [0]
+        assert [record.offset for record in whole.getall(10)] == [1]
+        for _ in range(2):
+            with pytest.raises(InvalidInput, match=r"partition 3 of the topic log .* offsets 2 and 5, .* not UTF-8"):
+                whole.getall(10)
+
+    asyncio.run(scenario())
+
+
+def test_a_wrong_checksum_is_no_record() -> None:
+    async def scenario() -> None:
+        broken = bytearray(batch(0, b"ok"))
+        broken[-1] ^= 1
+        with pytest.raises(Exception, match="wrong checksum"):
+            WholeBatches(await result_of(bytes(broken))).getall()
+
+    asyncio.run(scenario())
