@@ -126,7 +126,8 @@ def _start_on(folder: Path, port: int, controller_port: int) -> KafkaServer:
 def _format(java: list[str], folder: Path) -> None:
     """Make the broker's data folder. Nothing is lost if it was half made: it has no data before its meta.properties."""
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
-    words = ["kafka.tools.StorageTool", "format", "--cluster-id", cluster_id, "--config", "server.properties"]
+    # Such an id may begin with a dash, so it stands behind an equals sign.
+    words = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config", "server.properties"]
     done = subprocess.run(
         ["/usr/bin/env", "LC_ALL=C.UTF-8", java[0], "-XX:TieredStopAtLevel=1", *java[1:], *words],
         cwd=folder,
