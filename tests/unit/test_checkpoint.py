@@ -242,10 +242,12 @@ def test_a_log_that_lost_records_stops_at_the_archive(tmp_path: Path) -> None:
 
 def test_what_fails_beside_the_commits_is_raised(tmp_path: Path) -> None:
     log = runs.the_log()
-    poorer = SimLog(log.records[:9] + log.records[10:], end=log.end)
+    poorer = runs.GatedLog(log.records[:9] + log.records[10:], end=log.end)
+    poorer.gate = threading.Event()  # else what fails may be raised by a later commit already
     partition = Partition.open(tmp_path, HOURLY, 0, "topic-1", poorer, background=True)
     assert partition is not None
     partition.process(0, log.end, log.records)
+    poorer.gate.set()
     with pytest.raises(InvariantBroken, match="the worker was given"):
         partition.drain()
     with pytest.raises(InvariantBroken, match="the worker was given"):
