@@ -47,10 +47,9 @@ def run(place: Workplace, terminal: Terminal, files: list[tuple[str, Path]] | No
     _empty(place)
     terminal.step("1/6 starting Kafka and the EVM node")
     place.start_stack()
-    quiet = Terminal(as_json=terminal.as_json)
     terminal.step("2/6 replaying the records into a new log")
     payees = {demo_account(name): points for name, points in DEMO_PAYEES.items()}
-    replayed = log_commands.replay(place, quiet, _sources(files, options), replace(options, payees=payees))
+    replayed = log_commands.replay(place, terminal, _sources(files, options), replace(options, payees=payees))
     terminal.step("3/6 a worker turns the log into earnings windows")
     _stream(place)
     figures = _figures(place)
