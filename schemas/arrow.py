@@ -30,6 +30,7 @@ WINDOWS = pa.schema(
         ("start_ms", pa.int64()),
         ("end_ms", pa.int64()),
         ("mends_ms", pa.int64()),
+        ("utc_offset_s", pa.int64()),
         ("gross_micros", MICROS),
         ("expenses_micros", MICROS),
         ("net_micros", MICROS),
@@ -63,8 +64,8 @@ REJECTED_RECORDS = pa.schema(
 
 
 PLAIN = [
-    "machine", "start_ms", "end_ms", "mends_ms", "carry_in", "carry_out", "registration_version", "readings",
-    "first_offset", "last_offset", "skipped", "trust", "digest",
+    "machine", "start_ms", "end_ms", "mends_ms", "utc_offset_s", "carry_in", "carry_out", "registration_version",
+    "readings", "first_offset", "last_offset", "skipped", "trust", "digest",
 ]  # fmt: skip
 """The columns that a window holds as they are."""
 

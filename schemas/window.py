@@ -25,7 +25,8 @@ class Line(Struct, frozen=True):
 class Window(Struct, frozen=True, kw_only=True):
     """A sealed window, or (with `mends_ms`) an adjustment that lies in it and mends an earlier one.
 
-    Times are epoch ms, [start, end). Carries are in 1/3,600,000 of a micro:
+    Times are epoch ms, [start, end). `utc_offset_s` (seconds east of UTC) is the machine's zone at the start, or at the
+    start of what it mends: the offset that its version's tariff gives there. Carries are in 1/3,600,000 of a micro:
     sum of usage × price × (3,600,000 / per) + carry_in = gross × 3,600,000 + carry_out, so each can be checked alone.
     """
 
@@ -33,6 +34,7 @@ class Window(Struct, frozen=True, kw_only=True):
     start_ms: int
     end_ms: int
     mends_ms: int | None
+    utc_offset_s: int
     gross_micros: int
     expenses_micros: int
     net_micros: int
@@ -60,6 +62,7 @@ class Window(Struct, frozen=True, kw_only=True):
             "start_ms": self.start_ms,
             "end_ms": self.end_ms,
             "mends_ms": self.mends_ms,
+            "utc_offset_s": self.utc_offset_s,
             "gross_micros": str(self.gross_micros),
             "expenses_micros": str(self.expenses_micros),
             "net_micros": str(self.net_micros),

@@ -74,8 +74,13 @@ def flag_bit(flag: Flag) -> int:
 
 def version_of(machine: Machine, key: WindowKey) -> Version:
     """A window's version is the one in force at its start; an adjustment's, at the start of what it mends (rule 22)."""
+    return machine.version_at(_moment_ms(key))
+
+
+def _moment_ms(key: WindowKey) -> int:
+    """What a window is about: its start, or the start of what it mends (epoch ms)."""
     start_ms, _, mends_ms = key
-    return machine.version_at(start_ms if mends_ms == NONE else mends_ms)
+    return start_ms if mends_ms == NONE else mends_ms
 
 
 def seal(log: Log, machine: Machine, version: Version, key: WindowKey, window: OpenWindow, carry_in: int) -> Window:
@@ -98,6 +103,7 @@ def seal(log: Log, machine: Machine, version: Version, key: WindowKey, window: O
         start_ms=start_ms,
         end_ms=start_ms + log.window_ms,
         mends_ms=None if mends_ms == NONE else mends_ms,
+        utc_offset_s=version.prices.utc_offset_s(_moment_ms(key)),
         gross_micros=gross_micros,
         expenses_micros=expenses_micros,
         net_micros=gross_micros - expenses_micros,

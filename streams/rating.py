@@ -102,6 +102,10 @@ class Prices:
         """The price of a session that starts on a meter at a moment (epoch ms), if there is one."""
         return self._find(meter, True, moment_ms)
 
+    def utc_offset_s(self, moment_ms: int) -> int:
+        """Seconds east of UTC at a moment (epoch ms): what restrictions are looked up in."""
+        return next(seconds for start_ms, seconds in reversed(self._offsets) if start_ms <= moment_ms)
+
     def has_session_price(self, meter: str) -> bool:
         """Whether a session that starts on a meter can ever cost something by itself."""
         return any((meter, True) in element.by_meter for element in self._elements)
@@ -127,16 +131,13 @@ class Prices:
         return self.of_usage(meter, moment_ms), max(from_ms, self._offsets[place][0]), min(to_ms, offset_to_ms)
 
     def _find(self, meter: str, per_session: bool, moment_ms: int) -> Price | None:
-        local_ms = moment_ms + self._offset_seconds(moment_ms) * SECOND_MS
+        local_ms = moment_ms + self.utc_offset_s(moment_ms) * SECOND_MS
         day, minute = local_ms // DAY_MS, local_ms % DAY_MS // MINUTE_MS
         for element in self._elements:
             price = element.by_meter.get((meter, per_session))
             if price is not None and element.when.holds(day, minute):
                 return price
         return None
-
-    def _offset_seconds(self, moment_ms: int) -> int:
-        return next(seconds for start_ms, seconds in reversed(self._offsets) if start_ms <= moment_ms)
 
 
 def _minute(text: str) -> int:

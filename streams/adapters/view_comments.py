@@ -1,9 +1,11 @@
 """What every view and column of `analytics.duckdb` means. A column's name means the same in every view."""
 
 VIEWS = {
-    "windows": "Sealed earnings windows and adjustments: what a machine earned in a time. Rows never change.",
-    "lines": "The lines of the windows: usage of one meter at one price.",
-    "adjustments": "What came late: a row in an open window that mends a window sealed before.",
+    "windows": "Sealed earnings windows and adjustments: what a machine earned in a time. Times also in the machine's"
+    " zone. Rows never change.",
+    "lines": "The lines of the windows: usage of one meter at one price; times also in the machine's zone.",
+    "adjustments": "What came late: a row in an open window that mends a window sealed before; times also in the"
+    " machine's zone.",
     "machines": "Every machine with a sealed window: what it earned, and when it was last heard of.",
     "open_windows": "Windows that still fill. A look ahead, without carries; it may change and is a moment old.",
     "rejects": "Every refused entry of the ended epochs with its reason and its record's bytes.",
@@ -33,6 +35,7 @@ COLUMNS = {
     "digest": "SHA-256 over all of the window and its registration's salt.",
     "duplicate": "Entries that had counted before.",
     "end": "The end of the stretch of time, exclusive, in UTC.",
+    "end_local": "The end, also in the machine's zone: by its offset at the start of the row, or of what that mends.",
     "end_ms": "The end of the stretch of time, exclusive, in ms since 1970.",
     "entries": "Rows and control records; accepted + duplicate + rejected.",
     "epoch": "The number of the epoch: its start in ms since 1970 divided by the epoch's length.",
@@ -61,6 +64,7 @@ COLUMNS = {
     "manifest": "The path of the manifest.",
     "manifest_digest": "SHA-256 over the manifest.",
     "mends": "The start of the earlier window that this row mends, in UTC; null in a window of its own.",
+    "mends_local": "The start of the earlier window that this row mends, also in the machine's zone.",
     "mends_ms": "The start of the earlier window that this row mends, in ms since 1970; null in a window of its own.",
     "meter": "The meter's id within the machine.",
     "name": "The epoch's folder and the partition.",
@@ -84,6 +88,7 @@ COLUMNS = {
     "sequence": "The number of the post.",
     "skipped": "Sequence numbers that were jumped over.",
     "start": "The start of the stretch of time, inclusive, in UTC.",
+    "start_local": "The start, also in the machine's zone: by its offset there, or at the start of what the row mends.",
     "start_ms": "The start of the stretch of time, inclusive, in ms since 1970.",
     "state": "pending: not attested; attested: its delay runs; active: can be claimed; disputed: dead.",
     "stream_time": "How far the partition's time was when the row was written, in UTC.",
@@ -94,6 +99,7 @@ COLUMNS = {
     "trust": "The lowest of its readings: 0 self-reported, 1 signed by a registered key, 2 by a hardware-backed one.",
     "unit": "The meter's unit.",
     "usage": "What was used, in the meter's unit.",
+    "utc_offset_s": "The machine's zone in seconds east of UTC, at the start of the row, or of what it mends.",
     "value": "The record's value, its first 64 KiB.",
     "value_sha256": "SHA-256 of all of the record's value.",
     "value_size": "The size of all of the record's value in bytes.",

@@ -47,6 +47,9 @@ SELECT machine,
        make_timestamp(start_ms * 1000) AS "start",
        make_timestamp(end_ms * 1000) AS "end",
        make_timestamp(mends_ms * 1000) AS mends,
+       make_timestamp((start_ms + utc_offset_s * 1000) * 1000) AS start_local,
+       make_timestamp((end_ms + utc_offset_s * 1000) * 1000) AS end_local,
+       make_timestamp((mends_ms + utc_offset_s * 1000) * 1000) AS mends_local,
        gross_micros * 0.000001::DECIMAL(7, 6) AS gross,
        expenses_micros * 0.000001::DECIMAL(7, 6) AS expenses,
        net_micros * 0.000001::DECIMAL(7, 6) AS net,
@@ -72,6 +75,7 @@ SELECT machine,
        start_ms,
        end_ms,
        mends_ms,
+       utc_offset_s,
        lower(hex(digest)) AS digest,
        final
 FROM sealed;
@@ -80,6 +84,9 @@ CREATE VIEW lines AS
 SELECT machine,
        "start",
        mends,
+       start_local,
+       end_local,
+       mends_local,
        line.meter AS meter,
        line.usage AS usage,
        line.unit AS unit,
@@ -95,7 +102,8 @@ SELECT machine,
 FROM (SELECT *, unnest(lines) AS line FROM windows);
 
 CREATE VIEW adjustments AS
-SELECT machine, mends, "start", net, gross, currency, readings, flags, trust, mends_ms, start_ms, net_micros, gross_micros,
+SELECT machine, mends, "start", mends_local, start_local, end_local, net, gross, currency, readings, flags, trust, mends_ms,
+       start_ms, net_micros, gross_micros,
        "partition", epoch, digest, final
 FROM windows
 WHERE mends_ms IS NOT NULL;
