@@ -6,7 +6,10 @@ VIEWS = {
     "lines": "The lines of the windows: usage of one meter at one price; times also in the machine's zone.",
     "adjustments": "What came late: a row in an open window that mends a window sealed before; times also in the"
     " machine's zone.",
-    "machines": "Every machine with a sealed window: what it earned, and when it was last heard of.",
+    "machines": "Every machine with a sealed window: what it earned, when it was last heard of, its uptime by 23 CFR"
+    " 680.116: one reading of any of its meters makes a window's minutes up. A log can't know which minutes the rule"
+    " would exclude, so none is; nor that a machine which reports only in use was up in between, or that it was retired:"
+    " both count as out. Ports of a charger are told apart if each is a machine.",
     "open_windows": "Windows that still fill. A look ahead, without carries; it may change and is a moment old.",
     "rejects": "Every refused entry of the ended epochs with its reason and its record's bytes.",
     "epochs": "Every ended epoch of every partition, as its manifest says.",
@@ -39,6 +42,8 @@ COLUMNS = {
     "end_ms": "The end of the stretch of time, exclusive, in ms since 1970.",
     "entries": "Rows and control records; accepted + duplicate + rejected.",
     "epoch": "The number of the epoch: its start in ms since 1970 divided by the epoch's length.",
+    "equivocations": "Refused entries of the ended epochs that said something else under a number that had counted."
+    " Those in Arrow records aren't counted here; the flag shows them too.",
     "expenses": "What is taken off gross, in units of the currency.",
     "expenses_micros": "What is taken off gross, in millionths of the currency.",
     "final": "Whether the row's epoch has its manifest, so that it can be settled; the row is the same before.",
@@ -55,7 +60,7 @@ COLUMNS = {
     "key": "The record's key: the machine's route.",
     "last_epoch": "The number of the last epoch that the post settles.",
     "last_offset": "The last offset in the log that it covers.",
-    "last_seen": "The end of the machine's last window, in UTC.",
+    "last_seen": "The end of the last window that a reading of the machine lies in, in UTC.",
     "lines": "Usage by meter, registration version and price: see the view lines.",
     "locked_until": "Until when no payee's part may be lowered, in UTC.",
     "locked_until_ms": "Until when no payee's part may be lowered, in ms since 1970.",
@@ -72,11 +77,13 @@ COLUMNS = {
     "net_micros": "gross - expenses, in millionths of the currency.",
     "next_offset": "One after the last offset in the log that it covers.",
     "offset": "The record's offset in its partition of the log.",
+    "outage_minutes": "The minutes of the period in whose windows no reading of the machine lies, not even a late one.",
     "partition": "The partition of the log.",
     "payees": "Who gets what: basis points by payee, adding up to 10,000.",
     "payouts_root": "The Merkle root that claims are proven against.",
     "pays_trust": "The lowest trust that the agreement pays for.",
     "per": "The price is for so many units; 0: for each session.",
+    "period_minutes": "The minutes from uptime_from to uptime_until.",
     "posted_block": "The number of the block that holds the post.",
     "price": "The price for every `per` units, in units of the currency.",
     "readings": "Accepted readings.",
@@ -98,6 +105,9 @@ COLUMNS = {
     "transaction": "The hash of the transaction.",
     "trust": "The lowest of its readings: 0 self-reported, 1 signed by a registered key, 2 by a hardware-backed one.",
     "unit": "The meter's unit.",
+    "uptime": "(period_minutes - outage_minutes) / period_minutes in percent, rounded down.",
+    "uptime_from": "The start of the machine's first window with a reading, or a year before uptime_until, in UTC.",
+    "uptime_until": "How far the machine's partition has sealed, in UTC.",
     "usage": "What was used, in the meter's unit.",
     "utc_offset_s": "The machine's zone in seconds east of UTC, at the start of the row, or of what it mends.",
     "value": "The record's value, its first 64 KiB.",

@@ -108,23 +108,6 @@ SELECT machine, mends, "start", mends_local, start_local, end_local, net, gross,
 FROM windows
 WHERE mends_ms IS NOT NULL;
 
-CREATE VIEW machines AS
-SELECT machine,
-       any_value("partition") AS "partition",
-       min("start") AS first_seen,
-       max("end") FILTER (mends_ms IS NULL) AS last_seen,
-       count(*) FILTER (mends_ms IS NULL) AS windows,
-       count(*) FILTER (mends_ms IS NOT NULL) AS adjustments,
-       sum(readings)::BIGINT AS readings,
-       sum(gross) AS gross,
-       sum(net) AS net,
-       any_value(currency) AS currency,
-       min(trust) AS trust,
-       max(registration_version) AS registration_version,
-       list_sort(list_distinct(flatten(list(flags)))) AS flags
-FROM windows
-GROUP BY machine;
-
 CREATE VIEW open_windows AS
 SELECT machine,
        make_timestamp(start_ms * 1000) AS "start",
@@ -190,6 +173,59 @@ FROM (SELECT * FROM ($manifest_columns)
       UNION ALL BY NAME
       SELECT * FROM read_json($manifest_files, allow_empty = true,
                      columns = {manifest: $manifest_type, manifest_digest: 'VARCHAR'}));
+
+-- Uptime counts as 23 CFR 680.116 does, over a year at most: (period - (outage - excluded)) / period, excluded being 0.
+CREATE VIEW machines AS
+WITH sealed AS MATERIALIZED (
+    SELECT machine, "partition", "start", "end", mends_ms, readings, gross, net, currency, trust, registration_version, flags,
+           coalesce(mends_ms, start_ms) AS slot_ms, end_ms - start_ms AS slot
+    FROM windows
+),
+reached AS (
+    SELECT "partition", max("end") AS until
+    FROM (SELECT "partition", "end" FROM sealed UNION ALL SELECT "partition", "end" FROM epochs)
+    GROUP BY "partition"
+),
+periods AS (
+    SELECT machine, max(slot) AS slot, epoch_ms(any_value(until)) AS until_ms,
+           greatest(min(slot_ms) FILTER (readings > 0), until_ms - 31536000000 // max(slot) * max(slot)) AS from_ms
+    FROM sealed JOIN reached USING ("partition")
+    GROUP BY machine
+),
+uptimes AS (
+    SELECT machine, from_ms, until_ms, (until_ms - from_ms) // 60000 AS period_minutes,
+           period_minutes - count(DISTINCT slot_ms) * any_value(slot) // 60000 AS outage_minutes
+    FROM (SELECT machine, slot_ms FROM sealed WHERE readings > 0) JOIN periods USING (machine)
+    WHERE slot_ms >= from_ms
+    GROUP BY machine, from_ms, until_ms
+),
+equivocating AS (
+    SELECT coalesce(document ->> '$$.machine', document ->> ('$$[' || "row" || '].machine')) AS machine, count(*) AS entries
+    FROM (SELECT "row", TRY_CAST(TRY(decode("value")) AS JSON) AS document FROM rejects WHERE reason = 'equivocation')
+    GROUP BY 1
+)
+SELECT machine,
+       any_value("partition") AS "partition",
+       min("start") AS first_seen,
+       max(make_timestamp((slot_ms + slot) * 1000)) FILTER (readings > 0) AS last_seen,
+       count(*) FILTER (mends_ms IS NULL) AS windows,
+       count(*) FILTER (mends_ms IS NOT NULL) AS adjustments,
+       sum(readings)::BIGINT AS readings,
+       sum(gross) AS gross,
+       sum(net) AS net,
+       any_value(currency) AS currency,
+       min(trust) AS trust,
+       max(registration_version) AS registration_version,
+       list_sort(list_distinct(flatten(list(flags)))) AS flags,
+       coalesce(any_value(equivocating.entries), 0) AS equivocations,
+       make_timestamp(any_value(from_ms) * 1000) AS uptime_from,
+       make_timestamp(any_value(until_ms) * 1000) AS uptime_until,
+       any_value(period_minutes) AS period_minutes,
+       any_value(outage_minutes) AS outage_minutes,
+       (100000 * (any_value(period_minutes) - any_value(outage_minutes)) // any_value(period_minutes))
+           * 0.001::DECIMAL(4, 3) AS uptime
+FROM sealed LEFT JOIN uptimes USING (machine) LEFT JOIN equivocating USING (machine)
+GROUP BY machine;
 
 CREATE VIEW settlements AS
 SELECT "sequence", first_epoch, last_epoch, windows_root, payouts_root, head, "transaction", "state",

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from msgspec import structs
-from sim_log import HOURLY, START_MS, SimLog, reading, registration, small_log
+from sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration, small_log
 
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Claim, Payout, rows_table
 from schemas.units import HOUR_MS
@@ -201,3 +201,29 @@ def test_a_row_is_seen_once_between_any_two_steps(tmp_path: Path) -> None:
     assert finals > 15
     live = pa.concat_tables(pq.read_table(path) for path in (tmp_path / "live" / "0").glob("*[0-9].parquet"))
     assert live.num_rows < sealed
+
+
+def test_uptime_counts_the_minutes_whose_windows_hold_a_reading(tmp_path: Path) -> None:
+    minutes = {"steady": range(0, 240, 15), "silent": (0, 20, 50), "gone": (0, 15)}
+    moments = sorted((minute, name) for name, times in minutes.items() for minute in times)
+    records = [registration(name, offset) for offset, name in enumerate(minutes)]
+    for offset, (minute, name) in enumerate(moments, len(records)):
+        records.append(reading(name, offset, START_MS + minute * 60_000, minute + 1, minute * 100))
+    end_ms = START_MS + 240 * 60_000
+    late = reading("silent", len(records), START_MS + 140 * 60_000, 141, 9_000, lag_ms=100 * 60_000)
+    other = reading("silent", len(records) + 1, START_MS + 140 * 60_000, 141, 9_999, lag_ms=100 * 60_000)
+    ends = [heartbeat(len(records) + 2 + place, end_ms + place + 900_000) for place in range(2)]
+    log = SimLog([*records, late, other, *ends])
+    partition = Partition.open(tmp_path, HOURLY, 0, "topic-1", log)
+    assert partition is not None
+    partition.process(0, log.end, log.records)
+    partition.close()
+    rows = Analyst(tmp_path).rows(
+        "SELECT machine, last_seen::VARCHAR, period_minutes, outage_minutes, uptime, equivocations, flags FROM machines"
+        " ORDER BY 1"
+    )
+    assert rows == [
+        ("gone", "2019-04-14 00:30:00", 240, 210, Decimal("12.500"), 0, []),
+        ("silent", "2019-04-14 02:30:00", 240, 180, Decimal("25.000"), 1, ["equivocation"]),
+        ("steady", "2019-04-14 04:00:00", 240, 0, Decimal("100.000"), 0, []),
+    ]
