@@ -14,6 +14,10 @@ from deploy.terminal import Terminal
 
 app = typer.Typer()
 
+MetricsPort = Annotated[
+    int | None, typer.Option(min=0, max=65_535, help="Serve /health and /metrics there; 0: on any free port.")
+]
+
 
 @app.command()
 def up(data_dir: DataDir = None, json: Json = False) -> None:
@@ -66,6 +70,8 @@ def replay(
 @app.command()
 def stream(
     until_caught_up: Annotated[bool, typer.Option("--until-caught-up", help="Stop at the log's present end.")] = False,
+    metrics_port: MetricsPort = None,
+    log_json: Annotated[bool, typer.Option("--log-json", help="One JSON object a line on stderr: all events.")] = False,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -73,7 +79,9 @@ def stream(
     from deploy import log_commands
 
     terminal = Terminal(as_json=json)
-    code = log_commands.stream(workplace(data_dir), terminal, until_caught_up=until_caught_up)
+    code = log_commands.stream(
+        workplace(data_dir), terminal, until_caught_up=until_caught_up, metrics_port=metrics_port, log_json=log_json
+    )
     terminal.result({"exit_code": code})
     if code:
         raise typer.Exit(code)

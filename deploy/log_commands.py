@@ -134,11 +134,19 @@ def _show_replay(terminal: Terminal, report: ReplayReport) -> None:
         terminal.say(f"  moved: {name} by {weeks} weeks")
 
 
-def stream(place: Workplace, terminal: Terminal, *, until_caught_up: bool) -> int:
-    """One worker in this process; its exit code."""
+def stream(
+    place: Workplace,
+    terminal: Terminal,
+    *,
+    until_caught_up: bool,
+    metrics_port: int | None = None,
+    log_json: bool = False,
+) -> int:
+    """One worker in this process; its exit code. What isn't said here is as the settings say."""
     from streams.app import WorkerProgress, WorkerSettings, run_worker  # Faust: half a second that others don't need
 
-    log, stack = place.log(), place.stack()
+    log, stack, settings = place.log(), place.stack(), place.settings
+    log_json = log_json or settings.log == "json"
 
     def progress(done: WorkerProgress) -> None:
         ended = "" if done.cut is None else f", epoch of {day_text(log.epoch_span(done.cut)[0])} ended"
@@ -147,13 +155,18 @@ def stream(place: Workplace, terminal: Terminal, *, until_caught_up: bool) -> in
             f" {done.sealed:,} windows sealed, {done.rejected:,} refused{ended}"
         )
 
-    settings = WorkerSettings(
-        bootstrap_servers=stack.kafka_bootstrap_servers,
-        data_dir=place.data_dir,
-        log=log,
-        until_caught_up=until_caught_up,
-        on_progress=progress,
+    code = run_worker(
+        WorkerSettings(
+            bootstrap_servers=stack.kafka_bootstrap_servers,
+            data_dir=place.data_dir,
+            log=log,
+            until_caught_up=until_caught_up,
+            on_progress=None if log_json else progress,
+            metrics_host=settings.metrics_host,
+            metrics_port=settings.metrics_port if metrics_port is None else metrics_port,
+            on_listening=None if log_json else lambda url: terminal.step(f"  {url}/health and {url}/metrics"),
+            log_json=log_json,
+        )
     )
-    code = run_worker(settings)
     make_analytics(place.data_dir, log)
     return code

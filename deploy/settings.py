@@ -5,7 +5,7 @@ its own name (`data_dir`), in the environment the name given beside it.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     topic: str = Field(default="telemetry", validation_alias="TALLYROOT_TOPIC", pattern=r"^[A-Za-z0-9._-]{1,249}$")
     kafka_bootstrap_servers: str | None = Field(default=None, validation_alias="KAFKA_BOOTSTRAP_SERVERS", min_length=1)
     chain_rpc_url: Url | None = Field(default=None, validation_alias="CHAIN_RPC_URL")
+    log: Literal["text", "json"] = Field(default="text", validation_alias="TALLYROOT_LOG")
+    metrics_port: int | None = Field(default=None, validation_alias="TALLYROOT_METRICS_PORT", ge=0, le=65_535)
+    metrics_host: str = Field(default="127.0.0.1", validation_alias="TALLYROOT_METRICS_HOST", min_length=1)
     operator_key: PrivateKey | None = Field(default=None, validation_alias="TALLYROOT_OPERATOR_KEY", repr=False)
     poster_key: PrivateKey | None = Field(default=None, validation_alias="TALLYROOT_POSTER_KEY", repr=False)
     auditor_key: PrivateKey | None = Field(default=None, validation_alias="TALLYROOT_AUDITOR_KEY", repr=False)

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import os
 import shutil
+import time
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,14 @@ from aiokafka.errors import KafkaConnectionError
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from streams.adapters.consumer import RECORDS_MAX, Slice
-from streams.adapters.faust_app import BatchApp, PromptWorker, delivered, fetched, live_seek
+from streams.adapters.consumer import RECORDS_MAX
+from streams.adapters.faust_app import BatchApp, Fetched, PromptWorker, delivered, fetched, live_seek
+from streams.adapters.health import STALLED_SECONDS, Condition, StatusServer
 from streams.adapters.heartbeats import Heartbeats
 from streams.adapters.kafka_reader import KafkaLogReader
-from streams.adapters.owned import OwnedPartitions
-from streams.adapters.partition import Progress
-from streams.adapters.quiet import quiet_logs
+from streams.adapters.metrics import WorkerMetrics
+from streams.adapters.owned import Committed, OwnedPartitions
+from streams.adapters.quiet import quiet_logs, say
 from streams.adapters.topics import check_topic
 from streams.adapters.watchdog import Ending, StallJudge, Watchdog, is_away
 
@@ -53,6 +55,8 @@ class WorkerSettings:
     `on_progress` is called after every commit, from another thread. A worker that has something to do and doesn't move
     for `stall_seconds` ends with exit code 75; choose it above the longest batch. `records_max` bounds one commit.
     In a live log (LogAppendTime), a partition that is quiet for `heartbeat_seconds` gets a heartbeat.
+    With a `metrics_port` (0: any free one) `/health` and `/metrics` are served; `on_listening` is told their address.
+    With `log_json` stderr holds one JSON object a line, of events and errors; else one line for each error.
     """
 
     bootstrap_servers: str
@@ -63,13 +67,17 @@ class WorkerSettings:
     stall_seconds: float = 60.0
     records_max: int = RECORDS_MAX
     heartbeat_seconds: float = 60.0
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    on_listening: Callable[[str], None] | None = None
+    log_json: bool = False
 
 
 def run_worker(settings: WorkerSettings) -> int:
     """Runs a worker in this process, in its main thread, until SIGTERM, SIGINT or (if asked) it has caught up.
 
     Gives the exit code, 0. Ends the process by itself, with a line on stderr, with 70 if it can't go on, with 75 if it
-    doesn't move. Raises InvalidInput if the topic is not there or not fit for the log.
+    doesn't move. Raises InvalidInput if the topic is not there or not fit for the log, or the port is taken.
     """
     check_topic(settings.bootstrap_servers, settings.log)
     reader, archive_reader = (
@@ -77,9 +85,9 @@ def run_worker(settings: WorkerSettings) -> int:
     )
     own_folder = settings.data_dir / f"worker-{os.getpid()}"
     own_folder.mkdir(parents=True, exist_ok=True)
-    ending = Ending(lambda: shutil.rmtree(own_folder, ignore_errors=True))
+    ending = Ending(lambda: shutil.rmtree(own_folder, ignore_errors=True), as_json=settings.log_json)
     try:
-        with quiet_logs():
+        with quiet_logs(as_json=settings.log_json):
             return _Worker(settings, reader, archive_reader, own_folder, ending).run()
     finally:
         reader.close()
@@ -168,6 +176,12 @@ class _Worker:
         self._faust = PromptWorker(self._app, self._loop, lambda: ending.now(EXIT_TERMINATED))
         self._judge = StallJudge(settings.stall_seconds)
         self._watchdog = Watchdog(self._verdict, self._is_excused, ending)
+        self._metrics = WorkerMetrics(settings.data_dir, self._ends_of_log, self._checkpoints.committed)
+        self._status: StatusServer | None = None
+        if settings.metrics_port is not None:
+            self._status = StatusServer(
+                settings.metrics_host, settings.metrics_port, self._condition, self._metrics.page
+            )
         self._heartbeats: Heartbeats | None = None
         if settings.log.timestamp_type == "LogAppendTime" and not settings.until_caught_up:
             self._heartbeats = Heartbeats(
@@ -177,9 +191,7 @@ class _Worker:
     def run(self) -> int:
         """Until it stops; then all partitions are closed. Gives the exit code."""
         threshold = gc.get_threshold()
-        self._watchdog.start()
-        if self._heartbeats is not None:
-            self._heartbeats.start()
+        self._started()
         try:
             self._faust.execute_from_commandline()
         except SystemExit as left:
@@ -190,11 +202,25 @@ class _Worker:
             if self._heartbeats is not None:
                 self._heartbeats.stop()
             self._checkpoints.end()
+            if self._status is not None:
+                self._status.stop()
             self._faust.ended()
             gc.set_threshold(*threshold)
             gc.unfreeze()
             asyncio.set_event_loop(None)
+        say("stopped", exit_code=0, reason="it has caught up" if self._has_caught_up() else "it was told to")
         return 0
+
+    def _started(self) -> None:
+        self._watchdog.start()
+        if self._heartbeats is not None:
+            self._heartbeats.start()
+        if self._status is not None:
+            self._status.start()
+            if self._settings.on_listening is not None:
+                self._settings.on_listening(self._status.url)
+        log, url = self._settings.log, None if self._status is None else self._status.url
+        say("started", pid=os.getpid(), log=log.log_id, topic=log.topic, partitions=log.partitions, status=url)
 
     def _crash(self, left: SystemExit) -> BaseException:
         crash = self._faust.crash_reason or left.__context__ or left
@@ -213,6 +239,26 @@ class _Worker:
         self._judge.forget()
         return True
 
+    def _condition(self) -> Condition:
+        """What /health says, at any moment, from any thread."""
+        return Condition.judge(
+            is_draining=self._draining or self._app.should_stop,
+            fetched=self._fetched(),
+            standing=self._judge.standing(time.monotonic(), STALLED_SECONDS),
+            is_away=lambda: is_away(self._settings.bootstrap_servers),
+        )
+
+    def _ends_of_log(self) -> dict[int, int]:
+        """The end of the log of each partition that is read, as far as its last fetch told."""
+        states = self._fetched()
+        if isinstance(states, str):
+            return {}
+        return {partition: state.stable_end for partition, state in states.items() if state is not None}
+
+    def _fetched(self) -> str | dict[int, Fetched | None]:
+        # Who asks too early would make Faust make its consumer in the wrong thread.
+        return "it has only just started" if self._assigned is None else fetched(self._app)
+
     def _resumed(self, assigned: Set[int]) -> None:
         self._assigned = assigned
         if not self._frozen:
@@ -222,7 +268,11 @@ class _Worker:
             gc.set_threshold(*GC_THRESHOLD)
         self._finish_if_caught_up()
 
-    def _committed(self, piece: Slice, progress: Progress) -> None:
+    def _committed(self, done: Committed) -> None:
+        piece, progress = done.piece, done.progress
+        self._metrics.committed(done)
+        for epoch in progress.cuts:
+            say("epoch_cut", partition=piece.partition, epoch=epoch, next_offset=piece.next)
         if self._heartbeats is not None and piece.records:
             self._heartbeats.heard(piece.partition)
         if self._settings.on_progress is not None:

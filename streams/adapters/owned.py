@@ -7,11 +7,11 @@ waiting for it, and a slice that comes after the revocation finds its seek stale
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -20,6 +20,7 @@ from streams.adapters.consumer import Slice
 from streams.adapters.kafka_reader import KafkaAway
 from streams.adapters.log_reader import LogReader
 from streams.adapters.partition import Partition, Progress
+from streams.adapters.quiet import say
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,15 @@ AHEAD_MAX_MS = 10 * MINUTE_MS
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Committed(NamedTuple):
+    """One commit of a slice: what it came to, what it took, how many ended epochs wait for their files after it."""
+
+    piece: Slice
+    progress: Progress
+    seconds: float
+    pending: int
 
 
 class OwnedPartitions:
@@ -41,7 +51,7 @@ class OwnedPartitions:
         archive_reader: LogReader,
         *,
         fatal: Callable[[BaseException], None],
-        on_commit: Callable[[Slice, Progress], None],
+        on_commit: Callable[[Committed], None],
         on_resumed: Callable[[Set[int]], None],
     ) -> None:
         self.committed: dict[int, int] = {}
@@ -69,6 +79,7 @@ class OwnedPartitions:
     def resumed(self, offsets: Mapping[int, int], assigned: Set[int]) -> None:
         """The consumer reads these partitions from these offsets; all of `assigned` are or will be read."""
         self.committed.update(offsets)
+        say("assigned", partitions=sorted(assigned), offsets={str(number): at for number, at in offsets.items()})
         self._on_resumed(assigned)
 
     async def commit(self, piece: Slice) -> None:
@@ -125,9 +136,13 @@ class OwnedPartitions:
         try:
             sound, refused = sound_part(piece, time.time_ns() // 1_000_000)
             if sound.next > sound.start:
+                begun = time.monotonic()
+                before = partition.pending
                 progress = partition.process(sound.start, sound.next, sound.records)
+                seconds = time.monotonic() - begun
                 self.committed[sound.partition] = sound.next
-                self._on_commit(sound, progress)
+                self._on_commit(Committed(sound, progress, seconds, len(partition.pending)))
+                self._say_final(sound.partition, partition, before + progress.cuts)
             if refused is not None:
                 raise refused
         except BaseException as error:
@@ -136,8 +151,10 @@ class OwnedPartitions:
 
     def _drain(self, then: Callable[[], None]) -> None:
         try:
-            for partition in self._held.values():
+            for number, partition in self._held.items():
+                before = partition.pending
                 partition.drain()
+                self._say_final(number, partition, before)
             then()
         except BaseException as error:
             self._fatal(error)
@@ -145,8 +162,18 @@ class OwnedPartitions:
 
     def _close(self, partitions: Set[int]) -> None:
         for number in partitions:
-            self._held.pop(number).close()
+            partition = self._held.pop(number)
+            before = partition.pending
+            partition.close()
+            self._say_final(number, partition, before)
             self._reported_locked.discard(number)
+        if partitions:
+            say("revoked", partitions=sorted(partitions))
+
+    def _say_final(self, number: int, partition: Partition, before: Sequence[int]) -> None:
+        for epoch in before:
+            if epoch not in partition.pending:
+                say("epoch_final", partition=number, epoch=epoch)
 
 
 def first_offset(topic: str, partition: int, stored: int | None, held: tuple[int, int]) -> int:

@@ -1,9 +1,18 @@
-"""What Faust and its libraries may say: errors on stderr, few a minute, however long a broker stays away."""
+"""What a worker says, on stderr: errors of Faust and its libraries, few a minute however long a broker stays away, and,
+where one JSON object a line is asked for, what happens to it as well.
+"""
 
 import logging
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import orjson
+
+EVENTS = "streams.events"
+"""The logger of what happens: only JSON shows it, without a limit."""
 
 LEVELS = {
     "aiokafka": logging.ERROR,
@@ -12,6 +21,7 @@ LEVELS = {
     "mode": logging.ERROR,
     "asyncio": logging.ERROR,
     "streams": logging.WARNING,
+    EVENTS: logging.WARNING,
     "streams.adapters.consumer": logging.ERROR,  # where Faust's own warnings come from once its classes are ours
     "streams.adapters.faust_app": logging.ERROR,
 }
@@ -48,22 +58,51 @@ class RateLimit(logging.Filter):
         return True
 
 
+class JsonLines(logging.Formatter):
+    """One JSON object: time (UTC), level, logger, event, the fields of an event, the traceback of an exception."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a line."""
+        document = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        } | getattr(record, "fields", {})
+        if record.exc_info:
+            document["traceback"] = "".join(traceback.format_exception(*record.exc_info))
+        return orjson.dumps(document, default=str).decode()
+
+
+def say(event: str, *, level: int = logging.INFO, **fields: object) -> None:
+    """Tells, where JSON is asked for, that something happened. Numbers, texts, lists and dicts by text are fields."""
+    logging.getLogger(EVENTS).log(level, event, extra={"fields": fields})
+
+
+def event_line(event: str, **fields: object) -> str:
+    """An event that ends everything, as a line: it waits for no lock of a logger."""
+    record = logging.makeLogRecord({"name": EVENTS, "levelname": "ERROR", "msg": event, "fields": fields})
+    return JsonLines().format(record) + "\n"
+
+
 @contextmanager
-def quiet_logs() -> Iterator[None]:
+def quiet_logs(*, as_json: bool = False) -> Iterator[None]:
     """While it lasts, the noisy loggers write what is grave to stderr, rate-limited; nothing goes to stdout."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("tallyroot: %(name)s: %(message)s"))
+    handler, events = (logging.StreamHandler(sys.stderr) for _ in range(2))
+    events.setFormatter(JsonLines())
+    handler.setFormatter(JsonLines() if as_json else logging.Formatter("tallyroot: %(name)s: %(message)s"))
     handler.addFilter(RateLimit())
-    loggers = {logging.getLogger(name): level for name, level in LEVELS.items()}
+    levels = LEVELS | ({EVENTS: logging.INFO} if as_json else {})
+    loggers = {logging.getLogger(name): level for name, level in levels.items()}
     before = {logger: (logger.level, logger.propagate) for logger in loggers}
     for logger, level in loggers.items():
-        logger.addHandler(handler)
+        logger.addHandler(events if logger.name == EVENTS else handler)
         logger.setLevel(level)
         logger.propagate = False
     try:
         yield
     finally:
         for logger, (level, propagate) in before.items():
-            logger.removeHandler(handler)
+            logger.removeHandler(events if logger.name == EVENTS else handler)
             logger.setLevel(level)
             logger.propagate = propagate

@@ -1,6 +1,5 @@
 """How a worker ends itself: loudly, from any thread, when it can't go on or doesn't."""
 
-import logging
 import os
 import socket
 import sys
@@ -8,11 +7,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from schemas.errors import InvalidInput, InvariantBroken
-from streams.adapters.faust_app import Fetched
+from streams.adapters.quiet import event_line
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:  # a supervisor needs `is_away` and no Faust
+    from streams.adapters.faust_app import Fetched
 
 EXIT_FATAL = 70
 """Something went wrong that another start may or may not mend; the line on stderr says what."""
@@ -27,8 +28,9 @@ CONNECT_SECONDS = 2.0
 class Ending:
     """Ends the process at once: Faust would swallow an exception and skip the batch that raised it."""
 
-    def __init__(self, tidy: Callable[[], None]) -> None:
+    def __init__(self, tidy: Callable[[], None], *, as_json: bool = False) -> None:
         self._tidy = tidy
+        self._as_json = as_json
         self._once = threading.Lock()
 
     def fatal(self, error: BaseException) -> None:
@@ -40,7 +42,9 @@ class Ending:
         self._once.acquire()  # never released: a second thread waits here until the process is gone
         try:
             self._tidy()
-            if message:
+            if self._as_json:
+                sys.stderr.write(event_line("stopped", exit_code=code, reason=message))
+            elif message:
                 sys.stderr.write(message.rstrip("\n") + "\n")
             sys.stdout.flush()
             sys.stderr.flush()
@@ -66,7 +70,7 @@ class StallJudge:
     def verdict(
         self,
         now: float,
-        fetched: str | Mapping[int, Fetched | None],
+        fetched: "str | Mapping[int, Fetched | None]",
         delivered: Mapping[int, int],
         committed: Mapping[int, int],
     ) -> str | None:
@@ -84,16 +88,20 @@ class StallJudge:
                 if (fault := self._fault(partition, state, delivered.get(partition, 0), committed.get(partition, 0)))
             ]
         self._since = {what: self._since.get(what, now) for what in wrong}
+        return self.standing(now, self._limit_seconds)
+
+    def standing(self, now: float, limit_seconds: float) -> str | None:
+        """What was found wrong by the last look and all looks for longer than that, or None. Any thread may ask."""
         for what, since in sorted(self._since.items()):
-            if now - since > self._limit_seconds:
+            if now - since > limit_seconds:
                 return f"{what} for {now - since:.0f} s"
         return None
 
     def forget(self) -> None:
         """Counts from now on: what stood still had an excuse."""
-        self._since.clear()
+        self._since = {}
 
-    def _fault(self, partition: int, state: Fetched | None, delivered: int, committed: int) -> str | None:
+    def _fault(self, partition: int, state: "Fetched | None", delivered: int, committed: int) -> str | None:
         if state is None:
             return "was never fetched"
         before = self._seen.get(partition)
