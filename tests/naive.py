@@ -1,135 +1,57 @@
 """The rules once more, slowly: what a log comes to, recounted from raw readings with fractions, sets and calendars.
 
 Written apart from `streams`: it shares only the decoding of one record. It keeps every row, knows no epochs and no
-slices, and rounds nothing, so its sums must equal amounts plus carries exactly.
+slices, and `money` rounds nothing, so it must equal amounts plus carries exactly. `sealed` is every window, in order.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
-from itertools import pairwise
-from typing import Any
 
 import msgspec
+from aiokafka.partitioner import murmur2
 
 from schemas.log import Log
 from schemas.reading import Correction, Reading
 from schemas.registration import Registration
-from schemas.units import DAY_MS, HOUR_MS
-from streams.records import JSON, Record, decode_control, decode_readings
+from schemas.units import CARRY_BASE, DAY_MS
+from schemas.window import Window
+from streams.records import Record, decode_control, decode_readings, media_type, record_type
+from tests.naive_meter import FAR, NaiveMeter, Plain
 
-Plain = dict[str, Any]
-FAR = Fraction(135, 100)
-
-
-class NaiveBoot:
-    """The rows of one boot of a meter, all of them."""
-
-    def __init__(self, boot: int) -> None:
-        self.boot = boot
-        self.rows: dict[int, Plain] = {}
-        self.floor = 0
-
-    def holes(self) -> list[tuple[int, int]]:
-        used = [self.floor - 1, *sorted(seq for seq in self.rows if seq >= self.floor)]
-        return [(a + 1, b - 1) for a, b in pairwise(used) if b - a > 1]
-
-    def take(self, row: Plain) -> tuple[str | None, int]:
-        seq, high = row["seq"], max(self.rows, default=None)
-        if high is None or seq > high:
-            if high is not None and seq - high > 2**20:
-                return "seq_jump", 0
-            return self.put(row), 0 if high is None else seq - high - 1
-        if seq == high:
-            return ("duplicate" if row == self.rows[high] else "equivocation"), 0
-        if seq >= self.floor and seq not in self.rows:
-            return self.put(row), 0
-        if seq < self.floor:
-            return "below_floor", 0
-        return ("seq_reused" if row["observed_at"] > self.rows[high]["observed_at"] else "duplicate"), 0
-
-    def put(self, row: Plain) -> None:
-        self.rows[row["seq"]] = row
-        while len(self.holes()) > 16:
-            self.floor = self.holes()[0][1] + 1
+Payees = tuple[tuple[str, int], ...]
+LATEST_MS = (date.max.toordinal() - date(1970, 1, 1).toordinal() + 1) * DAY_MS - 1
+"""Later timestamps are no times."""
 
 
-class NaiveMeter:
+class NaiveWindow:
+    """What lies in one window, or in an adjustment: usage by (meter, version, price, per)."""
+
     def __init__(self) -> None:
-        self.boots: list[NaiveBoot] = []
-        self.base: Plain | None = None
-        self.suspect: Plain | None = None
-        self.quantity_at: int | None = None
-        self.slack = Fraction(60_000)
+        self.readings = self.skipped = 0
+        self.offsets: list[int] = []
+        self.flags: set[str] = set()
+        self.usage: dict[tuple[str, int, int, int], int] = defaultdict(int)
 
-    def identify(self, row: Plain, least: int | None) -> tuple[str | None, int]:
-        """The two highest boots seen, the higher one first; a registered boot is seen before any row."""
-        if least is not None and not self.boots:
-            self.boots = [NaiveBoot(least)]
-        known = {boot.boot: boot for boot in self.boots}
-        number = row["boot"]
-        if number not in known:
-            stale = [least or 0, *(boot.boot for boot in self.boots[1:2])]
-            if number < max(stale):
-                return "stale_boot", 0
-            if self.boots and number > self.boots[0].boot + 2**20:
-                return "boot_jump", 0
-            known[number] = NaiveBoot(number)
-            self.boots = sorted(known.values(), key=lambda boot: -boot.boot)[:2]
-        return known[number].take(row)
-
-    def plausible(self, usage: int, elapsed: int, capacity: int) -> bool:
-        needed = math.ceil(usage * HOUR_MS / (FAR * capacity))
-        return needed <= min(elapsed, 35 * DAY_MS) + self.slack
-
-    def accept(self, usage: int, elapsed: int, capacity: int) -> int:
-        needed = math.ceil(usage * HOUR_MS / (FAR * capacity))
-        self.slack = min(Fraction(60_000), self.slack + min(elapsed, 35 * DAY_MS) - needed)
-        return usage
-
-    def register(self, row: Plain, capacity: int) -> int | str:
-        place, at, value, base = (row["boot"], row["seq"]), row["observed_at"], row["register"], self.base
-        here = {"place": place, "at": at, "value": value}
-        if row["boot"] != self.boots[0].boot:
-            return 0
-        if base is None:
-            self.base = here
-            return 0
-        if at < base["at"] or place < base["place"]:
-            return 0
-        if base["place"] != (-1, -1) and place[0] > base["place"][0] and value < base["value"]:
-            self.base, self.suspect, self.slack = here, None, Fraction(60_000)
-            return 0
-        origins = [base]
-        if self.suspect and place > self.suspect["place"] and at > self.suspect["at"]:
-            origins.append(self.suspect)
-        fit = [
-            (one["value"], -rank, one)
-            for rank, one in enumerate(origins)
-            if one["value"] <= value and self.plausible(value - one["value"], at - one["at"], capacity)
-        ]
-        if not fit:
-            self.suspect = here
-            return "too_low" if value < base["value"] else "too_high"
-        origin = max(fit, key=lambda item: item[:2])[2]
-        self.base, self.suspect = here, None
-        return self.accept(value - origin["value"], at - origin["at"], capacity)
-
-    def quantity(self, row: Plain, capacity: int) -> int | str:
-        elapsed = DAY_MS if self.quantity_at is None else abs(row["observed_at"] - self.quantity_at)
-        if not self.plausible(row["quantity"], elapsed, capacity):
-            return "too_high"
-        self.quantity_at = max(self.quantity_at or 0, row["observed_at"])
-        return self.accept(row["quantity"], elapsed, capacity)
+    def lines(self, carry: Fraction) -> tuple[list[Plain], Fraction]:
+        """The lines in their order and the carry after them; a part of a micro passes from line to line."""
+        found = []
+        for (meter, version, price, per), usage in sorted(self.usage.items()):
+            if usage:
+                exact = Fraction(usage * price, per or 1) + carry
+                amount, carry = math.floor(exact), exact - math.floor(exact)
+                line = {"meter": meter, "version": version, "usage": usage, "price": price, "per": per}
+                found.append(line | {"amount": amount})
+        return found, carry
 
 
 class Naive:
-    """Takes a whole log. `money` is by (machine, payees), in fractions of a micro."""
+    """Takes a whole log of one partition. `money` is by (machine, payees), in fractions of a micro."""
 
-    def __init__(self, log: Log) -> None:
-        self.log, self.rules = log, log.rulesets[0]
+    def __init__(self, log: Log, partition: int = 0) -> None:
+        self.log, self.rules, self.partition = log, log.rulesets[0], partition
         self.now = -1
         self.versions: dict[str, list[tuple[int, Plain]]] = {}
         self.least: dict[str, int] = {}
@@ -137,18 +59,23 @@ class Naive:
         self.corrections: dict[str, list[Plain]] = defaultdict(list)
         self.rejects: list[tuple[int, int, str]] = []
         self.accepted = self.duplicate = self.readings = self.skipped = 0
-        self.money: dict[tuple[str, tuple[tuple[str, int], ...]], Fraction] = defaultdict(Fraction)
+        self.money: dict[tuple[str, Payees], Fraction] = defaultdict(Fraction)
+        self.marked: set[str] = set()
+        self.open: dict[tuple[int, str, int], NaiveWindow] = defaultdict(NaiveWindow)
+        self.carries: dict[tuple[str, Payees], Fraction] = defaultdict(Fraction)
+        self.sealed: list[Plain] = []
 
     def take(self, records: Sequence[Record]) -> "Naive":
         for record in records:
-            self.now = max(self.now, record.timestamp)
-            kind = dict(record.headers).get("ce_type", b"reading").decode()
+            self.now = max(self.now, record.timestamp if record.timestamp <= LATEST_MS else -1)
+            self.seal(self.now - self.rules.grace_ms, record.offset)
+            kind = record_type(record)
             if kind == "reading":
-                rows = decode_readings(record.value)
+                rows = decode_readings(record.value, media_type(record))
                 verdicts: list[tuple[int, str | None]] = (
                     [(-1, rows)]
                     if isinstance(rows, str)
-                    else [(place, self.row(row)) for place, row in enumerate(rows)]
+                    else [(place, self.row(row, record.offset)) for place, row in enumerate(rows)]
                 )
             elif kind == "machine.registered":
                 verdicts = [(-1, self.registration(record))]
@@ -166,11 +93,38 @@ class Naive:
     def version(self, machine: str, moment: int) -> Plain:
         return [plain for start, plain in self.versions[machine] if start <= moment][-1]
 
-    def sealed(self, moment: int) -> bool:
+    def is_sealed(self, moment: int) -> bool:
         end = (moment // self.log.window_ms + 1) * self.log.window_ms
         return end + self.rules.grace_ms <= self.now
 
-    def row(self, row: Reading | None) -> str | None:
+    def window_of(self, machine: str, moment: int, offset: int) -> NaiveWindow:
+        """The window of a moment, or the adjustment to it in the earliest window that is open."""
+        grid = self.log.window_ms
+        start = moment // grid * grid
+        earliest = max(0, (self.now - self.rules.grace_ms) // grid * grid)
+        window = self.open[(earliest, machine, start) if self.is_sealed(moment) else (start, machine, -1)]
+        window.offsets.append(offset)
+        return window
+
+    def seal(self, until: float, offset: int) -> None:
+        """Seals what ends by a moment. `by` is the record that did it."""
+        for key in sorted(key for key in self.open if key[0] + self.log.window_ms <= until):
+            window = self.open.pop(key)
+            start, machine, mends = key
+            version = self.version(machine, start if mends < 0 else mends)
+            payees = tuple(sorted(version["agreement"]["payees"].items()))
+            carry = self.carries[machine, payees]
+            lines, rest = window.lines(carry)
+            self.carries[machine, payees] = rest
+            flags = window.flags | ({"equivocation"} if machine in self.marked else set())
+            self.sealed.append(
+                {"machine": machine, "start": start, "mends": mends, "lines": lines, "carry_in": carry,
+                 "carry_out": rest, "net": sum(line["amount"] for line in lines), "version": version["version"],
+                 "payees": payees, "readings": window.readings, "skipped": window.skipped,
+                 "offsets": (min(window.offsets), max(window.offsets)), "flags": sorted(flags), "by": offset}
+            )  # fmt: skip
+
+    def row(self, row: Reading | None, offset: int) -> str | None:
         if row is None:
             return "malformed"
         if row.machine not in self.versions:
@@ -186,30 +140,41 @@ class Naive:
             return "wrong_kind"
         meter = self.meters[row.machine, row.meter]
         verdict, skipped = meter.identify(plain, self.least.get(row.machine))
+        if verdict == "equivocation":
+            self.marked.add(row.machine)
         if verdict:
             return verdict
         if version.get("retired"):
             return "retired"
-        if self.sealed(row.observed_at) and row.observed_at < self.now - self.rules.horizon_ms:
+        if self.is_sealed(row.observed_at) and row.observed_at < self.now - self.rules.horizon_ms:
             return "too_late"
         usage: int | str = 0
+        meter.flag = None
         if found[0]["kind"] != "level":
             usage = getattr(meter, found[0]["kind"])(plain, found[0]["capacity_per_hour"])
         if isinstance(usage, str):
             return usage
         self.readings += 1
         self.skipped += skipped
-        self.bill(plain, usage, bool(plain.get("session_start")))
+        window = self.window_of(row.machine, row.observed_at, offset)
+        window.readings += 1
+        window.skipped += skipped
+        window.flags |= {flag for flag in (meter.flag, "reconstructed" if row.reconstructed else None) if flag}
+        self.bill(plain, usage, bool(plain.get("session_start")), window)
         return None
 
-    def bill(self, row: Plain, usage: int, starts: bool) -> None:
+    def bill(self, row: Plain, usage: int, starts: bool, window: NaiveWindow) -> None:
         machine, at = row["machine"], row["observed_at"]
         priced_by = self.version(machine, row.get("session_started_at", at))
         start = at // self.log.window_ms * self.log.window_ms
         payees = tuple(sorted(self.version(machine, start)["agreement"]["payees"].items()))
-        for part in self.components(priced_by["tariff"], row["meter"], at):
-            units = Fraction(usage, part["per"]) if "per" in part else Fraction(starts)
-            self.money[machine, payees] += units * part["price"]
+        parts = self.components(priced_by["tariff"], row["meter"], at)
+        if not any("per" in part for part in parts):
+            parts.append({"price": 0, "per": 1})
+        for part in parts:
+            units = usage if "per" in part else int(starts)
+            self.money[machine, payees] += Fraction(units * part["price"], part.get("per", 1))
+            window.usage[row["meter"], priced_by["version"], part["price"], part.get("per", 0)] += units
 
     def components(self, tariff: Plain, meter: str, at: int) -> list[Plain]:
         seconds = [offset for start, offset in tariff["offsets"] if start <= at][-1]
@@ -228,7 +193,7 @@ class Naive:
         return in_time and in_dates and local.strftime("%A").upper() in names
 
     def registration(self, record: Record) -> str | None:
-        decoded = decode_control(record.value, JSON, Registration)
+        decoded = decode_control(record.value, media_type(record), Registration)
         if isinstance(decoded, str):
             return decoded
         plain = decoded[1]
@@ -236,7 +201,7 @@ class Naive:
         if not plain.get("retired", True):
             del plain["retired"]
         past = [old for _, old in self.versions.get(machine, [])]
-        if plain["route"] != (record.key or b"").decode() or (past and past[-1]["route"] != plain["route"]):
+        if not self.is_here(record, plain["route"]) or (past and past[-1]["route"] != plain["route"]):
             return "wrong_partition"
         if past and past[-1] == plain:
             return "duplicate"
@@ -249,6 +214,7 @@ class Naive:
             math.ceil(Fraction(plain["effective_from"], grid)) * grid,
             ((self.now + self.rules.skew_ms) // grid + 1) * grid,
         )
+        self.marked.discard(machine)
         self.versions.setdefault(machine, []).append((start if past else -(10**18), plain))
         acts = "boot" in plain and (not past or plain["boot"] != past[-1].get("boot"))
         if acts:
@@ -266,6 +232,12 @@ class Naive:
                 meter.suspect, meter.slack = None, Fraction(60_000)
         return None
 
+    def is_here(self, record: Record, route: str) -> bool:
+        """The record's key is the route, and a producer like Java's would have put it here."""
+        return record.key == route.encode() and (murmur2(record.key) & 0x7FFFFFFF) % self.log.partitions == (
+            self.partition
+        )
+
     def is_locked(self, old: Plain, new: Plain) -> bool:
         if self.now >= old.get("locked_until", -1):
             return False
@@ -273,14 +245,14 @@ class Naive:
         return falls or new.get("locked_until", -1) < old["locked_until"]
 
     def correction(self, record: Record) -> str | None:
-        decoded = decode_control(record.value, JSON, Correction)
+        decoded = decode_control(record.value, media_type(record), Correction)
         if isinstance(decoded, str):
             return decoded
         plain = decoded[1]
         machine, past = plain["machine"], self.corrections[plain["machine"]]
         if machine not in self.versions:
             return "unknown_machine"
-        if self.versions[machine][0][1]["route"].encode() != record.key:
+        if not self.is_here(record, self.versions[machine][0][1]["route"]):
             return "wrong_partition"
         if past and plain == past[-1]:
             return "duplicate"
@@ -297,5 +269,32 @@ class Naive:
         if abs(plain["difference"]) > math.floor(FAR * found[0]["capacity_per_hour"] * 35 * 24):
             return "too_high"
         past.append(plain)
-        self.bill(plain, plain["difference"], False)
+        window = self.window_of(machine, plain["observed_at"], record.offset)
+        self.bill(plain, plain["difference"], False, window)
         return None
+
+
+def plain_windows(windows: Sequence[Window]) -> list[Plain]:
+    """Windows in the form of `Naive.sealed`, without `by`."""
+    return [
+        {
+            "machine": window.machine,
+            "start": window.start_ms,
+            "mends": -1 if window.mends_ms is None else window.mends_ms,
+            "lines": [
+                {"meter": line.meter, "version": line.version, "usage": line.usage, "price": line.price_micros,
+                 "per": line.per, "amount": line.amount_micros}
+                for line in window.lines
+            ],
+            "carry_in": Fraction(window.carry_in, CARRY_BASE),
+            "carry_out": Fraction(window.carry_out, CARRY_BASE),
+            "net": window.net_micros,
+            "version": window.registration_version,
+            "payees": tuple(sorted(window.agreement.payees.items())),
+            "readings": window.readings,
+            "skipped": window.skipped,
+            "offsets": (window.first_offset, window.last_offset),
+            "flags": list(window.flags),
+        }
+        for window in windows
+    ]  # fmt: skip

@@ -1,5 +1,6 @@
 """What holds for every log, from clean to hostile: no cutting shows, no entry is lost, and no fraction of a micro."""
 
+import math
 import random
 from collections import Counter
 from fractions import Fraction
@@ -10,7 +11,7 @@ import pytest
 from dirty_logs import dirty_log, small_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive import Naive
+from naive import Naive, plain_windows
 
 from schemas.manifest import Counts
 from schemas.reading import HEARTBEAT, READING
@@ -123,6 +124,12 @@ def test_money_equals_a_naive_recount_in_fractions(seed: int, dirt: float) -> No
     assert sum(window.readings for window in windows) == naive.readings
     assert sum(window.skipped for window in windows) == naive.skipped
     assert money_of(windows) == {key: value for key, value in naive.money.items() if value}
+    naive.seal(math.inf, -1)
+    assert plain_windows(windows) == [without(window, "by") for window in naive.sealed]
+
+
+def without(window: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in window.items() if key != name}
 
 
 def money_of(windows: list[Window]) -> dict[Any, Fraction]:
