@@ -53,6 +53,17 @@ class Claim(Struct, frozen=True):
     block: int
 
 
+class Funding(Struct, frozen=True):
+    """settlement/funding.json, for whoever can't ask the chain: what is earned but not funded, in token units.
+
+    As of `at_ms` (epoch ms), when a settlement looked last.
+    """
+
+    shortfall: str
+    decimals: int
+    at_ms: int
+
+
 class Unsettled(Struct, frozen=True, order=True):
     """Money that stays out of the payouts, by reason, machine and payee (\"\" where the whole window stays out)."""
 

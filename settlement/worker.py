@@ -17,7 +17,7 @@ from settlement.adapters.chain import Chain
 from settlement.adapters.contract import moment
 from settlement.adapters.job import Crash, Settled, SettleJob, SettleOptions
 from settlement.adapters.ledger import Deployment, Ledger, token_decimals
-from settlement.adapters.overview import last_active, post_rows, refresh_tables, shortfall, unposted
+from settlement.adapters.overview import last_active, note_funding, post_rows, refresh_tables, shortfall, unposted
 from settlement.adapters.signer import DEVELOPMENT_CHAIN_ID, Keys, Role
 from settlement.adapters.store import AccountPayout, Store
 from settlement.audit import Auditor, AuditReport
@@ -103,6 +103,7 @@ def fund(data_dir: Path, chain: Chain, log: Log, keys: Keys, amount: int | None 
     elif own < needed:
         raise InvalidInput(f"{operator.address} holds {own} token units and needs {needed}: send it some first")
     receipt = chain.transact(operator, ledger.transfer(ledger.deployment.ledger, needed))
+    note_funding(data_dir, log, ledger)
     return Funded(needed, ledger.balance_of(ledger.deployment.ledger), "0x" + bytes(receipt["transactionHash"]).hex())
 
 
@@ -112,6 +113,7 @@ def settle(
     """Posts what can be posted; safe to run at any time, again and again. `after` is for crash tests."""
     ledger = Ledger.open(data_dir, chain)
     job = SettleJob(data_dir, log, ledger, keys.of("poster"), after or _go_on)
+    note_funding(data_dir, log, ledger)  # a post changes nothing about it, and may fail for just this
     settled = job.settle(options or SettleOptions())
     refresh_tables(data_dir, chain)
     return settled

@@ -1,9 +1,10 @@
 """Where posts and money stand: read from the chain and the posts' folder, for people and for analysts."""
 
+import time
 from pathlib import Path
 
 from schemas.log import Log
-from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, PostState, Settlement, rows_table
+from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Funding, PostState, Settlement, rows_table
 from schemas.units import SECOND_MS
 from settlement.adapters.chain import Chain
 from settlement.adapters.epochs import EpochReader
@@ -77,6 +78,12 @@ def unposted(data_dir: Path, log: Log, ledger: Ledger) -> int:
 def shortfall(state: LedgerState, earned_since: int) -> int:
     """Token units that are earned, posted or not, but not funded."""
     return max(0, state.total + earned_since - state.claimed - state.balance)
+
+
+def note_funding(data_dir: Path, log: Log, ledger: Ledger) -> None:
+    """Writes settlement/funding.json: workers show it to those who watch, and ask no chain."""
+    missing = shortfall(ledger.state(), unposted(data_dir, log, ledger))
+    Store(data_dir).write_funding(Funding(str(missing), ledger.deployment.decimals, time.time_ns() // 1_000_000))
 
 
 def last_active(ledger: Ledger, history: History) -> int:

@@ -6,6 +6,7 @@ posts/<sequence>/manifest.json    the canonical bytes whose keccak is on the cha
                  payouts.json     by account: cumulative and amount in micros, cumulative in token units, proof
                  balances.json    what the next post starts from
 {settlements,payouts,claims}.parquet   for analysts; made anew from posts and chain
+funding.json                        what is earned and not funded, when a settlement looked last
 """
 
 import os
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 
 from schemas.arrow import MICROS
 from schemas.errors import InvalidInput
-from schemas.payout import Carry, Payout, Unsettled
+from schemas.payout import Carry, Funding, Payout, Unsettled
 from schemas.post import PostManifest, carries_digest
 from settlement.accrual import Balances, Earning, Terms
 from settlement.audit_epochs import Published
@@ -199,6 +200,13 @@ class Store:
         _sync(temporary)
         temporary.rename(self.folder / f"{name}.parquet")
         _sync(self.folder)
+
+    def write_funding(self, funding: Funding) -> None:
+        """Writes settlement/funding.json, whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f".funding.{os.getpid()}.tmp"
+        _write_json(temporary, funding)
+        temporary.rename(self.folder / "funding.json")
 
     def _set_aside(self, folder: Path, sequence: int) -> None:
         number = 1

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from prometheus_client import (
@@ -17,6 +17,7 @@ from prometheus_client import (
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from schemas.payout import Funding
 from streams.adapters.owned import Committed
 
 COMMIT_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -32,17 +33,6 @@ GAUGES = {
 """By name, all of them by partition. Missing for partitions that the worker doesn't read."""
 
 
-class Funding(msgspec.Struct, frozen=True):
-    """settlement/funding.json: `shortfall` is what is earned but not funded, in token units.
-
-    It is as old as the last settlement, for a worker asks no chain.
-    """
-
-    shortfall: str
-    decimals: int
-    at_ms: int
-
-
 class WorkerMetrics:
     """Counts commits, from the checkpoints' thread; anybody may ask for the page.
 
@@ -50,9 +40,10 @@ class WorkerMetrics:
     """
 
     def __init__(self, data_dir: Path, ends: Callable[[], Mapping[int, int]], positions: Mapping[int, int]) -> None:
-        disable_created_metrics()  # a second series for each counter, of a moment that the process' own start tells
+        # A second series for each counter, of a moment that the process' own start tells.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
-        self._last: dict[int, tuple[float, Committed]] = {}
+        self._last: dict[int, _Last] = {}
         self._ends = ends
         self._positions = positions
         self._funding = data_dir / "settlement" / "funding.json"
@@ -74,7 +65,7 @@ class WorkerMetrics:
     def committed(self, done: Committed) -> None:
         """Counts one commit."""
         partition, progress = str(done.piece.partition), done.progress
-        self._last[done.piece.partition] = time.monotonic(), done
+        self._last[done.piece.partition] = _Last(time.monotonic(), done.pending, progress.stream_time_ms)
         self._seconds.observe(done.seconds)
         self._records.labels(partition).inc(len(done.piece.records))
         self._sealed.labels(partition).inc(progress.sealed)
@@ -115,13 +106,19 @@ class WorkerMetrics:
             values |= {"next_offset": position, "lag_records": max(0, end - position)}
         last = self._last.get(partition)
         if last is not None:
-            moment, done = last
-            values |= {"last_commit_age_seconds": time.monotonic() - moment, "epochs_pending": done.pending}
-            stream_time_ms = done.progress.stream_time_ms
-            if stream_time_ms is not None:
-                seconds = stream_time_ms / 1_000
+            values |= {"last_commit_age_seconds": time.monotonic() - last.moment_s, "epochs_pending": last.pending}
+            if last.stream_time_ms is not None:
+                seconds = last.stream_time_ms / 1_000
                 values |= {"stream_time_seconds": seconds, "stream_time_behind_seconds": time.time() - seconds}
         return values
+
+
+class _Last(NamedTuple):
+    """What is kept of a partition's last commit; not its records."""
+
+    moment_s: float
+    pending: int
+    stream_time_ms: int | None
 
 
 class _Gauges(Collector):

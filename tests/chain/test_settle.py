@@ -12,6 +12,7 @@ import requests
 from deploy.stack import start_evm
 from schemas.errors import InvalidInput
 from schemas.manifest import EpochManifest, epoch_folder
+from schemas.payout import Funding
 from schemas.window import Window
 from settlement import worker
 from settlement.adapters.chain import Chain
@@ -51,8 +52,13 @@ def place(tmp_path: Path, node: Chain, keys: Keys) -> Path:
 
 
 def test_two_posts_from_epochs_to_claims(place: Path, node: Chain, keys: Keys) -> None:
+    funding = place / "settlement" / "funding.json"
+    with pytest.raises(InvalidInput):
+        worker.settle(place, node, LOG, keys)
+    assert msgspec.json.decode(funding.read_bytes(), type=Funding).shortfall == "900000001"
     funded = worker.fund(place, node, LOG, keys)
     assert funded.amount == funded.balance == 900_000_001
+    assert msgspec.json.decode(funding.read_bytes(), type=Funding).shortfall == "0"
     assert worker.fund(place, node, LOG, keys).transaction is None
     settled = worker.settle(place, node, LOG, keys)
     assert settled.posts == (1,)
