@@ -20,16 +20,10 @@ from streams import stream_time
 from streams.control import correct, register
 from streams.judge import Outcome, judge_row
 from streams.open_window import seal, version_of
-from streams.records import (
-    OTHER,
-    LogRecord,
-    decode_readings,
-    kinds_of,
-    media_type,
-    record_type,
-)
+from streams.records import IS_OTHER, LogRecord, decode_readings, kinds_of, media_type, record_type
 from streams.runs import RunResult, judge_run
 from streams.state import State
+from streams.trust import signature_of
 
 RUN_MIN = 64
 """For fewer rows, columns cost more than they save."""
@@ -83,7 +77,7 @@ def advance_in_runs(state: State, records: Sequence[LogRecord], tally: "Tally", 
     earliest open window: only there something seals.
     """
     kinds = kinds_of(records)
-    others = [place for place, kind in enumerate(kinds) if kind == OTHER]
+    others = [place for place, kind in enumerate(kinds) if kind == IS_OTHER]
     now_ms = stream_time.running(state.stream_time_ms, [record.timestamp for record in records])
     place = 0
     while place < len(records):
@@ -100,7 +94,7 @@ def advance_in_runs(state: State, records: Sequence[LogRecord], tally: "Tally", 
             for record in run:
                 state.observe(record.timestamp)
                 judge_record(state, record, tally)
-        elif kinds[place] == OTHER:
+        elif kinds[place] == IS_OTHER:
             judge_record(state, records[place], tally)
         else:
             tally.add(
@@ -190,5 +184,6 @@ def judge_readings(state: State, record: LogRecord, tally: Tally) -> None:
     if isinstance(rows, str):
         tally.note(record, WHOLE_RECORD, rows)
         return
+    signature = signature_of(state.log.log_id, record)
     for place, row in enumerate(rows):
-        tally.note(record, place, "malformed" if row is None else judge_row(state, record, row))
+        tally.note(record, place, "malformed" if row is None else judge_row(state, record, signature, row))

@@ -13,7 +13,7 @@ from streams.judge import Outcome
 from streams.machines import Machine, Version
 from streams.meters import NONE, Boot, Meter
 from streams.murmur2 import partition_of
-from streams.records import JSON, LogRecord, decode_control, header, media_type
+from streams.records import JSON, SIGNATURE, LogRecord, decode_control, header, headers, media_type
 from streams.register import correction_limit, set_opening
 from streams.signature import operator_of
 from streams.state import State
@@ -78,9 +78,9 @@ def _is_signed(state: State, record: LogRecord, record_type: str) -> bool:
     operators = state.ruleset.operators
     if not operators:
         return True
-    content_type = header(record, "content-type")
+    signatures, content_type = headers(record, SIGNATURE), header(record, "content-type")
     operator = operator_of(
-        header(record, "signature") or b"",
+        signatures[0] if len(signatures) == 1 else b"",
         state.log.log_id,
         record.key or b"",
         record_type,

@@ -8,25 +8,30 @@ from schemas.reading import Reading
 from schemas.reject import Reason
 from streams.identity import judge_identity
 from streams.machines import Machine
+from streams.open_window import OpenWindow
 from streams.records import LogRecord
 from streams.register import Usage, judge_usage
 from streams.state import State
+from streams.trust import Signature, trust_of
 
 Outcome = Reason | Literal["duplicate"] | None
 """Why an entry changes nothing, or None for one that counts."""
 
 
-def judge_row(state: State, record: LogRecord, row: Reading) -> Outcome:
-    """Rule 4: the first reason that applies. From identity on the row has used its number up, even if it is refused."""
+def judge_row(state: State, record: LogRecord, signature: Signature | None, row: Reading) -> Outcome:
+    """Rule 4: the first reason that applies. From identity on the row has used its number up, even if it is refused.
+
+    `signature` is the record's.
+    """
     machine = state.machines.get(row.machine)
     if machine is None:
         return "unknown_machine"
-    reason = judge_signature(record, machine)
-    if reason is not None:
-        return reason
+    version = machine.version_at(row.observed_at)
+    trust = trust_of(signature, version)  # Rule 27
+    if trust is None:
+        return "bad_signature"
     if row.observed_at > state.now_ms + state.ruleset.skew_ms:
         return "from_the_future"
-    version = machine.version_at(row.observed_at)
     registered = version.meters.get(row.meter)
     if registered is None:
         return "unknown_meter"
@@ -45,17 +50,8 @@ def judge_row(state: State, record: LogRecord, row: Reading) -> Outcome:
         return "too_late"
     usage = judge_usage(meter, row, registered.capacity_per_hour)
     if usage.reason is None:
-        place_row(state, record, row, machine, usage, skipped)
+        place_row(state, record, row, machine, usage, skipped).note_trust(trust)
     return usage.reason
-
-
-def judge_signature(_record: LogRecord, _machine: Machine) -> Reason | None:
-    """The one place for signatures of readings: by a key of the machine's registration, else `bad_signature`.
-
-    Not asked yet: `keys` and `require_signature` are accepted without effect, and every window has trust 0. Rows that
-    `runs` takes in columns don't come here: once this can refuse, runs must leave out the rows that it would ask about.
-    """
-    return None
 
 
 def is_too_late(state: State, row: Reading) -> bool:
@@ -64,7 +60,9 @@ def is_too_late(state: State, row: Reading) -> bool:
     return is_sealed and row.observed_at < state.now_ms - state.ruleset.horizon_ms
 
 
-def place_row(state: State, record: LogRecord, row: Reading, machine: Machine, usage: Usage, skipped: int) -> None:
+def place_row(
+    state: State, record: LogRecord, row: Reading, machine: Machine, usage: Usage, skipped: int
+) -> OpenWindow:
     """Rule 26: every accepted reading lies in a window, with what it bills and what it says of the window."""
     window = state.window_at(row.machine, row.observed_at)
     window.note_offset(record.offset)
@@ -82,3 +80,4 @@ def place_row(state: State, record: LogRecord, row: Reading, machine: Machine, u
         price = version.prices.of_session(row.meter, row.observed_at)
         if price is not None:
             window.add_usage(row.meter, version.number, price, 1)
+    return window

@@ -2,13 +2,22 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
 from schemas.registration import Meter as RegisteredMeter
 from schemas.registration import Registration
+from schemas.window import HARDWARE_BACKED, SIGNED
 from streams.meters import NONE
 from streams.rating import Prices
+
+
+class RegisteredKey(NamedTuple):
+    """A key that readings may be signed with, and what trust it gives."""
+
+    public_key: bytes
+    trust: int
 
 
 class Version:
@@ -20,6 +29,13 @@ class Version:
         self.registration = msgspec.json.decode(content, type=Registration)
         self.number = self.registration.version
         self.meters: dict[str, RegisteredMeter] = {meter.meter: meter for meter in self.registration.meters}
+        self.keys: dict[bytes, RegisteredKey] = {
+            key.key_id.encode(): RegisteredKey(
+                bytes.fromhex(key.public_key), HARDWARE_BACKED if key.hardware_backed else SIGNED
+            )
+            for key in self.registration.keys
+        }
+        """By id, as the header `key-id` gives it."""
         self.prices = Prices(self.registration.tariff)
         self.agreement_digest = self.registration.agreement.digest().hex()
 

@@ -10,10 +10,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.registration import Key
 from streams.machines import Machine, Version
 from streams.meters import KINDS, NONE
 from streams.open_window import LineKey
-from streams.rating import FOREVER_MS
+from streams.rating import FOREVER_MS, UNPRICED
 
 COLUMNS = (
     "from_ms",
@@ -24,6 +25,8 @@ COLUMNS = (
     "capacity_per_hour",
     "is_retired",
     "has_session_price",
+    "needs_signature",
+    "signers",
     "version",
     "price_micros",
     "per",
@@ -38,6 +41,9 @@ class MeterFacts:
         self.rows: NDArray[np.int64] = np.zeros((0, len(COLUMNS)), np.int64)
         self.lines: dict[int, LineKey] = {}
         """The line that a meter's usage adds to, by place: the version and the price are those of its row."""
+        self.signers: list[Version] = []
+        """For each value of the column `signers` one of the versions that have the same keys."""
+        self._signers: dict[tuple[Key, ...], int] = {}
         self._places: dict[str, set[int]] = {}
 
     def column(self, name: str) -> NDArray[np.int64]:
@@ -58,7 +64,7 @@ class MeterFacts:
         """Asks for the facts of the meters at `places`, each at a moment (epoch ms). `names` are those of all."""
         for place, moment_ms in zip(places, moments_ms, strict=True):
             machine, meter = names[place]
-            row = _row(machines[machine], meter, moment_ms)
+            row = self._row(machines[machine], meter, moment_ms)
             self.rows[place] = row
             self.lines[place] = (meter, row[_AT["version"]], row[_AT["price_micros"]], row[_AT["per"]])
             self._places.setdefault(machine, set()).add(place)
@@ -69,27 +75,35 @@ class MeterFacts:
             more = np.zeros((max(size, 2 * len(self.rows)) - len(self.rows), len(COLUMNS)), np.int64)
             self.rows = np.concatenate([self.rows, more])
 
+    def _row(self, machine: Machine, meter: str, moment_ms: int) -> list[int]:
+        version = machine.version_at(moment_ms)
+        from_ms, to_ms = version_span = _span(machine, version)
+        registered, price = version.meters.get(meter), UNPRICED
+        kind, capacity_per_hour = NONE, 1
+        if registered is not None:
+            price, from_ms, to_ms = version.prices.usage_span(meter, moment_ms)
+            kind, capacity_per_hour = KINDS.index(registered.kind), registered.capacity_per_hour
+        return [
+            max(from_ms, version_span[0]),
+            min(to_ms, version_span[1]),
+            *version_span,
+            kind,
+            capacity_per_hour,
+            int(version.registration.retired),
+            int(version.prices.has_session_price(meter)),
+            int(version.registration.require_signature),
+            self._signers_of(version),
+            version.number,
+            price.micros,
+            price.per,
+        ]
 
-def _row(machine: Machine, meter: str, moment_ms: int) -> list[int]:
-    version = machine.version_at(moment_ms)
-    version_from_ms, version_to_ms = _span(machine, version)
-    registered = version.meters.get(meter)
-    if registered is None:
-        return [version_from_ms, version_to_ms, version_from_ms, version_to_ms, NONE, 1, 0, 0, version.number, 0, 1]
-    price, from_ms, to_ms = version.prices.usage_span(meter, moment_ms)
-    return [
-        max(from_ms, version_from_ms),
-        min(to_ms, version_to_ms),
-        version_from_ms,
-        version_to_ms,
-        KINDS.index(registered.kind),
-        registered.capacity_per_hour,
-        int(version.registration.retired),
-        int(version.prices.has_session_price(meter)),
-        version.number,
-        price.micros,
-        price.per,
-    ]
+    def _signers_of(self, version: Version) -> int:
+        keys = version.registration.keys
+        if keys not in self._signers:
+            self._signers[keys] = len(self.signers)
+            self.signers.append(version)
+        return self._signers[keys]
 
 
 def _span(machine: Machine, version: Version) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from schemas.errors import InvariantBroken
 from schemas.log import Log
 from schemas.units import CARRY_BASE
-from schemas.window import Flag, Line, Window
+from schemas.window import HARDWARE_BACKED, Flag, Line, Window
 from streams.machines import Machine, Version
 from streams.meters import NONE
 from streams.rating import PER_SESSION, Price
@@ -30,6 +30,8 @@ class OpenWindow:
     skipped: int = 0
     flags: int = 0
     """One bit for each of FLAGS."""
+    trust: int = HARDWARE_BACKED
+    """The lowest of its readings; of none, the highest."""
     usage: dict[LineKey, int] = field(default_factory=dict)
 
     def note_offset(self, offset: int) -> None:
@@ -39,7 +41,7 @@ class OpenWindow:
         self.last_offset = max(self.last_offset, offset)
 
     def join(
-        self, readings: int, offsets: tuple[int, int], skipped: int, flags: int, line: LineKey, usage: int
+        self, readings: int, offsets: tuple[int, int], skipped: int, flags: int, trust: int, line: LineKey, usage: int
     ) -> None:
         """Many readings lie here, between the first and the last of `offsets`, with their usage in one line."""
         self.readings += readings
@@ -49,12 +51,17 @@ class OpenWindow:
         self.last_offset = max(self.last_offset, last)
         self.skipped += skipped
         self.flags |= flags
+        self.note_trust(trust)
         if usage:
             self._add(line, usage)
 
     def set_flag(self, flag: Flag) -> None:
         """Marks the window."""
         self.flags |= flag_bit(flag)
+
+    def note_trust(self, trust: int) -> None:
+        """A reading of this trust lies here."""
+        self.trust = min(self.trust, trust)
 
     def add_usage(self, meter: str, version: int, price: Price, usage: int) -> None:
         """Sums usage by meter, version and price. Raises InvariantBroken where a sum leaves 64 bits (rule 21)."""
@@ -117,7 +124,7 @@ def seal(log: Log, machine: Machine, version: Version, key: WindowKey, window: O
         last_offset=window.last_offset,
         skipped=window.skipped,
         flags=_flags(window, machine),
-        trust=0,
+        trust=window.trust,
     ).sealed(version.registration.salt)
 
 

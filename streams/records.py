@@ -18,8 +18,11 @@ from streams.arrow_rows import decode_arrow
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
 
-JSON_READINGS, ARROW_READINGS, OTHER = range(3)
-"""Kinds of records, for those who take many at once."""
+SIGNATURE, KEY_ID = "signature", "key-id"
+"""The headers of a signature."""
+
+IS_ARROW, IS_SIGNED, IS_OTHER = 1, 2, 4
+"""Kinds of records, for those who take many at once: bits of a reading record (none: JSON, unsigned), or other."""
 
 DEPTH_MAX = 64
 """Deeper values are undecodable: else the depth of the caller's own stack would decide what can be decoded."""
@@ -72,6 +75,16 @@ def header(record: LogRecord, name: str) -> bytes | None:
     return found
 
 
+def headers(record: LogRecord, name: str) -> list[bytes]:
+    """The values of all headers of that name, empty where one has none."""
+    return [value or b"" for header_name, value in record.headers or () if header_name == name]
+
+
+def has_signature(record: LogRecord) -> bool:
+    """Whether a record says that it is signed, rightly or not."""
+    return any(name in (SIGNATURE, KEY_ID) for name, _ in record.headers or ())
+
+
 def record_type(record: LogRecord) -> str:
     """The record's type: its `ce_type`, by default a reading. What is no text can be no known type either."""
     value = header(record, "ce_type")
@@ -85,25 +98,26 @@ def media_type(record: LogRecord) -> str:
 
 
 def kinds_of(records: Sequence[LogRecord]) -> list[int]:
-    """The kind of each record: reading records by their media type, all else is OTHER."""
+    """The kind of each record; reading records of unknown media types are IS_OTHER."""
     all_headers = [record.headers for record in records]
     if not any(all_headers):
-        return [JSON_READINGS] * len(records)
-    known: dict[tuple[tuple[str, bytes | None], ...], int] = {(): JSON_READINGS}
+        return [0] * len(records)
+    known: dict[tuple[tuple[str, bytes | None], ...], int] = {(): 0}
     kinds = []
     for record, given in zip(records, all_headers, strict=True):
-        headers = tuple(given or ())
-        kind = known.get(headers)
+        key = tuple(given or ())
+        kind = known.get(key)
         if kind is None:
-            kind = known[headers] = _kind_of(record)
+            kind = known[key] = _kind_of(record)
         kinds.append(kind)
     return kinds
 
 
 def _kind_of(record: LogRecord) -> int:
     if record_type(record) != READING:
-        return OTHER
-    return {JSON: JSON_READINGS, ARROW: ARROW_READINGS}.get(media_type(record), OTHER)
+        return IS_OTHER
+    kind = {JSON: 0, ARROW: IS_ARROW}.get(media_type(record), IS_OTHER)
+    return kind | IS_SIGNED if has_signature(record) and kind != IS_OTHER else kind
 
 
 def decode_readings(value: bytes | None, content_type: str = JSON) -> Rows | Reason:

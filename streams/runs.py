@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from schemas.reject import Reason
+from schemas.window import SELF_REPORTED
 from streams.arrow_columns import arrow_parts
 from streams.columns import IS_RECONSTRUCTED, IS_START, Columns, Ints, Mask, Refused, columns_of
 from streams.json_columns import json_part
@@ -27,9 +28,10 @@ from streams.judge import judge_row
 from streams.meter_facts import MeterFacts
 from streams.meters import NONE
 from streams.open_window import flag_bit
-from streams.records import LogRecord
+from streams.records import IS_ARROW, IS_SIGNED, LogRecord
 from streams.rounds import Round, Taken
 from streams.state import State
+from streams.trust import Signature, trust_of
 
 ROUNDS_MAX = 12
 """After so many rounds the plain loop takes what is left."""
@@ -49,14 +51,14 @@ class RunResult:
 
 
 def judge_run(
-    state: State, records: Sequence[LogRecord], is_arrow: Sequence[int], now_ms: Ints, rows_min: int
+    state: State, records: Sequence[LogRecord], kinds: Sequence[int], now_ms: Ints, rows_min: int
 ) -> RunResult:
     """Judges reading records, JSON or Arrow, that belong to one run.
 
     `now_ms` is the stream time at each of them (epoch ms). With fewer than `rows_min` rows left, columns don't pay.
     """
-    run = _Run(state, records, now_ms)
-    columns = run.decode(is_arrow)
+    run = _Run(state, records, kinds, now_ms)
+    columns = run.decode(kinds)
     if columns is not None and len(columns):
         run.judge(columns, rows_min)
     state.observe(int(now_ms[-1]))
@@ -67,18 +69,23 @@ def judge_run(
 class _Run:
     """One run while it is judged."""
 
-    def __init__(self, state: State, records: Sequence[LogRecord], now_ms: Ints) -> None:
+    def __init__(self, state: State, records: Sequence[LogRecord], kinds: Sequence[int], now_ms: Ints) -> None:
         self.state = state
         self.records = records
         self.now_ms = now_ms
         self.result = RunResult()
+        self.signatures: dict[int, Signature] = {}
+        """Those of the records that have one, by place."""
+        if max(kinds) >= IS_SIGNED:
+            signed = (place for place, kind in enumerate(kinds) if kind & IS_SIGNED)
+            self.signatures = {place: Signature(state.log.log_id, records[place]) for place in signed}
 
-    def decode(self, is_arrow: Sequence[int]) -> Columns | None:
+    def decode(self, kinds: Sequence[int]) -> Columns | None:
         """The well-formed rows; what is refused before that is noted."""
         place_of = self.state.meters.place_of
         refused = self.result.refused
-        arrow = [place for place, flag in enumerate(is_arrow) if flag]
-        json = [place for place, flag in enumerate(is_arrow) if not flag] if arrow else range(len(self.records))
+        arrow = [place for place, kind in enumerate(kinds) if kind & IS_ARROW]
+        json = [place for place, kind in enumerate(kinds) if not kind & IS_ARROW] if arrow else range(len(self.records))
         parts = arrow_parts(arrow, [self.records[place].value for place in arrow], place_of, refused)
         if json:
             parts.append(json_part(json, [self.records[place].value for place in json], place_of, refused))
@@ -89,11 +96,12 @@ class _Run:
         state = self.state
         began_ms = state.stream_time_ms
         _look_up(state, columns)
-        refused = self._refused_before_identity(columns)
+        trust = self._trust(columns)
+        refused = self._refused_before_identity(columns, trust)
         self._refuse(columns, np.flatnonzero(refused).tolist())
         order = np.flatnonzero(~refused) if refused.any() else np.arange(len(columns))
         order = order[_stable_order(columns.place[order])]
-        columns = columns.take(order)
+        columns, trust = columns.take(order), trust[order] if trust is not None else None
         is_known = _in_stretch(state.facts, columns.place, columns.observed_at)
         may_be_simple = is_known & self._may_be_simple(columns)
         left = np.arange(len(columns))
@@ -110,14 +118,14 @@ class _Run:
         self._judge_plainly(columns, left)
         state.stream_time_ms = began_ms
         if taken:
-            self._place(columns, taken)
+            self._place(columns, trust, taken)
 
     def _judge_plainly(self, columns: Columns, rows: Ints) -> None:
         """Rows as the plain loop judges them, each at the stream time of its record."""
         state, records, result = self.state, self.records, self.result
         for record, row, reading in columns.readings(rows):
             state.stream_time_ms = int(self.now_ms[record])
-            outcome = judge_row(state, records[record], reading)
+            outcome = judge_row(state, records[record], self.signatures.get(record), reading)
             if outcome is None:
                 result.accepted += 1
             elif outcome == "duplicate":
@@ -130,16 +138,42 @@ class _Run:
         machines, skew_ms = self.state.machines, self.state.ruleset.skew_ms
         for row in rows:
             record, place = int(columns.record[row]), int(columns.place[row])
+            observed_at = int(columns.observed_at[row])
+            machine = machines.get(columns.names(row)[0])
             reason: Reason = "unknown_meter"
-            if place == NONE and columns.names(row)[0] not in machines:
+            if machine is None:
                 reason = "unknown_machine"
-            elif columns.observed_at[row] > self.now_ms[record] + skew_ms:
+            elif trust_of(self.signatures.get(record), machine.version_at(observed_at)) is None:
+                reason = "bad_signature"
+            elif observed_at > self.now_ms[record] + skew_ms:
                 reason = "from_the_future"
             elif place != NONE and self.state.facts.column("kind")[place] != NONE:
                 reason = "wrong_kind"
             self.result.refused.append((record, int(columns.row[row]), reason))
 
-    def _refused_before_identity(self, columns: Columns) -> Mask:
+    def _trust(self, columns: Columns) -> Ints | None:
+        """The trust of each row whose meter's facts are known, NONE for one that is wrongly signed.
+
+        None where nothing is signed nor has to be: then it is SELF_REPORTED everywhere.
+        """
+        facts = self.state.facts
+        if not self.signatures and not facts.column("needs_signature").any():
+            return None
+        trust = np.full(len(columns), SELF_REPORTED)
+        known = np.flatnonzero(columns.place != NONE)
+        known = known[_in_stretch(facts, columns.place[known], columns.observed_at[known])]
+        place, record = columns.place[known], columns.record[known]
+        trust[known] = np.where(facts.column("needs_signature")[place], NONE, SELF_REPORTED)
+        is_signed = np.zeros(len(self.records), np.bool_)
+        is_signed[list(self.signatures)] = True
+        signed = np.flatnonzero(is_signed[record])
+        count = len(facts.signers)
+        pairs, which = np.unique(record[signed] * count + facts.column("signers")[place[signed]], return_inverse=True)
+        found = [self.signatures[pair // count].trust_by(facts.signers[pair % count]) for pair in pairs.tolist()]
+        trust[known[signed]] = np.array([NONE if given is None else given for given in found], np.int64)[which]
+        return trust
+
+    def _refused_before_identity(self, columns: Columns, trust: Ints | None) -> Mask:
         """The rows that are refused whatever their meter knows: they change nothing, and stand in nobody's way."""
         place, observed_at, facts = columns.place, columns.observed_at, self.state.facts
         unknown: Mask = place == NONE
@@ -147,7 +181,7 @@ class _Run:
         known = np.where(unknown, 0, place)
         other_kind: Mask = _in_stretch(facts, known, observed_at) & (facts.column("kind")[known] != columns.kind)
         refused: Mask = unknown | future | other_kind
-        return refused
+        return refused if trust is None else refused | (trust == NONE)
 
     def _may_be_simple(self, columns: Columns) -> Mask:
         """What makes a row simple by itself: known facts in force, and a window to lie in."""
@@ -164,7 +198,7 @@ class _Run:
             simple &= (columns.marks & IS_START == 0) | (facts.column("has_session_price")[place] == 0)
         return simple
 
-    def _place(self, columns: Columns, taken: Sequence[Taken]) -> None:
+    def _place(self, columns: Columns, trust: Ints | None, taken: Sequence[Taken]) -> None:
         """Puts the rows taken into their windows, summed by meter and window."""
         rows, usage, skipped = (np.concatenate(part) for part in zip(*taken, strict=True))
         self.result.accepted += len(rows)
@@ -193,6 +227,7 @@ class _Run:
             ),
             np.add.reduceat(skipped, firsts).tolist(),
             np.where(np.logical_or.reduceat(is_reconstructed, firsts), flag_bit("reconstructed"), 0).tolist(),
+            [SELF_REPORTED] * len(at) if trust is None else np.minimum.reduceat(trust[rows], firsts).tolist(),
             [facts.lines[place] for place in at],
             np.add.reduceat(usage, firsts).tolist(),
             strict=True,

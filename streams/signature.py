@@ -1,21 +1,39 @@
-"""An operator's signature on a control record: EIP-712 typed data over the exact bytes that travel.
+"""Signatures over the exact bytes that travel: an operator's on a control record, a device's on a reading record.
+
+**Operators** sign EIP-712 typed data with the key of an EVM account; the header `signature` is 65 bytes.
 
     domain  EIP712Domain(string name,string version,bytes32 salt)   name "tallyroot", version "1", salt keccak(log id)
     struct  Record(string key,string recordType,string contentType,bytes value)
 
 The salt binds a signature to one log, the key to one partition. Any wallet that speaks EIP-712 can sign.
+
+**Devices** and their gateways sign with Ed25519 (RFC 8032, not prehashed); the header `signature` is 64 bytes, and the
+header `key-id` names the key as the machine's registration does. What they sign is
+
+    "tallyroot reading 1\n" (20 bytes of ASCII), then five fields, each its length (8 bytes, big-endian) and bytes:
+    log id, record's key (none: empty), "reading", content type (without that header: application/json), value
+
+all as they travel, text as UTF-8. A signature is right as libsodium has it: S is below the group's order, the public
+key A is canonical, neither A nor R is of small order, and R is [S]B - [h]A byte for byte (no cofactor).
 """
 
 from eth_hash.auto import keccak
 from eth_keys.datatypes import PrivateKey, Signature
 from eth_keys.exceptions import BadSignature
 from eth_utils.exceptions import ValidationError
+from nacl.bindings import crypto_sign_open
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey
 
 from schemas.errors import InvalidInput
 
 SIGNATURE_BYTES = 65
 """r (32 bytes), s (32 bytes), v (27 or 28)."""
 
+READING_SIGNATURE_BYTES = 64
+"""R and S, 32 bytes each."""
+
+_READING_DOMAIN = b"tallyroot reading 1\n"
 _CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 _DOMAIN_TYPE = b"EIP712Domain(string name,string version,bytes32 salt)"
 _RECORD_TYPE = b"Record(string key,string recordType,string contentType,bytes value)"
@@ -75,6 +93,52 @@ def operator_of(
 def operator_account(private_key: bytes) -> str:
     """The EVM account (`0x` and 40 hex digits in lower case) of a private key. Raises InvalidInput for a bad key."""
     return _private_key(private_key).public_key.to_address()
+
+
+def reading_message(
+    log_id: str, key: str | bytes, record_type: str | bytes, content_type: str | bytes, value: bytes
+) -> bytes:
+    """The bytes that a device signs. Text may come as its UTF-8 bytes, as Kafka carries it."""
+    fields = [_utf8(field) for field in (log_id, key, record_type, content_type, value)]
+    return _READING_DOMAIN + b"".join(len(field).to_bytes(8, "big") + field for field in fields)
+
+
+def sign_reading(
+    private_key: bytes,
+    log_id: str,
+    key: str | bytes,
+    record_type: str | bytes,
+    content_type: str | bytes,
+    value: bytes,
+) -> bytes:
+    """A device's signature, 64 bytes. The same input always gives the same bytes.
+
+    `private_key` is the 32 bytes that RFC 8032 calls so (others: the seed). Raises InvalidInput for another length.
+    """
+    message = reading_message(log_id, key, record_type, content_type, value)
+    return _signing_key(private_key).sign(message).signature
+
+
+def is_signed_by(public_key: bytes, signature: bytes, message: bytes) -> bool:
+    """Whether a signature of a message is right by an Ed25519 public key (32 bytes)."""
+    if len(signature) != READING_SIGNATURE_BYTES:
+        return False
+    try:
+        crypto_sign_open(signature + message, public_key)
+    except BadSignatureError:
+        return False
+    return True
+
+
+def reading_key(private_key: bytes) -> str:
+    """The public key (64 hex digits) that a registration names. Raises InvalidInput for what aren't 32 bytes."""
+    return bytes(_signing_key(private_key).verify_key).hex()
+
+
+def _signing_key(private_key: bytes) -> SigningKey:
+    if len(private_key) != 32:
+        raise InvalidInput("the device key is no Ed25519 private key: give 32 bytes, as 64 hex digits")
+    return SigningKey(private_key)
 
 
 def _private_key(private_key: bytes) -> PrivateKey:

@@ -40,6 +40,7 @@ OPEN_WINDOWS = TableSpec(
             ("last_offset", INT),
             ("skipped", INT),
             ("flags", INT),
+            ("trust", INT),
         ]
     ),
     ("start_ms", "machine", "mends_ms"),
@@ -93,7 +94,8 @@ def version_row(machine: Machine, number: int) -> Row:
 
 def window_row(key: WindowKey, window: OpenWindow) -> Row:
     """A row of OPEN_WINDOWS."""
-    return *key, window.readings, window.first_offset, window.last_offset, window.skipped, window.flags
+    facts = (window.readings, window.first_offset, window.last_offset, window.skipped, window.flags, window.trust)
+    return *key, *facts
 
 
 def line_rows(windows: Iterable[tuple[WindowKey, OpenWindow]]) -> list[Row]:
