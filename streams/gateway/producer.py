@@ -18,6 +18,15 @@ QUEUE_RECORDS = 100_000
 """So many records wait in memory at once; then sending waits for the broker."""
 
 
+def producer_config(bootstrap_servers: str) -> dict[str, Any]:
+    """What every producer of a log is told: nothing twice, nothing out of order, partitions as Java's client has them."""
+    return client_config(bootstrap_servers) | {
+        "enable.idempotence": True,
+        "partitioner": "murmur2_random",
+        "compression.type": "lz4",
+    }
+
+
 class LogProducer:
     """Writes records into one log's topic. What `flush` has not confirmed may be missing."""
 
@@ -32,11 +41,8 @@ class LogProducer:
             )
         self._refused: KafkaError | None = None
         self._producer = Producer(
-            client_config(bootstrap_servers)
+            producer_config(bootstrap_servers)
             | {
-                "enable.idempotence": True,
-                "partitioner": "murmur2_random",
-                "compression.type": "lz4",
                 "linger.ms": 20,
                 "queue.buffering.max.messages": QUEUE_RECORDS,
                 "message.timeout.ms": DELIVERY_SECONDS * 1000,

@@ -19,6 +19,7 @@ from schemas.log import Log
 from schemas.reading import HEARTBEAT, READING, REGISTERED
 from schemas.registration import Agreement
 from schemas.units import DAY_MS
+from streams.gateway.encode import signed_headers
 from streams.gateway.producer import LogProducer
 from streams.gateway.source_log import Machine, Skipped, SourceLog, SourceRecord
 from streams.murmur2 import partition_of
@@ -195,12 +196,8 @@ def _outgoing(log: Log, record: SourceRecord, partition: int, operator_key: byte
     headers: tuple[tuple[str, bytes], ...] = ()
     if record.type != READING:
         signature = sign_control(operator_key, log.log_id, key, record.type, JSON, record.value)
-        headers = (
-            ("ce_type", record.type.encode()),
-            ("content-type", JSON.encode()),
-            ("signature", signature),
-            ("key-id", operator_account(operator_key).encode()),
-        )
+        signed = signed_headers(JSON, operator_account(operator_key), signature)
+        headers = (("ce_type", record.type.encode()), *signed)
     return Outgoing(partition, record.timestamp_ms, key, record.value, headers, record.entries)
 
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-import msgspec
-
 from schemas.errors import InvalidInput
 from schemas.reading import READING, Reading
 from schemas.registration import Agreement, Meter, Registration, Tariff
 from schemas.units import DAY_MS
+from streams.gateway.encode import json_row, json_value
 
 
 class SourceRecord(NamedTuple):
@@ -135,5 +134,5 @@ class Places:
 
 def reading_record(readings: tuple[Reading, ...]) -> SourceRecord:
     """One record of readings of one machine and moment: an object for one, an array for more."""
-    value = msgspec.json.encode(readings[0] if len(readings) == 1 else readings)
+    value = json_value([json_row(reading) for reading in readings])
     return SourceRecord(readings[0].observed_at, readings[0].machine, READING, value, len(readings))
