@@ -12,6 +12,7 @@ from dirty_logs import dirty_log, small_log
 from fleet_logs import as_arrow, fleet_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from signed_logs import SignedLog, key_of, signed
 
 from schemas.log import Log
 from schemas.manifest import Counts
@@ -111,6 +112,53 @@ def test_nearly_all_rows_of_a_fleet_go_in_columns(encoding: str, batch: int, dir
     # The first row of each meter doesn't, nor one that starts a session with a price of its own.
     records = fleet_log(1, dirt=dirt, encoding=encoding, batch=batch, rows=3_000)
     assert check(fleet_logs.LOG, records, 1, 10_000, RUN_MIN).share > least
+
+
+SIGNED_SHARE = st.sampled_from((0.0, 0.5, 1.0))
+
+
+@settings(max_examples=25)
+@given(SEEDS, DIRT, DIRT, SIGNED_SHARE, st.sampled_from((5, 60, 10_000)), st.booleans())
+def test_small_signed_logs(seed: int, dirt: float, forged: float, share: float, longest: int, is_arrow: bool) -> None:
+    records = dirty_log(seed, dirt, 120)
+    if is_arrow:
+        records = [arrow_of(record) for record in records]
+    check(small_log(), SignedLog("dirty", seed, share=share, dirt=forged).of(records), seed, longest)
+
+
+@settings(max_examples=20)
+@given(
+    SEEDS,
+    st.sampled_from((0.0, 0.1, 1.0)),
+    DIRT,
+    SIGNED_SHARE,
+    st.sampled_from((("json", 1), ("json", 9), ("arrow", 40), ("mixed", 9))),
+    st.sampled_from((0, RUN_MIN)),
+)
+def test_signed_fleets(
+    seed: int, dirt: float, forged: float, share: float, form: tuple[str, int], run_min: int
+) -> None:
+    encoding, batch = form
+    records = fleet_log(seed, dirt=dirt, encoding=encoding, batch=batch, rows=500)
+    check(fleet_logs.LOG, SignedLog("fleet", seed, share=share, dirt=forged).of(records), seed, 700, run_min)
+
+
+def test_signed_rows_go_in_columns_too() -> None:
+    asked = {"keys": [key_of("site", 1, hardware=True)], "require_signature": True}
+    records = fleet_log(1, encoding="arrow", batch=100, rows=3_000)
+    for place, record in enumerate(records):
+        if record_type(record) == READING:
+            records[place] = signed("fleet", record, "site", 1)
+        else:
+            records[place] = record._replace(value=msgspec.json.encode(plain_object(record.value or b"") | asked))
+    outcome = check(fleet_logs.LOG, records, 1, 10_000, RUN_MIN)
+    assert outcome.share > 0.9
+    assert {window.trust for part in outcome.parts for window in part.windows} == {2}
+    refused = [record._replace(headers=record.headers[:-2]) for record in records if record_type(record) == READING]
+    records = [record for record in records if record_type(record) != READING][:12] + refused
+    assert {reject.reason for reject in check(fleet_logs.LOG, records, 1, 10_000, RUN_MIN).given()["rejects"]} == {
+        "bad_signature"
+    }
 
 
 @pytest.mark.parametrize("count", [1, 5, 40])

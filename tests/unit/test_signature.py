@@ -1,12 +1,22 @@
-"""An operator's signature is standard EIP-712, binds everything that travels, and has one form only."""
+"""Signatures bind everything that travels and have one form only."""
 
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 from eth_utils.crypto import keccak
+from nacl.signing import VerifyKey
 
 from schemas.errors import InvalidInput
-from streams.signature import control_digest, operator_account, operator_of, sign_control
+from streams.signature import (
+    control_digest,
+    is_signed_by,
+    operator_account,
+    operator_of,
+    reading_key,
+    reading_message,
+    sign_control,
+    sign_reading,
+)
 
 KEY = bytes(range(1, 33))
 RECORD = ("log-1", "site-a", "machine.registered", "application/json", b'{"machine":"m\xc3\xa9"}')
@@ -93,3 +103,70 @@ def test_an_unrecoverable_point_is_nobody() -> None:
 def test_a_bad_key_is_refused_in_one_line(key: bytes) -> None:
     with pytest.raises(InvalidInput, match=r"^the operator key"):
         sign_control(key, *RECORD)
+
+
+# Devices
+
+READING = ("log-1", "site-a", "reading", "application/json", b'{"machine":"m\xc3\xa9"}')
+A = "7767a3242dc9b58bbc68488c1265cc6cc5f26c6f3c88a5d55e901b0734dca572"
+R = "7db0dc9222f3c183457ddde4c708de8e5ea6bf3d5c4404cca14b32729a05c32a"
+MIXED_A = "6a84d583f06569edb3f5ed77df65544b27d6948b4f0b2cb76f33dd8413b20719"
+ONE = "01" + "00" * 31
+"""The neutral element: a point of small order."""
+
+
+def test_a_device_signs_plain_ed25519() -> None:
+    signature = sign_reading(KEY, *READING)
+    message = reading_message(*READING)
+    public_key = bytes.fromhex(reading_key(KEY))
+    assert signature == sign_reading(KEY, *READING) and len(signature) == 64
+    assert VerifyKey(public_key).verify(message, signature) == message
+    assert is_signed_by(public_key, signature, message)
+    assert not is_signed_by(public_key, signature[:-1], message)
+    assert not is_signed_by(public_key, signature + b"\0", message)
+    assert not is_signed_by(bytes.fromhex(reading_key(bytes(32))), signature, message)
+    with pytest.raises(InvalidInput, match=r"^the device key"):
+        sign_reading(KEY[:-1], *READING)
+
+
+def test_every_part_of_a_reading_record_is_signed_in_its_place() -> None:
+    messages = {reading_message(*READING)}
+    for place, part in enumerate(READING):
+        for changed in (part + part[:1], part[1:], part[:0]):
+            messages.add(reading_message(*READING[:place], changed, *READING[place + 1 :]))  # type: ignore[arg-type]
+    messages.add(reading_message("log-1s", "ite-a", *READING[2:]))
+    assert len(messages) == 1 + 3 * 5 + 1
+    assert reading_message(READING[0], b"site-a", b"reading", b"application/json", READING[4]) in messages
+
+
+@pytest.mark.parametrize(
+    ("public_key", "r", "s", "message", "is_right"),
+    [
+        (A, R, "83abf232e2ff425687994cbdedf91e41253ad0283ec2d7e0e370332ad4d32409", "hello", True),
+        # S beyond the order of the group.
+        (A, R, "707fe88ffc6255ae5d364460ccf3fd55253ad0283ec2d7e0e370332ad4d32419", "hello", False),
+        # R with a part of small order, right only by the cofactor.
+        (
+            A,
+            "6999d5cb5126005c325892f1c6eab824b310708befff12fbaf45dda050cb12f0",
+            "81702704a7d9ee5ea4b3f00d2f098185c6165c90f39319c1d36ffe91a83b8f02",
+            "hello",
+            False,
+        ),
+        # R of small order.
+        (A, ONE, "eb3ae651a6ecfe70d7f664fef363f1b3ee5bf630f86f96dd3ffa985446c53f09", "hello", False),
+        # A key with a part of small order: right where that part falls out, else only by the cofactor.
+        (MIXED_A, R, "6fd817755298e2c80aaee5b8a446909eaa0fc10c19bf472b8b0e162ab6255a01", "hello3", True),
+        (MIXED_A, R, "e626e60a45c1c5ca68bf4a544b6d41629c308b99db14413d655576ccf6827b04", "hello0", False),
+        # A key of small order: anybody could sign.
+        (ONE, R, "b168de3a" + "00" * 28, "hello", False),
+        # No point at all.
+        ("02" + "00" * 31, R, "00" * 32, "hello", False),
+    ],
+)
+def test_what_counts_as_a_signature_is_as_strict_as_the_rule(
+    public_key: str, r: str, s: str, message: str, is_right: bool
+) -> None:
+    """Libraries differ here: every implementation of the rules has to give the same."""
+    found = is_signed_by(bytes.fromhex(public_key), bytes.fromhex(r + s), message.encode())
+    assert found is is_right

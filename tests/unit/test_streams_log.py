@@ -4,80 +4,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from written_log import ONE, QUARTER_MS, START_MS, Partition, priced, registration
 
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log, Ruleset
-from schemas.reading import CORRECTED, HEARTBEAT, READING, REGISTERED
+from schemas.reading import READING, REGISTERED
 from schemas.units import COUNT_MAX, DAY_MS, HOUR_MS, MINUTE_MS
-from schemas.window import Window
-from streams.advance import Advanced
 from streams.murmur2 import partition_of
 from streams.recompute import recompute
 from streams.records import Record
 from streams.replay import advance_through, main
 from streams.signature import operator_account, sign_control
-from streams.state import State
-
-START_MS = 19_000 * DAY_MS
-QUARTER_MS = 15 * MINUTE_MS
-ONE = Log(log_id="one", partitions=1)
-Plain = dict[str, Any]
-
-
-def registration(version: int = 1, **changes: Any) -> Plain:
-    return {
-        "machine": "m", "route": "m", "version": version, "kind": "charger", "effective_from": 0,
-        "meters": [
-            {"meter": "energy", "unit": "Wh", "kind": "register", "capacity_per_hour": 10_000},
-            {"meter": "trips", "unit": "count", "kind": "quantity", "capacity_per_hour": 60},
-        ],
-        "tariff": {"elements": [{"components": [{"meter": "trips", "price": 100, "per": 1}]}], "offsets": [[0, 0]]},
-        "agreement": {"payees": {"owner": 10_000}},
-    } | changes  # fmt: skip
-
-
-def priced(price: int) -> Plain:
-    return {"elements": [{"components": [{"meter": "trips", "price": price, "per": 1}]}], "offsets": [[0, 0]]}
-
-
-def correction(version: int, difference: int, at_ms: int, **changes: Any) -> Plain:
-    return {"machine": "m", "meter": "trips", "version": version, "observed_at": START_MS + at_ms,
-            "difference": difference, "reason": "meter was wrong"} | changes  # fmt: skip
-
-
-class Partition:
-    """A log that is written and taken step by step. Times are ms since START_MS."""
-
-    def __init__(self, log: Log = ONE, partition: int = 0) -> None:
-        self.state = State.new(log, partition)
-        self.offset = -1
-        self.seq = 0
-        self.parts: list[Advanced] = []
-
-    def send(self, kind: str, value: Any, at_ms: int, key: str = "m", headers: Any = ()) -> list[str]:
-        """The reasons that the entries of one record are refused for."""
-        self.offset += 1
-        body = value if isinstance(value, bytes) else msgspec.json.encode(value)
-        record = Record(self.offset, START_MS + at_ms, key.encode(), body, [("ce_type", kind.encode()), *headers])
-        parts = advance_through(self.state, [record])
-        self.parts += parts
-        return [reject.reason for part in parts for reject in part.rejects]
-
-    def register(self, version: int = 1, at_ms: int = 0, **changes: Any) -> list[str]:
-        return self.send(REGISTERED, registration(version, **changes), at_ms)
-
-    def correct(self, version: int, difference: int, at_ms: int, now_ms: int = 0, **changes: Any) -> list[str]:
-        return self.send(CORRECTED, correction(version, difference, at_ms, **changes), now_ms)
-
-    def trips(self, count: int, at_ms: int, now_ms: int | None = None, **changes: Any) -> list[str]:
-        self.seq += 1
-        row = {"machine": "m", "meter": "trips", "boot": 1, "seq": self.seq, "observed_at": START_MS + at_ms}
-        return self.send(READING, row | {"quantity": count} | changes, at_ms if now_ms is None else now_ms)
-
-    def seal(self, at_ms: int = DAY_MS) -> list[Window]:
-        """All that sealed so far, once time has passed."""
-        assert not self.send(HEARTBEAT, b"", at_ms)
-        return [window for part in self.parts for window in part.windows]
 
 
 @pytest.fixture
@@ -232,8 +169,11 @@ def test_operators_sign_control_records_where_the_rules_name_them() -> None:
     body = msgspec.json.encode(registration())
     good = sign_control(key, "signed", "m", REGISTERED, "application/json", body)
     other = sign_control(bytes([8]) * 32, "signed", "m", REGISTERED, "application/json", body)
-    for signature in ((), (("signature", other),), (("signature", good[:-1]),)):
-        assert partition.send(REGISTERED, body, 0, headers=signature) == ["bad_signature"]
+    elsewhere = sign_control(key, "another", "m", REGISTERED, "application/json", body)
+    for signature in ((), (other,), (good[:-1],), (elsewhere,), (good, good), (good, other), (None,)):
+        headers = [("signature", part) for part in signature]
+        assert partition.send(REGISTERED, body, 0, headers=headers) == ["bad_signature"]
+    assert partition.send(REGISTERED, body, 0, "n", [("signature", good)]) == ["bad_signature"]
     assert partition.send(REGISTERED, b"{}", 0) == ["malformed"]
     assert partition.send(REGISTERED, body, 0, headers=(("signature", good),)) == []
     assert partition.correct(1, 1, 0) == ["bad_signature"]
