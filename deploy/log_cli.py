@@ -20,14 +20,21 @@ MetricsPort = Annotated[
 
 
 @app.command()
-def up(data_dir: DataDir = None, json: Json = False) -> None:
-    """Start Kafka and the EVM node of this data folder."""
-    local_commands.up(workplace(data_dir), Terminal(as_json=json))
+def up(
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Also run so many workers, started again when they end.")
+    ] = None,
+    metrics_port: MetricsPort = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Start Kafka and the EVM node of this data folder, and workers if asked for."""
+    local_commands.up(workplace(data_dir), Terminal(as_json=json), workers, metrics_port)
 
 
 @app.command()
 def down(data_dir: DataDir = None, json: Json = False) -> None:
-    """Stop the servers of this data folder; its data stays."""
+    """Stop the workers and servers of this data folder; its data stays."""
     local_commands.down(workplace(data_dir), Terminal(as_json=json))
 
 
@@ -85,6 +92,12 @@ def stream(
     terminal.result({"exit_code": code})
     if code:
         raise typer.Exit(code)
+
+
+@app.command()
+def machines(data_dir: DataDir = None, json: Json = False) -> None:
+    """Machines and how they do: last seen, earnings, trust, flags, uptime."""
+    local_commands.machines(workplace(data_dir), Terminal(as_json=json))
 
 
 @app.command()

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -23,6 +24,11 @@ class Process(msgspec.Struct, frozen=True):
 
     pid: int
     started: str
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """The process that has this id now."""
+        return cls(pid, _start_time(pid) or "")
 
     def alive(self) -> bool:
         """Whether this very process still runs."""
@@ -58,7 +64,7 @@ def start(command: Sequence[str], folder: Path, log: Path) -> Process:
         except OSError as error:
             raise InvalidInput(f"can't run {command[0]}: {error.strerror}") from None
     child.returncode = 0  # we wait for it by its id; Popen shall not warn that it still runs
-    return Process(child.pid, _start_time(child.pid) or "")
+    return Process.of(child.pid)
 
 
 def await_ready(name: str, process: Process, ready: Callable[[], bool], log: Path, patience_s: float) -> None:

@@ -26,13 +26,10 @@ from streams.adapters.metrics import WorkerMetrics
 from streams.adapters.owned import Committed, OwnedPartitions
 from streams.adapters.quiet import quiet_logs, say
 from streams.adapters.topics import check_topic
-from streams.adapters.watchdog import Ending, StallJudge, Watchdog, is_away
+from streams.adapters.watchdog import EXIT_TERMINATED, Ending, StallJudge, Watchdog, is_away
 
 GC_THRESHOLD = (100_000, 50, 50)
 """What lives after the start lives on: the collector would only walk over it again and again."""
-
-EXIT_TERMINATED = 143
-"""A SIGTERM found the worker where it couldn't stop in time. Nothing is lost: the checkpoints are whole."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,9 @@ EXIT_FATAL = 70
 EXIT_STALLED = 75
 """Nothing moved for too long: a supervisor starts the worker again, and it goes on from its checkpoint."""
 
+EXIT_TERMINATED = 143
+"""A SIGTERM found the worker where it couldn't stop in time. Nothing is lost: the checkpoints are whole."""
+
 LOOK_SECONDS = 1.0
 CONNECT_SECONDS = 2.0
 
