@@ -1,0 +1,157 @@
+"""What a worker tells of itself: /health, /metrics and lines of JSON."""
+
+import http.client
+import json
+import logging
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from schemas.errors import InvalidInput
+from schemas.manifest import Counts
+from schemas.payout import Funding
+from streams.adapters.consumer import Slice
+from streams.adapters.health import Condition, StatusServer
+from streams.adapters.metrics import WorkerMetrics
+from streams.adapters.owned import Committed
+from streams.adapters.partition import Progress
+from streams.adapters.quiet import event_line, quiet_logs, say
+from streams.adapters.watchdog import StallJudge
+from streams.records import Record
+
+
+def get(url: str, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    return answer.status, text
+
+
+class TestCondition:
+    def judge(
+        self, fetched: object = None, standing: str | None = None, *, draining: bool = False, away: bool = False
+    ) -> Condition:
+        states = {1: None, 0: None} if fetched is None else fetched
+        return Condition.judge(is_draining=draining, fetched=states, standing=standing, is_away=lambda: away)  # type: ignore[arg-type]
+
+    def test_all_is_well(self) -> None:
+        assert self.judge() == Condition(reason=None, partitions=(0, 1))
+        assert self.judge(away=True).reason is None, "nobody asks a broker that nothing is wrong with"
+
+    def test_a_worker_to_spare_is_well(self) -> None:
+        assert self.judge({}) == Condition(reason=None)
+
+    @pytest.mark.parametrize(
+        ("fetched", "standing", "draining", "away", "says"),
+        [
+            ("the group is rebalancing", None, False, False, "not assigned: the group is rebalancing"),
+            ("the group is rebalancing", None, False, True, "Kafka is away"),
+            (None, "partition 1 stands still for 9 s", False, False, "stalled: partition 1"),
+            (None, "partition 1 gets no answer", False, True, "Kafka is away"),
+            (None, None, True, False, "draining"),
+            ("it is not subscribed", None, True, True, "draining"),
+        ],
+    )
+    def test_what_is_wrong_is_said(
+        self, fetched: object, standing: str | None, draining: bool, away: bool, says: str
+    ) -> None:
+        reason = self.judge(fetched, standing, draining=draining, away=away).reason
+        assert reason is not None
+        assert reason.startswith(says)
+
+    def test_what_stands_still_is_known_before_the_watchdog_acts(self) -> None:
+        judge = StallJudge(60)
+        for now in (0.0, 6.0):
+            assert judge.verdict(now, "x", {}, {}) is None
+        assert judge.standing(6.0, 5.0) == "x for 6 s"
+        assert judge.standing(6.0, 10.0) is None
+
+
+class TestStatusServer:
+    def test_it_answers_and_gives_its_port_back(self) -> None:
+        conditions = [Condition(reason=None, partitions=(3,)), Condition(reason="stalled: x")]
+        server = StatusServer("127.0.0.1", 0, lambda: conditions.pop(0), lambda: b"metric 1\n")
+        server.start()
+        try:
+            status, text = get(server.url, "/health")
+            assert (status, json.loads(text)) == (200, {"status": "ok", "reason": None, "partitions": [3]})
+            status, text = get(server.url, "/health?verbose")
+            assert (status, json.loads(text)["reason"]) == (503, "stalled: x")
+            assert get(server.url, "/metrics") == (200, "metric 1\n")
+            assert get(server.url, "/")[0] == 404
+            with pytest.raises(InvalidInput, match="choose another --metrics-port"):
+                StatusServer("127.0.0.1", int(server.url.rpartition(":")[2]), lambda: conditions[0], lambda: b"")
+        finally:
+            server.stop()
+        StatusServer("127.0.0.1", int(server.url.rpartition(":")[2]), lambda: conditions[0], lambda: b"").stop()
+
+
+def test_metrics_count_commits_and_look_up_the_rest(tmp_path: Path) -> None:
+    positions, ends = {0: 12}, {0: 20, 5: 3}
+    metrics = WorkerMetrics(tmp_path, lambda: ends, positions)
+    progress = Progress(
+        next_offset=12,
+        records=2,
+        counts=Counts(5, 3, 1, 1),
+        sealed=7,
+        rejected=1,
+        stream_time_ms=1_555_200_000_000,
+        cuts=(17_999,),
+    )
+    piece = Slice(0, 10, 12, 1, [Record(offset, 0, None, b"") for offset in (10, 11)])
+    metrics.committed(Committed(piece, progress, 0.03, 2))
+    assert "shortfall" not in metrics.page().decode()
+    (tmp_path / "settlement").mkdir()
+    (tmp_path / "settlement" / "funding.json").write_bytes(msgspec.json.encode(Funding("2500000", 6, 1_000)))
+    lines = metrics.page().decode().splitlines()
+    for line in (
+        'tallyroot_records_total{partition="0"} 2.0',
+        'tallyroot_windows_sealed_total{partition="0"} 7.0',
+        'tallyroot_epochs_cut_total{partition="0"} 1.0',
+        'tallyroot_entries_total{outcome="accepted",partition="0"} 3.0',
+        'tallyroot_entries_total{outcome="duplicate",partition="0"} 1.0',
+        'tallyroot_entries_total{outcome="rejected",partition="0"} 1.0',
+        'tallyroot_commit_seconds_bucket{le="0.025"} 0.0',
+        'tallyroot_commit_seconds_bucket{le="0.05"} 1.0',
+        'tallyroot_partition_lag_records{partition="0"} 8.0',
+        'tallyroot_partition_next_offset{partition="0"} 12.0',
+        'tallyroot_partition_stream_time_seconds{partition="0"} 1.5552e+09',
+        'tallyroot_partition_epochs_pending{partition="0"} 2.0',
+        "tallyroot_settlement_shortfall_tokens 2.5",
+    ):
+        assert line in lines, line
+    behind = next(line for line in lines if line.startswith("tallyroot_partition_stream_time_behind_seconds{"))
+    assert float(behind.split()[1]) > 200_000_000
+    ends.clear()
+    assert "tallyroot_partition_lag_records{" not in metrics.page().decode(), "what it no longer reads is gone"
+
+
+class TestJsonLines:
+    def test_events_and_errors_are_one_object_a_line(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with quiet_logs(as_json=True):
+            for epoch in (1, 2):
+                say("epoch_cut", partition=3, epoch=epoch)
+            try:
+                raise KeyError("k\nl")
+            except KeyError:
+                logging.getLogger("aiokafka").exception("a fault\nof two lines")
+        said = capsys.readouterr()
+        first, second, third = (json.loads(line) for line in said.err.splitlines())
+        assert said.out == ""
+        assert (first["event"], first["partition"], first["epoch"], first["level"]) == ("epoch_cut", 3, 1, "info")
+        assert second["epoch"] == 2, "events are not rate-limited"
+        assert first["time"].endswith("+00:00")
+        assert (third["event"], third["level"], third["logger"]) == ("a fault\nof two lines", "error", "aiokafka")
+        assert "KeyError" in third["traceback"]
+
+    def test_people_are_spared_the_events(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with quiet_logs():
+            say("epoch_cut", partition=3)
+        assert capsys.readouterr().err == ""
+
+    def test_the_last_line_needs_no_logger(self) -> None:
+        document = json.loads(event_line("stopped", exit_code=75, reason="it stands still"))
+        assert (document["event"], document["exit_code"], document["reason"]) == ("stopped", 75, "it stands still")
