@@ -19,7 +19,7 @@ QUEUE_RECORDS = 100_000
 
 
 def producer_config(bootstrap_servers: str) -> dict[str, Any]:
-    """What every producer of a log is told: nothing twice, nothing out of order, partitions as Java's client has them."""
+    """What every producer of a log is told: nothing twice or out of order, partitions as Java's client has them."""
     return client_config(bootstrap_servers) | {
         "enable.idempotence": True,
         "partitioner": "murmur2_random",

@@ -1,0 +1,162 @@
+"""A gateway's spool: numbers are given once, whatever ends the process, and nothing goes in silence."""
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from schemas.errors import InvalidInput
+from schemas.reading import Reading
+from streams.gateway.spool import BOOT_UNIT_MS, BOOTS_BEGIN_MS, Place, Spool, SpoolFull
+
+NOW_MS = BOOTS_BEGIN_MS + 1_000 * BOOT_UNIT_MS + 777
+
+
+def opened(folder: Path, now_ms: int = NOW_MS, **options: int) -> Spool:
+    return Spool(folder, "log-1", "site-1", now_ms=now_ms, **options)
+
+
+def put(spool: Spool, meter: str = "energy", register: int = 5) -> Reading:
+    reading = Reading("m1", meter, spool.boot, spool.next_seq("m1", meter), NOW_MS, register=register)
+    spool.append(reading)
+    return reading
+
+
+def rows(spool: Spool, place: Place | None = None) -> list[Reading]:
+    found, _ = spool.read(spool.acked if place is None else place, 10_000, 1 << 20)
+    return [msgspec.json.decode(row, type=Reading) for row in found]
+
+
+def killed(spool: Spool) -> None:
+    """What the end of a process lets go of; nothing is written any more."""
+    os.close(spool._lock)
+
+
+def test_a_new_spool_numbers_by_the_clock(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    assert (spool.boot, spool.next_seq("m1", "energy")) == (1_000, 778)
+    assert [put(spool).seq, put(spool).seq, put(spool, "import").seq] == [778, 779, 778]
+
+
+def test_after_a_kill_it_goes_on_with_the_same_boot_and_the_next_number(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    sent = [put(spool, register=number) for number in range(10)]
+    killed(spool)
+    again = opened(tmp_path, NOW_MS + 10**9)
+    assert (again.boot, again.count, rows(again)) == (1_000, 10, sent)
+    assert put(again).seq == sent[-1].seq + 1
+    assert again.warnings == []
+
+
+def test_after_a_close_what_kafka_has_is_not_sent_again(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    sent = [put(spool, register=number) for number in range(5)]
+    _, place = spool.read(spool.acked, 3, 1 << 20)
+    spool.forget(place, 3)
+    spool.close()
+    again = opened(tmp_path)
+    assert (again.count, rows(again)) == (2, sent[3:])
+    assert put(again).seq == sent[-1].seq + 1
+
+
+def test_restarts_without_readings_leave_one_segment(tmp_path: Path) -> None:
+    for _ in range(5):
+        opened(tmp_path).close()
+    spool = opened(tmp_path)
+    assert len(list(tmp_path.glob("*.readings"))) == 1
+    assert (spool.boot, spool.next_seq("m1", "energy")) == (1_000, 778)
+
+
+def test_a_line_cut_off_was_never_produced(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    sent = [put(spool, register=number) for number in range(3)]
+    killed(spool)
+    (path,) = tmp_path.glob("*.readings")
+    path.write_bytes(path.read_bytes()[:-7])
+    again = opened(tmp_path)
+    assert (again.boot, rows(again), again.warnings) == (1_000, sent[:2], [])
+    assert put(again).seq == sent[2].seq
+
+
+def test_damage_is_set_aside_and_said_and_begins_a_higher_boot(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    sent = [put(spool, register=number) for number in range(3)]
+    killed(spool)
+    (path,) = tmp_path.glob("*.readings")
+    data = bytearray(path.read_bytes())
+    data[-80] ^= 1
+    path.write_bytes(data)
+    again = opened(tmp_path)
+    assert (again.boot, rows(again)) == (1_001, sent[:2])
+    assert "is damaged from byte" in again.warnings[0]
+    assert path.with_suffix(".damaged").exists()
+
+
+def test_a_lost_folder_begins_a_boot_above_all_before(tmp_path: Path) -> None:
+    before = opened(tmp_path / "a")
+    later = opened(tmp_path / "b", NOW_MS + BOOT_UNIT_MS)
+    assert later.boot == before.boot + 1
+    soon = opened(tmp_path / "c", NOW_MS + 50)
+    assert soon.boot == before.boot
+    assert soon.next_seq("m1", "energy") == before.next_seq("m1", "energy") + 50
+
+
+def test_a_registered_boot_is_the_least(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    assert opened(tmp_path, least_boot=70_000).boot == 70_000
+
+
+def test_segments_go_once_kafka_has_them_and_carry_the_numbers_on(tmp_path: Path) -> None:
+    spool = opened(tmp_path, limit_bytes=1 << 14)
+    sent = []
+    for number in range(500):
+        sent.append(put(spool, register=number))
+        if number % 50 == 49:
+            found, place = spool.read(spool.acked, 10_000, 1 << 20)
+            spool.forget(place, len(found))
+    assert len(list(tmp_path.glob("*.readings"))) <= 2
+    assert [reading.seq for reading in sent] == list(range(778, 1_278))
+    killed(spool)
+    assert opened(tmp_path).next_seq("m1", "energy") == 1_278
+
+
+def test_a_full_spool_refuses_and_takes_no_number(tmp_path: Path) -> None:
+    spool = opened(tmp_path, limit_bytes=1 << 14)
+    while spool.end.offset and sum(path.stat().st_size for path in tmp_path.glob("*.readings")) < (1 << 14) - 120:
+        put(spool)
+    with pytest.raises(SpoolFull, match="this reading was not taken"):
+        put(spool)
+    expected = spool.next_seq("m1", "energy")
+    found, place = spool.read(spool.acked, 10_000, 1 << 20)
+    assert len(found) == spool.count == expected - 778
+    spool.forget(place, len(found))
+    assert put(spool).seq == expected
+
+
+def test_read_goes_over_segments_in_bounds(tmp_path: Path) -> None:
+    spool = opened(tmp_path, segment_bytes=300)
+    sent = [put(spool, register=number) for number in range(20)]
+    assert len(list(tmp_path.glob("*.readings"))) > 5
+    place, found = spool.acked, []
+    while batch := spool.read(place, 3, 250):
+        if not batch[0]:
+            break
+        assert sum(map(len, batch[0])) <= 250
+        found += [msgspec.json.decode(row, type=Reading) for row in batch[0]]
+        place = batch[1]
+    assert found == sent
+
+
+def test_one_gateway_a_folder(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    with pytest.raises(InvalidInput, match="another gateway has the spool"):
+        opened(tmp_path)
+    spool.close()
+    with pytest.raises(InvalidInput, match="belongs to the route site-1"):
+        Spool(tmp_path, "log-1", "site-2", now_ms=NOW_MS)
+
+
+def test_a_clock_before_2020_begins_no_spool(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="set the clock first"):
+        opened(tmp_path, 5_000)
