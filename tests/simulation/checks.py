@@ -1,0 +1,107 @@
+"""What must hold of a data folder when all is done: files against the log, recounted by those who wrote none of it."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow.parquet as pq
+
+from schemas.arrow import windows_from
+from schemas.log import Log
+from schemas.manifest import EpochFiles, EpochManifest, epoch_folder
+from schemas.window import Window
+from streams.adapters.archive import read_archive
+from streams.adapters.epochs import read_manifest
+from streams.recompute import EpochResult, recompute
+from streams.records import Record
+from tests.naive import Naive, plain_windows
+
+
+class Published(NamedTuple):
+    """An epoch of a partition as its files say."""
+
+    manifest: EpochManifest
+    windows: list[Window]
+    rejects: list[tuple[int, int, str]]
+
+
+def published(root: Path, partition: int) -> list[Published]:
+    """The epochs of a partition in their order; every file is the one that its manifest names."""
+    found = []
+    for path in sorted((root / "epochs").glob(f"*/{partition}.manifest.json")):
+        files = read_manifest(path)
+        assert files is not None
+        check_files(root, files)
+        folder = path.parent
+        rejects = pq.read_table(folder / f"{partition}.rejects.parquet").to_pylist()
+        windows = windows_from(pq.read_table(folder / f"{partition}.parquet"))
+        found.append(
+            Published(files.manifest, windows, [(one["offset"], one["row"], one["reason"]) for one in rejects])
+        )
+    return found
+
+
+def check_files(root: Path, files: EpochFiles) -> None:
+    """The digests beside a manifest are those of the files."""
+    assert files.manifest.digest().hex() == files.manifest_digest
+    for name, digest in files.files.items():
+        assert hashlib.sha256((root / name).read_bytes()).hexdigest() == digest, name
+
+
+def check_partition(root: Path, log: Log, partition: int, records: list[Record]) -> tuple[Naive, list[Published]]:
+    """One partition. Gives what the auditor counted and what was published."""
+    epochs = published(root, partition)
+    manifests = [epoch.manifest for epoch in epochs]
+    numbers = [manifest.epoch for manifest in manifests]
+    assert epochs and numbers == list(range(numbers[0], numbers[0] + len(numbers))), "an epoch is missing"
+    ranges = [(manifest.first_offset, manifest.next_offset) for manifest in manifests]
+    assert [first for first, _ in ranges] == [0, *(next for _, next in ranges[:-1])], "ranges don't join"
+    check_recomputed(log, partition, records, epochs)
+    for manifest in manifests:
+        held = [record for record in records if manifest.first_offset <= record.offset < manifest.next_offset]
+        archive = root / "log" / epoch_folder(manifest.start_ms) / f"{partition}.parquet"
+        assert list(map(plain_record, read_archive(archive))) == list(map(plain_record, held))
+    return check_counted(log, partition, records, epochs), epochs
+
+
+def plain_record(record: Record) -> tuple[object, ...]:
+    """A record as plain values."""
+    return record.offset, record.timestamp, record.key, record.value, [tuple(header) for header in record.headers]
+
+
+def check_recomputed(log: Log, partition: int, records: list[Record], epochs: list[Published]) -> None:
+    """The log alone gives the same, taken one record at a time and all at once."""
+    for chunk in (1, len(records)):
+        results: list[EpochResult] = list(recompute(log, partition, records, chunk))
+        assert [result.manifest for result in results] == [epoch.manifest for epoch in epochs], f"chunk {chunk}"
+        assert [result.windows for result in results] == [epoch.windows for epoch in epochs]
+        assert [[(one.offset, one.row, one.reason) for one in result.rejects] for result in results] == [
+            epoch.rejects for epoch in epochs
+        ]
+
+
+def check_counted(log: Log, partition: int, records: list[Record], epochs: list[Published]) -> Naive:
+    """The auditor, who knows no epochs, counts the same."""
+    end = epochs[-1].manifest.next_offset
+    naive = Naive(log, partition).take([record for record in records if record.offset < end])
+    judged = (naive.accepted, naive.duplicate, list(naive.rejects))
+    naive.take([record for record in records if record.offset == end])  # the record of the last cut seals its windows
+    windows = plain_windows([window for epoch in epochs for window in epoch.windows])
+    assert windows == [{name: part for name, part in one.items() if name != "by"} for one in naive.sealed]
+    keys = [(window["machine"], window["start"], window["mends"]) for window in windows]
+    assert len(keys) == len(set(keys)), "a window was sealed twice"
+    counts = [epoch.manifest.counts for epoch in epochs]
+    rejected = [one for epoch in epochs for one in epoch.rejects]
+    assert (sum(one.accepted for one in counts), sum(one.duplicate for one in counts), rejected) == judged
+    assert all(one.accepted + one.duplicate + one.rejected == one.entries for one in counts)
+    assert sum(one.rejected for one in counts) == len(rejected)
+    check_money(naive)
+    return naive
+
+
+def check_money(naive: Naive) -> None:
+    """Sum of amounts + carry = sum of usage × price / per, for every machine and agreement, in fractions."""
+    assert not naive.open, "something never sealed"
+    for key, exact in naive.money.items():
+        earned = sum(one["net"] for one in naive.sealed if (one["machine"], one["payees"]) == key)
+        assert earned + naive.carries[key] == exact, key

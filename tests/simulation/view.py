@@ -1,0 +1,49 @@
+"""What an analyst sees while workers come and go: every window at most once, and all that was sealed."""
+
+from pathlib import Path
+
+import duckdb
+
+from schemas.log import Log
+from streams.adapters.analytics import make_analytics
+from tests.naive import Naive, Plain
+
+Seen = set[tuple[str, int, int]]
+
+
+class View:
+    """Looks at `analytics.duckdb`; what it saw is judged at the end, when the auditor has counted."""
+
+    def __init__(self, root: Path, log: Log) -> None:
+        self._root = root
+        self._log = log
+        self._path: Path | None = None
+        self._looks: list[tuple[dict[int, int], Seen]] = []
+
+    def look(self, offsets: dict[int, int]) -> None:
+        """Looks at the windows while these partitions are open and stand at these offsets."""
+        if self._path is None:
+            self._path = make_analytics(self._root, self._log)
+        with duckdb.connect(str(self._path), read_only=True) as db:
+            rows = db.execute(
+                'SELECT machine, epoch_ms("start"), coalesce(epoch_ms(mends), -1), "partition" FROM windows'
+            ).fetchall()
+        found = [tuple(row[:3]) for row in rows if row[3] in offsets]
+        assert len(found) == len(set(found)), "the view shows a window twice"
+        self._looks.append((offsets, set(found)))
+
+    def check(self, counted: dict[int, Naive]) -> None:
+        """Each look must have shown what had sealed by its offsets, and nothing else."""
+        for offsets, seen in self._looks:
+            for partition, offset in offsets.items():
+                sealed = counted[partition].sealed
+                least = {_key(window) for window in sealed if window["by"] < offset}
+                most = {_key(window) for window in sealed if window["by"] <= offset}
+                here = {key for key in seen if key in {_key(window) for window in sealed}}
+                assert least <= here <= most, f"the view at offset {offset} of partition {partition}"
+            everything = {_key(window) for naive in counted.values() for window in naive.sealed}
+            assert seen <= everything, "the view shows a window that nobody earned"
+
+
+def _key(window: Plain) -> tuple[str, int, int]:
+    return window["machine"], window["start"], window["mends"]
