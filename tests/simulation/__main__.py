@@ -27,12 +27,10 @@ def main() -> int:
     for seed in range(options.first, options.first + options.seeds):
         try:
             happened.update(run_and_check(seed))
-        except Exception:
-            traceback.print_exc()
-            again = f"python -m tests.simulation --seeds 1 --first {seed}"
+        except Exception as error:  # noqa: BLE001 - whatever it is, the seed must be told
+            traceback.print_exception(error)
             if options.json:
-                print(msgspec.json.encode({"ok": False, "seed": seed, "again": again}).decode())
-            print(f"seed {seed} failed; run it again: {again}", file=sys.stderr)
+                print(msgspec.json.encode({"ok": False, "seed": seed, "again": again(seed)}).decode())
             return 1
     seconds = round(time.monotonic() - started)
     if options.json:
@@ -45,11 +43,22 @@ def main() -> int:
 
 
 def run_and_check(seed: int) -> Counter[str]:
-    """One seed in a folder in memory, if there is such a thing. Gives what happened, by name."""
+    """One seed in a folder in memory, if there is such a thing. Gives what happened, by name.
+
+    Whatever it raises says which seed it was, and how to run that again.
+    """
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="simulation-", dir=memory if memory.is_dir() else None) as folder:
-        fleet = run(seed, Path(folder))
-        return check(fleet, seed)
+        try:
+            return check(run(seed, Path(folder)), seed)
+        except BaseException as error:
+            error.add_note(f"seed {seed} failed; run it again: {again(seed)}")
+            raise
+
+
+def again(seed: int) -> str:
+    """The command that repeats a seed."""
+    return f"python -m tests.simulation --seeds 1 --first {seed}"
 
 
 def check(fleet: Fleet, seed: int) -> Counter[str]:

@@ -10,4 +10,4 @@ pytestmark = pytest.mark.crash
 @pytest.mark.parametrize("seed", [0, 9, 102])
 def test_a_seed_holds(seed: int) -> None:
     happened = run_and_check(seed)
-    assert happened["windows"] and happened["epochs"] and happened["posts"]
+    assert happened["windows"] and happened["epochs"]

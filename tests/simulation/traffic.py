@@ -1,4 +1,4 @@
-"""Who writes to the log: gateways and operators, honest, clumsy and hostile, stamped by a clock that can't be trusted."""
+"""Who writes to the log: gateways and operators, honest, clumsy and hostile, stamped by clocks that none may trust."""
 
 import random
 from typing import Any
