@@ -245,7 +245,7 @@ class _Supervisor:
 
 
 def last_words(log: Path, start: int) -> str:
-    """The last line of a worker's log from that byte on, without its clock: the reason or event of a JSON line."""
+    """What went wrong, by the last line of a worker's log from that byte on, without its clock; "" if nothing did."""
     with log.open("rb") as file:
         file.seek(max(start, log.stat().st_size - 65_536))
         lines = file.read().decode("utf-8", "replace").splitlines()
@@ -254,8 +254,10 @@ def last_words(log: Path, start: int) -> str:
         document = msgspec.json.decode(line, type=dict[str, object])
     except msgspec.MsgspecError:
         return line
-    text = str(document.get("reason") or document.get("event") or "")
-    return text.strip().splitlines()[-1] if text.strip() else ""
+    if document.get("level") == "info":
+        return ""
+    text = str(document.get("reason") or document.get("event") or "").strip()
+    return text.splitlines()[-1] if text else ""
 
 
 def _popen(command: list[str], output: BinaryIO) -> "subprocess.Popen[bytes]":

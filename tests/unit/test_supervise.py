@@ -56,7 +56,8 @@ class TestRestarts:
         ([], ""),
         (['{"event": "started", "pid": 3}', "tallyroot: no topic: make it", ""], "tallyroot: no topic: make it"),
         ([json.dumps({"event": "stopped", "reason": "Traceback\n  x\nKeyError: 1\n"})], "KeyError: 1"),
-        ([json.dumps({"event": "a fault", "time": "now"})], "a fault"),
+        ([json.dumps({"event": "a fault", "time": "now", "level": "error"})], "a fault"),
+        ([json.dumps({"event": "assigned", "time": "now", "level": "info"})], ""),
     ],
 )
 def test_last_words_are_without_a_clock(tmp_path: Path, lines: list[str], says: str) -> None:
