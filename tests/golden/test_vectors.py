@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from schemas.reading import READING, Reading
-from streams.advance import Advanced, advance
+from streams.advance import Advanced, Tally, advance, advance_in_runs
 from streams.records import ARROW, Record
 from streams.replay import Document, advance_through, log_of, read_document, records_of, replay, result_of
 from streams.state import State
@@ -43,6 +43,16 @@ def test_readings_as_arrow_give_the_same(document: Document) -> None:
     assert any(record.headers[-1][0] == "content-type" for record in records)
     # As Arrow a single object is an array of one row, and both are row 0.
     assert outcome(document, records) == document["expected"]
+
+
+@pytest.mark.parametrize("run_min", [0, 1])
+def test_columns_give_what_is_expected_however_short_a_run_is(document: Document, run_min: int) -> None:
+    state, records = State.new(log_of(document), document["ruleset"]["partition"]), records_of(document)
+    parts: list[Advanced] = []
+    while not parts or parts[-1].cut is not None:
+        parts.append(advance_in_runs(state, records, Tally(), run_min))
+        records = records[parts[-1].consumed :]
+    assert result_of(state, parts) == document["expected"]
 
 
 @pytest.mark.parametrize("path", FILES[1::2], ids=lambda path: path.name.removesuffix(".json.gz"))
