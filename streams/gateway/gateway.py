@@ -146,7 +146,7 @@ class Gateway:
         return reading
 
     def flush(self, seconds: float = FLUSH_SECONDS) -> None:
-        """Returns once Kafka has all that was sent so far. Raises InvalidInput after so many seconds: nothing is lost."""
+        """Returns once Kafka has all that was sent so far. Raises InvalidInput after so many seconds; it all stays."""
         with self._turn:
             self._check_open()
             if not self._await_sent(seconds):

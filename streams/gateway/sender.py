@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka.admin import TopicMetadata
 
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.reading import READING
@@ -20,7 +21,9 @@ BATCH_BYTES = 1 << 19
 BATCHES_IN_FLIGHT = 16
 """So many batches wait for Kafka's word at once."""
 
-METADATA_SECONDS = 3.0
+METADATA_SECONDS, METADATA_TRIES = 0.3, 20
+"""Kafka is asked for the topic in short turns, so that a gateway ends soon with Kafka away, too."""
+
 PAUSE_SECONDS, PAUSE_MAX_SECONDS = 0.5, 30.0
 """How long to wait after a refusal: twice as long each time."""
 
@@ -207,7 +210,9 @@ class Sender:
 
     def _check_topic(self, producer: Producer) -> None:
         topic, wanted = self._address.topic, self._address.partitions
-        found = producer.list_topics(topic, timeout=METADATA_SECONDS).topics[topic]
+        found = self._describe(producer, METADATA_TRIES)
+        if found is None:
+            return
         if found.error is not None:
             raise KafkaException(found.error)
         if len(found.partitions) != wanted:
@@ -216,6 +221,20 @@ class Sender:
                 " give it the log's number"
             )
         self.problem = None
+
+    def _describe(self, producer: Producer, tries: int) -> TopicMetadata | None:
+        """What Kafka says of the topic, None where the gateway stops first. Raises KafkaException."""
+        while not self._stopping:
+            tries -= 1
+            try:
+                found = producer.list_topics(self._address.topic, timeout=METADATA_SECONDS)
+            except KafkaException:
+                if not tries:
+                    raise
+            else:
+                topic: TopicMetadata = found.topics[self._address.topic]
+                return topic
+        return None
 
     def _note_problem(self, error: KafkaError) -> None:
         self.problem = f"Kafka: {error.str()}"
