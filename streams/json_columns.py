@@ -67,6 +67,11 @@ def json_part(
     )
 
 
+def is_known_reading(value: bytes) -> bool:
+    """Whether a value is one reading of known fields, right in its types."""
+    return isinstance(_decoded(value), _Flat)
+
+
 class _Texts:
     def __init__(self, items: Sequence[_Flat]) -> None:
         self._items = items

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from schemas.registration import Key
 from streams.machines import Machine, Version
 from streams.meters import KINDS, NONE
+from streams.name_index import NameIndex
 from streams.open_window import LineKey
 from streams.rating import FOREVER_MS, UNPRICED
 
@@ -45,10 +46,17 @@ class MeterFacts:
         """For each value of the column `signers` one of the versions that have the same keys."""
         self._signers: dict[tuple[Key, ...], int] = {}
         self._places: dict[str, set[int]] = {}
+        self._index: NameIndex | None = None
 
     def column(self, name: str) -> NDArray[np.int64]:
         """A column, by place."""
         return self.rows[:, _AT[name]]
+
+    def index_of(self, names: Sequence[tuple[str, str]]) -> NameIndex:
+        """The index over the names of all meters, which is the same list at every call."""
+        if self._index is None:
+            self._index = NameIndex(names)
+        return self._index
 
     def forget(self, machine: str) -> None:
         """A new version of a machine: all that was known of its meters has to be asked for again."""

@@ -22,8 +22,9 @@ import numpy as np
 from schemas.reject import Reason
 from schemas.window import SELF_REPORTED
 from streams.arrow_columns import arrow_parts
-from streams.columns import IS_RECONSTRUCTED, IS_START, Columns, Ints, Mask, Refused, columns_of
-from streams.json_columns import json_part
+from streams.columns import IS_RECONSTRUCTED, IS_START, Columns, Ints, Mask, Part, Refused, columns_of
+from streams.json_columns import is_known_reading, json_part
+from streams.json_shapes import shaped_part
 from streams.judge import judge_row
 from streams.meter_facts import MeterFacts
 from streams.meters import NONE
@@ -32,6 +33,9 @@ from streams.records import IS_ARROW, IS_SIGNED, LogRecord
 from streams.rounds import Round, Taken
 from streams.state import State
 from streams.trust import Signature, trust_of
+
+ALIKE_BYTES_MIN = 50_000
+"""In less than this, looking for values that are spelled alike costs more than it saves."""
 
 ROUNDS_MAX = 12
 """After so many rounds the plain loop takes what is left."""
@@ -88,8 +92,22 @@ class _Run:
         json = [place for place, kind in enumerate(kinds) if not kind & IS_ARROW] if arrow else range(len(self.records))
         parts = arrow_parts(arrow, [self.records[place].value for place in arrow], place_of, refused)
         if json:
-            parts.append(json_part(json, [self.records[place].value for place in json], place_of, refused))
+            parts += self._decode_json(json)
         return columns_of(parts, refused) if parts else None
+
+    def _decode_json(self, places: Sequence[int]) -> list[Part]:
+        """Rows that are spelled alike, then the others one by one."""
+        values = [self.records[place].value or b"" for place in places]
+        parts: list[Part] = []
+        if sum(map(len, values)) >= ALIKE_BYTES_MIN:
+            index = self.state.facts.index_of(self.state.meters.names).keep_up(len(values))
+            part, left = shaped_part(places, values, index, is_known_reading)
+            if part is not None:
+                parts.append(part)
+                places, values = [places[at] for at in left], [values[at] for at in left]
+        if values:
+            parts.append(json_part(places, values, self.state.meters.place_of, self.result.refused))
+        return parts
 
     def judge(self, columns: Columns, rows_min: int) -> None:
         """Takes the rows meter by meter, in rounds."""
