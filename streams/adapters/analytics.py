@@ -3,6 +3,7 @@
 Nothing in it has to be refreshed; it is made again only because a data folder may have moved or a version grown views.
 """
 
+import uuid
 from pathlib import Path
 from string import Template
 
@@ -15,6 +16,7 @@ from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS
 from streams.adapters.checkpoint import OPEN_WINDOWS
 from streams.adapters.files import Temporary, sync_folder
 from streams.adapters.live import BOUNDARY
+from streams.adapters.stored_rejects import LIVE_REJECTS
 from streams.adapters.view_comments import COLUMNS, VIEWS
 
 COUNTS = pa.struct([(name, pa.int64()) for name in ("entries", "accepted", "duplicate", "rejected")])
@@ -30,6 +32,7 @@ SCHEMAS = {
     "windows": WINDOWS,
     "rejects": REJECTS,
     "rejected_records": REJECTED_RECORDS,
+    "live_rejects": LIVE_REJECTS,
     "boundary": BOUNDARY,
     "open": OPEN_WINDOWS,
     "settlements": SETTLEMENTS,
@@ -43,6 +46,7 @@ FILES = {
     "reject_files": "epochs/*/*.rejects.parquet",
     "rejected_record_files": "epochs/*/*.rejected_records.parquet",
     "live_window_files": "live/*/*[0-9].parquet",
+    "live_reject_files": "live/*/*.rejects.parquet",
     "boundary_files": "live/*/boundary.parquet",
     "open_files": "live/*/open.parquet",
     "settlement_files": "settlement/settlements.parquet",
@@ -54,10 +58,9 @@ FILES = {
 def make_analytics(data_dir: Path, log: Log) -> Path:
     """Makes `analytics.duckdb` in a data folder, in place of an older one; gives its path. Open it read-only.
 
-    Those who have the older one open go on with it.
+    Those who have the older one open go on with it, and many may make it at once.
     """
-    new = Temporary(data_dir / "analytics.duckdb")
-    new.drop()
+    new = Temporary(data_dir / "analytics.duckdb", f".{uuid.uuid4().hex}")
     db = duckdb.connect(str(new.temporary))
     try:
         db.execute(views_sql(data_dir, log))

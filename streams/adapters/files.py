@@ -19,10 +19,10 @@ ROW_GROUP = 65_536
 class Temporary:
     """A file on its way: written under a temporary name, then published in one step, or dropped."""
 
-    def __init__(self, path: Path) -> None:
-        """`path` is the final name; its folder is made if it is missing."""
+    def __init__(self, path: Path, mark: str = "") -> None:
+        """`path` is the final name; its folder is made if it is missing. A `mark` tells apart who writes it at once."""
         self.path = path
-        self.temporary = path.with_name(path.name + TEMPORARY)
+        self.temporary = path.with_name(path.name + mark + TEMPORARY)
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True, exist_ok=True)
             sync_folder(path.parent.parent)
