@@ -27,6 +27,9 @@ def main() -> int:
     for seed in range(options.first, options.first + options.seeds):
         try:
             happened.update(run_and_check(seed))
+            done = seed - options.first + 1
+            if done % 50 == 0:
+                print(f"{done} seeds hold, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
         except Exception as error:  # noqa: BLE001 - whatever it is, the seed must be told
             traceback.print_exception(error)
             if options.json:

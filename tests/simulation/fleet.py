@@ -12,7 +12,7 @@ from tests.simulation.traffic import Traffic, log_of
 from tests.simulation.view import View
 from tests.simulation.workers import Died, Worker, World
 
-EVENTS = 50
+EVENTS = 30
 """What happens in one run: events for each partition."""
 
 
@@ -36,8 +36,10 @@ class Fleet:
         self.workers = [Worker(self.world)]
         self.late: list[tuple[int, Slice]] = []
         self.snapshots: dict[int, Image] = {}
+        self.reached: dict[int, int] = {}
+        """How far each partition ever was: a checkpoint may go back, final files don't."""
         self.view = View(disk.root, self.log)
-        self.is_watched = self.draw.random() < 0.3
+        self.is_watched = self.draw.random() < 0.2
 
     def run(self) -> None:
         """Everything that happens, then peace until the log is taken whole."""
@@ -62,15 +64,15 @@ class Fleet:
                 self._hand_in_late()
             elif chance < 0.27:
                 self._change_group()
-            elif chance < 0.31:
+            elif chance < 0.33:
                 self.draw.choice(self.workers).steps_left = self.draw.randrange(8)
-            elif chance < 0.315:
+            elif chance < 0.335:
                 self._kill(self.draw.choice(self.workers))
-            elif chance < 0.32:
+            elif chance < 0.34:
                 self._cut_power()
-            elif chance < 0.325:
+            elif chance < 0.345:
                 self._go_back()
-            elif chance < 0.33 and self.is_watched:
+            elif chance < 0.36 and self.is_watched:
                 self._look()
         except Died:
             self._bury()
@@ -100,14 +102,20 @@ class Fleet:
 
     def _late(self, worker: Worker, partition: int, slice: Slice) -> None:
         is_taken = worker.commit(partition, slice)
+        self._reach(worker)
         self.happened["late slice taken" if is_taken else "late slice refused"] += 1
 
     def _as(self, worker: Worker, work: object) -> None:
         try:
             work()  # type: ignore[operator]
+            self._reach(worker)
         except Died:
             worker.die()
             raise
+
+    def _reach(self, worker: Worker) -> None:
+        for partition, held in worker.held.items():
+            self.reached[partition] = max(self.reached.get(partition, 0), held.next_offset or 0)
 
     def _change_group(self) -> None:
         if len(self.workers) < 3 and self.draw.random() < 0.6:
@@ -156,7 +164,8 @@ class Fleet:
         self.snapshots[partition] = {name: image[name] for name in image.keys() - live.keys()}
 
     def _look(self) -> None:
-        self.view.look({p: held.next_offset or 0 for worker in self.workers for p, held in worker.held.items()})
+        stands = {p: held.next_offset or 0 for worker in self.workers for p, held in worker.held.items()}
+        self.view.look(stands, self.reached, is_whole=not self.happened["power cut"])
         self.happened["looks at the view"] += 1
 
     def _others(self, worker: Worker) -> list[Worker]:
@@ -170,6 +179,7 @@ class Fleet:
         for partition in range(self.log.partitions):
             while last.held.get(partition) is None or last.held[partition].next_offset != self.broker.end(partition):
                 last.work(partition, [])
+        self._reach(last)
         self.workers = [last]
         if self.is_watched:
             self._look()
