@@ -25,7 +25,8 @@ from streams.adapters.kafka_reader import KafkaLogReader
 from streams.adapters.metrics import WorkerMetrics
 from streams.adapters.owned import Committed, OwnedPartitions
 from streams.adapters.quiet import quiet_logs, say
-from streams.adapters.topics import check_topic
+from streams.adapters.rejected_topic import KafkaRejectedTopic
+from streams.adapters.topics import check_topic, create_rejected_topic
 from streams.adapters.watchdog import EXIT_TERMINATED, Ending, StallJudge, Watchdog, is_away
 
 GC_THRESHOLD = (100_000, 50, 50)
@@ -77,6 +78,7 @@ def run_worker(settings: WorkerSettings) -> int:
     doesn't move. Raises InvalidInput if the topic is not there or not fit for the log, or the port is taken.
     """
     check_topic(settings.bootstrap_servers, settings.log)
+    create_rejected_topic(settings.bootstrap_servers, settings.log)
     reader, archive_reader = (
         KafkaLogReader(settings.bootstrap_servers, settings.log.topic, patience_seconds) for patience_seconds in (0, 60)
     )
@@ -164,6 +166,7 @@ class _Worker:
             settings.log,
             reader,
             archive_reader,
+            rejected=KafkaRejectedTopic(settings.bootstrap_servers, settings.log.topic),
             fatal=ending.fatal,
             on_commit=self._committed,
             on_resumed=self._resumed,

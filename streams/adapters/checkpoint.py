@@ -29,6 +29,7 @@ from schemas.manifest import Counts
 from schemas.reject import Reject, RejectedRecord
 from schemas.window import Window
 from streams.adapters.state_store import StateStore
+from streams.adapters.stored_rejects import StoredRejects
 from streams.state import Changes, State
 
 FORMAT = 1
@@ -128,6 +129,8 @@ class Checkpoint:
         except duckdb.Error as error:
             raise _unopened(path, error) from None
         self._state = StateStore(self._db)
+        self.refused = StoredRejects(self._db)
+        """What was refused, beyond one epoch."""
         try:
             with self._transaction():
                 self._prepare(path, pinned)
@@ -229,10 +232,10 @@ class Checkpoint:
             self._state.fold()
         return self._rows(_OPEN.format(partition=partition), OPEN_WINDOWS)
 
-    def drop(self, epoch: int, manifest_digest: bytes) -> None:
-        """Drops the rows of an epoch whose files are final, in one transaction."""
+    def drop(self, epoch: int, manifest_digest: bytes, *, with_rejects: bool = True) -> None:
+        """Drops the rows of an epoch whose files are final, in one transaction; or else leaves it its rejects."""
         with self._transaction():
-            for name in _ROWS:
+            for name in _ROWS if with_rejects else ("windows",):
                 self._db.execute(f"DELETE FROM {name} WHERE epoch = ?", [epoch])
             self._db.execute("UPDATE cuts SET manifest_digest = ? WHERE epoch = ?", [manifest_digest, epoch])
 
@@ -241,6 +244,10 @@ class Checkpoint:
         other = object.__new__(Checkpoint)
         other._db = self._db.cursor()
         return other
+
+    def refused_reader(self) -> StoredRejects:
+        """What was refused, through a connection of its own, for one other thread."""
+        return StoredRejects(self._db.cursor())
 
     def close(self) -> None:
         """Closes the file."""

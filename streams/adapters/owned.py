@@ -21,6 +21,7 @@ from streams.adapters.kafka_reader import KafkaAway
 from streams.adapters.log_reader import LogReader
 from streams.adapters.partition import Partition, Progress
 from streams.adapters.quiet import say
+from streams.adapters.rejected_topic import RejectedTopic
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class OwnedPartitions:
         reader: LogReader,
         archive_reader: LogReader,
         *,
+        rejected: RejectedTopic | None = None,
         fatal: Callable[[BaseException], None],
         on_commit: Callable[[Committed], None],
         on_resumed: Callable[[Set[int]], None],
@@ -61,6 +63,7 @@ class OwnedPartitions:
         self._log = log
         self._reader = reader
         self._archive_reader = archive_reader
+        self._rejected = rejected
         self._fatal = fatal
         self._on_commit = on_commit
         self._on_resumed = on_resumed
@@ -115,7 +118,13 @@ class OwnedPartitions:
         offsets = {}
         for number, within in ranges.items():
             held = self._held.get(number) or Partition.open(
-                self._data_dir, self._log, number, topic_id, self._archive_reader, background=True
+                self._data_dir,
+                self._log,
+                number,
+                topic_id,
+                self._archive_reader,
+                rejected=self._rejected,
+                background=True,
             )
             if held is None:
                 self._report_locked(number)

@@ -3,13 +3,15 @@
 A slice is committed in pieces; a piece ends with the slice or at a cut. For each piece:
 
 (1) one transaction: changed state, next offset, stream time, sealed rows, rejects and, at a cut, what the epoch was;
-(2) `live/<n>/<number>.parquet`: the windows that sealed, for analysts.
+(2) `live/<n>/<number>.parquet`: the windows that sealed, for analysts;
+(2b) the refused records, to the topic of rejects: beside the commits, when Kafka takes them. Every few seconds, and
+before (3), `live/<n>/<number>.rejects.parquet`: what an epoch has refused so far.
 
 At a cut also, for the epoch that ended, perhaps later and with other pieces committed on top:
 
 (3) `epochs/<epoch>/<n>.parquet`, `.rejects.parquet`, `.rejected_records.parquet`: what the checkpoint holds of it;
 (4) `log/<epoch>/<n>.parquet` and `.leaves`: the archive, read from the log again; then the manifest, last;
-(5) one transaction drops the epoch's rows from the checkpoint.
+(5) one transaction drops the epoch's rows from the checkpoint; what was refused waits there until (2b) is acknowledged.
 
 Steps 2 to 5 only write what the checkpoint and the log decide, and each can be repeated: whatever a crash cuts off is
 done again when the partition is opened, from (2) on.
@@ -19,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
@@ -32,6 +35,8 @@ from streams.adapters.epochs import last_manifest, publish_epoch
 from streams.adapters.files import FileLock, Step, nothing, sync_folder
 from streams.adapters.live import Live
 from streams.adapters.log_reader import LogReader
+from streams.adapters.rejected_outbox import RejectedSender
+from streams.adapters.rejected_topic import NONE_SENT, RejectedTopic
 from streams.advance import Advanced, advance
 from streams.records import LogRecord
 
@@ -64,6 +69,7 @@ class Partition:
         checkpoint: Checkpoint,
         lock: FileLock,
         reader: LogReader,
+        sender: RejectedSender | None,
         background: bool,
         step: Step,
         seconds: Callable[[], float],
@@ -75,6 +81,7 @@ class Partition:
         self._checkpoint = checkpoint
         self._lock = lock
         self._reader = reader
+        self._sender = sender
         self._step = step
         self._broken = False
         self._position = checkpoint.position
@@ -83,7 +90,12 @@ class Partition:
         last = last_manifest(data_dir, partition) if is_new else checkpoint.last_published()
         published_ms = 0 if last is None else log.epoch_span(last)[1]
         unpublished = set(checkpoint.live_starts())
-        self._live = Live(data_dir / "live", partition, published_ms, unpublished, seconds, is_new=is_new)
+        self._unshown = checkpoint.refused.unfinished_epochs()
+        """The epochs whose live file lacks something that was refused."""
+        refused = {log.epoch_span(epoch)[0] for epoch in self._unshown}
+        self._live = Live(data_dir / "live", partition, published_ms, unpublished, refused, seconds, is_new=is_new)
+        self._unsent = checkpoint.refused.drop_sent(NONE_SENT)
+        """The last offset of what final epochs refused and the broker hasn't acknowledged."""
         self._pending = checkpoint.pending()
         self._stopping = threading.Event()
         self._thread = ThreadPoolExecutor(1, f"epochs-{partition}") if background else None
@@ -98,6 +110,7 @@ class Partition:
         topic_id: str,
         reader: LogReader,
         *,
+        rejected: RejectedTopic | None = None,
         background: bool = False,
         step: Step = nothing,
         seconds: Callable[[], float] = time.monotonic,
@@ -105,7 +118,8 @@ class Partition:
         """Takes the partition and does again what a crash cut off, or gives None if another process holds it.
 
         With `background`, steps 3 and 4 run beside the commits, on a thread of their own that reads the log through
-        `reader`; else inside of `open` and `process`. `step` is told each step that is done, `seconds` is a clock.
+        `reader`, and step 2b on another; else inside of `open` and `process`. Without `rejected` there is no step 2b.
+        `step` is told each step that is done, `seconds` is a clock.
         Raises InvalidInput if the data folder belongs to another log, topic or list of rulesets, InvariantBroken if
         an epoch's manifest contradicts the log.
         """
@@ -122,8 +136,12 @@ class Partition:
         except BaseException:
             lock.release()
             raise
+        sender = None
+        if rejected is not None:
+            stored = checkpoint.refused_reader
+            sender = RejectedSender(rejected, partition, topic_id, stored, step, background=background)
         try:
-            opened = cls(data_dir, log, partition, checkpoint, lock, reader, background, step, seconds)
+            opened = cls(data_dir, log, partition, checkpoint, lock, reader, sender, background, step, seconds)
         except BaseException:
             checkpoint.close()
             lock.release()
@@ -168,6 +186,9 @@ class Partition:
         self._live.tidy()
         if self._live.is_open_due:
             self._live.write_open(self._checkpoint.open_windows(self._partition))
+        if self._unshown and self._live.is_rejects_due:
+            self._show_rejects()
+        self._drop_sent()
         self._broken = False
         return Progress(
             next_offset=next,
@@ -180,9 +201,16 @@ class Partition:
         )
 
     def drain(self) -> None:
-        """Returns once the files of every epoch that has ended are final. Raises what stopped them from it."""
+        """Returns once the files of every epoch that has ended are final and what was refused is acknowledged.
+
+        Raises what stopped them from it.
+        """
         while self._pending:
             self._finish_epochs(wait=True)
+        if self._sender is not None:
+            self._sender.drain()
+            self._drop_sent()
+        self._show_rejects()
         self._live.write_open(self._checkpoint.open_windows(self._partition))
 
     def close(self) -> None:
@@ -193,7 +221,11 @@ class Partition:
                 self._thread.shutdown()
                 if not self._broken:
                     self._finish_epochs(wait=False)
+            if self._sender is not None:
+                self._sender.close()
             if not self._broken:
+                self._drop_sent()
+                self._show_rejects()
                 self._live.write_open(self._checkpoint.open_windows(self._partition))
         finally:
             self._checkpoint.close()
@@ -253,6 +285,11 @@ class Partition:
         if piece.live_ms is not None:
             self._live.write(piece.live_ms, windows_table(piece.windows))
             self._step("2 live")
+        # (2b) The topic of rejects, beside.
+        if piece.rejects:
+            self._unshown.add(piece.epoch)
+            if self._sender is not None:
+                self._sender.wake()
         # (3) to (5)
         if piece.cut is not None:
             self._pending.append(piece.cut)
@@ -263,12 +300,16 @@ class Partition:
         for live_ms in self._checkpoint.live_starts():
             self._live.write(live_ms, self._checkpoint.live_windows(live_ms))
             self._step("2 live")
+        if self._sender is not None and (self._unshown or self._unsent is not None):
+            self._sender.wake()
         self._finish_epochs(wait=False)
 
     def _finish_epochs(self, *, wait: bool) -> None:
         """Goes as far with the ended epochs as it can: to their end, or to the one that runs beside."""
         while self._pending:
             cut = self._pending[0]
+            if self._running is None and cut.epoch in self._unshown:
+                self._show_rejects()
             if self._thread is None:
                 digest = self._publish(cut, self._checkpoint)
             else:
@@ -283,10 +324,26 @@ class Partition:
             if digest is None:
                 return
             # (5) The epoch is final: its rows leave the checkpoint.
-            self._checkpoint.drop(cut.epoch, digest)
+            self._checkpoint.drop(cut.epoch, digest, with_rejects=self._sender is None)
+            self._drop_sent(force=True)
             self._live.published(self._log.epoch_span(cut.epoch)[1])
             self._pending.pop(0)
             self._step("5 dropped")
+
+    def _show_rejects(self) -> None:
+        """Writes what unfinished epochs have refused to their live files."""
+        for epoch in sorted(self._unshown):
+            start_ms, _ = self._log.epoch_span(epoch)
+            self._live.write_rejects(start_ms, partial(self._checkpoint.refused.write, epoch, start_ms))
+        self._unshown.clear()
+
+    def _drop_sent(self, *, force: bool = False) -> None:
+        """Drops what final epochs refused and the broker has acknowledged."""
+        if self._sender is None:
+            return
+        self._sender.check()
+        if force or (self._unsent is not None and self._sender.sent >= self._unsent):
+            self._unsent = self._checkpoint.refused.drop_sent(self._sender.sent)
 
     def _publish(self, cut: Cut, checkpoint: Checkpoint) -> bytes | None:
         digest = publish_epoch(

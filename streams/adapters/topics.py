@@ -24,19 +24,44 @@ VISIBLE_SECONDS = 10.0
 
 
 def create_topic(bootstrap_servers: str, log: Log) -> str:
-    """Makes the log's topic unless it is there, checks it, and gives its topic id.
+    """Makes the log's topic and that of its rejects unless they are there, checks them, and gives the log's topic id.
 
     Raises InvalidInput if an existing topic is not as the log needs it, or Kafka doesn't answer.
     """
     admin = AdminClient(client_config(bootstrap_servers))
-    new = NewTopic(log.topic, log.partitions, BROKER_DEFAULT, config=topic_config(log))
+    _create(admin, log.topic, log.partitions, topic_config(log))
+    topic_id = _checked(admin, log)
+    create_rejected_topic(bootstrap_servers, log)
+    return topic_id
+
+
+def rejected_topic(log_topic: str) -> str:
+    """The name of the topic that a log's refused records go to."""
+    return f"{log_topic}.rejected"
+
+
+def create_rejected_topic(bootstrap_servers: str, log: Log) -> None:
+    """Makes the topic of the log's refused records unless it is there, and checks it.
+
+    Raises InvalidInput if it can't be made, if it has another number of partitions, or if it would lose records.
+    """
+    admin = AdminClient(client_config(bootstrap_servers))
+    name = rejected_topic(log.topic)
+    wanted = rejected_topic_config()
     try:
-        admin.create_topics([new], request_timeout=REQUEST_SECONDS)[log.topic].result(REQUEST_SECONDS + 1)
-    except (KafkaException, TimeoutError) as error:
-        if not (isinstance(error, KafkaException) and error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS):
-            raise unreachable(log.topic, error) from None
-    _await_visible(admin, log.topic)
-    return _checked(admin, log)
+        found = describe(admin, name)
+    except InvalidInput:
+        found = _create(admin, name, log.partitions, wanted)
+    faults = _config_faults(wanted, _config(admin, name))
+    if found.partitions != log.partitions:
+        faults.insert(0, f"it has {found.partitions} partitions, the log has {log.partitions}: delete it")
+    if faults:
+        raise InvalidInput(f"the topic {name} is not fit for what the log {log.log_id} refuses: {'. '.join(faults)}")
+
+
+def rejected_topic_config() -> dict[str, str]:
+    """What the topic of a log's refused records is told."""
+    return {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 
 
 def check_topic(bootstrap_servers: str, log: Log) -> str:
@@ -64,7 +89,12 @@ def topic_faults(log: Log, partitions: int, config: Mapping[str, str | None]) ->
         faults.append(
             f"it has {partitions} partitions, the log has {log.partitions} for life: name the topic made for this log"
         )
-    for name, wanted in topic_config(log).items():
+    return faults + _config_faults(topic_config(log), config)
+
+
+def _config_faults(expected: Mapping[str, str], config: Mapping[str, str | None]) -> list[str]:
+    faults = []
+    for name, wanted in expected.items():
         found = config.get(name)
         if found == wanted:
             continue
@@ -74,6 +104,16 @@ def topic_faults(log: Log, partitions: int, config: Mapping[str, str | None]) ->
             remedy = f"records would be lost: set {name}={wanted} on the topic"
         faults.append(f"{name} is {found}, not {wanted}; {remedy}")
     return faults
+
+
+def _create(admin: AdminClient, name: str, partitions: int, config: dict[str, str]) -> TopicDescription:
+    new = NewTopic(name, partitions, BROKER_DEFAULT, config=config)
+    try:
+        admin.create_topics([new], request_timeout=REQUEST_SECONDS)[name].result(REQUEST_SECONDS + 1)
+    except (KafkaException, TimeoutError) as error:
+        if not (isinstance(error, KafkaException) and error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS):
+            raise unreachable(name, error) from None
+    return _await_visible(admin, name)
 
 
 def _checked(admin: AdminClient, log: Log) -> str:

@@ -11,7 +11,7 @@ VIEWS = {
     " would exclude, so none is; nor that a machine which reports only in use was up in between, or that it is retired:"
     " both count as out. Ports of a charger are told apart if each is a machine.",
     "open_windows": "Windows that still fill. A look ahead, without carries; it may change and is a moment old.",
-    "rejects": "Every refused entry of the ended epochs with its reason and its record's bytes.",
+    "rejects": "Every refused entry with its reason and its record's bytes; of an open epoch, a few seconds late.",
     "epochs": "Every ended epoch of every partition, as its manifest says.",
     "settlements": "Posts on the chain.",
     "payouts": "What each account was granted by each post.",
@@ -42,7 +42,7 @@ COLUMNS = {
     "end_ms": "The end of the stretch of time, exclusive, in ms since 1970.",
     "entries": "Rows and control records; accepted + duplicate + rejected.",
     "epoch": "The number of the epoch: its start in ms since 1970 divided by the epoch's length.",
-    "equivocations": "Refused entries of the ended epochs that said something else under a number that had counted."
+    "equivocations": "Refused entries that said something else under a number that had counted."
     " Those in Arrow records aren't counted here; the flag shows them too.",
     "expenses": "What is taken off gross, in units of the currency.",
     "expenses_micros": "What is taken off gross, in millionths of the currency.",

@@ -125,30 +125,54 @@ FROM (SELECT * FROM ($open_columns)
       UNION ALL BY NAME
       SELECT * FROM read_parquet($open_files, allow_empty = true));
 
+-- As in windows, one boundary says for each partition which epochs' rows come from epochs/ and which from live/.
 CREATE VIEW rejects AS
-WITH refused AS (
+WITH boundaries AS MATERIALIZED (FROM files.boundaries),
+refused AS (
     SELECT "offset", "row", reason, regexp_extract(filename, '([0-9TZ]+/[0-9]+)\.rejects\.parquet$$', 1) AS "name"
     FROM (SELECT *, NULL::VARCHAR AS filename FROM ($rejects_columns)
           UNION ALL BY NAME
           SELECT * FROM read_parquet($reject_files, allow_empty = true, filename = true))
 ),
 records AS (
-    SELECT * EXCLUDE filename, regexp_extract(filename, '([0-9TZ]+/[0-9]+)\.rejected_records\.parquet$$', 1) AS "name"
+    SELECT * EXCLUDE filename, regexp_extract(filename, '([0-9TZ]+/[0-9]+)\.rejected_records\.parquet$$', 1) AS "name",
+           split_part("name", '/', 2)::BIGINT AS "partition",
+           epoch_ms(strptime(split_part("name", '/', 1), '%Y%m%dT%H%M%SZ')) AS start_ms
     FROM (SELECT *, NULL::VARCHAR AS filename FROM ($rejected_records_columns)
           UNION ALL BY NAME
           SELECT * FROM read_parquet($rejected_record_files, allow_empty = true, filename = true))
+),
+live AS (
+    SELECT * EXCLUDE filename, regexp_extract(filename, '([0-9]+)/[0-9]+\.rejects\.parquet$$', 1)::BIGINT AS "partition"
+    FROM (SELECT *, NULL::VARCHAR AS filename FROM ($live_rejects_columns)
+          UNION ALL BY NAME
+          SELECT * FROM read_parquet($live_reject_files, allow_empty = true, filename = true))
+),
+shown AS (
+    SELECT records."partition", start_ms, "offset", "row", reason, timestamp_ms, "key", "value", value_size, value_sha256,
+           true AS final
+    FROM refused JOIN records USING ("name", "offset") LEFT JOIN boundaries ON boundaries."partition" = records."partition"
+    WHERE "name" IN (SELECT "name" FROM files.published) AND (from_ms IS NULL OR start_ms < from_ms)
+    UNION ALL
+    SELECT "partition", start_ms, "offset", entry."row", entry.reason, timestamp_ms, "key", "value", value_size,
+           value_sha256,
+           strftime(make_timestamp(start_ms * 1000), '%Y%m%dT%H%M%SZ/') || "partition"
+               IN (SELECT "name" FROM files.published) AS final
+    FROM (SELECT live.*, unnest(entries) AS entry
+          FROM live JOIN boundaries ON boundaries."partition" = live."partition" WHERE start_ms >= from_ms)
 )
-SELECT split_part("name", '/', 2)::BIGINT AS "partition",
-       refused."offset" AS "offset",
-       refused."row" AS "row",
-       refused.reason AS reason,
-       make_timestamp(records.timestamp_ms * 1000) AS "timestamp",
-       records."key" AS "key",
-       records."value" AS "value",
-       records.value_size AS value_size,
-       lower(hex(records.value_sha256)) AS value_sha256
-FROM refused JOIN records USING ("name", "offset")
-WHERE "name" IN (SELECT "name" FROM files.published);
+SELECT "partition",
+       "offset",
+       "row",
+       reason,
+       make_timestamp(timestamp_ms * 1000) AS "timestamp",
+       "key",
+       "value",
+       value_size,
+       lower(hex(value_sha256)) AS value_sha256,
+       start_ms // $epoch_ms AS epoch,
+       final
+FROM shown;
 
 CREATE VIEW epochs AS
 SELECT manifest."partition" AS "partition",
