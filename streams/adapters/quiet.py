@@ -4,6 +4,7 @@ where one JSON object a line is asked for, what happens to it as well.
 
 import logging
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,6 +86,12 @@ def event_line(event: str, **fields: object) -> str:
     return JsonLines().format(record) + "\n"
 
 
+def _log_thread(died: threading.ExceptHookArgs) -> None:
+    cause = died.exc_type, died.exc_value or died.exc_type(), died.exc_traceback
+    name = "" if died.thread is None else died.thread.name
+    logging.getLogger("streams.threads").error("the thread %s died", name, exc_info=cause)
+
+
 @contextmanager
 def quiet_logs(*, as_json: bool = False) -> Iterator[None]:
     """While it lasts, the noisy loggers write what is grave to stderr, rate-limited; nothing goes to stdout."""
@@ -99,9 +106,13 @@ def quiet_logs(*, as_json: bool = False) -> Iterator[None]:
         logger.addHandler(events if logger.name == EVENTS else handler)
         logger.setLevel(level)
         logger.propagate = False
+    excepthook = threading.excepthook
+    if as_json:
+        threading.excepthook = _log_thread
     try:
         yield
     finally:
+        threading.excepthook = excepthook
         for logger, (level, propagate) in before.items():
             logger.removeHandler(events if logger.name == EVENTS else handler)
             logger.setLevel(level)

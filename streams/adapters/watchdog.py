@@ -46,7 +46,8 @@ class Ending:
         try:
             self._tidy()
             if self._as_json:
-                sys.stderr.write(event_line("stopped", exit_code=code, reason=message))
+                reason = message or "told to stop, it could not in time"
+                sys.stderr.write(event_line("stopped", exit_code=code, reason=reason))
             elif message:
                 sys.stderr.write(message.rstrip("\n") + "\n")
             sys.stdout.flush()

@@ -5,6 +5,7 @@ batch means (aborted transactions, control batches, offsets before the position)
 own `FetchResult.getall` does it; a test holds the two equal.
 """
 
+import asyncio
 from typing import Any
 
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult
@@ -22,7 +23,12 @@ class WholeBatchFetcher(Fetcher):  # type: ignore[misc]
         consumer._fetcher.__class__ = cls
 
     async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> Any:
-        woken = await super()._proc_fetch_request(assignment, node_id, request)
+        try:
+            woken = await super()._proc_fetch_request(assignment, node_id, request)
+        except (
+            asyncio.CancelledError
+        ):  # aiokafka takes it as we do, but not in its pause after an error: its end hung then
+            return False
         for result in self._records.values():  # new ones: nothing was awaited since they were made
             if type(result) is FetchResult and "getall" not in vars(result):
                 result.getall = WholeBatches(result).getall

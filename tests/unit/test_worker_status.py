@@ -3,6 +3,7 @@
 import http.client
 import json
 import logging
+import threading
 from pathlib import Path
 
 import msgspec
@@ -146,6 +147,15 @@ class TestJsonLines:
         assert first["time"].endswith("+00:00")
         assert (third["event"], third["level"], third["logger"]) == ("a fault\nof two lines", "error", "aiokafka")
         assert "KeyError" in third["traceback"]
+
+    def test_a_thread_that_dies_is_an_error_too(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with quiet_logs(as_json=True):
+            dying = threading.Thread(target=lambda: 1 // 0, name="t1")
+            dying.start()
+            dying.join()
+        (line,) = capsys.readouterr().err.splitlines()
+        assert json.loads(line)["event"] == "the thread t1 died"
+        assert "ZeroDivisionError" in json.loads(line)["traceback"]
 
     def test_people_are_spared_the_events(self, capsys: pytest.CaptureFixture[str]) -> None:
         with quiet_logs():
