@@ -28,7 +28,7 @@ def up(place: Workplace, terminal: Terminal, workers: int | None = None, metrics
     terminal.say(f"EVM node   {stack.chain_rpc_url}")
     shown = []
     if workers is not None:
-        terminal.step(f"starting {workers} workers")
+        terminal.step(f"starting workers: {workers}")
         port = place.settings.metrics_port if metrics_port is None else metrics_port
         shown = _worker_rows(place, start_workers(place.data_dir, workers, port or 0))
         for row in shown:
