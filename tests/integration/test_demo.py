@@ -77,8 +77,8 @@ def test_its_figures_are_those_of_the_file(place: Path, demo: dict[str, object])
 def test_every_command_answers_in_json_and_in_words(place: Path, demo: dict[str, object]) -> None:
     where = ("--data-dir", "data")
     for words in (
-        ("status",), ("machines",), ("settlements",), ("payouts",), ("audit",), ("audit", "--from-archive"), ("settle",),
-        ("sql", "SELECT machine, gross FROM windows ORDER BY gross DESC LIMIT 3"),
+        ("status",), ("machines",), ("settlements",), ("payouts",), ("audit",), ("audit", "--from-archive"),
+        ("settle",), ("sql", "SELECT machine, gross FROM windows ORDER BY gross DESC LIMIT 3"),
     ):  # fmt: skip
         assert last_json(tallyroot(*words, *where, "--json", cwd=place))
     for word in ("status", "machines", "settlements", "payouts"):
