@@ -1,15 +1,15 @@
 """What is wrong with a reading, in words for who wrote the gateway; and what to do about every reason of refusal."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from schemas.errors import InvalidInput
-from schemas.reading import Reading
+from schemas.reading import READING, Reading
 from schemas.reject import Reason
 from streams.arrow_rows import decode_arrow
-from streams.records import ARROW, JSON, LogRecord, media_type, plain_object
+from streams.records import ARROW, JSON, LogRecord, media_type, plain_object, record_type
 
 ARROW_BEGINS = b"\xff\xff\xff\xff"
 """How an Arrow IPC stream begins, and no JSON value does."""
@@ -48,6 +48,19 @@ ADVICE: Mapping[Reason, str] = {
 """Reason to what the gateway's author (or, for control records, the operator) can do."""
 
 
+Notice = Literal["no_key", "misplaced_key", "not_the_route"]
+"""What is wrong with a record of readings that the rules don't refuse it for."""
+
+NOTICES: tuple[Notice, ...] = get_args(Notice)
+
+NOTICE_ADVICE: Mapping[Notice, str] = {
+    "no_key": "send the machine's route as the record's key: without one, readings go to any partition",
+    "misplaced_key": "choose the partition as Kafka's Java client does (librdkafka: partitioner=murmur2_random), for"
+    " the log's own number of partitions",
+    "not_the_route": "send the route of the machine's registration as the key: another one is here by chance only",
+}
+
+
 def reading_of(item: Mapping[str, Any]) -> Reading:
     """The reading in a plain object. Raises InvalidInput that says what is wrong with it, in one line."""
     fault = fault_of(item)
@@ -74,6 +87,22 @@ def fault_of(item: object) -> str | None:
     if reading.session is msgspec.UNSET:
         return "session_start without a session"
     return "session_started_at must lie within the 35 days up to observed_at"
+
+
+def machine_in(record: LogRecord, row: int) -> str | None:
+    """The machine that a row (-1: the record) names, None where it names none."""
+    value = record.value or b""
+    if record_type(record) == READING and media_type(record) == ARROW:
+        decoded: Any = decode_arrow(value)
+    else:
+        try:
+            decoded = plain_object(value)
+        except msgspec.DecodeError:
+            return None
+    items = decoded if isinstance(decoded, list) else [decoded]
+    item = items[max(row, 0)] if max(row, 0) < len(items) else None
+    machine = item.get("machine") if isinstance(item, dict) else None
+    return machine if isinstance(machine, str) else None
 
 
 def fault_in(record: LogRecord, row: int) -> str | None:
