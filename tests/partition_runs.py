@@ -3,14 +3,17 @@
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import duckdb
+import msgspec
 from sim_log import HOURLY, SimLog, small_log
 
 from streams.adapters.files import nothing
+from streams.adapters.kafka_reader import KafkaAway
 from streams.adapters.partition import Partition
+from streams.adapters.rejected_topic import NONE_SENT, RejectedMessage
 from streams.records import LogRecord
 
 SLICE = 11
@@ -27,6 +30,41 @@ class GatedLog(SimLog):
         return super().read(partition, first, next)
 
 
+class FileTopic:
+    """Implements RejectedTopic and RejectedPartition in a file, which outlives a process that dies.
+
+    `step` is told when a batch stands there and nobody has heard of it. While it `is_away`, nothing is taken.
+    """
+
+    def __init__(self, path: Path, step: Callable[[str], None] = nothing) -> None:
+        self.path = path
+        self.is_away = False
+        self.last_offset = NONE_SENT
+        self._step = step
+
+    def open(self, partition: int, topic_id: str) -> "FileTopic":
+        self._answer()
+        self.last_offset = max((message.record.offset for message in self.messages()), default=NONE_SENT)
+        return self
+
+    def send(self, messages: Sequence[RejectedMessage]) -> None:
+        self._answer()
+        with self.path.open("ab") as file:
+            file.write(b"".join(msgspec.json.encode(message) + b"\n" for message in messages))
+        self._step("2b sent")
+
+    def close(self) -> None:
+        pass
+
+    def messages(self) -> list[RejectedMessage]:
+        lines = self.path.read_bytes().splitlines() if self.path.exists() else []
+        return [msgspec.json.decode(line, type=RejectedMessage) for line in lines]
+
+    def _answer(self) -> None:
+        if self.is_away:
+            raise KafkaAway("no answer.")
+
+
 def the_log() -> SimLog:
     """The log of all crash tests."""
     return small_log(machines=2, minutes=70, silent_hours=2)
@@ -35,7 +73,8 @@ def the_log() -> SimLog:
 def run(data_dir: Path, step: Callable[[str], None] = nothing, *, slice_size: int = SLICE) -> None:
     """Opens the partition, takes the rest of the log, closes."""
     log = the_log()
-    partition = Partition.open(data_dir, HOURLY, 0, log.topic_id(), log, step=step)
+    rejected = FileTopic(data_dir / "rejected", step)
+    partition = Partition.open(data_dir, HOURLY, 0, log.topic_id(), log, rejected=rejected, step=step)
     assert partition is not None
     feed(partition, log, slice_size)
     partition.close()
@@ -76,7 +115,8 @@ def die_at_new_step(data_dir: Path, seen: Path) -> None:
                 file.write(at + "\n")
             os._exit(DIED)
 
-    partition = Partition.open(data_dir, HOURLY, 0, log.topic_id(), log, step=step)
+    rejected = FileTopic(data_dir / "rejected", step)
+    partition = Partition.open(data_dir, HOURLY, 0, log.topic_id(), log, rejected=rejected, step=step)
     assert partition is not None
     opened.append(partition)
     feed(partition, log)
@@ -88,7 +128,8 @@ def die_before_draining(data_dir: Path) -> None:
     sim = the_log()
     log = GatedLog(sim.records, end=sim.end)
     log.gate = threading.Event()
-    partition = Partition.open(data_dir, HOURLY, 0, log.topic_id(), log, background=True)
+    rejected = FileTopic(data_dir / "rejected")
+    partition = Partition.open(data_dir, HOURLY, 0, log.topic_id(), log, rejected=rejected, background=True)
     assert partition is not None
     feed(partition, log)
     assert len(partition.pending) > 3

@@ -8,7 +8,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import msgspec
 import partition_runs as runs
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sim_log import HOURLY
 
@@ -37,6 +41,21 @@ def in_child(work: Callable[..., None], *args: Any) -> int:
     return child.exitcode
 
 
+def assert_rejected_once(data_dir: Path) -> None:
+    """Each refused record was sent once, as the epochs' files have it, and none is left in the checkpoint."""
+    records, rows = (
+        pa.concat_tables([pq.read_table(path) for path in sorted(data_dir.glob(f"epochs/*/0.{name}.parquet"))])
+        for name in ("rejected_records", "rejects")
+    )
+    sent = runs.FileTopic(data_dir / "rejected").messages()
+    assert sent
+    assert [msgspec.structs.asdict(message.record) for message in sent] == records.to_pylist()
+    reasons = [(m.record.offset, *reason) for m in sent for reason in msgspec.json.decode(m.reasons)]
+    assert reasons == [tuple(row.values()) for row in rows.to_pylist()]
+    with duckdb.connect(str(data_dir / "partitions" / "0.duckdb"), read_only=True) as db:
+        assert db.execute("SELECT epoch FROM rejected_records SEMI JOIN cuts USING (epoch)").fetchall() == []
+
+
 def start(work: Callable[..., None], *args: Any) -> BaseProcess:
     child = PROCESSES.Process(target=work, args=args)
     child.start()
@@ -49,10 +68,11 @@ def test_killed_once_at_every_step_of_one_run(tmp_path: Path, undisturbed: dict[
         assert len(seen.read_text().splitlines()) < 200
     names = {line.rpartition(" ")[0] for line in seen.read_text().splitlines()}
     assert names == {
-        "1 committed", "2 live", "3 .parquet", "3 .rejects", "3 .rejected_records", "4 archive written",
-        "4 archive published", "4 manifest", "5 dropped",
+        "1 committed", "2 live", "2b sent", "2b acknowledged", "3 .parquet", "3 .rejects", "3 .rejected_records",
+        "4 archive written", "4 archive published", "4 manifest", "5 dropped",
     }  # fmt: skip
     assert runs.final_files(tmp_path / "data") == undisturbed
+    assert_rejected_once(tmp_path / "data")
 
 
 @pytest.mark.parametrize("count", [3, 11, 16])
@@ -76,6 +96,7 @@ def test_killed_at_random_moments(tmp_path: Path, undisturbed: dict[str, str]) -
         child.join()
     runs.run(tmp_path)
     assert runs.final_files(tmp_path) == undisturbed, f"seed {seed}"
+    assert_rejected_once(tmp_path)
 
 
 def test_a_second_process_gets_no_partition_until_the_first_is_dead(tmp_path: Path) -> None:
