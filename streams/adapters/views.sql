@@ -199,27 +199,43 @@ FROM (SELECT * FROM ($manifest_columns)
                      columns = {manifest: $manifest_type, manifest_digest: 'VARCHAR'}));
 
 -- Uptime counts as 23 CFR 680.116 does, over a year at most: (period - (outage - excluded)) / period, excluded being 0.
+-- A window is up if it, or an adjustment to it, holds a reading.
 CREATE VIEW machines AS
-WITH sealed AS MATERIALIZED (
-    SELECT machine, "partition", "start", "end", mends_ms, readings, gross, net, currency, trust, registration_version, flags,
-           coalesce(mends_ms, start_ms) AS slot_ms, end_ms - start_ms AS slot
-    FROM windows
+WITH seen AS MATERIALIZED (
+    SELECT machine,
+           any_value("partition") AS "partition",
+           min("start") AS first_seen,
+           epoch_ms(max("end")) AS sealed_ms,
+           min(slot_ms) FILTER (readings > 0) AS first_ms,
+           max(slot_ms + slot) FILTER (readings > 0) AS last_ms,
+           max(slot) AS slot,
+           count(*) FILTER (mends_ms IS NULL) AS windows,
+           count(*) FILTER (mends_ms IS NOT NULL) AS adjustments,
+           sum(readings)::BIGINT AS readings,
+           sum(gross) AS gross,
+           sum(net) AS net,
+           any_value(currency) AS currency,
+           min(trust) AS trust,
+           max(registration_version) AS registration_version,
+           list_sort(list_distinct(flatten(list(flags)))) AS flags
+    FROM (SELECT *, coalesce(mends_ms, start_ms) AS slot_ms, end_ms - start_ms AS slot FROM windows)
+    GROUP BY machine
 ),
 reached AS (
-    SELECT "partition", max("end") AS until
-    FROM (SELECT "partition", "end" FROM sealed UNION ALL SELECT "partition", "end" FROM epochs)
+    SELECT "partition", max(until_ms) AS until_ms
+    FROM (SELECT "partition", sealed_ms AS until_ms FROM seen UNION ALL SELECT "partition", epoch_ms("end") FROM epochs)
     GROUP BY "partition"
 ),
 periods AS (
-    SELECT machine, max(slot) AS slot, epoch_ms(any_value(until)) AS until_ms,
-           greatest(min(slot_ms) FILTER (readings > 0), until_ms - 31536000000 // max(slot) * max(slot)) AS from_ms
-    FROM sealed JOIN reached USING ("partition")
-    GROUP BY machine
+    SELECT machine, slot, until_ms, greatest(first_ms, until_ms - 31536000000 // slot * slot) AS from_ms
+    FROM seen JOIN reached USING ("partition")
 ),
+own AS (SELECT machine, start_ms AS slot_ms FROM windows WHERE mends_ms IS NULL AND readings > 0),
+late AS (SELECT DISTINCT machine, mends_ms AS slot_ms FROM windows WHERE mends_ms IS NOT NULL AND readings > 0),
 uptimes AS (
     SELECT machine, from_ms, until_ms, (until_ms - from_ms) // 60000 AS period_minutes,
-           period_minutes - count(DISTINCT slot_ms) * any_value(slot) // 60000 AS outage_minutes
-    FROM (SELECT machine, slot_ms FROM sealed WHERE readings > 0) JOIN periods USING (machine)
+           period_minutes - count(*) * any_value(slot) // 60000 AS outage_minutes
+    FROM (FROM own UNION ALL FROM late ANTI JOIN own USING (machine, slot_ms)) JOIN periods USING (machine)
     WHERE slot_ms >= from_ms
     GROUP BY machine, from_ms, until_ms
 ),
@@ -228,28 +244,16 @@ equivocating AS (
     FROM (SELECT "row", TRY_CAST(TRY(decode("value")) AS JSON) AS document FROM rejects WHERE reason = 'equivocation')
     GROUP BY 1
 )
-SELECT machine,
-       any_value("partition") AS "partition",
-       min("start") AS first_seen,
-       max(make_timestamp((slot_ms + slot) * 1000)) FILTER (readings > 0) AS last_seen,
-       count(*) FILTER (mends_ms IS NULL) AS windows,
-       count(*) FILTER (mends_ms IS NOT NULL) AS adjustments,
-       sum(readings)::BIGINT AS readings,
-       sum(gross) AS gross,
-       sum(net) AS net,
-       any_value(currency) AS currency,
-       min(trust) AS trust,
-       max(registration_version) AS registration_version,
-       list_sort(list_distinct(flatten(list(flags)))) AS flags,
-       coalesce(any_value(equivocating.entries), 0) AS equivocations,
-       make_timestamp(any_value(from_ms) * 1000) AS uptime_from,
-       make_timestamp(any_value(until_ms) * 1000) AS uptime_until,
-       any_value(period_minutes) AS period_minutes,
-       any_value(outage_minutes) AS outage_minutes,
-       (100000 * (any_value(period_minutes) - any_value(outage_minutes)) // any_value(period_minutes))
-           * 0.001::DECIMAL(4, 3) AS uptime
-FROM sealed LEFT JOIN uptimes USING (machine) LEFT JOIN equivocating USING (machine)
-GROUP BY machine;
+SELECT machine, "partition", first_seen,
+       make_timestamp(last_ms * 1000) AS last_seen,
+       windows, adjustments, readings, gross, net, currency, trust, registration_version, flags,
+       coalesce(equivocating.entries, 0) AS equivocations,
+       make_timestamp(from_ms * 1000) AS uptime_from,
+       make_timestamp(until_ms * 1000) AS uptime_until,
+       period_minutes,
+       outage_minutes,
+       (100000 * (period_minutes - outage_minutes) // period_minutes) * 0.001::DECIMAL(4, 3) AS uptime
+FROM seen LEFT JOIN uptimes USING (machine) LEFT JOIN equivocating USING (machine);
 
 CREATE VIEW settlements AS
 SELECT "sequence", first_epoch, last_epoch, windows_root, payouts_root, head, "transaction", "state",
