@@ -10,15 +10,14 @@ from dataclasses import dataclass, field
 from msgspec import Struct
 
 from schemas.log import Log
-from schemas.reading import READING, Reading
-from schemas.reject import WHOLE_RECORD, Reason
+from schemas.reading import READING
+from schemas.reject import WHOLE_RECORD, Reason, Reject
 from schemas.window import Window
-from streams.advance import Tally, advance, judge_record, seal_windows
+from streams.advance import advance
 from streams.gateway.advice import ADVICE, NOTICE_ADVICE, Notice, fault_in, machine_in
-from streams.judge import Outcome
 from streams.murmur2 import partition_of
 from streams.open_window import seal, version_of
-from streams.records import LogRecord, decode_readings, media_type, record_type
+from streams.records import LogRecord, Rows, decode_readings, media_type, record_type
 from streams.state import State
 
 
@@ -35,7 +34,7 @@ class Problem(Struct, frozen=True, kw_only=True):
 
 
 class MachineReport(Struct, frozen=True, kw_only=True):
-    """What became of one machine's entries. `problems` counts refusals and notices by reason.
+    """What became of one machine's readings. `problems` counts refusals and notices by reason.
 
     `earned_micros` is gross, in micros of the log's currency, open windows included; `trust` the lowest of its windows,
     None without one; `skipped` are numbers that never came.
@@ -52,8 +51,10 @@ class MachineReport(Struct, frozen=True, kw_only=True):
 
 @dataclass
 class _Account:
+    rows: int = 0
+    """Whole readings; each is accepted, refused or a duplicate."""
+    refused: int = 0
     accepted: int = 0
-    duplicate: int = 0
     problems: Counter[str] = field(default_factory=Counter)
     skipped: int = 0
     trust: int | None = None
@@ -62,6 +63,7 @@ class _Account:
     def add(self, window: Window, sign: int = 1) -> None:
         self.earned_micros += sign * window.gross_micros
         self.skipped += sign * window.skipped
+        self.accepted += sign * window.readings  # rule 26: every accepted reading lies in a window
 
 
 class PartitionCheck:
@@ -73,6 +75,8 @@ class PartitionCheck:
         self._on_problem = on_problem
         self._state = State.new(log, partition)
         self._accounts: dict[str, _Account] = {}
+        self._partitions: dict[bytes, int] = {}
+        """Where keys belong, as far as it was asked."""
         self._first: int | None = None
         """The offset of the first record that was judged: what came before is skipped."""
 
@@ -90,18 +94,21 @@ class PartitionCheck:
             self._first = records[0].offset
             for window in self._open_windows():  # what they came to before is no part of it
                 self._account(window.machine).add(window, -1)
-        for record in records:
-            tally = _Rows(self)
-            self._state.observe(record.timestamp)
-            seal_windows(self._state, tally, self._state.earliest_open_ms)
-            while self._state.is_epoch_over:
-                self._state.end_epoch()
-                seal_windows(self._state, tally, self._state.earliest_open_ms)
-            for window in tally.windows:
+        rejects: list[Reject] = []
+        left = records
+        while True:
+            done = advance(self._state, left)
+            for window in done.windows:
                 self._add(window)
-            judge_record(self._state, record, tally)
-            if record_type(record) == READING:
-                self._look_at_key(record, tally.machine)
+            rejects += done.rejects
+            left = left[done.consumed :]
+            if done.cut is None:
+                break
+        refused: dict[int, list[Reject]] = {}
+        for reject in rejects:
+            refused.setdefault(reject.offset, []).append(reject)
+        for record in records:
+            self._look_at(record, refused.get(record.offset, []))
 
     def reports(self) -> list[MachineReport]:
         """One for each machine met, by name. Call it once, at the end."""
@@ -113,30 +120,41 @@ class PartitionCheck:
             MachineReport(
                 machine=name,
                 accepted=account.accepted,
-                duplicate=account.duplicate,
+                duplicate=account.rows - account.refused - account.accepted,
                 problems=dict(sorted(account.problems.items())),
                 skipped=account.skipped,
                 trust=account.trust,
                 earned_micros=account.earned_micros,
             )
             for name, account in ((name, self._accounts[name]) for name in names)
-            if account.accepted or account.duplicate or account.problems
+            if account.rows or account.problems
         ]
 
-    def note(self, record: LogRecord, row: int, outcome: Outcome, machine: str | None) -> None:
-        """One entry was judged."""
-        if outcome is None or outcome == "duplicate":
-            if machine is not None:
-                account = self._account(machine)
-                account.accepted += outcome is None
-                account.duplicate += outcome is not None
-            return
+    def _look_at(self, record: LogRecord, rejects: Sequence[Reject]) -> None:
+        """Counts a record's rows by machine, and tells what is wrong with it."""
+        is_reading = record_type(record) == READING
+        decoded = decode_readings(record.value, media_type(record)) if is_reading else []
+        rows: Rows = [] if isinstance(decoded, str) else decoded
+        for row in rows:
+            if row is not None:
+                self._account(row.machine).rows += 1
+        for reject in rejects:
+            reading = rows[reject.row] if reject.row < len(rows) and reject.row != WHOLE_RECORD else None
+            if reading is None:
+                self._tell_refused(record, reject, machine_in(record, reject.row))
+            else:
+                self._account(reading.machine).refused += 1
+                self._tell_refused(record, reject, reading.machine)
+        if is_reading:
+            self._look_at_key(record, next((row.machine for row in rows if row is not None), None))
+
+    def _tell_refused(self, record: LogRecord, reject: Reject, machine: str | None) -> None:
         detail = None
-        if outcome in ("malformed", "undecodable") and record_type(record) == READING:
-            detail = fault_in(record, row)
-        elif outcome == "unknown_machine" and record.key is not None:
+        if reject.reason in ("malformed", "undecodable") and record_type(record) == READING:
+            detail = fault_in(record, reject.row)
+        elif reject.reason == "unknown_machine" and record.key is not None:
             detail = self._elsewhere(record.key)
-        self._tell(record, row, machine, outcome, detail, ADVICE[outcome])
+        self._tell(record, reject.row, machine, reject.reason, detail, ADVICE[reject.reason])
 
     def _look_at_key(self, record: LogRecord, machine: str | None) -> None:
         """A machine's records must share a partition: notices of keys that only seem to do that."""
@@ -153,7 +171,9 @@ class PartitionCheck:
         self._tell(record, WHOLE_RECORD, machine, notice, detail, NOTICE_ADVICE[notice])
 
     def _elsewhere(self, key: bytes) -> str | None:
-        belongs = partition_of(key, self._log.partitions)
+        belongs = self._partitions.get(key)
+        if belongs is None:
+            belongs = self._partitions[key] = partition_of(key, self._log.partitions)
         if belongs == self._partition:
             return None
         return f"the key {_text(key)} belongs in partition {belongs}, the record lies in {self._partition}"
@@ -206,32 +226,6 @@ class PartitionCheck:
 
     def _account(self, machine: str) -> _Account:
         return self._accounts.setdefault(machine, _Account())
-
-
-class _Rows(Tally):
-    """One record's entries, each with the machine that it names."""
-
-    def __init__(self, check: PartitionCheck) -> None:
-        super().__init__()
-        self.machine: str | None = None
-        """The machine that the first entry names."""
-        self._check = check
-        self._rows: list[Reading | None] | None = None
-
-    def note(self, record: LogRecord, row: int, outcome: Outcome) -> None:
-        """One entry is judged."""
-        machine = self._machine_of(record, row)
-        self.machine = self.machine or machine
-        self._check.note(record, row, outcome, machine)
-
-    def _machine_of(self, record: LogRecord, row: int) -> str | None:
-        if row == WHOLE_RECORD:
-            return machine_in(record, row)
-        if self._rows is None:
-            rows = decode_readings(record.value, media_type(record))
-            self._rows = [] if isinstance(rows, str) else rows
-        reading = self._rows[row]
-        return machine_in(record, row) if reading is None else reading.machine
 
 
 def _text(key: bytes) -> str:

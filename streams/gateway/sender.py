@@ -10,6 +10,7 @@ from confluent_kafka.admin import TopicMetadata
 
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.reading import READING
+from streams.adapters.kafka_reader import unreachable
 from streams.gateway.encode import CONTENT_TYPES, Format, Headers, signed_headers, value_of
 from streams.gateway.producer import producer_config
 from streams.gateway.spool import Place, Spool
@@ -214,7 +215,7 @@ class Sender:
         if found is None:
             return
         if found.error is not None:
-            raise KafkaException(found.error)
+            raise unreachable(topic, KafkaException(found.error))
         if len(found.partitions) != wanted:
             raise InvalidInput(
                 f"the topic {topic} has {len(found.partitions)} partitions, this gateway was told {wanted}:"
@@ -223,14 +224,14 @@ class Sender:
         self.problem = None
 
     def _describe(self, producer: Producer, tries: int) -> TopicMetadata | None:
-        """What Kafka says of the topic, None where the gateway stops first. Raises KafkaException."""
+        """What Kafka says of the topic, None where the gateway stops first. Raises InvalidInput."""
         while not self._stopping:
             tries -= 1
             try:
                 found = producer.list_topics(self._address.topic, timeout=METADATA_SECONDS)
-            except KafkaException:
+            except KafkaException as error:
                 if not tries:
-                    raise
+                    raise unreachable(self._address.topic, error) from None
             else:
                 topic: TopicMetadata = found.topics[self._address.topic]
                 return topic

@@ -163,7 +163,8 @@ export class Spool {
       .map((name) => parseInt(name, 10))
       .sort((a, b) => a - b);
     const areWhole = numbers.map((number) => this.#load(number, number === numbers.at(-1)));
-    if (!areWhole.length || areWhole.includes(false) || this.boot < leastBoot) this.#beginBoot(nowMs, leastBoot);
+    const isWhole = areWhole.length && !areWhole.includes(false);
+    if (!isWhole || this.boot < leastBoot) this.#beginBoot(nowMs, leastBoot, !numbers.length);
     this.acked = this.#loadAcked();
     for (let place = this.acked, rows; ([rows, place] = this.read(place, 10_000, 1 << 22)), rows.length; ) {
       this.count += rows.length;
@@ -216,13 +217,14 @@ export class Spool {
     return true;
   }
 
-  #beginBoot(nowMs, leastBoot) {
+  #beginBoot(nowMs, leastBoot, isNew) {
     const since = nowMs - BOOTS_BEGIN_MS;
     if (since < 0 && this.boot < 0) {
       throw new InvalidInput("the clock is before 2020 and the spool is new: set the clock first");
     }
     this.first = Math.max(0, since) % BOOT_UNIT_MS;
-    this.boot = Math.max(Math.floor(Math.max(0, since) / BOOT_UNIT_MS), leastBoot, this.boot + 1);
+    const quarter = Math.floor(Math.max(0, since) / BOOT_UNIT_MS);
+    this.boot = Math.max(isNew ? quarter : quarter + 1, leastBoot, this.boot + 1);
     this.last = new Map();
   }
 

@@ -198,7 +198,7 @@ class Spool:
         numbers = sorted(int(path.stem) for path in self.folder.glob("*.readings"))
         is_whole = [self._load(number, is_last=number == numbers[-1]) for number in numbers]
         if not is_whole or not all(is_whole) or self.boot < least_boot:
-            self._begin_boot(now_ms, least_boot)
+            self._begin_boot(now_ms, least_boot, is_new=not numbers)
         self.acked = self._load_acked()
         self.count = sum(1 for _ in self._lines_from(self.acked))
         self._segment = numbers[-1] if numbers else 0
@@ -255,12 +255,12 @@ class Spool:
                 " give each gateway a folder of its own"
             )
 
-    def _begin_boot(self, now_ms: int, least_boot: int) -> None:
+    def _begin_boot(self, now_ms: int, least_boot: int, *, is_new: bool) -> None:
         since_ms = now_ms - BOOTS_BEGIN_MS
         if since_ms < 0 and self.boot < 0:
             raise InvalidInput("the clock is before 2020 and the spool is new: set the clock first")
         quarter, self._first = divmod(max(0, since_ms), BOOT_UNIT_MS)
-        self.boot = max(quarter, least_boot, self.boot + 1)
+        self.boot = max(quarter if is_new else quarter + 1, least_boot, self.boot + 1)
         self._last = {}
 
     def _load_acked(self) -> Place:

@@ -1,6 +1,7 @@
 """`tallyroot check-gateway` on a real topic: what it shows, and what it exits with."""
 
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def test_good_then_bad(
     assert [problem["reason"] for problem in result["problems"]] == ["malformed", "equivocation"]
     assert result["problems"][0]["detail"] == "quantity: expected int, got float"
     (machine,) = result["machines"]
-    assert (machine["accepted"], machine["trust"], machine["earned_micros"]) == (6, 1, 1_500_000)
+    assert (machine["accepted"], machine["trust"], machine["earned_micros"]) == (5, 1, 1_500_000)
 
     assert run(monkeypatch, kafka, "--data-dir", str(data), "--limit", "1") == 1
     said = capsys.readouterr().out
@@ -61,3 +62,26 @@ def test_good_then_bad(
     assert "... and 1 more" in said
     assert run(monkeypatch, kafka, "--data-dir", str(data), "--machine", "taxi-9") == 1
     assert "nothing of taxi-9 has arrived" in capsys.readouterr().out
+
+
+def test_from_now_on(
+    kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = new_log(kafka, "check-gateway-now")
+    (tmp_path / "log.json").write_bytes(msgspec.json.encode(log))
+    trip = {"machine": "taxi-1", "meter": "trips", "boot": 1, "observed_at": int(time.time() * 1000), "quantity": 1}
+    put(kafka, log, [trip | {"seq": seq} for seq in range(10)])
+    codes: list[int] = []
+    words = ("--from-now", "--records", "2", "--json", "--data-dir", str(tmp_path))
+    thread = threading.Thread(target=lambda: codes.append(run(monkeypatch, kafka, *words)))
+    thread.start()
+    while "watching" not in capsys.readouterr().err:
+        time.sleep(0.1)
+    put(kafka, log, [trip | {"seq": seq} for seq in (10, 11, 14)])
+    put(kafka, log, trip | {"seq": 15, "meter": "km"})
+    thread.join(30)
+    assert codes == [1]
+    result = json.loads(capsys.readouterr().out)
+    assert [problem["reason"] for problem in result["problems"]] == ["unknown_meter"]
+    (machine,) = result["machines"]
+    assert (machine["accepted"], machine["skipped"], machine["earned_micros"]) == (3, 2, 900_000)

@@ -61,7 +61,7 @@ def test_kafka_may_be_away_for_long(kafka: str, tmp_path: Path) -> None:
 def test_no_reading_is_lost_or_counted_twice_over_kills(kafka: str, tmp_path: Path) -> None:
     log = new_log(kafka, "gateway-kills")
     said: list[int] = []
-    for round in range(4):
+    for round in range(3):
         child = subprocess.Popen(
             [sys.executable, str(CHILD), kafka, log.log_id, str(tmp_path), KEY.hex()], stdout=subprocess.PIPE, text=True
         )
@@ -81,6 +81,14 @@ def test_no_reading_is_lost_or_counted_twice_over_kills(kafka: str, tmp_path: Pa
     assert set(said) <= set(range(said[0], last))
     assert window_facts(state)[:2] == (last - said[0] + 1, last - said[0] + 1)
     assert sum(window.skipped for at in state.open_windows.values() for window in at.values()) == 0
+
+
+def test_a_topic_that_is_not_there_is_said(kafka: str, tmp_path: Path) -> None:
+    gateway = Gateway(kafka, log_id="l", topic="gateway-nowhere", route="taxi-1", spool=tmp_path)
+    gateway.send("taxi-1", "trips", quantity=1)
+    with pytest.raises(InvalidInput, match="there is no topic gateway-nowhere on this Kafka"):
+        gateway.flush(2)
+    assert gateway.close(0) == 1
 
 
 def test_another_number_of_partitions_is_said_and_nothing_sent(kafka: str, tmp_path: Path) -> None:

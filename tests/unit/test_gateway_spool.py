@@ -93,6 +93,23 @@ def test_damage_is_set_aside_and_said_and_begins_a_higher_boot(tmp_path: Path) -
     assert path.with_suffix(".damaged").exists()
 
 
+def test_wherever_it_is_damaged_no_number_is_given_twice(tmp_path: Path) -> None:
+    spool = opened(tmp_path / "whole")
+    sent = [put(spool, register=number) for number in range(3)]
+    spool.close()
+    (path,) = (tmp_path / "whole").glob("*.readings")
+    data = path.read_bytes()
+    for place in range(0, len(data) - 1, 9):  # of the last line the end may be missing: it is as if it was cut off
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        (folder / path.name).write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        again = opened(folder)
+        found = rows(again)
+        assert found == sent[: len(found)]
+        assert (put(again).boot, len(again.warnings)) == (1_001, 1)
+        killed(again)
+
+
 def test_a_lost_folder_begins_a_boot_above_all_before(tmp_path: Path) -> None:
     before = opened(tmp_path / "a")
     later = opened(tmp_path / "b", NOW_MS + BOOT_UNIT_MS)
