@@ -17,7 +17,7 @@ from schemas.units import HOUR_MS
 from streams.adapters.analytics import make_analytics
 from streams.adapters.partition import Partition
 from streams.adapters.rejected_topic import RejectedMessage
-from streams.records import LogRecord, Record
+from streams.records import Record
 
 
 def opened(data_dir: Path, log: SimLog, rejected: FileTopic | None, **options: Any) -> Partition:
@@ -117,7 +117,7 @@ def test_a_record_of_ten_thousand_refused_rows_stays_within_its_size(tmp_path: P
     rows = [b"0"] * 10_000
     wide = b"[" + b",".join(rows) + b"]"
     long = b"[" + b" " * 3_000_000 + b",".join(rows) + b"]"
-    records: list[LogRecord] = [registration("m", 0)]
+    records: list[Record] = [registration("m", 0)]
     records += [Record(1 + place, START_MS, b"k", value, []) for place, value in enumerate([wide, long] * 10)]
     records += [heartbeat(30, START_MS + HOUR_MS * 2)]
     log = SimLog(records)
@@ -143,7 +143,7 @@ def test_a_record_of_ten_thousand_refused_rows_stays_within_its_size(tmp_path: P
 
 def test_a_batch_is_bounded_by_bytes_and_by_entries(tmp_path: Path) -> None:
     wide = b"[" + b",".join([b"0"] * 10_000) + b"]"
-    records: list[LogRecord] = [Record(place, START_MS, b"k", wide, []) for place in range(20)]
+    records: list[Record] = [Record(place, START_MS, b"k", wide, []) for place in range(20)]
     records += [Record(20 + place, START_MS, b"k", b"x" * KEPT_BYTES, []) for place in range(150)]
     log = SimLog(records)
     batches: list[int] = []
