@@ -24,7 +24,7 @@ from streams.adapters.heartbeats import Heartbeats
 from streams.adapters.kafka_reader import KafkaLogReader
 from streams.adapters.metrics import WorkerMetrics
 from streams.adapters.owned import Committed, OwnedPartitions
-from streams.adapters.quiet import quiet_logs, say
+from streams.adapters.quiet import RejectSummary, quiet_logs, say
 from streams.adapters.rejected_topic import KafkaRejectedTopic
 from streams.adapters.topics import check_topic, create_rejected_topic
 from streams.adapters.watchdog import EXIT_TERMINATED, Ending, StallJudge, Watchdog, is_away
@@ -176,6 +176,7 @@ class _Worker:
         self._faust = PromptWorker(self._app, self._loop, lambda: ending.now(EXIT_TERMINATED))
         self._judge = StallJudge(settings.stall_seconds)
         self._watchdog = Watchdog(self._verdict, self._is_excused, ending)
+        self._rejects = RejectSummary()
         self._metrics = WorkerMetrics(settings.data_dir, self._ends_of_log, self._checkpoints.committed)
         self._status: StatusServer | None = None
         if settings.metrics_port is not None:
@@ -208,6 +209,7 @@ class _Worker:
             gc.set_threshold(*threshold)
             gc.unfreeze()
             asyncio.set_event_loop(None)
+        self._rejects.tell(time.monotonic())
         say("stopped", exit_code=0, reason="it has caught up" if self._has_caught_up() else "it was told to")
         return 0
 
@@ -271,6 +273,7 @@ class _Worker:
     def _committed(self, done: Committed) -> None:
         piece, progress = done.piece, done.progress
         self._metrics.committed(done)
+        self._rejects.add(progress.rejects_by_reason, time.monotonic())
         for epoch in progress.cuts:
             say("epoch_cut", partition=piece.partition, epoch=epoch, next_offset=piece.next)
         if self._heartbeats is not None and piece.records:

@@ -72,6 +72,8 @@ class WorkerMetrics:
         self._cuts.labels(partition).inc(len(progress.cuts))
         for outcome in ("accepted", "duplicate", "rejected"):
             self._entries.labels(partition, outcome).inc(getattr(progress.counts, outcome))
+        for reason, count in progress.rejects_by_reason.items():
+            self._rejects.labels(partition, reason).inc(count)
 
     def page(self) -> bytes:
         """All of it in Prometheus' text format."""

@@ -19,6 +19,7 @@ done again when the partition is opened, from (2) on.
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -42,13 +43,14 @@ from streams.records import LogRecord
 
 
 class Progress(Struct, frozen=True, kw_only=True):
-    """What one slice came to. `cuts` are the epochs that it ended."""
+    """What one slice came to. `cuts` are the epochs that it ended, `rejects_by_reason` counts what it refused."""
 
     next_offset: int
     records: int
     counts: Counts
     sealed: int
     rejected: int
+    rejects_by_reason: dict[str, int]
     stream_time_ms: int | None
     cuts: tuple[int, ...]
 
@@ -196,6 +198,7 @@ class Partition:
             counts=sum((done.counts for _, done in pieces), Counts()),
             sealed=sum(len(done.windows) for _, done in pieces),
             rejected=sum(done.counts.rejected for _, done in pieces),
+            rejects_by_reason=dict(Counter(reject.reason for _, done in pieces for reject in done.rejects)),
             stream_time_ms=self._position.stream_time_ms,
             cuts=tuple(done.cut for _, done in pieces if done.cut is not None),
         )

@@ -6,7 +6,8 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -78,6 +79,28 @@ class JsonLines(logging.Formatter):
 def say(event: str, *, level: int = logging.INFO, **fields: object) -> None:
     """Tells, where JSON is asked for, that something happened. Numbers, texts, lists and dicts by text are fields."""
     logging.getLogger(EVENTS).log(level, event, extra={"fields": fields})
+
+
+class RejectSummary:
+    """Tells of refused entries by reason, now and then: a flood of them is one event in `every` seconds."""
+
+    def __init__(self, every_seconds: float = EVERY_SECONDS) -> None:
+        self._every_seconds = every_seconds
+        self._counts: Counter[str] = Counter()
+        self._told_at: float | None = None
+
+    def add(self, by_reason: Mapping[str, int], now: float) -> None:
+        """Counts what a commit refused. Times are monotonic seconds, given."""
+        self._counts.update(by_reason)
+        if self._told_at is None or now - self._told_at >= self._every_seconds:
+            self.tell(now)
+
+    def tell(self, now: float) -> None:
+        """Says what was not said yet, if anything."""
+        if self._counts:
+            say("rejects", rejected=self._counts.total(), by_reason=dict(sorted(self._counts.items())))
+            self._counts.clear()
+            self._told_at = now
 
 
 def event_line(event: str, **fields: object) -> str:

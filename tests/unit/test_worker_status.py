@@ -17,7 +17,7 @@ from streams.adapters.health import Condition, StatusServer
 from streams.adapters.metrics import WorkerMetrics
 from streams.adapters.owned import Committed
 from streams.adapters.partition import Progress
-from streams.adapters.quiet import event_line, quiet_logs, say
+from streams.adapters.quiet import RejectSummary, event_line, quiet_logs, say
 from streams.adapters.watchdog import StallJudge
 from streams.records import Record
 
@@ -99,6 +99,7 @@ def test_metrics_count_commits_and_look_up_the_rest(tmp_path: Path) -> None:
         counts=Counts(5, 3, 1, 1),
         sealed=7,
         rejected=1,
+        rejects_by_reason={"too_late": 1},
         stream_time_ms=1_555_200_000_000,
         cuts=(17_999,),
     )
@@ -115,6 +116,7 @@ def test_metrics_count_commits_and_look_up_the_rest(tmp_path: Path) -> None:
         'tallyroot_entries_total{outcome="accepted",partition="0"} 3.0',
         'tallyroot_entries_total{outcome="duplicate",partition="0"} 1.0',
         'tallyroot_entries_total{outcome="rejected",partition="0"} 1.0',
+        'tallyroot_rejects_total{partition="0",reason="too_late"} 1.0',
         'tallyroot_commit_seconds_bucket{le="0.025"} 0.0',
         'tallyroot_commit_seconds_bucket{le="0.05"} 1.0',
         'tallyroot_partition_lag_records{partition="0"} 8.0',
@@ -147,6 +149,20 @@ class TestJsonLines:
         assert first["time"].endswith("+00:00")
         assert (third["event"], third["level"], third["logger"]) == ("a fault\nof two lines", "error", "aiokafka")
         assert "KeyError" in third["traceback"]
+
+    def test_a_flood_of_rejects_is_a_line_now_and_then(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with quiet_logs(as_json=True):
+            rejects = RejectSummary(10.0)
+            for now in (0.0, 1.0, 9.0, 10.0, 11.0):
+                rejects.add({"undecodable": 2} if now else {"too_late": 1, "stale_boot": 1}, now)
+            rejects.add({}, 60.0)
+            rejects.tell(61.0)
+        lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        assert [(line["rejected"], line["by_reason"]) for line in lines] == [
+            (2, {"stale_boot": 1, "too_late": 1}),
+            (6, {"undecodable": 6}),
+            (2, {"undecodable": 2}),
+        ]
 
     def test_a_thread_that_dies_is_an_error_too(self, capsys: pytest.CaptureFixture[str]) -> None:
         with quiet_logs(as_json=True):
