@@ -105,12 +105,14 @@ def _registration_content(plain: dict[str, Any]) -> str:
 
 
 def _breaks_lock(old: Agreement, new: Agreement, now_ms: int) -> bool:
-    """Rule 23: before `locked_until` no payee's points fall, and it is neither dropped nor lowered."""
+    """Rule 23: before `locked_until` no payee's points fall, no more trust is asked for, and the lock stays."""
     if old.locked_until is UNSET or now_ms >= old.locked_until:
         return False
     if new.locked_until is UNSET or new.locked_until < old.locked_until:
         return True
-    return any(new.payees.get(payee, 0) < points for payee, points in old.payees.items())
+    return new.pays_trust > old.pays_trust or any(
+        new.payees.get(payee, 0) < points for payee, points in old.payees.items()
+    )
 
 
 def _apply_version(state: State, machine: Machine, registration: Registration, content: str) -> None:

@@ -135,6 +135,7 @@ def test_a_locked_agreement_holds_until_its_moment(one: Partition) -> None:
         {"payees": {"a": 10_000}, "locked_until": lock},
         {"payees": {"a": 6_000, "b": 4_000}},
         {"payees": {"a": 6_000, "b": 4_000}, "locked_until": lock - 1},
+        {"payees": {"a": 6_000, "b": 4_000}, "locked_until": lock, "pays_trust": 1},
     ):
         assert one.register(3, HOUR_MS - 1, agreement=refused) == ["agreement_locked"]
     assert one.register(3, HOUR_MS, agreement={"payees": {"a": 10_000}}) == []
