@@ -1,0 +1,191 @@
+"""A simulated fleet: the same bytes from one seed, nothing refused without a fault, and what each fault comes to."""
+
+from collections import Counter, defaultdict
+from fractions import Fraction
+
+import msgspec
+import pytest
+from naive import Naive
+
+from schemas.errors import InvalidInput
+from schemas.log import Log, Ruleset
+from schemas.registration import Agreement
+from schemas.units import CARRY_BASE, DAY_MS, HOUR_MS, MINUTE_MS
+from schemas.window import Window
+from streams.advance import advance
+from streams.gateway.fleet import Fleet
+from streams.gateway.fleet_faults import FAULTS, Fault, faults_of
+from streams.gateway.replay import Outgoing
+from streams.gateway.simulation import FORMS, Form, Memory, Plan, Simulation, heartbeats, last_heartbeat_ms
+from streams.records import Record
+from streams.replay import open_windows
+from streams.signature import operator_account
+from streams.state import State
+
+KEY = bytes(range(1, 33))
+START_MS = 20_605 * DAY_MS
+PER_SESSION_MICROS = 350_000
+AGREEMENT = Agreement({"0x" + "11" * 20: 7_000, "0x" + "22" * 20: 3_000})
+LOG = Log(
+    log_id="simulated",
+    partitions=2,
+    timestamp_type="CreateTime",
+    window_ms=15 * MINUTE_MS,
+    epoch_ms=6 * HOUR_MS,
+    rulesets=(Ruleset(operators=(operator_account(KEY),)),),
+)
+
+
+def simulated(
+    seed: str = "s",
+    *,
+    machines: int = 6,
+    form: Form = "json",
+    faults: tuple[Fault, ...] = (),
+    moments: int = 1_440,
+    signed: bool = True,
+) -> tuple[Simulation, list[Outgoing]]:
+    """A day of a fleet as a backfill."""
+    simulation = Simulation(LOG, Fleet(seed, machines, signed), Plan(start_ms=START_MS, form=form, faults=faults))
+    sent = [*heartbeats(LOG, START_MS), *simulation.registrations(KEY, AGREEMENT, START_MS)]
+    step = simulation.moments_a_batch()
+    for first in range(0, moments, step):
+        sent += simulation.moments(first, min(step, moments - first))
+    sent += simulation.rest(moments - 1)
+    return simulation, [*sent, *heartbeats(LOG, last_heartbeat_ms(LOG, START_MS + moments * MINUTE_MS))]
+
+
+def partitions(sent: list[Outgoing]) -> list[list[Record]]:
+    """The log's partitions as a broker keeps them."""
+    kept: list[list[Record]] = [[] for _ in range(LOG.partitions)]
+    for out in sent:
+        records = kept[out.partition]
+        records.append(Record(len(records), out.timestamp_ms, out.key, out.value, out.headers))
+    return kept
+
+
+class Result:
+    """What `advance` makes of a log."""
+
+    def __init__(self, sent: list[Outgoing]) -> None:
+        self.windows: list[Window] = []
+        self.rejects: Counter[str] = Counter()
+        self.duplicates = 0
+        for partition, records in enumerate(partitions(sent)):
+            state, left = State.new(LOG, partition), records
+            while left:
+                done = advance(state, left[:500])
+                self.windows += done.windows
+                self.rejects.update(reject.reason for reject in done.rejects)
+                self.duplicates += done.counts.duplicate
+                left = left[done.consumed :]
+            assert not open_windows(state)
+
+
+def flags(result: Result) -> set[str]:
+    return {flag for window in result.windows for flag in window.flags}
+
+
+def test_the_same_seed_gives_the_same_bytes() -> None:
+    one, again, other = (simulated(seed, faults=FAULTS, moments=200)[1] for seed in ("a", "a", "b"))
+    assert one == again
+    assert one != other
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_honest_fleet_loses_nothing(form: Form) -> None:
+    _, sent = simulated(form=form, moments=1_000 if form == "array" else 600)
+    result = Result(sent)
+    assert not result.rejects and not result.duplicates
+    assert not flags(result)
+    assert all(window.mends_ms is None for window in result.windows)
+    assert {window.trust for window in result.windows} == {0, 1, 2}
+    amounts, carry, exact = defaultdict(int), defaultdict(int), defaultdict(Fraction)
+    for window in result.windows:
+        amounts[window.machine] += window.gross_micros
+        carry[window.machine] = window.carry_out
+    for partition, records in enumerate(partitions(sent)):
+        naive = Naive(LOG, partition).take(records)
+        for (machine, _), money in naive.money.items():
+            exact[machine] += money
+    assert len(amounts) == 6 and sum(amounts.values()) > 1_000_000
+    assert {machine: amount * CARRY_BASE + carry[machine] for machine, amount in amounts.items()} == {
+        machine: money * CARRY_BASE for machine, money in exact.items()
+    }
+
+
+def test_what_meters_counted_is_what_windows_hold() -> None:
+    simulation, sent = simulated(machines=60, form="array", moments=300)
+    used: Counter[tuple[str, str]] = Counter()
+    for window in Result(sent).windows:
+        for line in window.lines:
+            if line.price_micros != PER_SESSION_MICROS:
+                used[window.machine, line.meter] += line.usage
+    registers = {
+        (machine, meter): total
+        for machine, memory in simulation.remember().items()
+        for meter, (total, _) in memory.gauges.items()
+        if meter in ("energy", "import", "parts")
+    }
+    assert sum(registers.values()) > 100_000
+    assert {name: used[name] for name in registers} == registers
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_comes_to_what_it_should(fault: Fault) -> None:
+    simulation, sent = simulated("f", machines=6, faults=(fault,), moments=400, form="array")
+    result, expected = Result(sent), simulation.expected
+    assert expected.happened[fault] > 5
+    assert result.rejects == expected.rejects
+    assert result.duplicates == expected.duplicates
+    assert ("reset" in flags(result)) == (fault == "reset")
+    assert ("equivocation" in flags(result)) == (fault == "equivocate")
+    assert bool(expected.rejects) == (fault in ("clock", "equivocate", "glitch"))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_all_faults_at_once(form: Form) -> None:
+    simulation, sent = simulated("all", machines=6, faults=FAULTS, moments=400, form=form)
+    result = Result(sent)
+    assert set(simulation.expected.happened) == set(FAULTS)
+    assert result.rejects == simulation.expected.rejects
+    assert set(result.rejects) == {"from_the_future", "equivocation", "too_high", "undecodable"}
+    assert result.duplicates == simulation.expected.duplicates
+    for partition, records in enumerate(partitions(sent)):
+        naive = Naive(LOG, partition).take(records)
+        assert Counter(reason for _, _, reason in naive.rejects) <= result.rejects
+
+
+def test_machines_go_on_after_a_stop() -> None:
+    simulation, sent = simulated(moments=300)
+    later = Simulation(LOG, Fleet("s", 6), Plan(start_ms=START_MS + 400 * MINUTE_MS))
+    later.recall(msgspec.json.decode(msgspec.json.encode(simulation.remember()), type=dict[str, Memory]))
+    again = [out for moment in range(300) for out in later.moments(moment, 1)]
+    registrations = list(later.registrations(KEY, AGREEMENT, START_MS))
+    end = heartbeats(LOG, last_heartbeat_ms(LOG, START_MS + 700 * MINUTE_MS))
+    result = Result([*sent[: -LOG.partitions], *registrations, *again, *end])
+    assert not result.rejects and not flags(result)
+    assert result.duplicates == len(registrations)
+
+
+def test_large_fleets_share_gateways() -> None:
+    fleet = Fleet("s", 1_000)
+    assert [number for site in fleet.sites for number in site.machines] == list(range(1_000))
+    assert {len(site.machines) for site in fleet.sites} == {17, 1_000 % 17}
+    _, sent = simulated(machines=100, moments=5, form="arrow")
+    result = Result(sent)
+    assert not result.rejects
+    assert {window.machine for window in result.windows} >= {fleet.machine(number).machine for number in (5, 11, 95)}
+
+
+def test_unsigned_fleets_sign_nothing() -> None:
+    _, sent = simulated(signed=False, moments=60)
+    assert {window.trust for window in Result(sent).windows} == {0}
+
+
+def test_options_are_checked() -> None:
+    assert faults_of("all") == FAULTS
+    assert faults_of("reset, clock") == ("clock", "reset")
+    for wrong in (lambda: faults_of("fire"), lambda: Fleet("s", 0), lambda: Plan(start_ms=0, speed=0)):
+        with pytest.raises(InvalidInput):
+            wrong()
