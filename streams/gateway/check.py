@@ -15,7 +15,7 @@ from schemas.reject import WHOLE_RECORD, Reason, Reject
 from schemas.window import Window
 from streams.advance import advance
 from streams.gateway.advice import ADVICE, NOTICE_ADVICE, Notice, fault_in, machine_in
-from streams.murmur2 import partition_of
+from streams.gateway.why import key_text, misplaced, why_refused
 from streams.open_window import seal, version_of
 from streams.records import LogRecord, Rows, decode_readings, media_type, record_type
 from streams.state import State
@@ -75,8 +75,8 @@ class PartitionCheck:
         self._on_problem = on_problem
         self._state = State.new(log, partition)
         self._accounts: dict[str, _Account] = {}
-        self._partitions: dict[bytes, int] = {}
-        """Where keys belong, as far as it was asked."""
+        self._keys: dict[bytes, str | None] = {}
+        """What is wrong with the places of keys, as far as it was asked."""
         self._first: int | None = None
         """The offset of the first record that was judged: what came before is skipped."""
 
@@ -140,21 +140,17 @@ class PartitionCheck:
                 self._account(row.machine).rows += 1
         for reject in rejects:
             reading = rows[reject.row] if reject.row < len(rows) and reject.row != WHOLE_RECORD else None
+            machine, detail = None, None
             if reading is None:
-                self._tell_refused(record, reject, machine_in(record, reject.row))
+                machine = machine_in(record, reject.row)
+                detail = fault_in(record, reject.row) if is_reading else None
             else:
-                self._account(reading.machine).refused += 1
-                self._tell_refused(record, reject, reading.machine)
+                machine = reading.machine
+                self._account(machine).refused += 1
+                detail = why_refused(self._state, record, reading, reject.reason)
+            self._tell(record, reject.row, machine, reject.reason, detail, ADVICE[reject.reason])
         if is_reading:
             self._look_at_key(record, next((row.machine for row in rows if row is not None), None))
-
-    def _tell_refused(self, record: LogRecord, reject: Reject, machine: str | None) -> None:
-        detail = None
-        if reject.reason in ("malformed", "undecodable") and record_type(record) == READING:
-            detail = fault_in(record, reject.row)
-        elif reject.reason == "unknown_machine" and record.key is not None:
-            detail = self._elsewhere(record.key)
-        self._tell(record, reject.row, machine, reject.reason, detail, ADVICE[reject.reason])
 
     def _look_at_key(self, record: LogRecord, machine: str | None) -> None:
         """A machine's records must share a partition: notices of keys that only seem to do that."""
@@ -162,26 +158,23 @@ class PartitionCheck:
         notice: Notice
         if record.key is None:
             notice, detail = "no_key", None
-        elif (elsewhere := self._elsewhere(record.key)) is not None:
+        elif (elsewhere := self._misplaced(record.key)) is not None:
             notice, detail = "misplaced_key", elsewhere
         elif known is not None and record.key != known.route.encode():
-            notice, detail = "not_the_route", f"the key is {_text(record.key)}, the route {known.route}"
+            notice, detail = "not_the_route", f"the key is {key_text(record.key)}, the route {known.route}"
         else:
             return
         self._tell(record, WHOLE_RECORD, machine, notice, detail, NOTICE_ADVICE[notice])
 
-    def _elsewhere(self, key: bytes) -> str | None:
-        belongs = self._partitions.get(key)
-        if belongs is None:
-            belongs = self._partitions[key] = partition_of(key, self._log.partitions)
-        if belongs == self._partition:
-            return None
-        return f"the key {_text(key)} belongs in partition {belongs}, the record lies in {self._partition}"
+    def _misplaced(self, key: bytes) -> str | None:
+        if key not in self._keys:
+            self._keys[key] = misplaced(self._state, key)
+        return self._keys[key]
 
     def _tell(
         self, record: LogRecord, row: int, machine: str | None, reason: Reason | Notice, detail: str | None, advice: str
     ) -> None:
-        name = machine if machine is not None else _text(record.key or b"")
+        name = machine if machine is not None else key_text(record.key or b"")
         if self._machine is not None and name != self._machine:
             if not self._may_be_its(record, machine):
                 return
@@ -226,7 +219,3 @@ class PartitionCheck:
 
     def _account(self, machine: str) -> _Account:
         return self._accounts.setdefault(machine, _Account())
-
-
-def _text(key: bytes) -> str:
-    return key.decode("utf-8", "backslashreplace")

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,11 @@ def test_a_bad_reading_is_refused_before_it_has_a_number(tmp_path: Path) -> None
     began = time.monotonic()
     assert gateway.close(0) == 2
     assert time.monotonic() - began < 2
+
+
+def test_many_threads_may_send(tmp_path: Path) -> None:
+    gateway = Gateway(NOBODY, log_id="l", route="taxi-1", spool=tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        sent = list(pool.map(lambda _: gateway.send("taxi-1", "trips", quantity=1).seq, range(400)))
+    assert sorted(sent) == list(range(min(sent), min(sent) + 400))
+    assert gateway.close(0) == 400

@@ -122,3 +122,23 @@ def test_it_goes_on_with_the_spool_of_python(node: str, tmp_path: Path) -> None:
     rows = json.loads(base64.b64decode(record["value"]))
     assert [row["seq"] for row in rows] == [*seqs[15:], seqs[-1] + 1]
     assert said["boot"] == spool.boot
+
+
+def test_it_sets_damage_aside_and_begins_a_higher_boot(node: str, tmp_path: Path) -> None:
+    now_ms = int(time.time() * 1000)
+    spool = Spool(tmp_path, "log-1", "taxi-1", now_ms=now_ms)
+    for register in range(4):
+        seq = spool.next_seq("taxi-1", "energy")
+        spool.append(Reading("taxi-1", "energy", spool.boot, seq, now_ms, register=register))
+    spool.close()
+    (path,) = tmp_path.glob("*.readings")
+    data = bytearray(path.read_bytes())
+    data[-150] ^= 4
+    path.write_bytes(data)
+    options = {"logId": "log-1", "route": "taxi-1", "spool": str(tmp_path)}
+    readings = [{"machine": "taxi-1", "meter": "energy", "register": 9}]
+    record, said = run(node, {"options": options, "readings": readings})
+    rows = json.loads(base64.b64decode(record["value"]))
+    assert [(row["boot"] - spool.boot, row["register"]) for row in rows][:2] == [(0, 0), (0, 1)]
+    assert rows[-1]["boot"] == said["boot"] > spool.boot
+    assert path.with_suffix(".damaged").read_bytes() in bytes(data)

@@ -72,6 +72,9 @@ def test_what_is_wrong_is_named_with_what_to_do() -> None:
     assert "looks like Arrow" in details[5, "undecodable"]
     assert f"the key {ELSEWHERE} belongs in partition 1" in details[6, "unknown_machine"]
     assert details[8, "not_the_route"].endswith(f"the route {NAME}")
+    assert details[9, "wrong_kind"] == "energy is registered as a register, this is a quantity"
+    assert details[10, "equivocation"] == "boot 1 seq 53, where the log is at boot 1 seq 53"
+    assert details[11, "unknown_meter"] == "power is none of its meters energy"
     found = {report.machine: report for report in reports}
     assert found[ELSEWHERE].problems == {"misplaced_key": 1, "unknown_machine": 1}
     assert sum(found[NAME].problems.values()) == 10
@@ -97,3 +100,27 @@ def test_what_came_before_is_no_part_of_the_report() -> None:
     (report,) = check.reports()
     assert problems == []
     assert (report.accepted, report.earned_micros) == (5, 1_500_000)
+
+
+def test_the_log_says_what_it_held_a_reading_against() -> None:
+    first = row(register=1_000, seq=1)
+    later = row(register=2_000, seq=2, observed_at=START_MS + 9_000)
+    bad = [
+        record(3, later | {"seq": 3, "register": 999_999, "observed_at": START_MS + 9_500}),
+        record(4, later | {"seq": 4, "register": 900, "observed_at": START_MS + 9_600}),
+        record(5, later | {"seq": 2**22}),
+        record(6, later | {"boot": 2**22}),
+        record(7, later | {"observed_at": START_MS + 10_000 + HOUR_MS}),
+        record(8, later, headers=[("signature", b"s"), ("key-id", b"k")]),
+        record(9, later, headers=[("signature", b"s")]),
+    ]
+    problems, _ = checked([registration(NAME, 0), record(1, first), record(2, later | {"register": 1_001}), *bad])
+    assert [(p.reason, p.detail) for p in problems] == [
+        ("too_high", "energy shows 999999, and can do 22000 Wh an hour"),
+        ("too_low", "energy shows 900 after 1001"),
+        ("seq_jump", f"boot 1 seq {2**22}, where the log is at boot 1 seq 4"),
+        ("boot_jump", f"boot {2**22} seq 2, where the log is at boot 1 seq 4"),
+        ("from_the_future", "observed 3,600 s after the log's time"),
+        ("bad_signature", "the key-id k is not registered (none)"),
+        ("bad_signature", "it has 1 headers signature and 0 key-id, not one each"),
+    ]
