@@ -141,6 +141,7 @@ class Rows:
 
 def query(place: Workplace, text: str) -> Rows:
     """Runs a query on the views of this folder. Raises InvalidInput with DuckDB's own first line."""
+    place.fetch_epochs()
     path = make_analytics(place.data_dir, place.log())
     connection = duckdb.connect(str(path), read_only=True)
     try:

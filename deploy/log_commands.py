@@ -13,6 +13,7 @@ from schemas.log import Log, Ruleset
 from schemas.registration import POINTS_WHOLE, Agreement
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from streams.adapters.analytics import make_analytics
+from streams.adapters.stored_epochs import share_log
 from streams.adapters.topics import create_topic
 from streams.gateway.replay import ReplayReport, rebased
 from streams.gateway.replay import replay as send
@@ -147,6 +148,10 @@ def stream(
 
     log, stack, settings = place.log(), place.stack(), place.settings
     log_json = log_json or settings.log == "json"
+    store = place.store()
+    if store is not None:
+        store.check()
+        share_log(store, log)
 
     def progress(done: WorkerProgress) -> None:
         ended = "" if done.cut is None else f", epoch of {day_text(log.epoch_span(done.cut)[0])} ended"
@@ -166,6 +171,7 @@ def stream(
             metrics_port=settings.metrics_port if metrics_port is None else metrics_port,
             on_listening=None if log_json else lambda url: terminal.step(f"  {url}/health and {url}/metrics"),
             log_json=log_json,
+            store=store,
         )
     )
     make_analytics(place.data_dir, log)

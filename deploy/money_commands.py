@@ -46,6 +46,7 @@ class Treasury:
     def audit(self, *, from_archive: bool) -> AuditReport:
         """Recomputes the log and holds every post against it."""
         if from_archive:
+            self.place.fetch_epochs()
             return worker.audit(
                 self.data_dir, self.chain, self.log,
                 lambda partition: evidence.from_archive(self.log, self.data_dir, partition),
@@ -90,6 +91,7 @@ def settle(place: Workplace, terminal: Terminal, options: SettleOptions, *, foll
     """Posts what can be posted, once or for ever."""
     treasury = Treasury(place)
     while True:
+        place.fetch_epochs()
         settled = worker.settle(treasury.data_dir, treasury.chain, treasury.log, treasury.keys, options)
         if settled.posts or not follow:
             posted = ", ".join(str(sequence) for sequence in settled.posts)

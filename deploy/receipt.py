@@ -112,6 +112,7 @@ class ReadingReceipt(Struct, frozen=True, kw_only=True):
 
 def receipt(place: Workplace, terminal: Terminal, name: ReadingName, out: Path | None) -> None:
     """Says what became of a reading and, if asked, writes all of it with its proofs to a file."""
+    place.fetch_epochs()
     found = find_reading(place.data_dir, place.log(), name)
     because = f", {found.reason}" if found.reason else ""
     terminal.say(f"reading {name}: {found.verdict}{because}")

@@ -5,6 +5,7 @@ What signs is imported where it is used: it takes seconds that most commands don
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,7 +14,11 @@ from deploy.stack import Stack
 from schemas.errors import InvalidInput
 from schemas.log import Log
 
+if TYPE_CHECKING:
+    from streams.adapters.object_store import ObjectStore
+
 LOG_FILE = "log.json"
+STORE_FILE = "store.json"
 
 DEMO_PAYEES = {"owner": 7_000, "site": 2_000, "investor": 1_000}
 """Who gets what of a machine on the embedded chain: names to basis points."""
@@ -39,9 +44,45 @@ class Workplace:
         try:
             return msgspec.json.decode(path.read_bytes(), type=Log)
         except FileNotFoundError:
-            raise InvalidInput(f"no log in {self.data_dir}: run `tallyroot replay` or `tallyroot demo` first") from None
+            return self._log_of_store()
         except msgspec.MsgspecError as error:
             raise InvalidInput(f"{path} is not a log's description ({error}): restore it from a copy") from None
+
+    def _log_of_store(self) -> Log:
+        from streams.adapters.stored_epochs import stored_log
+
+        store = self.store()
+        log = None if store is None else stored_log(store)
+        if log is None:
+            raise InvalidInput(f"no log in {self.data_dir}: run `tallyroot replay` or `tallyroot demo` first")
+        return self.create_log(log)
+
+    def store(self) -> "ObjectStore | None":
+        """The store that this folder shares with other hosts, remembered in `store.json`; None without one.
+
+        Raises InvalidInput where TALLYROOT_STORE or the file names none that can be used.
+        """
+        from streams.adapters.object_store import ObjectStore, store_uri
+
+        path = self.data_dir / STORE_FILE
+        try:
+            kept = msgspec.json.decode(path.read_bytes(), type=dict[str, str])["uri"]
+        except FileNotFoundError:
+            kept = None
+        except (msgspec.MsgspecError, KeyError) as error:
+            raise InvalidInput(f"{path} names no store ({error}): remove it, and set TALLYROOT_STORE") from None
+        uri = kept if self.settings.store is None else store_uri(self.settings.store)
+        if uri != kept:
+            self._write(path, {"uri": uri})
+        return None if uri is None else ObjectStore(uri)
+
+    def fetch_epochs(self) -> None:
+        """Brings here what workers on other hosts made final, if there is a store. Raises InvalidInput."""
+        store = self.store()
+        if store is not None:
+            from streams.adapters.stored_epochs import fetch_epochs
+
+            fetch_epochs(store, self.data_dir, self.log())
 
     def create_log(self, log: Log) -> Log:
         """Writes the log's description, once: a folder belongs to one log for its life."""
@@ -53,11 +94,14 @@ class Workplace:
                     f"{self.data_dir} belongs to the log {kept.log_id} with other settings: choose another --data-dir"
                 )
             return kept
+        self._write(path, log)
+        return log
+
+    def _write(self, path: Path, document: object) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(log), indent=2) + b"\n")
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
         temporary.rename(path)
-        return log
 
     def operator_key(self) -> bytes:
         """The 32 bytes that sign registrations; on the embedded chain the development node's.

@@ -23,6 +23,7 @@ from streams.adapters.health import STALLED_SECONDS, Condition, StatusServer
 from streams.adapters.heartbeats import Heartbeats
 from streams.adapters.kafka_reader import KafkaLogReader
 from streams.adapters.metrics import WorkerMetrics
+from streams.adapters.object_store import ObjectStore
 from streams.adapters.owned import Committed, OwnedPartitions
 from streams.adapters.quiet import RejectSummary, quiet_logs, say
 from streams.adapters.rejected_topic import KafkaRejectedTopic
@@ -53,6 +54,7 @@ class WorkerSettings:
     `on_progress` is called after every commit, from another thread. A worker that has something to do and doesn't move
     for `stall_seconds` ends with exit code 75; choose it above the longest batch. `records_max` bounds one commit.
     In a live log (LogAppendTime), a partition that is quiet for `heartbeat_seconds` gets a heartbeat.
+    With a `store`, ended epochs and snapshots go there, and partitions go on from what other hosts left there.
     With a `metrics_port` (0: any free one) `/health` and `/metrics` are served; `on_listening` is told their address.
     With `log_json` stderr holds one JSON object a line, of events and errors; else one line for each error.
     """
@@ -69,6 +71,7 @@ class WorkerSettings:
     metrics_port: int | None = None
     on_listening: Callable[[str], None] | None = None
     log_json: bool = False
+    store: ObjectStore | None = None
 
 
 def run_worker(settings: WorkerSettings) -> int:
@@ -166,6 +169,7 @@ class _Worker:
             settings.log,
             reader,
             archive_reader,
+            store=settings.store,
             rejected=KafkaRejectedTopic(settings.bootstrap_servers, settings.log.topic),
             fatal=ending.fatal,
             on_commit=self._committed,

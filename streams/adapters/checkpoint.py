@@ -6,9 +6,9 @@ an epoch stay in the file until the epoch's own files are final. Tables have no 
 deleted and inserted again. Nobody else opens the file; a snapshot is a copy of it, taken at a cut.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import duckdb
 import msgspec
@@ -24,16 +24,14 @@ from schemas.arrow import (
     windows_table,
 )
 from schemas.errors import InvalidInput, InvariantBroken
-from schemas.log import Log, Ruleset
-from schemas.manifest import Counts
+from schemas.log import Log
+from schemas.manifest import Counts, EpochManifest
 from schemas.reject import Reject, RejectedRecord
 from schemas.window import Window
+from streams.adapters.pinned import Pinned
 from streams.adapters.state_store import StateStore
 from streams.adapters.stored_rejects import StoredRejects
 from streams.state import Changes, State
-
-FORMAT = 1
-"""Grows with every change of the tables. Every format ever released keeps loading."""
 
 _ROWS = {"windows": WINDOWS, "rejects": REJECTS, "rejected_records": REJECTED_RECORDS}
 
@@ -61,15 +59,6 @@ _OPEN = """
     FROM state_open_windows LEFT JOIN state_open_lines USING (start_ms, machine, mends_ms)
     GROUP BY ALL ORDER BY ALL
 """
-
-
-class Pinned(msgspec.Struct, frozen=True, kw_only=True):
-    """What the file was made for. Compared whenever it is opened."""
-
-    format: int
-    partition: int
-    topic_id: str
-    log: Log
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,6 +148,22 @@ class Checkpoint:
             tables = self._state.load()
         return State.load(log, partition, tables)
 
+    def restore(self, manifest: EpochManifest, tables: Mapping[str, pa.Table]) -> None:
+        """Puts in place of all that is here the state at the cut of an epoch whose files are final."""
+        records = 0  # how many the epoch had is asked only until its files are final
+        offsets = (manifest.first_offset, manifest.next_offset, records)
+        row = [manifest.epoch, *offsets, *_counts(manifest.counts), manifest.stream_time_ms]
+        digests = [bytes.fromhex(manifest.state_digest), manifest.digest()]
+        with self._transaction():
+            for name in (*_ROWS, "cuts", "position"):
+                self._db.execute(f"DELETE FROM {name}")
+            self._state.restore(tables)
+            self._db.execute(f"INSERT INTO cuts VALUES ({', '.join('?' * 11)})", [*row, *digests])
+            self._db.execute(
+                "INSERT INTO position VALUES (?, ?, ?, ?, 0, 0, 0, 0, 0)",
+                [manifest.stream_time_ms, manifest.epoch + 1, manifest.next_offset, manifest.next_offset],
+            )
+
     def commit(self, piece: Piece) -> None:
         """Commits a piece whole.
 
@@ -217,6 +222,12 @@ class Checkpoint:
         query = f'SELECT {names} FROM rejected_records WHERE epoch = {epoch:d} ORDER BY "offset"'
         return self._rows(query, REJECTED_RECORDS)
 
+    def last_refused(self, epoch: int) -> int | None:
+        """The last offset that is here of what was refused in an epoch and before it."""
+        query = 'SELECT max("offset") FROM rejected_records WHERE epoch <= ?'
+        ((offset,),) = self._db.execute(query, [epoch]).fetchall()
+        return None if offset is None else int(offset)
+
     def live_starts(self) -> list[int]:
         """The names (epoch ms) of all live files whose rows are here."""
         rows = self._db.execute("SELECT DISTINCT live_ms FROM windows ORDER BY live_ms").fetchall()
@@ -258,7 +269,7 @@ class Checkpoint:
             self._create()
         else:
             ((content,),) = self._db.execute("SELECT content FROM pinned").fetchall()
-            _compare(path, msgspec.json.decode(content, type=Pinned), pinned, self.position.epoch)
+            msgspec.json.decode(content, type=Pinned).compare(path, pinned, self.position.epoch)
         self._db.execute("DELETE FROM pinned")
         self._db.execute("INSERT INTO pinned VALUES (?)", [msgspec.json.encode(pinned).decode()])
 
@@ -336,38 +347,6 @@ class _Transaction:
         self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self._db.execute("COMMIT" if kind is None else "ROLLBACK")
-
-
-def _compare(path: Path, stored: Pinned, given: Pinned, judged: int | None) -> None:
-    """What was pinned stays; rulesets may be added for epochs that no record has been judged by."""
-    if stored.format != given.format:
-        raise InvalidInput(
-            f"{path} has format {stored.format}, this version reads {given.format}: use the version that wrote it"
-        )
-    for name in ("partition", "topic_id"):
-        _same(path, name, getattr(stored, name), getattr(given, name))
-    for name in Log.__struct_fields__:
-        if name != "rulesets":
-            _same(path, name, getattr(stored.log, name), getattr(given.log, name))
-    if judged is not None and _until(stored.log, judged) != _until(given.log, judged):
-        raise InvalidInput(
-            f"the list of rulesets contradicts {path}, which has judged records up to epoch {judged}:"
-            f" restore the list as it was, and let a new ruleset begin at epoch {judged + 1} or later"
-        )
-
-
-def _same(path: Path, name: str, stored: Any, given: Any) -> None:
-    if stored == given:
-        return
-    what = "the topic was made again" if name == "topic_id" else "the log is another one"
-    raise InvalidInput(
-        f"{path} was made with {name} {stored}, now it is {given}: {what};"
-        " restore it, or start a new log with a new data folder"
-    )
-
-
-def _until(log: Log, epoch: int) -> list[Ruleset]:
-    return [ruleset for ruleset in log.rulesets if ruleset.first_epoch <= epoch]
 
 
 def _counts(counts: Counts) -> list[int]:

@@ -19,6 +19,7 @@ from schemas.units import MINUTE_MS
 from streams.adapters.consumer import Slice
 from streams.adapters.kafka_reader import KafkaAway
 from streams.adapters.log_reader import LogReader
+from streams.adapters.object_store import ObjectStore, StoreAway
 from streams.adapters.partition import Partition, Progress
 from streams.adapters.quiet import say
 from streams.adapters.rejected_topic import RejectedTopic
@@ -52,6 +53,7 @@ class OwnedPartitions:
         archive_reader: LogReader,
         *,
         rejected: RejectedTopic | None = None,
+        store: ObjectStore | None = None,
         fatal: Callable[[BaseException], None],
         on_commit: Callable[[Committed], None],
         on_resumed: Callable[[Set[int]], None],
@@ -64,6 +66,7 @@ class OwnedPartitions:
         self._reader = reader
         self._archive_reader = archive_reader
         self._rejected = rejected
+        self._store = store
         self._fatal = fatal
         self._on_commit = on_commit
         self._on_resumed = on_resumed
@@ -74,7 +77,8 @@ class OwnedPartitions:
     async def open(self, partitions: Set[int], *, only: bool) -> dict[int, int]:
         """Takes the partitions whose lock is free: partition to the offset to go on from. Never waits for a lock.
 
-        Takes none while Kafka doesn't answer. `archive_reader` may be patient, `reader` must not: a seek waits for it.
+        Takes none while Kafka or the store doesn't answer. `archive_reader` may be patient, `reader` must not: a seek
+        waits for it.
         Raises InvalidInput if the log is not the one that a checkpoint was made from.
         """
         return await self._run(self._open, partitions, only)
@@ -117,21 +121,29 @@ class OwnedPartitions:
             return {}
         offsets = {}
         for number, within in ranges.items():
-            held = self._held.get(number) or Partition.open(
-                self._data_dir,
-                self._log,
-                number,
-                topic_id,
-                self._archive_reader,
-                rejected=self._rejected,
-                background=True,
-            )
+            try:
+                held = self._held.get(number) or self._opened(number, topic_id)
+            except StoreAway as away:
+                logger.warning("%s. Trying again", away)
+                break
             if held is None:
                 self._report_locked(number)
                 continue
             self._held[number] = held
             offsets[number] = first_offset(self._log.topic, number, held.next_offset, within)
         return offsets
+
+    def _opened(self, number: int, topic_id: str) -> Partition | None:
+        return Partition.open(
+            self._data_dir,
+            self._log,
+            number,
+            topic_id,
+            self._archive_reader,
+            rejected=self._rejected,
+            store=self._store,
+            background=True,
+        )
 
     def _report_locked(self, number: int) -> None:
         if number not in self._reported_locked:

@@ -10,7 +10,8 @@ before (3), `live/<n>/<number>.rejects.parquet`: what an epoch has refused so fa
 At a cut also, for the epoch that ended, perhaps later and with other pieces committed on top:
 
 (3) `epochs/<epoch>/<n>.parquet`, `.rejects.parquet`, `.rejected_records.parquet`: what the checkpoint holds of it;
-(4) `log/<epoch>/<n>.parquet` and `.leaves`: the archive, read from the log again; then the manifest, last;
+(4) `log/<epoch>/<n>.parquet` and `.leaves`: the archive, read from the log again; then the manifest, last. With a store
+    that hosts share: all of it goes there, the manifest last, then the snapshot that was made before the cut's (1);
 (5) one transaction drops the epoch's rows from the checkpoint; what was refused waits there until (2b) is acknowledged.
 
 Steps 2 to 5 only write what the checkpoint and the log decide, and each can be repeated: whatever a crash cuts off is
@@ -31,15 +32,19 @@ from schemas.arrow import windows_table
 from schemas.errors import InvariantBroken
 from schemas.log import Log
 from schemas.manifest import Counts
-from streams.adapters.checkpoint import FORMAT, Checkpoint, Cut, Piece, Pinned, Position
+from streams.adapters.checkpoint import Checkpoint, Cut, Piece, Position
 from streams.adapters.epochs import last_manifest, publish_epoch
 from streams.adapters.files import FileLock, Step, nothing, sync_folder
 from streams.adapters.live import Live
 from streams.adapters.log_reader import LogReader
+from streams.adapters.object_store import ObjectStore
+from streams.adapters.partition_store import PartitionStore
+from streams.adapters.pinned import FORMAT, Pinned
 from streams.adapters.rejected_outbox import RejectedSender
 from streams.adapters.rejected_topic import NONE_SENT, RejectedTopic
 from streams.advance import Advanced, advance
 from streams.records import LogRecord
+from streams.tables import tables_digest
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -72,11 +77,13 @@ class Partition:
         lock: FileLock,
         reader: LogReader,
         sender: RejectedSender | None,
+        store: PartitionStore,
         background: bool,
         step: Step,
         seconds: Callable[[], float],
     ) -> None:
         """See `open`."""
+        is_restored = store.restore(checkpoint)
         self._data_dir = data_dir
         self._log = log
         self._partition = partition
@@ -84,13 +91,15 @@ class Partition:
         self._lock = lock
         self._reader = reader
         self._sender = sender
+        self._store = store
         self._step = step
         self._broken = False
         self._position = checkpoint.position
         self._state = checkpoint.state(log, partition)
-        is_new = self._position.next_offset is None
-        last = last_manifest(data_dir, partition) if is_new else checkpoint.last_published()
-        published_ms = 0 if last is None else log.epoch_span(last)[1]
+        is_new = is_restored or self._position.next_offset is None
+        here = last_manifest(data_dir, partition) if is_new else None
+        ends = [log.epoch_span(last)[1] for last in (here, checkpoint.last_published()) if last is not None]
+        published_ms = max(ends, default=0)
         unpublished = set(checkpoint.live_starts())
         self._unshown = checkpoint.refused.unfinished_epochs()
         """The epochs whose live file lacks something that was refused."""
@@ -113,6 +122,7 @@ class Partition:
         reader: LogReader,
         *,
         rejected: RejectedTopic | None = None,
+        store: ObjectStore | None = None,
         background: bool = False,
         step: Step = nothing,
         seconds: Callable[[], float] = time.monotonic,
@@ -121,9 +131,10 @@ class Partition:
 
         With `background`, steps 3 and 4 run beside the commits, on a thread of their own that reads the log through
         `reader`, and step 2b on another; else inside of `open` and `process`. Without `rejected` there is no step 2b.
-        `step` is told each step that is done, `seconds` is a clock.
-        Raises InvalidInput if the data folder belongs to another log, topic or list of rulesets, InvariantBroken if
-        an epoch's manifest contradicts the log.
+        With a `store`, what another host left there is gone on from if it is further than what is here. `step` is told
+        each step that is done, `seconds` is a clock.
+        Raises InvalidInput if the data folder or the store belongs to another log, topic or list of rulesets (StoreAway
+        if the store gives no answer), InvariantBroken if an epoch's manifest contradicts the log or the store.
         """
         for name in ("partitions", "epochs", "log", "live"):
             (data_dir / name).mkdir(parents=True, exist_ok=True)
@@ -143,7 +154,8 @@ class Partition:
             stored = checkpoint.refused_reader
             sender = RejectedSender(rejected, partition, topic_id, stored, step, background=background)
         try:
-            opened = cls(data_dir, log, partition, checkpoint, lock, reader, sender, background, step, seconds)
+            shared = PartitionStore(store, data_dir, pinned, step, background=background)
+            opened = cls(data_dir, log, partition, checkpoint, lock, reader, sender, shared, background, step, seconds)
         except BaseException:
             checkpoint.close()
             lock.release()
@@ -210,6 +222,7 @@ class Partition:
         """
         while self._pending:
             self._finish_epochs(wait=True)
+        self._store.check(wait=True)
         if self._sender is not None:
             self._sender.drain()
             self._drop_sent()
@@ -219,6 +232,7 @@ class Partition:
     def close(self) -> None:
         """Ends what runs beside, closes the checkpoint, then drops the lock. Epochs not final are so after `open`."""
         self._stopping.set()
+        self._store.close()
         try:
             if self._thread is not None:
                 self._thread.shutdown()
@@ -256,6 +270,8 @@ class Partition:
         )
         cut = None
         if done.cut is not None:
+            tables = state.tables()
+            self._store.note(done.cut, tables)
             cut = Cut(
                 epoch=done.cut,
                 first_offset=before.first_offset,
@@ -263,7 +279,7 @@ class Partition:
                 records=records,
                 counts=counts,
                 stream_time_ms=state.now_ms,
-                state_digest=state.digest(),
+                state_digest=tables_digest(tables),
             )
             position = Position(
                 next_offset=next, stream_time_ms=state.stream_time_ms, epoch=state.epoch, first_offset=next
@@ -306,9 +322,12 @@ class Partition:
         if self._sender is not None and (self._unshown or self._unsent is not None):
             self._sender.wake()
         self._finish_epochs(wait=False)
+        if self._position.epoch is not None:
+            self._store.sync(self._pending[0].epoch if self._pending else self._position.epoch)
 
     def _finish_epochs(self, *, wait: bool) -> None:
         """Goes as far with the ended epochs as it can: to their end, or to the one that runs beside."""
+        self._store.check()
         while self._pending:
             cut = self._pending[0]
             if self._running is None and cut.epoch in self._unshown:
@@ -359,9 +378,18 @@ class Partition:
             self._step,
             self._stopping.is_set,
         )
-        if digest is not None:
-            self._step("4 manifest")
-        return digest
+        if digest is None:
+            return None
+        self._step("4 manifest")
+        is_kept = self._store.keep(cut.epoch, partial(self._is_sent, checkpoint.last_refused(cut.epoch)))
+        return digest if is_kept else None
+
+    def _is_sent(self, refused: int | None) -> bool:
+        """Whether what was refused up to an offset is acknowledged. Raises what has stopped the sender."""
+        if refused is None or self._sender is None:
+            return True
+        self._sender.check()
+        return self._sender.sent >= refused
 
     def _publish_beside(self, cut: Cut) -> bytes | None:
         checkpoint = self._checkpoint.reader()

@@ -5,6 +5,8 @@ A commit that touched seven tables would be fourteen statements, and a statement
 a commit is one row, and folding, once a second or so, costs the fourteen. A folded table holds no key twice.
 """
 
+from collections.abc import Mapping
+
 import duckdb
 import msgspec
 import pyarrow as pa
@@ -29,6 +31,14 @@ class StateStore:
         self._db.execute("CREATE TABLE deltas (number BIGINT, content BLOB)")
         for name, spec in TABLES.items():
             self._create(name, spec.schema.empty_table())
+
+    def restore(self, tables: Mapping[str, pa.Table]) -> None:
+        """Puts a whole state in place of what is here."""
+        self._db.execute("DELETE FROM deltas")
+        for name in TABLES:
+            self._db.execute(f"DELETE FROM state_{name}")
+            self._insert(name, tables[name])
+        self._commits = self._bytes = 0
 
     def append(self, changes: dict[str, Changes]) -> None:
         """Adds what one commit changed."""
@@ -79,6 +89,9 @@ class StateStore:
 
     def _create(self, name: str, incoming: pa.Table) -> None:
         self._db.execute(f"CREATE TABLE state_{name} AS SELECT * FROM incoming")
+
+    def _insert(self, name: str, incoming: pa.Table) -> None:
+        self._db.execute(f"INSERT INTO state_{name} SELECT * FROM incoming")
 
     def _replace(self, name: str, upserts: pa.Table, deletes: pa.Table) -> None:
         keys = ", ".join(f'"{column}"' for column in TABLES[name].key)

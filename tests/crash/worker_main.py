@@ -11,6 +11,7 @@ import msgspec
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
+from streams.adapters.object_store import ObjectStore
 from streams.app import WorkerProgress, WorkerSettings, run_worker
 
 
@@ -25,6 +26,7 @@ class Order(msgspec.Struct, kw_only=True):
     records_max: int = 20_000
     heartbeat_seconds: float = 60.0
     on_progress: str = ""
+    store: str = ""
 
 
 def main() -> int:
@@ -48,6 +50,7 @@ def main() -> int:
         stall_seconds=order.stall_seconds,
         records_max=order.records_max,
         heartbeat_seconds=order.heartbeat_seconds,
+        store=ObjectStore(order.store) if order.store else None,
     )
     try:
         return run_worker(settings)

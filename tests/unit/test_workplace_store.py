@@ -1,0 +1,55 @@
+"""The setting TALLYROOT_STORE: remembered in the data folder, and enough for a host that has nothing else."""
+
+from pathlib import Path
+
+import partition_runs as runs
+import pytest
+import store_runs as hosts
+from msgspec import structs
+from sim_log import HOURLY
+
+from deploy.local_commands import query
+from deploy.settings import Settings
+from deploy.workplace import Workplace
+from schemas.errors import InvalidInput
+from streams.adapters.stored_epochs import share_log
+
+
+def place(folder: Path, store: str | None = None) -> Workplace:
+    return Workplace(folder, Settings(store=store))
+
+
+def test_a_folder_remembers_its_store(tmp_path: Path) -> None:
+    assert place(tmp_path / "one").store() is None
+    first = place(tmp_path / "one", str(tmp_path / "store")).store()
+    again = place(tmp_path / "one").store()
+    assert first is not None and again is not None
+    assert first.uri == again.uri == str(tmp_path / "store")
+    moved = place(tmp_path / "one", str(tmp_path / "moved")).store()
+    assert moved is not None and moved.uri == str(tmp_path / "moved")
+    (tmp_path / "one" / "store.json").write_text("{}")
+    with pytest.raises(InvalidInput, match="names no store"):
+        place(tmp_path / "one").store()
+
+
+def test_queries_on_another_host_see_what_ended(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    with pytest.raises(InvalidInput, match="no log in"):
+        place(tmp_path / "other", store).log()
+    hosts.run(tmp_path / "one", store)
+    here = place(tmp_path / "one", store)
+    here.create_log(HOURLY)
+    shared = here.store()
+    assert shared is not None
+    share_log(shared, here.log())
+    other = place(tmp_path / "other")
+    text = "SELECT count(*), sum(readings) FROM windows"
+    assert query(other, text).rows == query(here, text).rows
+    assert runs.final_files(tmp_path / "other") == runs.final_files(tmp_path / "one")
+    assert other.log() == HOURLY
+    with pytest.raises(InvalidInput, match="belongs to the log small"):
+        share_log(shared, structs.replace(HOURLY, log_id="another"))
+    later = structs.replace(HOURLY, rulesets=(*HOURLY.rulesets, structs.replace(HOURLY.rulesets[0], first_epoch=10**6)))
+    share_log(shared, later)
+    share_log(shared, HOURLY)
+    assert place(tmp_path / "third", store).log() == later
