@@ -61,12 +61,22 @@ class SimDisk:
 
     def restore(self, partition: int, image: Image) -> None:
         """Makes it so. Nobody has these files open."""
+        sure = {path: _identity(path) for path in self._files_of(partition) if _identity(path) in self._synced}
         for path in self._files_of(partition):
             path.unlink()
         for name, content in image.items():
             path = self.root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+            if path in sure and self._synced[sure[path]] == content:
+                self._move(path, sure[path])
+
+    def _move(self, path: Path, before: tuple[int, int]) -> None:
+        """A file was put back as it was: what was sure of it still is."""
+        names = self._names.get(path.parent.as_posix(), {})
+        self._synced[_identity(path)] = self._synced[before]
+        if names.get(path.name) == before:
+            names[path.name] = _identity(path)
 
     def _files_of(self, partition: int) -> list[Path]:
         found = [*(self.root / "partitions").glob(f"{partition}.duckdb*")]

@@ -165,6 +165,8 @@ class Fleet:
 
     def _look(self) -> None:
         stands = {p: held.next_offset or 0 for worker in self.workers for p, held in worker.held.items()}
+        if self.happened["power cut"] and len(stands) < self.log.partitions:
+            return  # who opens a partition throws torn live files away; until then no query gets past them
         self.view.look(stands, self.reached, is_whole=not self.happened["power cut"])
         self.happened["looks at the view"] += 1
 

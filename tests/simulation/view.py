@@ -38,13 +38,8 @@ class View:
         """
         if self._path is None:
             self._path = make_analytics(self._root, self._log)
-        with duckdb.connect(str(self._path), read_only=True) as db:
-            rows = db.execute(
-                'SELECT machine, epoch_ms("start"), coalesce(epoch_ms(mends), -1), "partition" FROM windows'
-            ).fetchall()
-        found = [tuple(row[:3]) for row in rows if row[3] in stands]
-        assert len(found) == len(set(found)), "the view shows a window twice"
-        self._looks.append(Look(set(found), stands, dict(reached), is_whole))
+        found = windows_in(self._path, set(stands))
+        self._looks.append(Look(found, stands, dict(reached), is_whole))
 
     def check(self, counted: dict[int, Naive]) -> None:
         """Each look must have shown what had sealed by its offsets, and nothing else."""
@@ -57,6 +52,17 @@ class View:
                 assert least <= here <= most, f"the view at offset {offset} of partition {partition}"
             everything = {_key(window) for naive in counted.values() for window in naive.sealed}
             assert look.seen <= everything, "the view shows a window that nobody earned"
+
+
+def windows_in(path: Path, partitions: set[int]) -> Seen:
+    """The windows of some partitions in `analytics.duckdb`; none of them may be there twice."""
+    with duckdb.connect(str(path), read_only=True) as db:
+        rows = db.execute(
+            'SELECT machine, epoch_ms("start"), coalesce(epoch_ms(mends), -1), "partition" FROM windows'
+        ).fetchall()
+    found = [(row[0], row[1], row[2]) for row in rows if row[3] in partitions]
+    assert len(found) == len(set(found)), "the view shows a window twice"
+    return set(found)
 
 
 def _key(window: Plain) -> tuple[str, int, int]:

@@ -1,0 +1,73 @@
+"""Three ways to one sum: in columns, in the plain loop, and in fractions by somebody who wrote neither."""
+
+import math
+import random
+from collections import defaultdict
+from fractions import Fraction
+
+import fleet_logs
+import pytest
+from fleet_logs import fleet_log
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from naive import Naive, plain_windows
+
+from schemas.units import CARRY_BASE
+from schemas.window import Window
+from streams.advance import Tally, advance_in_runs, advance_plainly
+from streams.records import Record
+from streams.replay import open_windows
+from streams.state import State
+
+FORMS = (("json", 1), ("json", 9), ("arrow", 40), ("mixed", 9))
+
+
+def in_columns(records: list[Record], draw: random.Random) -> list[Window]:
+    """Every window, also what is still open, from slices of any size in columns only."""
+    state, windows = State.new(fleet_logs.LOG, 0), []
+    while records:
+        done = advance_in_runs(state, records[: draw.randint(1, 900)], Tally(), 0)
+        windows += done.windows
+        records = records[done.consumed :]
+    return windows + open_windows(state)
+
+
+def in_the_loop(records: list[Record]) -> list[Window]:
+    """The same by the definition."""
+    state, windows = State.new(fleet_logs.LOG, 0), []
+    while records:
+        done = advance_plainly(state, records)
+        windows += done.windows
+        records = records[done.consumed :]
+    return windows + open_windows(state)
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 10**6), st.sampled_from((0.0, 0.02, 0.1, 0.5, 1.0)), st.sampled_from(FORMS))
+def test_columns_and_loop_and_fractions_count_the_same(seed: int, dirt: float, form: tuple[str, int]) -> None:
+    records = fleet_log(seed, dirt=dirt, encoding=form[0], batch=form[1], rows=400)
+    windows = in_columns(records, random.Random(seed))
+    assert windows == in_the_loop(records)
+    naive = Naive(fleet_logs.LOG).take(records)
+    naive.seal(math.inf, -1)
+    assert plain_windows(windows) == [
+        {name: part for name, part in one.items() if name != "by"} for one in naive.sealed
+    ]
+    amounts, usage, carry = defaultdict(int), defaultdict(Fraction), {}
+    for window in windows:
+        amounts[window.machine] += window.gross_micros
+        carry[window.machine, window.agreement.digest()] = window.carry_out
+        for line in window.lines:
+            usage[window.machine] += Fraction(line.usage * line.price_micros * CARRY_BASE, line.per or 1)
+    for machine, amount in amounts.items():
+        carried = sum(rest for (name, _), rest in carry.items() if name == machine)
+        exact = sum(money for (name, _), money in naive.money.items() if name == machine)
+        assert amount * CARRY_BASE + carried == usage[machine] == exact * CARRY_BASE
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_logs_earn_and_refuse(form: tuple[str, int]) -> None:
+    """Else the test above would say nothing."""
+    naive = Naive(fleet_logs.LOG).take(fleet_log(1, dirt=0.5, encoding=form[0], batch=form[1], rows=400))
+    assert sum(naive.money.values()) > 1_000_000
+    assert len({reason for _, _, reason in naive.rejects}) > 5
