@@ -1,0 +1,110 @@
+"""From the record that seals a window to its row in `windows`: `python -m tests.bench.seal_to_query`. Asserts nothing.
+
+A live fleet sends each second, a worker reads, and a reader asks `analytics.duckdb` over and over. A window's delay is
+the time from the broker's timestamp on the first record at or after its end and grace, to the end of the first query
+that had its row. It includes the time between two queries.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from bisect import bisect_left
+from itertools import accumulate
+from pathlib import Path
+
+import duckdb
+
+from deploy.options import workplace
+from streams.adapters.analytics import make_analytics
+from streams.adapters.kafka_reader import KafkaLogReader
+from streams.murmur2 import partition_of
+
+QUERY = 'SELECT machine, epoch_ms("end") FROM windows WHERE mends IS NULL'
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main() -> None:
+    """Runs the fleet and the worker, then prints the delays' median and maximum."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--machines", type=int, default=12)
+    parser.add_argument("--window", default="5s")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="tallyroot-bench-") as folder:
+        measure(Path(folder) / "data", options)
+
+
+def measure(data_dir: Path, options: argparse.Namespace) -> None:
+    """Starts all, looks, ends all."""
+    place = workplace(data_dir)
+    stack = place.start_stack()
+    run = [sys.executable, "-m", "deploy.cli"]
+    common = ["--data-dir", str(data_dir)]
+    fleet = subprocess.Popen(
+        [*run, "simulate", *common, "--machines", str(options.machines), "--every", "1s", "--window", options.window,
+         "--grace", "1s", "--epoch", "10m", "--for", f"{options.seconds}s"], cwd=ROOT,
+    )  # fmt: skip
+    worker = None
+    try:
+        while not (data_dir / "simulation.json").exists():
+            if fleet.poll() is not None:
+                raise SystemExit("the fleet did not start")
+            time.sleep(0.2)
+        log = place.log()
+        make_analytics(data_dir, log)
+        worker = subprocess.Popen([*run, "stream", *common], cwd=ROOT, stderr=sys.stderr)
+        seen = look(data_dir, fleet)
+        moments = times(stack.kafka_bootstrap_servers, log.topic, log.partitions)
+    finally:
+        for process in (fleet, worker):
+            if process is not None:
+                process.terminate()
+                process.wait(30)
+        stack.stop()
+    routes = {machine: partition_of(machine.encode(), log.partitions) for machine, _ in seen}
+    delays = []
+    for (machine, end_ms), found_ms in seen.items():
+        column = moments[routes[machine]]
+        at = bisect_left(column, end_ms + log.ruleset_at(0).grace_ms)
+        if at < len(column):
+            delays.append(found_ms - column[at])
+    delays = delays[len(delays) // 5 :]  # the first ones waited for the worker to start
+    if not delays:
+        raise SystemExit(f"no window sealed while it ran ({len(seen)} seen): give it more --seconds")
+    print(f"{len(delays)} windows: median {statistics.median(delays):.0f} ms, max {max(delays):.0f} ms")
+
+
+def look(data_dir: Path, fleet: "subprocess.Popen[bytes]") -> dict[tuple[str, int], int]:
+    """(machine, window's end) to the epoch ms at which its row was first seen."""
+    seen: dict[tuple[str, int], int] = {}
+    while fleet.poll() is None:
+        try:
+            with duckdb.connect(str(data_dir / "analytics.duckdb"), read_only=True) as reader:
+                rows = reader.execute(QUERY).fetchall()
+        except duckdb.Error as error:  # a file that a query names may just have been replaced
+            sys.stderr.write(f"  {str(error).splitlines()[0]}\n")
+            rows = []
+        now_ms = time.time_ns() // 1_000_000
+        for machine, end_ms in rows:
+            seen.setdefault((machine, end_ms), now_ms)
+        time.sleep(0.05)
+    return seen
+
+
+def times(servers: str, topic: str, partitions: int) -> list[list[int]]:
+    """Each partition's stream time after each of its records."""
+    reader = KafkaLogReader(servers, topic)
+    try:
+        return [
+            list(accumulate((record.timestamp for record in reader.read(partition, *reader.range(partition))), max))
+            for partition in range(partitions)
+        ]
+    finally:
+        reader.close()
+
+
+if __name__ == "__main__":
+    main()
