@@ -18,6 +18,7 @@ from settlement.adapters.job import Settled, SettleOptions
 from settlement.adapters.signer import Keys
 from settlement.audit import AuditReport
 from settlement.results import Claimed, PostRow, SettlementsReport
+from streams.adapters.exceptions_file import load_exceptions
 from streams.adapters.kafka_reader import KafkaLogReader
 
 FOLLOW_S = 5.0
@@ -54,11 +55,12 @@ class Treasury:
         # Its loop rests while windows are recomputed; a fetch that timed out meanwhile is made again and needs no line.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         servers = self.place.stack().kafka_bootstrap_servers
-        readers = [KafkaLogReader(servers, self.log.topic) for _ in range(self.log.partitions)]
+        exceptions = load_exceptions(self.data_dir, self.log)
+        readers = [KafkaLogReader(servers, self.log.topic, 0, exceptions) for _ in range(self.log.partitions)]
         try:
             return worker.audit(
                 self.data_dir, self.chain, self.log,
-                lambda partition: evidence.from_log(self.log, readers[partition], partition),
+                lambda partition: evidence.from_log(self.log, readers[partition], partition, exceptions),
             )  # fmt: skip
         finally:
             for reader in readers:

@@ -1,10 +1,12 @@
 """What a partition's epoch came to: only what the log decides, so that anyone who reads the log gets the same bytes."""
 
 from datetime import UTC, datetime
+from typing import Annotated
 
-from msgspec import Struct, to_builtins
+from msgspec import Meta, Struct, to_builtins
 
 from schemas.canonical import document_digest
+from schemas.units import Count
 
 
 class Counts(Struct, frozen=True):
@@ -24,11 +26,25 @@ class Counts(Struct, frozen=True):
         )
 
 
-class EpochManifest(Struct, frozen=True, kw_only=True):
+class RangeException(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An operator's decision that the offsets [first_offset, next_offset) of a partition hold no records.
+
+    For what Kafka's clients can't read. `signature` is the operator's, 130 hex digits (see streams.excepted).
+    """
+
+    partition: Count
+    first_offset: Count
+    next_offset: Count
+    reason: Annotated[str, Meta(min_length=1, max_length=500)]
+    signature: Annotated[str, Meta(pattern="^[0-9a-f]{130}$")]
+
+
+class EpochManifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One epoch of one partition: offsets [first_offset, next_offset), digests as hex, amounts as decimal strings.
 
     `stream_time_ms` is stream time at the cut, the timestamp of the record at `next_offset`: with it the epoch can be
-    recomputed from its own records alone.
+    recomputed from its own records alone. `exceptions`, left out where there are none, are the ranges within its own
+    that an operator had stepped over.
     """
 
     log_id: str
@@ -51,6 +67,7 @@ class EpochManifest(Struct, frozen=True, kw_only=True):
     log_root: str
     ruleset_digest: str
     state_digest: str
+    exceptions: tuple[RangeException, ...] = ()
 
     def digest(self) -> bytes:
         """32 bytes over the whole manifest."""

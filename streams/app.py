@@ -8,7 +8,7 @@ import gc
 import os
 import shutil
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from aiokafka.errors import KafkaConnectionError
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
+from schemas.manifest import RangeException
 from streams.adapters.consumer import RECORDS_MAX
+from streams.adapters.exceptions_file import load_exceptions
 from streams.adapters.faust_app import BatchApp, Fetched, PromptWorker, delivered, fetched, live_seek
 from streams.adapters.health import STALLED_SECONDS, Condition, StatusServer
 from streams.adapters.heartbeats import Heartbeats
@@ -78,19 +80,22 @@ def run_worker(settings: WorkerSettings) -> int:
     """Runs a worker in this process, in its main thread, until SIGTERM, SIGINT or (if asked) it has caught up.
 
     Gives the exit code, 0. Ends the process by itself, with a line on stderr, with 70 if it can't go on, with 75 if it
-    doesn't move. Raises InvalidInput if the topic is not there or not fit for the log, or the port is taken.
+    doesn't move. Raises InvalidInput if the topic is not there or not fit for the log, or the port is taken,
+    or the folder's exceptions are not signed or contradict what is final.
     """
     check_topic(settings.bootstrap_servers, settings.log)
     create_rejected_topic(settings.bootstrap_servers, settings.log)
+    exceptions = load_exceptions(settings.data_dir, settings.log)
     reader, archive_reader = (
-        KafkaLogReader(settings.bootstrap_servers, settings.log.topic, patience_seconds) for patience_seconds in (0, 60)
+        KafkaLogReader(settings.bootstrap_servers, settings.log.topic, patience_seconds, exceptions)
+        for patience_seconds in (0, 60)
     )
     own_folder = settings.data_dir / f"worker-{os.getpid()}"
     own_folder.mkdir(parents=True, exist_ok=True)
     ending = Ending(lambda: shutil.rmtree(own_folder, ignore_errors=True), as_json=settings.log_json)
     try:
         with quiet_logs(as_json=settings.log_json):
-            return _Worker(settings, reader, archive_reader, own_folder, ending).run()
+            return _Worker(settings, exceptions, reader, archive_reader, own_folder, ending).run()
     finally:
         reader.close()
         archive_reader.close()
@@ -103,6 +108,7 @@ def build_app(
     own_folder: Path,
     ending: Ending,
     loop: asyncio.AbstractEventLoop,
+    exceptions: Sequence[RangeException] = (),
 ) -> BatchApp:
     """The Faust app: one agent over the log's topic, no tables, no web, no leader, no commits to Kafka."""
     app = BatchApp(
@@ -110,6 +116,7 @@ def build_app(
         topic=settings.log.topic,
         checkpoints=checkpoints,
         fatal=ending.fatal,
+        exceptions=exceptions,
         broker_max_poll_records=settings.records_max,
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
         broker_client_id="tallyroot",
@@ -148,6 +155,7 @@ class _Worker:
     def __init__(
         self,
         settings: WorkerSettings,
+        exceptions: Sequence[RangeException],
         reader: KafkaLogReader,
         archive_reader: KafkaLogReader,
         own_folder: Path,
@@ -175,7 +183,7 @@ class _Worker:
             on_commit=self._committed,
             on_resumed=self._resumed,
         )
-        self._app = build_app(settings, self._checkpoints, own_folder, ending, self._loop)
+        self._app = build_app(settings, self._checkpoints, own_folder, ending, self._loop, exceptions)
         self._checkpoints.live_seek = lambda: live_seek(self._app)
         self._faust = PromptWorker(self._app, self._loop, lambda: ending.now(EXIT_TERMINATED))
         self._judge = StallJudge(settings.stall_seconds)

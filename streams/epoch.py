@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 
 from schemas.canonical import chain_digest
 from schemas.log import Log
-from schemas.manifest import Counts, EpochManifest
+from schemas.manifest import Counts, EpochManifest, RangeException
 from schemas.reject import Reject, reject_digest
 from schemas.window import Window
+from streams.excepted import within
 
 
 def build_manifest(
@@ -24,11 +25,14 @@ def build_manifest(
     value_sha256: Mapping[int, bytes],
     log_root: bytes,
     state_digest: bytes,
+    exceptions: Sequence[RangeException] = (),
 ) -> EpochManifest:
     """The manifest of the offsets [first_offset, next_offset) of one partition.
 
     `windows` are in sealing order and carry their digests, `rejects` are in the order of the log, `value_sha256` gives
     the digest of a refused record's value by offset, `state_digest` is that of the state at the cut.
+    `exceptions` may be all of the log's: those within the range are named. A cut is a record's offset, so none lies
+    across it.
     `windows` counts all of them, `adjustments` those among them that mend.
     """
     start_ms, end_ms = log.epoch_span(epoch)
@@ -55,4 +59,5 @@ def build_manifest(
         log_root=log_root.hex(),
         ruleset_digest=log.ruleset_digest(epoch).hex(),
         state_digest=state_digest.hex(),
+        exceptions=within(exceptions, partition, first_offset, next_offset),
     )

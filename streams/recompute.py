@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from schemas.manifest import Counts, EpochManifest
+from schemas.manifest import Counts, EpochManifest, RangeException
 from schemas.reject import Reject, RejectedRecord
 from schemas.window import Window
 from streams.advance import Advanced, advance
@@ -29,10 +29,17 @@ class EpochResult(Struct, frozen=True, kw_only=True):
     rejected: list[RejectedRecord]
 
 
-def recompute(log: Log, partition: int, records: Iterable[LogRecord], chunk: int = CHUNK) -> Iterator[EpochResult]:
+def recompute(
+    log: Log,
+    partition: int,
+    records: Iterable[LogRecord],
+    chunk: int = CHUNK,
+    exceptions: Sequence[RangeException] = (),
+) -> Iterator[EpochResult]:
     """The epochs of a partition that its log has cut, in their order; the result doesn't depend on `chunk`.
 
     `records` are those of the partition from the log's first offset on. What lies after the last cut is not reported.
+    `exceptions` are the ranges that an operator had stepped over: `records` hold nothing of them.
     Raises InvalidInput where offsets don't ascend.
     """
     state = State.new(log, partition)
@@ -44,7 +51,7 @@ def recompute(log: Log, partition: int, records: Iterable[LogRecord], chunk: int
             pending.add(done, left[: done.consumed])
             left = left[done.consumed :]
             if done.cut is not None:
-                yield pending.result(log, state, done.cut, left[0].offset)
+                yield pending.result(log, state, done.cut, left[0].offset, exceptions)
                 pending = _Pending(left[0].offset)
 
 
@@ -66,7 +73,9 @@ class _Pending:
         self.counts += done.counts
         self.log_digest.add(records)
 
-    def result(self, log: Log, state: State, epoch: int, next_offset: int) -> EpochResult:
+    def result(
+        self, log: Log, state: State, epoch: int, next_offset: int, exceptions: Sequence[RangeException]
+    ) -> EpochResult:
         manifest = build_manifest(
             log=log,
             partition=state.partition,
@@ -80,6 +89,7 @@ class _Pending:
             value_sha256={record.offset: record.value_sha256 for record in self.rejected},
             log_root=self.log_digest.finish(),
             state_digest=state.digest(),
+            exceptions=exceptions,
         )
         return EpochResult(manifest=manifest, windows=self.windows, rejects=self.rejects, rejected=self.rejected)
 

@@ -1,6 +1,6 @@
 """The final files of one epoch of one partition. It exists once its manifest does, and never changes again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -9,10 +9,11 @@ import pyarrow as pa
 from schemas.arrow import windows_from
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
-from schemas.manifest import EpochFiles, EpochManifest, epoch_folder
+from schemas.manifest import EpochFiles, EpochManifest, RangeException, epoch_folder
 from schemas.reject import Reject
 from streams.adapters.archive import write_archive
 from streams.adapters.checkpoint import Checkpoint, Cut
+from streams.adapters.exceptions_file import load_exceptions
 from streams.adapters.files import Step, Temporary, file_digest, sync_folder
 from streams.adapters.log_reader import LogReader
 from streams.epoch import build_manifest
@@ -107,7 +108,7 @@ def publish_epoch(
             f"partition {partition}: the log gives {archive.count} records for the offsets {cut.first_offset} to"
             f" {cut.next_offset}, the worker was given {cut.records}"
         )
-    manifest = _manifest(log, partition, cut, windows, rejects, records, archive.root)
+    manifest = _manifest(log, partition, cut, windows, rejects, records, archive.root, load_exceptions(data_dir, log))
     if existing is not None:
         archive.records.drop()
         archive.leaves.drop()
@@ -123,7 +124,14 @@ def publish_epoch(
 
 
 def _manifest(
-    log: Log, partition: int, cut: Cut, windows: pa.Table, rejects: pa.Table, records: pa.Table, log_root: bytes
+    log: Log,
+    partition: int,
+    cut: Cut,
+    windows: pa.Table,
+    rejects: pa.Table,
+    records: pa.Table,
+    log_root: bytes,
+    exceptions: Sequence[RangeException],
 ) -> EpochManifest:
     columns = [rejects.column(name).to_pylist() for name in ("offset", "row", "reason")]
     offsets, digests = (records.column(name).to_pylist() for name in ("offset", "value_sha256"))
@@ -140,6 +148,7 @@ def _manifest(
         value_sha256=dict(zip(offsets, digests, strict=True)),
         log_root=log_root,
         state_digest=cut.state_digest,
+        exceptions=exceptions,
     )
 
 

@@ -6,13 +6,14 @@ What is private to Faust and touched here was proved with the versions in consum
 import asyncio
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import faust
 import faust.tables.manager
 import faust.topics
 
+from schemas.manifest import RangeException
 from streams.adapters.consumer import BatchConsumer, BatchTransport, Checkpoints, partition_state
 
 STOP_SECONDS = 8.0
@@ -49,11 +50,13 @@ class BatchApp(faust.App):
         topic: str,
         checkpoints: Checkpoints,
         fatal: Callable[[BaseException], None],
+        exceptions: Sequence[RangeException] = (),
         **settings: Any,
     ) -> None:
         self.log_topic = topic
         self.checkpoints = checkpoints
         self.fatal = fatal
+        self.exceptions = exceptions
         super().__init__(group, Topic=BatchTopic, TableManager=PromptTables, **settings)
 
     def _new_transport(self) -> Any:

@@ -7,7 +7,7 @@ aiokafka doesn't know: topic ids, and offsets without a group.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -19,6 +19,8 @@ from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.errors import InvalidInput
+from schemas.manifest import RangeException
+from streams.adapters.whole_batches import WholeBatchFetcher
 from streams.records import LogRecord
 
 T = TypeVar("T")
@@ -51,11 +53,19 @@ class KafkaAway(InvalidInput):
 class KafkaLogReader:
     """The LogReader of a Kafka topic. It joins no group and commits nothing."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, patience_seconds: float = 0) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topic: str,
+        patience_seconds: float = 0,
+        exceptions: Sequence[RangeException] = (),
+    ) -> None:
         """Connects at the first call, not here. `bootstrap_servers` is `host:port[,host:port...]`.
 
         For so many seconds a call that gets no answer is made again; then it raises KafkaAway.
+        Of `exceptions`, ranges that an operator had stepped over, no record is given.
         """
+        self._exceptions = exceptions
         self._topic = topic
         self._patience_seconds = patience_seconds
         self._servers = bootstrap_servers
@@ -74,12 +84,15 @@ class KafkaLogReader:
                 f" {first} to {next}: the log has lost records, or it is another log; restore it before going on"
             )
         if first < next:
-            with closing(self._patiently(lambda: _Range(self._servers, self._topic, partition, first))) as place:
+            with closing(self._patiently(lambda: self._range_from(partition, first))) as place:
                 while place.position < next:
                     for record in place.fetch():
                         if record.offset >= next:
                             return
                         yield record
+
+    def _range_from(self, partition: int, first: int) -> "_Range":
+        return _Range(self._servers, self._topic, partition, first, self._exceptions)
 
     def range(self, partition: int) -> tuple[int, int]:
         """(earliest, end): `end` is the last stable offset, below which every transaction has ended."""
@@ -118,7 +131,10 @@ class KafkaLogReader:
 class _Range:
     """aiokafka's consumer on one partition, in an event loop that runs only while somebody waits for records."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, partition: int, first: int) -> None:
+    def __init__(
+        self, bootstrap_servers: str, topic: str, partition: int, first: int, exceptions: Sequence[RangeException]
+    ) -> None:
+        self._exceptions = exceptions
         self._place = aiokafka.TopicPartition(topic, partition)
         self._first = first
         self._moved_at = time.monotonic()
@@ -163,6 +179,7 @@ class _Range:
             fetch_max_bytes=FETCH_BYTES,
         )
         await consumer.start()
+        WholeBatchFetcher.adopt(consumer, self._exceptions)
         consumer.assign([self._place])
         consumer.seek(self._place, self._first)
         return consumer

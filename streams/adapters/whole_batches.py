@@ -6,21 +6,29 @@ own `FetchResult.getall` does it; a test holds the two equal.
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult
 from aiokafka.errors import CorruptRecordException
 
 from schemas.errors import InvalidInput
+from schemas.manifest import RangeException
 
 
 class WholeBatchFetcher(Fetcher):  # type: ignore[misc]
     """A fetcher whose results hand over whole batches. `adopt` makes a consumer's own fetcher one of these."""
 
+    exceptions: Sequence[RangeException] = ()
+
     @classmethod
-    def adopt(cls, consumer: Any) -> None:
-        """Changes the fetcher of a consumer that has started and has not been assigned anything yet."""
+    def adopt(cls, consumer: Any, exceptions: Sequence[RangeException] = ()) -> None:
+        """Changes the fetcher of a consumer that has started and has not been assigned anything yet.
+
+        What lies within `exceptions` is handed to nobody, readable or not.
+        """
         consumer._fetcher.__class__ = cls
+        consumer._fetcher.exceptions = exceptions
 
     async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> Any:
         try:
@@ -31,15 +39,16 @@ class WholeBatchFetcher(Fetcher):  # type: ignore[misc]
             return False
         for result in self._records.values():  # new ones: nothing was awaited since they were made
             if type(result) is FetchResult and "getall" not in vars(result):
-                result.getall = WholeBatches(result).getall
+                result.getall = WholeBatches(result, self.exceptions).getall
         return woken
 
 
 class WholeBatches:
     """The records of one FetchResult, batch by batch."""
 
-    def __init__(self, result: Any) -> None:
+    def __init__(self, result: Any, exceptions: Sequence[RangeException] = ()) -> None:
         self._result = result
+        self._exceptions = [each for each in exceptions if each.partition == result._topic_partition.partition]
         self._left: list[Any] = []
         self._end = 0
         self._unreadable: Exception | None = None
@@ -79,7 +88,7 @@ class WholeBatches:
             raise self._unreadable
         while source._records.has_next():
             batch = source._records.next_batch()
-            self._left = readable(source, batch)
+            self._left = readable(source, batch, self._exceptions)
             self._end = batch.next_offset
             if self._left:
                 return True
@@ -87,10 +96,10 @@ class WholeBatches:
         return False
 
 
-def readable(source: Any, batch: Any) -> list[Any]:
+def readable(source: Any, batch: Any, exceptions: Sequence[RangeException] = ()) -> list[Any]:
     """The records of a batch from the position on, none if it is a control batch or belongs to what was aborted.
 
-    Raises InvalidInput if aiokafka can't read it.
+    Raises InvalidInput if aiokafka can't read it and it isn't all within one of the exceptions (of this partition).
     """
     if source._check_crcs and not batch.validate_crc():
         raise CorruptRecordException(
@@ -109,11 +118,17 @@ def readable(source: Any, batch: Any) -> list[Any]:
     try:
         records = list(batch)
     except UnicodeDecodeError as error:
+        first, end = batch.base_offset, batch.next_offset
+        if any(each.first_offset <= first and end <= each.next_offset for each in exceptions):
+            return []
         raise InvalidInput(
             f"partition {source._tp.partition} of the topic {source._tp.topic} holds, between the offsets"
-            f" {batch.base_offset} and {batch.next_offset}, a record with a header whose name is not UTF-8 ({error}):"
-            " Kafka's clients for Python can't read it"
+            f" {first} and {end}, a record with a header whose name is not UTF-8 ({error}): Kafka's clients for Python"
+            " can't read it; to step over these records, an operator signs for it with"
+            f" `tallyroot except {source._tp.partition} {first} {end} --reason TEXT`"
         ) from None
+    for each in exceptions:
+        records = [record for record in records if not each.first_offset <= record.offset < each.next_offset]
     if records and records[0].offset < source.next_fetch_offset:
         return [record for record in records if record.offset >= source.next_fetch_offset]
     return records

@@ -1,0 +1,123 @@
+"""A batch that no client can read stops a worker until an operator has signed for it; then all agree on the rest."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from deploy import evidence
+from deploy.cli import app
+from schemas.errors import InvalidInput
+from schemas.log import Log, Ruleset
+from schemas.manifest import RangeException
+from schemas.units import HOUR_MS
+from streams.adapters.exceptions_file import FILE, add_exception, load_exceptions
+from streams.adapters.kafka_reader import KafkaLogReader
+from streams.adapters.topics import create_topic
+from streams.excepted import sign_exception
+from streams.signature import operator_account
+from tests.crash.kafka_log import Sender, a_log, outcome, readings
+from tests.crash.unreadable import send_unreadable
+from tests.crash.workers import Workers
+from tests.sim_log import START_MS, registration
+
+pytestmark = [pytest.mark.crash, pytest.mark.kafka]
+
+KEY = b"\x07" * 32
+OTHER = b"\x08" * 32
+
+
+def operated(name: str) -> Log:
+    """A log of one partition that the key's account operates."""
+    return a_log(name, partitions=1, rulesets=(Ruleset(operators=(operator_account(KEY),)),))
+
+
+@pytest.fixture
+def poisoned(kafka: str, request: pytest.FixtureRequest) -> Log:
+    """A log with three hours of readings, in whose second hour three records can't be read."""
+    log = operated(f"poisoned-{request.node.name[5:30]}")
+    create_topic(kafka, log)
+    sender = Sender(kafka, log)
+    sender.send([registration("m0", 0), *readings(1, machines=1)])
+    sender.kafka.flush(10)
+    send_unreadable(kafka, log, 0, 3, START_MS + HOUR_MS)
+    sender.send(readings(2, machines=1, start_ms=START_MS + HOUR_MS))
+    sender.end(START_MS + 4 * HOUR_MS)
+    return log
+
+
+@pytest.fixture
+def workers(kafka: str, tmp_path: Path) -> Iterator[Workers]:
+    workers = Workers(kafka, tmp_path)
+    yield workers
+    workers.kill()
+
+
+def test_it_stops_a_worker_until_an_operator_signs(
+    kafka: str, poisoned: Log, workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = workers.start(poisoned)
+    assert stopped.wait() == 70
+    (line,) = stopped.said().splitlines()
+    assert "`tallyroot except 0 61 64 --reason TEXT`" in line
+
+    (tmp_path / "log.json").write_bytes(msgspec.json.encode(poisoned))
+    monkeypatch.setenv("TALLYROOT_OPERATOR_KEY", "0x" + KEY.hex())
+    asked = ["except", "0", "61", "64", "--reason", "a gateway in C", "--json", "--data-dir", str(tmp_path)]
+    said = CliRunner().invoke(app, asked)
+    assert said.exit_code == 0, said.output
+    added = json.loads(said.stdout)["added"]
+    workers.catch_up(poisoned)
+
+    manifests = {path: files.manifest for path, files in outcome(tmp_path).manifests.items()}
+    naming = [manifest for manifest in manifests.values() if manifest.exceptions]
+    assert [msgspec.to_builtins(each) for manifest in naming for each in manifest.exceptions] == [added]
+    assert naming[0].first_offset <= 61 < 64 <= naming[0].next_offset
+    exceptions = load_exceptions(tmp_path, poisoned)
+    reader = KafkaLogReader(kafka, poisoned.topic, 0, exceptions)
+    for found in (evidence.from_log(poisoned, reader, 0, exceptions), evidence.from_archive(poisoned, tmp_path, 0)):
+        assert [manifest for manifest, _ in found] == list(manifests.values())
+
+    # What is final can't be taken back, and nothing can be added to it.
+    with pytest.raises(InvalidInput, match=r"contradicts .* which is final"):
+        add_exception(tmp_path, poisoned, sign_exception(KEY, poisoned, 0, 3, 5, "too late"))
+    (tmp_path / FILE).unlink()
+    refused = workers.start(poisoned)
+    assert refused.wait() == 1
+    assert "the offsets 61 to 64 of partition 0 contradicts" in refused.said()
+
+
+def test_an_exception_that_covers_half_of_it_is_not_enough(poisoned: Log, workers: Workers, tmp_path: Path) -> None:
+    add_exception(tmp_path, poisoned, sign_exception(KEY, poisoned, 0, 61, 63, "half"))
+    worker = workers.start(poisoned)
+    assert worker.wait() == 70
+    assert "between the offsets 61 and 64" in worker.said()
+
+
+def test_only_an_operator_signs_for_one_log_and_one_range(tmp_path: Path) -> None:
+    log, other = operated("one"), operated("other")
+    signed = sign_exception(KEY, log, 0, 5, 7, "why")
+    assert add_exception(tmp_path, log, signed) == add_exception(tmp_path, log, signed) == (signed,)
+    with pytest.raises(InvalidInput, match="not by an operator"):
+        sign_exception(OTHER, log, 0, 5, 7, "why")
+    wrong: list[tuple[Log, RangeException]] = [
+        (other, signed),
+        (log, msgspec.structs.replace(signed, next_offset=8)),
+        (log, msgspec.structs.replace(signed, reason="another")),
+        (log, msgspec.structs.replace(signed, signature="00" * 65)),
+    ]
+    for place, (its_log, each) in enumerate(wrong):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        (folder / FILE).write_bytes(msgspec.json.encode([each]))
+        with pytest.raises(InvalidInput, match="not by an operator"):
+            load_exceptions(folder, its_log)
+    with pytest.raises(InvalidInput, match="overlaps"):
+        add_exception(tmp_path, log, sign_exception(KEY, log, 0, 6, 9, "why"))
+    with pytest.raises(InvalidInput, match="no partition"):
+        sign_exception(KEY, log, 1, 6, 9, "why")
+    with pytest.raises(InvalidInput, match="below"):
+        sign_exception(KEY, log, 0, 9, 9, "why")
