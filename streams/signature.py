@@ -11,11 +11,15 @@ The salt binds a signature to one log, the key to one partition. Any wallet that
 header `key-id` names the key as the machine's registration does. What they sign is
 
     "tallyroot reading 1\n" (20 bytes of ASCII), then five fields, each its length (8 bytes, big-endian) and bytes:
-    log id, record's key (none: empty), "reading", content type (without that header: application/json), value
+    log id, record's key (none: empty), "reading", content type (without that header: application/json), and the
+    SHA-256 of the value (32 bytes)
 
-all as they travel, text as UTF-8. A signature is right as libsodium has it: S is below the group's order, the public
-key A is canonical, neither A nor R is of small order, and R is [S]B - [h]A byte for byte (no cofactor).
+all as they travel, text as UTF-8. The value is hashed once, so a large record that names many machines with many keys
+costs no more than a small one for each key. A signature is right as libsodium has it: S is below the group's order,
+the public key A is canonical, neither A nor R is of small order, and R is [S]B - [h]A byte for byte (no cofactor).
 """
+
+from hashlib import sha256
 
 from eth_hash.auto import keccak
 from eth_keys.datatypes import PrivateKey, Signature
@@ -99,7 +103,7 @@ def reading_message(
     log_id: str, key: str | bytes, record_type: str | bytes, content_type: str | bytes, value: bytes
 ) -> bytes:
     """The bytes that a device signs. Text may come as its UTF-8 bytes, as Kafka carries it."""
-    fields = [_utf8(field) for field in (log_id, key, record_type, content_type, value)]
+    fields = [_utf8(field) for field in (log_id, key, record_type, content_type, sha256(value).digest())]
     return _READING_DOMAIN + b"".join(len(field).to_bytes(8, "big") + field for field in fields)
 
 

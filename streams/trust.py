@@ -1,5 +1,7 @@
 """What the signature of a reading record makes of its rows: their trust, or a refusal (rule 27)."""
 
+from functools import cached_property
+
 from schemas.reading import READING
 from schemas.window import SELF_REPORTED
 from streams.machines import Version
@@ -26,9 +28,10 @@ class Signature:
     def _is_by(self, public_key: bytes) -> bool:
         found = self._known.get(public_key)
         if found is None:
-            found = self._known[public_key] = is_signed_by(public_key, self._signatures[0], self._message())
+            found = self._known[public_key] = is_signed_by(public_key, self._signatures[0], self._message)
         return found
 
+    @cached_property
     def _message(self) -> bytes:
         record, content_type = self._record, header(self._record, "content-type")
         content_type = JSON.encode() if content_type is None else content_type

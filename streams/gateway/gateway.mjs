@@ -6,7 +6,7 @@
 // `produce` hands a record { topic, partition, key, value, headers } to any Kafka client and resolves once Kafka has it
 // (acks=all). Readings are numbered and on disk before `send` returns; they leave in order, after any crash.
 
-import { createPrivateKey, createPublicKey, sign } from "node:crypto";
+import { createHash, createPrivateKey, createPublicKey, sign } from "node:crypto";
 
 import { FIELDS, InvalidInput, Spool, SpoolFull } from "./spool.mjs";
 
@@ -43,10 +43,10 @@ export function partitionOf(key, partitions) {
   return (murmur2(Buffer.from(key)) & 0x7fffffff) % partitions;
 }
 
-/** The bytes that a device signs: a domain, then each field with its length in 8 bytes. */
+/** The bytes that a device signs: a domain, then each field, the value as its SHA-256, with its length in 8 bytes. */
 export function readingMessage(logId, key, type, contentType, value) {
   const parts = [Buffer.from("tallyroot reading 1\n")];
-  for (const field of [logId, key, type, contentType, value]) {
+  for (const field of [logId, key, type, contentType, createHash("sha256").update(value).digest()]) {
     const bytes = Buffer.from(field);
     const length = Buffer.alloc(8);
     length.writeBigUInt64BE(BigInt(bytes.length));
