@@ -3,7 +3,7 @@
 PYTHON = python3
 TOOLS = .venv/bin/
 
-.PHONY: demo test setup lint types tests bench lock clean
+.PHONY: demo test test-containers setup lint types tests bench lock clean
 
 demo: setup
 	$(TOOLS)tallyroot demo
@@ -24,6 +24,10 @@ types: setup
 # Where the set-up brought Node, the tests that compile contracts find it in .venv.
 tests: setup
 	PATH="$$PWD/.venv/bin:$$PATH" $(TOOLS)python -m pytest
+
+# The tests of the log against Kafka in a container; skipped, with the reason, where no container engine answers.
+test-containers: setup
+	TALLYROOT_TEST_KAFKA=testcontainers $(TOOLS)python -m pytest -m "kafka and not slow" $(ARGS)
 
 # Measures; asserts no time. Not part of the tests. Options: make bench ARGS="--rounds 1 --json".
 bench: setup

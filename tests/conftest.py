@@ -1,5 +1,6 @@
 """Fixtures for the whole suite: real servers, each started once, in a folder of its own, only if a test asks for it."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,7 +47,19 @@ def ends_with_us(pid: int) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Bootstrap servers of a real broker. Shared: a test makes topics with names of its own."""
+    """Bootstrap servers of a real broker. Shared: a test makes topics with names of its own.
+
+    It is the embedded one, or with TALLYROOT_TEST_KAFKA=testcontainers one in a container (`make test-containers`).
+    """
+    if os.environ.get("TALLYROOT_TEST_KAFKA") == "testcontainers":
+        from tests.kafka_container import engine_fault, kafka_container
+
+        fault = engine_fault()
+        if fault is not None:
+            pytest.skip(fault)
+        with kafka_container() as servers:
+            yield servers
+        return
     server = start_kafka(Path(tmp_path_factory.mktemp("kafka")))
     with ends_with_us(server.pid):
         yield server.bootstrap_servers
