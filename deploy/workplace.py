@@ -60,7 +60,7 @@ class Workplace:
     def store(self) -> "ObjectStore | None":
         """The store that this folder shares with other hosts, remembered in `store.json`; None without one.
 
-        Raises InvalidInput where TALLYROOT_STORE or the file names none that can be used.
+        Raises InvalidInput where TALLYROOT_STORE or the file names none that can be used; a new one must answer.
         """
         from streams.adapters.object_store import ObjectStore, store_uri
 
@@ -72,9 +72,11 @@ class Workplace:
         except (msgspec.MsgspecError, KeyError) as error:
             raise InvalidInput(f"{path} names no store ({error}): remove it, and set TALLYROOT_STORE") from None
         uri = kept if self.settings.store is None else store_uri(self.settings.store)
-        if uri != kept:
+        store = None if uri is None else ObjectStore(uri)
+        if store is not None and uri != kept:
+            store.check()
             self._write(path, {"uri": uri})
-        return None if uri is None else ObjectStore(uri)
+        return store
 
     def fetch_epochs(self) -> None:
         """Brings here what workers on other hosts made final, if there is a store. Raises InvalidInput."""

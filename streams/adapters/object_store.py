@@ -43,13 +43,13 @@ class ObjectStore:
         self._is_local = isinstance(self._files, LocalFileSystem)
 
     def check(self) -> None:
-        """Asks once whether the store is there; a folder is made. Raises StoreAway."""
+        """Asks once whether the store is there; a folder is made. Raises InvalidInput if not, StoreAway."""
         with self._answer():
             if self._is_local:
                 Path(self._root).mkdir(parents=True, exist_ok=True)
             (found,) = self._files.get_file_info([self._root.split("/")[0] or "/"])
-            if found.type == FileType.NotFound:
-                raise OSError(f"there is no bucket {found.path}")
+        if found.type == FileType.NotFound:
+            raise InvalidInput(f"there is no bucket {found.path} for the store {self.uri}: make it, or name another")
 
     def names(self, folder: str) -> list[str]:
         """The names of all objects under a folder, in order. Raises StoreAway."""

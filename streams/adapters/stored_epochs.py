@@ -7,6 +7,7 @@ So nothing final is ever overwritten, by whatever host: two manifests that diffe
 both stops. It needs a store that lists what was put before: a local folder, and S3 since 2020, do.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -21,6 +22,8 @@ from streams.adapters.files import FileLock, Step, file_digest
 from streams.adapters.object_store import ObjectStore, file_chunks, write_whole
 
 LOG_NAME = "log.json"
+
+_MANIFEST = re.compile(r"manifests/([0-9]+)/([0-9TZ]+)/([0-9a-f]{64})\.json")
 
 
 def share_log(store: ObjectStore, log: Log) -> None:
@@ -53,8 +56,9 @@ def stored_manifests(store: ObjectStore, partition: int, folder: str = "") -> di
 def _digests(store: ObjectStore, names: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in names:
-        _, partition, epoch, document = name.split("/")
-        digest = document.removesuffix(".json")
+        if (match := _MANIFEST.fullmatch(name)) is None:
+            continue  # what somebody else left there
+        partition, epoch, digest = match.groups()
         if found.setdefault(epoch, digest) != digest:
             raise InvariantBroken(
                 f"the store {store.uri} holds two manifests of the epoch {epoch} of partition {partition}: two hosts"
@@ -144,8 +148,9 @@ def fetch_epochs(store: ObjectStore, data_dir: Path, log: Log) -> int:
     folder = data_dir / "partitions"
     folder.mkdir(parents=True, exist_ok=True)
     fetched = 0
-    for number, names in groupby(store.names("manifests"), key=lambda name: name.split("/")[1]):
-        partition, stored = int(number), _digests(store, names)
+    names = [name for name in store.names("manifests") if _MANIFEST.fullmatch(name)]
+    for number, group in groupby(names, key=lambda name: name.split("/")[1]):
+        partition, stored = int(number), _digests(store, group)
         is_whole = stored.keys() <= _epochs_here(data_dir, partition)
         lock = None if is_whole else FileLock.take(folder / f"{partition}.lock")
         if lock is None:

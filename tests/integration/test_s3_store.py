@@ -13,8 +13,8 @@ import pytest
 import store_runs as hosts
 from sim_log import HOURLY
 
-from schemas.errors import InvariantBroken
-from streams.adapters.object_store import ObjectStore, StoreAway
+from schemas.errors import InvalidInput, InvariantBroken
+from streams.adapters.object_store import ObjectStore
 from streams.adapters.stored_epochs import fetch_epochs, stored_manifests
 
 NEEDED = [name for name in ("moto", "flask", "flask_cors") if importlib.util.find_spec(name) is None]
@@ -72,7 +72,7 @@ def test_objects_in_a_bucket(uri: str, bucket: str) -> None:
     store.remove("x/a")
     store.remove("x/a")
     assert store.names("x") == ["x/y/z.json"]
-    with pytest.raises(StoreAway, match="no-such-bucket"):
+    with pytest.raises(InvalidInput, match="no bucket no-such-bucket"):
         ObjectStore(f"s3://no-such-bucket/x{bucket}").check()
 
 

@@ -168,9 +168,10 @@ def test_another_manifest_of_an_epoch_stops(store: ObjectStore, quiet: Path, tmp
 
 
 def test_what_was_changed_in_the_store_is_not_fetched(store: ObjectStore, tmp_path: Path) -> None:
-    names = [name for folder in ("epochs", "log", "manifests") for name in store.names(folder)]
+    store.put("manifests/of somebody else", [b""])
+    names = [name for folder in ("epochs", "log", "manifests/0") for name in store.names(folder)]
     assert len(names) == 4 * 6
-    for name in (names[0], store.names("log")[1], store.names("manifests")[0]):
+    for name in (names[0], store.names("log")[1], store.names("manifests/0")[0]):
         content = store.read(name) or b""
         store.put(name, [content[:-1] + b"?"])
         with pytest.raises(InvariantBroken, match="missing or was changed"):

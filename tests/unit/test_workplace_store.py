@@ -27,6 +27,11 @@ def test_a_folder_remembers_its_store(tmp_path: Path) -> None:
     assert first.uri == again.uri == str(tmp_path / "store")
     moved = place(tmp_path / "one", str(tmp_path / "moved")).store()
     assert moved is not None and moved.uri == str(tmp_path / "moved")
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidInput, match="gave no answer"):
+        place(tmp_path / "one", str(tmp_path / "file")).store()
+    kept = place(tmp_path / "one").store()
+    assert kept is not None and kept.uri == moved.uri
     (tmp_path / "one" / "store.json").write_text("{}")
     with pytest.raises(InvalidInput, match="names no store"):
         place(tmp_path / "one").store()
