@@ -164,7 +164,7 @@ class State:
 
     def tables(self) -> dict[str, pa.Table]:
         """The whole state as tables, rows ordered by key."""
-        windows = sorted(self._windows(), key=lambda item: item[0])
+        windows = sorted(self.windows(), key=lambda item: item[0])
         rows: dict[str, list[Row]] = {
             "carries": [(*key, carry) for key, carry in sorted(self.carries.items())],
             "clock": self._clock_rows(),
@@ -216,7 +216,8 @@ class State:
     def _clock_rows(self) -> list[Row]:
         return [] if self.stream_time_ms is None else [(0, self.stream_time_ms, self.epoch)]
 
-    def _windows(self) -> Iterator[tuple[WindowKey, OpenWindow]]:
+    def windows(self) -> Iterator[tuple[WindowKey, OpenWindow]]:
+        """All open windows, in no order."""
         for start_ms, windows in self.open_windows.items():
             for (machine, mends_ms), window in windows.items():
                 yield (start_ms, machine, mends_ms), window

@@ -13,9 +13,9 @@ import pyarrow as pa
 from schemas.arrow import REJECTED_RECORDS, REJECTS, WINDOWS
 from schemas.log import Log
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS
-from streams.adapters.checkpoint import OPEN_WINDOWS
 from streams.adapters.files import Temporary, sync_folder
 from streams.adapters.live import BOUNDARY
+from streams.adapters.open_windows import OPEN_WINDOWS
 from streams.adapters.stored_rejects import LIVE_REJECTS
 from streams.adapters.view_comments import COLUMNS, VIEWS
 

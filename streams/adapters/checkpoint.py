@@ -15,7 +15,6 @@ import msgspec
 import pyarrow as pa
 
 from schemas.arrow import (
-    MICROS,
     REJECTED_RECORDS,
     REJECTS,
     WINDOWS,
@@ -34,31 +33,6 @@ from streams.adapters.stored_rejects import StoredRejects
 from streams.state import Changes, State
 
 _ROWS = {"windows": WINDOWS, "rejects": REJECTS, "rejected_records": REJECTED_RECORDS}
-
-
-OPEN_WINDOWS = pa.schema(
-    [
-        ("machine", pa.string()),
-        ("start_ms", pa.int64()),
-        ("mends_ms", pa.int64()),
-        ("readings", pa.int64()),
-        ("gross_micros", MICROS),
-        ("first_offset", pa.int64()),
-        ("last_offset", pa.int64()),
-        ("stream_time_ms", pa.int64()),
-        ("partition", pa.int64()),
-    ]
-)
-"""A look at the windows that still fill."""
-
-_OPEN = """
-    SELECT machine, start_ms, nullif(mends_ms, -1) AS mends_ms, readings,
-           coalesce(sum(usage::HUGEINT * price_micros // greatest(per, 1)), 0)::DECIMAL(38, 0) AS gross_micros,
-           nullif(first_offset, -1) AS first_offset, nullif(last_offset, -1) AS last_offset,
-           (SELECT stream_time_ms FROM position) AS stream_time_ms, {partition:d}::BIGINT AS "partition"
-    FROM state_open_windows LEFT JOIN state_open_lines USING (start_ms, machine, mends_ms)
-    GROUP BY ALL ORDER BY ALL
-"""
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,12 +210,6 @@ class Checkpoint:
     def live_windows(self, live_ms: int) -> pa.Table:
         """The rows of one live file: schema WINDOWS."""
         return self._rows(f"SELECT {_names(WINDOWS)} FROM windows WHERE live_ms = {live_ms:d} ORDER BY sealed", WINDOWS)
-
-    def open_windows(self, partition: int) -> pa.Table:
-        """The windows that still fill, without carries: schema OPEN_WINDOWS."""
-        with self._transaction():
-            self._state.fold()
-        return self._rows(_OPEN.format(partition=partition), OPEN_WINDOWS)
 
     def drop(self, epoch: int, manifest_digest: bytes, *, with_rejects: bool = True) -> None:
         """Drops the rows of an epoch whose files are final, in one transaction; or else leaves it its rejects."""

@@ -26,9 +26,9 @@ from streams.records import LogRecord
 
 PROVED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
 
-RECORDS_MAX = 20_000
-PARTITION_FETCH_BYTES = 1 << 20
-FETCH_BYTES = 4 << 20
+RECORDS_MAX = 60_000
+PARTITION_FETCH_BYTES = 3 << 20
+FETCH_BYTES = 12 << 20
 """A slice and a fetch are no larger; bytes count compressed. This keeps a batch below 80 ms and 71 MB."""
 
 FETCH_WAIT_MS = 50

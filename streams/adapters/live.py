@@ -13,14 +13,16 @@ A row is shown once at any moment, also while files move, and no query fails bec
 epoch's own files are made, and until then a few seconds old.
 """
 
+import os
 from collections.abc import Callable, Set
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streams.adapters.files import Temporary
+from streams.adapters.files import Temporary, sync_folder
 
 LISTED_SECONDS = 10.0
 """How long a query may take from listing `epochs/` to reading the boundary."""
@@ -105,6 +107,12 @@ class Live:
         Temporary(self._folder / "open.parquet").write_table(windows).publish(durable=False)
         self._open_at = self._seconds()
 
+    def keep(self, end_ms: int) -> None:
+        """Makes durable the files of epochs up to `end_ms`: from then on the checkpoint can't write them again."""
+        for files in (self._windows, self._rejects):
+            files.sync(end_ms)
+        sync_folder(self._folder)
+
     def published(self, end_ms: int) -> None:
         """The files of an epoch that ends at `end_ms` are final: its rows may leave, in a while."""
         self._published.append((self._seconds(), end_ms))
@@ -156,6 +164,12 @@ class _Numbered:
             number = self._free.pop() if self._free else max(self._numbers.values(), default=-1) + 1
             self._numbers[start_ms] = number
         return self._folder / f"{number}{self._suffix}"
+
+    def sync(self, before_ms: int) -> None:
+        """Makes durable the files whose rows start before."""
+        for start_ms in [start_ms for start_ms in self._numbers if start_ms < before_ms]:
+            with suppress(FileNotFoundError), self.path(start_ms).open("rb") as file:
+                os.fsync(file.fileno())
 
     def free(self, before_ms: int) -> None:
         """Lets the files be used again whose rows start before."""

@@ -38,6 +38,7 @@ from streams.adapters.files import FileLock, Step, nothing, sync_folder
 from streams.adapters.live import Live
 from streams.adapters.log_reader import LogReader
 from streams.adapters.object_store import ObjectStore
+from streams.adapters.open_windows import open_windows
 from streams.adapters.partition_store import PartitionStore
 from streams.adapters.pinned import FORMAT, Pinned
 from streams.adapters.rejected_outbox import RejectedSender
@@ -199,7 +200,7 @@ class Partition:
             start = piece.position.next_offset or 0
         self._live.tidy()
         if self._live.is_open_due:
-            self._live.write_open(self._checkpoint.open_windows(self._partition))
+            self._live.write_open(open_windows(self._state, self._partition))
         if self._unshown and self._live.is_rejects_due:
             self._show_rejects()
         self._drop_sent()
@@ -227,7 +228,7 @@ class Partition:
             self._sender.drain()
             self._drop_sent()
         self._show_rejects()
-        self._live.write_open(self._checkpoint.open_windows(self._partition))
+        self._live.write_open(open_windows(self._state, self._partition))
 
     def close(self) -> None:
         """Ends what runs beside, closes the checkpoint, then drops the lock. Epochs not final are so after `open`."""
@@ -243,7 +244,7 @@ class Partition:
             if not self._broken:
                 self._drop_sent()
                 self._show_rejects()
-                self._live.write_open(self._checkpoint.open_windows(self._partition))
+                self._live.write_open(open_windows(self._state, self._partition))
         finally:
             self._checkpoint.close()
             self._lock.release()
@@ -341,11 +342,11 @@ class Partition:
                     self._running = self._thread.submit(self._publish_beside, cut)
                 if not (wait or self._running.done()):
                     return
-                digest = self._running.result()
-                self._running = None
+                digest, self._running = self._running.result(), None
             if digest is None:
                 return
-            # (5) The epoch is final: its rows leave the checkpoint.
+            # (5) The epoch is final: its rows leave the checkpoint. Queries take some from live/ for a while yet.
+            self._live.keep(self._log.epoch_span(cut.epoch)[1])
             self._checkpoint.drop(cut.epoch, digest, with_rejects=self._sender is None)
             self._drop_sent(force=True)
             self._live.published(self._log.epoch_span(cut.epoch)[1])
