@@ -77,7 +77,7 @@ def advance_in_runs(state: State, records: Sequence[LogRecord], tally: "Tally", 
     earliest open window: only there something seals.
     """
     kinds = kinds_of(records)
-    others = [place for place, kind in enumerate(kinds) if kind == IS_OTHER]
+    others = [place for place, kind in enumerate(kinds) if kind == IS_OTHER] if any(kinds) else []
     now_ms = stream_time.running(state.stream_time_ms, [record.timestamp for record in records])
     place = 0
     while place < len(records):

@@ -80,7 +80,7 @@ class _Run:
         self.result = RunResult()
         self.signatures: dict[int, Signature] = {}
         """Those of the records that have one, by place."""
-        if max(kinds) >= IS_SIGNED:
+        if any(kinds) and max(kinds) >= IS_SIGNED:
             signed = (place for place, kind in enumerate(kinds) if kind & IS_SIGNED)
             self.signatures = {place: Signature(state.log.log_id, records[place]) for place in signed}
 
@@ -88,7 +88,7 @@ class _Run:
         """The well-formed rows; what is refused before that is noted."""
         place_of = self.state.meters.place_of
         refused = self.result.refused
-        arrow = [place for place, kind in enumerate(kinds) if kind & IS_ARROW]
+        arrow = [place for place, kind in enumerate(kinds) if kind & IS_ARROW] if any(kinds) else []
         json = [place for place, kind in enumerate(kinds) if not kind & IS_ARROW] if arrow else range(len(self.records))
         parts = arrow_parts(arrow, [self.records[place].value for place in arrow], place_of, refused)
         if json:
@@ -232,8 +232,7 @@ class _Run:
         firsts = np.flatnonzero(np.r_[True, (place[1:] != place[:-1]) | (start_ms[1:] != start_ms[:-1])])
         if int(usage.max()) * len(usage) >= 2**62:
             usage = usage.astype(object)  # Exact in any size; whether the sum is allowed is asked where it is kept.
-        offsets = np.fromiter((record.offset for record in self.records), np.int64, len(self.records))
-        offset, is_reconstructed = offsets[columns.record[rows]], columns.marks[rows] & IS_RECONSTRUCTED != 0
+        offset, is_reconstructed = self._offsets()[columns.record[rows]], columns.marks[rows] & IS_RECONSTRUCTED != 0
         place = place[firsts]
         names = state.meters.names
         at = place.tolist()
@@ -252,6 +251,14 @@ class _Run:
         )
         for window, *of_window in joined:
             window.join(*of_window)
+
+
+    def _offsets(self) -> Ints:
+        """The records' offsets, which ascend, mostly without a gap."""
+        first, last = self.records[0].offset, self.records[-1].offset
+        if last - first == len(self.records) - 1:
+            return np.arange(first, last + 1)
+        return np.array([record.offset for record in self.records], np.int64)
 
 
 def _look_up(state: State, columns: Columns) -> None:
