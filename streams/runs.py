@@ -252,7 +252,6 @@ class _Run:
         for window, *of_window in joined:
             window.join(*of_window)
 
-
     def _offsets(self) -> Ints:
         """The records' offsets, which ascend, mostly without a gap."""
         first, last = self.records[0].offset, self.records[-1].offset
