@@ -120,14 +120,18 @@ class OwnedPartitions:
             logger.warning("%s Trying again", away)  # a broker that just came back: not yet, then
             return {}
         offsets = {}
+        is_away = False
         for number, within in ranges.items():
-            try:
-                held = self._held.get(number) or self._opened(number, topic_id)
-            except StoreAway as away:
-                logger.warning("%s. Trying again", away)
-                break
+            held = self._held.get(number)
+            if held is None and not is_away:
+                try:
+                    held = self._opened(number, topic_id)
+                except StoreAway as away:
+                    logger.warning("%s. Trying again", away)
+                    is_away = True  # for all: each would wait for an answer as long again
             if held is None:
-                self._report_locked(number)
+                if not is_away:
+                    self._report_locked(number)
                 continue
             self._held[number] = held
             offsets[number] = first_offset(self._log.topic, number, held.next_offset, within)

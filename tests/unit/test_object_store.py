@@ -1,5 +1,6 @@
 """What a store refuses, what it passes over, and that a host without anything gets all from it."""
 
+import asyncio
 import logging
 import threading
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from schemas.errors import InvalidInput, InvariantBroken
 from streams.adapters import partition_store
 from streams.adapters.kafka_reader import KafkaAway
 from streams.adapters.object_store import ObjectStore, StoreAway, file_chunks, store_uri
+from streams.adapters.owned import OwnedPartitions
 from streams.adapters.partition import Partition
 from streams.adapters.pinned import FORMAT, Pinned
 from streams.adapters.rejected_topic import RejectedMessage
@@ -271,3 +273,37 @@ def test_a_snapshot_waits_until_what_was_refused_before_it_is_sent(tmp_path: Pat
         if host == "inside":
             for name in store.names("manifests") + store.names("snapshots"):
                 store.remove(name)
+
+
+class Flaky(ObjectStore):
+    """A store that may give no answer."""
+
+    is_away = False
+
+    def names(self, folder: str) -> list[str]:
+        if self.is_away:
+            raise StoreAway("no answer")
+        return super().names(folder)
+
+
+def test_a_worker_takes_no_new_partition_while_the_store_is_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log, store = runs.the_log(), Flaky(str(tmp_path / "store"))
+    owned = OwnedPartitions(
+        tmp_path / "data",
+        structs.replace(HOURLY, partitions=3),
+        log,
+        log,
+        store=store,
+        fatal=lambda error: None,
+        on_commit=lambda committed: None,
+        on_resumed=lambda assigned: None,
+    )
+    assert asyncio.run(owned.open({1}, only=True)) == {1: 0}
+    store.is_away = True
+    assert asyncio.run(owned.open({0, 1, 2}, only=True)) == {1: 0}, "what is held stays held"
+    assert caplog.text.count("Trying again") == 1
+    store.is_away = False
+    assert asyncio.run(owned.open({0, 1, 2}, only=True)) == {0: 0, 1: 0, 2: 0}
+    owned.end()
