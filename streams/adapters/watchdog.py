@@ -1,5 +1,6 @@
 """How a worker ends itself: loudly, from any thread, when it can't go on or doesn't."""
 
+import errno
 import os
 import socket
 import sys
@@ -60,7 +61,15 @@ def message_of(error: BaseException) -> str:
     """What to print for an error."""
     if isinstance(error, InvalidInput | InvariantBroken):
         return f"tallyroot: {error}"
+    if is_full(error):
+        line = " ".join(str(error).split())
+        return f"tallyroot: the disk is full ({line}): make room for the data folder, nothing is lost, and start again"
     return "".join(traceback.format_exception(error))
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that the disk is full. DuckDB and Arrow have the system's words in theirs."""
+    return any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 class StallJudge:
