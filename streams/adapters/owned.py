@@ -111,6 +111,11 @@ class OwnedPartitions:
         return await asyncio.shield(job)
 
     def _open(self, partitions: Set[int], only: bool) -> dict[int, int]:
+        if max(partitions, default=0) >= self._log.partitions:
+            raise InvalidInput(
+                f"the topic {self._log.topic} was given a partition {max(partitions)}, the log has"
+                f" {self._log.partitions} for life: its keys now belong elsewhere; name the topic made for this log"
+            )
         if only:
             self._close(set(self._held) - partitions)
         try:

@@ -1,0 +1,113 @@
+"""A topic that is no longer the one that the log needs: the worker ends with one line that says what to do."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    ResourceType,
+)
+
+from schemas.log import Log
+from schemas.units import HOUR_MS, MINUTE_MS
+from streams.adapters.kafka_reader import client_config
+from streams.adapters.topics import create_topic
+from tests.crash.kafka_log import Sender, a_log
+from tests.crash.workers import WorkerProcess, Workers
+from tests.sim_log import START_MS, heartbeat
+
+pytestmark = [pytest.mark.crash, pytest.mark.kafka]
+
+
+@pytest.fixture
+def log(kafka: str, request: pytest.FixtureRequest) -> Log:
+    """A log of two partitions with twenty heartbeats in each."""
+    log = a_log(f"stops-{request.node.name[5:30]}", partitions=2)
+    create_topic(kafka, log)
+    send(kafka, log, 20)
+    return log
+
+
+@pytest.fixture
+def workers(kafka: str, tmp_path: Path) -> Iterator[Workers]:
+    workers = Workers(kafka, tmp_path)
+    yield workers
+    workers.kill()
+
+
+def send(kafka: str, log: Log, count: int, partitions: int = 2) -> None:
+    sender = Sender(kafka, log)
+    for partition in range(partitions):
+        sender.send([heartbeat(0, START_MS + HOUR_MS + minute * MINUTE_MS) for minute in range(count)], partition)
+    sender.kafka.flush(10)
+
+
+def set_on_topic(kafka: str, log: Log, name: str, value: str) -> None:
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, log.topic, incremental_configs=[entry])
+    admin = AdminClient(client_config(kafka))
+    admin.incremental_alter_configs([resource])[resource].result(10)
+
+
+def delete_before(kafka: str, log: Log, partition: int, offset: int) -> None:
+    place = TopicPartition(log.topic, partition, offset)
+    admin = AdminClient(client_config(kafka))
+    admin.delete_records([place])[place].result(10)
+
+
+def add_partition(kafka: str, log: Log) -> None:
+    admin = AdminClient(client_config(kafka))
+    admin.create_partitions([NewPartitions(log.topic, 3)])[log.topic].result(10)
+
+
+def last_line(worker: WorkerProcess) -> str:
+    lines = worker.said().splitlines()
+    assert len(lines) == 1, worker.said()
+    return lines[0]
+
+
+def test_records_that_retention_would_delete_stop_it_at_its_start(kafka: str, log: Log, workers: Workers) -> None:
+    workers.catch_up(log)
+    set_on_topic(kafka, log, "retention.ms", "9000000000000")
+    worker = workers.start(log)
+    assert worker.wait() == 1
+    assert "retention.ms is 9000000000000, not -1; records would be lost: set retention.ms=-1" in last_line(worker)
+
+
+def test_partitions_that_were_added_stop_it_at_its_start(kafka: str, log: Log, workers: Workers) -> None:
+    add_partition(kafka, log)
+    time.sleep(1)
+    worker = workers.start(log)
+    assert worker.wait() == 1
+    assert "it has 3 partitions, the log has 2 for life" in last_line(worker)
+
+
+def test_a_log_whose_beginning_was_deleted_stops_it(kafka: str, log: Log, workers: Workers) -> None:
+    delete_before(kafka, log, 0, 5)
+    worker = workers.start(log)
+    assert worker.wait() == 70
+    assert "partition 0 of the topic" in last_line(worker)
+    assert "holds the offsets 5 to 20 and this data folder stands at 0: records were deleted" in last_line(worker)
+
+
+def test_what_was_deleted_before_the_checkpoint_is_not_missed(kafka: str, log: Log, workers: Workers) -> None:
+    workers.catch_up(log)
+    for partition in range(2):
+        delete_before(kafka, log, partition, 20)
+    send(kafka, log, 3)
+    assert {each.next_offset for each in workers.catch_up(log).progress()} == {23}
+
+
+def test_partitions_that_are_added_stop_one_that_runs(kafka: str, log: Log, workers: Workers) -> None:
+    worker = workers.start(log)
+    worker.wait_for(lambda progress: {each.partition for each in progress} == {0, 1})
+    add_partition(kafka, log)
+    assert worker.wait(30) == 70
+    assert "was given a partition 2, the log has 2 for life" in last_line(worker)
