@@ -83,8 +83,7 @@ def test_a_boot_bills_no_more_than_its_last_register_less_its_first(
         register = first = last if draw.random() < 0.3 else max(0, draw.choice((0, last - fall)))
         for seq, step in enumerate(steps):
             at_ms += MINUTE_MS
-            register += step
-            first = register if seq == 0 else first
+            register += step if seq else 0
             rows.append({"machine": "m0", "meter": "energy", "boot": boot, "seq": seq, "observed_at": at_ms,
                          "register": register})  # fmt: skip
         measured += register - first
