@@ -55,7 +55,8 @@ class WorkerSettings:
 
     `on_progress` is called after every commit, from another thread. A worker that has something to do and doesn't move
     for `stall_seconds` ends with exit code 75; choose it above the longest batch. `records_max` bounds one commit.
-    In a live log (LogAppendTime), a partition that is quiet for `heartbeat_seconds` gets a heartbeat.
+    In a live log (LogAppendTime), a partition gets a heartbeat when it is quiet for `heartbeat_seconds`, and when a
+    window of it waits to be sealed.
     With a `store`, ended epochs and snapshots go there, and partitions go on from what other hosts left there.
     With a `metrics_port` (0: any free one) `/health` and `/metrics` are served; `on_listening` is told their address.
     With `log_json` stderr holds one JSON object a line, of events and errors; else one line for each error.
@@ -289,7 +290,7 @@ class _Worker:
         for epoch in progress.cuts:
             say("epoch_cut", partition=piece.partition, epoch=epoch, next_offset=piece.next)
         if self._heartbeats is not None and piece.records:
-            self._heartbeats.heard(piece.partition)
+            self._heartbeats.heard(piece.partition, progress.stream_time_ms)
         if self._settings.on_progress is not None:
             self._settings.on_progress(
                 WorkerProgress(

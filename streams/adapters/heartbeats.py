@@ -2,6 +2,9 @@
 
 A heartbeat says nothing. The broker's timestamp on it moves stream time, as any record's does, so the log alone still
 decides; a worker only sees to it that there is a record. Backfills get theirs from the replay tool.
+
+One is sent after a minute of silence, and as soon as a window could seal and no record has come to seal it: so windows
+of a quiet partition seal as promptly as those of a busy one, for one heartbeat a window.
 """
 
 import logging
@@ -17,24 +20,38 @@ from streams.adapters.kafka_reader import client_config
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 0.25
+
+AHEAD_MS = 100
+"""So far our clock may be ahead of the broker's: what is sent too early seals nothing."""
 
 
 class Quiet:
-    """Tells which partitions have been without a record for too long. Times are monotonic seconds, given."""
+    """Tells which partitions have been without a record for too long. Times are monotonic seconds, given.
+
+    `sealable_ms` is a window's end (epoch ms): by now, or by the last record's time, windows up to it can be sealed.
+    """
 
     def __init__(self, limit_seconds: float) -> None:
         self._limit_seconds = limit_seconds
         self._since: dict[int, float] = {}
+        self._sealable_ms: dict[int, int] = {}
 
-    def heard(self, partition: int, now: float) -> None:
+    def heard(self, partition: int, now: float, sealable_ms: int = 0) -> None:
         """A record of the partition was committed, or a heartbeat sent."""
         self._since[partition] = now
+        # A worker that catches up hears old records: what was asked for once is not asked for again and again.
+        self._sealable_ms[partition] = max(sealable_ms, self._sealable_ms.get(partition, 0))
 
-    def due(self, assigned: Set[int], now: float) -> list[int]:
+    def due(self, assigned: Set[int], now: float, sealable_ms: int = 0) -> list[int]:
         """The partitions to send a heartbeat to. One that was just assigned is given the whole time."""
         self._since = {partition: self._since.get(partition, now) for partition in assigned}
-        return sorted(partition for partition, since in self._since.items() if now - since >= self._limit_seconds)
+        self._sealable_ms = {partition: self._sealable_ms.get(partition, sealable_ms) for partition in assigned}
+        return [
+            partition
+            for partition in sorted(assigned)
+            if now - self._since[partition] >= self._limit_seconds or sealable_ms > self._sealable_ms[partition]
+        ]
 
 
 class Heartbeats:
@@ -44,7 +61,7 @@ class Heartbeats:
         self, bootstrap_servers: str, log: Log, every_seconds: float, assigned: Callable[[], Set[int]]
     ) -> None:
         """`assigned` gives the partitions that this worker reads now; any thread may call it."""
-        self._topic = log.topic
+        self._log = log
         self._assigned = assigned
         self._quiet = Quiet(every_seconds)
         self._stopped = threading.Event()
@@ -58,9 +75,9 @@ class Heartbeats:
         """Starts to send."""
         self._thread.start()
 
-    def heard(self, partition: int) -> None:
-        """Records of this partition were committed."""
-        self._quiet.heard(partition, time.monotonic())
+    def heard(self, partition: int, stream_time_ms: int | None) -> None:
+        """Records of this partition were committed; its stream time is now this."""
+        self._quiet.heard(partition, time.monotonic(), self._sealable_ms(stream_time_ms or 0))
 
     def stop(self) -> None:
         """Ends the thread. What is not sent yet is not missed."""
@@ -71,12 +88,16 @@ class Heartbeats:
 
     def _send(self) -> None:
         while not self._stopped.wait(LOOK_SECONDS):
-            now = time.monotonic()
-            for partition in self._quiet.due(self._assigned(), now):
-                self._quiet.heard(partition, now)
+            now, sealable_ms = time.monotonic(), self._sealable_ms(time.time_ns() // 1_000_000 - AHEAD_MS)
+            for partition in self._quiet.due(self._assigned(), now, sealable_ms):
+                self._quiet.heard(partition, now, sealable_ms)
                 headers: list[tuple[str, str | bytes | None]] = [("ce_type", HEARTBEAT.encode())]
-                self._producer.produce(self._topic, b"{}", partition=partition, headers=headers)
+                self._producer.produce(self._log.topic, b"{}", partition=partition, headers=headers)
             self._producer.poll(0)
+
+    def _sealable_ms(self, moment_ms: int) -> int:
+        grace_ms = self._log.ruleset_at(self._log.epoch_of(moment_ms)).grace_ms
+        return self._log.window_start(max(0, moment_ms - grace_ms))
 
 
 def _delivered(error: KafkaError | None, message: Message) -> None:

@@ -158,6 +158,17 @@ class TestQuietPartitions:
         assert quiet.due({1}, 100.0) == []
         assert quiet.due({1}, 160.0) == [1]
 
+    def test_one_whose_window_waits_to_be_sealed_is_due_at_once_and_once(self) -> None:
+        quiet = Quiet(60)
+        quiet.heard(1, 0.0, 1_000)
+        quiet.heard(2, 0.0, 2_000)
+        assert quiet.due({1, 2}, 0.5, 1_000) == []
+        assert quiet.due({1, 2, 3}, 1.0, 2_000) == [1]
+        quiet.heard(1, 1.0, 2_000)
+        quiet.heard(1, 1.5, 1_000)  # an old record of a backlog
+        assert quiet.due({1, 2, 3}, 2.0, 2_000) == []
+        assert quiet.due({1, 2, 3}, 2.0, 3_000) == [1, 2, 3]
+
 
 def test_a_broker_is_away_if_no_server_of_the_list_takes_a_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
