@@ -14,7 +14,7 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent
 ROOT = PROJECT.parents[1]
 ABI_DIR = ROOT / "settlement/abi"
-CONTRACTS = ("SettlementLedger", "DemoDollar")
+CONTRACTS = ("SettlementLedger", "DemoDollar", "MachineShares", "ShareOffering")
 GAS_SNAPSHOT = PROJECT / "snapshots/Gas.json"
 GAS_TABLE = PROJECT / "GAS.md"
 TREES = ROOT / "tests/golden/trees"
@@ -109,7 +109,8 @@ def gas_table(measured: dict[str, int]) -> str:
             "# Gas",
             "",
             "Written by `python settlement/contracts/build.py` from `snapshots/Gas.json`, which the tests in",
-            "`test/Gas.t.sol` measure. Solc 0.8.37, optimizer 10,000 runs, cancun; proofs of depth 17.",
+            "`test/Gas.t.sol` and `test/SharesGas.t.sol` measure. Solc 0.8.37, optimizer 10,000 runs, cancun; proofs of",
+            "depth 17; shares that had income on each of 90 days.",
             "Execution, that is a transaction less 21,000 and its calldata, except where it says whole transaction.",
             "Where gas is given per leaf, it is the whole batch by its leaves.",
             "",
