@@ -40,6 +40,8 @@ class Fleet:
         """How far each partition ever was: a checkpoint may go back, final files don't."""
         self.view = View(disk.root, self.log)
         self.is_watched = self.draw.random() < 0.2
+        self.torn: set[int] = set()
+        """The partitions that nobody has opened since the power was cut: their live files may be torn."""
 
     def run(self) -> None:
         """Everything that happens, then peace until the log is taken whole."""
@@ -114,6 +116,7 @@ class Fleet:
             raise
 
     def _reach(self, worker: Worker) -> None:
+        self.torn -= worker.held.keys()
         for partition, held in worker.held.items():
             self.reached[partition] = max(self.reached.get(partition, 0), held.next_offset or 0)
 
@@ -149,6 +152,7 @@ class Fleet:
         for worker in self.workers:
             worker.die()
         self.disk.cut_power()
+        self.torn = set(range(self.log.partitions))
         self.happened["power cut"] += 1
 
     def _go_back(self) -> None:
@@ -164,10 +168,12 @@ class Fleet:
         self.snapshots[partition] = {name: image[name] for name in image.keys() - live.keys()}
 
     def _look(self) -> None:
-        stands = {p: held.next_offset or 0 for worker in self.workers for p, held in worker.held.items()}
-        if self.happened["power cut"] and len(stands) < self.log.partitions:
+        if self.torn:
             return  # who opens a partition throws torn live files away; until then no query gets past them
-        self.view.look(stands, self.reached, is_whole=not self.happened["power cut"])
+        stands = {p: held.next_offset or 0 for worker in self.workers for p, held in worker.held.items()}
+        self.view.look(stands, self.reached)
+        if self.happened["power cut"]:
+            self.happened["looks at the view after a power cut"] += 1
         self.happened["looks at the view"] += 1
 
     def _others(self, worker: Worker) -> list[Worker]:

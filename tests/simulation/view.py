@@ -18,7 +18,6 @@ class Look(NamedTuple):
     seen: Seen
     stands: dict[int, int]
     reached: dict[int, int]
-    is_whole: bool
 
 
 class View:
@@ -30,23 +29,19 @@ class View:
         self._path: Path | None = None
         self._looks: list[Look] = []
 
-    def look(self, stands: dict[int, int], reached: dict[int, int], *, is_whole: bool) -> None:
-        """Looks at the windows while these partitions are open and stand at these offsets.
-
-        Unless it `is_whole`, some windows may be missing: nobody syncs live files, and a power cut may take those of
-        an epoch that was final already; they are seen again a minute later, once the boundary has passed them.
-        """
+    def look(self, stands: dict[int, int], reached: dict[int, int]) -> None:
+        """Looks at the windows while these partitions are open and stand at these offsets."""
         if self._path is None:
             self._path = make_analytics(self._root, self._log)
         found = windows_in(self._path, set(stands))
-        self._looks.append(Look(found, stands, dict(reached), is_whole))
+        self._looks.append(Look(found, stands, dict(reached)))
 
     def check(self, counted: dict[int, Naive]) -> None:
         """Each look must have shown what had sealed by its offsets, and nothing else."""
         for look in self._looks:
             for partition, offset in look.stands.items():
                 sealed = counted[partition].sealed
-                least = {_key(window) for window in sealed if window["by"] < offset and look.is_whole}
+                least = {_key(window) for window in sealed if window["by"] < offset}
                 most = {_key(window) for window in sealed if window["by"] <= look.reached[partition]}
                 here = look.seen & {_key(window) for window in sealed}
                 assert least <= here <= most, f"the view at offset {offset} of partition {partition}"
