@@ -1,6 +1,7 @@
 """What `simulate` does: a fleet into a log, as it happens or as fast as possible.
 
-A live fleet remembers in the data folder what its machines know, so that it goes on where it was stopped.
+A live fleet remembers in the data folder what its machines know, so that it goes on where it was stopped. A backfill
+that was stopped is made again, and what the log has of it is not sent twice: the same options give the same records.
 """
 
 import time
@@ -12,12 +13,15 @@ from typing import Literal
 import msgspec
 
 from deploy.log_commands import duration_ms
+from deploy.stack import Stack
 from deploy.terminal import Terminal, moment_text
 from deploy.workplace import LOG_FILE, Workplace
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.registration import Agreement
 from schemas.units import DAY_MS, SECOND_MS
+from streams.adapters.files import Temporary
+from streams.adapters.kafka_reader import KafkaLogReader
 from streams.adapters.topics import create_topic
 from streams.gateway.fleet import Fleet
 from streams.gateway.fleet_faults import Fault
@@ -28,6 +32,9 @@ from streams.signature import operator_account
 
 MEMORY_FILE = "simulation.json"
 SAVE_SECONDS = 10
+SAVE_SHARE = 20
+"""Between two savings lie at least so many times what one took: a large fleet's memory is large."""
+
 PROGRESS_SECONDS = 10
 
 Mode = Literal["live", "fast"]
@@ -78,39 +85,53 @@ class SimulateReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """A live fleet's memory: what it was started with, when, and what its machines know."""
+    """What a fleet was started with, and when; of a backfill all its options, of a live one what its machines know."""
 
     seed: str
     machines: int
     is_signed: bool
     effective_from_ms: int
     payees: dict[str, int]
-    memories: dict[str, Memory]
+    backfill: str = ""
+    memory: Memory | None = None
 
 
 def simulate(place: Workplace, terminal: Terminal, options: SimulateOptions) -> SimulateReport:
     """Sends a fleet's readings into this folder's log, which is made where there is none.
 
     Live: until Ctrl-C, or for as long as asked. Fast: so many days, then heartbeats that end the last epoch.
-    Raises InvalidInput if nothing runs, the log is of the other kind, or another fleet is in it.
+    Where no servers run, they are started, and stay. Raises InvalidInput if they don't come up, the log is of the
+    other kind, or another fleet is in it.
     """
+    stack, is_new = _stack(place, terminal)
     log = _log(place, options)
     mode: Mode = "live" if log.timestamp_type == "LogAppendTime" else "fast"
     if options.mode not in (None, mode) or (options.days and mode == "live"):
         raise InvalidInput(
             f"the log {log.log_id} is of {log.timestamp_type}, for --{mode} only: choose another --data-dir"
         )
-    servers = place.stack().kafka_bootstrap_servers
+    servers = stack.kafka_bootstrap_servers
     create_topic(servers, log)
     fleet = Fleet(options.seed, options.machines, options.is_signed)
     producer = LogProducer(servers, log)
     try:
-        run = _Run(place, terminal, log, fleet, options, producer)
+        run = _Run(place, terminal, log, fleet, options, producer, servers)
         report = run.live() if mode == "live" else run.fast()
     finally:
         producer.close()
+        if is_new:
+            terminal.step("Kafka and the EVM node still run: end them with `tallyroot down`")
     _show(terminal, report)
     return report
+
+
+def _stack(place: Workplace, terminal: Terminal) -> tuple[Stack, bool]:
+    """The servers that run, and whether they were started for it."""
+    stack = Stack.load(place.data_dir)
+    if stack is not None and stack.alive():
+        return stack, False
+    terminal.step("starting Kafka and the EVM node")
+    return place.start_stack(), True
 
 
 def _log(place: Workplace, options: SimulateOptions) -> Log:
@@ -122,7 +143,6 @@ def _log(place: Workplace, options: SimulateOptions) -> Log:
         return place.log()
     is_fast = options.mode == "fast" or options.days is not None
     window, grace, epoch = ("15m", "10m", "1d") if is_fast else ("1m", "5s", "10m")
-    place.stack()  # without servers no log is made
     return place.create_log(
         Log(
             log_id=f"simulated-{options.seed}",
@@ -152,24 +172,55 @@ class _Run:
         fleet: Fleet,
         options: SimulateOptions,
         producer: LogProducer,
+        servers: str,
     ) -> None:
         self._place, self._terminal, self._log, self._fleet = place, terminal, log, fleet
-        self._options, self._producer = options, producer
+        self._options, self._producer, self._servers = options, producer, servers
         self._path = place.data_dir / MEMORY_FILE
         self._payees = options.payees or place.demo_payees()
-        self._records = 0
+        self._new = 0
+        self._there = [0] * log.partitions
         self._began = self._told = time.monotonic()
 
     def fast(self) -> SimulateReport:
-        """So many days as a backfill."""
+        """So many days as a backfill; what an earlier run has sent of it is not sent again."""
         every_ms = duration_ms(self._options.every or "1m")
         start_ms = self._options.start_ms()
-        if any(time_ms is not None for time_ms in self._producer.stream_times()):
-            raise InvalidInput(f"the log {self._log.log_id} is in use: simulate into a new one (another --data-dir)")
         simulation = self._simulation(start_ms, every_ms)
+        self._take_up(start_ms)
+        moments = -(-(self._options.days or 1) * DAY_MS // every_ms)
+        try:
+            self._backfill(simulation, start_ms, every_ms, moments)
+        except KeyboardInterrupt:
+            self._producer.flush()
+            self._terminal.step(f"  stopped at {simulation.readings:,} readings: the same command goes on from there")
+            raise
+        if any(self._there):
+            raise InvalidInput(f"the log {self._log.log_id} holds more than this fleet: choose another --data-dir")
+        if not self._new:
+            raise InvalidInput(f"the log {self._log.log_id} has all of this already: choose another --data-dir")
+        return self._report(simulation, "fast")
+
+    def _take_up(self, start_ms: int) -> None:
+        """Finds out how many records of the backfill each partition has. Raises InvalidInput if they are others."""
+        reader = KafkaLogReader(self._servers, self._log.topic)
+        try:
+            ranges = reader.ranges(list(range(self._log.partitions)))
+        finally:
+            reader.close()
+        self._there = [ranges[partition][1] for partition in range(self._log.partitions)]
+        if any(self._there) and not self._path.exists():
+            raise InvalidInput(f"the log {self._log.log_id} is in use: simulate into a new one (another --data-dir)")
+        options = self._options
+        asked = (options.days or 1, options.start, options.every, options.speed, options.form, *options.faults)
+        kept = self._kept(start_ms, " ".join(str(one) for one in asked))
+        self._write(kept)
+        if any(self._there):
+            self._terminal.step(f"  {sum(self._there):,} records are there; going on behind them")
+
+    def _backfill(self, simulation: Simulation, start_ms: int, every_ms: int, moments: int) -> None:
         self._send(heartbeats(self._log, start_ms))
         self._send(self._registrations(simulation, start_ms))
-        moments = -(-(self._options.days or 1) * DAY_MS // every_ms)
         step = simulation.moments_a_batch()
         for first in range(0, moments, step):
             count = min(step, moments - first)
@@ -178,7 +229,6 @@ class _Run:
         self._send(simulation.rest(moments - 1))
         self._send(heartbeats(self._log, last_heartbeat_ms(self._log, start_ms + (moments - 1) * every_ms)))
         self._producer.flush()
-        return self._report(simulation, "fast")
 
     def live(self) -> SimulateReport:
         """In real time, until interrupted or for as long as asked; each moment's readings are sent when it comes."""
@@ -187,20 +237,18 @@ class _Run:
         start_ms = _now_ms() // every_ms * every_ms + every_ms
         simulation = self._simulation(start_ms, every_ms)
         kept = self._kept(start_ms)
-        if kept.memories:
-            simulation.recall(kept.memories)
-        self._save(simulation, kept)
+        if kept.memory is not None:
+            simulation.recall(kept.memory)
+        kept, save_at = self._save(simulation, kept)
         self._send(self._registrations(simulation, kept.effective_from_ms))
-        moment, saved = 0, time.monotonic()
+        moment = 0
         try:
             while lasts_ms is None or moment * every_ms < lasts_ms:
                 _sleep_until(start_ms + moment * every_ms)
-                resets = simulation.expected.happened["reset"]
                 outgoing = list(simulation.moments(moment, 1))
-                if simulation.expected.happened["reset"] != resets or time.monotonic() - saved > SAVE_SECONDS:
-                    # A higher boot is kept before it is used: else the next run would use it a second time.
-                    self._save(simulation, kept)
-                    saved = time.monotonic()
+                if time.monotonic() >= save_at or (kept.memory and simulation.boot() >= kept.memory.boot):
+                    # A boot is kept before it is used: else the next run would use it a second time.
+                    kept, save_at = self._save(simulation, kept)
                 self._send(outgoing)
                 self._tell(simulation, start_ms + moment * every_ms)
                 moment += 1
@@ -220,11 +268,11 @@ class _Run:
         agreement = Agreement(self._payees)
         return simulation.registrations(self._place.operator_key(), agreement, effective_from_ms)
 
-    def _kept(self, start_ms: int) -> _Kept:
+    def _kept(self, start_ms: int, backfill: str = "") -> _Kept:
         fleet = self._fleet
         new = _Kept(
             seed=fleet.seed, machines=fleet.machines, is_signed=fleet.is_signed,
-            effective_from_ms=start_ms, payees=self._payees, memories={},
+            effective_from_ms=start_ms, payees=self._payees, backfill=backfill,
         )  # fmt: skip
         if not self._path.exists():
             return new
@@ -232,32 +280,41 @@ class _Run:
             kept = msgspec.json.decode(self._path.read_bytes(), type=_Kept)
         except msgspec.MsgspecError as error:
             raise InvalidInput(f"{self._path} is no memory of a fleet ({error}): restore it from a copy") from None
-        same = msgspec.structs.replace(kept, effective_from_ms=start_ms, memories={})
-        if same != new:
+        if msgspec.structs.replace(kept, effective_from_ms=start_ms, memory=None) != new:
             raise InvalidInput(
                 f"another fleet is in this log (--seed {kept.seed} --machines {kept.machines}"
                 f"{'' if kept.is_signed else ' --unsigned'}): give the same options, or another --data-dir"
             )
         return kept
 
-    def _save(self, simulation: Simulation, kept: _Kept) -> None:
-        whole = msgspec.structs.replace(kept, memories=simulation.remember())
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_bytes(msgspec.json.encode(whole))
-        temporary.rename(self._path)
+    def _save(self, simulation: Simulation, kept: _Kept) -> tuple[_Kept, float]:
+        """What is kept now, and when (monotonic seconds) it shall be renewed."""
+        began = time.monotonic()
+        whole = msgspec.structs.replace(kept, memory=simulation.remember())
+        self._write(whole)
+        now = time.monotonic()
+        return whole, now + max(SAVE_SECONDS, SAVE_SHARE * (now - began))
+
+    def _write(self, kept: _Kept) -> None:
+        Temporary(self._path).write(msgspec.json.encode(kept)).publish()
 
     def _send(self, records: Iterable[Outgoing]) -> None:
         for out in records:
+            if self._there[out.partition]:
+                self._there[out.partition] -= 1
+                continue
+            self._new += 1
             place = out.partition if out.key is None else None
             self._producer.send(out.timestamp_ms, out.key, out.value, out.headers, place)
-            self._records += 1
 
     def _tell(self, simulation: Simulation, moment_ms: int) -> None:
         now = time.monotonic()
         if now - self._told >= PROGRESS_SECONDS:
             self._told = now
+            late_s = (_now_ms() - moment_ms) // SECOND_MS if self._log.timestamp_type == "LogAppendTime" else 0
+            behind = f"; {late_s} s behind: a smaller fleet or a longer --every keeps up" if late_s > 10 else ""
             self._terminal.step(
-                f"  {self._records:,} records, {simulation.readings:,} readings, up to {moment_text(moment_ms)}"
+                f"  {self._new:,} records, {simulation.readings:,} readings, up to {moment_text(moment_ms)}{behind}"
             )
 
     def _report(self, simulation: Simulation, mode: Mode) -> SimulateReport:
@@ -266,7 +323,7 @@ class _Run:
             log=self._log.log_id,
             mode=mode,
             machines=self._fleet.machines,
-            records=self._records,
+            records=self._new,
             readings=simulation.readings,
             seconds=round(time.monotonic() - self._began, 3),
             faults=dict(sorted(expected.happened.items())),

@@ -43,12 +43,19 @@ def form_of(text: str) -> Form:
     raise InvalidInput(f"'{text}' is no format: choose one of {', '.join(FORMS)}")
 
 
+BOOTS_SPARE = 64
+"""So many restarts a machine may have before its fleet's memory has to be renewed: months of faults."""
+
+
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """What a machine still knows after it was switched off: its boot, and by meter what it showed and the rest of a
-    unit (in 1/3,600,000)."""
+    """What machines still know after they were switched off, by machine and meter: what it showed, and the rest of a
+    unit (in 1/3,600,000). `boot` is above each boot that was used, as long as none has passed it.
+
+    It may be old: what was counted since is lost then, which the stream sees as a reset.
+    """
 
     boot: int
-    gauges: dict[str, tuple[int, int]]
+    gauges: dict[str, dict[str, tuple[int, int]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,21 +117,23 @@ class Simulation:
         in_grace = self._log.ruleset_at(0).grace_ms // 2 // self._plan.every_ms
         return max(1, min(ROWS[self._plan.form] // shown, in_grace))
 
-    def remember(self) -> dict[str, Memory]:
+    def boot(self) -> int:
+        """The highest boot of a machine."""
+        return max(life.boot for life in self._lives)
+
+    def remember(self) -> Memory:
         """What the machines know, to be given to `recall` in another run."""
-        return {
-            life.machine: Memory(
-                boot=life.boot, gauges={gauge.meter: (gauge.total, gauge.rest) for gauge in life.gauges.values()}
-            )
+        gauges = {
+            life.machine: {gauge.meter: (gauge.total, gauge.rest) for gauge in life.gauges.values()}
             for life in self._lives
         }
+        return Memory(boot=self.boot() + BOOTS_SPARE, gauges=gauges)
 
-    def recall(self, memories: Mapping[str, Memory]) -> None:
-        """The machines start again and go on from what they knew: under a higher boot."""
+    def recall(self, memory: Memory) -> None:
+        """The machines start again and go on from what they knew: under a boot that none of them has used."""
         for life in self._lives:
-            memory = memories[life.machine]
-            life.boot = memory.boot + 1
-            for meter, (total, rest) in memory.gauges.items():
+            life.boot = memory.boot
+            for meter, (total, rest) in memory.gauges[life.machine].items():
                 life.gauges[meter].total, life.gauges[meter].rest = total, rest
 
     def _at_ms(self, moment: int) -> int:

@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_an_honest_fleet_loses_nothing(form: Form) -> None:
-    _, sent = simulated(form=form, moments=1_000 if form == "array" else 600)
+    _, sent = simulated(form=form, moments=1_000 if form == "array" else 300)
     result = Result(sent)
     assert not result.rejects and not result.duplicates
     assert not flags(result)
@@ -123,8 +123,8 @@ def test_what_meters_counted_is_what_windows_hold() -> None:
                 used[window.machine, line.meter] += line.usage
     registers = {
         (machine, meter): total
-        for machine, memory in simulation.remember().items()
-        for meter, (total, _) in memory.gauges.items()
+        for machine, gauges in simulation.remember().gauges.items()
+        for meter, (total, _) in gauges.items()
         if meter in ("energy", "import", "parts")
     }
     assert sum(registers.values()) > 100_000
@@ -156,15 +156,28 @@ def test_all_faults_at_once(form: Form) -> None:
         assert Counter(reason for _, _, reason in naive.rejects) <= result.rejects
 
 
-def test_machines_go_on_after_a_stop() -> None:
-    simulation, sent = simulated(moments=300)
-    later = Simulation(LOG, Fleet("s", 6), Plan(start_ms=START_MS + 400 * MINUTE_MS))
-    later.recall(msgspec.json.decode(msgspec.json.encode(simulation.remember()), type=dict[str, Memory]))
-    again = [out for moment in range(300) for out in later.moments(moment, 1)]
+@pytest.mark.parametrize("died_at", [None, 199])
+def test_machines_go_on_after_a_stop(died_at: int | None) -> None:
+    """With what they knew, or, killed before it was saved, with what they had known a hundred moments before."""
+    faults: tuple[Fault, ...] = () if died_at is None else ("reset",)
+    simulation = Simulation(LOG, Fleet("s", 6), Plan(start_ms=START_MS, faults=faults, form="array"))
+    sent = [*heartbeats(LOG, START_MS), *simulation.registrations(KEY, AGREEMENT, START_MS), *simulation.moments(0, 99)]
+    saved = msgspec.json.decode(msgspec.json.encode(simulation.remember()), type=Memory)
+    sent += simulation.moments(99, 101)
+    assert simulation.boot() < saved.boot
+    if died_at is None:
+        saved = simulation.remember()
+    later = Simulation(LOG, Fleet("s", 6), Plan(start_ms=START_MS + 230 * MINUTE_MS, faults=faults, form="array"))
+    later.recall(saved)
     registrations = list(later.registrations(KEY, AGREEMENT, START_MS))
-    end = heartbeats(LOG, last_heartbeat_ms(LOG, START_MS + 700 * MINUTE_MS))
-    result = Result([*sent[: -LOG.partitions], *registrations, *again, *end])
-    assert not result.rejects and not flags(result)
+    sent += [
+        *registrations,
+        *later.moments(0, 200),
+        *heartbeats(LOG, last_heartbeat_ms(LOG, START_MS + 430 * MINUTE_MS)),
+    ]
+    result = Result(sent)
+    assert not result.rejects
+    assert flags(result) == (set() if died_at is None else {"reset"})
     assert result.duplicates == len(registrations)
 
 
