@@ -5,7 +5,7 @@ from msgspec import Struct
 from deploy.terminal import Terminal
 from deploy.workplace import Workplace
 from schemas.manifest import RangeException
-from streams.adapters.exceptions_file import FILE, add_exception, load_exceptions
+from streams.adapters.exceptions_file import FILE, add_exception
 from streams.excepted import sign_exception, signer_of
 
 
@@ -21,11 +21,14 @@ def except_range(
 ) -> ExceptionsResult:
     """Signs an exception with the operator's key and adds it to the folder's.
 
-    Raises InvalidInput if the key is no operator's, or the exception contradicts another or a final epoch.
+    Raises InvalidInput if the key is no operator's, or the exception contradicts another or a final epoch, or comes
+    too late.
     """
     log = place.log()
     signed = sign_exception(place.operator_key(), log, partition, first_offset, next_offset, reason)
-    exceptions = add_exception(place.data_dir, log, signed)
+    place.fetch_epochs()  # what another host made final can't be stepped over either
+    add_exception(place.data_dir, log, signed)
+    exceptions = place.exceptions()
     terminal.say(
         f"the offsets {first_offset} to {next_offset} of partition {partition} are stepped over: {reason}\n"
         f"start the workers again; the manifest of the epoch will name it (all of them: {place.data_dir / FILE})"
@@ -38,7 +41,7 @@ def except_range(
 def list_exceptions(place: Workplace, terminal: Terminal) -> ExceptionsResult:
     """Shows the folder's exceptions. Raises InvalidInput if one isn't right."""
     log = place.log()
-    exceptions = load_exceptions(place.data_dir, log)
+    exceptions = place.exceptions()
     columns = ("partition", "first", "next", "reason", "signed by")
     rows = [
         (each.partition, each.first_offset, each.next_offset, each.reason, signer_of(log, each)) for each in exceptions

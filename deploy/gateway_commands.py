@@ -51,7 +51,7 @@ def check_gateway(place: Workplace, terminal: Terminal, options: CheckOptions) -
     """Checks and shows; whether nothing is wrong. Raises InvalidInput where there is no log or Kafka doesn't answer."""
     log = place.log()
     servers = place.settings.kafka_bootstrap_servers or place.stack().kafka_bootstrap_servers
-    run = _Run(log, KafkaLogReader(servers, log.topic), terminal, options)
+    run = _Run(log, KafkaLogReader(servers, log.topic, 0, place.exceptions()), terminal, options)
     try:
         run.read()
     finally:

@@ -18,7 +18,6 @@ from settlement.adapters.job import Settled, SettleOptions
 from settlement.adapters.signer import Keys
 from settlement.audit import AuditReport
 from settlement.results import Claimed, PostRow, SettlementsReport
-from streams.adapters.exceptions_file import load_exceptions
 from streams.adapters.kafka_reader import KafkaLogReader
 
 FOLLOW_S = 5.0
@@ -55,7 +54,7 @@ class Treasury:
         # Its loop rests while windows are recomputed; a fetch that timed out meanwhile is made again and needs no line.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         servers = self.place.stack().kafka_bootstrap_servers
-        exceptions = load_exceptions(self.data_dir, self.log)
+        exceptions = self.place.exceptions()
         readers = [KafkaLogReader(servers, self.log.topic, 0, exceptions) for _ in range(self.log.partitions)]
         try:
             return worker.audit(

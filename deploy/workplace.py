@@ -15,6 +15,7 @@ from schemas.errors import InvalidInput
 from schemas.log import Log
 
 if TYPE_CHECKING:
+    from schemas.manifest import RangeException
     from streams.adapters.object_store import ObjectStore
 
 LOG_FILE = "log.json"
@@ -85,6 +86,15 @@ class Workplace:
             from streams.adapters.stored_epochs import fetch_epochs
 
             fetch_epochs(store, self.data_dir, self.log())
+
+    def exceptions(self) -> "tuple[RangeException, ...]":
+        """What an operator had stepped over, of this folder and of the store, if there is one. Raises InvalidInput."""
+        from streams.adapters.exceptions_file import load_exceptions, share_exceptions
+
+        store = self.store()
+        if store is None:
+            return load_exceptions(self.data_dir, self.log())
+        return share_exceptions(store, self.data_dir, self.log())
 
     def create_log(self, log: Log) -> Log:
         """Writes the log's description, once: a folder belongs to one log for its life."""

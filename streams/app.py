@@ -19,7 +19,7 @@ from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import RangeException
 from streams.adapters.consumer import RECORDS_MAX
-from streams.adapters.exceptions_file import load_exceptions
+from streams.adapters.exceptions_file import load_exceptions, share_exceptions
 from streams.adapters.faust_app import BatchApp, Fetched, PromptWorker, delivered, fetched, live_seek
 from streams.adapters.health import STALLED_SECONDS, Condition, StatusServer
 from streams.adapters.heartbeats import Heartbeats
@@ -82,11 +82,14 @@ def run_worker(settings: WorkerSettings) -> int:
 
     Gives the exit code, 0. Ends the process by itself, with a line on stderr, with 70 if it can't go on, with 75 if it
     doesn't move. Raises InvalidInput if the topic is not there or not fit for the log, or the port is taken,
-    or the folder's exceptions are not signed or contradict what is final.
+    or the exceptions of the folder and the store are not signed or contradict what is final; StoreAway.
     """
     check_topic(settings.bootstrap_servers, settings.log)
     create_rejected_topic(settings.bootstrap_servers, settings.log)
-    exceptions = load_exceptions(settings.data_dir, settings.log)
+    if settings.store is None:
+        exceptions = load_exceptions(settings.data_dir, settings.log)
+    else:
+        exceptions = share_exceptions(settings.store, settings.data_dir, settings.log)
     reader, archive_reader = (
         KafkaLogReader(settings.bootstrap_servers, settings.log.topic, patience_seconds, exceptions)
         for patience_seconds in (0, 60)

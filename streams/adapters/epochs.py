@@ -13,7 +13,7 @@ from schemas.manifest import EpochFiles, EpochManifest, RangeException, epoch_fo
 from schemas.reject import Reject
 from streams.adapters.archive import write_archive
 from streams.adapters.checkpoint import Checkpoint, Cut
-from streams.adapters.exceptions_file import load_exceptions
+from streams.adapters.exceptions_file import read_exceptions
 from streams.adapters.files import Step, Temporary, file_digest, sync_folder
 from streams.adapters.log_reader import LogReader
 from streams.epoch import build_manifest
@@ -108,7 +108,7 @@ def publish_epoch(
             f"partition {partition}: the log gives {archive.count} records for the offsets {cut.first_offset} to"
             f" {cut.next_offset}, the worker was given {cut.records}"
         )
-    manifest = _manifest(log, partition, cut, windows, rejects, records, archive.root, load_exceptions(data_dir, log))
+    manifest = _manifest(log, partition, cut, windows, rejects, records, archive.root, read_exceptions(data_dir, log))
     if existing is not None:
         archive.records.drop()
         archive.leaves.drop()

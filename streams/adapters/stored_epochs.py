@@ -18,6 +18,7 @@ from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.manifest import EpochFiles, epoch_folder
 from streams.adapters.epochs import EpochPaths, read_manifest
+from streams.adapters.exceptions_file import adopt_exceptions
 from streams.adapters.files import FileLock, Step, file_digest
 from streams.adapters.object_store import ObjectStore, file_chunks, write_whole
 
@@ -115,6 +116,8 @@ def fetch_epoch(store: ObjectStore, data_dir: Path, log: Log, partition: int, fo
     """
     whole, content = read_stored(store, log, partition, folder, digest)
     paths = EpochPaths(data_dir, folder, partition)
+    if whole.manifest.exceptions:  # each is signed; without them the manifest would contradict this folder
+        adopt_exceptions(data_dir, log, whole.manifest.exceptions)
     for path, sha256 in _files(paths, whole).items():
         store.fetch(_object_name(paths, path, sha256), path, sha256)
     write_whole(paths.manifest, [content])

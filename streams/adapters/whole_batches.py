@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult
-from aiokafka.errors import CorruptRecordException
 
 from schemas.errors import InvalidInput
 from schemas.manifest import RangeException
@@ -67,7 +66,7 @@ class WholeBatches:
             try:
                 if not self._left and not self._next_batch(source):
                     break
-            except (InvalidInput, CorruptRecordException) as error:
+            except InvalidInput as error:
                 self._unreadable = error
                 break
             room = len(self._left) if max_records is None else max_records - len(taken)
@@ -101,10 +100,13 @@ def readable(source: Any, batch: Any, exceptions: Sequence[RangeException] = ())
 
     Raises InvalidInput if aiokafka can't read it and it isn't all within one of the exceptions (of this partition).
     """
+    first, end = batch.base_offset, batch.next_offset
+    is_excepted = any(each.first_offset <= first and end <= each.next_offset for each in exceptions)
     if source._check_crcs and not batch.validate_crc():
-        raise CorruptRecordException(
-            f"a record batch of {source._tp} at offset {batch.base_offset} has a wrong checksum"
-        )
+        # The end of a transaction is never stepped over: what its producer sent next would be taken for aborted.
+        if is_excepted and not batch.is_control_batch:
+            return []
+        raise _unreadable(source, first, end, "records whose checksum is wrong: the broker's disk has changed them")
     if source._isolation_level == READ_COMMITTED and batch.producer_id is not None:
         source._consume_aborted_up_to(batch.base_offset)
         if batch.is_control_batch:
@@ -118,17 +120,21 @@ def readable(source: Any, batch: Any, exceptions: Sequence[RangeException] = ())
     try:
         records = list(batch)
     except UnicodeDecodeError as error:
-        first, end = batch.base_offset, batch.next_offset
-        if any(each.first_offset <= first and end <= each.next_offset for each in exceptions):
+        if is_excepted:
             return []
-        raise InvalidInput(
-            f"partition {source._tp.partition} of the topic {source._tp.topic} holds, between the offsets"
-            f" {first} and {end}, a record with a header whose name is not UTF-8 ({error}): Kafka's clients for Python"
-            " can't read it; to step over these records, an operator signs for it with"
-            f" `tallyroot except {source._tp.partition} {first} {end} --reason TEXT`"
-        ) from None
+        what = f"a record with a header whose name is not UTF-8 ({error}): Kafka's clients for Python can't read it"
+        raise _unreadable(source, first, end, what) from None
     for each in exceptions:
         records = [record for record in records if not each.first_offset <= record.offset < each.next_offset]
     if records and records[0].offset < source.next_fetch_offset:
         return [record for record in records if record.offset >= source.next_fetch_offset]
     return records
+
+
+def _unreadable(source: Any, first: int, end: int, what: str) -> InvalidInput:
+    place = source._tp
+    return InvalidInput(
+        f"partition {place.partition} of the topic {place.topic} holds, between the offsets {first} and {end}, {what};"
+        " to step over these records, an operator signs for it with"
+        f" `tallyroot except {place.partition} {first} {end} --reason TEXT`"
+    )

@@ -14,7 +14,7 @@ from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.manifest import RangeException
 from schemas.units import HOUR_MS
-from streams.adapters.exceptions_file import FILE, add_exception, load_exceptions
+from streams.adapters.exceptions_file import FILE, add_exception, adopt_exceptions, load_exceptions
 from streams.adapters.kafka_reader import KafkaLogReader
 from streams.adapters.topics import create_topic
 from streams.excepted import sign_exception
@@ -66,11 +66,16 @@ def test_it_stops_a_worker_until_an_operator_signs(
 
     (tmp_path / "log.json").write_bytes(msgspec.json.encode(poisoned))
     monkeypatch.setenv("TALLYROOT_OPERATOR_KEY", "0x" + KEY.hex())
+    store = str(tmp_path / "store")
+    monkeypatch.setenv("TALLYROOT_STORE", store)
     asked = ["except", "0", "61", "64", "--reason", "a gateway in C", "--json", "--data-dir", str(tmp_path)]
     said = CliRunner().invoke(app, asked)
     assert said.exit_code == 0, said.output
     added = json.loads(said.stdout)["added"]
     workers.catch_up(poisoned)
+    elsewhere = Workers(kafka, tmp_path / "elsewhere").start(poisoned, until_caught_up=True, store=store)
+    assert elsewhere.wait() == 0, elsewhere.said()
+    assert outcome(tmp_path / "elsewhere").manifests == outcome(tmp_path).manifests
 
     manifests = {path: files.manifest for path, files in outcome(tmp_path).manifests.items()}
     naming = [manifest for manifest in manifests.values() if manifest.exceptions]
@@ -82,8 +87,11 @@ def test_it_stops_a_worker_until_an_operator_signs(
         assert [manifest for manifest, _ in found] == list(manifests.values())
 
     # What is final can't be taken back, and nothing can be added to it.
+    late = sign_exception(KEY, poisoned, 0, 3, 5, "too late")
+    with pytest.raises(InvalidInput, match=r"comes too late: all before offset \d+ was counted"):
+        add_exception(tmp_path, poisoned, late)
     with pytest.raises(InvalidInput, match=r"contradicts .* which is final"):
-        add_exception(tmp_path, poisoned, sign_exception(KEY, poisoned, 0, 3, 5, "too late"))
+        adopt_exceptions(tmp_path, poisoned, [late])
     (tmp_path / FILE).unlink()
     refused = workers.start(poisoned)
     assert refused.wait() == 1
