@@ -198,7 +198,7 @@ class _Run:
         if any(self._there):
             raise InvalidInput(f"the log {self._log.log_id} holds more than this fleet: choose another --data-dir")
         if not self._new:
-            raise InvalidInput(f"the log {self._log.log_id} has all of this already: choose another --data-dir")
+            self._terminal.step(f"  the log {self._log.log_id} had all of this: for another, choose another --data-dir")
         return self._report(simulation, "fast")
 
     def _take_up(self, start_ms: int) -> None:
