@@ -1,7 +1,8 @@
 """Readings per CPU second of the real worker, beside others on the same broker: `make bench`. Nothing asserts a time.
 
-Each contender runs in a fresh process, in interleaved rounds; the best round of each counts. The load is the same in
-every run (`load.py`), and every contender's sums are checked.
+Each contender runs in a fresh process, in interleaved rounds; the table shows the median round and the range. The load
+is the same in every run (`readings.py`, `dirt.py`), slower contenders get a part of it, and every contender's sums are
+checked machine by machine. `--curve` measures how it grows with machines, `--settlement` what settling costs.
 """
 
 import argparse
@@ -11,91 +12,196 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
 import msgspec
 
 from deploy.stack import start_kafka
-from streams.app import WorkerSettings, run_worker
-from tests.bench.load import Load, log_of, register_machines, send_readings
+from tests.bench.load import log_of, register_machines, send_readings
+from tests.bench.peers_env import peers_python
 
-TALLYROOT = ("json", "json-array", "arrow")
-STOCK = "stock-faust"
-CONTENDERS = (*(f"tallyroot-{encoding}" for encoding in TALLYROOT), STOCK, "count-only")
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_MAX = 900
+READINGS, MACHINES = 1_200_000, 5_000
+Result = dict[str, Any]
+
+
+class Contender(NamedTuple):
+    """What it reads, what part of `--readings`, and whether it runs in the peers' environment."""
+
+    encoding: str
+    weight: float
+    is_peer: bool = False
+    dirt: int = 0
+
+
+CONTENDERS = {
+    "tallyroot-json": Contender("json", 1),
+    "tallyroot-json-array": Contender("json-array", 2),
+    "tallyroot-arrow": Contender("arrow", 4),
+    "tallyroot-arrow-signed": Contender("arrow-signed", 4),
+    "tallyroot-json-dirty10": Contender("json-dirty10", 1, dirt=10),
+    "tallyroot-json-dirty100": Contender("json-dirty100", 1 / 3, dirt=100),
+    "faust-stock": Contender("plain", 1 / 12),
+    "quixstreams": Contender("plain", 1 / 6, is_peer=True),
+    "bytewax": Contender("plain", 1 / 3, is_peer=True),
+    "count-only": Contender("plain", 1),
+}
+STOCK = "faust-stock"
+
+
+class Bench:
+    """Loads in a broker, and who has read them. Everything lies in `home`."""
+
+    def __init__(self, servers: str, home: Path, readings: int, machines: int) -> None:
+        self._servers, self._home = servers, home
+        self._readings, self._machines = readings, machines
+
+    def topic(self, name: str) -> str:
+        """The topic that a contender reads; also the name of its prepared data folder."""
+        return log_of(CONTENDERS[name].encoding, self.readings(name), self._machines).topic
+
+    def readings(self, name: str) -> int:
+        """How many readings a contender gets."""
+        return max(2 * self._machines, int(self._readings * CONTENDERS[name].weight))
+
+    def prepare(self, names: Sequence[str]) -> None:
+        """Registers the machines, has workers take them in, all at once, and only then sends the readings."""
+        loads = {self.topic(name): name for name in names}
+        running = []
+        for topic, name in loads.items():
+            if CONTENDERS[name].encoding != "plain":
+                log = log_of(CONTENDERS[name].encoding, self.readings(name), self._machines)
+                register_machines(self._servers, log, self._machines)
+                (self._home / topic).mkdir()
+                running.append(subprocess.Popen(self._command("register", self._home / topic, topic), cwd=ROOT))
+        if any([process.wait(SECONDS_MAX) for process in running]):
+            raise SystemExit("a worker did not take in the machines")
+        for topic, name in loads.items():
+            encoding = CONTENDERS[name].encoding
+            log = log_of(encoding, self.readings(name), self._machines)
+            load = send_readings(self._servers, log, encoding, self._machines, self.readings(name))
+            load.write(self.load_file(topic))
+
+    def load_file(self, topic: str) -> Path:
+        """What a topic's readings come to."""
+        return self._home / f"{topic}.json"
+
+    @contextmanager
+    def folder(self, name: str) -> Iterator[Path]:
+        """A fresh copy of a contender's data folder, for a while."""
+        folder = Path(tempfile.mkdtemp(dir=self._home))
+        try:
+            if CONTENDERS[name].encoding != "plain":
+                shutil.copytree(self._home / self.topic(name), folder, dirs_exist_ok=True)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def start(self, name: str, folder: Path, python: str, *more: str) -> "subprocess.Popen[bytes]":
+        """Starts a contender."""
+        topic = self.topic(name)
+        command = self._command(name, folder, topic, str(self.load_file(topic)), *more, python=python)
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+
+    def run(self, name: str, python: str = sys.executable) -> Result:
+        """One round of one contender."""
+        with self.folder(name) as folder:
+            return result_of(self.start(name, folder, python))
+
+    def _command(self, name: str, folder: Path, *more: str, python: str = sys.executable) -> list[str]:
+        module = "peers" if name in CONTENDERS and CONTENDERS[name].is_peer else "contender"
+        return [python, "-W", "ignore", "-m", f"tests.bench.{module}", name, self._servers, str(folder), *more]
+
+
+def result_of(process: "subprocess.Popen[bytes]") -> Result:
+    """What a contender printed. Ends the bench if it did not come to an end."""
+    try:
+        said, _ = process.communicate(timeout=SECONDS_MAX)
+    finally:
+        if process.poll() is None:
+            process.kill()
+    if process.returncode or not said:
+        raise SystemExit(f"{process.args} failed ({process.returncode})")
+    result: Result = msgspec.json.decode(said.splitlines()[-1])
+    return result
 
 
 def main() -> int:
     """Starts a broker, sends the load, runs the rounds, prints the table or one JSON object."""
+    for option, module in (("--curve", "curve"), ("--settlement", "settlement")):
+        if option in sys.argv:
+            rest = [word for word in sys.argv[1:] if word != option]
+            return subprocess.run([sys.executable, "-m", f"tests.bench.{module}", *rest], cwd=ROOT, check=False).returncode
     options = _options()
+    names = [name for name in options.contenders if CONTENDERS[name].dirt in options.dirt]
+    python, why = peers_python() if any(CONTENDERS[name].is_peer for name in names) else (None, "")
+    skipped = [{"contender": name, "reason": why} for name in names if CONTENDERS[name].is_peer and python is None]
+    names = [name for name in names if python is not None or not CONTENDERS[name].is_peer]
     with tempfile.TemporaryDirectory(prefix="tallyroot-bench-") as folder:
-        home = Path(folder)
-        kafka = start_kafka(home / "kafka")
+        kafka = start_kafka(Path(folder) / "kafka")
         try:
-            loads = _prepare(kafka.bootstrap_servers, home, options)
-            results = [
-                _run(name, kafka.bootstrap_servers, home, loads)
-                for _ in range(options.rounds)
-                for name in options.contenders
-            ]
+            bench = Bench(kafka.bootstrap_servers, Path(folder), options.readings, options.machines)
+            _tell("sending the load")
+            bench.prepare(names)
+            rounds = [_round(bench, names, str(python), number) for number in range(options.rounds)]
         finally:
             kafka.stop()
-    best = [
-        max((result for result in results if result["contender"] == name), key=_rate) for name in options.contenders
-    ]
-    for result in best:
-        result["correct"] = all(other["correct"] for other in results if other["contender"] == result["contender"])
+    results = [summary([results[name] for results in rounds]) for name in names]
     if options.json:
-        print(msgspec.json.encode({"machine": _machine(), "contenders": best}).decode())
+        print(msgspec.json.encode({"machine": _machine(), "contenders": results, "skipped": skipped}).decode())
     else:
-        _print(best)
-    return 0 if all(result["correct"] for result in best) else 1
+        _print(results, rounds)
+        for left_out in skipped:
+            print(f"{left_out['contender']:<25} skipped: {left_out['reason']}")
+    return 0 if all(result["correct"] for result in results) else 1
+
+
+def summary(results: Sequence[Result]) -> Result:
+    """The median of each figure over the rounds, with the range of readings per CPU second."""
+    figures = {
+        field: _median([result[field] for result in results])
+        for field, value in results[0].items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    rates = [result["readings_per_cpu_second"] for result in results]
+    return (
+        {"contender": results[0]["contender"]}
+        | figures
+        | {
+            "correct": all(result["correct"] for result in results),
+            "rounds": len(results),
+            "readings_per_cpu_second_range": [min(rates), max(rates)],
+        }
+    )
+
+
+def _round(bench: Bench, names: Sequence[str], peers: str, number: int) -> dict[str, Result]:
+    results = {}
+    for name in names:
+        _tell(f"round {number + 1}: {name}")
+        results[name] = bench.run(name, peers if CONTENDERS[name].is_peer else sys.executable)
+    return results
+
+
+def _median(values: Sequence[float]) -> float:
+    middle = median(values)
+    return round(middle) if all(isinstance(value, int) for value in values) else round(middle, 3)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--readings", type=int, default=200_000)
-    parser.add_argument("--machines", type=int, default=5_000)
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS)
+    parser.add_argument("--readings", type=int, default=READINGS, help="of tallyroot-json; others get more or fewer")
+    parser.add_argument("--machines", type=int, default=MACHINES)
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--dirt", nargs="+", type=int, choices=(0, 10, 100), default=[0, 10, 100], help="percent")
     return parser.parse_args()
-
-
-def _prepare(servers: str, home: Path, options: argparse.Namespace) -> dict[str, Load]:
-    """Sends the load; registers the machines, and has a worker take them in, before any reading comes."""
-    loads = {}
-    encodings = {name.removeprefix("tallyroot-") for name in options.contenders if name.startswith("tallyroot-")}
-    for encoding in sorted(encodings):
-        log = log_of(encoding)
-        register_machines(servers, log, options.machines)
-        data_dir = home / encoding
-        data_dir.mkdir()
-        run_worker(WorkerSettings(bootstrap_servers=servers, data_dir=data_dir, log=log, until_caught_up=True))
-        loads[encoding] = send_readings(servers, log, encoding, options.machines, options.readings)
-    if len(encodings) < len(options.contenders):
-        loads["plain"] = send_readings(servers, log_of("plain"), "plain", options.machines, options.readings)
-    return loads
-
-
-def _run(name: str, servers: str, home: Path, loads: dict[str, Load]) -> dict[str, Any]:
-    """One contender in a process of its own, on a fresh copy of its data folder."""
-    encoding = name.removeprefix("tallyroot-")
-    folder = Path(tempfile.mkdtemp(dir=home))
-    if encoding in TALLYROOT:
-        shutil.copytree(home / encoding, folder, dirs_exist_ok=True)
-    load = loads[encoding if encoding in TALLYROOT else "plain"]
-    command = [sys.executable, "-m", "tests.bench.contender", name, servers, str(folder), *map(str, load)]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=SECONDS_MAX, check=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    result: dict[str, Any] = msgspec.json.decode(done.stdout.splitlines()[-1])
-    return result
-
-
-def _rate(result: dict[str, Any]) -> int:
-    return int(result["readings_per_cpu_second"])
 
 
 def _machine() -> dict[str, Any]:
@@ -103,20 +209,31 @@ def _machine() -> dict[str, Any]:
         "system": platform.system(),
         "processor": platform.machine(),
         "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
     }
 
 
-def _print(results: list[dict[str, Any]]) -> None:
-    stock = next((_rate(result) for result in results if result["contender"] == STOCK), None)
-    print(f"{'contender':<22}{'readings/s':>12}{'/CPU second':>14}{'x stock':>10}{'peak MB':>10}  sums")
+def _print(results: Sequence[Result], rounds: Sequence[dict[str, Result]]) -> None:
+    print(f"{'contender':<25}{'readings':>11}{'/second':>12}{'/CPU second':>13}{'range':>24}{'x stock':>9}{'peak MB':>9}  sums")
     for result in results:
+        name = result["contender"]
         wall = result["readings"] / result["wall_seconds"] if result["wall_seconds"] else 0
-        times = f"{_rate(result) / stock:.1f}" if stock else "-"
+        least, most = result["readings_per_cpu_second_range"]
+        ratios = [each[name]["readings_per_cpu_second"] / stock for each in rounds if (stock := _stock_rate(each))]
         print(
-            f"{result['contender']:<22}{wall:>12,.0f}{_rate(result):>14,}{times:>10}"
-            f"{result['peak_rss_bytes'] / 1e6:>10,.0f}  {'right' if result['correct'] else 'WRONG'}"
+            f"{name:<25}{result['readings']:>11,}{wall:>12,.0f}{result['readings_per_cpu_second']:>13,}"
+            f"{f'{least:,}-{most:,}':>24}{f'{median(ratios):.1f}' if ratios else '-':>9}"
+            f"{result['peak_rss_bytes'] / 1e6:>9,.0f}  {'right' if result['correct'] else 'WRONG'}"
         )
+
+
+def _stock_rate(results: dict[str, Result]) -> int:
+    return int(results[STOCK]["readings_per_cpu_second"]) if STOCK in results else 0
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"bench: {text}\n")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
-"""One contender in a process of its own. Arguments: its name, the broker, its folder, readings, usage, registers.
+"""One contender in a process of its own. Arguments: its name, the broker, its folder, the topic, the load's file.
 
-What is measured begins when the first batch is done and ends with the last, so that no start-up counts; a batch is what
-the contender takes at once (a record, for stock Faust). Prints one JSON object.
+`register` only takes in what the log holds: the machines. Prints one JSON object.
 """
 
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -17,85 +15,76 @@ import msgspec
 import orjson
 from confluent_kafka import Consumer
 
+from schemas.log import Log
 from streams.adapters.kafka_reader import client_config
 from streams.app import WorkerProgress, WorkerSettings, run_worker
-from tests.bench.load import PARTITIONS, ROWS_A_RECORD, Load, log_of
+from tests.bench.clock import Clock
+from tests.bench.load import ROWS_A_RECORD, Load
+from tests.bench.readings import PARTITIONS
 
 WINDOW_MS = 15 * 60 * 1_000
+COMMITS_FILE = "commits.jsonl"
+"""One line for each commit of a tallyroot contender: [epoch seconds, readings]."""
 
 
-class Clock:
-    """Wall and CPU time from the end of the first batch to the end of the last."""
-
-    def __init__(self) -> None:
-        self.began: tuple[float, float] | None = None
-        self.ended = (0.0, 0.0)
-        self.readings = 0
-
-    def batch_done(self, readings: int) -> None:
-        self.ended = time.perf_counter(), time.process_time()
-        if self.began is None:
-            self.began = self.ended
-        else:
-            self.readings += readings
-
-    def report(self, name: str, correct: bool) -> None:
-        """Prints the result."""
-        began = self.began or self.ended
-        wall, cpu = (end - start for end, start in zip(self.ended, began, strict=True))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1_024)
-        result = {
-            "contender": name,
-            "readings": self.readings,
-            "wall_seconds": round(wall, 3),
-            "cpu_seconds": round(cpu, 3),
-            "readings_per_cpu_second": round(self.readings / cpu) if cpu else 0,
-            "peak_rss_bytes": peak,
-            "correct": correct,
-        }
-        sys.__stdout__.write(msgspec.json.encode(result).decode() + "\n")
-        sys.__stdout__.flush()
-
-
-def tallyroot(encoding: str, servers: str, folder: Path, load: Load, clock: Clock) -> bool:
+def tallyroot(encoding: str, servers: str, folder: Path, log: Log, clock: Clock) -> None:
     """The real worker on a data folder in which the machines are registered already."""
-    rows = ROWS_A_RECORD[encoding]
+    rows = ROWS_A_RECORD.get(encoding, 1)
+    commits: list[tuple[float, int]] = []
 
     def on_progress(progress: WorkerProgress) -> None:
         clock.batch_done(progress.records * rows)
+        commits.append((time.time(), progress.records * rows))
 
     settings = WorkerSettings(
-        bootstrap_servers=servers, data_dir=folder, log=log_of(encoding), until_caught_up=True, on_progress=on_progress
+        bootstrap_servers=servers, data_dir=folder, log=log, until_caught_up=True, on_progress=on_progress
     )
-    if run_worker(settings) != 0:
-        return False
-    readings = usage = 0
+    run_worker(settings)
+    clock.stop()
+    lines = [msgspec.json.encode(commit) for commit in commits]
+    (folder / f"{os.getpid()}-{COMMITS_FILE}").write_bytes(b"\n".join(lines))
+
+
+def is_right(folder: Path, load: Load) -> bool:
+    """Whether the checkpoints hold what the load comes to: machine by machine, refused entries by reason, trust."""
+    machines: dict[str, tuple[int, int]] = {}
+    rejects: dict[str, int] = {}
+    duplicates, trust = 0, set()
     for partition in range(PARTITIONS):
         with duckdb.connect(str(folder / "partitions" / f"{partition}.duckdb"), read_only=True) as db:
-            query = "SELECT sum(readings), sum(list_sum([line.usage for line in lines])) FROM windows"
-            ((found, used),) = db.execute(query).fetchall()
-            readings, usage = readings + int(found or 0), usage + int(used or 0)
-    return (readings, usage) == (load.readings, load.usage)
+            for machine, readings, usage in db.execute(
+                "SELECT machine, sum(readings), sum(list_sum([line.usage for line in lines])) FROM windows GROUP BY ALL"
+            ).fetchall():
+                machines[machine] = int(readings), int(usage or 0)
+            for reason, count in db.execute("SELECT reason, count(*) FROM rejects GROUP BY ALL").fetchall():
+                rejects[reason] = rejects.get(reason, 0) + count
+            trust |= {row[0] for row in db.execute("SELECT DISTINCT trust FROM windows").fetchall()}
+            duplicates += db.execute("SELECT duplicate FROM position").fetchall()[0][0]
+    expected = {machine: (readings, usage) for machine, (readings, usage, _) in load.machines.items()}
+    return (machines, rejects, duplicates, trust) == (expected, load.rejects, load.duplicates, {load.trust})
 
 
-def count_only(servers: str, load: Load, clock: Clock) -> bool:
-    """librdkafka's consumer, which counts values and looks into none."""
+def count_only(servers: str, topic: str, load: Load, clock: Clock) -> bool:
+    """librdkafka's consumer, which counts values and looks into none: the ceiling of whoever takes record by record."""
     consumer = Consumer(
         client_config(servers)
         | {"group.id": f"count-{os.getpid()}", "auto.offset.reset": "earliest", "enable.auto.commit": False}
     )
-    consumer.subscribe([log_of("plain").topic])
+    consumer.subscribe([topic])
     counted = 0
-    while counted < load.readings:
+    while counted < load.readings + PARTITIONS:
         batch = consumer.consume(20_000, 0.1)
         if batch:
             counted += sum(message.value() is not None for message in batch)
             clock.batch_done(len(batch))
+    clock.stop()
     consumer.close()
-    return counted == load.readings
+    return counted == load.readings + PARTITIONS
 
 
-def stock_faust(servers: str, folder: Path, load: Load, clock: Clock, report: Callable[[bool], None]) -> None:
+def stock_faust(
+    servers: str, folder: Path, topic: str, load: Load, clock: Clock, report: Callable[[bool], None]
+) -> None:
     """A plain agent of stock faust-streaming: the sum of each machine's window, in a dict. Ends the process."""
     import faust
 
@@ -110,42 +99,59 @@ def stock_faust(servers: str, folder: Path, load: Load, clock: Clock, report: Ca
         broker_max_poll_records=20_000,
         web_enabled=False,
     )
-    topic = app.topic(log_of("plain").topic, key_serializer="raw", value_serializer="raw", value_type=bytes)
+    source = app.topic(topic, key_serializer="raw", value_serializer="raw", value_type=bytes)
     sums: dict[tuple[str, int], list[int]] = {}
+    left = load.readings + PARTITIONS
 
     async def agent(stream: Any) -> None:
-        seen = 0
+        nonlocal left
         async for event in stream.events():
             reading = orjson.loads(event.value)
             key = reading["machine"], reading["observed_at"] // WINDOW_MS
             window = sums.setdefault(key, [0, 0])
             window[0] += reading["register"]
             window[1] += 1
-            seen += 1
-            if seen == 1:
+            left -= 1
+            if clock.began is None or not left:
                 clock.batch_done(1)
-            if seen == load.readings:
-                clock.batch_done(seen - 1)
-                counted, total = (sum(column) for column in zip(*((b, a) for a, b in sums.values()), strict=True))
-                report((counted, total) == (load.readings, load.registers))
+            if not left:
+                clock.stop()
+                report(_are_right(sums, load))
                 os._exit(0)
 
-    app.agent(topic)(agent)
+    app.agent(source)(agent)
     sys.argv = ["stock", "worker", "-l", "error", "--without-web"]
     app.main()
 
 
+def _are_right(sums: dict[tuple[str, int], list[int]], load: Load) -> bool:
+    found: dict[str, tuple[int, int]] = {}
+    for (machine, _), (total, count) in sums.items():
+        before = found.get(machine, (0, 0))
+        found[machine] = before[0] + count, before[1] + total
+    found.pop("", None)
+    return found == {machine: (count, total) for machine, (count, _, total) in load.machines.items()}
+
+
 def main(arguments: list[str]) -> None:
     """Runs the contender that is named."""
-    name, servers, folder = arguments[0], arguments[1], Path(arguments[2])
-    load = Load(*map(int, arguments[3:6]))
+    name, servers, folder, topic = arguments[0], arguments[1], Path(arguments[2]), arguments[3]
+    log = Log(log_id=topic, topic=topic, partitions=PARTITIONS, timestamp_type="CreateTime")
     clock = Clock()
-    if name == "stock-faust":
-        stock_faust(servers, folder, load, clock, lambda correct: clock.report(name, correct))
+    if name == "register":
+        tallyroot("json", servers, folder, log, clock)
+        return
+    load = Load.read(Path(arguments[4]))
+    if name == "faust-stock":
+        stock_faust(servers, folder, topic, load, clock, lambda correct: clock.report(name, load.readings, correct))
     elif name == "count-only":
-        clock.report(name, count_only(servers, load, clock))
+        correct = count_only(servers, topic, load, clock)
+        clock.report(name, load.readings, correct)
     else:
-        clock.report(name, tallyroot(name.removeprefix("tallyroot-"), servers, folder, load, clock))
+        tallyroot(name.removeprefix("tallyroot-"), servers, folder, log, clock)
+        # Of two workers on one folder, whoever started them asks.
+        correct = "--unchecked" in arguments or is_right(folder, load)
+        clock.report(name, load.readings, correct)
 
 
 if __name__ == "__main__":

@@ -1,134 +1,155 @@
-"""The load: the same in every run and in every encoding. Each machine shows its register every ten seconds."""
+"""The load in the broker: topics, registrations, readings, and what they come to."""
 
-import random
 from collections.abc import Iterator
-from typing import NamedTuple
+from pathlib import Path
 
 import msgspec
-import pyarrow as pa
+from confluent_kafka import Producer
 
 from schemas.log import Log
-from schemas.reading import HEARTBEAT, REGISTERED
-from schemas.units import DAY_MS, HOUR_MS, SECOND_MS
+from schemas.reading import HEARTBEAT, READING, REGISTERED
 from streams.adapters.topics import create_topic
-from streams.gateway.producer import LogProducer
-from streams.murmur2 import partition_of
+from streams.gateway.encode import signed_headers
+from streams.gateway.producer import producer_config
 from streams.records import ARROW
+from streams.signature import reading_key, sign_reading
+from tests.bench.dirt import DirtyReadings
+from tests.bench.readings import PARTITIONS, ROW, START_MS, Readings, names_of
 
-PARTITIONS = 4
-START_MS = 18_000 * DAY_MS + 9 * HOUR_MS
-"""No epoch ends within the load: neither the archive nor an epoch's files are measured."""
-
-STEP_MS = 10 * SECOND_MS
 ARRAY_ROWS, ARROW_ROWS = 100, 1_000
-ROWS_A_RECORD = {"json": 1, "json-array": ARRAY_ROWS, "arrow": ARROW_ROWS, "plain": 1}
-"""By topic; `plain` holds single JSON readings and nothing else, for those who only sum or count."""
+ROWS_A_RECORD = {"json-array": ARRAY_ROWS, "arrow": ARROW_ROWS, "arrow-signed": ARROW_ROWS}
+"""By encoding; 1 in all others. `plain` holds single JSON readings and nothing else, for those who only add or count."""
 
-SCHEMA = pa.schema(
-    [("machine", pa.string()), ("meter", pa.string())]
-    + [(name, pa.int64()) for name in ("boot", "seq", "observed_at", "register")]
-)
+DIRT = {"json-dirty10": 0.1, "json-dirty100": 1.0}
+KEY_ID, PRIVATE_KEY = "gateway-1", bytes(range(32))
+QUEUE_RECORDS, QUEUE_KBYTES = 500_000, 1_000_000
+FLUSH_SECONDS = 120
 
-
-class Row(msgspec.Struct):
-    """A reading as it travels."""
-
-    machine: str
-    meter: str
-    boot: int
-    seq: int
-    observed_at: int
-    register: int
+Sent = tuple[int, int, bytes, bytes]
+"""Partition, timestamp (epoch ms), key, value."""
 
 
-class Load(NamedTuple):
-    """What was sent: `usage` is what all registers rose by since each one's first reading, `registers` their sum."""
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """What was sent: accepted readings, usage and sum of registers by machine, and the refused entries by reason."""
 
     readings: int
-    usage: int
-    registers: int
+    machines: dict[str, tuple[int, int, int]]
+    duplicates: int = 0
+    rejects: dict[str, int] = {}
+    trust: int = 0
+
+    @classmethod
+    def read(cls, path: Path) -> "Load":
+        """As `write` left it."""
+        return msgspec.json.decode(path.read_bytes(), type=cls)
+
+    def write(self, path: Path) -> Path:
+        """Writes it as JSON, for contenders without this project's packages."""
+        path.write_bytes(msgspec.json.encode(self))
+        return path
 
 
-def log_of(encoding: str) -> Log:
-    """A log with the settings that the demo has; its topic is named after the encoding."""
-    return Log(
-        log_id=f"bench-{encoding}", topic=f"bench-{encoding}", partitions=PARTITIONS, timestamp_type="CreateTime"
+def log_of(encoding: str, readings: int, machines: int) -> Log:
+    """A log with the settings that the demo has, named after what it holds."""
+    name = f"bench-{encoding}-{readings}-{machines}"
+    return Log(log_id=name, topic=name, partitions=PARTITIONS, timestamp_type="CreateTime")
+
+
+def register_machines(servers: str, log: Log, machines: int) -> None:
+    """Makes the topic and registers the machines: a day price and a night price, a gateway's key."""
+    create_topic(servers, log)
+    producer = _producer(servers)
+    headers = [("ce_type", REGISTERED.encode()), ("content-type", b"application/json")]
+    for number, name in enumerate(names_of(machines)):
+        value = msgspec.json.encode(_registration(name.decode()))
+        _produce(producer, number, log.topic, value, name, timestamp=START_MS, headers=headers)
+    _flush(producer)
+
+
+def send_readings(servers: str, log: Log, encoding: str, machines: int, count: int) -> Load:
+    """Sends the readings, then what closes all windows: heartbeats, and to `plain` a late reading of nobody."""
+    create_topic(servers, log)
+    readings = Readings(machines, count)
+    dirty = DirtyReadings(readings, DIRT[encoding]) if encoding in DIRT else None
+    producer = _producer(servers)
+    for number, (partition, moment, key, value) in enumerate(_values(encoding, readings, dirty)):
+        headers = _headers(encoding, log, key, value)
+        _produce(producer, number, log.topic, value, key, partition, timestamp=moment, headers=headers)
+    for partition in range(PARTITIONS):
+        end = {"partition": partition, "timestamp": readings.end_ms}
+        if encoding == "plain":
+            producer.produce(log.topic, ROW % (b"", 0, 0, readings.end_ms, 0), b"end", **end)
+        else:
+            producer.produce(log.topic, b"", None, headers=[("ce_type", HEARTBEAT.encode())], **end)
+    _flush(producer)
+    if dirty is not None:
+        return Load(
+            readings=count, machines=dirty.by_machine(), duplicates=dirty.duplicates, rejects=dict(dirty.rejects)
+        )
+    return Load(readings=count, machines=readings.by_machine(), trust=int(encoding == "arrow-signed"))
+
+
+def _values(encoding: str, readings: Readings, dirty: DirtyReadings | None) -> Iterator[Sent]:
+    if dirty is not None:
+        return dirty.singles()
+    if encoding == "json-array":
+        return readings.batches(ARRAY_ROWS, "json")
+    if encoding.startswith("arrow"):
+        return readings.batches(ARROW_ROWS, "arrow")
+    return readings.singles()
+
+
+def _headers(encoding: str, log: Log, key: bytes, value: bytes) -> list[tuple[str, bytes]]:
+    if encoding == "arrow":
+        return [("content-type", ARROW.encode())]
+    if encoding == "arrow-signed":
+        return [*signed_headers(ARROW, KEY_ID, sign_reading(PRIVATE_KEY, log.log_id, key, READING, ARROW, value))]
+    return []
+
+
+def _producer(servers: str) -> Producer:
+    return Producer(
+        producer_config(servers)
+        | {
+            "linger.ms": 50,
+            "batch.size": 500_000,
+            "queue.buffering.max.messages": QUEUE_RECORDS,
+            "queue.buffering.max.kbytes": QUEUE_KBYTES,
+            "delivery.report.only.error": True,
+            "on_delivery": _refused,
+        }
     )
 
 
-def register_machines(bootstrap_servers: str, log: Log, machines: int) -> None:
-    """Makes the topic and registers the machines: a day price and a night price."""
-    create_topic(bootstrap_servers, log)
-    producer = LogProducer(bootstrap_servers, log)
-    headers = [("ce_type", REGISTERED.encode()), ("content-type", b"application/json")]
-    for name in names_of(machines):
-        producer.send(START_MS, name.encode(), msgspec.json.encode(_registration(name)), headers)
-    producer.flush()
-    producer.close()
+def _produce(
+    producer: Producer,
+    number: int,
+    topic: str,
+    value: bytes,
+    key: bytes,
+    partition: int = -1,
+    *,
+    timestamp: int,
+    headers: list[tuple[str, bytes]],
+) -> None:
+    if not number & 1_023:
+        producer.poll(0)
+    while True:
+        try:
+            producer.produce(topic, value, key, partition, timestamp=timestamp, headers=headers)
+        except BufferError:
+            producer.poll(0.1)
+        else:
+            return
 
 
-def send_readings(bootstrap_servers: str, log: Log, encoding: str, machines: int, readings: int) -> Load:
-    """Sends the readings and, except to `plain`, heartbeats that seal all windows."""
-    create_topic(bootstrap_servers, log)
-    producer = LogProducer(bootstrap_servers, log)
-    pending: list[list[Row]] = [[] for _ in range(PARTITIONS)]
-    partitions = {name: partition_of(name.encode(), PARTITIONS) for name in names_of(machines)}
-    first: dict[str, int] = {}
-    last: dict[str, int] = {}
-    registers = 0
-    for row in rows_of(machines, readings):
-        first.setdefault(row.machine, row.register)
-        last[row.machine] = row.register
-        registers += row.register
-        rows = pending[partitions[row.machine]]
-        rows.append(row)
-        if len(rows) == ROWS_A_RECORD[encoding]:
-            _send(producer, encoding, partitions[row.machine], rows)
-            rows.clear()
-    for partition, rows in enumerate(pending):
-        if rows:
-            _send(producer, encoding, partition, rows)
-        if encoding != "plain":
-            end_ms = START_MS + (readings // machines + 1) * STEP_MS + HOUR_MS
-            producer.send(end_ms, None, b"", [("ce_type", HEARTBEAT.encode())], partition)
-    producer.flush()
-    producer.close()
-    return Load(readings, sum(last.values()) - sum(first.values()), registers)
+def _flush(producer: Producer) -> None:
+    if producer.flush(FLUSH_SECONDS):
+        raise SystemExit("the broker did not take the load in time")
 
 
-def rows_of(machines: int, readings: int) -> Iterator[Row]:
-    """The readings in the order of time."""
-    draw = random.Random(7)
-    names = names_of(machines)
-    registers = [draw.randrange(10**6) for _ in names]
-    for number in range(readings):
-        seq, place = divmod(number, machines)
-        registers[place] += draw.randrange(60)
-        moment_ms = START_MS + seq * STEP_MS + place * STEP_MS // machines
-        yield Row(names[place], "energy", 1, seq, moment_ms, registers[place])
-
-
-def names_of(machines: int) -> list[str]:
-    """The machines' ids."""
-    return [f"m-{number:05d}" for number in range(machines)]
-
-
-def _send(producer: LogProducer, encoding: str, partition: int, rows: list[Row]) -> None:
-    headers = [("content-type", ARROW.encode())] if encoding == "arrow" else []
-    if encoding == "arrow":
-        value = _arrow(rows)
-    else:
-        value = msgspec.json.encode(rows if encoding == "json-array" else rows[0])
-    producer.send(rows[-1].observed_at, rows[0].machine.encode(), value, headers, partition)
-
-
-def _arrow(rows: list[Row]) -> bytes:
-    columns = zip(*(msgspec.structs.astuple(row) for row in rows), strict=True)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, SCHEMA) as writer:
-        writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA))
-    return bytes(sink.getvalue().to_pybytes())
+def _refused(error: object, _message: object) -> None:
+    raise SystemExit(f"the broker refused a record of the load: {error}")
 
 
 def _registration(name: str) -> dict[str, object]:
@@ -152,4 +173,5 @@ def _registration(name: str) -> dict[str, object]:
             "offsets": [[0, 3_600]],
         },
         "agreement": {"payees": {"owner": 7_000, "site": 3_000}},
+        "keys": [{"key_id": KEY_ID, "public_key": reading_key(PRIVATE_KEY)}],
     }
