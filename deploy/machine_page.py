@@ -26,8 +26,8 @@ def agreement_of(place: Workplace, machine: str) -> Agreement:
     """The agreement that the machine's latest sealed window is split by. Raises InvalidInput where there is none."""
     rows = query(
         place,
-        "SELECT map_entries(payees) AS payees, epoch_ms(locked_until) AS locked_until, pays_trust FROM windows"
-        f" WHERE machine = '{_known(machine)}' AND mends IS NULL ORDER BY start_ms DESC LIMIT 1",  # noqa: S608 - an id holds no quote
+        "SELECT map_entries(payees) AS payees, epoch_ms(locked_until) AS locked_until, pays_trust"  # noqa: S608 - safe ids
+        f" FROM windows WHERE machine = '{_known(machine)}' AND mends IS NULL ORDER BY start_ms DESC LIMIT 1",
     ).rows
     if not rows:
         raise InvalidInput(f"no such machine: {machine} has no sealed window here; see `tallyroot machines`")
@@ -46,9 +46,9 @@ def machine_page(place: Workplace, terminal: Terminal, machine: str) -> dict[str
     (facts,) = query(place, f"SELECT * FROM machines WHERE machine = '{machine}'").records()  # noqa: S608 - as above
     months = query(
         place,
-        "SELECT strftime(start, '%Y-%m') AS month, count(*) AS windows, sum(readings)::BIGINT AS readings,"
-        " sum(gross) AS gross, sum(expenses) AS expenses, sum(net) AS net"
-        f" FROM windows WHERE machine = '{machine}' GROUP BY 1 ORDER BY 1 DESC LIMIT {MONTHS}",  # noqa: S608 - as above
+        "SELECT strftime(start, '%Y-%m') AS month, count(*) AS windows,"  # noqa: S608 - as above
+        " sum(readings)::BIGINT AS readings, sum(gross) AS gross, sum(expenses) AS expenses, sum(net) AS net"
+        f" FROM windows WHERE machine = '{machine}' GROUP BY 1 ORDER BY 1 DESC LIMIT {MONTHS}",
     ).records()
     posts = query(
         place, 'SELECT "sequence", first_epoch, last_epoch, "state", total FROM settlements ORDER BY 1'
