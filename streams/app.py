@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,14 @@ from streams.adapters.exceptions_file import load_exceptions, share_exceptions
 from streams.adapters.faust_app import BatchApp, Fetched, PromptWorker, delivered, fetched, live_seek
 from streams.adapters.health import STALLED_SECONDS, Condition, StatusServer
 from streams.adapters.heartbeats import Heartbeats
-from streams.adapters.kafka_reader import KafkaLogReader
+from streams.adapters.kafka_reader import KafkaAway, KafkaLogReader
 from streams.adapters.metrics import WorkerMetrics
 from streams.adapters.object_store import ObjectStore
 from streams.adapters.owned import Committed, OwnedPartitions
 from streams.adapters.quiet import RejectSummary, quiet_logs, say
 from streams.adapters.rejected_topic import KafkaRejectedTopic
 from streams.adapters.topics import check_topic, create_rejected_topic
-from streams.adapters.watchdog import EXIT_TERMINATED, Ending, StallJudge, Watchdog, is_away
+from streams.adapters.watchdog import CHECK_SECONDS, EXIT_TERMINATED, Ending, StallJudge, Watchdog, is_away
 
 GC_THRESHOLD = (100_000, 50, 50)
 """What lives after the start lives on: the collector would only walk over it again and again."""
@@ -57,6 +58,7 @@ class WorkerSettings:
     for `stall_seconds` ends with exit code 75; choose it above the longest batch. `records_max` bounds one commit.
     In a live log (LogAppendTime), a partition gets a heartbeat when it is quiet for `heartbeat_seconds`, and when a
     window of it waits to be sealed.
+    Every `topic_check_seconds` the topic is looked at again: retention may have been set since.
     With a `store`, ended epochs and snapshots go there, and partitions go on from what other hosts left there.
     With a `metrics_port` (0: any free one) `/health` and `/metrics` are served; `on_listening` is told their address.
     With `log_json` stderr holds one JSON object a line, of events and errors; else one line for each error.
@@ -70,6 +72,7 @@ class WorkerSettings:
     stall_seconds: float = 60.0
     records_max: int = RECORDS_MAX
     heartbeat_seconds: float = 60.0
+    topic_check_seconds: float = CHECK_SECONDS
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
     on_listening: Callable[[str], None] | None = None
@@ -191,7 +194,9 @@ class _Worker:
         self._checkpoints.live_seek = lambda: live_seek(self._app)
         self._faust = PromptWorker(self._app, self._loop, lambda: ending.now(EXIT_TERMINATED))
         self._judge = StallJudge(settings.stall_seconds)
-        self._watchdog = Watchdog(self._verdict, self._is_excused, ending)
+        self._watchdog = Watchdog(
+            self._verdict, self._is_excused, ending, self._check_topic, settings.topic_check_seconds
+        )
         self._rejects = RejectSummary()
         self._metrics = WorkerMetrics(settings.data_dir, self._ends_of_log, self._checkpoints.committed)
         self._status: StatusServer | None = None
@@ -250,6 +255,11 @@ class _Worker:
 
     def _verdict(self, now: float) -> str | None:
         return self._judge.verdict(now, fetched(self._app), delivered(self._app), dict(self._checkpoints.committed))
+
+    def _check_topic(self) -> None:
+        """Raises InvalidInput if the topic is no longer as the log needs it. Kafka away is for others to notice."""
+        with suppress(KafkaAway):
+            check_topic(self._settings.bootstrap_servers, self._settings.log)
 
     def _is_excused(self) -> bool:
         if not is_away(self._settings.bootstrap_servers):

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple, Protocol
 
 import aiokafka
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import ConsumerStoppedError, NoOffsetForPartitionError
+from aiokafka.errors import ConsumerStoppedError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from schemas.errors import InvalidInput
 from streams.adapters.whole_batches import WholeBatchFetcher
 from streams.records import LogRecord
 
@@ -137,6 +138,12 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         except NoOffsetForPartitionError:  # assigned and not sought yet: our seek is on its way
             await asyncio.sleep(0.02)
             fetched = {}
+        except OffsetOutOfRangeError as error:
+            ((place, offset),) = list(error.args[0].items())[:1]
+            raise InvalidInput(
+                f"partition {place.partition} of the topic {place.topic} no longer holds the offset {offset} that is"
+                " next: records were deleted, or an older copy of the log was put in its place; restore the topic"
+            ) from None
         # Nothing is awaited from here on, so that positions, cursor and seek number agree.
         slices = []
         for partition, start in list(self.cursor.items()):

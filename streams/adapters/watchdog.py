@@ -26,6 +26,7 @@ EXIT_TERMINATED = 143
 """A SIGTERM found the worker where it couldn't stop in time. Nothing is lost: the checkpoints are whole."""
 
 LOOK_SECONDS = 1.0
+CHECK_SECONDS = 120.0
 CONNECT_SECONDS = 2.0
 
 
@@ -141,10 +142,22 @@ def is_away(bootstrap_servers: str) -> bool:
 class Watchdog:
     """Looks every second from a thread of its own, so that it also sees a blocked loop."""
 
-    def __init__(self, verdict: Callable[[float], str | None], excuse: Callable[[], bool], ending: Ending) -> None:
-        """`verdict` gets the time in monotonic seconds; `excuse` tells whether what it found is nothing of ours."""
+    def __init__(
+        self,
+        verdict: Callable[[float], str | None],
+        excuse: Callable[[], bool],
+        ending: Ending,
+        check: Callable[[], None] = lambda: None,
+        check_seconds: float = CHECK_SECONDS,
+    ) -> None:
+        """`verdict` gets the time in monotonic seconds; `excuse` tells whether what it found is nothing of ours.
+
+        `check` is called every so many seconds; what it raises ends the process.
+        """
         self._verdict = verdict
         self._excuse = excuse
+        self._check = check
+        self._check_seconds = check_seconds
         self._ending = ending
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -154,15 +167,27 @@ class Watchdog:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread."""
+        """Ends the thread; one that waits for an answer of Kafka's is not waited for."""
         self._stopped.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(LOOK_SECONDS)
 
     def _watch(self) -> None:
+        checked_at = time.monotonic()
         while not self._stopped.wait(LOOK_SECONDS):
-            verdict = self._verdict(time.monotonic())
+            now = time.monotonic()
+            if now - checked_at >= self._check_seconds:
+                self._do_check()
+                checked_at = now = time.monotonic()
+            verdict = self._verdict(now)
             if verdict is not None and not self._excuse():
                 self._ending.now(
                     EXIT_STALLED, f"tallyroot: the worker ends, for a supervisor to start it again: {verdict}"
                 )
+
+    def _do_check(self) -> None:
+        try:
+            self._check()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the worker can't go on as if it were well
+            if not self._stopped.is_set():
+                self._ending.fatal(error)

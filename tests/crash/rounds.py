@@ -91,7 +91,7 @@ class Round:
     def play(self) -> list[str]:
         """What went wrong: nothing, or a line for each."""
         create_topic(self.servers, self.log)
-        writer = threading.Thread(target=write, args=(self.servers, self.log, self.seconds, self.bound))
+        writer = threading.Thread(target=self._write)
         writer.start()
         until = time.monotonic() + self.seconds
         while time.monotonic() < until:
@@ -112,6 +112,12 @@ class Round:
             )
         self._compare()
         return [f"{fault} ({self.folder}: {self.said()})" for fault in self.faults]
+
+    def _write(self) -> None:
+        try:
+            write(self.servers, self.log, self.seconds, self.bound)
+        except Exception as error:  # noqa: BLE001 - a thread's end would be nobody's fault
+            self.faults.append(f"the writer ended with {error!r}")
 
     def said(self) -> str:
         """The acts in their order."""
@@ -153,7 +159,8 @@ class Round:
         """Half of them for longer than the session: their partitions are given away meanwhile."""
         long = SESSION_SECONDS + self.random.uniform(0.5, 4)
         seconds = self.random.choice((self.random.uniform(0.5, 4), long))
-        self.acts.append(f"freeze:{worker.name}:{seconds:.1f}")
+        kind = "freeze-past-session" if seconds > SESSION_SECONDS else "freeze"
+        self.acts.append(f"{kind}:{worker.name}:{seconds:.1f}")
         worker.process.send_signal(signal.SIGSTOP)
         self.frozen[worker] = time.monotonic() + seconds
 
@@ -191,11 +198,9 @@ class Round:
 
 def write(bootstrap_servers: str, log: Log, seconds: float, bound: bool) -> None:
     """The log grows for about so many seconds; with `bound`, by transactions, some of them aborted."""
-    sender = Sender(bootstrap_servers, log, **({"transactional.id": log.log_id} if bound else {}))
+    sender = bound_sender(bootstrap_servers, log) if bound else Sender(bootstrap_servers, log)
     records = [registration(f"m{machine}", 0) for machine in range(8)] + readings(HOURS)
     step = 40
-    if bound:
-        sender.kafka.init_transactions()
     for place in range(0, len(records), step):
         stretch = records[place : place + step]
         poison = POISON[place // step % len(POISON)]._replace(timestamp=stretch[-1].timestamp)
@@ -205,25 +210,37 @@ def write(bootstrap_servers: str, log: Log, seconds: float, bound: bool) -> None
             sender.send(stretch)
             sender.send([poison], place % log.partitions)
             sender.kafka.flush(30)
-            if bound:
-                finish_transaction(sender, aborted)
+            if bound and not finish_transaction(sender, aborted):
+                sender = bound_sender(bootstrap_servers, log)
         time.sleep(seconds * step / len(records) * 0.7)
     Sender(bootstrap_servers, log).end(START_MS + HOURS * HOUR_MS + 30 * MINUTE_MS)
 
 
-def finish_transaction(sender: Sender, aborted: bool) -> None:
-    """Commits or aborts; one that the broker's end broke is aborted: its records are then in no slice."""
+def bound_sender(bootstrap_servers: str, log: Log) -> Sender:
+    """A sender whose records belong to transactions. It ends what an earlier one left open."""
+    sender = Sender(bootstrap_servers, log, **{"transactional.id": log.log_id})
+    sender.kafka.init_transactions(60)
+    return sender
+
+
+def finish_transaction(sender: Sender, aborted: bool) -> bool:
+    """Commits or aborts; one that the broker's end broke is aborted: its records are then in no slice.
+
+    False if the sender can't be used any more: the broker has ended the transaction and its answer was lost.
+    """
     for _ in range(20):
         try:
             (sender.kafka.abort_transaction if aborted else sender.kafka.commit_transaction)(30)
         except KafkaException as error:
+            if error.args[0].fatal():
+                return False
             if error.args[0].txn_requires_abort():
                 aborted = True
             elif not error.args[0].retriable():
                 raise
             time.sleep(0.5)
         else:
-            return
+            return True
     raise RuntimeError("the transaction did not end")
 
 

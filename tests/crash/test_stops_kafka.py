@@ -1,5 +1,6 @@
 """A topic that is no longer the one that the log needs: the worker ends with one line that says what to do."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +21,11 @@ from schemas.units import HOUR_MS, MINUTE_MS
 from streams.adapters.kafka_reader import client_config
 from streams.adapters.topics import create_topic
 from tests.crash.kafka_log import Sender, a_log
+from tests.crash.rounds import Broker
 from tests.crash.workers import WorkerProcess, Workers
 from tests.sim_log import START_MS, heartbeat
+
+STANDS_AT_20 = "holds the offsets 0 to 5 and this data folder stands at 20"
 
 pytestmark = [pytest.mark.crash, pytest.mark.kafka]
 
@@ -111,3 +115,39 @@ def test_partitions_that_are_added_stop_one_that_runs(kafka: str, log: Log, work
     add_partition(kafka, log)
     assert worker.wait(30) == 70
     assert "was given a partition 2, the log has 2 for life" in last_line(worker)
+
+
+def test_retention_that_is_set_stops_one_that_runs(kafka: str, log: Log, workers: Workers) -> None:
+    worker = workers.start(log, topic_check_seconds=1)
+    worker.wait_for(lambda progress: {each.partition for each in progress} == {0, 1})
+    set_on_topic(kafka, log, "retention.bytes", "900000000000")
+    assert worker.wait(30) == 70
+    assert "retention.bytes is 900000000000, not -1; records would be lost" in last_line(worker)
+
+
+def test_a_log_that_came_back_shorter_stops_it(tmp_path: Path) -> None:
+    broker = Broker(tmp_path / "kafka")
+    workers = Workers(broker.servers, tmp_path / "data")
+    try:
+        log = a_log("shorter", partitions=2)
+        create_topic(broker.servers, log)
+        send(broker.servers, log, 5)
+        broker.kill()
+        shutil.copytree(tmp_path / "kafka", tmp_path / "backup")
+        broker.come_back()
+        send(broker.servers, log, 15)
+        running = workers.start(log)
+        running.wait_for(lambda progress: {each.partition for each in progress if each.next_offset == 20} == {0, 1})
+        broker.kill()
+        shutil.rmtree(tmp_path / "kafka")
+        shutil.copytree(tmp_path / "backup", tmp_path / "kafka")
+        broker.come_back()
+        assert running.wait() == 70
+        last = running.said().splitlines()[-1]  # before it: that Kafka was away
+        assert "no longer holds the offset 20" in last or STANDS_AT_20 in last
+        worker = workers.start(log)
+        assert worker.wait() == 70
+        assert STANDS_AT_20 in last_line(worker)
+    finally:
+        workers.kill()
+        broker.stop()

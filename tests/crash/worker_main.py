@@ -25,6 +25,7 @@ class Order(msgspec.Struct, kw_only=True):
     stall_seconds: float = 60.0
     records_max: int = 20_000
     heartbeat_seconds: float = 60.0
+    topic_check_seconds: float = 120.0
     on_progress: str = ""
     store: str = ""
 
@@ -50,6 +51,7 @@ def main() -> int:
         stall_seconds=order.stall_seconds,
         records_max=order.records_max,
         heartbeat_seconds=order.heartbeat_seconds,
+        topic_check_seconds=order.topic_check_seconds,
         store=ObjectStore(order.store) if order.store else None,
     )
     try:
