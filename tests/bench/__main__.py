@@ -9,6 +9,7 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from tests.bench.load import log_of, register_machines, send_readings
 from tests.bench.peers_env import peers_python
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS_MAX = 900
+SECONDS_MAX = 300
 READINGS, MACHINES = 1_200_000, 5_000
 Result = dict[str, Any]
 
@@ -79,7 +80,8 @@ class Bench:
                 register_machines(self._servers, log, self._machines)
                 (self._home / topic).mkdir()
                 running.append(subprocess.Popen(self._command("register", self._home / topic, topic), cwd=ROOT))
-        if any([process.wait(SECONDS_MAX) for process in running]):
+        codes = [process.wait(SECONDS_MAX) for process in running]
+        if any(codes):
             raise SystemExit("a worker did not take in the machines")
         for topic, name in loads.items():
             encoding = CONTENDERS[name].encoding
@@ -118,15 +120,22 @@ class Bench:
         return [python, "-W", "ignore", "-m", f"tests.bench.{module}", name, self._servers, str(folder), *more]
 
 
+class ContenderFailed(Exception):
+    """A contender came to no result; the message says how."""
+
+
 def result_of(process: "subprocess.Popen[bytes]") -> Result:
-    """What a contender printed. Ends the bench if it did not come to an end."""
+    """What a contender printed. Raises ContenderFailed if it did not come to an end, and ends it."""
     try:
         said, _ = process.communicate(timeout=SECONDS_MAX)
+    except subprocess.TimeoutExpired:
+        raise ContenderFailed(f"failed: not done after {SECONDS_MAX} s") from None
     finally:
         if process.poll() is None:
             process.kill()
+            process.communicate()
     if process.returncode or not said:
-        raise SystemExit(f"{process.args} failed ({process.returncode})")
+        raise ContenderFailed(f"failed: exit code {process.returncode}")
     result: Result = msgspec.json.decode(said.splitlines()[-1])
     return result
 
@@ -136,8 +145,11 @@ def main() -> int:
     for option, module in (("--curve", "curve"), ("--settlement", "settlement")):
         if option in sys.argv:
             rest = [word for word in sys.argv[1:] if word != option]
-            return subprocess.run([sys.executable, "-m", f"tests.bench.{module}", *rest], cwd=ROOT, check=False).returncode
+            return subprocess.run(
+                [sys.executable, "-m", f"tests.bench.{module}", *rest], cwd=ROOT, check=False
+            ).returncode
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the broker ends with us
     names = [name for name in options.contenders if CONTENDERS[name].dirt in options.dirt]
     python, why = peers_python() if any(CONTENDERS[name].is_peer for name in names) else (None, "")
     skipped = [{"contender": name, "reason": why} for name in names if CONTENDERS[name].is_peer and python is None]
@@ -148,17 +160,18 @@ def main() -> int:
             bench = Bench(kafka.bootstrap_servers, Path(folder), options.readings, options.machines)
             _tell("sending the load")
             bench.prepare(names)
-            rounds = [_round(bench, names, str(python), number) for number in range(options.rounds)]
+            rounds, failed = _rounds(bench, names, str(python), options.rounds)
         finally:
             kafka.stop()
-    results = [summary([results[name] for results in rounds]) for name in names]
+    skipped += [{"contender": name, "reason": reason} for name, reason in failed.items()]
+    results = [summary([results[name] for results in rounds]) for name in names if name not in failed]
     if options.json:
         print(msgspec.json.encode({"machine": _machine(), "contenders": results, "skipped": skipped}).decode())
     else:
         _print(results, rounds)
         for left_out in skipped:
             print(f"{left_out['contender']:<25} skipped: {left_out['reason']}")
-    return 0 if all(result["correct"] for result in results) else 1
+    return 1 if failed or not all(result["correct"] for result in results) else 0
 
 
 def summary(results: Sequence[Result]) -> Result:
@@ -180,12 +193,22 @@ def summary(results: Sequence[Result]) -> Result:
     )
 
 
-def _round(bench: Bench, names: Sequence[str], peers: str, number: int) -> dict[str, Result]:
-    results = {}
-    for name in names:
-        _tell(f"round {number + 1}: {name}")
-        results[name] = bench.run(name, peers if CONTENDERS[name].is_peer else sys.executable)
-    return results
+def _rounds(
+    bench: Bench, names: Sequence[str], peers: str, count: int
+) -> tuple[list[dict[str, Result]], dict[str, str]]:
+    """The results of each round by contender, and who failed in any; that one is left out from then on."""
+    rounds: list[dict[str, Result]] = [{} for _ in range(count)]
+    failed: dict[str, str] = {}
+    for number, results in enumerate(rounds):
+        for name in names:
+            if name in failed:
+                continue
+            _tell(f"round {number + 1}: {name}")
+            try:
+                results[name] = bench.run(name, peers if CONTENDERS[name].is_peer else sys.executable)
+            except ContenderFailed as error:
+                failed[name] = str(error)
+    return rounds, failed
 
 
 def _median(values: Sequence[float]) -> float:
@@ -215,7 +238,8 @@ def _machine() -> dict[str, Any]:
 
 
 def _print(results: Sequence[Result], rounds: Sequence[dict[str, Result]]) -> None:
-    print(f"{'contender':<25}{'readings':>11}{'/second':>12}{'/CPU second':>13}{'range':>24}{'x stock':>9}{'peak MB':>9}  sums")
+    heads = ("readings", 11), ("/second", 12), ("/CPU second", 13), ("range", 24), ("x stock", 9), ("peak MB", 9)
+    print(f"{'contender':<25}" + "".join(f"{head:>{width}}" for head, width in heads) + "  sums")
     for result in results:
         name = result["contender"]
         wall = result["readings"] / result["wall_seconds"] if result["wall_seconds"] else 0

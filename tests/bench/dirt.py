@@ -113,7 +113,9 @@ def _other(name: bytes, meter: Meter, _moment: int, _register: int, _number: int
 
 
 _REFUSED: dict[str, Callable[[bytes, Meter, int, int, int], bytes]] = {
-    "undecodable": lambda name, meter, moment, register, _: (ROW % (name, meter.boot, meter.seq, moment, register))[:-9],
+    "undecodable": lambda name, meter, moment, register, _: (ROW % (name, meter.boot, meter.seq, moment, register))[
+        :-9
+    ],
     "malformed": lambda name, meter, moment, register, _: ROW % (name, meter.boot, meter.seq, moment, -1 - register),
     "ghost": lambda name, meter, moment, register, _: ROW % (b"x" + name, meter.boot, meter.seq, moment, register),
     "no_meter": lambda name, meter, moment, register, _: (

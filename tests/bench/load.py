@@ -18,7 +18,7 @@ from tests.bench.readings import PARTITIONS, ROW, START_MS, Readings, names_of
 
 ARRAY_ROWS, ARROW_ROWS = 100, 1_000
 ROWS_A_RECORD = {"json-array": ARRAY_ROWS, "arrow": ARROW_ROWS, "arrow-signed": ARROW_ROWS}
-"""By encoding; 1 in all others. `plain` holds single JSON readings and nothing else, for those who only add or count."""
+"""By encoding; 1 in all others. `plain` holds single JSON readings and nothing else, for who only adds or counts."""
 
 DIRT = {"json-dirty10": 0.1, "json-dirty100": 1.0}
 KEY_ID, PRIVATE_KEY = "gateway-1", bytes(range(32))
@@ -61,7 +61,7 @@ def register_machines(servers: str, log: Log, machines: int) -> None:
     producer = _producer(servers)
     headers = [("ce_type", REGISTERED.encode()), ("content-type", b"application/json")]
     for number, name in enumerate(names_of(machines)):
-        value = msgspec.json.encode(_registration(name.decode()))
+        value = msgspec.json.encode(registration_of(name.decode()))
         _produce(producer, number, log.topic, value, name, timestamp=START_MS, headers=headers)
     _flush(producer)
 
@@ -152,7 +152,7 @@ def _refused(error: object, _message: object) -> None:
     raise SystemExit(f"the broker refused a record of the load: {error}")
 
 
-def _registration(name: str) -> dict[str, object]:
+def registration_of(name: str) -> dict[str, object]:
     price = {"meter": "energy", "per": 1_000}
     by_day = {"start_time": "06:00", "end_time": "22:00"}
     return {

@@ -1,4 +1,4 @@
-"""The clean readings, the same in every run and in every encoding: each machine shows its register every ten seconds."""
+"""The clean readings, the same in every run and encoding: each machine shows its register every ten seconds."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -30,7 +30,7 @@ Ints = Any
 
 
 class Readings:
-    """`count` readings of `machines`, in the order of time: reading n is the n // machines-th of machine n % machines."""
+    """`count` readings of `machines` in the order of time: the n-th is number n // machines of machine n % machines."""
 
     def __init__(self, machines: int, count: int) -> None:
         steps = -(-count // machines)

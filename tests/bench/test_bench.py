@@ -1,0 +1,77 @@
+"""The bench itself, with a load of less than two seconds: what it measures is done right. No time is asserted."""
+
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from schemas.reading import HEARTBEAT, REGISTERED
+from streams.records import Record
+from tests.bench.__main__ import STOCK, Bench, summary
+from tests.bench.curve import together
+from tests.bench.dirt import OUTCOMES, DirtyReadings
+from tests.bench.load import log_of, registration_of
+from tests.bench.readings import PARTITIONS, START_MS, Readings
+from tests.naive import Naive
+
+SMOKE = ("tallyroot-arrow-signed", "tallyroot-json-dirty100", STOCK, "count-only")
+
+
+def test_the_smallest_bench_is_right(kafka: str, tmp_path: Path) -> None:
+    bench = Bench(kafka, tmp_path, readings=6_000, machines=60)
+    bench.prepare(SMOKE)
+    for name in SMOKE:
+        result = bench.run(name)
+        assert result["contender"] == name
+        assert result["correct"], result
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_dirt_comes_to_what_the_rules_say(share: float) -> None:
+    readings = Readings(40, 4_000)
+    dirty = DirtyReadings(readings, share)
+    logs: list[list[Record]] = [[] for _ in range(PARTITIONS)]
+    headers = [("ce_type", REGISTERED.encode())]
+    for name, owner in zip(readings.names, readings.partitions.tolist(), strict=True):
+        value = msgspec.json.encode(registration_of(name.decode()))
+        logs[owner].append(Record(len(logs[owner]), START_MS, name, value, headers))
+    for partition, moment, key, value in dirty.singles():
+        logs[partition].append(Record(len(logs[partition]), moment, key, value))
+    duplicates, rejects, machines = 0, Counter[str](), {}
+    for partition, records in enumerate(logs):
+        records.append(Record(len(records), readings.end_ms, b"", b"", [("ce_type", HEARTBEAT.encode())]))
+        naive = Naive(log_of("json", 1, 1), partition).take(records)
+        duplicates += naive.duplicate
+        rejects.update(reason for _, _, reason in naive.rejects)
+        for window in naive.sealed:
+            count, usage, _ = machines.get(window["machine"], (0, 0, 0))
+            used = sum(line["usage"] for line in window["lines"])
+            machines[window["machine"]] = count + window["readings"], usage + used, 0
+    assert (duplicates, rejects, machines) == (dirty.duplicates, dirty.rejects, dirty.by_machine())
+    assert set(rejects) == (set(OUTCOMES.values()) if share else set())
+    if not share:
+        clean = {name: (count, usage, 0) for name, (count, usage, _) in readings.by_machine().items()}
+        assert machines == clean
+
+
+def test_every_encoding_holds_the_same_rows() -> None:
+    readings = Readings(7, 100)
+    singles = Counter(value for *_, value in readings.singles())
+    rows = [row for *_, value in readings.batches(10, "json") for row in msgspec.json.decode(value)]
+    assert Counter(msgspec.json.encode(row) for row in rows) == singles
+    assert sum(count for count, _, _ in readings.by_machine().values()) == 100
+
+
+def test_a_summary_is_the_median_and_one_wrong_round_is_wrong() -> None:
+    rounds = [
+        {"contender": "a", "readings": 5, "readings_per_cpu_second": rate, "correct": rate != 9} for rate in (1, 9, 2)
+    ]
+    found = summary(rounds)
+    assert (found["readings_per_cpu_second"], found["readings_per_cpu_second_range"]) == (2, [1, 9])
+    assert not found["correct"]
+
+
+def test_two_workers_count_only_while_both_work() -> None:
+    assert together([[(0.0, 100), (2.0, 10), (4.0, 10)], [(1.0, 100), (2.0, 10), (3.0, 10), (9.0, 10)]]) == 40 / 3
+    assert together([[(0.0, 5), (1.0, 5)], [(2.0, 5), (3.0, 5)]]) == 0
