@@ -96,7 +96,7 @@ def read_sources(files: list[tuple[str, Path]], options: ReplayOptions) -> list[
 
 def replay(place: Workplace, terminal: Terminal, sources: list[SourceLog], options: ReplayOptions) -> ReplayReport:
     """Produces sources into a new log of this folder, which is made where there is none."""
-    operator_key = place.operator_key()
+    operator_key, stack = place.operator_key(), place.stack()  # Asked first: a refused replay leaves no log behind.
     log = place.create_log(
         Log(
             log_id=options.seed or f"log-{secrets.token_hex(8)}",
@@ -107,7 +107,6 @@ def replay(place: Workplace, terminal: Terminal, sources: list[SourceLog], optio
             rulesets=(Ruleset(operators=(operator_account(operator_key),)),),
         )
     )
-    stack = place.stack()
     create_topic(stack.kafka_bootstrap_servers, log)
     agreement = Agreement(options.payees or place.demo_payees())
     report = send(

@@ -65,6 +65,8 @@ def _decode(value: bytes) -> list[pa.RecordBatch] | Reason:
         return "malformed"
     if rows > ROWS_MAX:
         return "too_many_entries"
+    if rows > len(value):  # Nulls and flags take less than a byte, and refused rows would outgrow their record.
+        raise pa.ArrowInvalid("more rows than bytes")
     known = [name for name in FIELDS if name in schema.names]
     return [batch.select(known) for batch in batches]
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -175,3 +176,13 @@ def test_a_bent_arrow_stream_gives_rows_or_a_reason(changes: list[tuple[int, int
         state = State.new(LOG, 0)
         done = advance_through(state, [Record(0, NOW_MS, None, value, [("content-type", ARROW.encode())])])
         assert counts_of(done).rejected == counts_of(done).entries >= 1
+
+
+@pytest.mark.parametrize("kind", [pa.null(), pa.bool_()])
+def test_refused_rows_are_no_more_than_the_bytes_of_their_record(kind: pa.DataType) -> None:
+    """Nulls and flags take less than a byte: a stream of 300 bytes could hold 10,000 rows, each to be refused."""
+    sink = pa.BufferOutputStream()
+    rows = pa.table({"extra": pa.nulls(10_000, kind)})
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    assert decode_arrow(bytes(sink.getvalue().to_pybytes())) == "undecodable"

@@ -1,0 +1,32 @@
+"""What `tallyroot replay` leaves behind and says, without a broker."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deploy.log_commands import ReplayOptions, replay
+from deploy.settings import Settings
+from deploy.terminal import Terminal
+from deploy.workplace import Workplace
+from schemas.errors import InvalidInput
+from streams.gateway.replay import ReplayReport
+
+
+def test_a_replay_that_finds_no_servers_leaves_no_log_behind(tmp_path: Path) -> None:
+    """Else the next one, with another random id, would be told that the folder belongs to another log."""
+    place = Workplace(tmp_path, Settings())
+    for _ in range(2):
+        with pytest.raises(InvalidInput, match="tallyroot up"):
+            replay(place, Terminal(as_json=True), [], ReplayOptions())
+    assert not list(tmp_path.iterdir())
+
+
+def test_its_report_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    report = ReplayReport(
+        records=4, readings=3, machines=1, first_ms=5, last_ms=6, rows=3, left_out=0,
+        totals={"energy Wh": 7}, skipped={}, moved_weeks={"a.csv": -2},
+    )  # fmt: skip
+    Terminal(as_json=True).result(report)
+    written = json.loads(capsys.readouterr().out)
+    assert (written["records"], written["totals"], written["moved_weeks"]) == (4, {"energy Wh": 7}, {"a.csv": -2})
