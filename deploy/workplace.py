@@ -55,7 +55,7 @@ class Workplace:
         store = self.store()
         log = None if store is None else stored_log(store)
         if log is None:
-            raise InvalidInput(f"no log in {self.data_dir}: run `tallyroot replay` or `tallyroot demo` first")
+            raise InvalidInput(f"no log in {self.data_dir}: make one with `tallyroot simulate`, `replay` or `demo`")
         return self.create_log(log)
 
     def store(self) -> "ObjectStore | None":
@@ -144,6 +144,18 @@ class Workplace:
         if stack is None or not stack.alive():
             raise InvalidInput(f"nothing runs for {self.data_dir}: start it with `tallyroot up`")
         return stack
+
+    def chain_rpc_url(self) -> str:
+        """The chain of this folder, or else of the settings: whoever audits the archive needs no Kafka that runs.
+
+        Raises InvalidInput where none is known, or the folder's own node doesn't run.
+        """
+        stack = Stack.load(self.data_dir)
+        if stack is not None and stack.chain_rpc_url and (stack.evm is None or stack.evm.alive()):
+            return stack.chain_rpc_url
+        if self.settings.chain_rpc_url is None:
+            raise InvalidInput(f"no chain runs for {self.data_dir}: start it with `tallyroot up`, or set CHAIN_RPC_URL")
+        return self.settings.chain_rpc_url
 
     def start_stack(self) -> Stack:
         """The running servers of this folder, started where they do not run yet."""
