@@ -1,6 +1,7 @@
 """What every contender is measured with. Only the standard library: peers run in an environment of their own."""
 
 import json
+import os
 import resource
 import sys
 import time
@@ -29,7 +30,7 @@ class Clock:
         """All is consumed: what comes now, such as a look at the sums, is not measured."""
         self.peak_bytes = peak_bytes()
 
-    def report(self, contender: str, readings: int, correct: bool, **more: object) -> None:
+    def report(self, contender: str, readings: int, correct: bool) -> None:
         """Prints the result as one JSON object; `readings` are all that there were."""
         began = self.began or self.ended
         wall, cpu = (end - start for end, start in zip(self.ended, began, strict=True))
@@ -43,8 +44,7 @@ class Clock:
             "peak_rss_bytes": self.peak_bytes,
             "correct": correct,
         }
-        sys.__stdout__.write(json.dumps(result | more) + "\n")
-        sys.__stdout__.flush()
+        os.write(1, (json.dumps(result) + "\n").encode())  # stock Faust takes sys.stdout for its log
 
 
 def peak_bytes() -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from confluent_kafka import Producer
@@ -27,6 +28,9 @@ FLUSH_SECONDS = 120
 
 Sent = tuple[int, int, bytes, bytes]
 """Partition, timestamp (epoch ms), key, value."""
+
+Headers = Any
+"""A list of (name, bytes)."""
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,11 +80,10 @@ def send_readings(servers: str, log: Log, encoding: str, machines: int, count: i
         headers = _headers(encoding, log, key, value)
         _produce(producer, number, log.topic, value, key, partition, timestamp=moment, headers=headers)
     for partition in range(PARTITIONS):
-        end = {"partition": partition, "timestamp": readings.end_ms}
-        if encoding == "plain":
-            producer.produce(log.topic, ROW % (b"", 0, 0, readings.end_ms, 0), b"end", **end)
-        else:
-            producer.produce(log.topic, b"", None, headers=[("ce_type", HEARTBEAT.encode())], **end)
+        is_plain = encoding == "plain"
+        value = ROW % (b"", 0, 0, readings.end_ms, 0) if is_plain else b""
+        headers = [] if is_plain else [("ce_type", HEARTBEAT.encode())]
+        _produce(producer, 0, log.topic, value, b"end", partition, timestamp=readings.end_ms, headers=headers)
     _flush(producer)
     if dirty is not None:
         return Load(
@@ -99,11 +102,11 @@ def _values(encoding: str, readings: Readings, dirty: DirtyReadings | None) -> I
     return readings.singles()
 
 
-def _headers(encoding: str, log: Log, key: bytes, value: bytes) -> list[tuple[str, bytes]]:
+def _headers(encoding: str, log: Log, key: bytes, value: bytes) -> Headers:
     if encoding == "arrow":
         return [("content-type", ARROW.encode())]
     if encoding == "arrow-signed":
-        return [*signed_headers(ARROW, KEY_ID, sign_reading(PRIVATE_KEY, log.log_id, key, READING, ARROW, value))]
+        return list(signed_headers(ARROW, KEY_ID, sign_reading(PRIVATE_KEY, log.log_id, key, READING, ARROW, value)))
     return []
 
 
@@ -130,7 +133,7 @@ def _produce(
     partition: int = -1,
     *,
     timestamp: int,
-    headers: list[tuple[str, bytes]],
+    headers: Headers,
 ) -> None:
     if not number & 1_023:
         producer.poll(0)

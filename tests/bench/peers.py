@@ -7,6 +7,7 @@ Arguments: the contender's name, the broker, a folder, the topic, the load's fil
 import json
 import os
 import sys
+import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ Sums = dict[str, tuple[int, int]]
 
 def quixstreams(servers: str, folder: Path, topic: str, messages: int, clock: Clock) -> Sums:
     """State in RocksDB without changelog topics; a partition's windows close as its time goes on."""
-    from quixstreams import Application
-    from quixstreams.dataframe.windows import Count, Sum
+    with warnings.catch_warnings(record=True):  # of a package of its own about another
+        from quixstreams import Application
+        from quixstreams.dataframe.windows import Count, Sum
 
     sums: Sums = {}
     left = messages
@@ -80,7 +82,7 @@ def bytewax(servers: str, _folder: Path, topic: str, messages: int, clock: Clock
         return datetime.fromtimestamp(reading["observed_at"] / 1_000, UTC)
 
     flow = Dataflow("bench")
-    source = op.input("source", flow, KafkaSource([servers], [topic], tail=False, batch_size=10_000))
+    source = op.input("source", flow, KafkaSource([servers], [topic], tail=False, batch_size=5_000))
     keyed = op.flat_map_batch("decode", source, decode)
     windows = fold_window(
         "window",

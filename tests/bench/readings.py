@@ -64,11 +64,8 @@ class Readings:
         if rest:
             sums[:rest] += self.registers[full, :rest]
         columns = shown, np.where(shown > 0, last - self.registers[0], 0), sums
-        return {
-            name.decode(): row
-            for name, *row in zip(self.names, *(column.tolist() for column in columns), strict=True)
-            if row[0]
-        }  # type: ignore[misc]
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return {name.decode(): row for name, row in zip(self.names, rows, strict=True) if row[0]}
 
     def singles(self) -> Iterator[tuple[int, int, bytes, bytes]]:
         """(partition, moment, key, JSON value) of each reading."""
