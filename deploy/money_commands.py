@@ -30,7 +30,7 @@ class Treasury:
         self.place = place
         self.data_dir = place.data_dir
         self.log: Log = place.log()
-        self.chain = Chain(place.stack().chain_rpc_url)
+        self.chain = Chain(place.chain_rpc_url())
         settings = place.settings
         self.keys = Keys.load(
             self.chain.chain_id,

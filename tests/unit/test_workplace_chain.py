@@ -1,0 +1,40 @@
+"""An audit of the archive needs a chain, and no Kafka."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy.evm_node import EvmNode
+from deploy.kafka_server import KafkaServer
+from deploy.processes import Process
+from deploy.settings import Settings
+from deploy.stack import Stack
+from deploy.workplace import Workplace
+from schemas.errors import InvalidInput
+
+DEAD = Process(pid=2**22, started="never")
+URL, OTHER = "http://127.0.0.1:8545", "https://chain.example"
+
+
+def remembered(folder: Path, evm: EvmNode | None) -> None:
+    """A folder whose Kafka has ended, and whose node either ended too or is somebody else's."""
+    stack = Stack(
+        data_dir=folder, kafka_bootstrap_servers="127.0.0.1:9092", chain_rpc_url=URL,
+        kafka=KafkaServer(process=DEAD, port=9092, controller_port=9093), evm=evm,
+    )  # fmt: skip
+    stack._save()
+
+
+def test_the_chain_is_there_though_kafka_is_not(tmp_path: Path) -> None:
+    remembered(tmp_path, None)
+    assert Workplace(tmp_path, Settings()).chain_rpc_url() == URL
+    with pytest.raises(InvalidInput, match="tallyroot up"):
+        Workplace(tmp_path, Settings()).stack()
+
+
+def test_a_folder_without_servers_takes_the_chain_of_the_settings(tmp_path: Path) -> None:
+    assert Workplace(tmp_path, Settings(chain_rpc_url=OTHER)).chain_rpc_url() == OTHER
+    remembered(tmp_path, EvmNode(process=DEAD, port=8545))
+    assert Workplace(tmp_path, Settings(chain_rpc_url=OTHER)).chain_rpc_url() == OTHER
+    with pytest.raises(InvalidInput, match="CHAIN_RPC_URL"):
+        Workplace(tmp_path, Settings()).chain_rpc_url()
