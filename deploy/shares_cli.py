@@ -51,6 +51,23 @@ def issue(
 
 
 @shares.command()
+def register(
+    name: Name,
+    points: Annotated[int, typer.Option(help="Basis points of the machine's income that the shares are paid.")],
+    until: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="The agreement is locked until then (UTC).")],
+    giver: Annotated[str | None, typer.Option("--from", help="The payee that gives them; else the largest.")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Make the shares a payee of their machine, locked: the operator's next registration in the log."""
+    from deploy import shares_commands
+
+    shares_commands.register(
+        workplace(data_dir), Terminal(as_json=json), name, points=points, until=until, giver=giver
+    )  # fmt: skip
+
+
+@shares.command()
 def offer(
     name: Name,
     price: Annotated[str, typer.Option(help="For one share, in the ledger's token, such as 12.50.")],

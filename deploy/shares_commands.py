@@ -9,6 +9,7 @@ import typer
 
 from deploy.machine_page import agreement_of
 from deploy.money_commands import Treasury
+from deploy.shares_register import register_shares
 from deploy.terminal import Terminal, units
 from deploy.workplace import Workplace
 from schemas.errors import InvalidInput
@@ -72,8 +73,19 @@ def issue(
         policy=None if policy is None else _account(policy),
     )  # fmt: skip
     terminal.say(f"{supply:,} shares {symbol} of {machine} at {made.shares}, all of them {made.issuer}'s")
-    terminal.say(f"next: register {machine} with {made.shares} as a payee and `locked_until`, then `shares offer`")
+    terminal.say(f"next: `tallyroot shares register {symbol}` makes them a payee in the log, then `shares offer`")
     terminal.result(made)
+
+
+def register(
+    place: Workplace, terminal: Terminal, name: str, *, points: int, until: datetime, giver: str | None
+) -> None:
+    """Makes the shares a payee of their machine in the log."""
+    shares = Shares.open(place.data_dir, Treasury(place).chain, name)
+    register_shares(
+        place, terminal, shares.machine, shares.address, points=points, giver=giver,
+        locked_until_ms=int(until.replace(tzinfo=UTC).timestamp()) * SECOND_MS,
+    )  # fmt: skip
 
 
 def offer(

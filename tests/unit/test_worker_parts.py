@@ -30,7 +30,8 @@ def test_the_transport_was_proved_with_the_versions_installed() -> None:
     installed = {name: version(name) for name in PROVED}
     assert installed == PROVED, (
         "streams/adapters/consumer.py and two files beside it override private parts of Faust and aiokafka. Read what"
-        " changed there, run tests/crash and `python -m tests.crash.rounds --rounds 40`, then write the new versions to PROVED"
+        " changed there, run tests/crash and `python -m tests.crash.rounds --rounds 40`, then write the new versions to"
+        " PROVED"
     )
 
 
