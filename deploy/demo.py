@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from deploy import log_commands, money_commands
+from deploy import audit_commands, log_commands, money_commands
 from deploy.local_commands import query
 from deploy.log_commands import ReplayOptions
 from deploy.money_commands import Treasury
@@ -58,7 +58,7 @@ def run(place: Workplace, terminal: Terminal, files: list[tuple[str, Path]] | No
     treasury = Treasury(place)
     _post(treasury)
     terminal.step("5/6 an auditor recomputes every root from the log, and attests what is right")
-    audit = treasury.audit(from_archive=False)
+    audit = audit_commands.run_audit(treasury, from_archive=False)
     if audit.ok:
         worker.attest(treasury.data_dir, treasury.chain, treasury.keys, head=bytes.fromhex(audit.head))
         treasury.chain.pass_time(CLAIM_DELAY_S)
@@ -67,7 +67,7 @@ def run(place: Workplace, terminal: Terminal, files: list[tuple[str, Path]] | No
     report = worker.settlements(treasury.data_dir, treasury.chain, treasury.log)
     money_commands.show_settlements(terminal, treasury.log, report)
     terminal.say("")
-    money_commands.show_audit(terminal, treasury.log, audit)
+    audit_commands.show_audit(terminal, treasury.log, audit)
     _farewell(place, terminal)
     verdict = {"claimed_micros": claimed, "audit": "ok" if audit.ok else audit.findings[0].text}
     terminal.result({"records": replayed.records} | msgspec.structs.asdict(figures) | _posts(report) | verdict)

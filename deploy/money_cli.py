@@ -1,4 +1,4 @@
-"""Commands about money: the ledger, posts, claims, proofs, the audit.
+"""Commands about money: the ledger, posts, claims, proofs.
 
 A command imports what it needs when it runs: web3 takes a second that `--help` shall not wait for.
 """
@@ -56,18 +56,6 @@ def settle(
 
 
 @app.command()
-def why(
-    account: Annotated[str, typer.Argument(help="The account.")],
-    data_dir: DataDir = None,
-    json: Json = False,
-) -> None:
-    """Why an account is owed what it is: every window that it has a part in."""
-    from deploy import money_commands
-
-    money_commands.why(workplace(data_dir), Terminal(as_json=json), account)
-
-
-@app.command()
 def dispute(
     post: Annotated[int, typer.Argument(help="The post's sequence; later ones fall with it.")],
     data_dir: DataDir = None,
@@ -77,14 +65,6 @@ def dispute(
     from deploy import money_commands
 
     money_commands.dispute(workplace(data_dir), Terminal(as_json=json), post)
-
-
-@app.command()
-def attest(data_dir: DataDir = None, json: Json = False) -> None:
-    """Audit the log and, if all is right, attest the posts with the auditor's key."""
-    from deploy import money_commands
-
-    money_commands.attest(workplace(data_dir), Terminal(as_json=json))
 
 
 @app.command()
@@ -142,16 +122,3 @@ def verify(
     from deploy import money_commands
 
     money_commands.verify(workplace(data_dir), Terminal(as_json=json), file)
-
-
-@app.command()
-def audit(
-    from_archive: Annotated[bool, typer.Option("--from-archive", help="Read the archive instead of Kafka.")] = False,
-    data_dir: DataDir = None,
-    json: Json = False,
-) -> None:
-    """Recompute every window, root and sum from the log, and name the first that differs."""
-    from deploy import money_commands
-
-    if not money_commands.audit(workplace(data_dir), Terminal(as_json=json), from_archive=from_archive):
-        raise typer.Exit(1)

@@ -1,14 +1,12 @@
-"""What the commands about money do: contracts, posts, claims, proofs, audits."""
+"""What the commands about money do: contracts, posts, claims, proofs."""
 
-import logging
 import re
 import time
 from pathlib import Path
 
 import msgspec
 
-from deploy import evidence
-from deploy.terminal import Terminal, day_text, moment_text, money, units
+from deploy.terminal import Terminal, day_text, money, units
 from deploy.workplace import Workplace
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -16,9 +14,7 @@ from settlement import worker
 from settlement.adapters.chain import Chain
 from settlement.adapters.job import Settled, SettleOptions
 from settlement.adapters.signer import Keys
-from settlement.audit import AuditReport
 from settlement.results import Claimed, PostRow, SettlementsReport
-from streams.adapters.kafka_reader import KafkaLogReader
 
 FOLLOW_S = 5.0
 
@@ -42,28 +38,6 @@ class Treasury:
                 "guardian": settings.guardian_key,
             },
         )
-
-    def audit(self, *, from_archive: bool) -> AuditReport:
-        """Recomputes the log and holds every post against it."""
-        if from_archive:
-            self.place.fetch_epochs()
-            return worker.audit(
-                self.data_dir, self.chain, self.log,
-                lambda partition: evidence.from_archive(self.log, self.data_dir, partition),
-            )  # fmt: skip
-        # Its loop rests while windows are recomputed; a fetch that timed out meanwhile is made again and needs no line.
-        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-        servers = self.place.stack().kafka_bootstrap_servers
-        exceptions = self.place.exceptions()
-        readers = [KafkaLogReader(servers, self.log.topic, 0, exceptions) for _ in range(self.log.partitions)]
-        try:
-            return worker.audit(
-                self.data_dir, self.chain, self.log,
-                lambda partition: evidence.from_log(self.log, readers[partition], partition, exceptions),
-            )  # fmt: skip
-        finally:
-            for reader in readers:
-                reader.close()
 
 
 def deploy_contracts(place: Workplace, terminal: Terminal) -> None:
@@ -103,18 +77,6 @@ def settle(place: Workplace, terminal: Terminal, options: SettleOptions, *, foll
         if not follow:
             return settled
         time.sleep(FOLLOW_S)
-
-
-def attest(place: Workplace, terminal: Terminal) -> None:
-    """Audits, and attests what the audit found right, under the very head that it saw."""
-    treasury = Treasury(place)
-    report = treasury.audit(from_archive=False)
-    if not report.ok:
-        _show_findings(terminal, report)
-        raise InvalidInput("the audit found a difference: nothing is attested; see `tallyroot audit`")
-    attested = worker.attest(treasury.data_dir, treasury.chain, treasury.keys, head=bytes.fromhex(report.head))
-    terminal.say(f"audit ok; attested up to post {attested.sequence}")
-    terminal.result(attested)
 
 
 def settlements(place: Workplace, terminal: Terminal) -> SettlementsReport:
@@ -203,59 +165,12 @@ def verify(place: Workplace, terminal: Terminal, file: Path) -> bool:
     return verified.valid
 
 
-def why(place: Workplace, terminal: Terminal, account: str) -> None:
-    """The statement of an account, window by window."""
-    treasury = Treasury(place)
-    found = worker.why(treasury.data_dir, treasury.chain, account)
-    rows = [
-        (row.sequence, row.machine, moment_text(row.start_ms), row.net_micros, row.payable_micros, row.points,
-         row.amount_micros)
-        for row in found.rows
-    ]  # fmt: skip
-    columns = ["post", "machine", "window", "net micros", "payable micros", "basis points", "micros"]
-    terminal.table(
-        f"why {found.account} is owed {money(found.cumulative_micros, treasury.log.currency)}", columns, rows
-    )
-    terminal.result(found)
-
-
 def dispute(place: Workplace, terminal: Terminal, sequence: int) -> None:
     """Kills a post that is not yet active."""
     treasury = Treasury(place)
     transaction = worker.dispute(treasury.data_dir, treasury.chain, treasury.keys, sequence)
     terminal.say(f"post {sequence} and all after it are dead: {transaction}")
     terminal.result({"sequence": sequence, "transaction": transaction})
-
-
-def audit(place: Workplace, terminal: Terminal, *, from_archive: bool) -> bool:
-    """The whole audit; whether all is right."""
-    treasury = Treasury(place)
-    place_read = "the archive" if from_archive else "Kafka"
-    terminal.step(f"recomputing {treasury.log.partitions} partitions from {place_read}")
-    report = treasury.audit(from_archive=from_archive)
-    show_audit(terminal, treasury.log, report)
-    terminal.result(report)
-    return report.ok
-
-
-def show_audit(terminal: Terminal, log: Log, report: AuditReport) -> None:
-    """The audit's verdict, its sums, and everything that it found."""
-    _show_findings(terminal, report)
-    terminal.say(
-        f"{report.posts} posts, {report.epochs} epochs, {report.windows:,} windows recomputed;"
-        f" earned {money(report.nets_micros, log.currency)} = paid {money(report.paid_micros, log.currency)}"
-        f" + held {money(report.held_micros + report.outside_micros, log.currency)}"
-        f" + carried {money(report.carry_micros, log.currency)}"
-    )
-    terminal.say(f"audit: {'ok' if report.ok else 'NOT ok'}")
-
-
-def _show_findings(terminal: Terminal, report: AuditReport) -> None:
-    for finding in report.findings:
-        terminal.say(f"post {finding.sequence}: {finding.text}")
-        if finding.found or finding.expected:
-            terminal.say(f"  published: {finding.found or 'nothing'}")
-            terminal.say(f"  the log:   {finding.expected or 'nothing'}")
 
 
 def _token_units(text: str, decimals: int) -> int:

@@ -1,0 +1,25 @@
+"""The command that explains a payout.
+
+It imports what it needs when it runs: web3 takes a second that `--help` shall not wait for.
+"""
+
+from typing import Annotated
+
+import typer
+
+from deploy.options import DataDir, Json, workplace
+from deploy.terminal import Terminal
+
+app = typer.Typer()
+
+
+@app.command()
+def why(
+    account: Annotated[str, typer.Argument(help="The account.")],
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Why an account is owed what it is: every window that it has a part in."""
+    from deploy import statement_commands
+
+    statement_commands.why(workplace(data_dir), Terminal(as_json=json), account)
