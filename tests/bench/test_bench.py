@@ -7,13 +7,13 @@ import msgspec
 import pytest
 
 from schemas.reading import HEARTBEAT, REGISTERED
+from streams.naive import Naive
 from streams.records import Record
 from tests.bench.__main__ import STOCK, Bench, summary
 from tests.bench.curve import together
 from tests.bench.dirt import OUTCOMES, DirtyReadings
 from tests.bench.load import log_of, registration_of
 from tests.bench.readings import PARTITIONS, START_MS, Readings
-from tests.naive import Naive
 
 SMOKE = ("tallyroot-arrow-signed", "tallyroot-json-dirty100", STOCK, "count-only")
 

@@ -25,9 +25,9 @@ from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
 from settlement import worker
 from settlement.adapters.chain import Chain
 from settlement.adapters.signer import Keys, development_signer
+from streams.naive import Naive
 from streams.recompute import recompute
 from streams.records import Record
-from tests.naive import Naive
 
 pytestmark = pytest.mark.chain
 

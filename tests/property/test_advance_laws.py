@@ -11,13 +11,13 @@ import pytest
 from dirty_logs import dirty_log, small_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive import Naive, plain_windows
 
 from schemas.manifest import Counts
 from schemas.reading import HEARTBEAT, READING
 from schemas.units import CARRY_BASE, HOUR_MS
 from schemas.window import Window
 from streams.advance import Advanced, advance
+from streams.naive import Naive, plain_windows
 from streams.recompute import recompute
 from streams.records import Record, decode_readings, record_type
 from streams.replay import advance_through, open_windows

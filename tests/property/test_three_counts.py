@@ -10,11 +10,11 @@ import pytest
 from fleet_logs import fleet_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive import Naive, plain_windows
 
 from schemas.units import CARRY_BASE
 from schemas.window import Window
 from streams.advance import Tally, advance_in_runs, advance_plainly
+from streams.naive import Naive, plain_windows
 from streams.records import Record
 from streams.replay import open_windows
 from streams.state import State

@@ -12,9 +12,9 @@ from schemas.manifest import EpochFiles, EpochManifest, epoch_folder
 from schemas.window import Window
 from streams.adapters.archive import read_archive
 from streams.adapters.epochs import read_manifest
+from streams.naive import Naive, plain_windows
 from streams.recompute import EpochResult, recompute
 from streams.records import Record
-from tests.naive import Naive, plain_windows
 
 
 class Published(NamedTuple):

@@ -7,7 +7,7 @@ import duckdb
 
 from schemas.log import Log
 from streams.adapters.analytics import make_analytics
-from tests.naive import Naive, Plain
+from streams.naive import Naive, Plain
 
 Seen = set[tuple[str, int, int]]
 

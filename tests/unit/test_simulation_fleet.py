@@ -5,7 +5,6 @@ from fractions import Fraction
 
 import msgspec
 import pytest
-from naive import Naive
 
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
@@ -17,6 +16,7 @@ from streams.gateway.fleet import Fleet
 from streams.gateway.fleet_faults import FAULTS, Fault, faults_of
 from streams.gateway.replay import Outgoing
 from streams.gateway.simulation import FORMS, Form, Memory, Plan, Simulation, heartbeats, last_heartbeat_ms
+from streams.naive import Naive
 from streams.records import Record
 from streams.replay import open_windows
 from streams.signature import operator_account

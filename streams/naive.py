@@ -1,25 +1,37 @@
 """The rules once more, slowly: what a log comes to, recounted from raw readings with fractions, sets and calendars.
 
-Written apart from `streams`: it shares only the decoding of one record. It keeps every row, knows no epochs and no
-slices, and `money` rounds nothing, so it must equal amounts plus carries exactly. `sealed` is every window, in order.
+Written apart from `advance`: it shares with it the decoding of one record, the check of one signature, and murmur2. It
+keeps every row and knows no slices, and `money` rounds nothing, so it must equal amounts plus carries exactly. `sealed`
+is every window, in order. For tests, and for audits that trust nothing faster (`slow.py`).
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 
 import msgspec
-from aiokafka.partitioner import murmur2
 
 from schemas.log import Log
 from schemas.reading import Correction, Reading
 from schemas.registration import Registration
 from schemas.units import CARRY_BASE, DAY_MS
 from schemas.window import Window
-from streams.records import Record, decode_control, decode_readings, media_type, record_type
-from tests.naive_meter import FAR, NaiveMeter, Plain
+from streams.murmur2 import partition_of
+from streams.naive_meter import FAR, NaiveMeter, Plain
+from streams.records import (
+    JSON,
+    LogRecord,
+    decode_control,
+    decode_readings,
+    has_signature,
+    header,
+    headers,
+    media_type,
+    record_type,
+)
+from streams.signature import is_signed_by, operator_of, reading_message
 
 Payees = tuple[tuple[str, int], ...]
 LATEST_MS = (date.max.toordinal() - date(1970, 1, 1).toordinal() + 1) * DAY_MS - 1
@@ -33,6 +45,7 @@ class NaiveWindow:
         self.readings = self.skipped = 0
         self.offsets: list[int] = []
         self.flags: set[str] = set()
+        self.trust = 2
         self.usage: dict[tuple[str, int, int, int], int] = defaultdict(int)
 
     def lines(self, carry: Fraction) -> tuple[list[Plain], Fraction]:
@@ -52,7 +65,7 @@ class Naive:
 
     def __init__(self, log: Log, partition: int = 0) -> None:
         self.log, self.rules, self.partition = log, log.rulesets[0], partition
-        self.now = -1
+        self.now, self.epoch, self.earliest = -1, -1, 0
         self.versions: dict[str, list[tuple[int, Plain]]] = {}
         self.least: dict[str, int] = {}
         self.meters: dict[tuple[str, str], NaiveMeter] = defaultdict(NaiveMeter)
@@ -65,17 +78,17 @@ class Naive:
         self.carries: dict[tuple[str, Payees], Fraction] = defaultdict(Fraction)
         self.sealed: list[Plain] = []
 
-    def take(self, records: Sequence[Record]) -> "Naive":
+    def take(self, records: Iterable[LogRecord]) -> "Naive":
+        """Judges records; the log's must come in their order, in as many calls as the caller likes."""
         for record in records:
-            self.now = max(self.now, record.timestamp if record.timestamp <= LATEST_MS else -1)
-            self.seal(self.now - self.rules.grace_ms, record.offset)
+            self.move(record)
             kind = record_type(record)
             if kind == "reading":
                 rows = decode_readings(record.value, media_type(record))
                 verdicts: list[tuple[int, str | None]] = (
                     [(-1, rows)]
                     if isinstance(rows, str)
-                    else [(place, self.row(row, record.offset)) for place, row in enumerate(rows)]
+                    else [(place, self.row(row, record)) for place, row in enumerate(rows)]
                 )
             elif kind == "machine.registered":
                 verdicts = [(-1, self.registration(record))]
@@ -90,25 +103,45 @@ class Naive:
                     self.rejects.append((record.offset, place, str(verdict)))
         return self
 
+    def move(self, record: LogRecord) -> None:
+        """Time passes: windows seal by the rules of the epoch that they lie in."""
+        self.now = max(self.now, record.timestamp if record.timestamp <= LATEST_MS else -1)
+        if self.epoch < 0:
+            longest = max(rules.grace_ms for rules in self.log.rulesets)
+            self.enter(max(0, self.now - longest) // self.log.epoch_ms)
+        while self.now >= (self.epoch + 1) * self.log.epoch_ms + self.rules.grace_ms:
+            self.enter(self.epoch + 1)
+            self.seal(self.epoch * self.log.epoch_ms, record.offset)
+        open_from = (self.now - self.rules.grace_ms) // self.log.window_ms * self.log.window_ms
+        earliest = max(self.epoch * self.log.epoch_ms, open_from)
+        if earliest != self.earliest:
+            self.earliest = earliest
+            self.seal(earliest, record.offset)
+
+    def enter(self, epoch: int) -> None:
+        """The rules of an epoch come into force."""
+        self.epoch = epoch
+        self.rules = [rules for rules in self.log.rulesets if rules.first_epoch <= epoch][-1]
+
     def version(self, machine: str, moment: int) -> Plain:
+        """The registration in force at a moment."""
         return [plain for start, plain in self.versions[machine] if start <= moment][-1]
 
     def is_sealed(self, moment: int) -> bool:
-        end = (moment // self.log.window_ms + 1) * self.log.window_ms
-        return end + self.rules.grace_ms <= self.now
+        """Whether the window of a moment is closed."""
+        return moment // self.log.window_ms * self.log.window_ms < self.earliest
 
     def window_of(self, machine: str, moment: int, offset: int) -> NaiveWindow:
         """The window of a moment, or the adjustment to it in the earliest window that is open."""
         grid = self.log.window_ms
         start = moment // grid * grid
-        earliest = max(0, (self.now - self.rules.grace_ms) // grid * grid)
-        window = self.open[(earliest, machine, start) if self.is_sealed(moment) else (start, machine, -1)]
+        window = self.open[(self.earliest, machine, start) if self.is_sealed(moment) else (start, machine, -1)]
         window.offsets.append(offset)
         return window
 
-    def seal(self, until: float, offset: int) -> None:
-        """Seals what ends by a moment. `by` is the record that did it."""
-        for key in sorted(key for key in self.open if key[0] + self.log.window_ms <= until):
+    def seal(self, before: float, offset: int) -> None:
+        """Seals what starts before a moment. `by` is the record that did it."""
+        for key in sorted(key for key in self.open if key[0] < before):
             window = self.open.pop(key)
             start, machine, mends = key
             version = self.version(machine, start if mends < 0 else mends)
@@ -121,14 +154,34 @@ class Naive:
                 {"machine": machine, "start": start, "mends": mends, "lines": lines, "carry_in": carry,
                  "carry_out": rest, "net": sum(line["amount"] for line in lines), "version": version["version"],
                  "payees": payees, "readings": window.readings, "skipped": window.skipped,
-                 "offsets": (min(window.offsets), max(window.offsets)), "flags": sorted(flags), "by": offset}
+                 "offsets": (min(window.offsets), max(window.offsets)), "flags": sorted(flags), "trust": window.trust,
+                 "by": offset}
             )  # fmt: skip
 
-    def row(self, row: Reading | None, offset: int) -> str | None:
+    def trust(self, record: LogRecord, version: Plain) -> int | None:
+        """What a record's signature makes of a row; None where it may not count."""
+        if not has_signature(record):
+            return None if version.get("require_signature") else 0
+        signatures, names = headers(record, "signature"), headers(record, "key-id")
+        keys = [key for key in version.get("keys", ()) if [key["key_id"].encode()] == names]
+        if not keys or len(signatures) != 1:
+            return None
+        content_type = header(record, "content-type")
+        parts = ("reading", JSON if content_type is None else content_type, record.value or b"")
+        message = reading_message(self.log.log_id, record.key or b"", *parts)
+        if not is_signed_by(bytes.fromhex(keys[0]["public_key"]), signatures[0], message):
+            return None
+        return 2 if keys[0].get("hardware_backed") else 1
+
+    def row(self, row: Reading | None, record: LogRecord) -> str | None:
+        """Judges one row of a reading record."""
         if row is None:
             return "malformed"
         if row.machine not in self.versions:
             return "unknown_machine"
+        trust = self.trust(record, self.version(row.machine, row.observed_at))
+        if trust is None:
+            return "bad_signature"
         if row.observed_at > self.now + self.rules.skew_ms:
             return "from_the_future"
         plain = {name: part for name, part in msgspec.to_builtins(row).items() if part is not False}
@@ -156,16 +209,18 @@ class Naive:
             return usage
         self.readings += 1
         self.skipped += skipped
-        window = self.window_of(row.machine, row.observed_at, offset)
+        window = self.window_of(row.machine, row.observed_at, record.offset)
         window.readings += 1
+        window.trust = min(window.trust, trust)
         window.skipped += skipped
         window.flags |= {flag for flag in (meter.flag, "reconstructed" if row.reconstructed else None) if flag}
         self.bill(plain, usage, bool(plain.get("session_start")), window)
         return None
 
     def bill(self, row: Plain, usage: int, starts: bool, window: NaiveWindow) -> None:
-        machine, at = row["machine"], row["observed_at"]
-        priced_by = self.version(machine, row.get("session_started_at", at))
+        """Adds what a row or a difference comes to, at the price of its moment."""
+        machine, at = row["machine"], int(row["observed_at"])
+        priced_by = self.version(machine, int(row.get("session_started_at", at)))
         start = at // self.log.window_ms * self.log.window_ms
         payees = tuple(sorted(self.version(machine, start)["agreement"]["payees"].items()))
         parts = self.components(priced_by["tariff"], row["meter"], at)
@@ -177,6 +232,7 @@ class Naive:
             window.usage[row["meter"], priced_by["version"], part["price"], part.get("per", 0)] += units
 
     def components(self, tariff: Plain, meter: str, at: int) -> list[Plain]:
+        """The price components that apply to a meter at a moment: one for usage, one for a visit."""
         seconds = [offset for start, offset in tariff["offsets"] if start <= at][-1]
         local = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at, seconds=seconds)
         applying = [part for part in tariff["elements"] if self.applies(part.get("restrictions", {}), local)]
@@ -185,6 +241,7 @@ class Naive:
         return usage[:1] + visit[:1]
 
     def applies(self, words: Plain, local: datetime) -> bool:
+        """Whether the restrictions of an element hold at a local time."""
         clock, day = local.strftime("%H:%M"), local.date().isoformat()
         start, end = words.get("start_time", "00:00"), words.get("end_time", "24:00")
         in_time = start <= clock < end if start < end else start == end or clock >= start or clock < end
@@ -192,10 +249,21 @@ class Naive:
         in_dates = words.get("start_date", "") <= day < words.get("end_date", "9999")
         return in_time and in_dates and local.strftime("%A").upper() in names
 
-    def registration(self, record: Record) -> str | None:
+    def is_signed(self, record: LogRecord, kind: str) -> bool:
+        """Whether an operator signed a control record, where the rules name operators."""
+        if not self.rules.operators:
+            return True
+        signatures, content_type = headers(record, "signature"), header(record, "content-type")
+        parts = (record.key or b"", kind, JSON if content_type is None else content_type, record.value or b"")
+        return len(signatures) == 1 and operator_of(signatures[0], self.log.log_id, *parts) in self.rules.operators
+
+    def registration(self, record: LogRecord) -> str | None:
+        """Judges a registration."""
         decoded = decode_control(record.value, media_type(record), Registration)
         if isinstance(decoded, str):
             return decoded
+        if not self.is_signed(record, "machine.registered"):
+            return "bad_signature"
         plain = decoded[1]
         machine, number = plain["machine"], plain["version"]
         if not plain.get("retired", True):
@@ -232,22 +300,25 @@ class Naive:
                 meter.suspect, meter.slack = None, Fraction(60_000)
         return None
 
-    def is_here(self, record: Record, route: str) -> bool:
+    def is_here(self, record: LogRecord, route: str) -> bool:
         """The record's key is the route, and a producer like Java's would have put it here."""
-        return record.key == route.encode() and (murmur2(record.key) & 0x7FFFFFFF) % self.log.partitions == (
-            self.partition
-        )
+        return record.key == route.encode() and partition_of(record.key, self.log.partitions) == self.partition
 
     def is_locked(self, old: Plain, new: Plain) -> bool:
+        """Whether a new agreement breaks the lock of the old one."""
         if self.now >= old.get("locked_until", -1):
             return False
         falls = any(new["payees"].get(name, 0) < points for name, points in old["payees"].items())
+        falls = falls or new.get("pays_trust", 0) > old.get("pays_trust", 0)
         return falls or new.get("locked_until", -1) < old["locked_until"]
 
-    def correction(self, record: Record) -> str | None:
+    def correction(self, record: LogRecord) -> str | None:
+        """Judges a correction."""
         decoded = decode_control(record.value, media_type(record), Correction)
         if isinstance(decoded, str):
             return decoded
+        if not self.is_signed(record, "usage.corrected"):
+            return "bad_signature"
         plain = decoded[1]
         machine, past = plain["machine"], self.corrections[plain["machine"]]
         if machine not in self.versions:
@@ -295,6 +366,7 @@ def plain_windows(windows: Sequence[Window]) -> list[Plain]:
             "skipped": window.skipped,
             "offsets": (window.first_offset, window.last_offset),
             "flags": list(window.flags),
+            "trust": window.trust,
         }
         for window in windows
     ]  # fmt: skip

@@ -17,33 +17,43 @@ class NaiveBoot:
     def __init__(self, boot: int) -> None:
         self.boot = boot
         self.rows: dict[int, Plain] = {}
+        self.high: int | None = None
         self.floor = 0
 
     def holes(self) -> list[tuple[int, int]]:
+        """Runs of numbers between the floor and the highest that no row has had."""
         used = [self.floor - 1, *sorted(seq for seq in self.rows if seq >= self.floor)]
         return [(a + 1, b - 1) for a, b in pairwise(used) if b - a > 1]
 
     def take(self, row: Plain) -> tuple[str | None, int]:
-        seq, high = row["seq"], max(self.rows, default=None)
+        """Why a row is refused or None, and how many numbers it steps over."""
+        seq, high = row["seq"], self.high
         if high is None or seq > high:
             if high is not None and seq - high > 2**20:
                 return "seq_jump", 0
-            return self.put(row), 0 if high is None else seq - high - 1
+            self.put(row)
+            return None, 0 if high is None else seq - high - 1
         if seq == high:
             return ("duplicate" if row == self.rows[high] else "equivocation"), 0
         if seq >= self.floor and seq not in self.rows:
-            return self.put(row), 0
+            self.put(row)
+            return None, 0
         if seq < self.floor:
             return "below_floor", 0
         return ("seq_reused" if row["observed_at"] > self.rows[high]["observed_at"] else "duplicate"), 0
 
     def put(self, row: Plain) -> None:
-        self.rows[row["seq"]] = row
-        while len(self.holes()) > 16:
+        """Keeps a row; of more than 16 holes the lowest go."""
+        seq, high = row["seq"], self.high
+        self.rows[seq] = row
+        self.high = seq if high is None else max(high, seq)
+        while seq - 1 != high and len(self.holes()) > 16:  # what follows the last row makes no hole
             self.floor = self.holes()[0][1] + 1
 
 
 class NaiveMeter:
+    """What is known of one meter: its boots, its baseline and suspect, what bursts may still cost."""
+
     def __init__(self) -> None:
         self.boots: list[NaiveBoot] = []
         self.base: Plain | None = None
@@ -69,15 +79,18 @@ class NaiveMeter:
         return known[number].take(row)
 
     def plausible(self, usage: int, elapsed: int, capacity: int) -> bool:
+        """Whether the meter can have counted so much in so many ms."""
         needed = math.ceil(usage * HOUR_MS / (FAR * capacity))
         return needed <= min(elapsed, 35 * DAY_MS) + self.slack
 
     def accept(self, usage: int, elapsed: int, capacity: int) -> int:
+        """Takes usage; what it needed beyond the time that passed is owed."""
         needed = math.ceil(usage * HOUR_MS / (FAR * capacity))
         self.slack = min(Fraction(60_000), self.slack + min(elapsed, 35 * DAY_MS) - needed)
         return usage
 
     def register(self, row: Plain, capacity: int) -> int | str:
+        """What a register adds, or why it is refused."""
         place, at, value, base = (row["boot"], row["seq"]), row["observed_at"], row["register"], self.base
         here = {"place": place, "at": at, "value": value}
         self.flag = None
@@ -108,6 +121,7 @@ class NaiveMeter:
         return self.accept(value - origin["value"], at - origin["at"], capacity)
 
     def quantity(self, row: Plain, capacity: int) -> int | str:
+        """What a quantity adds, or why it is refused."""
         elapsed = DAY_MS if self.quantity_at is None else abs(row["observed_at"] - self.quantity_at)
         if not self.plausible(row["quantity"], elapsed, capacity):
             return "too_high"
