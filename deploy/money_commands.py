@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from deploy.keys import keys_of
 from deploy.terminal import Terminal, day_text, money, units
 from deploy.workplace import Workplace
 from schemas.errors import InvalidInput
@@ -13,7 +14,6 @@ from schemas.log import Log
 from settlement import worker
 from settlement.adapters.chain import Chain
 from settlement.adapters.job import Settled, SettleOptions
-from settlement.adapters.signer import Keys
 from settlement.results import Claimed, PostRow, SettlementsReport
 
 FOLLOW_S = 5.0
@@ -27,17 +27,7 @@ class Treasury:
         self.data_dir = place.data_dir
         self.log: Log = place.log()
         self.chain = Chain(place.chain_rpc_url())
-        settings = place.settings
-        self.keys = Keys.load(
-            self.chain.chain_id,
-            {
-                "admin": settings.admin_key,
-                "operator": settings.operator_key,
-                "poster": settings.poster_key,
-                "auditor": settings.auditor_key,
-                "guardian": settings.guardian_key,
-            },
-        )
+        self.keys = keys_of(place.settings, self.chain.chain_id)
 
 
 def deploy_contracts(place: Workplace, terminal: Terminal) -> None:

@@ -5,9 +5,9 @@ its own name (`data_dir`), in the environment the name given beside it.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from schemas.errors import InvalidInput
@@ -21,6 +21,13 @@ def _http_url(value: str) -> str:
     return value
 
 
+def _account(value: str) -> str:
+    digits = value.removeprefix("0x")
+    if len(digits) != 40 or set(digits.lower()) - set("0123456789abcdef"):
+        raise ValueError("must be 0x and 40 hex digits")
+    return "0x" + digits
+
+
 def _private_key(value: str) -> str:
     digits = value.removeprefix("0x")
     if len(digits) != 64 or set(digits.lower()) - set("0123456789abcdef"):
@@ -30,6 +37,27 @@ def _private_key(value: str) -> str:
 
 Url = Annotated[str, AfterValidator(_http_url)]
 PrivateKey = Annotated[str, AfterValidator(_private_key)]
+AccountText = Annotated[str, AfterValidator(_account)]
+
+KEYED_ROLES = ("operator", "poster", "auditor", "guardian", "admin")
+
+
+class KeySettings(NamedTuple):
+    """Where one role's key is: `key` itself, a `keystore` with its password, or a `signer` that keeps `address`'s."""
+
+    key: str | None
+    keystore: Path | None
+    password: str | None
+    password_file: Path | None
+    signer: str | None
+    address: str | None
+
+    def __repr__(self) -> str:
+        return "KeySettings(…)"
+
+
+def _of(name: str) -> Any:
+    return Field(default=None, validation_alias=f"TALLYROOT_{name}", repr=False)
 
 
 class Settings(BaseSettings):
@@ -47,11 +75,53 @@ class Settings(BaseSettings):
     log: Literal["text", "json"] = Field(default="text", validation_alias="TALLYROOT_LOG")
     metrics_port: int | None = Field(default=None, validation_alias="TALLYROOT_METRICS_PORT", ge=0, le=65_535)
     metrics_host: str = Field(default="127.0.0.1", validation_alias="TALLYROOT_METRICS_HOST", min_length=1)
-    operator_key: PrivateKey | None = Field(default=None, validation_alias="TALLYROOT_OPERATOR_KEY", repr=False)
-    poster_key: PrivateKey | None = Field(default=None, validation_alias="TALLYROOT_POSTER_KEY", repr=False)
-    auditor_key: PrivateKey | None = Field(default=None, validation_alias="TALLYROOT_AUDITOR_KEY", repr=False)
-    guardian_key: PrivateKey | None = Field(default=None, validation_alias="TALLYROOT_GUARDIAN_KEY", repr=False)
-    admin_key: PrivateKey | None = Field(default=None, validation_alias="TALLYROOT_ADMIN_KEY", repr=False)
+    operator_key: PrivateKey | None = _of("OPERATOR_KEY")
+    operator_keystore: Path | None = _of("OPERATOR_KEYSTORE")
+    operator_password: str | None = _of("OPERATOR_PASSWORD")
+    operator_password_file: Path | None = _of("OPERATOR_PASSWORD_FILE")
+    operator_signer: Url | None = _of("OPERATOR_SIGNER")
+    operator_address: AccountText | None = _of("OPERATOR_ADDRESS")
+    poster_key: PrivateKey | None = _of("POSTER_KEY")
+    poster_keystore: Path | None = _of("POSTER_KEYSTORE")
+    poster_password: str | None = _of("POSTER_PASSWORD")
+    poster_password_file: Path | None = _of("POSTER_PASSWORD_FILE")
+    poster_signer: Url | None = _of("POSTER_SIGNER")
+    poster_address: AccountText | None = _of("POSTER_ADDRESS")
+    auditor_key: PrivateKey | None = _of("AUDITOR_KEY")
+    auditor_keystore: Path | None = _of("AUDITOR_KEYSTORE")
+    auditor_password: str | None = _of("AUDITOR_PASSWORD")
+    auditor_password_file: Path | None = _of("AUDITOR_PASSWORD_FILE")
+    auditor_signer: Url | None = _of("AUDITOR_SIGNER")
+    auditor_address: AccountText | None = _of("AUDITOR_ADDRESS")
+    guardian_key: PrivateKey | None = _of("GUARDIAN_KEY")
+    guardian_keystore: Path | None = _of("GUARDIAN_KEYSTORE")
+    guardian_password: str | None = _of("GUARDIAN_PASSWORD")
+    guardian_password_file: Path | None = _of("GUARDIAN_PASSWORD_FILE")
+    guardian_signer: Url | None = _of("GUARDIAN_SIGNER")
+    guardian_address: AccountText | None = _of("GUARDIAN_ADDRESS")
+    admin_key: PrivateKey | None = _of("ADMIN_KEY")
+    admin_keystore: Path | None = _of("ADMIN_KEYSTORE")
+    admin_password: str | None = _of("ADMIN_PASSWORD")
+    admin_password_file: Path | None = _of("ADMIN_PASSWORD_FILE")
+    admin_signer: Url | None = _of("ADMIN_SIGNER")
+    admin_address: AccountText | None = _of("ADMIN_ADDRESS")
+
+    @model_validator(mode="after")
+    def _one_key_a_role(self) -> "Settings":
+        for role in KEYED_ROLES:
+            found = self.key_of(role)
+            name = f"TALLYROOT_{role.upper()}"
+            if sum(way is not None for way in (found.key, found.keystore, found.signer)) > 1:
+                raise ValueError(f"set one of {name}_KEY, {name}_KEYSTORE and {name}_SIGNER, not two")
+            if found.keystore is not None and (found.password is None) == (found.password_file is None):
+                raise ValueError(f"{name}_KEYSTORE needs {name}_PASSWORD_FILE or {name}_PASSWORD")
+            if (found.signer is None) != (found.address is None):
+                raise ValueError(f"{name}_SIGNER and {name}_ADDRESS go together")
+        return self
+
+    def key_of(self, role: str) -> "KeySettings":
+        """Where the key of a role is."""
+        return KeySettings(*(getattr(self, f"{role}_{part}") for part in KeySettings._fields))
 
     @classmethod
     def settings_customise_sources(
@@ -76,9 +146,9 @@ def load_settings() -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput(
-            f"setting {name}: {first['msg'].removeprefix('Value error, ')} (environment or {SETTINGS_FILE})"
-        ) from None
+        what = first["msg"].removeprefix("Value error, ")
+        named = f"setting {name}: {what}" if name else what
+        raise InvalidInput(f"{named} (environment or {SETTINGS_FILE})") from None
     except OSError as error:
         raise InvalidInput(f"can't read {SETTINGS_FILE}: {error.strerror}") from None
     except ValueError as error:  # not TOML, not UTF-8

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from deploy.keys import private_key
 from deploy.settings import Settings
 from deploy.stack import Stack
 from schemas.errors import InvalidInput
@@ -118,12 +119,13 @@ class Workplace:
     def operator_key(self) -> bytes:
         """The 32 bytes that sign registrations; on the embedded chain the development node's.
 
-        Raises InvalidInput where somebody else's chain is used and no key is set.
+        Raises InvalidInput where somebody else's chain is used and no key is set, or a remote signer keeps it.
         """
-        if self.settings.operator_key is not None:
-            return bytes.fromhex(self.settings.operator_key.removeprefix("0x"))
+        key = private_key(self.settings.key_of("operator"))
+        if key is not None:
+            return key
         if self.settings.chain_rpc_url is not None:
-            raise InvalidInput("no key for the operator: set TALLYROOT_OPERATOR_KEY")
+            raise InvalidInput("no key for the operator: set TALLYROOT_OPERATOR_KEY or TALLYROOT_OPERATOR_KEYSTORE")
         from eth_account import Account
 
         from settlement.adapters.signer import DEVELOPMENT_MNEMONIC, ROLES

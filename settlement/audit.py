@@ -7,8 +7,9 @@ can't find a meter that lies under its own key, a machine that stops reporting o
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
+from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from schemas.log import Log
 from schemas.window import Window
@@ -20,6 +21,7 @@ from settlement.audit_epochs import (
     PublishedWindow,
     Recompute,
     expected_manifest,
+    foreign_archive,
     in_order,
     last_epochs,
 )
@@ -27,24 +29,37 @@ from settlement.head import PostHeader
 from settlement.history import Disputed, Posted
 from settlement.keccak import keccak
 from settlement.recount import Recount, head_after_dispute, head_after_post, leads_to, root_of, window_leaf_of
+from settlement.verdict import Finding, PostVerdict, verdict_of
 
 
-class Finding(Struct, frozen=True, kw_only=True):
-    """One thing that is wrong. `window_start_ms` and `machine` name the first window that differs, if it is one."""
+class MachineSums(Struct, frozen=True):
+    """What became of the nets of one machine under one agreement (its digest), micros: nets = paid + held + carry."""
 
-    kind: str
-    sequence: int
-    text: str
-    machine: str | None = None
-    window_start_ms: int | None = None
-    found: str = ""
-    expected: str = ""
+    machine: str
+    agreement: str
+    nets_micros: int
+    paid_micros: int
+    held_micros: int
+    carry_micros: int
+
+
+class LedgerMoney(Struct, frozen=True):
+    """The ledger in token units: earned (posted or not), funded, claimed, and what of the earned isn't funded."""
+
+    earned: int
+    posted: int
+    funded: int
+    claimed: int
+    shortfall: int
 
 
 class AuditReport(Struct, frozen=True, kw_only=True):
     """`head` is the ledger's head that all of this was found under: what an auditor may attest if `ok`.
 
-    Amounts in micros: nets = paid + unsettled to payees without an account + held back + carries.
+    Amounts in micros: nets = paid + unsettled to payees without an account + held back + carries; in all, and (with
+    unsettled as paid) in each of `machines`. `leaves_total` and `total_on_chain` (token units) are the sum of all
+    leaves of the last post as the log has them, and the total that was posted with them. `gap` says what of the log
+    could not be read: what needs it was not judged. `money` is None where no ledger was asked.
     """
 
     ok: bool
@@ -59,38 +74,64 @@ class AuditReport(Struct, frozen=True, kw_only=True):
     outside_micros: int
     held_micros: int
     carry_micros: int
+    leaves_total: int
     total_on_chain: int
     unposted_epochs: int
     unposted_micros: int
+    machines: tuple[MachineSums, ...] = ()
+    verdicts: tuple[PostVerdict, ...] = ()
+    gap: str = ""
+    money: LedgerMoney | None = None
 
 
 class Auditor:
-    """One audit. `genesis` is the ledger's first head, `decimals` the token's."""
+    """One audit. `genesis` is the ledger's first head, `decimals` the token's.
 
-    def __init__(self, log: Log, genesis: bytes, decimals: int) -> None:
+    `from_archive`: the evidence is an archive that the poster may have written, not the log itself.
+    """
+
+    def __init__(self, log: Log, genesis: bytes, decimals: int, *, from_archive: bool = False) -> None:
         self._log = log
         self._genesis = genesis
         self._decimals = decimals
+        self._from_archive = from_archive
         self._recount = Recount()
+        self._verdicts: list[PostVerdict] = []
+        self._gap = ""
+        self._epoch_end_s: int | None = None
         self._findings: list[Finding] = []
         self._windows = 0
         self._epochs = 0
         self._next_offsets = dict.fromkeys(range(log.partitions), 0)
 
     def run(
-        self, events: Iterable[Posted | Disputed], published: Callable[[int], Published], recompute: Recompute
+        self,
+        events: Iterable[Posted | Disputed],
+        published: Callable[[int], Published],
+        recompute: Recompute,
+        *,
+        posted_only: bool = False,
     ) -> AuditReport:
-        """Audits all live posts. Raises nothing for what is wrong in them: that is what the report is for."""
+        """Audits all live posts, up to where evidence is missing. What is wrong in them is in the report.
+
+        With `posted_only` what isn't posted yet is left unread.
+        """
         head, live, dead = self._fold(events)
         streams = {partition: EpochStream(recompute(partition)) for partition in range(self._log.partitions)}
         for posted in live:
-            self._post(posted.header, published(posted.header.sequence), streams)
+            if self._gap:
+                text = f"post {self._verdicts[-1].sequence} before it could not be judged"
+                self._verdicts.append(PostVerdict(posted.header.sequence, "unknown", text))
+            else:
+                self._post(posted.header, published(posted.header.sequence), streams)
         paid, last_total = self._recount.total(), live[-1].header.total if live else 0
         self._check_sums(len(live))
         posted_epochs = self._epochs
-        for epoch in in_order({partition: stream.take_all() for partition, stream in streams.items()}):
-            self._take(epoch)
-        sums = self._recount.sums.values()
+        if not posted_only and not self._gap:
+            for epoch in in_order({partition: stream.take_all() for partition, stream in streams.items()}):
+                self._take(epoch)
+            self._gap = next((str(stream.gap) for stream in streams.values() if stream.gap is not None), "")
+        sums = self._recount.sums
         return AuditReport(
             ok=not self._findings,
             findings=tuple(self._findings),
@@ -99,14 +140,18 @@ class Auditor:
             disputed=dead,
             epochs=self._epochs,
             windows=self._windows,
-            nets_micros=sum(s.nets for s in sums),
+            nets_micros=sum(s.nets for s in sums.values()),
             paid_micros=self._recount.total(),
             outside_micros=sum(self._recount.outside.values()),
-            held_micros=sum(s.held for s in sums),
-            carry_micros=sum(s.carry for s in sums),
+            held_micros=sum(s.held for s in sums.values()),
+            carry_micros=sum(s.carry for s in sums.values()),
+            leaves_total=paid * self._unit,
             total_on_chain=last_total,
             unposted_epochs=self._epochs - posted_epochs,
             unposted_micros=self._recount.total() - paid,
+            machines=tuple(MachineSums(*key, s.nets, s.paid, s.held, s.carry) for key, s in sorted(sums.items())),
+            verdicts=tuple(self._verdicts),
+            gap=self._gap,
         )
 
     @property
@@ -117,6 +162,10 @@ class Auditor:
         self._findings.append(
             Finding(kind=kind, sequence=sequence, text=text, found=str(found), expected=str(expected))
         )
+
+    def _find_file(self, kind: str, sequence: int, text: str, found: object = "", expected: object = "") -> None:
+        self._find(kind, sequence, text, found, expected)
+        self._findings[-1] = structs.replace(self._findings[-1], about="files")
 
     def _fold(self, events: Iterable[Posted | Disputed]) -> tuple[bytes, list[Posted], int]:
         head, dead = self._genesis, 0
@@ -138,21 +187,52 @@ class Auditor:
         return head, live, dead
 
     def _post(self, header: PostHeader, files: Published, streams: Mapping[int, EpochStream]) -> None:
-        if files.manifest is None or keccak(files.manifest) != header.manifest_hash:
+        found_before = len(self._findings)
+        manifest = files.manifest
+        if manifest is None or keccak(manifest) != header.manifest_hash:
             text = "manifest.json is missing, or is not the one under the manifest hash"
-            self._find("manifest", header.sequence, text)
-        ends = last_epochs(files.manifest, header, self._log)
+            self._find_file("manifest", header.sequence, text)
+            manifest = None
+        ends = last_epochs(manifest, header, self._log)
         taken = {partition: stream.take(ends.get(partition)) for partition, stream in streams.items()}
+        short = [partition for partition, stream in streams.items() if not stream.reaches(ends.get(partition))]
+        gap = next((gap for partition in short if (gap := streams[partition].gap) is not None), None)
+        if gap is not None:
+            self._gap = str(gap)
+            self._verdicts.append(PostVerdict(header.sequence, "withheld" if gap.withheld else "unknown", self._gap))
+            return
         before = Before(self._recount.total(), self._recount.unsettled(), dict(self._next_offsets))
         ordered = in_order(taken)
         for epoch in ordered:
             self._take(epoch)
+        self._check_epochs(header, taken)
         self._check_windows(header, files, [window for epoch in ordered for window in epoch[1]])
         self._check_payouts(header, files)
-        self._check_manifest(header, files.manifest, expected_manifest(self._log, header, taken, before, self._recount))
+        self._check_manifest(header, manifest, expected_manifest(self._log, header, taken, before, self._recount))
         for partition, items in taken.items():
             if items:
                 self._next_offsets[partition] = items[-1][0].next_offset
+        lacking = "" if manifest is not None else self._findings[found_before].text
+        if short:
+            lacking = f"the log of partition {short[0]} does not reach the end of epoch {ends[short[0]]}"
+        elif self._from_archive and not lacking:
+            lacking = foreign_archive(manifest, taken)
+        self._verdicts.append(verdict_of(header.sequence, self._findings[found_before:], lacking))
+
+    def _check_epochs(self, header: PostHeader, taken: Mapping[int, Sequence[Epoch]]) -> None:
+        """A post begins where the last one ended, the first one with the log; its partitions end together."""
+        epochs = [epoch for items in taken.values() for epoch, _ in items]
+        start_s = self._epoch_end_s
+        if start_s is None and epochs:
+            start_s = min(epoch.start_ms for epoch in epochs) // 1_000
+        self._epoch_end_s = header.epoch_end_s
+        if header.epoch_start_s != (header.epoch_start_s if start_s is None else start_s):
+            text = "the post does not begin where the one before ended, or the log began"
+            self._find("epochs", header.sequence, text, header.epoch_start_s, start_s)
+        ends_s = {items[-1][0].end_ms // 1_000 for items in taken.values() if items}
+        if ends_s - {header.epoch_end_s}:
+            text = "the post does not end with the epochs that it settles"
+            self._find("epochs", header.sequence, text, header.epoch_end_s, max(ends_s))
 
     def _take(self, epoch: Epoch) -> None:
         self._epochs += 1
@@ -168,7 +248,8 @@ class Auditor:
             text = "the windows root is not that of the log, and no published window shows why"
             self._find("windows_root", header.sequence, text, header.windows_root.hex(), root.hex())
         elif different is not None:
-            self._findings.append(different)
+            about: Literal["post", "files"] = "files" if root == header.windows_root else "post"
+            self._findings.append(structs.replace(different, about=about))
             if root != header.windows_root:
                 text = "the windows root is not that of the log"
                 self._find("windows_root", header.sequence, text, header.windows_root.hex(), root.hex())
@@ -183,16 +264,17 @@ class Auditor:
             text = "the total is not the sum of all that is owed"
             self._find("total", header.sequence, text, header.total, self._recount.total() * self._unit)
         if files.payouts is None:
-            self._find("payouts", header.sequence, "payouts.json is missing: nobody can claim")
+            self._find_file("payouts", header.sequence, "payouts.json is missing or unreadable: nobody can claim")
             return
         for account in sorted(leaves.keys() | files.payouts.keys()):
             units, proof = files.payouts.get(account, (0, ()))
             due = self._recount.owed.get(account, 0) * self._unit
             if units != due:
-                self._find("payout", header.sequence, f"{account} is published with another amount", units, due)
+                self._find_file("payout", header.sequence, f"{account} is published with another amount", units, due)
                 return
             if not leads_to(header.payouts_root, leaves[account], proof) and root == header.payouts_root:
-                self._find("proof", header.sequence, f"the published proof of {account} does not lead to the root")
+                text = f"the published proof of {account} does not lead to the root"
+                self._find_file("proof", header.sequence, text)
                 return
 
     def _check_manifest(self, header: PostHeader, found: bytes | None, expected: Mapping[str, object]) -> None:

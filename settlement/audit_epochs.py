@@ -7,6 +7,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from schemas.canonical import chain_digest, document_digest
+from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import EpochManifest
 from schemas.window import Window
@@ -16,6 +17,17 @@ from settlement.recount import Recount
 Epoch = tuple[EpochManifest, Sequence[Window]]
 Recompute = Callable[[int], Iterable[Epoch]]
 """Partition to its epochs in order, from the log alone: each with its manifest and its windows in sealing order."""
+
+
+class EvidenceMissing(InvalidInput):
+    """The log can't be read to its end. `withheld`: what should hold the rest answers, and hasn't got it.
+
+    Anything else (a server that is away, a disk that fails, no folder at all) says nothing about whoever posted.
+    """
+
+    def __init__(self, text: str, *, withheld: bool) -> None:
+        super().__init__(text)
+        self.withheld = withheld
 
 
 class PublishedWindow(Protocol):
@@ -52,17 +64,19 @@ class Before(Struct, frozen=True):
 
 
 class EpochStream:
-    """One partition's recomputed epochs, taken as posts need them."""
+    """One partition's recomputed epochs, taken as posts need them. `gap` is why there are no more, if not the log's end."""
 
     def __init__(self, epochs: Iterable[Epoch]) -> None:
         self._epochs: Iterator[Epoch] = iter(epochs)
         self._waiting: Epoch | None = None
+        self._last = -1
+        self.gap: EvidenceMissing | None = None
 
     def take(self, last_epoch: int | None) -> list[Epoch]:
         """All epochs up to a number that were not taken yet; none for None."""
         taken: list[Epoch] = []
         while last_epoch is not None:
-            item = self._waiting or next(self._epochs, None)
+            item = self._waiting or self._next()
             self._waiting = item
             if item is None or item[0].epoch > last_epoch:
                 break
@@ -72,9 +86,23 @@ class EpochStream:
 
     def take_all(self) -> list[Epoch]:
         """All that were not taken yet."""
-        waiting = [] if self._waiting is None else [self._waiting]
-        self._waiting = None
-        return [*waiting, *self._epochs]
+        taken: list[Epoch] = []
+        while (item := self._waiting or self._next()) is not None:
+            taken.append(item)
+            self._waiting = None
+        return taken
+
+    def reaches(self, last_epoch: int | None) -> bool:
+        """Whether the log was seen to end an epoch; none is always seen."""
+        return last_epoch is None or self._last >= last_epoch
+
+    def _next(self) -> Epoch | None:
+        try:
+            item = None if self.gap is not None else next(self._epochs, None)
+        except EvidenceMissing as gap:
+            self.gap, item = gap, None
+        self._last = self._last if item is None else item[0].epoch
+        return item
 
 
 def in_order(epochs: Mapping[int, Sequence[Epoch]]) -> list[Epoch]:
@@ -91,6 +119,20 @@ def last_epochs(manifest: bytes | None, header: PostHeader, log: Log) -> dict[in
         return {int(r["partition"]): int(r["epochs"][-1]["epoch"]) for r in ranges if r["epochs"]}
     except (ValueError, KeyError, TypeError, IndexError):
         return dict.fromkeys(range(log.partitions), last)
+
+
+def foreign_archive(manifest: bytes | None, taken: Mapping[int, Sequence[Epoch]]) -> str:
+    """Names the first epoch whose records aren't those under the log root in a post's manifest; empty if none."""
+    try:
+        ranges = json.loads(manifest or b"")["partitions"]
+        roots = {(int(r["partition"]), int(e["epoch"])): e["log_root"] for r in ranges for e in r["epochs"]}
+    except (ValueError, KeyError, TypeError):
+        return ""
+    for partition, items in taken.items():
+        for own, _ in items:
+            if roots.get((partition, own.epoch), own.log_root) != own.log_root:
+                return f"the archive of partition {partition}, epoch {own.epoch} is not the one that was settled from"
+    return ""
 
 
 def expected_manifest(

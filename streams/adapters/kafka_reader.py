@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import aiokafka
 import aiokafka.errors
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
@@ -219,15 +219,20 @@ def list_offsets(admin: AdminClient, places: list[Place], spec: OffsetSpec) -> d
             isolation_level=IsolationLevel.READ_COMMITTED,
             request_timeout=REQUEST_SECONDS,
         )
+        error: Exception = TimeoutError("it is between two leaders")
         try:
-            return {place.partition: future.result(REQUEST_SECONDS + 1) for place, future in futures.items()}
-        except (KafkaException, TimeoutError) as error:
-            between = isinstance(error, KafkaException) and error.args[0].code() in LEADERLESS
-            if not between or time.monotonic() > deadline:
+            found = {place.partition: future.result(REQUEST_SECONDS + 1) for place, future in futures.items()}
+            if all(each.offset != OFFSET_INVALID for each in found.values()):  # seen while a broker came back
+                return found
+        except (KafkaException, TimeoutError) as raised:
+            error = raised
+            if isinstance(error, TimeoutError) or error.args[0].code() not in LEADERLESS:
                 raise unreachable(places[0].topic, error) from None
-            time.sleep(0.05)
-            with suppress(KafkaException):  # else librdkafka asks on with the leader epoch that it knew before
-                admin.list_topics(places[0].topic, timeout=REQUEST_SECONDS)
+        if time.monotonic() > deadline:
+            raise unreachable(places[0].topic, error)
+        time.sleep(0.05)
+        with suppress(KafkaException):  # else librdkafka asks on with the leader epoch that it knew before
+            admin.list_topics(places[0].topic, timeout=REQUEST_SECONDS)
 
 
 def client_config(bootstrap_servers: str) -> dict[str, str | int | float | bool]:

@@ -20,7 +20,8 @@ def has_cut(progress: list[WorkerProgress]) -> bool:
 
 
 def has_cut_both(progress: list[WorkerProgress]) -> bool:
-    return {each.partition for each in progress if each.cut is not None} == {0, 1}
+    """Two cuts in each partition: the snapshot at the first one is in the store by then."""
+    return all(sum(each.cut is not None for each in progress if each.partition == part) > 1 for part in (0, 1))
 
 
 def starts(progress: list[WorkerProgress]) -> list[int]:
