@@ -1,0 +1,55 @@
+"""From settings to keys: each is opened when it is first needed, and stays where it was opened."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from deploy.settings import KeySettings, Settings
+from schemas.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from settlement.adapters.signer import Keys, Signer
+
+
+def keys_of(settings: Settings, chain_id: int) -> "Keys":
+    """The keys of the roles that are set; on a development chain the node's own for the others."""
+    from settlement.adapters.signer import ROLES, Keys
+
+    ways = {role: settings.key_of(role) for role in ROLES}
+    given = {role: partial(_open, way) for role, way in ways.items() if way.key or way.keystore or way.signer}
+    return Keys(given, chain_id)
+
+
+def private_key(way: KeySettings) -> bytes | None:
+    """The 32 bytes, where they are to be had; None where nothing is set.
+
+    Raises InvalidInput for a key that is kept by a signer: records of the log are signed with the key itself.
+    """
+    if way.key is not None:
+        return bytes.fromhex(way.key.removeprefix("0x"))
+    if way.keystore is not None:
+        from settlement.adapters.signer import keystore_key
+
+        return keystore_key(way.keystore, _password(way))
+    if way.signer is not None:
+        raise InvalidInput("a remote signer can't sign records of the log: set TALLYROOT_OPERATOR_KEYSTORE or _KEY")
+    return None
+
+
+def _open(way: KeySettings) -> "Signer":
+    from settlement.adapters.remote_signer import RemoteSigner
+    from settlement.adapters.signer import Signer
+
+    if way.signer is not None:
+        return RemoteSigner(way.signer, way.address or "")
+    if way.keystore is not None:
+        return Signer.from_keystore(way.keystore, _password(way))
+    return Signer.from_key(way.key or "")
+
+
+def _password(way: KeySettings) -> str:
+    if way.password is not None or way.password_file is None:
+        return way.password or ""
+    try:
+        return way.password_file.read_text().rstrip("\r\n")
+    except OSError as error:
+        raise InvalidInput(f"can't read the password file {way.password_file}: {error.strerror}") from None
