@@ -17,19 +17,20 @@ from settlement.audit_epochs import (
     Before,
     Epoch,
     EpochStream,
+    EvidenceMissing,
     Published,
     PublishedWindow,
     Recompute,
     expected_manifest,
-    foreign_archive,
     in_order,
     last_epochs,
+    other_records,
 )
 from settlement.head import PostHeader
 from settlement.history import Disputed, Posted
 from settlement.keccak import keccak
 from settlement.recount import Recount, head_after_dispute, head_after_post, leads_to, root_of, window_leaf_of
-from settlement.verdict import Finding, PostVerdict, verdict_of
+from settlement.verdict import Finding, PostVerdict, judged, verdict_of
 
 
 class MachineSums(Struct, frozen=True):
@@ -85,16 +86,12 @@ class AuditReport(Struct, frozen=True, kw_only=True):
 
 
 class Auditor:
-    """One audit. `genesis` is the ledger's first head, `decimals` the token's.
+    """One audit. `genesis` is the ledger's first head, `decimals` the token's."""
 
-    `from_archive`: the evidence is an archive that the poster may have written, not the log itself.
-    """
-
-    def __init__(self, log: Log, genesis: bytes, decimals: int, *, from_archive: bool = False) -> None:
+    def __init__(self, log: Log, genesis: bytes, decimals: int) -> None:
         self._log = log
         self._genesis = genesis
         self._decimals = decimals
-        self._from_archive = from_archive
         self._recount = Recount()
         self._verdicts: list[PostVerdict] = []
         self._gap = ""
@@ -119,11 +116,8 @@ class Auditor:
         head, live, dead = self._fold(events)
         streams = {partition: EpochStream(recompute(partition)) for partition in range(self._log.partitions)}
         for posted in live:
-            if self._gap:
-                text = f"post {self._verdicts[-1].sequence} before it could not be judged"
-                self._verdicts.append(PostVerdict(posted.header.sequence, "unknown", text))
-            else:
-                self._post(posted.header, published(posted.header.sequence), streams)
+            if not self._gap:
+                self._judge(posted.header, published, streams)
         paid, last_total = self._recount.total(), live[-1].header.total if live else 0
         self._check_sums(len(live))
         posted_epochs = self._epochs
@@ -150,7 +144,7 @@ class Auditor:
             unposted_epochs=self._epochs - posted_epochs,
             unposted_micros=self._recount.total() - paid,
             machines=tuple(MachineSums(*key, s.nets, s.paid, s.held, s.carry) for key, s in sorted(sums.items())),
-            verdicts=tuple(self._verdicts),
+            verdicts=judged(self._verdicts, len(live)),
             gap=self._gap,
         )
 
@@ -186,6 +180,20 @@ class Auditor:
                 )
         return head, live, dead
 
+    def _judge(
+        self, header: PostHeader, published: Callable[[int], Published], streams: Mapping[int, EpochStream]
+    ) -> None:
+        try:
+            files = published(header.sequence)
+        except EvidenceMissing as gap:
+            self._note_gap(header.sequence, gap)
+        else:
+            self._post(header, files, streams)
+
+    def _note_gap(self, sequence: int, gap: EvidenceMissing) -> None:
+        self._gap = str(gap)
+        self._verdicts.append(PostVerdict(sequence, "withheld" if gap.withheld else "unknown", self._gap))
+
     def _post(self, header: PostHeader, files: Published, streams: Mapping[int, EpochStream]) -> None:
         found_before = len(self._findings)
         manifest = files.manifest
@@ -196,10 +204,7 @@ class Auditor:
         ends = last_epochs(manifest, header, self._log)
         taken = {partition: stream.take(ends.get(partition)) for partition, stream in streams.items()}
         short = [partition for partition, stream in streams.items() if not stream.reaches(ends.get(partition))]
-        gap = next((gap for partition in short if (gap := streams[partition].gap) is not None), None)
-        if gap is not None:
-            self._gap = str(gap)
-            self._verdicts.append(PostVerdict(header.sequence, "withheld" if gap.withheld else "unknown", self._gap))
+        if self._stops(header.sequence, streams, short):
             return
         before = Before(self._recount.total(), self._recount.unsettled(), dict(self._next_offsets))
         ordered = in_order(taken)
@@ -212,12 +217,20 @@ class Auditor:
         for partition, items in taken.items():
             if items:
                 self._next_offsets[partition] = items[-1][0].next_offset
-        lacking = "" if manifest is not None else self._findings[found_before].text
+        lacking = self._findings[found_before].text if manifest is None else other_records(manifest, taken)
         if short:
             lacking = f"the log of partition {short[0]} does not reach the end of epoch {ends[short[0]]}"
-        elif self._from_archive and not lacking:
-            lacking = foreign_archive(manifest, taken)
         self._verdicts.append(verdict_of(header.sequence, self._findings[found_before:], lacking))
+
+    def _stops(self, sequence: int, streams: Mapping[int, EpochStream], short: Sequence[int]) -> bool:
+        """Whether evidence is missing that a post needs, so that neither it nor a later one can be judged."""
+        gap = next((gap for partition in short if (gap := streams[partition].gap) is not None), None)
+        if gap is None and any(streams[partition].is_empty for partition in short):
+            # A log that says nothing at all is more likely the wrong one, or none.
+            gap = EvidenceMissing("the log has not ended a single epoch: is it this ledger's log?", withheld=False)
+        if gap is not None:
+            self._note_gap(sequence, gap)
+        return gap is not None
 
     def _check_epochs(self, header: PostHeader, taken: Mapping[int, Sequence[Epoch]]) -> None:
         """A post begins where the last one ended, the first one with the log; its partitions end together."""
@@ -243,6 +256,8 @@ class Auditor:
     def _check_windows(self, header: PostHeader, files: Published, windows: Sequence[Window]) -> None:
         root = root_of(map(window_leaf_of, windows))
         published = files.windows
+        if published is None:
+            self._find_file("windows", header.sequence, "windows.parquet is missing or unreadable")
         different = None if published is None else first_difference(header.sequence, published, windows)
         if root != header.windows_root and different is None:
             text = "the windows root is not that of the log, and no published window shows why"

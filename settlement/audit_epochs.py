@@ -64,7 +64,10 @@ class Before(Struct, frozen=True):
 
 
 class EpochStream:
-    """One partition's recomputed epochs, taken as posts need them. `gap` is why there are no more, if not the log's end."""
+    """One partition's recomputed epochs, taken as posts need them.
+
+    `gap` is why there are no more, if that isn't the log's end; `is_empty` while there was none at all.
+    """
 
     def __init__(self, epochs: Iterable[Epoch]) -> None:
         self._epochs: Iterator[Epoch] = iter(epochs)
@@ -91,6 +94,11 @@ class EpochStream:
             taken.append(item)
             self._waiting = None
         return taken
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the log has not given any epoch."""
+        return self._last < 0
 
     def reaches(self, last_epoch: int | None) -> bool:
         """Whether the log was seen to end an epoch; none is always seen."""
@@ -121,8 +129,11 @@ def last_epochs(manifest: bytes | None, header: PostHeader, log: Log) -> dict[in
         return dict.fromkeys(range(log.partitions), last)
 
 
-def foreign_archive(manifest: bytes | None, taken: Mapping[int, Sequence[Epoch]]) -> str:
-    """Names the first epoch whose records aren't those under the log root in a post's manifest; empty if none."""
+def other_records(manifest: bytes | None, taken: Mapping[int, Sequence[Epoch]]) -> str:
+    """Names the first epoch whose records aren't those under the log root in a post's manifest; empty if none.
+
+    Either the log was rewritten, or this is another log: from here the two look the same.
+    """
     try:
         ranges = json.loads(manifest or b"")["partitions"]
         roots = {(int(r["partition"]), int(e["epoch"])): e["log_root"] for r in ranges for e in r["epochs"]}
@@ -131,7 +142,7 @@ def foreign_archive(manifest: bytes | None, taken: Mapping[int, Sequence[Epoch]]
     for partition, items in taken.items():
         for own, _ in items:
             if roots.get((partition, own.epoch), own.log_root) != own.log_root:
-                return f"the archive of partition {partition}, epoch {own.epoch} is not the one that was settled from"
+                return f"the records of partition {partition}, epoch {own.epoch} are not those that were settled from"
     return ""
 
 

@@ -20,7 +20,7 @@ from settlement.adapters.ledger import Deployment, Ledger, token_decimals
 from settlement.adapters.overview import last_active, note_funding, post_rows, refresh_tables, shortfall, unposted
 from settlement.adapters.signer import DEVELOPMENT_CHAIN_ID, Keys, Role
 from settlement.adapters.store import AccountPayout, Store
-from settlement.audit import Auditor, AuditReport
+from settlement.audit import Auditor, AuditReport, LedgerMoney
 from settlement.audit_epochs import Recompute
 from settlement.history import History
 from settlement.leaf import payout_leaf
@@ -265,7 +265,14 @@ def audit(data_dir: Path, chain: Chain, log: Log, recompute: Recompute) -> Audit
     """Holds every post on the chain, and its published files, against the epochs that `recompute` gets from the log."""
     ledger = Ledger.open(data_dir, chain)
     auditor = Auditor(log, ledger.genesis, ledger.deployment.decimals)
-    return auditor.run(ledger.events(), Store(data_dir).published, recompute)
+    report = auditor.run(ledger.events(), Store(data_dir).published, recompute)
+    if report.gap:
+        raise InvalidInput(report.gap)
+    state = ledger.state()
+    earned = token_units(report.paid_micros, ledger.deployment.decimals)
+    funded = state.balance + state.claimed
+    money = LedgerMoney(earned, state.total, funded, state.claimed, max(0, earned - funded))
+    return msgspec.structs.replace(report, money=money)
 
 
 def why(data_dir: Path, chain: Chain, account: str) -> Statement:

@@ -90,10 +90,13 @@ class Chain:
         with self.speaking():
             return int(self._eth.block_number)
 
-    def time_s(self) -> int:
-        """The latest block's time, Unix seconds."""
+    def time_s(self, *, at: Moment = "latest") -> int:
+        """The latest block's time, Unix seconds; `pending` gives that of the next one, where the node tells."""
         with self.speaking():
-            return int(self._eth.get_block("latest")["timestamp"])
+            try:
+                return int(self._eth.get_block(at)["timestamp"])
+            except Web3Exception:
+                return int(self._eth.get_block("latest")["timestamp"])
 
     def final_block(self) -> int:
         """The last block that can't be taken back any more (-1: none yet): by its tag, else by depth."""

@@ -102,6 +102,10 @@ class Ledger:
         """The head now."""
         return bytes(self._view("head"))
 
+    def delay_s(self) -> int:
+        """Seconds from a post until it may be mature."""
+        return int(self._view("delay"))
+
     def attested(self) -> int:
         """The last post attested."""
         return int(self._view("attested"))

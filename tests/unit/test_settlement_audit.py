@@ -137,7 +137,7 @@ def test_files_that_lie_about_right_roots_are_found() -> None:
     (finding,) = audit(events, {**files, 1: structs.replace(one, payouts=payouts)}).findings
     assert finding.kind == "proof"
     kinds = [finding.kind for finding in audit(events, {**files, 1: Published(None, None, None)}).findings]
-    assert kinds == ["manifest", "payouts"]
+    assert kinds == ["manifest", "windows", "payouts"]
 
 
 def test_a_total_that_is_too_high_is_found() -> None:
