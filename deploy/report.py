@@ -1,0 +1,224 @@
+"""`report.html`: one file that shows what machines earned and lets anybody check it, without a network.
+
+The page holds the figures, the posts, and a few machine days down to their readings with the proofs of their windows.
+Its own script recomputes all of that. What is data stays data: it stands in the page as JSON in which no character can
+end it, and the script puts it into the page as text.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from deploy.local_commands import query
+from deploy.report_day import Item, MachineDay, MeterFacts, read_days, wanted_day
+from deploy.report_figures import (
+    OTHERS,
+    Figures,
+    MachineRow,
+    choose_days,
+    read_figures,
+    read_incomes,
+    read_kinds,
+    read_machines,
+)
+from deploy.report_money import Money, PostPage, WindowName, WindowProof, read_money
+from deploy.terminal import Terminal
+from deploy.workplace import Workplace
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from schemas.units import DAY_MS
+from settlement.adapters.ledger import CHAIN_FILE, Deployment
+from settlement.head import genesis_head
+
+REPORT_FILE = "report.html"
+LOGIC = ("bytes.js", "keccak.js", "sha256.js", "rules.js", "proofs.js", "day.js")
+"""What computes: it needs no page, so Node can run it."""
+PAGE = ("words.js", "dom.js", "charts.js", "flow.js", "overview.js", "editor.js", "page.js")
+"""What shows."""
+
+
+class DayWindow(Struct, frozen=True):
+    """A sealed window: the document that its digest covers without the salt, the salt, and where it was settled."""
+
+    document: dict[str, object]
+    salt: str
+    digest: str
+    settled: WindowProof | None
+
+
+class DayPage(Struct, frozen=True):
+    """A machine's day as the page has it; times are epoch ms."""
+
+    machine: str
+    kind: str
+    day_ms: int
+    meters: tuple[MeterFacts, ...]
+    items: tuple[Item, ...]
+    windows: tuple[DayWindow, ...]
+
+
+class PostState(Struct, frozen=True):
+    """What the chain said of a post when the tables of settlements were written last."""
+
+    state: str
+    transaction: str
+    head: str
+
+
+class ReportData(Struct, frozen=True, kw_only=True):
+    """All that the page knows. Amounts are decimal strings of micros, or of token units where a name says so.
+
+    `flows` are (place of the machine, account or "held" or "outside", micros); `genesis` is the ledger's first head.
+    """
+
+    log: Log
+    chain: Deployment | None
+    genesis: str
+    names: dict[str, str]
+    figures: Figures
+    machines: list[MachineRow]
+    incomes: list[tuple[int, int, str]]
+    flows: list[tuple[int, str, str]]
+    unposted_micros: str
+    posts: tuple[PostPage, ...]
+    states: dict[int, PostState]
+    claimed_units: dict[str, str]
+    days: tuple[DayPage, ...]
+
+
+def report(
+    place: Workplace,
+    terminal: Terminal,
+    out: Path | None = None,
+    *,
+    machine: str | None = None,
+    day: int | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Path:
+    """Writes the report into the data folder, or to `out`; where it is.
+
+    `machine` and `day` (days since 1970) choose what is embedded down to readings; `names` says who an account is.
+    Raises InvalidInput where the folder holds no window yet or its files are damaged.
+    """
+    place.fetch_epochs()
+    data = gather(place, machine, day, names or {})
+    path = out or place.data_dir / REPORT_FILE
+    page = render(data)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(page)
+    temporary.rename(path)
+    readings = sum(len(part.items) for part in data.days)
+    terminal.say(f"{path}: open it in a browser, it needs no network ({len(page) / 1e6:.1f} MB)")
+    terminal.say(f"  down to readings: {', '.join(part.machine for part in data.days) or 'no day, none is final yet'}")
+    terminal.result(
+        {"path": path, "bytes": len(page), "days": len(data.days), "readings": readings, "posts": len(data.posts)}
+    )
+    return path
+
+
+def gather(place: Workplace, machine: str | None, day: int | None, names: Mapping[str, str]) -> ReportData:
+    """Reads the data folder. Raises InvalidInput."""
+    log, folder = place.log(), place.data_dir
+    figures = read_figures(place)
+    if not figures.windows:
+        raise InvalidInput(f"no window in {folder} yet: let `tallyroot stream` make some")
+    kinds = read_kinds(folder)
+    machines = read_machines(place, kinds)
+    choices = choose_days(place, kinds, machine, day)
+    if not choices and (machine is not None or day is not None):
+        raise InvalidInput("no such day of such a machine is final here: see `tallyroot machines`")
+    wanted = [
+        wanted_day(folder, log, c.machine, kinds.get(c.machine, "machine"), c.partition, c.day * DAY_MS)
+        for c in choices
+    ]
+    windows: list[WindowName] = [(w.machine, w.start_ms, w.mends_ms or 0) for part in wanted for w in part.windows]
+    money = read_money(folder, log, windows)
+    places = {row.machine: at for at, row in enumerate(machines)}
+    others = places.get(OTHERS, 0)
+    chain = Deployment.load(folder) if (folder / CHAIN_FILE).exists() else None
+    return ReportData(
+        log=log,
+        chain=chain,
+        genesis="" if chain is None else _genesis(chain),
+        names={account.lower(): name for account, name in names.items()},
+        figures=figures,
+        machines=machines,
+        incomes=read_incomes(place, places, others).rows,
+        flows=_flows(money, places, others),
+        unposted_micros=str(money.unposted_micros),
+        posts=money.posts,
+        states=_states(place),
+        claimed_units=_claimed(place),
+        days=tuple(_day_page(part, money) for part in read_days(folder, log, wanted)),
+    )
+
+
+def render(data: ReportData) -> bytes:
+    """The page. Only the script and the style that we wrote may run in it, by their hashes."""
+    style, code = read_part("page.css"), script((*LOGIC, *PAGE))
+    policy = (
+        f"default-src 'none'; script-src '{_source_hash(code)}'; style-src '{_source_hash(style)}';"
+        " img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    # A "<" can't be told from its escape by who parses the JSON, and without it no text can end the element.
+    text = msgspec.json.encode(data).decode().replace("<", "\\u003c")
+    page = read_part("page.html")
+    for name, value in (("policy", policy), ("style", style), ("script", code), ("data", text)):
+        page = page.replace("{{" + name + "}}", value, 1)
+    return page.encode()
+
+
+def script(names: Sequence[str]) -> str:
+    """Parts of the page's script as one, which leaves nothing in the page's global names."""
+    body = "\n".join(read_part(name) for name in names)
+    return f'(() => {{\n"use strict";\n{body}\n}})();\n'
+
+
+def read_part(name: str) -> str:
+    """A file of the page's source."""
+    return (resources.files("deploy") / "report_page" / name).read_text(encoding="utf-8")
+
+
+def _source_hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _day_page(day: MachineDay, money: Money) -> DayPage:
+    wanted = day.wanted
+    windows = tuple(
+        DayWindow(
+            window.document(),
+            day.salts.get(window.registration_version, ""),
+            window.digest.hex(),
+            money.proofs.get((window.machine, window.start_ms, window.mends_ms or 0)),
+        )
+        for window in wanted.windows
+    )
+    return DayPage(wanted.machine, wanted.kind, wanted.day_ms, day.meters, day.items, windows)
+
+
+def _flows(money: Money, places: Mapping[str, int], others: int) -> list[tuple[int, str, str]]:
+    sums: dict[tuple[int, str], int] = {}
+    for (machine, account), micros in money.flows.items():
+        key = (places.get(machine, others), account)
+        sums[key] = sums.get(key, 0) + micros
+    return [(at, account, str(micros)) for (at, account), micros in sorted(sums.items()) if micros]
+
+
+def _states(place: Workplace) -> dict[int, PostState]:
+    rows = query(place, 'SELECT "sequence", "state", "transaction", head FROM settlements ORDER BY posted_block').rows
+    return {int(str(sequence)): PostState(str(state), str(sent), str(head)) for sequence, state, sent, head in rows}
+
+
+def _claimed(place: Workplace) -> dict[str, str]:
+    rows = query(place, "SELECT account, sum(amount) FROM claims GROUP BY 1 ORDER BY 1").rows
+    return {str(account): str(int(str(amount))) for account, amount in rows}
+
+
+def _genesis(chain: Deployment) -> str:
+    return genesis_head(chain.chain_id, chain.ledger, chain.token, chain.currency).hex()

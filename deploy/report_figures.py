@@ -1,0 +1,187 @@
+"""What a report shows of all machines: figures, income by day, rejects, and which days it goes into.
+
+All of it is asked of the analysts' views, as anybody would; only a machine's kind is looked up in the archive, where
+its registration lies.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from msgspec import Struct
+
+from deploy.local_commands import query
+from deploy.workplace import Workplace
+from schemas.reading import REGISTERED
+from schemas.registration import Registration
+from schemas.units import DAY_MS
+from streams.log_root import RECORDS, records_from
+from streams.records import record_type
+
+MACHINES = 300
+"""So many machines are shown one by one, those with the highest income; the others as one."""
+OTHERS = "(others)"
+"""No machine can have this id."""
+DAYS = 6
+"""So many machine days are embedded down to their readings, spread over the kinds of machines."""
+DAY_READINGS = 400
+"""A day with more readings isn't chosen by itself: it would make the file large."""
+
+
+class Figures(Struct, frozen=True):
+    """What the whole log came to; `rejects` are entries by reason, times epoch ms."""
+
+    entries: int
+    accepted: int
+    duplicates: int
+    rejects: dict[str, int]
+    machines: int
+    windows: int
+    adjustments: int
+    readings: int
+    earned_micros: str
+    first_ms: int
+    last_ms: int
+
+
+class MachineRow(Struct, frozen=True):
+    """One machine. `uptime_thousandths` is thousandths of a percent; None where it has no reading yet."""
+
+    machine: str
+    kind: str
+    windows: int
+    readings: int
+    net_micros: str
+    trust: int
+    flags: tuple[str, ...]
+    uptime_thousandths: int | None
+
+
+class Incomes(Struct, frozen=True):
+    """Income in micros: (place of the machine, UTC day since 1970, amount as a decimal string)."""
+
+    rows: list[tuple[int, int, str]]
+
+
+class DayChoice(Struct, frozen=True):
+    """A day of a machine that can be embedded, `day` in days since 1970."""
+
+    machine: str
+    partition: int
+    day: int
+    readings: int
+    priced: int
+    net_micros: int
+
+
+def read_figures(place: Workplace) -> Figures:
+    """The figures of the log."""
+    ((entries, accepted, duplicates),) = query(
+        place, "SELECT sum(entries), sum(accepted), sum(duplicate) FROM epochs"
+    ).rows
+    ((machines, windows, adjustments, readings, earned, first_ms, last_ms),) = query(
+        place,
+        "SELECT count(DISTINCT machine), count(*) FILTER (mends IS NULL), count(*) FILTER (mends IS NOT NULL),"
+        " sum(readings), sum(net_micros), min(start_ms), max(end_ms) FROM windows",
+    ).rows
+    reasons = query(place, "SELECT reason, count(*) FROM rejects GROUP BY 1 ORDER BY 2 DESC, 1").rows
+    return Figures(
+        _int(entries), _int(accepted), _int(duplicates), {str(reason): _int(n) for reason, n in reasons},
+        _int(machines), _int(windows), _int(adjustments), _int(readings), str(_int(earned)), _int(first_ms),
+        _int(last_ms),
+    )  # fmt: skip
+
+
+def read_machines(place: Workplace, kinds: Mapping[str, str]) -> list[MachineRow]:
+    """The machines by income, those behind the first MACHINES as one."""
+    rows = query(
+        place,
+        "SELECT m.machine, m.windows, m.readings, (SELECT sum(net_micros) FROM windows w WHERE w.machine = m.machine),"
+        " m.trust, m.flags, (m.uptime * 1000)::BIGINT FROM machines AS m ORDER BY 4 DESC, 1",
+    ).rows
+    found = [
+        MachineRow(
+            str(name), kinds.get(str(name), "machine"), _int(windows), _int(readings), str(_int(net)), _int(trust),
+            tuple(str(flag) for flag in _list(flags)), None if uptime is None else _int(uptime),
+        )
+        for name, windows, readings, net, trust, flags, uptime in rows
+    ]  # fmt: skip
+    kept, rest = found[:MACHINES], found[MACHINES:]
+    if rest:
+        net = str(sum(int(row.net_micros) for row in rest))
+        counts = sum(row.windows for row in rest), sum(row.readings for row in rest)
+        kept.append(MachineRow(OTHERS, "others", *counts, net, min(row.trust for row in rest), (), None))
+    return kept
+
+
+def read_incomes(place: Workplace, places: Mapping[str, int], others: int) -> Incomes:
+    """Income by machine and day; `places` says where each machine stands, `others` where those stand that it lacks."""
+    rows = query(
+        place,
+        f"SELECT machine, start_ms // {DAY_MS}, sum(net_micros) FROM windows GROUP BY 1, 2 ORDER BY 2, 1",  # noqa: S608
+    ).rows
+    sums: dict[tuple[int, int], int] = {}
+    for machine, day, net in rows:
+        key = (_int(day), places.get(str(machine), others))
+        sums[key] = sums.get(key, 0) + _int(net)
+    return Incomes([(at, day, str(net)) for (day, at), net in sorted(sums.items()) if net])
+
+
+def choose_days(place: Workplace, kinds: Mapping[str, str], machine: str | None, day: int | None) -> list[DayChoice]:
+    """The days to embed: those asked for, else of each kind of machines the ones with the most windows that earn.
+
+    A day counts once all of its windows are final.
+    """
+    rows = query(
+        place,
+        f'SELECT machine, any_value("partition"), start_ms // {DAY_MS}, sum(readings),'  # noqa: S608
+        " count(*) FILTER (net_micros > 0), sum(net_micros)"
+        ' FROM windows GROUP BY 1, 3 HAVING bool_and(final) AND count(DISTINCT "partition") = 1',
+    ).rows
+    choices = [DayChoice(str(name), *(_int(cell) for cell in rest)) for name, *rest in rows]
+    if machine is None and day is None:
+        fitting = [choice for choice in choices if choice.readings <= DAY_READINGS]
+    else:
+        fitting = [choice for choice in choices if machine in (None, choice.machine) and day in (None, choice.day)]
+    best: dict[str, DayChoice] = {}
+    for choice in sorted(fitting, key=lambda c: (-c.priced, -c.net_micros, c.day)):
+        best.setdefault(choice.machine, choice)
+    by_kind: dict[str, list[DayChoice]] = {}
+    for choice in best.values():
+        by_kind.setdefault(kinds.get(choice.machine, ""), []).append(choice)
+    share = max(1, DAYS // max(1, len(by_kind)))
+    return [choice for _, group in sorted(by_kind.items()) for choice in group[:share]][:DAYS]
+
+
+def read_kinds(data_dir: Path) -> dict[str, str]:
+    """The kind of each machine, as its registrations in the archive say."""
+    kinds: dict[str, str] = {}
+    for path in sorted(data_dir.glob("log/*/*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                values = batch.column(RECORDS.names.index("value"))
+                named = batch.filter(pc.fill_null(pc.match_substring(values, b'"agreement"'), False))
+                for record in records_from(named.cast(RECORDS) if named.schema != RECORDS else named):
+                    if record_type(record) == REGISTERED:
+                        found = _registration(record.value or b"")
+                        if found is not None:
+                            kinds[found.machine] = found.kind
+    return kinds
+
+
+def _registration(value: bytes) -> Registration | None:
+    try:
+        return msgspec.json.decode(value, type=Registration)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _int(value: object) -> int:
+    return int(str(value or 0))
+
+
+def _list(value: Any) -> Sequence[object]:
+    return list(value or ())

@@ -1,0 +1,69 @@
+// From a window to the money and to the chain: splits, leaves, proofs, heads.
+
+const TEXT_POST = "Post(uint256 sequence,bytes32 previousHead,bytes32 windowsRoot,bytes32 payoutsRoot,"
+  + "bytes32 manifestHash,uint64 epochStart,uint64 epochEnd,uint256 total)";
+const TEXT_GENESIS = "Genesis(uint256 chainId,address ledger,address token,bytes3 currency)";
+const POINTS_WHOLE = 10_000n;
+
+const twice = (data) => keccak256(keccak256(data));
+const addressWord = (address) => joined(new Uint8Array(12), fromHex(address));
+
+// SHA-256 over the window's document and its registration's salt.
+function windowDigest(document, salt) {
+  return sha256(utf8("tallyroot window 1\n" + canonicalJson({ ...document, salt })));
+}
+
+function windowLeaf(document, digest) {
+  const words = [document.start_ms, document.end_ms, document.mends_ms ?? 0, document.net_micros].map(word);
+  return twice(joined(keccak256(utf8(document.machine)), ...words, digest));
+}
+
+function payoutLeaf(account, units) {
+  return twice(joined(addressWord(account), word(units)));
+}
+
+// Where a proof leads from a leaf: at each step the smaller of two siblings stands first.
+function climb(leaf, proof) {
+  return proof.reduce((node, text) => {
+    const sibling = fromHex(text);
+    return keccak256(isBefore(node, sibling) ? joined(node, sibling) : joined(sibling, node));
+  }, leaf);
+}
+
+// The ledger's head after a post: the hash of everything that the post says, and of the head before it.
+function headAfter(header) {
+  const hashes = ["previous_head", "windows_root", "payouts_root", "manifest_hash"].map((name) => fromHex(header[name]));
+  const last = [header.epoch_start_s, header.epoch_end_s, header.total].map(word);
+  return keccak256(joined(keccak256(utf8(TEXT_POST)), word(header.sequence), ...hashes, ...last));
+}
+
+function genesisHead(chain) {
+  const currency = new Uint8Array(32);
+  currency.set(utf8(chain.currency));
+  const places = [addressWord(chain.ledger), addressWord(chain.token)];
+  return keccak256(joined(keccak256(utf8(TEXT_GENESIS)), word(chain.chain_id), ...places, currency));
+}
+
+// Parts of an amount by payee: the micros left over go to the largest remainders, ties to the lowest payee.
+function splitAmount(amount, points) {
+  const shares = [...points].sort((a, b) => (a[0] < b[0] ? -1 : 1)).map(([payee, share]) => {
+    const [part, rest] = floorDivmod(amount * BigInt(share), POINTS_WHOLE);
+    return { payee, part, rest };
+  });
+  let left = amount - shares.reduce((sum, share) => sum + share.part, 0n);
+  for (const share of [...shares].sort((a, b) => (a.rest < b.rest ? 1 : a.rest > b.rest ? -1 : 0))) {
+    if (left > 0n) {
+      share.part += 1n;
+      left -= 1n;
+    }
+  }
+  return new Map(shares.map((share) => [share.payee, share.part]));
+}
+
+// One window's step: a net below zero is recovered before anything is split, and trust may be too low to be paid.
+function accrue(carry, net, trust, settled) {
+  if (trust < settled.pays_trust) return { carry, payable: 0n, parts: new Map() };
+  const standing = carry + net;
+  const payable = standing > 0n ? standing : 0n;
+  return { carry: standing - payable, payable, parts: payable ? splitAmount(payable, settled.points) : new Map() };
+}
