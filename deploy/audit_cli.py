@@ -16,13 +16,16 @@ app = typer.Typer()
 @app.command()
 def audit(
     from_archive: Annotated[bool, typer.Option("--from-archive", help="Read the archive instead of Kafka.")] = False,
+    slow: Annotated[
+        bool, typer.Option("--slow", help="Count every window once more, by a naive loop in fractions.")
+    ] = False,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
     """Recompute every window, root and sum from the log, and name the first that differs."""
     from deploy import audit_commands
 
-    if not audit_commands.audit(workplace(data_dir), Terminal(as_json=json), from_archive=from_archive):
+    if not audit_commands.audit(workplace(data_dir), Terminal(as_json=json), from_archive=from_archive, slow=slow):
         raise typer.Exit(1)
 
 

@@ -12,7 +12,17 @@ from pathlib import Path
 import typer
 from typer.exceptions import TyperException
 
-from deploy import audit_cli, except_cli, gateway_cli, log_cli, money_cli, shares_cli, simulate_cli, statement_cli
+from deploy import (
+    audit_cli,
+    except_cli,
+    gateway_cli,
+    log_cli,
+    money_cli,
+    shares_cli,
+    simulate_cli,
+    statement_cli,
+    watch_cli,
+)
 from deploy.terminal import fail
 from schemas.errors import InvalidInput, InvariantBroken
 
@@ -22,7 +32,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Turns what machines report into money that anyone can check.",
 )
-for part in (log_cli, money_cli, audit_cli, statement_cli, gateway_cli, simulate_cli, except_cli, shares_cli):
+for part in (
+    log_cli,
+    money_cli,
+    audit_cli,
+    watch_cli,
+    statement_cli,
+    gateway_cli,
+    simulate_cli,
+    except_cli,
+    shares_cli,
+):
     app.add_typer(part.app)
 
 

@@ -52,6 +52,7 @@ class LedgerMoney(Struct, frozen=True):
     funded: int
     claimed: int
     shortfall: int
+    decimals: int
 
 
 class AuditReport(Struct, frozen=True, kw_only=True):

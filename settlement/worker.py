@@ -269,9 +269,10 @@ def audit(data_dir: Path, chain: Chain, log: Log, recompute: Recompute) -> Audit
     if report.gap:
         raise InvalidInput(report.gap)
     state = ledger.state()
-    earned = token_units(report.paid_micros, ledger.deployment.decimals)
-    funded = state.balance + state.claimed
-    money = LedgerMoney(earned, state.total, funded, state.claimed, max(0, earned - funded))
+    decimals = ledger.deployment.decimals
+    earned, funded = token_units(report.paid_micros, decimals), state.balance + state.claimed
+    shortfall = max(0, earned - funded)
+    money = LedgerMoney(earned, state.total, funded, state.claimed, shortfall, decimals)
     return msgspec.structs.replace(report, money=money)
 
 

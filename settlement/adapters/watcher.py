@@ -1,6 +1,6 @@
 """One look of a watcher: audits all live posts, and attests or disputes with the keys that it has."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -9,7 +9,7 @@ from schemas.errors import InvalidInput
 from schemas.log import Log
 from settlement.adapters.chain import Chain
 from settlement.adapters.ledger import Ledger
-from settlement.adapters.signer import Role, Signer
+from settlement.adapters.signer import Keys
 from settlement.adapters.store import Store
 from settlement.audit import Auditor, AuditReport
 from settlement.audit_epochs import EvidenceMissing, Published, Recompute
@@ -31,18 +31,19 @@ class Done(Struct, frozen=True):
 
 
 class Look(Struct, frozen=True, kw_only=True):
-    """What one look came to, under `head`. Another one is due at once where `again`; `is_calm` if all is right."""
+    """What one look came to, under `head`; `delay_s` is the ledger's delay. Another one is due at once where `again`; `is_calm` if all is right."""
 
     head: str
     posts: int
     attested: int
+    delay_s: int
     verdicts: tuple[PostVerdict, ...]
     done: tuple[Done, ...]
     again: bool
     is_calm: bool
 
 
-def look(data_dir: Path, chain: Chain, log: Log, keys: Mapping[Role, Signer], recompute: Recompute) -> Look:
+def look(data_dir: Path, chain: Chain, log: Log, keys: Keys, recompute: Recompute) -> Look:
     """Audits, decides and does. Raises InvalidInput where the node or this folder gives no view at all."""
     ledger = Ledger.open(data_dir, chain)
     events = ledger.events()
@@ -51,7 +52,7 @@ def look(data_dir: Path, chain: Chain, log: Log, keys: Mapping[Role, Signer], re
     report = auditor.run(events, lambda sequence: _published(store, sequence), recompute, posted_only=True)
     if ledger.head().hex() != report.head and not _distrust(report):
         moved = Done("wait", 0, "the ledger has moved on while its posts were looked at")
-        return _looked(report, ledger.attested(), [moved], again=True)
+        return _looked(ledger, report, [moved], again=True)
     view = WatchView(
         verdicts=report.verdicts,
         attested=ledger.attested(),
@@ -59,35 +60,35 @@ def look(data_dir: Path, chain: Chain, log: Log, keys: Mapping[Role, Signer], re
         delay_s=ledger.delay_s(),
         now_s=chain.time_s(at="pending"),
         distrust=_distrust(report),
-        can_attest="auditor" in keys,
-        can_dispute="guardian" in keys,
+        can_attest=keys.has("auditor"),
+        can_dispute=keys.has("guardian"),
     )
     done = []
     for step in decide(view):
         done.append(_do(ledger, keys, bytes.fromhex(report.head), step))
         if done[-1].kind == "disputed":
             break
-    return _looked(report, ledger.attested(), done, again=any(part.kind == "disputed" for part in done))
+    return _looked(ledger, report, done, again=any(part.kind == "disputed" for part in done))
 
 
-def _looked(report: AuditReport, attested: int, done: Sequence[Done], *, again: bool) -> Look:
+def _looked(ledger: Ledger, report: AuditReport, done: Sequence[Done], *, again: bool) -> Look:
     troubles = [part for part in done if part.kind in ("alarm", "disputed", "wait")]
     return Look(
-        head=report.head, posts=report.posts, attested=attested, verdicts=report.verdicts, done=tuple(done),
-        again=again, is_calm=not troubles,
+        head=report.head, posts=report.posts, attested=ledger.attested(), delay_s=ledger.delay_s(),
+        verdicts=report.verdicts, done=tuple(done), again=again, is_calm=not troubles,
     )  # fmt: skip
 
 
-def _do(ledger: Ledger, keys: Mapping[Role, Signer], head: bytes, step: Step) -> Done:
+def _do(ledger: Ledger, keys: Keys, head: bytes, step: Step) -> Done:
     try:
         if step.kind == "attest":
-            receipt = ledger.chain.transact(keys["auditor"], ledger.attest(step.sequence, head))
+            receipt = ledger.chain.transact(keys.of("auditor"), ledger.attest(step.sequence, head))
             return Done("attested", step.sequence, transaction="0x" + bytes(receipt["transactionHash"]).hex())
         if step.kind == "dispute":
             # A dispute names no head: what was judged must still be what stands there.
             if ledger.head() != head:
                 return Done("wait", 0, "the ledger has moved on while its posts were looked at")
-            receipt = ledger.chain.transact(keys["guardian"], ledger.dispute(step.sequence))
+            receipt = ledger.chain.transact(keys.of("guardian"), ledger.dispute(step.sequence))
             transaction = "0x" + bytes(receipt["transactionHash"]).hex()
             return Done("disputed", step.sequence, step.text, transaction=transaction)
     except InvalidInput as error:

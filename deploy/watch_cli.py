@@ -1,0 +1,30 @@
+"""The command that watches the ledger for ever.
+
+It imports what it needs when it runs: web3 takes a second that `--help` shall not wait for.
+"""
+
+from typing import Annotated
+
+import typer
+
+from deploy.options import DataDir, Json, workplace
+from deploy.terminal import Terminal
+
+app = typer.Typer()
+
+
+@app.command()
+def watch(
+    once: Annotated[bool, typer.Option("--once", help="Look once, for cron; exit 1 if a person is needed.")] = False,
+    from_archive: Annotated[bool, typer.Option("--from-archive", help="Read the archive instead of Kafka.")] = False,
+    every: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long to rest between looks.")] = 10.0,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Audit every post as it comes: attest what is right, dispute what is wrong or withheld, with the keys given."""
+    from deploy import watch_commands
+
+    place = workplace(data_dir)
+    terminal = Terminal(as_json=json)
+    if not watch_commands.watch(place, terminal, from_archive=from_archive, once=once, every_s=every):
+        raise typer.Exit(1)
