@@ -2,8 +2,6 @@
 
 import time
 
-from msgspec import structs
-
 from deploy.audit_commands import recomputing
 from deploy.money_commands import Treasury
 from deploy.terminal import Terminal, moment_text
@@ -91,9 +89,7 @@ class Watch:
         for part in done:
             if part not in self._said:
                 self._terminal.say(_line(part))
-                self._terminal.result(
-                    {"event": part.kind} | {k: v for k, v in structs.asdict(part).items() if k != "kind"}
-                )
+                self._terminal.result(part)
         self._said = list(done)
 
 
@@ -108,7 +104,7 @@ def watch(place: Workplace, terminal: Terminal, *, from_archive: bool, once: boo
 
 def _line(done: Done) -> str:
     of_post = f"post {done.sequence}: " if done.sequence else ""
-    match done.kind:
+    match done.event:
         case "attested":
             return f"attested up to post {done.sequence}: all of it follows from the log; {done.transaction}"
         case "disputed":

@@ -21,9 +21,9 @@ POST_FILES = ("manifest.json", "windows.parquet", "payouts.json")
 
 
 class Done(Struct, frozen=True):
-    """One thing that was done or said. `transaction` is that of an attestation or a dispute."""
+    """One event: what was done or said. `transaction` is that of an attestation or a dispute."""
 
-    kind: str
+    event: str
     sequence: int
     text: str = ""
     until_s: int | None = None
@@ -31,7 +31,10 @@ class Done(Struct, frozen=True):
 
 
 class Look(Struct, frozen=True, kw_only=True):
-    """What one look came to, under `head`; `delay_s` is the ledger's delay. Another one is due at once where `again`; `is_calm` if all is right."""
+    """What one look came to, under `head`; `delay_s` is the ledger's delay.
+
+    Another look is due at once where `again`; no person is needed where `is_calm`.
+    """
 
     head: str
     posts: int
@@ -66,13 +69,20 @@ def look(data_dir: Path, chain: Chain, log: Log, keys: Keys, recompute: Recomput
     done = []
     for step in decide(view):
         done.append(_do(ledger, keys, bytes.fromhex(report.head), step))
-        if done[-1].kind == "disputed":
+        if done[-1].event == "disputed":
             break
-    return _looked(ledger, report, done, again=any(part.kind == "disputed" for part in done))
+    return _looked(
+        ledger,
+        report,
+        done,
+        again=any(part.event == "disputed" or not part.sequence for part in done if part.event != "alarm"),
+    )
 
 
 def _looked(ledger: Ledger, report: AuditReport, done: Sequence[Done], *, again: bool) -> Look:
-    troubles = [part for part in done if part.kind in ("alarm", "disputed", "wait")]
+    troubles = [
+        part for part in done if part.event in ("alarm", "disputed") or (part.event == "wait" and part.sequence)
+    ]
     return Look(
         head=report.head, posts=report.posts, attested=ledger.attested(), delay_s=ledger.delay_s(),
         verdicts=report.verdicts, done=tuple(done), again=again, is_calm=not troubles,
