@@ -54,8 +54,8 @@ def look(data_dir: Path, chain: Chain, log: Log, keys: Keys, recompute: Recomput
     store = Store(data_dir)
     report = auditor.run(events, lambda sequence: _published(store, sequence), recompute, posted_only=True)
     if ledger.head().hex() != report.head and not _distrust(report):
-        moved = Done("wait", 0, "the ledger has moved on while its posts were looked at")
-        return _looked(ledger, report, [moved], again=True)
+        moved = Done("moved", 0, "the ledger has moved on while its posts were looked at")
+        return _looked(ledger, report, [moved])
     view = WatchView(
         verdicts=report.verdicts,
         attested=ledger.attested(),
@@ -79,13 +79,12 @@ def look(data_dir: Path, chain: Chain, log: Log, keys: Keys, recompute: Recomput
     )
 
 
-def _looked(ledger: Ledger, report: AuditReport, done: Sequence[Done], *, again: bool) -> Look:
-    troubles = [
-        part for part in done if part.event in ("alarm", "disputed") or (part.event == "wait" and part.sequence)
-    ]
+def _looked(ledger: Ledger, report: AuditReport, done: Sequence[Done]) -> Look:
+    events = {part.event for part in done}
     return Look(
         head=report.head, posts=report.posts, attested=ledger.attested(), delay_s=ledger.delay_s(),
-        verdicts=report.verdicts, done=tuple(done), again=again, is_calm=not troubles,
+        verdicts=report.verdicts, done=tuple(done), again=bool(events & {"disputed", "moved"}),
+        is_calm=not events & {"disputed", "alarm", "wait"},
     )  # fmt: skip
 
 
@@ -97,7 +96,7 @@ def _do(ledger: Ledger, keys: Keys, head: bytes, step: Step) -> Done:
         if step.kind == "dispute":
             # A dispute names no head: what was judged must still be what stands there.
             if ledger.head() != head:
-                return Done("wait", 0, "the ledger has moved on while its posts were looked at")
+                return Done("moved", 0, "the ledger has moved on while its posts were looked at")
             receipt = ledger.chain.transact(keys.of("guardian"), ledger.dispute(step.sequence))
             transaction = "0x" + bytes(receipt["transactionHash"]).hex()
             return Done("disputed", step.sequence, step.text, transaction=transaction)
