@@ -71,12 +71,7 @@ def look(data_dir: Path, chain: Chain, log: Log, keys: Keys, recompute: Recomput
         done.append(_do(ledger, keys, bytes.fromhex(report.head), step))
         if done[-1].event == "disputed":
             break
-    return _looked(
-        ledger,
-        report,
-        done,
-        again=any(part.event == "disputed" or not part.sequence for part in done if part.event != "alarm"),
-    )
+    return _looked(ledger, report, done)
 
 
 def _looked(ledger: Ledger, report: AuditReport, done: Sequence[Done]) -> Look:

@@ -1,0 +1,308 @@
+"""A watcher against posters that cheat, on a real EVM node and a real archive; and what it must never do."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from archived_log import LOG, MACHINES, fill
+from msgspec import structs
+from typer.testing import CliRunner, Result
+
+from deploy import cli, evidence
+from deploy.stack import Stack, start_evm
+from settlement import worker
+from settlement.accrual import Terms
+from settlement.adapters.chain import Chain
+from settlement.adapters.epochs import EpochReader
+from settlement.adapters.job import SettleOptions, choose_run
+from settlement.adapters.ledger import Ledger
+from settlement.adapters.signer import Keys
+from settlement.adapters.store import Store
+from settlement.adapters.watcher import Look, look
+from settlement.head import PostHeader
+from settlement.post import PartitionEpoch, Run, assemble
+
+pytestmark = pytest.mark.chain
+
+THIEF = "0x" + "d4" * 20
+DELAY_S, WAIT_S = 60, 22
+Change = Callable[[Any], Any]
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    """A node of this module's own: its clock is moved."""
+    server = start_evm(Path(tmp_path_factory.mktemp("evm")))
+    yield Chain(server.rpc_url, poll_s=0.01)
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def archived(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = Path(tmp_path_factory.mktemp("archived"))
+    fill(folder)
+    return folder
+
+
+class Place:
+    """A data folder with three epochs, a funded ledger, and a poster."""
+
+    def __init__(self, folder: Path, node: Chain) -> None:
+        self.folder, self.node, self.keys = folder, node, Keys({}, node.chain_id)
+        Stack.start(folder, kafka_bootstrap_servers="127.0.0.1:1", chain_rpc_url=node.rpc_url)
+        worker.deploy_contracts(folder, node, LOG, self.keys)
+        worker.fund(folder, node, LOG, self.keys, 10**9)
+        self.ledger = Ledger.open(folder, node)
+        self.store = Store(folder)
+
+    def settle(self, epochs: int | None = None) -> None:
+        """Posts as it should be."""
+        worker.settle(self.folder, self.node, LOG, self.keys, SettleOptions(max_epochs=epochs, max_posts=1))
+
+    def post(self, change_run: Change = lambda run: run, change: Change = lambda header: header, **since: Any) -> None:
+        """Posts what somebody with the poster's key makes of the first epochs, with files that fit to it."""
+        sequence = len(self.ledger.history().live)
+        before = structs.replace(self.store.standing(sequence), **since)
+        run, _ = choose_run(EpochReader(self.folder, LOG), before, LOG, SettleOptions(max_epochs=2))
+        made = assemble(before, change_run(run), self.ledger.deployment.decimals)
+        assert made is not None
+        header: PostHeader = change(made.header(self.ledger.head(), self.ledger.deployment.decimals))
+        self.store.save(made, header, 1, self.ledger.deployment.decimals)
+        self.node.transact(self.keys.of("poster"), self.ledger.post(header))
+
+    def watch(self) -> Result:
+        """`tallyroot watch --once`, from the archive."""
+        return CliRunner().invoke(
+            cli.app, ["watch", "--once", "--from-archive", "--json", "--data-dir", str(self.folder)]
+        )
+
+    def events(self) -> list[tuple[str, int]]:
+        """What a watcher says it did."""
+        return [(row["event"], row["sequence"]) for row in map(json.loads, self.watch().stdout.splitlines())]
+
+    def look(self, keys: Keys | None = None) -> Look:
+        """One look with other keys."""
+        return look(
+            self.folder, self.node, LOG, keys or self.keys,
+            lambda partition: evidence.from_archive(LOG, self.folder, partition),
+        )  # fmt: skip
+
+    @property
+    def live(self) -> int:
+        return len(self.ledger.history().live)
+
+
+@pytest.fixture
+def place(tmp_path: Path, archived: Path, node: Chain) -> Place:
+    folder = tmp_path / "data"
+    shutil.copytree(archived, folder)
+    return Place(folder, node)
+
+
+def test_what_is_right_is_attested_under_the_head_that_was_checked(place: Place) -> None:
+    assert place.watch().exit_code == 0
+    place.settle(epochs=1)
+    done = place.watch()
+    assert (done.exit_code, [json.loads(line)["event"] for line in done.stdout.splitlines()]) == (0, ["attested"])
+    assert place.ledger.attested() == 1
+    place.settle()
+    assert place.events() == [("attested", 2)]
+    assert place.events() == []
+    place.node.pass_time(DELAY_S + 1)
+    assert worker.claim(place.folder, place.node, place.keys, worker.payouts(place.folder, place.node)[0].account)
+
+
+def changed_epoch(run: Run, change: Change) -> Run:
+    """The run with the first epoch of partition 0 changed."""
+    (first, *rest) = run.epochs[0]
+    return structs.replace(run, epochs={**run.epochs, 0: [change(first), *rest]})
+
+
+def one_window(run: Run, **changes: object) -> Run:
+    """The run with one window changed, or left out."""
+
+    def change(epoch: PartitionEpoch) -> PartitionEpoch:
+        earnings = [*epoch.earnings]
+        earnings[1:2] = [structs.replace(earnings[1], **changes)] if changes else []
+        return PartitionEpoch(epoch.manifest, earnings)
+
+    return changed_epoch(run, change)
+
+
+def other_payee(run: Run) -> Run:
+    """One window pays somebody who was not registered."""
+    terms = Terms(((THIEF, 10_000),), frozenset(), 0, run.epochs[0][0].earnings[1].terms.digest)
+    return one_window(run, terms=terms)
+
+
+def other_root(run: Run) -> Run:
+    """A log root of which there are no records."""
+    return changed_epoch(
+        run, lambda epoch: PartitionEpoch(structs.replace(epoch.manifest, log_root="00" * 32), epoch.earnings)
+    )
+
+
+def later(header: PostHeader) -> PostHeader:
+    return structs.replace(header, epoch_start_s=header.epoch_start_s + 7_200, epoch_end_s=header.epoch_end_s + 7_200)
+
+
+CHEATS: dict[str, tuple[dict[str, Any], str]] = {
+    "inflated total": ({"change": lambda h: structs.replace(h, total=h.total + 10)}, "the total is not the sum"),
+    "an account of its own": ({"change_run": other_payee}, "payouts root is not that of the log"),
+    "one amount": ({"change_run": lambda run: one_window(run, net_micros=10**7)}, "differs from the log"),
+    "a window left out": ({"change_run": one_window}, "is in the log and was left out"),
+    "another time": ({"change": later}, "does not end with the epochs"),
+}
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_a_poster_that_cheats_is_disputed_at_once(place: Place, name: str) -> None:
+    cheat, text = CHEATS[name]
+    place.post(**cheat)
+    done = place.watch()
+    assert done.exit_code == 1
+    event, *more = map(json.loads, done.stdout.splitlines())
+    assert (event["event"], event["sequence"], more) == ("disputed", 1, [])
+    assert text in event["text"]
+    assert place.live == 0
+
+
+def skipping(place: Place) -> None:
+    """The first hour is left out, in a post that else is as it should be."""
+    reader = EpochReader(place.folder, LOG)
+    first = reader.first_epochs()[0]
+    offsets = {partition: _next_offset(reader, partition, first) for partition in (0, 1)}
+    place.post(next_epoch=first + 1, partition_epochs=dict.fromkeys((0, 1), first + 1), partition_offsets=offsets)
+
+
+def _next_offset(reader: EpochReader, partition: int, epoch: int) -> int:
+    manifest = reader.manifest(partition, epoch)
+    assert manifest is not None
+    return manifest.next_offset
+
+
+def test_epochs_that_are_skipped_or_settled_twice_are_disputed(place: Place) -> None:
+    skipping(place)
+    assert place.events() == [("disputed", 1)]
+    options = SettleOptions(max_epochs=1, max_posts=1, restate=True)
+    worker.settle(place.folder, place.node, LOG, place.keys, options)
+    assert place.events() == [("attested", 1)]
+    place.post(next_epoch=None, partition_epochs={}, partition_offsets={}, change=later)
+    assert place.events() == [("disputed", 2)]
+    assert (place.live, place.ledger.attested()) == (1, 1)
+
+
+def test_what_is_right_below_a_wrong_post_is_attested_after_the_dispute(place: Place) -> None:
+    place.settle(epochs=1)
+    place.post(change=lambda header: structs.replace(header, total=header.total + 1))
+    assert place.events() == [("disputed", 2), ("attested", 1)]
+
+
+def without_folder(place: Place) -> None:
+    shutil.rmtree(place.folder / "settlement" / "posts" / "1")
+
+
+def without_payouts(place: Place) -> None:
+    (place.folder / "settlement" / "posts" / "1" / "payouts.json").unlink()
+
+
+def without_archive(place: Place) -> None:
+    sorted((place.folder / "log").glob("*/1.parquet"))[1].unlink()
+
+
+def with_a_bad_archive(place: Place) -> None:
+    path = sorted((place.folder / "log").glob("*/1.parquet"))[1]
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def without_an_epoch(place: Place) -> None:
+    sorted((place.folder / "epochs").glob("*/0.manifest.json"))[0].unlink()
+
+
+@pytest.mark.parametrize(
+    "hide", [without_folder, without_payouts, without_archive, with_a_bad_archive, without_an_epoch]
+)
+def test_what_is_withheld_is_disputed_before_half_of_the_delay_is_over(
+    place: Place, hide: Callable[[Place], None]
+) -> None:
+    place.settle()
+    kept = place.folder.with_name("kept")
+    shutil.copytree(place.folder, kept)
+    hide(place)
+    done = place.watch()
+    assert (done.exit_code, json.loads(done.stdout)["event"]) == (1, "wait")
+    place.node.pass_time(WAIT_S + 1)
+    assert place.events() == [("disputed", 1)]
+    assert place.node.time_s() <= place.ledger.events()[0].delay_end_s - DELAY_S // 2  # type: ignore[union-attr]
+    assert place.live == 0
+
+
+def test_what_arrives_in_time_is_attested(place: Place) -> None:
+    place.settle()
+    posts = place.folder / "settlement" / "posts"
+    shutil.move(posts / "1", posts / "elsewhere")
+    assert place.events() == [("wait", 1)]
+    shutil.move(posts / "elsewhere", posts / "1")
+    assert place.events() == [("attested", 1)]
+
+
+@pytest.mark.parametrize("change", [{"manifest_hash": b"\7" * 32}, {}])
+def test_a_manifest_that_nobody_can_check_is_withheld(place: Place, change: dict[str, object]) -> None:
+    """Under a hash that is nothing's; or with a log root that no archive has."""
+    place.post(other_root if not change else lambda run: run, lambda header: structs.replace(header, **change))
+    assert place.events() == [("wait", 1)]
+    place.node.pass_time(WAIT_S + 1)
+    assert place.events() == [("disputed", 1)]
+
+
+@pytest.mark.parametrize("name", ["epochs", "log", "settlement/posts"])
+def test_nothing_is_disputed_because_the_watcher_s_own_folder_is_missing(place: Place, name: str) -> None:
+    place.settle()
+    shutil.move(place.folder / name, place.folder / "elsewhere")
+    for _ in range(2):
+        assert place.events() == [("alarm", 1)]
+        place.node.pass_time(DELAY_S)
+    assert place.live == 1
+    shutil.move(place.folder / "elsewhere", place.folder / name)
+    assert place.events() == [("attested", 1)]
+
+
+def test_a_node_that_is_away_is_told_and_waited_for(place: Place) -> None:
+    place.settle()
+    (place.folder / "stack.json").rename(place.folder / "stack.away")
+    Stack.start(place.folder, kafka_bootstrap_servers="127.0.0.1:1", chain_rpc_url="http://127.0.0.1:1")
+    done = place.watch()
+    event = json.loads(done.stdout)
+    assert (done.exit_code, event["event"]) == (1, "alarm")
+    assert "can't look: no EVM node answers" in event["text"]
+    (place.folder / "stack.away").rename(place.folder / "stack.json")
+    assert place.events() == [("attested", 1)]
+
+
+def test_without_a_key_there_are_only_alarms(place: Place) -> None:
+    nobody = Keys({}, 1)
+    place.settle(epochs=1)
+    found = place.look(nobody)
+    assert ([(done.event, done.sequence) for done in found.done], found.is_calm) == ([("idle", 1)], True)
+    place.post(change=lambda header: structs.replace(header, total=header.total + 1))
+    auditor = Keys({"auditor": place.keys.of("auditor")}, 1)
+    found = place.look(auditor)
+    assert [(done.event, done.sequence) for done in found.done] == [("alarm", 2), ("attested", 1)]
+    assert "no guardian's key" in found.done[0].text
+    wrong = Keys({"guardian": place.keys.of("poster")}, 1)
+    found = place.look(wrong)
+    assert [(done.event, done.sequence) for done in found.done] == [("alarm", 2)]
+    assert "can't dispute it" in found.done[0].text
+    assert place.live == 2
+
+
+def test_a_wrong_post_that_is_mature_is_the_admin_s(place: Place) -> None:
+    place.post(change=lambda header: structs.replace(header, total=header.total + 1))
+    worker.attest(place.folder, place.node, place.keys)
+    place.node.pass_time(DELAY_S + 1)
+    (done,) = place.look().done
+    assert (done.event, "only the admin" in done.text) == ("alarm", True)
+    assert MACHINES[0] != MACHINES[1]
