@@ -18,6 +18,7 @@ from deploy import (
     gateway_cli,
     log_cli,
     money_cli,
+    report_cli,
     shares_cli,
     simulate_cli,
     statement_cli,
@@ -35,6 +36,7 @@ app = typer.Typer(
 for part in (
     log_cli,
     money_cli,
+    report_cli,
     audit_cli,
     watch_cli,
     statement_cli,

@@ -1,0 +1,143 @@
+// The picture of where money goes: machines, kinds of machines, people. Widths are shares of all that was granted.
+
+const FLOW_MACHINES = 4;
+const FLOW_PEOPLE = 9;
+const NODE_WIDTH = 10;
+
+const PSEUDO = { held: "Held back: not trusted enough", outside: "Waits: payee without an account" };
+
+function personName(data, account) {
+  return PSEUDO[account] ?? data.names[account] ?? (account.startsWith("0x") ? shortHash(account) : account);
+}
+
+// {kinds, machines, people, links}: nodes are {key, name, value, color, column}, links {from, to, value, color}.
+function flowGraph(data, colors, isWide) {
+  const sums = new Map();
+  const add = (from, to, value, color) => {
+    const key = from + "\n" + to;
+    const link = sums.get(key) ?? { from, to, value: 0, color };
+    link.value += value;
+    sums.set(key, link);
+  };
+  const nodes = new Map();
+  const node = (key, column, name, color) => {
+    if (!nodes.has(key)) nodes.set(key, { key, column, name, color, value: 0 });
+    return key;
+  };
+  const people = new Map();
+  for (const [, account, micros] of data.flows) people.set(account, (people.get(account) ?? 0) + Number(micros));
+  const known = [...people].sort((a, b) => b[1] - a[1]).slice(0, FLOW_PEOPLE).map(([account]) => account);
+  const machines = new Map();
+  for (const [at, , micros] of data.flows) machines.set(at, (machines.get(at) ?? 0) + Number(micros));
+  const shown = new Set();
+  for (const kind of colors.keys()) {
+    const own = [...machines].filter(([at]) => data.machines[at].kind === kind).sort((a, b) => b[1] - a[1]);
+    own.slice(0, FLOW_MACHINES).forEach(([at]) => shown.add(at));
+  }
+  for (const [at, account, text] of data.flows) {
+    const value = Number(text) / 1e6;
+    if (value <= 0) continue;
+    const { kind, machine } = data.machines[at];
+    const color = colors.get(kind);
+    const person = known.includes(account) ? account : "\0rest";
+    const to = node("p" + person, 2, person === "\0rest" ? people.size - known.length + " others" : personName(data, person));
+    const middle = node("k" + kind, 1, kindName(kind), color);
+    add(middle, to, value, color);
+    if (isWide) {
+      const from = shown.has(at) ? node("m" + at, 0, machine, color) : node("o" + kind, 0, "", color);
+      add(from, middle, value, color);
+    }
+  }
+  for (const kind of colors.keys()) {
+    const rest = [...machines.keys()].filter((at) => data.machines[at].kind === kind && !shown.has(at)).length;
+    if (nodes.has("o" + kind)) nodes.get("o" + kind).name = rest + " other" + (rest === 1 ? "" : "s");
+  }
+  return { nodes, links: [...sums.values()] };
+}
+
+// Gives each node its place: x, y, height; columns are ordered by kind, then by amount.
+function layFlow(graph, width, height, columns) {
+  const kindOrder = [...graph.nodes.values()].filter((n) => n.column === 1).sort((a, b) => b.value - a.value);
+  const rank = new Map(kindOrder.map((n, i) => [n.color, i]));
+  const gap = 9;
+  const byColumn = columns.map((column) => [...graph.nodes.values()].filter((n) => n.column === column));
+  const total = Math.max(...byColumn.map((list) => list.reduce((sum, n) => sum + n.value, 0)));
+  const most = Math.max(...byColumn.map((list) => list.length));
+  const scale = (height - gap * (most - 1) - 20) / total;
+  byColumn.forEach((list, i) => {
+    list.sort((a, b) => (rank.get(a.color) ?? 0) - (rank.get(b.color) ?? 0)
+      || (a.key[0] === "o") - (b.key[0] === "o") || b.value - a.value);
+    const used = list.reduce((sum, n) => sum + Math.max(1.5, n.value * scale), 0);
+    const own = list.length > 1 ? Math.min(34, (height - 20 - used) / (list.length - 1)) : 0;
+    let y = 10 + (height - 20 - used - own * (list.length - 1)) / 2;
+    for (const n of list) {
+      Object.assign(n, { x: (i * (width - NODE_WIDTH)) / (columns.length - 1), y, height: Math.max(1.5, n.value * scale), in: 0, out: 0 });
+      y += n.height + own;
+    }
+  });
+  return scale;
+}
+
+function flowChart(width, data, colors) {
+  const isWide = width > 620;
+  const graph = flowGraph(data, colors, isWide);
+  for (const link of graph.links) {
+    if (graph.nodes.get(link.to).column === 2) {
+      graph.nodes.get(link.to).value += link.value;
+      graph.nodes.get(link.from).value += link.value;
+    } else graph.nodes.get(link.from).value += link.value;
+  }
+  const columns = isWide ? [0, 1, 2] : [1, 2];
+  const margin = isWide ? 168 : 0;
+  const height = isWide ? 430 : 330;
+  const scale = layFlow(graph, width - 2 * margin, height, columns);
+  const list = [...graph.nodes.values()];
+  const picture = s("svg", { viewBox: "0 0 " + width + " " + height, role: "img", "aria-label": "Money from machines to people: "
+    + list.filter((n) => n.column !== 0).map((n) => n.name + " " + n.value.toFixed(2)).join(", ") });
+  const order = (link) => [graph.nodes.get(link.from).y, graph.nodes.get(link.to).y];
+  graph.links.sort((a, b) => order(a)[0] - order(b)[0] || order(a)[1] - order(b)[1]);
+  for (const link of graph.links) {
+    const [from, to] = [graph.nodes.get(link.from), graph.nodes.get(link.to)];
+    const thick = Math.max(1, link.value * scale);
+    const [x1, x2] = [margin + from.x + NODE_WIDTH, margin + to.x];
+    const [y1, y2, bend] = [from.y + from.out, to.y + to.in, (x2 - x1) / 2];
+    from.out += link.value * scale;
+    to.in += link.value * scale;
+    const path = `M${x1},${y1}C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}v${thick}`
+      + `C${x2 - bend},${y2 + thick} ${x1 + bend},${y1 + thick} ${x1},${y1 + thick}z`;
+    picture.append(s("path", { d: path, class: "band k" + link.color },
+      s("title", {}, from.name + " to " + to.name + ": " + link.value.toFixed(2))));
+  }
+  for (const n of list) {
+    const x = margin + n.x;
+    picture.append(s("rect", { class: n.column === 2 ? "payee" : "k" + n.color, x, y: n.y, width: NODE_WIDTH, height: n.height, rx: 1.5 }));
+    picture.append(flowLabel(n, x, isWide, data.log.currency));
+  }
+  return picture;
+}
+
+function flowLabel(n, x, isWide, currency) {
+  const middle = n.y + n.height / 2 + 4;
+  const amount = n.value.toFixed(2).replace(/\B(?=(\d{3})+\.)/g, ",");
+  const name = n.name.length > 21 ? n.name.slice(0, 20) + "…" : n.name;
+  if (n.column === 0) return s("text", { x: x - 6, y: middle, "text-anchor": "end" }, name + " ", s("tspan", { class: "quiet" }, amount));
+  const isRight = n.column === 2;
+  const inside = isRight ? !isWide : true;
+  const at = isRight ? (isWide ? x + NODE_WIDTH + 6 : x - 6) : x + NODE_WIDTH + 6;
+  const anchor = isRight && inside ? "end" : "start";
+  return s("text", { x: at, y: middle - 7, "text-anchor": anchor, class: inside ? "halo" : null },
+    s("tspan", { class: "strong" }, name), s("tspan", { x: at, dy: 15, class: "quiet" }, amount + " " + currency));
+}
+
+function flowTable(data) {
+  const sums = new Map();
+  for (const [at, account, micros] of data.flows) {
+    const key = data.machines[at].kind + "\n" + account;
+    sums.set(key, (sums.get(key) ?? 0n) + BigInt(micros));
+  }
+  const rows = [...sums].map(([key, micros]) => {
+    const [kind, account] = key.split("\n");
+    return [kindName(kind), personName(data, account), exact(micros)];
+  });
+  return table("", [{ text: "From" }, { text: "To" }, { text: data.log.currency, number: true }], rows);
+}

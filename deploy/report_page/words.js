@@ -1,0 +1,80 @@
+// How amounts, times and the log's own words read to a person.
+
+const KINDS = {
+  ev_charger: "Chargers", pv_inverter: "Inverters", taxi_fleet: "Taxis", taxi: "Taxis", drone: "Drones",
+  robot: "Robots", sensor: "Sensors", battery: "Batteries", vending: "Vending machines", others: "Other machines",
+};
+const REASONS = {
+  undecodable: "The record can't be read at all.",
+  too_many_entries: "More rows in one record than are allowed.",
+  unknown_type: "A kind of record that nobody knows.",
+  malformed: "A field is missing, or isn't what it should be.",
+  unknown_machine: "No such machine is registered.",
+  bad_signature: "The signature is wrong, or missing where one is asked for.",
+  from_the_future: "It says that it was observed later than now.",
+  unknown_meter: "The machine has no such meter.",
+  wrong_kind: "The meter shows something else than it is registered for.",
+  stale_boot: "It comes from before the meter's last restarts.",
+  boot_jump: "The count of restarts jumps too far.",
+  seq_jump: "The numbering jumps too far.",
+  equivocation: "It says something else under a number that had counted already.",
+  below_floor: "Its number lies too far back.",
+  seq_reused: "Its number was used before, for an earlier moment.",
+  retired: "The machine is retired.",
+  too_late: "It came too long after it was observed.",
+  too_high: "More than the machine can do in that time.",
+  too_low: "The meter stands lower than before.",
+  wrong_partition: "It lies in the wrong part of the log.",
+  stale_version: "An operator's record that isn't the next one.",
+  agreement_locked: "It would lower somebody's share before the lock ends.",
+};
+const STATES = {
+  pending: "waits for an auditor", attested: "attested by an auditor, its delay runs", active: "can be claimed",
+  disputed: "disputed: dead", revoked: "taken back",
+};
+const TRUST = ["self-reported", "signed by the machine's key", "signed by a key in hardware"];
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const DAY_MS = 86_400_000;
+
+const kindName = (kind) => KINDS[kind] ?? kind.charAt(0).toUpperCase() + kind.slice(1).replaceAll("_", " ");
+const two = (number) => String(number).padStart(2, "0");
+const grouped = (digits) => digits.replace(/\B(?=(\d{3})+$)/g, ",");
+const whole = (number) => (number < 0 ? "-" : "") + grouped(String(number).replace("-", ""));
+
+// Units of 10^-scale with so many decimals, cut off towards zero: for reading, never for adding.
+function decimal(amount, scale, decimals) {
+  const value = BigInt(amount);
+  const digits = String(value < 0n ? -value : value).padStart(scale + 1, "0");
+  const split = digits.length - scale;
+  const part = digits.slice(split, split + decimals);
+  return (value < 0n ? "-" : "") + grouped(digits.slice(0, split)) + (decimals ? "." + part : "");
+}
+
+const money = (micros) => decimal(micros, 6, 2);
+const exact = (micros) => decimal(micros, 6, 6);
+
+function dayText(ms) {
+  const at = new Date(ms);
+  return at.getUTCDate() + " " + MONTHS[at.getUTCMonth()] + " " + at.getUTCFullYear();
+}
+
+function shortDay(ms) {
+  const at = new Date(ms);
+  return at.getUTCDate() + " " + MONTHS[at.getUTCMonth()];
+}
+
+function timeText(ms, seconds = false) {
+  const at = new Date(ms);
+  return two(at.getUTCHours()) + ":" + two(at.getUTCMinutes()) + (seconds ? ":" + two(at.getUTCSeconds()) : "");
+}
+
+// A price in words: "0.42 USD for each 1,000 Wh".
+function priceText(micros, per, unit, currency) {
+  const amount = exact(micros).replace(/0+$/, "").replace(/\.$/, "") + " " + currency;
+  if (per === 0) return amount + " for each session";
+  return amount + (per === 1 ? " for each " : " for each " + whole(per) + " ") + unit;
+}
+
+function shortHash(text) {
+  return "0x" + text.replace(/^0x/, "").slice(0, 8) + "…" + text.slice(-6);
+}
