@@ -2,16 +2,18 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from archived_log import LOG, MACHINES, fill
+from archived_log import LOG, MACHINES, fill, records_of
 from msgspec import structs
+from sim_log import SimLog
 from typer.testing import CliRunner, Result
 
 from deploy import cli, evidence
+from deploy.evidence import Epoch
 from deploy.stack import Stack, start_evm
 from settlement import worker
 from settlement.accrual import Terms
@@ -24,6 +26,8 @@ from settlement.adapters.store import Store
 from settlement.adapters.watcher import Look, look
 from settlement.head import PostHeader
 from settlement.post import PartitionEpoch, Run, assemble
+from streams.adapters.kafka_reader import KafkaAway
+from streams.adapters.log_reader import LogReader
 
 pytestmark = pytest.mark.chain
 
@@ -83,12 +87,15 @@ class Place:
         """What a watcher says it did."""
         return [(row["event"], row["sequence"]) for row in map(json.loads, self.watch().stdout.splitlines())]
 
-    def look(self, keys: Keys | None = None) -> Look:
-        """One look with other keys."""
-        return look(
-            self.folder, self.node, LOG, keys or self.keys,
-            lambda partition: evidence.from_archive(LOG, self.folder, partition),
-        )  # fmt: skip
+    def look(self, keys: Keys | None = None, logs: Sequence[LogReader] = ()) -> Look:
+        """One look with other keys, or at the logs of both partitions instead of their archives."""
+
+        def recompute(partition: int) -> Iterator[Epoch]:
+            if logs:
+                return evidence.from_log(LOG, logs[partition], partition)
+            return evidence.from_archive(LOG, self.folder, partition)
+
+        return look(self.folder, self.node, LOG, keys or self.keys, recompute)
 
     @property
     def live(self) -> int:
@@ -154,7 +161,7 @@ CHEATS: dict[str, tuple[dict[str, Any], str]] = {
     "an account of its own": ({"change_run": other_payee}, "payouts root is not that of the log"),
     "one amount": ({"change_run": lambda run: one_window(run, net_micros=10**7)}, "differs from the log"),
     "a window left out": ({"change_run": one_window}, "is in the log and was left out"),
-    "another time": ({"change": later}, "does not end with the epochs"),
+    "another time": ({"change": later}, "does not begin where the one before ended"),
 }
 
 
@@ -282,6 +289,33 @@ def test_a_node_that_is_away_is_told_and_waited_for(place: Place) -> None:
     assert place.events() == [("attested", 1)]
 
 
+class Away(SimLog):
+    """A Kafka that doesn't answer."""
+
+    def range(self, partition: int) -> tuple[int, int]:
+        raise KafkaAway("Kafka doesn't answer")
+
+
+@pytest.mark.parametrize("nothing", [Away(), SimLog()])
+def test_nothing_is_disputed_because_kafka_is_away_or_holds_no_log(place: Place, nothing: SimLog) -> None:
+    logs = [records_of(machine, 3) for machine in MACHINES]
+    place.settle()
+    for readers in ((logs[0], nothing), (nothing, nothing)):
+        assert [(done.event, done.sequence) for done in place.look(logs=readers).done] == [("alarm", 1)]
+        place.node.pass_time(DELAY_S)
+    assert [(done.event, done.sequence) for done in place.look(logs=logs).done] == [("attested", 1)]
+
+
+def test_a_log_of_other_records_is_a_reason_to_wait_first(place: Place) -> None:
+    """The operator may have rewritten it; or the watcher looks at another Kafka."""
+    logs = [records_of(machine, 3) for machine in MACHINES]
+    logs[1].records[3] = logs[1].records[3]._replace(key=b"another")
+    place.settle()
+    (done,) = place.look(logs=logs).done
+    assert (done.event, done.sequence) == ("wait", 1)
+    assert "not those that were settled from" in done.text
+
+
 def test_without_a_key_there_are_only_alarms(place: Place) -> None:
     nobody = Keys({}, 1)
     place.settle(epochs=1)
@@ -305,4 +339,3 @@ def test_a_wrong_post_that_is_mature_is_the_admin_s(place: Place) -> None:
     place.node.pass_time(DELAY_S + 1)
     (done,) = place.look().done
     assert (done.event, "only the admin" in done.text) == ("alarm", True)
-    assert MACHINES[0] != MACHINES[1]
