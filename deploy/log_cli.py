@@ -77,6 +77,7 @@ def replay(
 @app.command()
 def stream(
     until_caught_up: Annotated[bool, typer.Option("--until-caught-up", help="Stop at the log's present end.")] = False,
+    commit_records: Annotated[int | None, typer.Option(min=1, help="At most so many records in one commit.")] = None,
     metrics_port: MetricsPort = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="One JSON object a line on stderr: all events.")] = False,
     data_dir: DataDir = None,
@@ -87,8 +88,9 @@ def stream(
 
     terminal = Terminal(as_json=json)
     code = log_commands.stream(
-        workplace(data_dir), terminal, until_caught_up=until_caught_up, metrics_port=metrics_port, log_json=log_json
-    )
+        workplace(data_dir), terminal, until_caught_up=until_caught_up, commit_records=commit_records,
+        metrics_port=metrics_port, log_json=log_json,
+    )  # fmt: skip
     terminal.result({"exit_code": code})
     if code:
         raise typer.Exit(code)

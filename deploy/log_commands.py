@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -94,8 +95,8 @@ def read_sources(files: list[tuple[str, Path]], options: ReplayOptions) -> list[
     return rebased(read) if options.rebase else read
 
 
-def replay(place: Workplace, terminal: Terminal, sources: list[SourceLog], options: ReplayOptions) -> ReplayReport:
-    """Produces sources into a new log of this folder, which is made where there is none."""
+def make_log(place: Workplace, options: ReplayOptions) -> Log:
+    """This folder's log for recorded files, with its topic; a folder that has it keeps it. Servers must run."""
     operator_key, stack = place.operator_key(), place.stack()  # Asked first: a refused replay leaves no log behind.
     log = place.create_log(
         Log(
@@ -108,13 +109,28 @@ def replay(place: Workplace, terminal: Terminal, sources: list[SourceLog], optio
         )
     )
     create_topic(stack.kafka_bootstrap_servers, log)
-    agreement = Agreement(options.payees or place.demo_payees())
+    return log
+
+
+def replay(
+    place: Workplace,
+    terminal: Terminal,
+    sources: list[SourceLog],
+    options: ReplayOptions,
+    agreements: Mapping[str, Agreement] | None = None,
+) -> ReplayReport:
+    """Produces sources into a new log of this folder, which is made where there is none.
+
+    `agreements` are those of machines that do not pay the options' payees.
+    """
+    log, operator_key, stack = make_log(place, options), place.operator_key(), place.stack()
+    own, agreement = agreements or {}, Agreement(options.payees or place.demo_payees())
     report = send(
         log,
         stack.kafka_bootstrap_servers,
         sources,
         operator_key,
-        lambda machine: agreement,
+        lambda machine: own.get(machine.machine, agreement),
         lambda records, moment: terminal.step(f"  {records:,} records, up to {moment_text(moment)}"),
         seed=options.seed,
     )
@@ -139,10 +155,12 @@ def stream(
     terminal: Terminal,
     *,
     until_caught_up: bool,
+    commit_records: int | None = None,
     metrics_port: int | None = None,
     log_json: bool = False,
 ) -> int:
     """One worker in this process; its exit code. What isn't said here is as the settings say."""
+    from streams.adapters.consumer import RECORDS_MAX
     from streams.app import WorkerProgress, WorkerSettings, run_worker  # Faust: half a second that others don't need
 
     log, stack, settings = place.log(), place.stack(), place.settings
@@ -165,6 +183,7 @@ def stream(
             data_dir=place.data_dir,
             log=log,
             until_caught_up=until_caught_up,
+            records_max=commit_records or RECORDS_MAX,
             on_progress=None if log_json else progress,
             metrics_host=settings.metrics_host,
             metrics_port=settings.metrics_port if metrics_port is None else metrics_port,
