@@ -99,7 +99,7 @@ class Traffic(DirtyLog):
             return record
         try:
             value = msgspec.json.decode(record.value)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):  # such a value is among the dirt
             return record
         rows = value if isinstance(value, list) else [value]
         arrow = as_arrow(rows) if rows and all(isinstance(row, dict) for row in rows) else None
