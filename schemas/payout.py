@@ -56,12 +56,14 @@ class Claim(Struct, frozen=True):
 class Funding(Struct, frozen=True):
     """settlement/funding.json, for whoever can't ask the chain: what is earned but not funded, in token units.
 
-    As of `at_ms` (epoch ms), when a settlement looked last.
+    As of `at_ms` (epoch ms), when a settlement looked last. `runway_days`: how long free funds last at the pace of the
+    last posts; None where nothing was ever posted.
     """
 
     shortfall: str
     decimals: int
     at_ms: int
+    runway_days: int | None = None
 
 
 class Unsettled(Struct, frozen=True, order=True):

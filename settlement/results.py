@@ -31,6 +31,83 @@ class SettlementsReport(Struct, frozen=True):
     unposted: int
     shortfall: int
     decimals: int
+    runway: "Runway"
+
+
+class Runway(Struct, frozen=True):
+    """How long the funds last: `free` is owed to nobody, `per_day` what a day added to the total of late.
+
+    `days` is None where nothing was ever added.
+    """
+
+    free: int
+    per_day: int
+    days: int | None
+
+
+class PlannedPost(Struct, frozen=True, kw_only=True):
+    """A post as a settlement would make it now; `shortfall` is what the ledger lacks for it and those before."""
+
+    sequence: int
+    first_epoch: int
+    last_epoch: int
+    windows: int
+    windows_root: str
+    payouts_root: str
+    manifest_hash: str
+    added: int
+    total: int
+    shortfall: int
+
+
+class PayeeChange(Struct, frozen=True):
+    """One payee: ever owed before and after the planned posts, and what the last post on the chain gave it."""
+
+    account: str
+    before: int
+    after: int
+    last_amount: int
+
+
+class DryRun(Struct, frozen=True, kw_only=True):
+    """What a settlement would do now, and nothing of it done.
+
+    `unfinished`: sequences in the journal whose transaction is not mined, which come first. `refusal`: why the ledger
+    or a missing key would stop it, or nothing. `gas` is that of one post, `cost_wei` that of all at the fees of now,
+    `most_wei` at the highest that they may rise to. `changes`: payees whose amount grows, the largest growth first;
+    `gone`: paid by the last post, and by none of these.
+    """
+
+    posts: tuple[PlannedPost, ...]
+    waiting_for: str
+    unfinished: tuple[int, ...]
+    refusal: str
+    gas: int
+    cost_wei: int
+    most_wei: int
+    poster: str
+    poster_wei: int
+    shortfall: int
+    changes: tuple[PayeeChange, ...]
+    gone: tuple[PayeeChange, ...]
+    decimals: int
+
+
+class KeeperCall(Struct, frozen=True):
+    """A call of guardian or admin: contract, calldata, who sends it; without a transaction it was only tried out."""
+
+    to: str
+    data: str
+    sender: str
+    transaction: str | None
+
+
+class RoleHolder(Struct, frozen=True):
+    """An account that has a role of the ledger; `contract` tells a timelock or multisig from a plain key."""
+
+    role: str
+    account: str
+    contract: bool
 
 
 class PayoutRow(Struct, frozen=True):
@@ -60,6 +137,27 @@ class Claimed(Struct, frozen=True):
     amount: int
     balance: int
     transaction: str
+
+
+class Paid(Struct, frozen=True):
+    """An amount of one account."""
+
+    account: str
+    amount: int
+
+
+class ClaimedMany(Struct, frozen=True):
+    """What many accounts got under one post, `amount` in all.
+
+    `returned`: the token refused to pay them (a blacklist, say), so they can claim later. `already`: nothing was due.
+    """
+
+    sequence: int
+    amount: int
+    paid: tuple[Paid, ...]
+    returned: tuple[Paid, ...]
+    already: tuple[str, ...]
+    transactions: tuple[str, ...]
 
 
 class ProofFile(Struct, frozen=True, kw_only=True):

@@ -12,7 +12,16 @@ from eth_abi.exceptions import DecodingError
 from msgspec import Struct
 
 from schemas.errors import InvalidInput
+from settlement.adapters.signer import Role
 from settlement.keccak import keccak
+
+ROLE_HASHES: dict[Role, bytes] = {
+    "admin": bytes(32),
+    "poster": keccak(b"POSTER_ROLE"),
+    "auditor": keccak(b"AUDITOR_ROLE"),
+    "guardian": keccak(b"GUARDIAN_ROLE"),
+}
+"""The roles of a ledger, as OpenZeppelin's AccessControl names them."""
 
 FOLDER = Path(__file__).parents[1] / "abi"
 STANDARD_ERROR = "Error(string)"
@@ -128,6 +137,10 @@ def moment(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def _role(found: bytes) -> str:
+    return next((role for role, hash_ in ROLE_HASHES.items() if hash_ == bytes(found)), "holder of another role")
+
+
 def _selector(signature: str) -> str:
     return "0x" + keccak(signature.encode())[:4].hex()
 
@@ -135,7 +148,7 @@ def _selector(signature: str) -> str:
 _TEXTS: dict[str, Callable[..., str]] = {
     "Error": lambda text: f"the contract refuses: {text}",
     "AccessControlUnauthorizedAccount": lambda account, role: (
-        f"wrong key: {account} does not have the role that this needs; use the key named at deploy-contracts"
+        f"wrong key: {account} is not the {_role(role)} of the ledger; `tallyroot roles` shows whose key it takes"
     ),
     "OwnableUnauthorizedAccount": lambda account: (
         f"wrong key: {account} does not own the token; use the operator's key"
@@ -189,7 +202,7 @@ _TEXTS: dict[str, Callable[..., str]] = {
     "CurrencyInvalid": lambda currency: "a currency is three capital letters, such as USD",
     "DelayOutOfRange": lambda delay, least, most: f"the delay of {delay} s must lie between {least} s and {most} s",
     "AccountHoldsAnotherRole": lambda account, role: (
-        f"{account} already has another role: use a key of its own for each role"
+        f"{account} is the {_role(role)} already: use a key of its own for each role"
     ),
     "PauseOutOfRange": lambda duration, most: f"a pause lasts 1 s to {most} s",
     "PauseTooSoon": lambda earliest: f"the next pause can start at {moment(earliest)}",

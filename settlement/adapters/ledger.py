@@ -1,5 +1,6 @@
 """The deployed ledger of a data folder: where it stands (chain.json), what it says, and what it is asked."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,20 @@ import msgspec
 from schemas.errors import InvalidInput
 from schemas.payout import Claim
 from settlement.adapters.chain import Chain
-from settlement.adapters.contract import Call, artefact
+from settlement.adapters.contract import ROLE_HASHES, Call, artefact
+from settlement.adapters.signer import Role
 from settlement.head import PostHeader, genesis_head
 from settlement.history import Disputed, History, Posted, fold
 
 CHAIN_FILE = "chain.json"
+HEAD_TRIES = 3
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
-    """chain.json: addresses in lower case; `demo_token` where we deployed the token and can make more of it."""
+    """chain.json: addresses in lower case; `demo_token` where we deployed the token and can make more of it.
+
+    `first_epoch` is the first one that the log had when the ledger was deployed, None where it had none.
+    """
 
     chain_id: int
     log_id: str
@@ -29,6 +35,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     operator: str
     block: int
     code_hash: str
+    first_epoch: int | None = None
 
     @classmethod
     def load(cls, data_dir: Path) -> "Deployment":
@@ -111,8 +118,20 @@ class Ledger:
         return int(self._view("attested"))
 
     def history(self) -> History:
-        """All posts and disputes, folded. Raises InvariantBroken where the events do not follow from each other."""
-        return fold(self.genesis, self.events())
+        """All posts and disputes, folded, and held against the ledger's own head.
+
+        Raises InvariantBroken where the events do not follow from each other, and InvalidInput where the head is not
+        theirs: a node that lags, has forgotten old events, or lies.
+        """
+        for _ in range(HEAD_TRIES):  # a post may be mined between the two questions
+            history = fold(self.genesis, self.events())
+            head = self.head()
+            if head == history.head:
+                return history
+        raise InvalidInput(
+            f"this node contradicts itself: it says that the ledger's head is {head.hex()}, and its events come to "
+            f"{history.head.hex()}; ask another node (CHAIN_RPC_URL), one that keeps all events"
+        )
 
     def events(self) -> list[Posted | Disputed]:
         """The events EpochPosted and PostDisputed in the chain's order."""
@@ -136,6 +155,29 @@ class Ledger:
             for name, values, log in self._decoded()
             if name == "PayoutClaimed"
         ]  # fmt: skip
+
+    def claimed_amounts(self) -> dict[str, int]:
+        """All that each account has claimed, token units, from the events: one question for any number of accounts."""
+        found: dict[str, int] = {}
+        for paid in self.claims():
+            found[paid.account] = found.get(paid.account, 0) + paid.amount
+        return found
+
+    def holders(self) -> dict[Role, tuple[str, ...]]:
+        """Who holds each role of the ledger now, in the order of the grants."""
+        held: dict[Role, list[str]] = {role: [] for role in ROLE_HASHES}
+        names = {hash_: role for role, hash_ in ROLE_HASHES.items()}
+        for name, values, _ in self._decoded():
+            if name == "RoleGranted":
+                held[names[bytes(values["role"])]].append(values["account"].lower())
+            elif name == "RoleRevoked":
+                held[names[bytes(values["role"])]].remove(values["account"].lower())
+        return {role: tuple(accounts) for role, accounts in held.items()}
+
+    def happened(self, receipt: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+        """The ledger's events in a receipt: names and values."""
+        own = [log for log in receipt["logs"] if log["address"].lower() == self.deployment.ledger]
+        return [(name, values) for name, values, _ in _events(own)]
 
     def is_active(self, sequence: int) -> bool:
         """Whether a post pays now."""
@@ -170,6 +212,34 @@ class Ledger:
         """The call that pays an account what it has not claimed yet."""
         return self._of_ledger("claim", account, sequence, cumulative, proof)
 
+    def claim_many(self, sequence: int, leaves: Sequence[tuple[str, int, list[bytes]]]) -> Call:
+        """The call that pays many accounts: (account, cumulative, proof) each."""
+        return self._of_ledger("claimMany", sequence, leaves)
+
+    def revoke(self, sequence: int) -> Call:
+        """The call that takes an active post back; for the admin."""
+        return self._of_ledger("revoke", sequence)
+
+    def pause(self, duration_s: int) -> Call:
+        """The call that stops claims for a while; for the guardian."""
+        return self._of_ledger("pause", duration_s)
+
+    def unpause(self) -> Call:
+        """The call that ends a pause; for the guardian."""
+        return self._of_ledger("unpause")
+
+    def withdraw(self, recipient: str, amount: int) -> Call:
+        """The call that sends tokens that are owed to nobody; for the admin."""
+        return self._of_ledger("withdraw", recipient, amount)
+
+    def set_max_step(self, amount: int) -> Call:
+        """The call that changes by how much a post may raise the total; for the admin."""
+        return self._of_ledger("setMaxStep", amount)
+
+    def change_role(self, role: Role, account: str, *, grant: bool) -> Call:
+        """The call that gives an account a role or takes it away; for the admin."""
+        return self._of_ledger("grantRole" if grant else "revokeRole", ROLE_HASHES[role], account)
+
     def transfer(self, recipient: str, amount: int) -> Call:
         """The call that sends tokens of the caller."""
         return self._of_token("transfer", recipient, amount)
@@ -188,18 +258,21 @@ class Ledger:
         return self.chain.ask(self._of_ledger(function, *arguments))
 
     def _decoded(self) -> list[tuple[str, dict[str, Any], Any]]:
-        found = []
-        for log in self.chain.logs(self.deployment.ledger, self.deployment.block):
-            topics = [bytes(topic) for topic in log["topics"]]
-            event = artefact("SettlementLedger").event(topics, bytes(log["data"]))
-            if event is not None:
-                found.append((*event, log))
-        return found
+        return _events(self.chain.logs(self.deployment.ledger, self.deployment.block))
 
 
 def token_decimals(chain: Chain, token: str) -> int:
     """The decimals of a token. Raises InvalidInput where no token answers at the address."""
     return int(chain.ask(artefact("DemoDollar").call(token, "decimals")))
+
+
+def _events(logs: Iterable[Any]) -> list[tuple[str, dict[str, Any], Any]]:
+    found = []
+    for log in logs:
+        event = artefact("SettlementLedger").event([bytes(topic) for topic in log["topics"]], bytes(log["data"]))
+        if event is not None:
+            found.append((*event, log))
+    return found
 
 
 def _posted(values: Any, log: Any) -> Posted:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from schemas.log import Log
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Funding, PostState, Settlement, rows_table
-from schemas.units import SECOND_MS
+from schemas.units import DAY_MS, SECOND_MS
 from settlement.adapters.chain import Chain
 from settlement.adapters.epochs import EpochReader
 from settlement.adapters.job import SettleOptions, choose_run
@@ -13,7 +13,10 @@ from settlement.adapters.ledger import Ledger, LedgerState
 from settlement.adapters.store import Store
 from settlement.history import History
 from settlement.post import token_units
-from settlement.results import PostRow
+from settlement.results import PostRow, Runway
+
+RUNWAY_S = 30 * DAY_MS // SECOND_MS
+DAY_S = DAY_MS // SECOND_MS
 
 
 def refresh_tables(data_dir: Path, chain: Chain) -> None:
@@ -80,10 +83,25 @@ def shortfall(state: LedgerState, earned_since: int) -> int:
     return max(0, state.total + earned_since - state.claimed - state.balance)
 
 
+def runway(history: History, state: LedgerState, unposted: int) -> Runway:
+    """How many days the free funds last at the pace of the posts that end within 30 days of the last one."""
+    free = max(0, state.balance + state.claimed - state.total - unposted)
+    if not history.live:
+        return Runway(free, 0, None)
+    end = history.live[-1].header.epoch_end_s
+    late = [posted.header for posted in history.live if posted.header.epoch_end_s > end - RUNWAY_S]
+    before = history.post(late[0].sequence - 1)
+    added = late[-1].total - (0 if before is None else before.header.total)
+    per_day = added * DAY_S // (end - late[0].epoch_start_s)
+    return Runway(free, per_day, free // per_day if per_day else None)
+
+
 def note_funding(data_dir: Path, log: Log, ledger: Ledger) -> None:
     """Writes settlement/funding.json: workers show it to those who watch, and ask no chain."""
-    missing = shortfall(ledger.state(), unposted(data_dir, log, ledger))
-    Store(data_dir).write_funding(Funding(str(missing), ledger.deployment.decimals, time.time_ns() // 1_000_000))
+    state, earned_since = ledger.state(), unposted(data_dir, log, ledger)
+    missing, lasts = shortfall(state, earned_since), runway(ledger.history(), state, earned_since)
+    now_ms = time.time_ns() // 1_000_000
+    Store(data_dir).write_funding(Funding(str(missing), ledger.deployment.decimals, now_ms, lasts.days))
 
 
 def last_active(ledger: Ledger, history: History) -> int:

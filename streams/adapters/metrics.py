@@ -95,6 +95,12 @@ class WorkerMetrics:
                 "What is earned but not funded, in whole tokens, as of the last settlement.",
                 value=int(funding.shortfall) / 10**funding.decimals,
             )
+            if funding.runway_days is not None:
+                yield GaugeMetricFamily(
+                    "tallyroot_settlement_runway_days",
+                    "Days that the ledger's free funds last at the pace of the last posts, as of the last settlement.",
+                    value=funding.runway_days,
+                )
             yield GaugeMetricFamily(
                 "tallyroot_settlement_time_seconds",
                 "When the last settlement looked, in seconds since 1970.",
