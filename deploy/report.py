@@ -14,12 +14,12 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from deploy.local_commands import query
 from deploy.report_day import Item, MachineDay, MeterFacts, read_days, wanted_day
 from deploy.report_figures import (
     OTHERS,
     Figures,
     MachineRow,
+    Views,
     choose_days,
     read_figures,
     read_incomes,
@@ -123,13 +123,23 @@ def report(
 
 def gather(place: Workplace, machine: str | None, day: int | None, names: Mapping[str, str]) -> ReportData:
     """Reads the data folder. Raises InvalidInput."""
+    views = Views(place)
+    try:
+        return _gather(place, views, machine, day, names)
+    finally:
+        views.close()
+
+
+def _gather(
+    place: Workplace, views: Views, machine: str | None, day: int | None, names: Mapping[str, str]
+) -> ReportData:
     log, folder = place.log(), place.data_dir
-    figures = read_figures(place)
+    figures = read_figures(views)
     if not figures.windows:
         raise InvalidInput(f"no window in {folder} yet: let `tallyroot stream` make some")
     kinds = read_kinds(folder)
-    machines = read_machines(place, kinds)
-    choices = choose_days(place, kinds, machine, day)
+    machines = read_machines(views, kinds)
+    choices = choose_days(views, kinds, machine, day)
     if not choices and (machine is not None or day is not None):
         raise InvalidInput("no such day of such a machine is final here: see `tallyroot machines`")
     wanted = [
@@ -148,12 +158,12 @@ def gather(place: Workplace, machine: str | None, day: int | None, names: Mappin
         names={account.lower(): name for account, name in names.items()},
         figures=figures,
         machines=machines,
-        incomes=read_incomes(place, places, others).rows,
+        incomes=read_incomes(views, places, others),
         flows=_flows(money, places, others),
         unposted_micros=str(money.unposted_micros),
         posts=money.posts,
-        states=_states(place),
-        claimed_units=_claimed(place),
+        states=_states(views),
+        claimed_units=_claimed(views),
         days=tuple(_day_page(part, money) for part in read_days(folder, log, wanted)),
     )
 
@@ -210,13 +220,13 @@ def _flows(money: Money, places: Mapping[str, int], others: int) -> list[tuple[i
     return [(at, account, str(micros)) for (at, account), micros in sorted(sums.items()) if micros]
 
 
-def _states(place: Workplace) -> dict[int, PostState]:
-    rows = query(place, 'SELECT "sequence", "state", "transaction", head FROM settlements ORDER BY posted_block').rows
+def _states(views: Views) -> dict[int, PostState]:
+    rows = views.ask('SELECT "sequence", "state", "transaction", head FROM settlements ORDER BY posted_block')
     return {int(str(sequence)): PostState(str(state), str(sent), str(head)) for sequence, state, sent, head in rows}
 
 
-def _claimed(place: Workplace) -> dict[str, str]:
-    rows = query(place, "SELECT account, sum(amount) FROM claims GROUP BY 1 ORDER BY 1").rows
+def _claimed(views: Views) -> dict[str, str]:
+    rows = views.ask("SELECT account, sum(amount) FROM claims GROUP BY 1 ORDER BY 1")
     return {str(account): str(int(str(amount))) for account, amount in rows}
 
 

@@ -8,16 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import msgspec
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from deploy.local_commands import query
 from deploy.workplace import Workplace
+from schemas.errors import InvalidInput
 from schemas.reading import REGISTERED
 from schemas.registration import Registration
 from schemas.units import DAY_MS
+from streams.adapters.analytics import make_analytics
 from streams.log_root import RECORDS, records_from
 from streams.records import record_type
 
@@ -29,6 +31,24 @@ DAYS = 6
 """So many machine days are embedded down to their readings, spread over the kinds of machines."""
 DAY_READINGS = 400
 """A day with more readings isn't chosen by itself: it would make the file large."""
+
+
+class Views:
+    """The analysts' views of a data folder, opened once for many questions."""
+
+    def __init__(self, place: Workplace) -> None:
+        self._connection = duckdb.connect(str(make_analytics(place.data_dir, place.log())), read_only=True)
+
+    def ask(self, text: str) -> list[tuple[object, ...]]:
+        """The rows of a query. Raises InvalidInput where a file under the views can't be read."""
+        try:
+            return self._connection.execute(text).fetchall()
+        except duckdb.Error as error:
+            raise InvalidInput(f"the views can't be read: {str(error).splitlines()[0]}") from None
+
+    def close(self) -> None:
+        """Closes the database."""
+        self._connection.close()
 
 
 class Figures(Struct, frozen=True):
@@ -60,12 +80,6 @@ class MachineRow(Struct, frozen=True):
     uptime_thousandths: int | None
 
 
-class Incomes(Struct, frozen=True):
-    """Income in micros: (place of the machine, UTC day since 1970, amount as a decimal string)."""
-
-    rows: list[tuple[int, int, str]]
-
-
 class DayChoice(Struct, frozen=True):
     """A day of a machine that can be embedded, `day` in days since 1970."""
 
@@ -77,17 +91,14 @@ class DayChoice(Struct, frozen=True):
     net_micros: int
 
 
-def read_figures(place: Workplace) -> Figures:
+def read_figures(views: Views) -> Figures:
     """The figures of the log."""
-    ((entries, accepted, duplicates),) = query(
-        place, "SELECT sum(entries), sum(accepted), sum(duplicate) FROM epochs"
-    ).rows
-    ((machines, windows, adjustments, readings, earned, first_ms, last_ms),) = query(
-        place,
+    ((entries, accepted, duplicates),) = views.ask("SELECT sum(entries), sum(accepted), sum(duplicate) FROM epochs")
+    ((machines, windows, adjustments, readings, earned, first_ms, last_ms),) = views.ask(
         "SELECT count(DISTINCT machine), count(*) FILTER (mends IS NULL), count(*) FILTER (mends IS NOT NULL),"
         " sum(readings), sum(net_micros), min(start_ms), max(end_ms) FROM windows",
-    ).rows
-    reasons = query(place, "SELECT reason, count(*) FROM rejects GROUP BY 1 ORDER BY 2 DESC, 1").rows
+    )
+    reasons = views.ask("SELECT reason, count(*) FROM rejects GROUP BY 1 ORDER BY 2 DESC, 1")
     return Figures(
         _int(entries), _int(accepted), _int(duplicates), {str(reason): _int(n) for reason, n in reasons},
         _int(machines), _int(windows), _int(adjustments), _int(readings), str(_int(earned)), _int(first_ms),
@@ -95,13 +106,12 @@ def read_figures(place: Workplace) -> Figures:
     )  # fmt: skip
 
 
-def read_machines(place: Workplace, kinds: Mapping[str, str]) -> list[MachineRow]:
+def read_machines(views: Views, kinds: Mapping[str, str]) -> list[MachineRow]:
     """The machines by income, those behind the first MACHINES as one."""
-    rows = query(
-        place,
+    rows = views.ask(
         "SELECT m.machine, m.windows, m.readings, (SELECT sum(net_micros) FROM windows w WHERE w.machine = m.machine),"
         " m.trust, m.flags, (m.uptime * 1000)::BIGINT FROM machines AS m ORDER BY 4 DESC, 1",
-    ).rows
+    )
     found = [
         MachineRow(
             str(name), kinds.get(str(name), "machine"), _int(windows), _int(readings), str(_int(net)), _int(trust),
@@ -117,30 +127,31 @@ def read_machines(place: Workplace, kinds: Mapping[str, str]) -> list[MachineRow
     return kept
 
 
-def read_incomes(place: Workplace, places: Mapping[str, int], others: int) -> Incomes:
-    """Income by machine and day; `places` says where each machine stands, `others` where those stand that it lacks."""
-    rows = query(
-        place,
+def read_incomes(views: Views, places: Mapping[str, int], others: int) -> list[tuple[int, int, str]]:
+    """Income in micros: (place of the machine, UTC day since 1970, amount as a decimal string).
+
+    `places` says where each machine stands, `others` where those stand that it lacks.
+    """
+    rows = views.ask(
         f"SELECT machine, start_ms // {DAY_MS}, sum(net_micros) FROM windows GROUP BY 1, 2 ORDER BY 2, 1",  # noqa: S608
-    ).rows
+    )
     sums: dict[tuple[int, int], int] = {}
     for machine, day, net in rows:
         key = (_int(day), places.get(str(machine), others))
         sums[key] = sums.get(key, 0) + _int(net)
-    return Incomes([(at, day, str(net)) for (day, at), net in sorted(sums.items()) if net])
+    return [(at, day, str(net)) for (day, at), net in sorted(sums.items()) if net]
 
 
-def choose_days(place: Workplace, kinds: Mapping[str, str], machine: str | None, day: int | None) -> list[DayChoice]:
+def choose_days(views: Views, kinds: Mapping[str, str], machine: str | None, day: int | None) -> list[DayChoice]:
     """The days to embed: those asked for, else of each kind of machines the ones with the most windows that earn.
 
     A day counts once all of its windows are final.
     """
-    rows = query(
-        place,
+    rows = views.ask(
         f'SELECT machine, any_value("partition"), start_ms // {DAY_MS}, sum(readings),'  # noqa: S608
         " count(*) FILTER (net_micros > 0), sum(net_micros)"
         ' FROM windows GROUP BY 1, 3 HAVING bool_and(final) AND count(DISTINCT "partition") = 1',
-    ).rows
+    )
     choices = [DayChoice(str(name), *(_int(cell) for cell in rest)) for name, *rest in rows]
     if machine is None and day is None:
         fitting = [choice for choice in choices if choice.readings <= DAY_READINGS]

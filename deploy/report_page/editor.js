@@ -16,8 +16,8 @@ class DayEditor {
     this.reset = h("button", { type: "button", onclick: () => this.clear() }, "Put everything back");
     put(place, h("div", { class: "row" }, h("label", { for: "pick" }, "Machine and day"), this.picker, this.reset),
       this.strip, h("div", { class: "split" }, this.list, this.detail));
-    drawn(this.strip, (width) => this.drawStrip(width));
     this.open(0);
+    drawn(this.strip, (width) => this.drawStrip(width));
   }
 
   // Shows another day, at its window with the highest income. Edits are of one day, and go.
@@ -184,12 +184,18 @@ class DayEditor {
     this.refresh();
   }
 
-  // Raises the last reading that adds something by a tenth of what it adds, or by one.
+  // A meter that claims a tenth more than it did: the last reading of the window that adds something, or one unit more. A
+  // register that is too high once stays too high, else the next window would give back what this one gained.
   claimMore(items) {
     const adding = items.filter((item) => this.now.rows.get(editKey(item)).usage > 0n);
     const item = adding.at(-1) ?? items.at(-1);
-    const row = this.now.rows.get(editKey(item));
-    this.edits.set(editKey(item), row.value + (row.usage >= 10n ? row.usage / 10n : 1n));
+    const usage = this.now.rows.get(editKey(item)).usage;
+    const more = usage >= 10n ? usage / 10n : 1n;
+    const after = this.day.items.slice(this.day.items.indexOf(item));
+    for (const one of after.filter((other) => other.what === "row" && other.meter === item.meter && other.kind === item.kind)) {
+      if (one !== item && item.kind !== "register") break;
+      this.edits.set(editKey(one), (this.edits.get(editKey(one)) ?? BigInt(one.value)) + more);
+    }
     this.showDetail();
     this.refresh();
   }

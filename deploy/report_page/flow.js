@@ -59,20 +59,23 @@ function flowGraph(data, colors, isWide) {
 function layFlow(graph, width, height, columns) {
   const kindOrder = [...graph.nodes.values()].filter((n) => n.column === 1).sort((a, b) => b.value - a.value);
   const rank = new Map(kindOrder.map((n, i) => [n.color, i]));
-  const gap = 9;
   const byColumn = columns.map((column) => [...graph.nodes.values()].filter((n) => n.column === column));
   const total = Math.max(...byColumn.map((list) => list.reduce((sum, n) => sum + n.value, 0)));
-  const most = Math.max(...byColumn.map((list) => list.length));
-  const scale = (height - gap * (most - 1) - 20) / total;
+  const least = (n) => (n.column === 0 ? 16 : 34); // room for its label
+  const crowd = Math.max(...byColumn.map((list) => list.reduce((sum, n) => sum + least(n), 0)));
+  const scale = Math.max(60, height - 20 - crowd) / total;
   byColumn.forEach((list, i) => {
     list.sort((a, b) => (rank.get(a.color) ?? 0) - (rank.get(b.color) ?? 0)
       || (a.key[0] === "o") - (b.key[0] === "o") || b.value - a.value);
-    const used = list.reduce((sum, n) => sum + Math.max(1.5, n.value * scale), 0);
-    const own = list.length > 1 ? Math.min(34, (height - 20 - used) / (list.length - 1)) : 0;
+    for (const n of list) n.height = Math.max(1.5, n.value * scale);
+    const room = (n) => Math.max(n.height + 8, least(n));
+    const used = list.reduce((sum, n) => sum + room(n), 0);
+    const own = list.length > 1 ? Math.min(40, (height - 20 - used) / (list.length - 1)) : 0;
     let y = 10 + (height - 20 - used - own * (list.length - 1)) / 2;
     for (const n of list) {
-      Object.assign(n, { x: (i * (width - NODE_WIDTH)) / (columns.length - 1), y, height: Math.max(1.5, n.value * scale), in: 0, out: 0 });
-      y += n.height + own;
+      const x = (i * (width - NODE_WIDTH)) / (columns.length - 1);
+      Object.assign(n, { x, y: y + (room(n) - n.height) / 2, in: 0, out: 0 });
+      y += room(n) + own;
     }
   });
   return scale;

@@ -44,9 +44,12 @@ function showVerdict(result, editor) {
   if (summary.edits) {
     const sign = summary.difference > 0n ? "+" : "";
     const people = summary.payouts.size
-      ? plural(summary.payouts.size, "account") + " would get " + sign + exact(summary.difference) + " " + data.log.currency + ", and no such claim would pass" : "no payout changes";
+      ? plural(summary.payouts.size, "account") + " would get another sum (" + sign + exact(summary.difference) + " "
+        + data.log.currency + " in all), and the chain would refuse every such claim."
+      : "No payout changes: a meter that counts on gives back later what it claims too early.";
     put(box, h("p", {}, h("strong", {}, "✗ You changed " + plural(summary.edits, "reading") + ". ")),
-      h("p", {}, plural(summary.broken, "window") + " no longer " + (summary.broken === 1 ? "leads" : "lead") + " to the posted root; " + people + "."));
+      h("p", {}, plural(summary.broken, "window") + " no longer " + (summary.broken === 1 ? "leads" : "lead")
+        + " to the posted root. " + people));
     return;
   }
   const good = "✓ This page has checked itself, and everything fits. ";
