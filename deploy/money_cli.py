@@ -8,18 +8,41 @@ from typing import Annotated
 
 import typer
 
+from deploy import keeper_cli
 from deploy.options import DataDir, Json, workplace
 from deploy.terminal import Terminal
+from schemas.errors import InvalidInput
 
 app = typer.Typer()
+app.add_typer(keeper_cli.app)
+
+RUNWAY_DAYS = 7
+
+Holder = Annotated[str | None, typer.Option(metavar="0x…", help="This role's account; else that of its key.")]
+RunwayDays = Annotated[int, typer.Option(min=0, metavar="DAYS", help="Warn when free funds last for fewer days.")]
 
 
 @app.command("deploy-contracts")
-def deploy_contracts(data_dir: DataDir = None, json: Json = False) -> None:
+def deploy_contracts(
+    token: Annotated[
+        str | None, typer.Option(metavar="0x…", help="What is paid: an ERC-20 of 6 to 18 decimals.")
+    ] = None,
+    admin: Annotated[str | None, typer.Option(metavar="0x…", help="A timelock or a multisig: it can revoke.")] = None,
+    poster: Holder = None,
+    auditor: Holder = None,
+    guardian: Holder = None,
+    delay: Annotated[str | None, typer.Option(help="From a post to its first claim, such as 2d; fixed.")] = None,
+    max_step: Annotated[int | None, typer.Option(min=1, help="Whole tokens that one post may add at most.")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
     """Deploy the ledger (and on a development chain a token) and remember where it stands."""
     from deploy import money_commands
 
-    money_commands.deploy_contracts(workplace(data_dir), Terminal(as_json=json))
+    named = {"admin": admin, "poster": poster, "auditor": auditor, "guardian": guardian}
+    money_commands.deploy_contracts(
+        workplace(data_dir), Terminal(as_json=json), token=token, holders=named, delay=delay, max_step=max_step
+    )
 
 
 @app.command()
@@ -44,6 +67,10 @@ def settle(
         bool, typer.Option("--restate", help="Post anew what was disputed and has been mended.")
     ] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Go on as epochs end.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be posted; send and write nothing.")
+    ] = False,
+    runway_days: RunwayDays = RUNWAY_DAYS,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -52,7 +79,13 @@ def settle(
     from settlement.adapters.job import SettleOptions
 
     options = SettleOptions(max_epochs=epochs, without=frozenset(without or ()), restate=restate)
-    money_commands.settle(workplace(data_dir), Terminal(as_json=json), options, follow=follow)
+    place, terminal = workplace(data_dir), Terminal(as_json=json)
+    if dry_run and follow:
+        raise InvalidInput("--dry-run looks once: leave --follow away")
+    if dry_run:
+        money_commands.dry_run(place, terminal, options)
+        return
+    money_commands.settle(place, terminal, options, follow=follow, runway_days=runway_days)
 
 
 @app.command()
@@ -68,11 +101,11 @@ def dispute(
 
 
 @app.command()
-def settlements(data_dir: DataDir = None, json: Json = False) -> None:
-    """The posts: epochs, roots, states, shortfall."""
+def settlements(runway_days: RunwayDays = RUNWAY_DAYS, data_dir: DataDir = None, json: Json = False) -> None:
+    """The posts: epochs, roots, states, shortfall, and how long the funds last."""
     from deploy import money_commands
 
-    money_commands.settlements(workplace(data_dir), Terminal(as_json=json))
+    money_commands.settlements(workplace(data_dir), Terminal(as_json=json), runway_days)
 
 
 @app.command()
@@ -89,27 +122,42 @@ def payouts(
 
 @app.command()
 def claim(
-    account: Annotated[str, typer.Argument(help="The account that the money goes to.")],
+    accounts: Annotated[list[str] | None, typer.Argument(help="The accounts that the money goes to.")] = None,
+    all_accounts: Annotated[bool, typer.Option("--all", help="Every account that can claim.")] = False,
+    batch: Annotated[int, typer.Option(min=1, max=1_000, help="So many accounts in one transaction.")] = 100,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Claim all that an account can; anyone may pay the gas."""
+    """Claim all that accounts can; anyone may pay the gas."""
     from deploy import money_commands
 
-    money_commands.claim(workplace(data_dir), Terminal(as_json=json), account)
+    if bool(accounts) == all_accounts:
+        raise InvalidInput("name the accounts, or all of them with --all")
+    place, terminal = workplace(data_dir), Terminal(as_json=json)
+    if accounts and len(accounts) == 1:
+        money_commands.claim(place, terminal, accounts[0])
+    else:
+        money_commands.claim_many(place, terminal, accounts or None, batch)
 
 
 @app.command()
 def proof(
-    account: Annotated[str, typer.Argument(help="The account.")],
-    out: Annotated[Path | None, typer.Option(help="Write it to this file.")] = None,
+    account: Annotated[str | None, typer.Argument(help="The account.")] = None,
+    all_accounts: Annotated[bool, typer.Option("--all", help="Every account, one file each: needs --out.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write it to this file; with --all to this folder.")] = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
     """Print what `claim` needs for an account: leaf, proof and post."""
     from deploy import money_commands
 
-    money_commands.proof(workplace(data_dir), Terminal(as_json=json), account, out)
+    place, terminal = workplace(data_dir), Terminal(as_json=json)
+    if account is not None and not all_accounts:
+        money_commands.proof(place, terminal, account, out)
+    elif all_accounts and out is not None and account is None:
+        money_commands.all_proofs(place, terminal, out)
+    else:
+        raise InvalidInput("name one account, or all of them with --all --out FOLDER")
 
 
 @app.command()

@@ -2,19 +2,25 @@
 
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
+from deploy.dry_run_page import show_dry_run
 from deploy.keys import keys_of
 from deploy.terminal import Terminal, day_text, money, units
 from deploy.workplace import Workplace
 from schemas.errors import InvalidInput
 from schemas.log import Log
+from schemas.payout import Funding
+from schemas.units import SECOND_MS
 from settlement import worker
 from settlement.adapters.chain import Chain
 from settlement.adapters.job import Settled, SettleOptions
-from settlement.results import Claimed, PostRow, SettlementsReport
+from settlement.adapters.ledger import Deployment
+from settlement.adapters.signer import DEVELOPMENT_CHAIN_ID, ROLES
+from settlement.results import Claimed, ClaimedMany, DryRun, PostRow, SettlementsReport
 
 FOLLOW_S = 5.0
 
@@ -30,19 +36,36 @@ class Treasury:
         self.keys = keys_of(place.settings, self.chain.chain_id)
 
 
-def deploy_contracts(place: Workplace, terminal: Terminal) -> None:
-    """Deploys the ledger, once for a data folder."""
+def deploy_contracts(
+    place: Workplace, terminal: Terminal, *, token: str | None = None, holders: Mapping[str, str | None] | None = None,
+    delay: str | None = None, max_step: int | None = None,
+) -> Deployment:  # fmt: skip
+    """Deploys the ledger, once for a data folder. `delay` is a duration, `max_step` whole tokens."""
+    from deploy.log_commands import duration_ms
+
     treasury = Treasury(place)
-    deployment = worker.deploy_contracts(treasury.data_dir, treasury.chain, treasury.log, treasury.keys)
+    accounts = {role: account for role in ROLES if (account := (holders or {}).get(role)) is not None}
+    deployment = worker.deploy_contracts(
+        treasury.data_dir, treasury.chain, treasury.log, treasury.keys, token=token, accounts=accounts,
+        delay_s=None if delay is None else duration_ms(delay) // SECOND_MS, max_step_whole=max_step,
+    )  # fmt: skip
     terminal.say(f"ledger {deployment.ledger} pays in token {deployment.token} on chain {deployment.chain_id}")
+    if treasury.chain.chain_id != DEVELOPMENT_CHAIN_ID:
+        for holder in worker.roles(treasury.data_dir, treasury.chain):
+            if holder.role == "admin" and not holder.contract:
+                terminal.step(
+                    f"warning: the admin {holder.account} is a plain key, and alone can revoke posts and change roles:"
+                    " a timelock or a multisig is meant to be the admin"
+                )
     terminal.result(deployment)
+    return deployment
 
 
 def fund(place: Workplace, terminal: Terminal, amount: str | None) -> None:
     """Sends tokens to the ledger: an amount, or what is missing."""
     treasury = Treasury(place)
     report = worker.settlements(treasury.data_dir, treasury.chain, treasury.log)
-    wanted = None if amount is None else _token_units(amount, report.decimals)
+    wanted = None if amount is None else token_amount(amount, report.decimals)
     funded = worker.fund(treasury.data_dir, treasury.chain, treasury.log, treasury.keys, wanted)
     terminal.say(
         f"sent {units(funded.amount, report.decimals)}; the ledger holds {units(funded.balance, report.decimals)}"
@@ -52,8 +75,10 @@ def fund(place: Workplace, terminal: Terminal, amount: str | None) -> None:
     terminal.result(funded)
 
 
-def settle(place: Workplace, terminal: Terminal, options: SettleOptions, *, follow: bool) -> Settled:
-    """Posts what can be posted, once or for ever."""
+def settle(
+    place: Workplace, terminal: Terminal, options: SettleOptions, *, follow: bool, runway_days: int = 0
+) -> Settled:
+    """Posts what can be posted, once or for ever; warns on stderr when the funds last for under `runway_days`."""
     treasury = Treasury(place)
     while True:
         place.fetch_epochs()
@@ -63,19 +88,52 @@ def settle(place: Workplace, terminal: Terminal, options: SettleOptions, *, foll
             terminal.say(f"posted {posted}" if posted else "nothing to post")
             if settled.waiting_for:
                 terminal.say(f"waiting for {settled.waiting_for}")
+            warn_of_runway(terminal, noted_runway(place), runway_days)
             terminal.result(settled)
         if not follow:
             return settled
         time.sleep(FOLLOW_S)
 
 
-def settlements(place: Workplace, terminal: Terminal) -> SettlementsReport:
+def dry_run(place: Workplace, terminal: Terminal, options: SettleOptions) -> DryRun:
+    """Shows what a settlement would post."""
+    treasury = Treasury(place)
+    place.fetch_epochs()
+    found = worker.dry_run(treasury.data_dir, treasury.chain, treasury.log, treasury.keys, options)
+    show_dry_run(terminal, treasury.log, found)
+    terminal.result(found)
+    return found
+
+
+def settlements(place: Workplace, terminal: Terminal, runway_days: int = 0) -> SettlementsReport:
     """All posts with their states, and what is missing."""
     treasury = Treasury(place)
     report = worker.settlements(treasury.data_dir, treasury.chain, treasury.log)
     show_settlements(terminal, treasury.log, report)
+    lasts, decimals = report.runway, report.decimals
+    if lasts.days is not None:
+        terminal.say(
+            f"free {units(lasts.free, decimals)}; a day of the last posts added {units(lasts.per_day, decimals)}:"
+            f" the funds last {lasts.days:,} days"
+        )
+    warn_of_runway(terminal, lasts.days, runway_days)
     terminal.result(report)
     return report
+
+
+def warn_of_runway(terminal: Terminal, days: int | None, runway_days: int) -> None:
+    """One line on stderr when the ledger's free funds last for fewer days than they should."""
+    if days is not None and days < runway_days:
+        terminal.step(f"warning: the ledger's free funds last {days} days, fewer than {runway_days}: `tallyroot fund`")
+
+
+def noted_runway(place: Workplace) -> int | None:
+    """The days that the settlement which looked last has noted."""
+    try:
+        noted = (place.data_dir / "settlement" / "funding.json").read_bytes()
+    except FileNotFoundError:
+        return None
+    return msgspec.json.decode(noted, type=Funding).runway_days
 
 
 def show_settlements(terminal: Terminal, log: Log, report: SettlementsReport) -> None:
@@ -129,17 +187,47 @@ def claim(place: Workplace, terminal: Terminal, account: str) -> Claimed:
     return claimed
 
 
+def claim_many(place: Workplace, terminal: Terminal, accounts: list[str] | None, batch: int) -> ClaimedMany:
+    """Pays many accounts, or all, what they can have; names those that the token refuses."""
+    treasury = Treasury(place)
+    found = worker.claim_many(treasury.data_dir, treasury.chain, treasury.keys, accounts, batch)
+    decimals = worker.Deployment.load(treasury.data_dir).decimals
+    terminal.say(
+        f"{len(found.paid):,} accounts got {units(found.amount, decimals)} under post {found.sequence} in"
+        f" {len(found.transactions):,} transactions; {len(found.already):,} had nothing to claim"
+    )
+    for row in found.returned:
+        terminal.say(f"the token refuses to pay {row.account} its {units(row.amount, decimals)}: it can claim later")
+    terminal.result(found)
+    return found
+
+
 def proof(place: Workplace, terminal: Terminal, account: str, out: Path | None) -> None:
     """What a claim needs, printed and, if asked, written to a file."""
     treasury = Treasury(place)
     found = worker.proof(treasury.data_dir, treasury.chain, account)
-    text = msgspec.json.format(msgspec.json.encode(found), indent=2).decode()
     if out is not None:
-        out.write_text(text + "\n")
+        worker.write_proof(out, found)
         terminal.say(f"written to {out}")
     else:
-        terminal.say(text)
+        terminal.say(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     terminal.result(found)
+
+
+def all_proofs(place: Workplace, terminal: Terminal, folder: Path) -> int:
+    """Writes `<account>.json` for every account of a post: to be published, so that nobody has to ask."""
+    treasury = Treasury(place)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(f"can't make the folder {folder}: {error.strerror}") from None
+    written = 0
+    for found in worker.proofs(treasury.data_dir, treasury.chain):
+        worker.write_proof(folder / f"{found.account}.json", found)
+        written += 1
+    terminal.say(f"{written:,} proofs written to {folder}")
+    terminal.result({"folder": folder, "proofs": written})
+    return written
 
 
 def verify(place: Workplace, terminal: Terminal, file: Path) -> bool:
@@ -163,7 +251,8 @@ def dispute(place: Workplace, terminal: Terminal, sequence: int) -> None:
     terminal.result({"sequence": sequence, "transaction": transaction})
 
 
-def _token_units(text: str, decimals: int) -> int:
+def token_amount(text: str, decimals: int) -> int:
+    """An amount such as 12.50 in token units. Raises InvalidInput."""
     match = re.fullmatch(r"([0-9]{1,30})(?:\.([0-9]+))?", text)
     if match is None or len(match[2] or "") > decimals:
         raise InvalidInput(f"'{text}' is no amount: write it with at most {decimals} decimals, such as 12.50")
