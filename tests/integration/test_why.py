@@ -36,9 +36,10 @@ def test_readings_add_up_to_the_net_of_every_window(tmp_path: Path, seed: int) -
     opened.close()
     files = sorted(path for path in tmp_path.glob("epochs/*/0.parquet"))
     windows = [window for path in files for window in windows_from(pq.read_table(path))]
-    places = {(window.machine, window.start_ms) for window in windows}
-    found = [own for place in sorted(places) for own in window_readings(tmp_path, log, *place)]
-    assert sorted(own.window.digest for own in found) == sorted(window.digest for window in windows)
+    places = sorted({(window.machine, window.start_ms) for window in windows})[::4]  # each replays the log
+    found = [own for place in places for own in window_readings(tmp_path, log, *place)]
+    expected = [window.digest for window in windows if (window.machine, window.start_ms) in places]
+    assert sorted(own.window.digest for own in found) == sorted(expected)
     assert any(own.window.net_micros for own in found)
     assert any(own.window.mends_ms is not None for own in found)
     assert any(reading.kind == "usage.corrected" for own in found for reading in own.readings)
