@@ -10,11 +10,13 @@ from typing import Any
 import msgspec
 import pyarrow.parquet as pq
 import pytest
+from sim_log import SimLog
 from typer.testing import CliRunner
 
 from deploy import cli
 from deploy.settings import load_settings
 from deploy.stack import Stack, start_evm
+from deploy.statement_readings import window_readings
 from deploy.workplace import Workplace
 from schemas.arrow import windows_table
 from schemas.errors import InvalidInput
@@ -25,6 +27,8 @@ from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
 from settlement import worker
 from settlement.adapters.chain import Chain
 from settlement.adapters.signer import Keys, development_signer
+from streams.adapters.archive import write_archive
+from streams.adapters.epochs import epoch_paths
 from streams.naive import Naive
 from streams.recompute import recompute
 from streams.records import Record
@@ -82,7 +86,7 @@ class Place:
         self.send(READING, at_ms, row | {"quantity": quantity})
 
     def publish(self) -> None:
-        """The epochs that the log has cut, as a worker publishes them."""
+        """The epochs that the log has cut and their archives, as a worker publishes them."""
         for result in recompute(LOG, 0, self.records):
             folder = self.folder / "epochs" / epoch_folder(result.manifest.start_ms)
             folder.mkdir(parents=True, exist_ok=True)
@@ -91,6 +95,12 @@ class Place:
             files = {str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest()}
             digest = result.manifest.digest().hex()
             document = EpochFiles(manifest=result.manifest, manifest_digest=digest, files=files)
+            archive = epoch_paths(self.folder, LOG, result.manifest.epoch, 0).archive
+            ends = (result.manifest.first_offset, result.manifest.next_offset)
+            written = write_archive(archive, SimLog(self.records), 0, *ends, lambda: False)
+            assert written is not None
+            written.leaves.publish()
+            written.records.publish()
             (folder / "0.manifest.json").write_bytes(msgspec.json.encode(document))
 
     def settle(self) -> None:
@@ -165,7 +175,11 @@ def test_the_cents_of_two_investors_come_from_readings(place: Place) -> None:
     assert got == {5: income["unseen"] * 300 // SUPPLY, 6: income["unseen"] * 123 // SUPPLY}
     for row in statement.rows:
         assert (row.machine, row.points) == ("m", POINTS)
-        assert row.net_micros == sum(quantity * PRICE for quantity in quantities(place, row.start_ms))
+        (window,) = window_readings(place.folder, LOG, "m", row.start_ms)
+        assert window.window.digest.hex() == row.window_digest
+        assert sum(reading.micros for reading in window.readings) == row.net_micros
+        assert [reading.micros for reading in window.readings] == [reading.value * PRICE for reading in window.readings]
+        assert [reading.value for reading in window.readings] == quantities(place, row.start_ms)
     # And up, from raw readings alone, in fractions: the shares lose less than a micro a window, a holder one more.
     exact = Naive(LOG).take(place.records).money["m", tuple(sorted({OWNER: 6_667, shares: POINTS}.items()))]
     assert exact == 18 * PRICE
