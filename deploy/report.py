@@ -32,10 +32,9 @@ from deploy.workplace import Workplace
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.units import DAY_MS
-from settlement.adapters.ledger import CHAIN_FILE, Deployment
-from settlement.head import genesis_head
 
 REPORT_FILE = "report.html"
+CHAIN_FILE = "chain.json"
 LOGIC = ("bytes.js", "keccak.js", "sha256.js", "rules.js", "proofs.js", "day.js")
 """What computes: it needs no page, so Node can run it."""
 PAGE = ("words.js", "dom.js", "charts.js", "flow.js", "overview.js", "editor.js", "page.js")
@@ -62,6 +61,16 @@ class DayPage(Struct, frozen=True):
     windows: tuple[DayWindow, ...]
 
 
+class ChainPage(Struct, frozen=True):
+    """What chain.json says of the ledger: the page needs no node, and so no library that talks to one."""
+
+    chain_id: int
+    currency: str
+    ledger: str
+    token: str
+    decimals: int
+
+
 class PostState(Struct, frozen=True):
     """What the chain said of a post when the tables of settlements were written last."""
 
@@ -73,12 +82,12 @@ class PostState(Struct, frozen=True):
 class ReportData(Struct, frozen=True, kw_only=True):
     """All that the page knows. Amounts are decimal strings of micros, or of token units where a name says so.
 
-    `flows` are (place of the machine, account or "held" or "outside", micros); `genesis` is the ledger's first head.
+    `flows` are (place of the machine, account or "held" or "outside", micros). Where a post was ever disputed, heads
+    don't simply follow each other.
     """
 
     log: Log
-    chain: Deployment | None
-    genesis: str
+    chain: ChainPage | None
     names: dict[str, str]
     figures: Figures
     machines: list[MachineRow]
@@ -87,6 +96,7 @@ class ReportData(Struct, frozen=True, kw_only=True):
     unposted_micros: str
     posts: tuple[PostPage, ...]
     states: dict[int, PostState]
+    has_disputes: bool
     claimed_units: dict[str, str]
     days: tuple[DayPage, ...]
 
@@ -150,11 +160,10 @@ def _gather(
     money = read_money(folder, log, windows)
     places = {row.machine: at for at, row in enumerate(machines)}
     others = places.get(OTHERS, 0)
-    chain = Deployment.load(folder) if (folder / CHAIN_FILE).exists() else None
+    states = _states(views)
     return ReportData(
         log=log,
-        chain=chain,
-        genesis="" if chain is None else _genesis(chain),
+        chain=_chain(folder),
         names={account.lower(): name for account, name in names.items()},
         figures=figures,
         machines=machines,
@@ -162,7 +171,8 @@ def _gather(
         flows=_flows(money, places, others),
         unposted_micros=str(money.unposted_micros),
         posts=money.posts,
-        states=_states(views),
+        states=dict(states),
+        has_disputes=any(post.state == "disputed" for _, post in states),
         claimed_units=_claimed(views),
         days=tuple(_day_page(part, money) for part in read_days(folder, log, wanted)),
     )
@@ -220,9 +230,10 @@ def _flows(money: Money, places: Mapping[str, int], others: int) -> list[tuple[i
     return [(at, account, str(micros)) for (at, account), micros in sorted(sums.items()) if micros]
 
 
-def _states(views: Views) -> dict[int, PostState]:
+def _states(views: Views) -> list[tuple[int, PostState]]:
+    """In the order of their blocks: of a sequence that was posted again the last one stands."""
     rows = views.ask('SELECT "sequence", "state", "transaction", head FROM settlements ORDER BY posted_block')
-    return {int(str(sequence)): PostState(str(state), str(sent), str(head)) for sequence, state, sent, head in rows}
+    return [(int(str(sequence)), PostState(str(state), str(sent), str(head))) for sequence, state, sent, head in rows]
 
 
 def _claimed(views: Views) -> dict[str, str]:
@@ -230,5 +241,11 @@ def _claimed(views: Views) -> dict[str, str]:
     return {str(account): str(int(str(amount))) for account, amount in rows}
 
 
-def _genesis(chain: Deployment) -> str:
-    return genesis_head(chain.chain_id, chain.ledger, chain.token, chain.currency).hex()
+def _chain(folder: Path) -> ChainPage | None:
+    path = folder / CHAIN_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ChainPage)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"{path} is damaged ({error}): restore it from a copy") from None

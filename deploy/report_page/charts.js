@@ -82,7 +82,7 @@ function heatTable(buckets, rows, currency) {
     h("thead", {}, h("tr", {}, h("th", { class: "who", scope: "col" }, "Machine"),
       h("th", { class: "sum", scope: "col" }, currency),
       buckets.map((bucket, i) => h("th", { scope: "col" }, h("span", { class: "unseen" }, bucket.text),
-        h("span", { "aria-hidden": "true" }, i % every ? "" : bucket.tick))))),
+        h("span", { "aria-hidden": "true", class: i % 5 ? "minor" : null }, i % every ? "" : bucket.tick))))),
     h("tbody", {}, rows.map((row) => h("tr", {},
       h("th", { class: "who", scope: "row", title: row.name }, row.action
         ? h("button", { class: "plain", type: "button", onclick: row.action, title: "Check a day of " + row.name }, row.name)

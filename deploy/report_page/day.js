@@ -188,7 +188,7 @@ function checkPost(post, data) {
   return {
     head,
     headHolds: state ? state.head === head : null,
-    follows: previous === header.previous_head,
+    follows: previous === header.previous_head || (data.has_disputes ? null : false), // a dispute moves the head too
     manifestHolds: manifestHash === null ? null : manifestHash === header.manifest_hash,
   };
 }

@@ -9,7 +9,7 @@ function element(node, attributes, children) {
     else if (value === true) node.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, String(value));
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false));
   return node;
 }
 
@@ -17,7 +17,7 @@ const h = (tag, attributes = {}, ...children) => element(document.createElement(
 const s = (tag, attributes = {}, ...children) => element(document.createElementNS(SVG, tag), attributes, children);
 
 function put(place, ...children) {
-  place.replaceChildren(...children.flat().filter(Boolean));
+  place.replaceChildren(...children.flat(3).filter(Boolean));
 }
 
 // Rows of cells, text or nodes. `heads` are {text, number, wide}: numbers stand to the right, wide ones leave on a phone.

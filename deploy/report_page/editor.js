@@ -14,7 +14,8 @@ class DayEditor {
     this.picker = h("select", { id: "pick", onchange: () => this.open(Number(this.picker.value)) }, data.days.map((day, i) =>
       h("option", { value: i }, kindName(day.kind) + ": " + day.machine + ", " + dayText(day.day_ms))));
     this.reset = h("button", { type: "button", onclick: () => this.clear() }, "Put everything back");
-    put(place, h("div", { class: "row" }, h("label", { for: "pick" }, "Machine and day"), this.picker, this.reset),
+    this.told = h("p", { id: "changes", role: "status" });
+    put(place, h("div", { class: "row" }, h("label", { for: "pick" }, "Machine and day"), this.picker, this.reset), this.told,
       this.strip, h("div", { class: "split" }, this.list, this.detail));
     this.open(0);
     drawn(this.strip, (width) => this.drawStrip(width));
@@ -78,6 +79,7 @@ class DayEditor {
     this.update();
     if (this.strip.clientWidth) put(this.strip, this.drawStrip(this.strip.clientWidth));
     this.reset.disabled = !this.edits.size;
+    put(this.told, this.edits.size ? h("span", {}, h("strong", { class: "no" }, this.headline() + " "), this.consequence()) : null);
     this.changed(this);
   }
 
@@ -89,6 +91,20 @@ class DayEditor {
     const net = (result) => result.windows.reduce((sum, window) => sum + window.net, 0n);
     const asText = (result) => canonicalJson([[...result.meters].map(([name, m]) => [name, m.baseline, m.suspect]), [...result.carries]]);
     return { edits: this.edits.size, broken, payouts, difference: net(this.now) - net(this.base), later: asText(this.now) !== asText(this.base) };
+  }
+
+  headline() {
+    return "✗ You changed " + plural(this.edits.size, "reading") + ".";
+  }
+
+  // What came of the edits, in a sentence or two.
+  consequence() {
+    const { broken, payouts, difference } = this.summary();
+    const people = payouts.size
+      ? plural(payouts.size, "account") + " would get another sum (" + (difference > 0n ? "+" : "") + exact(difference) + " "
+        + this.data.log.currency + " in all), and the chain would refuse every such claim."
+      : "No payout changes: a meter that counts on gives back later what it claims too early.";
+    return plural(broken, "window") + " no longer " + (broken === 1 ? "leads" : "lead") + " to the posted root. " + people;
   }
 
   showList() {
@@ -142,7 +158,7 @@ class DayEditor {
     const more = document.mends_ms === null ? "" : ", mends the window of " + timeText(document.mends_ms) + " on " + dayText(document.mends_ms);
     put(this.detail,
       h("h3", {}, timeText(document.start_ms) + " to " + timeText(document.end_ms) + more),
-      table("1. What the meter showed", [{ text: "Time" }, { text: "Meter" }, { text: "Shows", number: true }, { text: "Adds", number: true }], rows),
+      table("1. What the meter showed", [{ text: "Reading" }, { text: "Shows", number: true }, { text: "Adds", number: true }], rows),
       h("div", { class: "row" }, h("button", { type: "button", class: "main", disabled: !priced.length,
         onclick: () => this.claimMore(priced) }, "Cheat: claim 10 % more"),
       h("span", { class: "quiet small" }, "or write another number into a field above")),
@@ -165,13 +181,13 @@ class DayEditor {
       const text = (row) => (row.reason ? "refused: " + (REASONS[row.reason] ?? row.reason) : whole(row.usage) + " " + item.unit);
       put(adds, compared(text(now), text(before)));
     });
-    const mark = item.reconstructed ? h("span", { class: "quiet small" }, " (worked out)") : null;
-    return [[timeText(item.observed_at, true), mark], item.meter, [input, was], adds];
+    const about = item.meter + (item.reconstructed ? ", worked out between two known points" : "");
+    return [[timeText(item.observed_at, true), h("br"), h("span", { class: "quiet small" }, about)], [input, was], adds];
   }
 
   correctionRow(item) {
     const usage = item.lines.map(([meter, unit, , , , used]) => whole(used) + " " + unit + " of " + meter).join(", ");
-    return ["", "operator's correction", "", usage];
+    return ["Operator's correction", "", usage];
   }
 
   edit(item, input) {
@@ -222,7 +238,7 @@ class DayEditor {
     const rows = settled.points.filter(([account]) => post.accounts[account]).map(([account]) => {
       const [now, before] = [checkPayout(post, account, changes.get(account) ?? 0n), post.accounts[account].cumulative];
       return [personCell(this.data, account), [compared(decimal(now.units, scale, scale), decimal(before, scale, scale))],
-        [mark(now.holds), now.holds ? "leads to the payouts root" : "leads to " + shortHash(now.root) + ", not to " + shortHash(post.header.payouts_root)]];
+        [mark(now.holds), now.holds ? "leads to the payouts root" : "leads to " + shortHash(now.root) + ", not to the payouts root"]];
     });
     const changed = changes.size ? h("p", { class: "changed-text" }, "With these sums the ledger on the chain would refuse the claim.") : null;
     return [table("5. What post " + post.header.sequence + " grants in all, " + this.data.log.currency,

@@ -122,7 +122,8 @@ function flowChart(width, data, colors) {
 function flowLabel(n, x, isWide, currency) {
   const middle = n.y + n.height / 2 + 4;
   const amount = n.value.toFixed(2).replace(/\B(?=(\d{3})+\.)/g, ",");
-  const name = n.name.length > 21 ? n.name.slice(0, 20) + "…" : n.name;
+  const room = n.column === 0 ? 17 : 24;
+  const name = n.name.length > room ? n.name.slice(0, room - 1) + "…" : n.name;
   if (n.column === 0) return s("text", { x: x - 6, y: middle, "text-anchor": "end" }, name + " ", s("tspan", { class: "quiet" }, amount));
   const isRight = n.column === 2;
   const inside = isRight ? !isWide : true;

@@ -168,7 +168,7 @@ function showAbout(data) {
     h("li", {}, "The fingerprints are recomputed with each registration's secret salt, which is in here for these machines: give "
       + "this file to those who may see their readings."),
     h("li", {}, "It can't know whether the roots in it are those on the chain. Compare them there"
-      + (chain ? [": ledger ", chain.ledger, " on chain ", chain.chain_id, "."].join("") : ".")),
+      + (chain ? ", chain " + chain.chain_id + ", ledger " : "."), chain ? h("code", {}, chain.ledger) : null),
     h("li", {}, "It does not check signatures, nor that these readings are all that the log held: ",
       h("code", {}, "tallyroot audit"), " does both, from the log alone."),
     h("li", {}, "Nobody can prove that a meter told the truth, or that a silent machine stood still."),

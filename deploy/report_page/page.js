@@ -3,10 +3,6 @@
 const started = performance.now();
 const data = JSON.parse(byId("data").textContent);
 
-function plural(count, word) {
-  return whole(count) + " " + word + (count === 1 ? "" : "s");
-}
-
 // All that can be checked without an edit: counts of what was checked, and what doesn't fit, in words.
 function checkAll(editor, postChecks) {
   const counts = { windows: 0, readings: 0, proofs: 0, payouts: 0, posts: data.posts.length };
@@ -29,27 +25,19 @@ function checkAll(editor, postChecks) {
     }
     const { headHolds, follows, manifestHolds } = postChecks[i];
     if (headHolds === false || manifestHolds === false) faults.push("post " + post.header.sequence + " is not what its hash says");
-    if (!follows) faults.push("post " + post.header.sequence + " does not follow the one before it");
+    if (follows === false) faults.push("post " + post.header.sequence + " does not follow the one before it");
   });
-  return { counts, faults };
+  return { counts, faults, elapsedMs: Math.max(1, Math.round(performance.now() - started)) };
 }
 
 function showVerdict(result, editor) {
   const box = byId("verdict");
-  const { counts, faults } = result;
-  const summary = editor ? editor.summary() : { edits: 0 };
-  const isGood = !faults.length && !summary.edits;
-  box.className = "verdict " + (isGood ? "good" : "bad");
-  box.dataset.state = summary.edits ? "edited" : isGood ? "good" : "bad";
-  if (summary.edits) {
-    const sign = summary.difference > 0n ? "+" : "";
-    const people = summary.payouts.size
-      ? plural(summary.payouts.size, "account") + " would get another sum (" + sign + exact(summary.difference) + " "
-        + data.log.currency + " in all), and the chain would refuse every such claim."
-      : "No payout changes: a meter that counts on gives back later what it claims too early.";
-    put(box, h("p", {}, h("strong", {}, "✗ You changed " + plural(summary.edits, "reading") + ". ")),
-      h("p", {}, plural(summary.broken, "window") + " no longer " + (summary.broken === 1 ? "leads" : "lead")
-        + " to the posted root. " + people));
+  const { counts, faults, elapsedMs } = result;
+  const isEdited = Boolean(editor && editor.edits.size);
+  box.className = "verdict " + (faults.length || isEdited ? "bad" : "good");
+  box.dataset.state = isEdited ? "edited" : faults.length ? "bad" : "good";
+  if (isEdited) {
+    put(box, h("p", {}, h("strong", {}, editor.headline())), h("p", {}, editor.consequence()));
     return;
   }
   const good = "✓ This page has checked itself, and everything fits. ";
@@ -58,7 +46,7 @@ function showVerdict(result, editor) {
     h("p", { class: "small" }, [plural(counts.windows, "window") + " recomputed from " + plural(counts.readings, "reading"),
       plural(counts.proofs, "proof") + " followed up to posted roots", plural(counts.payouts, "payout") + " proven",
       plural(counts.posts, "post") + " chained by their hashes"].join(", ") + ": here, in "
-      + Math.max(1, Math.round(performance.now() - started)) + " ms, without a network."));
+      + elapsedMs + " ms, without a network."));
 }
 
 function start() {
@@ -79,10 +67,14 @@ function start() {
   showRefused(data);
   showMachines(data);
   showAbout(data);
-  if (data.days.length) editor = new DayEditor(byId("editor"), data, (changed) => result && showVerdict(result, changed));
-  else put(byId("editor"), h("p", { class: "quiet" }, "No day of a machine is final yet: let an epoch end, and write this page again."));
-  result = checkAll(editor ?? { bases: [] }, postChecks);
-  showVerdict(result, editor);
+  // What is above is painted first: on a phone the check takes a moment.
+  put(byId("verdict"), h("p", {}, "This page is checking itself …"));
+  setTimeout(() => {
+    if (data.days.length) editor = new DayEditor(byId("editor"), data, (changed) => result && showVerdict(result, changed));
+    else put(byId("editor"), h("p", { class: "quiet" }, "No day of a machine is final yet: let an epoch end, and write this page again."));
+    result = checkAll(editor ?? { bases: [] }, postChecks);
+    showVerdict(result, editor);
+  }, 20);
 }
 
 start();

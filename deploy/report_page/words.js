@@ -41,6 +41,8 @@ const two = (number) => String(number).padStart(2, "0");
 const grouped = (digits) => digits.replace(/\B(?=(\d{3})+$)/g, ",");
 const whole = (number) => (number < 0 ? "-" : "") + grouped(String(number).replace("-", ""));
 
+const plural = (count, word) => whole(count) + " " + word + (count === 1 ? "" : "s");
+
 // Units of 10^-scale with so many decimals, cut off towards zero: for reading, never for adding.
 function decimal(amount, scale, decimals) {
   const value = BigInt(amount);
