@@ -124,7 +124,8 @@ def settlements(place: Workplace, terminal: Terminal, runway_days: int = 0) -> S
 def warn_of_runway(terminal: Terminal, days: int | None, runway_days: int) -> None:
     """One line on stderr when the ledger's free funds last for fewer days than they should."""
     if days is not None and days < runway_days:
-        terminal.step(f"warning: the ledger's free funds last {days} days, fewer than {runway_days}: `tallyroot fund`")
+        lasts = f"{days} day" if days == 1 else f"{days} days"
+        terminal.step(f"warning: the ledger's free funds last {lasts}, fewer than {runway_days}: `tallyroot fund`")
 
 
 def noted_runway(place: Workplace) -> int | None:
@@ -194,7 +195,7 @@ def claim_many(place: Workplace, terminal: Terminal, accounts: list[str] | None,
     decimals = worker.Deployment.load(treasury.data_dir).decimals
     terminal.say(
         f"{len(found.paid):,} accounts got {units(found.amount, decimals)} under post {found.sequence} in"
-        f" {len(found.transactions):,} transactions; {len(found.already):,} had nothing to claim"
+        f" {len(found.transactions):,} transaction(s); {len(found.already):,} had nothing to claim"
     )
     for row in found.returned:
         terminal.say(f"the token refuses to pay {row.account} its {units(row.amount, decimals)}: it can claim later")

@@ -50,9 +50,11 @@ def settle(
     ledger = Ledger.open(data_dir, chain)
     poster = keys.of("poster")
     job = SettleJob(data_dir, log, ledger, poster, after or _go_on)
-    note_funding(data_dir, log, ledger)  # a post changes nothing about it, and may fail for just this
+    note_funding(data_dir, log, ledger)  # before: a post may fail for just what is missing
     with gas_of(chain, "poster", poster):
         settled = job.settle(options or SettleOptions())
+    if settled.posts:
+        note_funding(data_dir, log, ledger)  # after: the pace of the posts is another one
     refresh_tables(data_dir, chain)
     return settled
 
