@@ -108,6 +108,20 @@ def settlements(runway_days: RunwayDays = RUNWAY_DAYS, data_dir: DataDir = None,
     money_commands.settlements(workplace(data_dir), Terminal(as_json=json), runway_days)
 
 
+@app.command("restore-posts")
+def restore_posts(
+    without: Annotated[
+        list[int] | None, typer.Option(metavar="PARTITION", help="Posts may have left it out; repeatable.")
+    ] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Make a lost folder of posts anew, from the epochs and the chain."""
+    from deploy import money_commands
+
+    money_commands.restore_posts(workplace(data_dir), Terminal(as_json=json), without or [])
+
+
 @app.command()
 def payouts(
     account: Annotated[str | None, typer.Argument(help="Only this account.")] = None,

@@ -164,6 +164,17 @@ def _ends(row: PostRow) -> tuple[int, int]:
     return row.settlement.first_epoch, row.settlement.last_epoch
 
 
+def restore_posts(place: Workplace, terminal: Terminal, without: list[int]) -> tuple[int, ...]:
+    """Makes the folders of posts anew that are on the chain and not here."""
+    treasury = Treasury(place)
+    place.fetch_epochs()
+    restored = worker.restore_posts(treasury.data_dir, treasury.chain, treasury.log, without)
+    numbers = ", ".join(str(sequence) for sequence in restored)
+    terminal.say(f"made anew, as on the chain: {numbers}" if restored else "every post on the chain is here")
+    terminal.result({"restored": restored})
+    return restored
+
+
 def payouts(place: Workplace, terminal: Terminal, account: str | None) -> None:
     """What accounts were owed, have claimed, and can claim."""
     treasury = Treasury(place)

@@ -27,6 +27,7 @@ from settlement.adapters.job import Crash, Settled, SettleJob, SettleOptions
 from settlement.adapters.ledger import Deployment, Ledger
 from settlement.adapters.overview import note_funding, post_rows, refresh_tables, runway, shortfall, unposted
 from settlement.adapters.paying import gas_of, hash_of, transact
+from settlement.adapters.restore import restore_posts
 from settlement.adapters.signer import Keys
 from settlement.adapters.store import Store
 from settlement.adapters.treasury import deploy_contracts, fund, keep, refresh_if_here, roles
@@ -39,7 +40,7 @@ from settlement.statement import Statement, statement
 __all__ = [
     "Chain", "Deployment", "Keys", "Ledger", "SettleOptions", "Settled",
     "attest", "audit", "claim", "claim_many", "deploy_contracts", "dispute", "dry_run", "fund", "keep", "payouts",
-    "proof", "proofs", "read_proof", "roles", "settle", "settlements", "verify", "why", "write_proof",
+    "proof", "proofs", "read_proof", "restore_posts", "roles", "settle", "settlements", "verify", "why", "write_proof",
 ]  # fmt: skip
 
 

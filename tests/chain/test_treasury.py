@@ -1,6 +1,7 @@
 """What a treasurer runs, on a real EVM node: claims of many, proofs of all, dry runs, the runway, a remote key."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -300,3 +301,31 @@ def test_a_stolen_poster_s_role_changes_hands(
             keeper_commands.roles(place, terminal, grant=change, revoke=None, print_call=False)
     with pytest.raises(InvalidInput, match="one change at a time"):
         keeper_commands.roles(place, terminal, grant="a", revoke="b", print_call=False)
+
+
+def test_a_lost_folder_of_posts_is_made_anew(
+    place: Workplace, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, terminal = place.data_dir / "settlement", Terminal(as_json=True)
+    worker.deploy_contracts(place.data_dir, node, LOG, keys)
+    worker.fund(place.data_dir, node, LOG, keys, 2_000_000_000)
+    worker.settle(place.data_dir, node, LOG, keys)
+    publish(place.data_dir, 0, DAY + 1, [window("pv-1", DAY + 1, 100)])
+    publish(place.data_dir, 1, DAY + 1, [window("cab-7", DAY + 1, 7)])
+    worker.settle(place.data_dir, node, LOG, keys, SettleOptions(without={1}))
+    publish(place.data_dir, 0, DAY + 2, [window("pv-1", DAY + 2, 10)])
+    publish(place.data_dir, 1, DAY + 2)
+    worker.settle(place.data_dir, node, LOG, keys)
+    kept = files_of(folder / "posts")
+    shutil.rmtree(folder)  # posts and journal
+    with pytest.raises(InvalidInput, match="is not in"):
+        worker.settle(place.data_dir, node, LOG, keys)
+    with pytest.raises(InvalidInput, match="post 2 does not come out of the epochs here"):
+        money_commands.restore_posts(place, terminal, [])
+    assert money_commands.restore_posts(place, terminal, [1]) == (2, 3)
+    assert out(capsys) == {"restored": [2, 3]}
+    assert files_of(folder / "posts") == kept
+    assert worker.restore_posts(place.data_dir, node, LOG) == ()
+    publish(place.data_dir, 0, DAY + 3, [window("pv-1", DAY + 3, 10)])
+    publish(place.data_dir, 1, DAY + 3)
+    assert worker.settle(place.data_dir, node, LOG, keys).posts == (4,)
