@@ -27,8 +27,8 @@ class WatchView(Struct, frozen=True, kw_only=True):
     """What is seen of the ledger at one moment, under one head.
 
     `verdicts` are those of all live posts by ascending sequence, `delay_ends_s` their ends of delay and `now_s` the
-    chain's time, in Unix seconds; `delay_s` is the ledger's delay. `distrust` is why the view itself can't be trusted.
-    `can_attest` and `can_dispute` tell which keys are here.
+    chain's time, in Unix seconds; `delay_s` is the ledger's delay. `revoked` posts pay nobody any more. `distrust` is
+    why the view itself can't be trusted. `can_attest` and `can_dispute` tell which keys are here.
     """
 
     verdicts: Sequence[PostVerdict]
@@ -36,6 +36,7 @@ class WatchView(Struct, frozen=True, kw_only=True):
     delay_ends_s: Mapping[int, int]
     delay_s: int
     now_s: int
+    revoked: frozenset[int] = frozenset()
     distrust: str = ""
     can_attest: bool = True
     can_dispute: bool = True
@@ -71,6 +72,8 @@ def decide(view: WatchView) -> list[Step]:
     for verdict in view.verdicts:
         if verdict.verdict == "right":
             attest_to = attest_to if is_blocked else max(attest_to, verdict.sequence)
+            continue
+        if verdict.sequence in view.revoked and verdict.verdict in ("wrong", "unpublished"):
             continue
         step = _step(view, verdict)
         steps.append(step)

@@ -62,6 +62,7 @@ def look(data_dir: Path, chain: Chain, log: Log, keys: Keys, recompute: Recomput
         delay_ends_s=_delay_ends(events),
         delay_s=ledger.delay_s(),
         now_s=chain.time_s(at="pending"),
+        revoked=ledger.revoked(),
         distrust=_distrust(report),
         can_attest=keys.has("auditor"),
         can_dispute=keys.has("guardian"),

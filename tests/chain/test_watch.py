@@ -14,7 +14,11 @@ from typer.testing import CliRunner, Result
 
 from deploy import cli, evidence
 from deploy.evidence import Epoch
+from deploy.settings import load_settings
 from deploy.stack import Stack, start_evm
+from deploy.terminal import Terminal
+from deploy.watch_commands import Watch
+from deploy.workplace import Workplace
 from settlement import worker
 from settlement.accrual import Terms
 from settlement.adapters.chain import Chain
@@ -314,6 +318,49 @@ def test_a_log_of_other_records_is_a_reason_to_wait_first(place: Place) -> None:
     (done,) = place.look(logs=logs).done
     assert (done.event, done.sequence) == ("wait", 1)
     assert "not those that were settled from" in done.text
+
+
+def test_a_watcher_that_follows_looks_again_when_something_has_happened(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is right and attested is not read again; what is said is said once."""
+    watcher = Watch(Workplace(place.folder, load_settings()), Terminal(as_json=True), from_archive=True, every_s=2.0)
+    heard: list[list[tuple[str, int]]] = []
+
+    def turn() -> list[tuple[str, int]]:
+        watcher.turn()
+        heard.append([(row["event"], row["sequence"]) for row in map(json.loads, capsys.readouterr().out.splitlines())])
+        assert watcher.pause_s <= DELAY_S / 16
+        return heard[-1]
+
+    assert turn() == []
+    place.settle(epochs=1)
+    assert turn() == [("attested", 1)]
+    shutil.move(place.folder / "log", place.folder / "elsewhere")
+    assert turn() == []
+    place.settle()
+    assert turn() == [("alarm", 1)]
+    assert turn() == []
+    shutil.move(place.folder / "elsewhere", place.folder / "log")
+    assert turn() == [("attested", 2)]
+
+
+def test_an_audit_shows_that_nothing_is_lost_and_counts_twice(place: Place) -> None:
+    place.settle(epochs=1)
+    words = ["audit", "--from-archive", "--slow", "--data-dir", str(place.folder)]
+    shown = CliRunner().invoke(cli.app, words)
+    assert shown.exit_code == 0
+    assert "also for each of 2 machines under each of its agreements (2)" in shown.stdout
+    assert "the naive loop counts the same" in shown.stdout
+    report = json.loads(CliRunner().invoke(cli.app, [*words, "--json"]).stdout)
+    for sums in report["machines"]:
+        assert sums["nets_micros"] == sums["paid_micros"] + sums["held_micros"] + sums["carry_micros"]
+    assert sum(sums["nets_micros"] for sums in report["machines"]) == report["nets_micros"] > 0
+    published = sum(int(row.cumulative) for row in place.store.payouts(1).values())
+    assert report["leaves_total"] == report["total_on_chain"] == report["money"]["posted"] == published
+    money = report["money"]
+    assert (money["earned"], money["claimed"], money["shortfall"]) == (report["paid_micros"], 0, 0)
+    assert money["funded"] == 10**9
 
 
 def test_without_a_key_there_are_only_alarms(place: Place) -> None:

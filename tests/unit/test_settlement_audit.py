@@ -1,6 +1,6 @@
 """An audit accepts what follows from the log, and names what does not."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pytest
 from msgspec import structs
@@ -10,7 +10,7 @@ from schemas.registration import Agreement
 from schemas.window import Window
 from settlement.accrual import Earning, earning_of
 from settlement.audit import Auditor, AuditReport
-from settlement.audit_epochs import Published
+from settlement.audit_epochs import EvidenceMissing, Published
 from settlement.head import disputed_head
 from settlement.history import Disputed, Posted
 from settlement.leaf import payout_leaf
@@ -154,3 +154,48 @@ def test_disputes_fold_into_the_head_and_kill() -> None:
     assert report.ok
     assert (report.posts, report.disputed, report.head) == (0, 1, killed.hex())
     assert not audit([*events, Disputed(1, GENESIS, 9)], files).ok
+
+
+def verdicts(report: AuditReport) -> list[str]:
+    return [verdict.verdict for verdict in report.verdicts]
+
+
+def test_each_post_has_its_verdict() -> None:
+    events, files = post(TRUTH)
+    assert verdicts(audit(events, files)) == ["right", "right"]
+    assert verdicts(audit(events, {**files, 1: structs.replace(files[1], payouts=None)})) == ["unpublished", "right"]
+    # Without the manifest whatever is left out may be left out rightly: nothing is wrong, and nothing is known.
+    assert verdicts(audit(events, {**files, 1: structs.replace(files[1], manifest=None)})) == ["unpublished", "right"]
+    events, files = post(changed(TRUTH, 1, 0, 0, net_micros=7))
+    assert verdicts(audit(events, files)) == ["wrong", "wrong"]
+    assert verdicts(audit(events, {**files, 1: structs.replace(files[1], manifest=None)})) == ["withheld", "unknown"]
+
+
+def test_a_post_of_epochs_that_the_log_has_not_ended_is_withheld() -> None:
+    events, files = post(TRUTH)
+    short = {0: TRUTH[0], 1: TRUTH[1][:2]}
+    report = audit(events, files, short)
+    assert verdicts(report) == ["right", "withheld"]
+    assert "does not reach the end of epoch" in report.verdicts[1].text
+    assert verdicts(audit(events, files, {0: TRUTH[0], 1: []})) == ["unknown", "unknown"]
+
+
+def test_evidence_that_ends_is_no_proof_against_a_post() -> None:
+    events, files = post(TRUTH)
+    for withheld, first in ((True, "withheld"), (False, "unknown")):
+
+        def recompute(partition: int, withheld: bool = withheld) -> Iterator[tuple[EpochManifest, Sequence[Window]]]:
+            yield epoch(partition, 0, TRUTH[partition][0])
+            raise EvidenceMissing("gone", withheld=withheld)
+
+        report = Auditor(LOG, GENESIS, DECIMALS).run(events, lambda sequence: files[sequence], recompute)
+        assert (verdicts(report), report.findings, report.gap) == ([first, "unknown"], (), "gone")
+
+
+def test_a_post_begins_where_the_one_before_ended() -> None:
+    events, files = post(TRUTH, [(0, 2)])
+    header = events[0].header
+    for change in ({"epoch_start_s": header.epoch_start_s - 86_400}, {"epoch_end_s": header.epoch_end_s + 86_400}):
+        moved = structs.replace(header, **change)
+        report = audit([structs.replace(events[0], header=moved, head=moved.head())], files)
+        assert (verdicts(report), report.findings[0].kind) == (["wrong"], "epochs")

@@ -75,6 +75,14 @@ def test_examples() -> None:
     assert said(view(["right", "wrong"], can_dispute=False)) == [("alarm", 2), ("attest", 1)]
 
 
+def test_a_revoked_post_is_over() -> None:
+    seen = WatchView(
+        verdicts=[PostVerdict(1, "wrong"), PostVerdict(2, "right")], attested=1, delay_ends_s={1: 9, 2: 19}, delay_s=9,
+        now_s=9, revoked=frozenset({1}),
+    )  # fmt: skip
+    assert decide(seen) == [Step("attest", 2)]
+
+
 def test_a_view_that_contradicts_itself_says_nothing() -> None:
     seen = WatchView(
         verdicts=[PostVerdict(1, "wrong")], attested=0, delay_ends_s={1: 9}, delay_s=9, now_s=0, distrust="folds"
