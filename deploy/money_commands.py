@@ -16,7 +16,7 @@ from schemas.log import Log
 from schemas.payout import Funding
 from schemas.units import SECOND_MS
 from settlement import worker
-from settlement.adapters.chain import Chain
+from settlement.adapters.chain import GWEI, Chain
 from settlement.adapters.job import Settled, SettleOptions
 from settlement.adapters.ledger import Deployment
 from settlement.adapters.signer import DEVELOPMENT_CHAIN_ID, ROLES
@@ -32,7 +32,7 @@ class Treasury:
         self.place = place
         self.data_dir = place.data_dir
         self.log: Log = place.log()
-        self.chain = Chain(place.chain_rpc_url())
+        self.chain = Chain(place.chain_rpc_url(), fee_cap=place.settings.fee_cap_gwei * GWEI)
         self.keys = keys_of(place.settings, self.chain.chain_id)
 
 

@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     topic: str = Field(default="telemetry", validation_alias="TALLYROOT_TOPIC", pattern=r"^[A-Za-z0-9._-]{1,249}$")
     kafka_bootstrap_servers: str | None = Field(default=None, validation_alias="KAFKA_BOOTSTRAP_SERVERS", min_length=1)
     chain_rpc_url: Url | None = Field(default=None, validation_alias="CHAIN_RPC_URL")
+    fee_cap_gwei: int = Field(default=500, validation_alias="TALLYROOT_FEE_CAP_GWEI", ge=1)
     store: str | None = Field(default=None, validation_alias="TALLYROOT_STORE", min_length=1)
     log: Literal["text", "json"] = Field(default="text", validation_alias="TALLYROOT_LOG")
     metrics_port: int | None = Field(default=None, validation_alias="TALLYROOT_METRICS_PORT", ge=0, le=65_535)

@@ -1,14 +1,16 @@
 """What a treasurer runs, on a real EVM node: claims of many, proofs of all, dry runs, the runway, a remote key."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+from typer.main import get_command
 
-from deploy import keeper_commands, money_commands
+from deploy import cli, keeper_commands, money_commands
 from deploy.settings import Settings
 from deploy.stack import start_evm
 from deploy.terminal import Terminal
@@ -23,6 +25,7 @@ from settlement.adapters.job import SettleOptions
 from settlement.adapters.ledger import Ledger
 from settlement.adapters.remote_signer import RemoteSigner
 from settlement.adapters.signer import Keys, development_signer
+from settlement.head import PostHeader
 from settlement.leaf import payout_leaf
 from settlement.merkle import proves
 from tests.odd_token import OddToken
@@ -284,23 +287,48 @@ def test_a_stolen_poster_s_role_changes_hands(
 ) -> None:
     terminal = Terminal(as_json=False)
     worker.deploy_contracts(place.data_dir, node, LOG, keys)
-    stolen, fresh = keys.of("poster").address, development_signer(1)
-    keeper_commands.roles(place, terminal, grant=None, revoke=f"poster={stolen}", print_call=False)
+    worker.fund(place.data_dir, node, LOG, keys)
+    stolen, fresh = keys.of("poster"), development_signer(1)
+    ledger = Ledger.open(place.data_dir, node)
+    all_mine = PostHeader(
+        sequence=1, previous_head=ledger.head(), windows_root=b"w" * 32, payouts_root=b"p" * 32,
+        manifest_hash=b"m" * 32, epoch_start_s=1, epoch_end_s=2, total=900_000_000,
+    )  # fmt: skip
+    node.transact(stolen, ledger.post(all_mine))
+    for words in (worker.settle, worker.dry_run):
+        with pytest.raises(InvalidInput, match=r"post 1 .*is not in"):
+            words(place.data_dir, node, LOG, keys, SettleOptions())
+    money_commands.dispute(place, terminal, 1)
+    keeper_commands.roles(place, terminal, grant=None, revoke=f"poster={stolen.address}", print_call=False)
     keeper_commands.roles(place, terminal, grant=f"poster={fresh.address}", revoke=None, print_call=False)
     capsys.readouterr()
     holders = keeper_commands.roles(place, terminal, grant=None, revoke=None, print_call=False)
     assert isinstance(holders, list)
     assert {row.role: row.account for row in holders}["poster"] == fresh.address
     assert fresh.address in capsys.readouterr().out
-    worker.fund(place.data_dir, node, LOG, keys)
+    restate = SettleOptions(restate=True)
     with pytest.raises(InvalidInput, match="wrong key"):
-        worker.settle(place.data_dir, node, LOG, keys)
-    assert worker.settle(place.data_dir, node, LOG, Keys({"poster": fresh}, node.chain_id)).posts == (1,)
+        worker.settle(place.data_dir, node, LOG, keys, restate)
+    mended = Keys({"poster": fresh}, node.chain_id)
+    with pytest.raises(InvalidInput, match="post 1 was disputed"):
+        worker.dry_run(place.data_dir, node, LOG, mended, SettleOptions())
+    assert worker.dry_run(place.data_dir, node, LOG, mended, restate).refusal == ""
+    assert worker.settle(place.data_dir, node, LOG, mended, restate).posts == (1,)
     for change in ("poster", f"admin={ALICE}", "poster=0x12", "auditor:" + ALICE):
         with pytest.raises(InvalidInput):
             keeper_commands.roles(place, terminal, grant=change, revoke=None, print_call=False)
     with pytest.raises(InvalidInput, match="one change at a time"):
         keeper_commands.roles(place, terminal, grant="a", revoke="b", print_call=False)
+
+
+def test_the_runbook_s_commands_take_their_options() -> None:
+    readme = Path(__file__).resolve().parents[2] / "settlement" / "README.md"
+    commands = re.findall(r"(?m)^    (?:\w+=\S+ )?tallyroot ((?:\S+ ?)+)", readme.read_text())
+    assert len(commands) > 20
+    group = get_command(cli.app)
+    for line in commands:
+        name, *arguments = line.split()
+        group.commands[name].make_context(name, arguments)  # raises where it has no such option
 
 
 def test_a_lost_folder_of_posts_is_made_anew(
