@@ -202,7 +202,7 @@ class _Watch:
         self._meters: tuple[MeterFacts, ...] | None = None
         self._machine: Machine | None = None
         self._facts: dict[str, MeterFacts] = {}
-        self._usage: dict[Where, dict[LineKey, int]] = {}
+        self._usage: dict[Where, tuple[int, dict[LineKey, int]]] = {}
 
     def is_concerned(self, record: LogRecord) -> bool:
         """Whether the record may say something of the machine (with an escape it may say anything)."""
@@ -276,13 +276,13 @@ class _Watch:
                 value = getattr(facts, part)
                 if value != getattr(old, part):
                     self._items.append(FactItem(offset=record.offset, meter=name, name=part, value=value))
-        for where, usage in self._all_usage(state).items():
-            old_usage = self._usage.get(where)
-            if usage != old_usage and self._machine is not None:
+        for where, (last_offset, usage) in self._all_usage(state).items():
+            if last_offset == record.offset and self._machine is not None:  # a difference of 0 leaves its offset, too
+                _, old_usage = self._usage.get(where, (NONE, {}))
                 lines = tuple(
                     (meter, self._machine.unit_of(meter, version), version, micros, per, added)
                     for (meter, version, micros, per), total in sorted(usage.items())
-                    if (added := total - (old_usage or {}).get((meter, version, micros, per), 0))
+                    if (added := total - old_usage.get((meter, version, micros, per), 0))
                 )
                 self._items.append(CorrectionItem(offset=record.offset, where=where, lines=lines))
 
@@ -290,9 +290,10 @@ class _Watch:
         names = sorted(meter for machine, meter in state.meters.place_of if machine == self.wanted.machine)
         return {name: MeterFacts.of(name, state.meters.borrow(self.wanted.machine, name)) for name in names}
 
-    def _all_usage(self, state: State) -> dict[Where, dict[LineKey, int]]:
+    def _all_usage(self, state: State) -> dict[Where, tuple[int, dict[LineKey, int]]]:
+        """Of the machine's open windows: the last offset and the usage."""
         return {
-            (start_ms, None if mends_ms == NONE else mends_ms): dict(window.usage)
+            (start_ms, None if mends_ms == NONE else mends_ms): (window.last_offset, dict(window.usage))
             for start_ms, windows in sorted(state.open_windows.items())
             for (machine, mends_ms), window in sorted(windows.items())
             if machine == self.wanted.machine
