@@ -17,6 +17,7 @@ from schemas.payout import Funding
 from schemas.units import SECOND_MS
 from settlement import worker
 from settlement.adapters.chain import GWEI, Chain
+from settlement.adapters.contract import moment
 from settlement.adapters.job import Settled, SettleOptions
 from settlement.adapters.ledger import Deployment
 from settlement.adapters.signer import DEVELOPMENT_CHAIN_ID, ROLES
@@ -116,6 +117,8 @@ def settlements(place: Workplace, terminal: Terminal, runway_days: int = 0) -> S
             f"free {units(lasts.free, decimals)}; a day of the last posts added {units(lasts.per_day, decimals)}:"
             f" the funds last {lasts.days:,} days"
         )
+    if report.paused_until_s:
+        terminal.say(f"claims are paused until {moment(report.paused_until_s)}")
     warn_of_runway(terminal, lasts.days, runway_days)
     terminal.result(report)
     return report

@@ -22,7 +22,10 @@ class PostRow(Struct, frozen=True):
 
 
 class SettlementsReport(Struct, frozen=True):
-    """All posts, and the ledger: `shortfall` is earned, posted or not, but not funded."""
+    """All posts, and the ledger: `shortfall` is earned, posted or not, but not funded.
+
+    `paused_until_s` is Unix seconds, 0 where claims are not paused.
+    """
 
     posts: tuple[PostRow, ...]
     total: int
@@ -32,6 +35,7 @@ class SettlementsReport(Struct, frozen=True):
     shortfall: int
     decimals: int
     runway: "Runway"
+    paused_until_s: int
 
 
 class Runway(Struct, frozen=True):

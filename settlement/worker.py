@@ -68,6 +68,7 @@ def settlements(data_dir: Path, chain: Chain, log: Log) -> SettlementsReport:
     return SettlementsReport(
         tuple(post_rows(ledger)), state.total, state.claimed, state.balance, earned_since,
         shortfall(state, earned_since), ledger.deployment.decimals, runway(ledger.history(), state, earned_since),
+        state.paused_until_s if state.paused_until_s > chain.time_s(at="pending") else 0,
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """The deployed ledger of a data folder: where it stands (chain.json), what it says, and what it is asked."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,24 +136,23 @@ class Ledger:
     def events(self) -> list[Posted | Disputed]:
         """The events EpochPosted and PostDisputed in the chain's order."""
         found: list[Posted | Disputed] = []
-        for name, values, log in self._decoded():
+        for name, values, log in self._decoded("EpochPosted", "PostDisputed"):
             if name == "EpochPosted":
                 found.append(_posted(values, log))
-            elif name == "PostDisputed":
+            else:
                 found.append(Disputed(values["sequence"], bytes(values["head"]), int(log["blockNumber"])))
         return found
 
     def revoked(self) -> frozenset[int]:
         """The posts that the admin has taken back."""
-        return frozenset(values["sequence"] for name, values, _ in self._decoded() if name == "PostRevoked")
+        return frozenset(values["sequence"] for _, values, _ in self._decoded("PostRevoked"))
 
     def claims(self) -> list[Claim]:
         """Every payment, in the chain's order; amounts in token units."""
         return [
             Claim(values["account"].lower(), values["sequence"], values["amount"],
                   "0x" + bytes(log["transactionHash"]).hex(), int(log["blockNumber"]))
-            for name, values, log in self._decoded()
-            if name == "PayoutClaimed"
+            for _, values, log in self._decoded("PayoutClaimed")
         ]  # fmt: skip
 
     def claimed_amounts(self) -> dict[str, int]:
@@ -167,17 +166,17 @@ class Ledger:
         """Who holds each role of the ledger now, in the order of the grants."""
         held: dict[Role, list[str]] = {role: [] for role in ROLE_HASHES}
         names = {hash_: role for role, hash_ in ROLE_HASHES.items()}
-        for name, values, _ in self._decoded():
+        for name, values, _ in self._decoded("RoleGranted", "RoleRevoked"):
             if name == "RoleGranted":
                 held[names[bytes(values["role"])]].append(values["account"].lower())
-            elif name == "RoleRevoked":
+            else:
                 held[names[bytes(values["role"])]].remove(values["account"].lower())
         return {role: tuple(accounts) for role, accounts in held.items()}
 
-    def happened(self, receipt: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-        """The ledger's events in a receipt: names and values."""
+    def happened(self, receipt: Mapping[str, Any], *names: str) -> list[tuple[str, dict[str, Any]]]:
+        """The ledger's events of these names in a receipt, with their values."""
         own = [log for log in receipt["logs"] if log["address"].lower() == self.deployment.ledger]
-        return [(name, values) for name, values, _ in _events(own)]
+        return [(name, values) for name, values, _ in _events(own, names)]
 
     def is_active(self, sequence: int) -> bool:
         """Whether a post pays now."""
@@ -257,8 +256,8 @@ class Ledger:
     def _view(self, function: str, *arguments: Any) -> Any:
         return self.chain.ask(self._of_ledger(function, *arguments))
 
-    def _decoded(self) -> list[tuple[str, dict[str, Any], Any]]:
-        return _events(self.chain.logs(self.deployment.ledger, self.deployment.block))
+    def _decoded(self, *names: str) -> list[tuple[str, dict[str, Any], Any]]:
+        return _events(self.chain.logs(self.deployment.ledger, self.deployment.block), names)
 
 
 def token_decimals(chain: Chain, token: str) -> int:
@@ -266,10 +265,14 @@ def token_decimals(chain: Chain, token: str) -> int:
     return int(chain.ask(artefact("DemoDollar").call(token, "decimals")))
 
 
-def _events(logs: Iterable[Any]) -> list[tuple[str, dict[str, Any], Any]]:
+def _events(logs: Iterable[Any], names: Collection[str]) -> list[tuple[str, dict[str, Any], Any]]:
+    """The events of these names, decoded; there may be a hundred thousand claims beside the few posts."""
+    ledger = artefact("SettlementLedger")
+    wanted = {topic for topic, (name, _) in ledger.events.items() if name in names}
     found = []
     for log in logs:
-        event = artefact("SettlementLedger").event([bytes(topic) for topic in log["topics"]], bytes(log["data"]))
+        topics = [bytes(topic) for topic in log["topics"]]
+        event = ledger.event(topics, bytes(log["data"])) if topics[0] in wanted else None
         if event is not None:
             found.append((*event, log))
     return found

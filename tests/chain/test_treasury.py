@@ -252,11 +252,15 @@ def test_guardian_and_admin_keep_the_ledger(
     worker.deploy_contracts(place.data_dir, node, LOG, keys)
     paying(place, node, keys)
     keeper_commands.pause(place, terminal, "2d")
+    capsys.readouterr()
+    assert money_commands.settlements(place, Terminal(as_json=False)).paused_until_s > node.time_s()
+    assert "claims are paused until 20" in capsys.readouterr().out
     with pytest.raises(InvalidInput, match=r"claims are paused until 20\d\d-"):
         worker.claim(place.data_dir, node, keys, SOLAR)
     with pytest.raises(InvalidInput, match="the next pause can start at"):
         keeper_commands.pause(place, terminal, "1d")
     keeper_commands.unpause(place, terminal)
+    assert worker.settlements(place.data_dir, node, LOG).paused_until_s == 0
     with pytest.raises(InvalidInput, match="claims are not paused"):
         keeper_commands.unpause(place, terminal)
     assert worker.claim(place.data_dir, node, keys, BOB).amount == 150_030_000

@@ -107,7 +107,7 @@ def test_metrics_count_commits_and_look_up_the_rest(tmp_path: Path) -> None:
     metrics.committed(Committed(piece, progress, 0.03, 2))
     assert "shortfall" not in metrics.page().decode()
     (tmp_path / "settlement").mkdir()
-    (tmp_path / "settlement" / "funding.json").write_bytes(msgspec.json.encode(Funding("2500000", 6, 1_000)))
+    (tmp_path / "settlement" / "funding.json").write_bytes(msgspec.json.encode(Funding("2500000", 6, 1_000, 9)))
     lines = metrics.page().decode().splitlines()
     for line in (
         'tallyroot_records_total{partition="0"} 2.0',
@@ -124,6 +124,7 @@ def test_metrics_count_commits_and_look_up_the_rest(tmp_path: Path) -> None:
         'tallyroot_partition_stream_time_seconds{partition="0"} 1.5552e+09',
         'tallyroot_partition_epochs_pending{partition="0"} 2.0',
         "tallyroot_settlement_shortfall_tokens 2.5",
+        "tallyroot_settlement_runway_days 9.0",
     ):
         assert line in lines, line
     behind = next(line for line in lines if line.startswith("tallyroot_partition_stream_time_behind_seconds{"))
