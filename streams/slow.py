@@ -9,7 +9,7 @@ from streams.naive_meter import Plain
 from streams.recompute import EpochResult, recompute
 from streams.records import LogRecord
 
-PROGRESS_RECORDS = 50_000
+PROGRESS_RECORDS = 10_000
 
 
 def recompute_slowly(
