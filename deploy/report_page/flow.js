@@ -1,16 +1,16 @@
 // The picture of where money goes: machines, kinds of machines, people. Widths are shares of all that was granted.
 
-const FLOW_MACHINES = 4;
+const FLOW_MACHINES = 12;
 const FLOW_PEOPLE = 9;
 const NODE_WIDTH = 10;
 
-const PSEUDO = { held: "Held back: not trusted enough", outside: "Waits: payee without an account" };
+const PSEUDO = { held: "Held back for low trust", outside: "Has no account yet" };
 
 function personName(data, account) {
   return PSEUDO[account] ?? data.names[account] ?? (account.startsWith("0x") ? shortHash(account) : account);
 }
 
-// {kinds, machines, people, links}: nodes are {key, name, value, color, column}, links {from, to, value, color}.
+// Nodes and links of the picture: nodes are {key, name, value, color, column}, links {from, to, value, color}.
 function flowGraph(data, colors, isWide) {
   const sums = new Map();
   const add = (from, to, value, color) => {
@@ -30,9 +30,10 @@ function flowGraph(data, colors, isWide) {
   const machines = new Map();
   for (const [at, , micros] of data.flows) machines.set(at, (machines.get(at) ?? 0) + Number(micros));
   const shown = new Set();
+  const each = Math.min(4, Math.max(1, Math.round(FLOW_MACHINES / colors.size)));
   for (const kind of colors.keys()) {
     const own = [...machines].filter(([at]) => data.machines[at].kind === kind).sort((a, b) => b[1] - a[1]);
-    own.slice(0, FLOW_MACHINES).forEach(([at]) => shown.add(at));
+    own.slice(0, each).forEach(([at]) => shown.add(at));
   }
   for (const [at, account, text] of data.flows) {
     const value = Number(text) / 1e6;

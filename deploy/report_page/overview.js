@@ -107,7 +107,7 @@ function showPosts(data, checks) {
     const span = dayText(header.epoch_start_s * 1000) + " to " + dayText(header.epoch_end_s * 1000 - 1);
     return h("div", { class: "post" },
       h("h3", {}, "Post " + header.sequence + ": " + span),
-      h("p", {}, (state ? STATES[state.state] ?? state.state : "not on the chain yet") + ". " + whole(post.windows)
+      h("p", {}, (state ? STATES[state.state] ?? state.state : "Not on the chain yet") + ": " + whole(post.windows)
         + " windows, " + decimal(header.total, post.decimals, 2) + " " + data.log.currency + " granted up to here."),
       h("ul", { class: "checks" }, lines.map(([holds, text]) => verdictLine(holds, text))),
       folded("Roots and accounts",
@@ -143,7 +143,7 @@ function showRefused(data) {
   }
   const picture = h("div");
   put(byId("refused"), h("p", {}, "Of " + whole(data.figures.entries) + " entries. A refused entry is kept with its bytes; it earns nothing."),
-    picture, h("ul", { class: "small" }, rejects.map(([reason]) => h("li", {}, h("b", {}, reason), ": ", REASONS[reason] ?? ""))));
+    picture, h("ul", { class: "small" }, rejects.map(([reason]) => h("li", {}, h("b", {}, reason.replaceAll("_", " ")), ": ", REASONS[reason] ?? ""))));
   const rows = rejects.map(([reason, count]) => ({ text: reason.replaceAll("_", " "), value: count, shown: whole(count) }));
   drawn(picture, (width) => barList(width, rows, 0));
 }

@@ -1,8 +1,9 @@
 // How amounts, times and the log's own words read to a person.
 
 const KINDS = {
-  ev_charger: "Chargers", pv_inverter: "Inverters", taxi_fleet: "Taxis", taxi: "Taxis", drone: "Drones",
-  robot: "Robots", sensor: "Sensors", battery: "Batteries", vending: "Vending machines", others: "Other machines",
+  ev_charger: "Chargers", charger: "Chargers", pv_inverter: "Inverters", inverter: "Inverters", taxi_fleet: "Taxis",
+  taxi: "Taxis", drone: "Drones", robot: "Robots", sensor: "Sensors", battery: "Batteries",
+  vending: "Vending machines", others: "Other machines",
 };
 const REASONS = {
   undecodable: "The record can't be read at all.",
@@ -29,8 +30,8 @@ const REASONS = {
   agreement_locked: "It would lower somebody's share before the lock ends.",
 };
 const STATES = {
-  pending: "waits for an auditor", attested: "attested by an auditor, its delay runs", active: "can be claimed",
-  disputed: "disputed: dead", revoked: "taken back",
+  pending: "Waits for an auditor", attested: "Attested by an auditor, its delay runs", active: "Can be claimed",
+  disputed: "Disputed: dead", revoked: "Taken back",
 };
 const TRUST = ["self-reported", "signed by the machine's key", "signed by a key in hardware"];
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
