@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import requests
 from typer.main import get_command
 
 from deploy import cli, keeper_commands, money_commands
@@ -361,3 +362,58 @@ def test_a_lost_folder_of_posts_is_made_anew(
     publish(place.data_dir, 0, DAY + 3, [window("pv-1", DAY + 3, 10)])
     publish(place.data_dir, 1, DAY + 3)
     assert worker.settle(place.data_dir, node, LOG, keys).posts == (4,)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing handles it."""
+
+
+def killed_once_sent(step: int) -> None:
+    """Ends the job when its transaction has been given to the node."""
+    if step == 5:
+        raise Killed
+
+
+def ask(node: Chain, method: str, *parameters: object) -> None:
+    """A method that only the development node has."""
+    session = requests.Session()
+    session.trust_env = False
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+    assert "error" not in session.post(node.rpc_url, json=body, timeout=10).json()
+
+
+def lose_journal(place: Workplace) -> None:
+    for path in (place.data_dir / "settlement").glob("journal.sqlite*"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("has_grown", [False, True])
+def test_a_journal_lost_while_a_post_waits_makes_no_second_one(
+    place: Workplace, node: Chain, keys: Keys, has_grown: bool
+) -> None:
+    worker.deploy_contracts(place.data_dir, node, LOG, keys)
+    worker.fund(place.data_dir, node, LOG, keys, 2_000_000_000)
+    ask(node, "evm_setAutomine", False)
+    try:
+        with pytest.raises(Killed):
+            worker.settle(place.data_dir, node, LOG, keys, after=killed_once_sent)
+        lose_journal(place)
+        if has_grown:  # the post would be another one now
+            publish(place.data_dir, 0, DAY + 1, [window("pv-1", DAY + 1, 100)])
+            publish(place.data_dir, 1, DAY + 1)
+            with pytest.raises(InvalidInput, match="underpriced"):
+                worker.settle(place.data_dir, node, LOG, keys)
+    finally:
+        ask(node, "evm_setAutomine", True)
+        ask(node, "evm_mine")
+    if has_grown:
+        with pytest.raises(InvalidInput, match="settlement halts: a foreign transaction"):
+            worker.settle(place.data_dir, node, LOG, keys)
+        lose_journal(place)
+        with pytest.raises(InvalidInput, match="differs from the one in"):
+            worker.settle(place.data_dir, node, LOG, keys)
+        (place.data_dir / "settlement" / "posts" / "1").rename(place.data_dir / "aside")
+        assert worker.restore_posts(place.data_dir, node, LOG) == (1,)
+    worker.settle(place.data_dir, node, LOG, keys)
+    live = Ledger.open(place.data_dir, node).history().live
+    assert [posted.header.total for posted in live] == [900_000_000, 900_000_100][: 1 + has_grown]
