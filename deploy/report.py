@@ -37,7 +37,7 @@ REPORT_FILE = "report.html"
 CHAIN_FILE = "chain.json"
 LOGIC = ("bytes.js", "keccak.js", "sha256.js", "rules.js", "proofs.js", "day.js")
 """What computes: it needs no page, so Node can run it."""
-PAGE = ("words.js", "dom.js", "charts.js", "flow.js", "overview.js", "editor.js", "page.js")
+PAGE = ("words.js", "dom.js", "charts.js", "flow.js", "overview.js", "window_parts.js", "editor.js", "page.js")
 """What shows."""
 
 

@@ -40,6 +40,8 @@ function canonicalJson(value) {
   if (value === null || typeof value === "boolean" || typeof value === "string") return JSON.stringify(value);
   if (typeof value === "number" || typeof value === "bigint") return String(value);
   if (Array.isArray(value)) return "[" + value.map(canonicalJson).join(",") + "]";
-  const parts = Object.keys(value).sort().map((key) => JSON.stringify(key) + ":" + canonicalJson(value[key]));
+  const parts = Object.keys(value)
+    .sort()
+    .map((key) => JSON.stringify(key) + ":" + canonicalJson(value[key]));
   return "{" + parts.join(",") + "}";
 }

@@ -17,13 +17,18 @@ function columnChart(width, buckets, kinds, sums, currency) {
   const y = (value) => top + (height - top - bottom) * (1 - value / peak);
   const slot = (width - left - right) / buckets.length;
   const picture = s("svg", {
-    viewBox: "0 0 " + width + " " + height, role: "img",
+    viewBox: "0 0 " + width + " " + height,
+    role: "img",
     "aria-label": "Income by day in " + currency + ", highest " + Math.max(...totals).toFixed(2),
   });
   for (let value = 0; value <= peak * 1.0001; value += step) {
     picture.append(
       s("line", { class: "axis", x1: left, x2: width - right, y1: y(value), y2: y(value) }),
-      s("text", { class: "quiet", x: left - 6, y: y(value) + 4, "text-anchor": "end" }, whole(Number(value.toFixed(2)))),
+      s(
+        "text",
+        { class: "quiet", x: left - 6, y: y(value) + 4, "text-anchor": "end" },
+        whole(Number(value.toFixed(2))),
+      ),
     );
   }
   const every = Math.ceil(buckets.length / Math.max(2, Math.floor((width - left) / 58)));
@@ -32,17 +37,33 @@ function columnChart(width, buckets, kinds, sums, currency) {
     kinds.forEach((kind, k) => {
       const value = Math.max(0, sums[k][i]);
       if (!value) return;
-      const bar = s("rect", {
-        class: "k" + kind.color, x: left + i * slot + slot * 0.12, width: slot * 0.76,
-        y: y(base + value), height: Math.max(0.5, y(base) - y(base + value)),
-      }, s("title", {}, bucket.text + ", " + kind.name + ": " + value.toFixed(2) + " " + currency));
+      const bar = s(
+        "rect",
+        {
+          class: "k" + kind.color,
+          x: left + i * slot + slot * 0.12,
+          width: slot * 0.76,
+          y: y(base + value),
+          height: Math.max(0.5, y(base) - y(base + value)),
+        },
+        s("title", {}, bucket.text + ", " + kind.name + ": " + value.toFixed(2) + " " + currency),
+      );
       base += value;
       picture.append(bar);
     });
     if (i % every === 0) {
-      picture.append(s("text", {
-        class: "quiet", x: left + (i + 0.5) * slot, y: height - 6, "text-anchor": "middle",
-      }, bucket.label));
+      picture.append(
+        s(
+          "text",
+          {
+            class: "quiet",
+            x: left + (i + 0.5) * slot,
+            y: height - 6,
+            "text-anchor": "middle",
+          },
+          bucket.label,
+        ),
+      );
     }
   });
   return picture;
@@ -52,22 +73,45 @@ function columnChart(width, buckets, kinds, sums, currency) {
 function barList(width, rows, color) {
   const line = 40;
   const most = Math.max(...rows.map((row) => row.value), 1);
-  const picture = s("svg", { viewBox: "0 0 " + width + " " + rows.length * line, role: "img", "aria-label":
-    rows.map((row) => row.text + " " + row.shown).join(", ") });
+  const picture = s("svg", {
+    viewBox: "0 0 " + width + " " + rows.length * line,
+    role: "img",
+    "aria-label": rows.map((row) => row.text + " " + row.shown).join(", "),
+  });
   rows.forEach((row, i) => {
     picture.append(
       s("text", { x: 0, y: i * line + 14, class: "strong" }, row.text),
       s("text", { x: width, y: i * line + 14, "text-anchor": "end" }, row.shown),
-      s("rect", { class: "k" + color, x: 0, y: i * line + 20, width: Math.max(2, (width * row.value) / most), height: 8, rx: 2 }),
+      s("rect", {
+        class: "k" + color,
+        x: 0,
+        y: i * line + 20,
+        width: Math.max(2, (width * row.value) / most),
+        height: 8,
+        rx: 2,
+      }),
     );
   });
   return picture;
 }
 
 function legend(kinds) {
-  return h("ul", { class: "legend" }, kinds.map((kind) =>
-    h("li", {}, s("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" },
-      s("rect", { class: "k" + kind.color, width: 10, height: 10, rx: 2 })), kind.name)));
+  return h(
+    "ul",
+    { class: "legend" },
+    kinds.map((kind) =>
+      h(
+        "li",
+        {},
+        s(
+          "svg",
+          { viewBox: "0 0 10 10", "aria-hidden": "true" },
+          s("rect", { class: "k" + kind.color, width: 10, height: 10, rx: 2 }),
+        ),
+        kind.name,
+      ),
+    ),
+  );
 }
 
 // Shades by machine and bucket. `rows` are [{name, total, cells: [micros], action}].
@@ -78,16 +122,55 @@ function heatTable(buckets, rows, currency) {
     return cell < 0n ? " l9" : " l" + Math.min(5, Math.max(1, Math.ceil(5 * Math.sqrt(Number(cell) / most))));
   };
   const every = Math.ceil(buckets.length / 22);
-  return h("table", { class: "heat" },
-    h("thead", {}, h("tr", {}, h("th", { class: "who", scope: "col" }, "Machine"),
-      h("th", { class: "sum", scope: "col" }, currency),
-      buckets.map((bucket, i) => h("th", { scope: "col" }, h("span", { class: "unseen" }, bucket.text),
-        h("span", { "aria-hidden": "true", class: i % 5 ? "minor" : null }, i % every ? "" : bucket.tick))))),
-    h("tbody", {}, rows.map((row) => h("tr", {},
-      h("th", { class: "who", scope: "row", title: row.name }, row.action
-        ? h("button", { class: "plain", type: "button", onclick: row.action, title: "Check a day of " + row.name }, row.name)
-        : row.name),
-      h("td", { class: "sum" }, money(row.total)),
-      row.cells.map((cell, i) => h("td", { class: "cell" + shade(cell), title: buckets[i].text + ": " + exact(cell) + " " + currency },
-        h("span", { class: "unseen" }, money(cell))))))));
+  return h(
+    "table",
+    { class: "heat" },
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        h("th", { class: "who", scope: "col" }, "Machine"),
+        h("th", { class: "sum", scope: "col" }, currency),
+        buckets.map((bucket, i) =>
+          h(
+            "th",
+            { scope: "col" },
+            h("span", { class: "unseen" }, bucket.text),
+            h("span", { "aria-hidden": "true", class: i % 5 ? "minor" : null }, i % every ? "" : bucket.tick),
+          ),
+        ),
+      ),
+    ),
+    h(
+      "tbody",
+      {},
+      rows.map((row) =>
+        h(
+          "tr",
+          {},
+          h(
+            "th",
+            { class: "who", scope: "row", title: row.name },
+            row.action
+              ? h(
+                  "button",
+                  { class: "plain", type: "button", onclick: row.action, title: "Check a day of " + row.name },
+                  row.name,
+                )
+              : row.name,
+          ),
+          h("td", { class: "sum" }, money(row.total)),
+          row.cells.map((cell, i) =>
+            h(
+              "td",
+              { class: "cell" + shade(cell), title: buckets[i].text + ": " + exact(cell) + " " + currency },
+              h("span", { class: "unseen" }, money(cell)),
+            ),
+          ),
+        ),
+      ),
+    ),
+  );
 }

@@ -36,7 +36,8 @@ function setFact(meter, name, value) {
 function recomputeDay(day, edits) {
   const meters = new Map(day.meters.map((facts) => [facts.meter, meterOf(facts)]));
   const meterAt = (name) => {
-    if (!meters.has(name)) meters.set(name, meterOf({ baseline: null, suspect: null, quantity_at: -1, slack_ms: 60000 }));
+    if (!meters.has(name))
+      meters.set(name, meterOf({ baseline: null, suspect: null, quantity_at: -1, slack_ms: 60000 }));
     return meters.get(name);
   };
   const open = new Map();

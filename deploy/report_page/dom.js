@@ -20,15 +20,26 @@ function put(place, ...children) {
   place.replaceChildren(...children.flat(3).filter(Boolean));
 }
 
-// Rows of cells, text or nodes. `heads` are {text, number, wide}: numbers stand to the right, wide ones leave on a phone.
+// Rows of cells, text or nodes. `heads` are {text, number, wide}: numbers stand to the right, wide ones not on phones.
 function table(caption, heads, rows) {
   const kind = (head) => [head.number && "number", head.wide && "wide"].filter(Boolean).join(" ") || null;
   const headCells = heads.map((head) => h("th", { scope: "col", class: kind(head) }, head.text));
   const cells = (row) => row.map((content, i) => h("td", { class: kind(heads[i]) }, content));
-  return h("div", { class: "scroll" }, h("table", {},
-    caption ? h("caption", {}, caption) : null,
-    h("thead", {}, h("tr", {}, headCells)),
-    h("tbody", {}, rows.map((row) => h("tr", {}, cells(row))))));
+  return h(
+    "div",
+    { class: "scroll" },
+    h(
+      "table",
+      {},
+      caption ? h("caption", {}, caption) : null,
+      h("thead", {}, h("tr", {}, headCells)),
+      h(
+        "tbody",
+        {},
+        rows.map((row) => h("tr", {}, cells(row))),
+      ),
+    ),
+  );
 }
 
 const folded = (summary, ...children) => h("details", {}, h("summary", {}, summary), ...children);

@@ -8,15 +8,30 @@ class DayEditor {
     this.changed = changed;
     this.edits = new Map();
     this.bases = data.days.map((day) => recomputeDay(day, new Map()));
-    this.list = h("ul", { class: "windows", role: "listbox", "aria-label": "Windows of the day", onkeydown: (e) => this.move(e) });
+    this.list = h("ul", {
+      class: "windows",
+      role: "listbox",
+      "aria-label": "Windows of the day",
+      onkeydown: (e) => this.move(e),
+    });
     this.strip = h("div", { class: "strip", "aria-hidden": "true" });
     this.detail = h("div", { id: "detail" });
-    this.picker = h("select", { id: "pick", onchange: () => this.open(Number(this.picker.value)) }, data.days.map((day, i) =>
-      h("option", { value: i }, kindName(day.kind) + ": " + day.machine + ", " + dayText(day.day_ms))));
+    this.picker = h(
+      "select",
+      { id: "pick", onchange: () => this.open(Number(this.picker.value)) },
+      data.days.map((day, i) =>
+        h("option", { value: i }, kindName(day.kind) + ": " + day.machine + ", " + dayText(day.day_ms)),
+      ),
+    );
     this.reset = h("button", { type: "button", onclick: () => this.clear() }, "Put everything back");
     this.told = h("p", { id: "changes", role: "status" });
-    put(place, h("div", { class: "row" }, h("label", { for: "pick" }, "Machine and day"), this.picker, this.reset), this.told,
-      this.strip, h("div", { class: "split" }, this.list, this.detail));
+    put(
+      place,
+      h("div", { class: "row" }, h("label", { for: "pick" }, "Machine and day"), this.picker, this.reset),
+      this.told,
+      this.strip,
+      h("div", { class: "split" }, this.list, this.detail),
+    );
     this.open(0);
     drawn(this.strip, (width) => this.drawStrip(width));
   }
@@ -32,9 +47,20 @@ class DayEditor {
     this.baseChecks = this.base.windows.map((window) => checkWindow(window, this.data.posts));
     const nets = this.base.windows.map((window) => window.net);
     this.at = nets.reduce((best, net, i) => (net > nets[best] ? i : best), 0);
-    put(this.list, this.base.windows.map((_, i) => h("li", { role: "presentation" }, h("button", {
-      type: "button", role: "option", onclick: () => this.choose(i, false),
-    }))));
+    put(
+      this.list,
+      this.base.windows.map((_, i) =>
+        h(
+          "li",
+          { role: "presentation" },
+          h("button", {
+            type: "button",
+            role: "option",
+            onclick: () => this.choose(i, false),
+          }),
+        ),
+      ),
+    );
     this.choose(this.at, false);
     this.refresh();
   }
@@ -45,8 +71,12 @@ class DayEditor {
     this.showList();
     const button = this.list.children[index].firstChild;
     if (focus) button.focus();
-    const [top, bottom] = [button.offsetTop - this.list.offsetTop, button.offsetTop - this.list.offsetTop + button.offsetHeight];
-    if (top < this.list.scrollTop || bottom > this.list.scrollTop + this.list.clientHeight) this.list.scrollTop = top - 60;
+    const [top, bottom] = [
+      button.offsetTop - this.list.offsetTop,
+      button.offsetTop - this.list.offsetTop + button.offsetHeight,
+    ];
+    if (top < this.list.scrollTop || bottom > this.list.scrollTop + this.list.clientHeight)
+      this.list.scrollTop = top - 60;
   }
 
   move(event) {
@@ -79,7 +109,10 @@ class DayEditor {
     this.update();
     if (this.strip.clientWidth) put(this.strip, this.drawStrip(this.strip.clientWidth));
     this.reset.disabled = !this.edits.size;
-    put(this.told, this.edits.size ? h("span", {}, h("strong", { class: "no" }, this.headline() + " "), this.consequence()) : null);
+    put(
+      this.told,
+      this.edits.size ? h("span", {}, h("strong", { class: "no" }, this.headline() + " "), this.consequence()) : null,
+    );
     this.changed(this);
   }
 
@@ -89,8 +122,15 @@ class DayEditor {
     const sequences = this.data.posts.map((post) => post.header.sequence);
     const payouts = payoutChanges(this.base, this.now, Math.max(0, ...sequences));
     const net = (result) => result.windows.reduce((sum, window) => sum + window.net, 0n);
-    const asText = (result) => canonicalJson([[...result.meters].map(([name, m]) => [name, m.baseline, m.suspect]), [...result.carries]]);
-    return { edits: this.edits.size, broken, payouts, difference: net(this.now) - net(this.base), later: asText(this.now) !== asText(this.base) };
+    const asText = (result) =>
+      canonicalJson([[...result.meters].map(([name, m]) => [name, m.baseline, m.suspect]), [...result.carries]]);
+    return {
+      edits: this.edits.size,
+      broken,
+      payouts,
+      difference: net(this.now) - net(this.base),
+      later: asText(this.now) !== asText(this.base),
+    };
   }
 
   headline() {
@@ -101,10 +141,17 @@ class DayEditor {
   consequence() {
     const { broken, payouts, difference } = this.summary();
     const people = payouts.size
-      ? plural(payouts.size, "account") + " would get another sum (" + (difference > 0n ? "+" : "") + exact(difference) + " "
-        + this.data.log.currency + " in all), and the chain would refuse every such claim."
+      ? plural(payouts.size, "account") +
+        " would get another sum (" +
+        (difference > 0n ? "+" : "") +
+        exact(difference) +
+        " " +
+        this.data.log.currency +
+        " in all), and the chain would refuse every such claim."
       : "No payout changes: a meter that counts on gives back later what it claims too early.";
-    return plural(broken, "window") + " no longer " + (broken === 1 ? "leads" : "lead") + " to the posted root. " + people;
+    return (
+      plural(broken, "window") + " no longer " + (broken === 1 ? "leads" : "lead") + " to the posted root. " + people
+    );
   }
 
   showList() {
@@ -116,29 +163,54 @@ class DayEditor {
       button.setAttribute("aria-pressed", String(i === this.at));
       button.tabIndex = i === this.at ? 0 : -1;
       const late = document.mends_ms === null ? "" : " mends " + timeText(document.mends_ms);
-      put(button, mark(this.holds(i)), h("span", {}, timeText(document.start_ms) + late,
-        h("span", { class: "unseen" }, this.holds(i) ? ", fits" : ", does not fit")),
-      h("span", {}, compared(exact(window.net), exact(was.net))));
+      put(
+        button,
+        mark(this.holds(i)),
+        h(
+          "span",
+          {},
+          timeText(document.start_ms) + late,
+          h("span", { class: "unseen" }, this.holds(i) ? ", fits" : ", does not fit"),
+        ),
+        h("span", {}, compared(exact(window.net), exact(was.net))),
+      );
     });
   }
 
   // The day at a glance: a column a window.
   drawStrip(width) {
     const [height, bottom] = [74, 16];
-    const most = Math.max(...this.now.windows.map((w) => Number(w.net)), ...this.base.windows.map((w) => Number(w.net)), 1);
+    const most = Math.max(
+      ...this.now.windows.map((w) => Number(w.net)),
+      ...this.base.windows.map((w) => Number(w.net)),
+      1,
+    );
     const picture = s("svg", { viewBox: "0 0 " + width + " " + height });
     const scale = width / DAY_MS;
     for (let hour = 0; hour <= 24; hour += 6) {
       const anchor = hour === 0 ? "start" : hour === 24 ? "end" : "middle";
-      picture.append(s("text", { class: "quiet", x: (hour * 3_600_000) * scale, y: height - 3, "text-anchor": anchor }, two(hour) + ":00"));
+      picture.append(
+        s(
+          "text",
+          { class: "quiet", x: hour * 3_600_000 * scale, y: height - 3, "text-anchor": anchor },
+          two(hour) + ":00",
+        ),
+      );
     }
     const length = this.data.log.window_ms * scale;
     this.now.windows.forEach((window, i) => {
       const x = (window.stored.document.start_ms - this.day.day_ms) * scale;
-      if (i === this.at) picture.append(s("rect", { class: "chosen", x, y: 0, width: length, height: height - bottom }));
+      if (i === this.at)
+        picture.append(s("rect", { class: "chosen", x, y: 0, width: length, height: height - bottom }));
       const tall = Math.max(1.5, ((height - bottom - 4) * Math.max(0, Number(window.net))) / most);
       const color = this.holds(i) ? "k0" : "hit";
-      const bar = s("rect", { class: color, x: x + length * 0.1, y: height - bottom - tall, width: length * 0.8, height: tall });
+      const bar = s("rect", {
+        class: color,
+        x: x + length * 0.1,
+        y: height - bottom - tall,
+        width: length * 0.8,
+        height: tall,
+      });
       bar.addEventListener("click", () => this.choose(i, false));
       picture.append(bar);
     });
@@ -155,21 +227,40 @@ class DayEditor {
     const rows = items.map((item) => (item.what === "row" ? this.readingRow(item) : this.correctionRow(item)));
     const priced = items.filter((item) => item.what === "row" && item.kind !== "level");
     this.result = h("div");
-    const more = document.mends_ms === null ? "" : ", mends the window of " + timeText(document.mends_ms) + " on " + dayText(document.mends_ms);
-    put(this.detail,
+    const more =
+      document.mends_ms === null
+        ? ""
+        : ", mends the window of " + timeText(document.mends_ms) + " on " + dayText(document.mends_ms);
+    put(
+      this.detail,
       h("h3", {}, timeText(document.start_ms) + " to " + timeText(document.end_ms) + more),
-      table("1. What the meter showed", [{ text: "Reading" }, { text: "Shows", number: true }, { text: "Adds", number: true }], rows),
-      h("div", { class: "row" }, h("button", { type: "button", class: "main", disabled: !priced.length,
-        onclick: () => this.claimMore(priced) }, "Cheat: claim 10 % more"),
-      h("span", { class: "quiet small" }, "or write another number into a field above")),
-      this.result);
+      table(
+        "1. What the meter showed",
+        [{ text: "Reading" }, { text: "Shows", number: true }, { text: "Adds", number: true }],
+        rows,
+      ),
+      h(
+        "div",
+        { class: "row" },
+        h(
+          "button",
+          { type: "button", class: "main", disabled: !priced.length, onclick: () => this.claimMore(priced) },
+          "Cheat: claim 10 % more",
+        ),
+        h("span", { class: "quiet small" }, "or write another number into a field above"),
+      ),
+      this.result,
+    );
     this.update();
   }
 
   readingRow(item) {
     const key = editKey(item);
     const input = h("input", {
-      class: "reading", inputmode: "numeric", autocomplete: "off", value: String(this.edits.get(key) ?? item.value),
+      class: "reading",
+      inputmode: "numeric",
+      autocomplete: "off",
+      value: String(this.edits.get(key) ?? item.value),
       "aria-label": item.meter + " at " + timeText(item.observed_at, true) + ", in " + item.unit,
       oninput: () => this.edit(item, input),
     });
@@ -177,12 +268,20 @@ class DayEditor {
     this.cells.push(() => {
       const [now, before] = [this.now.rows.get(key), this.base.rows.get(key)];
       input.classList.toggle("changed", this.edits.has(key));
-      put(was, this.edits.has(key) ? h("del", {}, h("span", { class: "unseen" }, "before: "), String(item.value)) : null);
-      const text = (row) => (row.reason ? "refused: " + (REASONS[row.reason] ?? row.reason) : whole(row.usage) + " " + item.unit);
+      put(
+        was,
+        this.edits.has(key) ? h("del", {}, h("span", { class: "unseen" }, "before: "), String(item.value)) : null,
+      );
+      const text = (row) =>
+        row.reason ? "refused: " + (REASONS[row.reason] ?? row.reason) : whole(row.usage) + " " + item.unit;
       put(adds, compared(text(now), text(before)));
     });
     const about = item.meter + (item.reconstructed ? ", worked out between two known points" : "");
-    return [[timeText(item.observed_at, true), h("br"), h("span", { class: "quiet small" }, about)], [input, was], adds];
+    return [
+      [timeText(item.observed_at, true), h("br"), h("span", { class: "quiet small" }, about)],
+      [input, was],
+      adds,
+    ];
   }
 
   correctionRow(item) {
@@ -200,15 +299,17 @@ class DayEditor {
     this.refresh();
   }
 
-  // A meter that claims a tenth more than it did: the last reading of the window that adds something, or one unit more. A
-  // register that is too high once stays too high, else the next window would give back what this one gained.
+  // A meter that claims a tenth more than it did: the last reading of the window that adds something, or one unit more.
+  // A register that is too high once stays too high, else the next window would give back what this one gained.
   claimMore(items) {
     const adding = items.filter((item) => this.now.rows.get(editKey(item)).usage > 0n);
     const item = adding.at(-1) ?? items.at(-1);
     const usage = this.now.rows.get(editKey(item)).usage;
     const more = usage >= 10n ? usage / 10n : 1n;
     const after = this.day.items.slice(this.day.items.indexOf(item));
-    for (const one of after.filter((other) => other.what === "row" && other.meter === item.meter && other.kind === item.kind)) {
+    for (const one of after.filter(
+      (other) => other.what === "row" && other.meter === item.meter && other.kind === item.kind,
+    )) {
       if (one !== item && item.kind !== "register") break;
       this.edits.set(editKey(one), (this.edits.get(editKey(one)) ?? BigInt(one.value)) + more);
     }
@@ -220,13 +321,29 @@ class DayEditor {
     this.cells.forEach((fill) => fill());
     const [window, was] = [this.now.windows[this.at], this.base.windows[this.at]];
     if (window.gone) {
-      put(this.result, h("p", { class: "changed-text" }, "With this change no reading of this window counts: there would be no such window."));
+      put(
+        this.result,
+        h(
+          "p",
+          { class: "changed-text" },
+          "With this change no reading of this window counts: there would be no such window.",
+        ),
+      );
       return;
     }
-    put(this.result, costPart(this.data, window, was), sharePart(this.data, window, was),
-      hashPart(window, was, this.check(this.at)), this.payoutPart(window), this.laterPart(),
-      folded("The text behind the fingerprint", h("p", { class: "small quiet" }, "“tallyroot window 1”, a line's end, and:"),
-        h("code", {}, canonicalJson({ ...window.document, salt: window.stored.salt }))));
+    put(
+      this.result,
+      costPart(this.data, window, was),
+      sharePart(this.data, window, was),
+      hashPart(window, was, this.check(this.at)),
+      this.payoutPart(window),
+      this.laterPart(),
+      folded(
+        "The text behind the fingerprint",
+        h("p", { class: "small quiet" }, "“tallyroot window 1”, a line's end, and:"),
+        h("code", {}, canonicalJson({ ...window.document, salt: window.stored.salt })),
+      ),
+    );
   }
 
   payoutPart(window) {
@@ -235,64 +352,43 @@ class DayEditor {
     if (!post) return null;
     const changes = payoutChanges(this.base, this.now, post.header.sequence);
     const scale = post.decimals;
-    const rows = settled.points.filter(([account]) => post.accounts[account]).map(([account]) => {
-      const [now, before] = [checkPayout(post, account, changes.get(account) ?? 0n), post.accounts[account].cumulative];
-      return [personCell(this.data, account), [compared(decimal(now.units, scale, scale), decimal(before, scale, scale))],
-        [mark(now.holds), now.holds ? "leads to the payouts root" : "leads to " + shortHash(now.root) + ", not to the payouts root"]];
-    });
-    const changed = changes.size ? h("p", { class: "changed-text" }, "With these sums the ledger on the chain would refuse the claim.") : null;
-    return [table("5. What post " + post.header.sequence + " grants in all, " + this.data.log.currency,
-      [{ text: "Account" }, { text: "Sum", number: true }, { text: "Proof" }], rows), changed];
+    const rows = settled.points
+      .filter(([account]) => post.accounts[account])
+      .map(([account]) => {
+        const [now, before] = [
+          checkPayout(post, account, changes.get(account) ?? 0n),
+          post.accounts[account].cumulative,
+        ];
+        return [
+          personCell(this.data, account),
+          [compared(decimal(now.units, scale, scale), decimal(before, scale, scale))],
+          [
+            mark(now.holds),
+            now.holds ? "leads to the payouts root" : "leads to " + shortHash(now.root) + ", not to the payouts root",
+          ],
+        ];
+      });
+    const changed = changes.size
+      ? h("p", { class: "changed-text" }, "With these sums the ledger on the chain would refuse the claim.")
+      : null;
+    return [
+      table(
+        "5. What post " + post.header.sequence + " grants in all, " + this.data.log.currency,
+        [{ text: "Account" }, { text: "Sum", number: true }, { text: "Proof" }],
+        rows,
+      ),
+      changed,
+    ];
   }
 
   laterPart() {
     return this.edits.size && this.summary().later
-      ? h("p", { class: "note small" }, "The meter would also stand differently at the end of this day: later days, which this page doesn't hold, would change too.")
+      ? h(
+          "p",
+          { class: "note small" },
+          "The meter would also stand differently at the end of this day: later days, which this page doesn't hold, " +
+            "would change too.",
+        )
       : null;
   }
-}
-
-function costPart(data, window, was) {
-  const currency = data.log.currency;
-  const text = (line) => whole(line.usage) + " " + line.unit + " at " + priceText(line.micros, line.per, line.unit, currency);
-  const find = (lines, like) => lines.find((l) => [l.meter, l.version, l.micros, l.per].join() === [like.meter, like.version, like.micros, like.per].join());
-  const rows = window.lines.map((line) => {
-    const before = find(was.lines, line);
-    return [line.meter, compared(text(line), before ? text(before) : "nothing"), compared(exact(line.amount), exact(before?.amount ?? 0n))];
-  });
-  rows.push([h("b", {}, "Income"), "", h("b", {}, compared(exact(window.net), exact(was.net)))]);
-  const carry = window.carryIn || window.carryOut ? h("p", { class: "small quiet" }, "Carried in " + whole(window.carryIn) + ", carried on "
-    + whole(window.carryOut) + " of 3,600,000 parts of a millionth: no division loses anything.") : null;
-  return [table("2. What that costs", [{ text: "Meter" }, { text: "Calculation" }, { text: currency, number: true }], rows), carry];
-}
-
-function sharePart(data, window, was) {
-  const settled = window.stored.settled;
-  if (!settled) return null;
-  const rows = settled.points.map(([payee, points]) => [personCell(data, payee), decimal(points, 2, 2) + " %",
-    compared(exact(window.parts.get(payee) ?? 0n), exact(was.parts.get(payee) ?? 0n))]);
-  return table("3. Who gets it", [{ text: "Who" }, { text: "Share", number: true }, { text: data.log.currency, number: true }], rows);
-}
-
-function hashBox(title, now, was, holds) {
-  return h("div", { class: "hash" + (holds ? "" : " broken") }, h("b", {}, mark(holds), title), h("code", {}, full(now)),
-    holds ? null : h("del", {}, h("span", { class: "unseen" }, "before: "), h("code", {}, full(was))));
-}
-
-function hashPart(window, was, check) {
-  const parts = [h("h3", {}, "4. Its fingerprint, up to the root on the chain"),
-    hashBox("Fingerprint of this window: SHA-256 of all of it", window.digest, window.stored.digest, check.digestHolds)];
-  if (!check.posted) return [...parts, h("p", { class: "quiet" }, "It has not been posted yet: there is no root to hold it against.")];
-  const leaf = toHex(window.leaf);
-  parts.push(hashBox("Its leaf in the tree: Keccak-256", leaf, toHex(was.leaf), leaf === toHex(was.leaf)));
-  const proof = window.stored.settled.proof;
-  let node = window.leaf;
-  const steps = proof.map((sibling) => {
-    node = climb(node, [sibling]);
-    return h("li", {}, h("code", {}, "with " + shortHash(sibling) + " gives " + shortHash(toHex(node))));
-  });
-  parts.push(folded("Its path up the tree, " + proof.length + " steps", h("ol", { class: "path small" }, steps)));
-  parts.push(hashBox(check.rootHolds ? "The root that it leads to is the one posted" : "The root that it leads to is not the one posted",
-    check.root, check.post.header.windows_root, check.rootHolds));
-  return parts;
 }

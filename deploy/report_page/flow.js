@@ -26,7 +26,10 @@ function flowGraph(data, colors, isWide) {
   };
   const people = new Map();
   for (const [, account, micros] of data.flows) people.set(account, (people.get(account) ?? 0) + Number(micros));
-  const known = [...people].sort((a, b) => b[1] - a[1]).slice(0, FLOW_PEOPLE).map(([account]) => account);
+  const known = [...people]
+    .sort((a, b) => b[1] - a[1])
+    .slice(0, FLOW_PEOPLE)
+    .map(([account]) => account);
   const machines = new Map();
   for (const [at, , micros] of data.flows) machines.set(at, (machines.get(at) ?? 0) + Number(micros));
   const shown = new Set();
@@ -41,7 +44,11 @@ function flowGraph(data, colors, isWide) {
     const { kind, machine } = data.machines[at];
     const color = colors.get(kind);
     const person = known.includes(account) ? account : "\0rest";
-    const to = node("p" + person, 2, person === "\0rest" ? people.size - known.length + " others" : personName(data, person));
+    const to = node(
+      "p" + person,
+      2,
+      person === "\0rest" ? people.size - known.length + " others" : personName(data, person),
+    );
     const middle = node("k" + kind, 1, kindName(kind), color);
     add(middle, to, value, color);
     if (isWide) {
@@ -66,8 +73,12 @@ function layFlow(graph, width, height, columns) {
   const crowd = Math.max(...byColumn.map((list) => list.reduce((sum, n) => sum + least(n), 0)));
   const scale = Math.max(60, height - 20 - crowd) / total;
   byColumn.forEach((list, i) => {
-    list.sort((a, b) => (rank.get(a.color) ?? 0) - (rank.get(b.color) ?? 0)
-      || (a.key[0] === "o") - (b.key[0] === "o") || b.value - a.value);
+    list.sort(
+      (a, b) =>
+        (rank.get(a.color) ?? 0) - (rank.get(b.color) ?? 0) ||
+        (a.key[0] === "o") - (b.key[0] === "o") ||
+        b.value - a.value,
+    );
     for (const n of list) n.height = Math.max(1.5, n.value * scale);
     const room = (n) => Math.max(n.height + 8, least(n));
     const used = list.reduce((sum, n) => sum + room(n), 0);
@@ -96,8 +107,16 @@ function flowChart(width, data, colors) {
   const height = isWide ? 430 : 330;
   const scale = layFlow(graph, width - 2 * margin, height, columns);
   const list = [...graph.nodes.values()];
-  const picture = s("svg", { viewBox: "0 0 " + width + " " + height, role: "img", "aria-label": "Money from machines to people: "
-    + list.filter((n) => n.column !== 0).map((n) => n.name + " " + n.value.toFixed(2)).join(", ") });
+  const picture = s("svg", {
+    viewBox: "0 0 " + width + " " + height,
+    role: "img",
+    "aria-label":
+      "Money from machines to people: " +
+      list
+        .filter((n) => n.column !== 0)
+        .map((n) => n.name + " " + n.value.toFixed(2))
+        .join(", "),
+  });
   const order = (link) => [graph.nodes.get(link.from).y, graph.nodes.get(link.to).y];
   graph.links.sort((a, b) => order(a)[0] - order(b)[0] || order(a)[1] - order(b)[1]);
   for (const link of graph.links) {
@@ -107,14 +126,29 @@ function flowChart(width, data, colors) {
     const [y1, y2, bend] = [from.y + from.out, to.y + to.in, (x2 - x1) / 2];
     from.out += link.value * scale;
     to.in += link.value * scale;
-    const path = `M${x1},${y1}C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}v${thick}`
-      + `C${x2 - bend},${y2 + thick} ${x1 + bend},${y1 + thick} ${x1},${y1 + thick}z`;
-    picture.append(s("path", { d: path, class: "band k" + link.color },
-      s("title", {}, from.name + " to " + to.name + ": " + link.value.toFixed(2))));
+    const path =
+      `M${x1},${y1}C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}v${thick}` +
+      `C${x2 - bend},${y2 + thick} ${x1 + bend},${y1 + thick} ${x1},${y1 + thick}z`;
+    picture.append(
+      s(
+        "path",
+        { d: path, class: "band k" + link.color },
+        s("title", {}, from.name + " to " + to.name + ": " + link.value.toFixed(2)),
+      ),
+    );
   }
   for (const n of list) {
     const x = margin + n.x;
-    picture.append(s("rect", { class: n.column === 2 ? "payee" : "k" + n.color, x, y: n.y, width: NODE_WIDTH, height: n.height, rx: 1.5 }));
+    picture.append(
+      s("rect", {
+        class: n.column === 2 ? "payee" : "k" + n.color,
+        x,
+        y: n.y,
+        width: NODE_WIDTH,
+        height: n.height,
+        rx: 1.5,
+      }),
+    );
     picture.append(flowLabel(n, x, isWide, data.log.currency));
   }
   return picture;
@@ -125,13 +159,18 @@ function flowLabel(n, x, isWide, currency) {
   const amount = n.value.toFixed(2).replace(/\B(?=(\d{3})+\.)/g, ",");
   const room = n.column === 0 ? 17 : 24;
   const name = n.name.length > room ? n.name.slice(0, room - 1) + "…" : n.name;
-  if (n.column === 0) return s("text", { x: x - 6, y: middle, "text-anchor": "end" }, name + " ", s("tspan", { class: "quiet" }, amount));
+  if (n.column === 0)
+    return s("text", { x: x - 6, y: middle, "text-anchor": "end" }, name + " ", s("tspan", { class: "quiet" }, amount));
   const isRight = n.column === 2;
   const inside = isRight ? !isWide : true;
   const at = isRight ? (isWide ? x + NODE_WIDTH + 6 : x - 6) : x + NODE_WIDTH + 6;
   const anchor = isRight && inside ? "end" : "start";
-  return s("text", { x: at, y: middle - 7, "text-anchor": anchor, class: inside ? "halo" : null },
-    s("tspan", { class: "strong" }, name), s("tspan", { x: at, dy: 15, class: "quiet" }, amount + " " + currency));
+  return s(
+    "text",
+    { x: at, y: middle - 7, "text-anchor": anchor, class: inside ? "halo" : null },
+    s("tspan", { class: "strong" }, name),
+    s("tspan", { x: at, dy: 15, class: "quiet" }, amount + " " + currency),
+  );
 }
 
 function flowTable(data) {

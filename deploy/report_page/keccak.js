@@ -1,5 +1,5 @@
-// Keccak-256, as Ethereum has it (FIPS 202's permutation with the padding from before it). A lane of 64 bits is two words
-// of 32: `state[2 * i]` is the low half of lane i, `state[2 * i + 1]` the high one. Lane i stands at x = i % 5, y = i / 5.
+// Keccak-256, as Ethereum has it: FIPS 202's permutation, the padding from before it. A lane of 64 bits is two words of
+// 32: `state[2 * i]` is the low half of lane i, `state[2 * i + 1]` the high one; lane i is at x = i % 5, y = i / 5.
 
 const KECCAK_RATE = 136;
 const KECCAK_ROUNDS = keccakRounds();

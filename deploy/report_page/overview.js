@@ -13,8 +13,21 @@ function kindColors(data) {
 
 function showPeriod(data) {
   const { first_ms: first, last_ms: last, machines, windows } = data.figures;
-  put(byId("period"), dayText(first) + " to " + dayText(last - 1) + ": " + whole(machines) + " machines, "
-    + whole(windows) + " windows of " + data.log.window_ms / 60000 + " minutes, log “" + data.log.log_id + "”.");
+  put(
+    byId("period"),
+    dayText(first) +
+      " to " +
+      dayText(last - 1) +
+      ": " +
+      whole(machines) +
+      " machines, " +
+      whole(windows) +
+      " windows of " +
+      data.log.window_ms / 60000 +
+      " minutes, log “" +
+      data.log.log_id +
+      "”.",
+  );
 }
 
 function showFigures(data) {
@@ -28,18 +41,31 @@ function showFigures(data) {
     ["Earned", money(f.earned_micros), data.log.currency],
     ["Granted by posts", posted, whole(data.posts.length) + " posts on the chain"],
     ["Claimed", decimal(claimed, scale, 2), Object.keys(data.claimed_units).length + " accounts"],
-    ["Entries in the log", whole(f.entries), `${whole(f.accepted)} counted, ${whole(f.duplicates)} repeated, ${whole(refused)} refused`],
+    [
+      "Entries in the log",
+      whole(f.entries),
+      `${whole(f.accepted)} counted, ${whole(f.duplicates)} repeated, ${whole(refused)} refused`,
+    ],
     ["Late corrections", whole(f.adjustments), "windows that mend earlier ones"],
   ];
-  put(byId("figures"), h("dl", { class: "tiles" }, tiles.map(([name, value, note]) =>
-    h("div", {}, h("dt", {}, name), h("dd", {}, value, h("small", {}, note))))));
+  put(
+    byId("figures"),
+    h(
+      "dl",
+      { class: "tiles" },
+      tiles.map(([name, value, note]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, h("small", {}, note)))),
+    ),
+  );
 }
 
 function showFlow(data, colors) {
   const picture = h("div");
   const left = BigInt(data.unposted_micros);
   const parts = [picture, folded("The same as a table", flowTable(data))];
-  if (left !== 0n) parts.push(h("p", { class: "small quiet" }, money(left) + " " + data.log.currency + " of it has not been posted yet."));
+  if (left !== 0n)
+    parts.push(
+      h("p", { class: "small quiet" }, money(left) + " " + data.log.currency + " of it has not been posted yet."),
+    );
   if (!data.flows.length) {
     put(byId("flow"), h("p", { class: "quiet" }, "Nothing has been divided yet: no epoch has ended."));
     return;
@@ -59,7 +85,9 @@ function dayBuckets(data) {
     const at = new Date(ms);
     const isMonthStart = i === 0 || at.getUTCDate() <= length;
     return {
-      first: first + i * length, length, label: shortDay(ms),
+      first: first + i * length,
+      length,
+      label: shortDay(ms),
       tick: isMonthStart ? at.getUTCDate() + " " + MONTHS[at.getUTCMonth()] : String(at.getUTCDate()),
       text: dayText(ms) + (length > 1 ? " to " + dayText(until) : ""),
     };
@@ -73,20 +101,33 @@ function showIncome(data, colors, pick) {
     cells[at][Math.floor((day - buckets[0].first) / buckets[0].length)] += BigInt(micros);
   }
   const kinds = [...colors].map(([kind, color]) => ({ kind, color, name: kindName(kind) }));
-  const sums = kinds.map(({ kind }) => buckets.map((_, i) =>
-    cells.reduce((sum, row, at) => (data.machines[at].kind === kind ? sum + Number(row[i]) / 1e6 : sum), 0)));
+  const sums = kinds.map(({ kind }) =>
+    buckets.map((_, i) =>
+      cells.reduce((sum, row, at) => (data.machines[at].kind === kind ? sum + Number(row[i]) / 1e6 : sum), 0),
+    ),
+  );
   const picture = h("div");
   const embedded = new Map(data.days.map((day, i) => [day.machine, i]));
   const heat = data.machines.slice(0, HEAT_ROWS).map((row, at) => ({
-    name: row.machine, total: row.net_micros, cells: cells[at],
+    name: row.machine,
+    total: row.net_micros,
+    cells: cells[at],
     action: embedded.has(row.machine) ? () => pick(embedded.get(row.machine)) : null,
   }));
   const rest = data.machines.length - heat.length;
-  put(byId("income"), legend(kinds), picture,
+  put(
+    byId("income"),
+    legend(kinds),
+    picture,
     h("h3", {}, rest > 0 ? "The " + heat.length + " machines that earned most" : "By machine"),
-    h("p", { class: "small quiet" }, "The darker, the more. " + (data.days.length
-      ? "A machine whose name is underlined can be checked below, down to its readings." : "")),
-    heatTable(buckets, heat, data.log.currency));
+    h(
+      "p",
+      { class: "small quiet" },
+      "The darker, the more. " +
+        (data.days.length ? "A machine whose name is underlined can be checked below, down to its readings." : ""),
+    ),
+    heatTable(buckets, heat, data.log.currency),
+  );
   drawn(picture, (width) => columnChart(width, buckets, kinds, sums, data.log.currency));
 }
 
@@ -105,28 +146,63 @@ function showPosts(data, checks) {
       [check.manifestHolds, "its manifest has the hash that was posted"],
     ].filter(([holds]) => holds !== null);
     const span = dayText(header.epoch_start_s * 1000) + " to " + dayText(header.epoch_end_s * 1000 - 1);
-    return h("div", { class: "post" },
+    return h(
+      "div",
+      { class: "post" },
       h("h3", {}, "Post " + header.sequence + ": " + span),
-      h("p", {}, (state ? STATES[state.state] ?? state.state : "Not on the chain yet") + ": " + whole(post.windows)
-        + " windows, " + decimal(header.total, post.decimals, 2) + " " + data.log.currency + " granted up to here."),
-      h("ul", { class: "checks" }, lines.map(([holds, text]) => verdictLine(holds, text))),
-      folded("Roots and accounts",
-        table("", [{ text: "What" }, { text: "Hash" }], [
-          ["Windows root", h("code", {}, full(header.windows_root))], ["Payouts root", h("code", {}, full(header.payouts_root))],
-          ["Manifest", h("code", {}, full(header.manifest_hash))], ["Head", h("code", {}, full(check.head))],
-          state ? ["Transaction", h("code", {}, state.transaction)] : null].filter(Boolean)),
-        accountTable(data, post)));
+      h(
+        "p",
+        {},
+        (state ? (STATES[state.state] ?? state.state) : "Not on the chain yet") +
+          ": " +
+          whole(post.windows) +
+          " windows, " +
+          decimal(header.total, post.decimals, 2) +
+          " " +
+          data.log.currency +
+          " granted up to here.",
+      ),
+      h(
+        "ul",
+        { class: "checks" },
+        lines.map(([holds, text]) => verdictLine(holds, text)),
+      ),
+      folded(
+        "Roots and accounts",
+        table(
+          "",
+          [{ text: "What" }, { text: "Hash" }],
+          [
+            ["Windows root", h("code", {}, full(header.windows_root))],
+            ["Payouts root", h("code", {}, full(header.payouts_root))],
+            ["Manifest", h("code", {}, full(header.manifest_hash))],
+            ["Head", h("code", {}, full(check.head))],
+            state ? ["Transaction", h("code", {}, state.transaction)] : null,
+          ].filter(Boolean),
+        ),
+        accountTable(data, post),
+      ),
+    );
   });
   put(byId("posts"), parts);
 }
 
 function accountTable(data, post) {
   const scale = post.decimals;
-  const rows = Object.entries(post.accounts).map(([account, kept]) =>
-    [personCell(data, account), exact(kept.amount_micros), decimal(kept.cumulative, scale, scale)]);
+  const rows = Object.entries(post.accounts).map(([account, kept]) => [
+    personCell(data, account),
+    exact(kept.amount_micros),
+    decimal(kept.cumulative, scale, scale),
+  ]);
   const more = post.accounts_in_all - rows.length;
-  return [table("", [{ text: "Account" }, { text: "By this post", number: true }, { text: "In all so far", number: true }], rows),
-    more > 0 ? h("p", { class: "small quiet" }, "and " + whole(more) + " more accounts, not in this page") : null];
+  return [
+    table(
+      "",
+      [{ text: "Account" }, { text: "By this post", number: true }, { text: "In all so far", number: true }],
+      rows,
+    ),
+    more > 0 ? h("p", { class: "small quiet" }, "and " + whole(more) + " more accounts, not in this page") : null,
+  ];
 }
 
 function personCell(data, account) {
@@ -137,40 +213,117 @@ function personCell(data, account) {
 function showRefused(data) {
   const rejects = Object.entries(data.figures.rejects);
   if (!rejects.length) {
-    put(byId("refused"), h("p", {}, h("span", { class: "mark yes" }, "✓"), "Nothing was refused: all " + whole(data.figures.entries)
-      + " entries of the log were counted" + (data.figures.duplicates ? ", repeated ones once." : ".")));
+    put(
+      byId("refused"),
+      h(
+        "p",
+        {},
+        h("span", { class: "mark yes" }, "✓"),
+        "Nothing was refused: all " +
+          whole(data.figures.entries) +
+          " entries of the log were counted" +
+          (data.figures.duplicates ? ", repeated ones once." : "."),
+      ),
+    );
     return;
   }
   const picture = h("div");
-  put(byId("refused"), h("p", {}, "Of " + whole(data.figures.entries) + " entries. A refused entry is kept with its bytes; it earns nothing."),
-    picture, h("ul", { class: "small" }, rejects.map(([reason]) => h("li", {}, h("b", {}, reason.replaceAll("_", " ")), ": ", REASONS[reason] ?? ""))));
-  const rows = rejects.map(([reason, count]) => ({ text: reason.replaceAll("_", " "), value: count, shown: whole(count) }));
+  put(
+    byId("refused"),
+    h(
+      "p",
+      {},
+      "Of " + whole(data.figures.entries) + " entries. A refused entry is kept with its bytes; it earns nothing.",
+    ),
+    picture,
+    h(
+      "ul",
+      { class: "small" },
+      rejects.map(([reason]) => h("li", {}, h("b", {}, reason.replaceAll("_", " ")), ": ", REASONS[reason] ?? "")),
+    ),
+  );
+  const rows = rejects.map(([reason, count]) => ({
+    text: reason.replaceAll("_", " "),
+    value: count,
+    shown: whole(count),
+  }));
   drawn(picture, (width) => barList(width, rows, 0));
 }
 
 function showMachines(data) {
   const percent = (thousandths) => (thousandths === null ? "" : decimal(thousandths, 3, 1) + " %");
-  const rows = data.machines.map((row) => [row.machine, kindName(row.kind), whole(row.windows), whole(row.readings),
-    percent(row.uptime_thousandths), TRUST[row.trust] ?? "", row.flags.join(", "), exact(row.net_micros)]);
-  const heads = [{ text: "Machine" }, { text: "Kind", wide: true }, { text: "Windows", number: true, wide: true },
-    { text: "Readings", number: true, wide: true }, { text: "Heard of", number: true }, { text: "Trust", wide: true },
-    { text: "Marks", wide: true }, { text: data.log.currency, number: true }];
-  put(byId("machines"), h("p", {}, "“Heard of” is the share of the time in which the machine reported at all, from its first "
-    + "window on. A machine that reports only while it is used is heard of less."), folded("Show the " + whole(rows.length) + " rows", table("", heads, rows)));
+  const rows = data.machines.map((row) => [
+    row.machine,
+    kindName(row.kind),
+    whole(row.windows),
+    whole(row.readings),
+    percent(row.uptime_thousandths),
+    TRUST[row.trust] ?? "",
+    row.flags.join(", "),
+    exact(row.net_micros),
+  ]);
+  const heads = [
+    { text: "Machine" },
+    { text: "Kind", wide: true },
+    { text: "Windows", number: true, wide: true },
+    { text: "Readings", number: true, wide: true },
+    { text: "Heard of", number: true },
+    { text: "Trust", wide: true },
+    { text: "Marks", wide: true },
+    { text: data.log.currency, number: true },
+  ];
+  put(
+    byId("machines"),
+    h(
+      "p",
+      {},
+      "“Heard of” is the share of the time in which the machine reported at all, from its first " +
+        "window on. A machine that reports only while it is used is heard of less.",
+    ),
+    folded("Show the " + whole(rows.length) + " rows", table("", heads, rows)),
+  );
 }
 
 function showAbout(data) {
   const items = data.days.reduce((sum, day) => sum + day.items.length, 0);
   const chain = data.chain;
-  put(byId("about"), h("ul", {},
-    h("li", {}, "Down to readings it holds " + data.days.length + " machine days with " + whole(items) + " readings, their meters "
-      + "as they stood before, and the proof of every window. Of all other days it holds sums only, taken from the same folder."),
-    h("li", {}, "The fingerprints are recomputed with each registration's secret salt, which is in here for these machines: give "
-      + "this file to those who may see their readings."),
-    h("li", {}, "It can't know whether the roots in it are those on the chain. Compare them there"
-      + (chain ? ", chain " + chain.chain_id + ", ledger " : "."), chain ? h("code", {}, chain.ledger) : null),
-    h("li", {}, "It does not check signatures, nor that these readings are all that the log held: ",
-      h("code", {}, "tallyroot audit"), " does both, from the log alone."),
-    h("li", {}, "Nobody can prove that a meter told the truth, or that a silent machine stood still."),
-    h("li", {}, "Another machine or day: ", h("code", {}, "tallyroot report --machine NAME --day 2019-09-10"), ".")));
+  put(
+    byId("about"),
+    h(
+      "ul",
+      {},
+      h(
+        "li",
+        {},
+        "Down to readings it holds " +
+          data.days.length +
+          " machine days with " +
+          whole(items) +
+          " readings, their meters " +
+          "as they stood before, and the proof of every window. Of all other days it holds sums only.",
+      ),
+      h(
+        "li",
+        {},
+        "The fingerprints are recomputed with each registration's secret salt, here for these machines: give " +
+          "this file to those who may see their readings.",
+      ),
+      h(
+        "li",
+        {},
+        "It can't know whether the roots in it are those on the chain. Compare them there" +
+          (chain ? ", chain " + chain.chain_id + ", ledger " : "."),
+        chain ? h("code", {}, chain.ledger) : null,
+      ),
+      h(
+        "li",
+        {},
+        "It does not check signatures, nor that these readings are all that the log held: ",
+        h("code", {}, "tallyroot audit"),
+        " does both, from the log alone.",
+      ),
+      h("li", {}, "Nobody can prove that a meter told the truth, or that a silent machine stood still."),
+      h("li", {}, "Another machine or day: ", h("code", {}, "tallyroot report --machine NAME --day 2019-09-10"), "."),
+    ),
+  );
 }

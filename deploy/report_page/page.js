@@ -21,10 +21,12 @@ function checkAll(editor, postChecks) {
   data.posts.forEach((post, i) => {
     for (const account of Object.keys(post.accounts)) {
       counts.payouts += 1;
-      if (!checkPayout(post, account, 0n).holds) faults.push("the sum of " + account + " in post " + post.header.sequence + " has no proof");
+      if (!checkPayout(post, account, 0n).holds)
+        faults.push("the sum of " + account + " in post " + post.header.sequence + " has no proof");
     }
     const { headHolds, follows, manifestHolds } = postChecks[i];
-    if (headHolds === false || manifestHolds === false) faults.push("post " + post.header.sequence + " is not what its hash says");
+    if (headHolds === false || manifestHolds === false)
+      faults.push("post " + post.header.sequence + " is not what its hash says");
     if (follows === false) faults.push("post " + post.header.sequence + " does not follow the one before it");
   });
   return { counts, faults, elapsedMs: Math.max(1, Math.round(performance.now() - started)) };
@@ -41,12 +43,34 @@ function showVerdict(result, editor) {
     return;
   }
   const good = "✓ This page has checked itself, and everything fits. ";
-  put(box, h("p", {}, h("strong", {}, faults.length ? "✗ " + plural(faults.length, "thing") + " in this page do not fit. " : good)),
-    faults.length ? h("ul", {}, faults.slice(0, 8).map((fault) => h("li", {}, fault))) : null,
-    h("p", { class: "small" }, [plural(counts.windows, "window") + " recomputed from " + plural(counts.readings, "reading"),
-      plural(counts.proofs, "proof") + " followed up to posted roots", plural(counts.payouts, "payout") + " proven",
-      plural(counts.posts, "post") + " chained by their hashes"].join(", ") + ": here, in "
-      + elapsedMs + " ms, without a network."));
+  put(
+    box,
+    h(
+      "p",
+      {},
+      h("strong", {}, faults.length ? "✗ " + plural(faults.length, "thing") + " in this page do not fit. " : good),
+    ),
+    faults.length
+      ? h(
+          "ul",
+          {},
+          faults.slice(0, 8).map((fault) => h("li", {}, fault)),
+        )
+      : null,
+    h(
+      "p",
+      { class: "small" },
+      [
+        plural(counts.windows, "window") + " recomputed from " + plural(counts.readings, "reading"),
+        plural(counts.proofs, "proof") + " followed up to posted roots",
+        plural(counts.payouts, "payout") + " proven",
+        plural(counts.posts, "post") + " chained by their hashes",
+      ].join(", ") +
+        ": here, in " +
+        elapsedMs +
+        " ms, without a network.",
+    ),
+  );
 }
 
 function start() {
@@ -70,8 +94,13 @@ function start() {
   // What is above is painted first: on a phone the check takes a moment.
   put(byId("verdict"), h("p", {}, "This page is checking itself …"));
   setTimeout(() => {
-    if (data.days.length) editor = new DayEditor(byId("editor"), data, (changed) => result && showVerdict(result, changed));
-    else put(byId("editor"), h("p", { class: "quiet" }, "No day of a machine is final yet: let an epoch end, and write this page again."));
+    if (data.days.length)
+      editor = new DayEditor(byId("editor"), data, (changed) => result && showVerdict(result, changed));
+    else
+      put(
+        byId("editor"),
+        h("p", { class: "quiet" }, "No day of a machine is final yet: let an epoch end, and write this page again."),
+      );
     result = checkAll(editor ?? { bases: [] }, postChecks);
     showVerdict(result, editor);
   }, 20);

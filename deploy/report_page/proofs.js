@@ -1,7 +1,8 @@
 // From a window to the money and to the chain: splits, leaves, proofs, heads.
 
-const TEXT_POST = "Post(uint256 sequence,bytes32 previousHead,bytes32 windowsRoot,bytes32 payoutsRoot,"
-  + "bytes32 manifestHash,uint64 epochStart,uint64 epochEnd,uint256 total)";
+const TEXT_POST =
+  "Post(uint256 sequence,bytes32 previousHead,bytes32 windowsRoot,bytes32 payoutsRoot," +
+  "bytes32 manifestHash,uint64 epochStart,uint64 epochEnd,uint256 total)";
 const TEXT_GENESIS = "Genesis(uint256 chainId,address ledger,address token,bytes3 currency)";
 const POINTS_WHOLE = 10_000n;
 
@@ -32,7 +33,9 @@ function climb(leaf, proof) {
 
 // The ledger's head after a post: the hash of everything that the post says, and of the head before it.
 function headAfter(header) {
-  const hashes = ["previous_head", "windows_root", "payouts_root", "manifest_hash"].map((name) => fromHex(header[name]));
+  const hashes = ["previous_head", "windows_root", "payouts_root", "manifest_hash"].map((name) =>
+    fromHex(header[name]),
+  );
   const last = [header.epoch_start_s, header.epoch_end_s, header.total].map(word);
   return keccak256(joined(keccak256(utf8(TEXT_POST)), word(header.sequence), ...hashes, ...last));
 }
@@ -46,10 +49,12 @@ function genesisHead(chain) {
 
 // Parts of an amount by payee: the micros left over go to the largest remainders, ties to the lowest payee.
 function splitAmount(amount, points) {
-  const shares = [...points].sort((a, b) => (a[0] < b[0] ? -1 : 1)).map(([payee, share]) => {
-    const [part, rest] = floorDivmod(amount * BigInt(share), POINTS_WHOLE);
-    return { payee, part, rest };
-  });
+  const shares = [...points]
+    .sort((a, b) => (a[0] < b[0] ? -1 : 1))
+    .map(([payee, share]) => {
+      const [part, rest] = floorDivmod(amount * BigInt(share), POINTS_WHOLE);
+      return { payee, part, rest };
+    });
   let left = amount - shares.reduce((sum, share) => sum + share.part, 0n);
   for (const share of [...shares].sort((a, b) => (a.rest < b.rest ? 1 : a.rest > b.rest ? -1 : 0))) {
     if (left > 0n) {

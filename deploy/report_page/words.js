@@ -1,9 +1,18 @@
 // How amounts, times and the log's own words read to a person.
 
 const KINDS = {
-  ev_charger: "Chargers", charger: "Chargers", pv_inverter: "Inverters", inverter: "Inverters", taxi_fleet: "Taxis",
-  taxi: "Taxis", drone: "Drones", robot: "Robots", sensor: "Sensors", battery: "Batteries",
-  vending: "Vending machines", others: "Other machines",
+  ev_charger: "Chargers",
+  charger: "Chargers",
+  pv_inverter: "Inverters",
+  inverter: "Inverters",
+  taxi_fleet: "Taxis",
+  taxi: "Taxis",
+  drone: "Drones",
+  robot: "Robots",
+  sensor: "Sensors",
+  battery: "Batteries",
+  vending: "Vending machines",
+  others: "Other machines",
 };
 const REASONS = {
   undecodable: "The record can't be read at all.",
@@ -30,8 +39,11 @@ const REASONS = {
   agreement_locked: "It would lower somebody's share before the lock ends.",
 };
 const STATES = {
-  pending: "Waits for an auditor", attested: "Attested by an auditor, its delay runs", active: "Can be claimed",
-  disputed: "Disputed: dead", revoked: "Taken back",
+  pending: "Waits for an auditor",
+  attested: "Attested by an auditor, its delay runs",
+  active: "Can be claimed",
+  disputed: "Disputed: dead",
+  revoked: "Taken back",
 };
 const TRUST = ["self-reported", "signed by the machine's key", "signed by a key in hardware"];
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

@@ -1,0 +1,90 @@
+// What the check shows of one window: its cost, who gets it, and its fingerprint up to the posted root.
+
+function costPart(data, window, was) {
+  const currency = data.log.currency;
+  const text = (line) =>
+    whole(line.usage) + " " + line.unit + " at " + priceText(line.micros, line.per, line.unit, currency);
+  const find = (lines, like) =>
+    lines.find(
+      (l) => [l.meter, l.version, l.micros, l.per].join() === [like.meter, like.version, like.micros, like.per].join(),
+    );
+  const rows = window.lines.map((line) => {
+    const before = find(was.lines, line);
+    return [
+      line.meter,
+      compared(text(line), before ? text(before) : "nothing"),
+      compared(exact(line.amount), exact(before?.amount ?? 0n)),
+    ];
+  });
+  rows.push([h("b", {}, "Income"), "", h("b", {}, compared(exact(window.net), exact(was.net)))]);
+  const carry =
+    window.carryIn || window.carryOut
+      ? h(
+          "p",
+          { class: "small quiet" },
+          "Carried in " +
+            whole(window.carryIn) +
+            ", carried on " +
+            whole(window.carryOut) +
+            " of 3,600,000 parts of a millionth: no division loses anything.",
+        )
+      : null;
+  return [
+    table("2. What that costs", [{ text: "Meter" }, { text: "Calculation" }, { text: currency, number: true }], rows),
+    carry,
+  ];
+}
+
+function sharePart(data, window, was) {
+  const settled = window.stored.settled;
+  if (!settled) return null;
+  const rows = settled.points.map(([payee, points]) => [
+    personCell(data, payee),
+    decimal(points, 2, 2) + " %",
+    compared(exact(window.parts.get(payee) ?? 0n), exact(was.parts.get(payee) ?? 0n)),
+  ]);
+  return table(
+    "3. Who gets it",
+    [{ text: "Who" }, { text: "Share", number: true }, { text: data.log.currency, number: true }],
+    rows,
+  );
+}
+
+function hashBox(title, now, was, holds) {
+  return h(
+    "div",
+    { class: "hash" + (holds ? "" : " broken") },
+    h("b", {}, mark(holds), title),
+    h("code", {}, full(now)),
+    holds ? null : h("del", {}, h("span", { class: "unseen" }, "before: "), h("code", {}, full(was))),
+  );
+}
+
+function hashPart(window, was, check) {
+  const parts = [
+    h("h3", {}, "4. Its fingerprint, up to the root on the chain"),
+    hashBox("Fingerprint of this window: SHA-256 of all of it", window.digest, window.stored.digest, check.digestHolds),
+  ];
+  if (!check.posted)
+    return [...parts, h("p", { class: "quiet" }, "It has not been posted yet: there is no root to hold it against.")];
+  const leaf = toHex(window.leaf);
+  parts.push(hashBox("Its leaf in the tree: Keccak-256", leaf, toHex(was.leaf), leaf === toHex(was.leaf)));
+  const proof = window.stored.settled.proof;
+  let node = window.leaf;
+  const steps = proof.map((sibling) => {
+    node = climb(node, [sibling]);
+    return h("li", {}, h("code", {}, "with " + shortHash(sibling) + " gives " + shortHash(toHex(node))));
+  });
+  parts.push(folded("Its path up the tree, " + proof.length + " steps", h("ol", { class: "path small" }, steps)));
+  parts.push(
+    hashBox(
+      check.rootHolds
+        ? "The root that it leads to is the one posted"
+        : "The root that it leads to is not the one posted",
+      check.root,
+      check.post.header.windows_root,
+      check.rootHolds,
+    ),
+  );
+  return parts;
+}
