@@ -17,6 +17,9 @@ app = typer.Typer()
 def watch(
     once: Annotated[bool, typer.Option("--once", help="Look once, for cron; exit 1 if a person is needed.")] = False,
     from_archive: Annotated[bool, typer.Option("--from-archive", help="Read the archive instead of Kafka.")] = False,
+    only_wrong: Annotated[
+        bool, typer.Option("--only-wrong", help="Dispute what contradicts the log, not what is withheld.")
+    ] = False,
     every: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long to rest between looks.")] = 10.0,
     data_dir: DataDir = None,
     json: Json = False,
@@ -26,5 +29,6 @@ def watch(
 
     place = workplace(data_dir)
     terminal = Terminal(as_json=json)
-    if not watch_commands.watch(place, terminal, from_archive=from_archive, once=once, every_s=every):
+    options = watch_commands.WatchOptions(from_archive=from_archive, only_wrong=only_wrong, every_s=every)
+    if not watch_commands.watch(place, terminal, options, once=once):
         raise typer.Exit(1)

@@ -2,6 +2,8 @@
 
 import time
 
+from msgspec import Struct
+
 from deploy.audit_commands import recomputing
 from deploy.money_commands import Treasury
 from deploy.terminal import Terminal, moment_text
@@ -18,18 +20,25 @@ TAKES_AT_MOST = 4
 """A look that finds a trouble again is made no sooner than after so many times what it took."""
 
 
+class WatchOptions(Struct, frozen=True, kw_only=True):
+    """Where the log is read, what is disputed, and how long to rest between looks, seconds."""
+
+    from_archive: bool = False
+    only_wrong: bool = False
+    every_s: float = 10.0
+
+
 class Watch:
     """A watcher of one data folder. What it says twice in a row, it says once."""
 
-    def __init__(self, place: Workplace, terminal: Terminal, *, from_archive: bool, every_s: float) -> None:
+    def __init__(self, place: Workplace, terminal: Terminal, options: WatchOptions) -> None:
         self._place = place
         self._terminal = terminal
-        self._from_archive = from_archive
-        self._every_s = every_s
+        self._options = options
         self._treasury: Treasury | None = None
         self._last: Look | None = None
         self._said: list[Done] = []
-        self.pause_s = every_s
+        self.pause_s = options.every_s
         """How long to rest before the next look."""
 
     def once(self) -> bool:
@@ -40,6 +49,10 @@ class Watch:
             is_calm = is_calm and found is not None and found.is_calm
             if found is None or not found.again:
                 break
+        else:
+            text = "the ledger moves on at each look, or the node leaves events out: ask another node"
+            self._say([Done("alarm", 0, text)])
+            is_calm = False
         if is_calm and self._last is not None:
             self._terminal.say(f"{self._last.posts} posts follow from the log, {self._last.attested} are attested")
         return is_calm
@@ -72,15 +85,19 @@ class Watch:
             if self._treasury is None:
                 self._treasury = Treasury(self._place)
             treasury = self._treasury
-            with recomputing(treasury, from_archive=self._from_archive) as recompute:
-                found = look(treasury.data_dir, treasury.chain, treasury.log, treasury.keys, recompute)
+            only_wrong = self._options.only_wrong
+            with recomputing(treasury, from_archive=self._options.from_archive) as recompute:
+                found = look(
+                    treasury.data_dir, treasury.chain, treasury.log, treasury.keys, recompute, only_wrong=only_wrong
+                )
         except InvalidInput as error:
             self._treasury = self._last = None
             self._say([Done("alarm", 0, f"can't look: {error}")])
             return None
         took_s = time.monotonic() - started
         most_s = max(1.0, found.delay_s / LOOKS_PER_DELAY)
-        self.pause_s = min(self._every_s if found.is_calm else max(self._every_s, TAKES_AT_MOST * took_s), most_s)
+        every_s = self._options.every_s
+        self.pause_s = min(every_s if found.is_calm else max(every_s, TAKES_AT_MOST * took_s), most_s)
         self._last = found
         self._say(found.done)
         return found
@@ -93,9 +110,9 @@ class Watch:
         self._said = list(done)
 
 
-def watch(place: Workplace, terminal: Terminal, *, from_archive: bool, once: bool, every_s: float) -> bool:
+def watch(place: Workplace, terminal: Terminal, options: WatchOptions, *, once: bool) -> bool:
     """Watches for ever, or once; whether no person is needed."""
-    watcher = Watch(place, terminal, from_archive=from_archive, every_s=every_s)
+    watcher = Watch(place, terminal, options)
     if once:
         return watcher.once()
     watcher.follow()

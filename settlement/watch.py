@@ -28,7 +28,8 @@ class WatchView(Struct, frozen=True, kw_only=True):
 
     `verdicts` are those of all live posts by ascending sequence, `delay_ends_s` their ends of delay and `now_s` the
     chain's time, in Unix seconds; `delay_s` is the ledger's delay. `revoked` posts pay nobody any more. `distrust` is
-    why the view itself can't be trusted. `can_attest` and `can_dispute` tell which keys are here.
+    why the view itself can't be trusted. `can_attest` and `can_dispute` tell which keys are here; with `only_wrong`
+    what is withheld is a reason for an alarm, never for a dispute.
     """
 
     verdicts: Sequence[PostVerdict]
@@ -40,6 +41,7 @@ class WatchView(Struct, frozen=True, kw_only=True):
     distrust: str = ""
     can_attest: bool = True
     can_dispute: bool = True
+    only_wrong: bool = False
 
     def is_mature(self, sequence: int) -> bool:
         """Whether a post can't be disputed any more."""
@@ -104,4 +106,6 @@ def _step(view: WatchView, verdict: PostVerdict) -> Step:
     until_s = view.waits_until_s(sequence)
     if view.now_s < until_s:
         return Step("wait", sequence, text, until_s)
+    if view.only_wrong:
+        return Step("alarm", sequence, f"{text}, for longer than may be")
     return Step("dispute", sequence, f"{text}, for longer than may be")

@@ -33,7 +33,7 @@ from settlement.adapters.store import Store
 from settlement.adapters.treasury import deploy_contracts, fund, keep, refresh_if_here, roles
 from settlement.audit import Auditor, AuditReport, LedgerMoney
 from settlement.audit_epochs import Recompute
-from settlement.post import token_units
+from settlement.post import token_units, windows_tree
 from settlement.results import Attested, SettlementsReport
 from settlement.statement import Statement, statement
 
@@ -124,7 +124,10 @@ def why(data_dir: Path, chain: Chain, account: str) -> Statement:
         windows = store.windows(posted.header.sequence)
         if windows is None:
             raise InvalidInput(f"the windows of post {posted.header.sequence} are missing: restore settlement/")
-        posts.append((posted.header.sequence, [earning for _, earning in windows]))
+        earnings = [earning for _, earning in windows]
+        if windows_tree(earnings).root != posted.header.windows_root:
+            raise InvalidInput(f"the windows of post {posted.header.sequence} are not those on the chain: restore them")
+        posts.append((posted.header.sequence, earnings))
     return statement(account_name(account), posts)
 
 

@@ -46,7 +46,7 @@ class Look(Struct, frozen=True, kw_only=True):
     is_calm: bool
 
 
-def look(data_dir: Path, chain: Chain, log: Log, keys: Keys, recompute: Recompute) -> Look:
+def look(data_dir: Path, chain: Chain, log: Log, keys: Keys, recompute: Recompute, *, only_wrong: bool = False) -> Look:
     """Audits, decides and does. Raises InvalidInput where the node or this folder gives no view at all."""
     ledger = Ledger.open(data_dir, chain)
     events = ledger.events()
@@ -66,6 +66,7 @@ def look(data_dir: Path, chain: Chain, log: Log, keys: Keys, recompute: Recomput
         distrust=_distrust(report),
         can_attest=keys.has("auditor"),
         can_dispute=keys.has("guardian"),
+        only_wrong=only_wrong,
     )
     done = []
     for step in decide(view):

@@ -17,7 +17,7 @@ from deploy.evidence import Epoch
 from deploy.settings import load_settings
 from deploy.stack import Stack, start_evm
 from deploy.terminal import Terminal
-from deploy.watch_commands import Watch
+from deploy.watch_commands import Watch, WatchOptions
 from deploy.workplace import Workplace
 from settlement import worker
 from settlement.accrual import Terms
@@ -130,6 +130,13 @@ def changed_epoch(run: Run, change: Change) -> Run:
     """The run with the first epoch of partition 0 changed."""
     (first, *rest) = run.epochs[0]
     return structs.replace(run, epochs={**run.epochs, 0: [change(first), *rest]})
+
+
+def test_a_partition_that_was_left_out_is_right_and_enters_later(place: Place) -> None:
+    for without in ({1}, set()):
+        options = SettleOptions(max_posts=1, max_epochs=1 if without else None, without=without)
+        assert worker.settle(place.folder, place.node, LOG, place.keys, options).posts
+    assert place.events() == [("attested", 2)]
 
 
 def one_window(run: Run, **changes: object) -> Run:
@@ -324,7 +331,8 @@ def test_a_watcher_that_follows_looks_again_when_something_has_happened(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What is right and attested is not read again; what is said is said once."""
-    watcher = Watch(Workplace(place.folder, load_settings()), Terminal(as_json=True), from_archive=True, every_s=2.0)
+    options = WatchOptions(from_archive=True, every_s=2.0)
+    watcher = Watch(Workplace(place.folder, load_settings()), Terminal(as_json=True), options)
     heard: list[list[tuple[str, int]]] = []
 
     def turn() -> list[tuple[str, int]]:

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from settlement.verdict import PostVerdict, VerdictKind
 from settlement.watch import Step, WatchView, decide
@@ -61,6 +62,8 @@ def test_the_wait_ends_before_half_of_the_delay(kind: VerdictKind) -> None:
     assert said(view([kind], now_s=WAIT_S - 1)) == [("wait", 1)]
     assert said(view([kind], now_s=WAIT_S)) == [("dispute", 1)]
     assert WAIT_S < DELAY_S // 2
+    cautious = structs.replace(view([kind], now_s=WAIT_S), only_wrong=True)
+    assert said(cautious) == [("alarm", 1)]
 
 
 def test_examples() -> None:
