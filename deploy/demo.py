@@ -4,25 +4,33 @@ Its data folder is its own: it is emptied at the start, so that every run gives 
 """
 
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from deploy import audit_commands, log_commands, money_commands
+from deploy.demo_cheat import cheat
+from deploy.demo_workers import stream_with_a_kill
 from deploy.local_commands import query
 from deploy.log_commands import ReplayOptions
+from deploy.machine_page import agreement_of
 from deploy.money_commands import Treasury
 from deploy.stack import Stack
 from deploy.terminal import Terminal, money, units
 from deploy.workplace import DEMO_PAYEES, Workplace, demo_account
 from schemas.errors import InvalidInput
-from schemas.units import DAY_MS
+from schemas.registration import Agreement
+from schemas.units import DAY_MS, SECOND_MS
 from settlement import worker
 from settlement.adapters.ledger import Ledger
+from settlement.adapters.shares import Shares, buy_shares, issue_shares, open_offering
+from settlement.adapters.signer import development_signer
 from settlement.results import SettlementsReport
+from settlement.shares import share_terms
+from streams.gateway.fleet_source import fleet_source
 from streams.gateway.replay import rebased
 from streams.gateway.source_log import SourceLog, SourceOptions
 from streams.gateway.sources import SOURCES
@@ -39,37 +47,70 @@ FILES = (
     ("chicago-taxi", "taxi_trips_chicago_a.parquet", SourceOptions()),
 )
 """Chargers, inverters and taxis, as recorded: data/README.md has their sources and what is odd in them."""
+
+SIMULATED = ("drone", "robot", "sensor")
 CLAIM_DELAY_S = 61
+RELEASE_S = 7 * DAY_MS // SECOND_MS
+
+SHARED_MACHINE = "jpl.AG-1F10"
+"""The charger that is shared; of files without it, their first machine."""
+
+SHARES, SHARE_PRICE = 1_000, 10_000
+"""How many, and what one costs in token units: a cent."""
+
+PAYEES_WITH_SHARES = {"owner": 6_000, "site": 2_000, "investor": 1_000}
+YOUR_POINTS = 1_000
+TERM_END = datetime(2036, 1, 1, tzinfo=UTC)
+YOU = 7
+"""The development node's account of this number stands for whoever watches."""
 
 
 def run(place: Workplace, terminal: Terminal, files: list[tuple[str, Path]] | None, options: ReplayOptions) -> bool:
     """The whole demo; whether its audit is ok."""
     _empty(place)
-    terminal.step("1/6 starting Kafka and the EVM node")
+    terminal.step("1/8 starting Kafka and the EVM node")
     place.start_stack()
-    terminal.step("2/6 replaying the records into a new log")
+    sources = _sources(files, options)
+    machine = _shared_machine(sources)
+    terminal.step(f"2/8 a ledger on the chain, and {SHARES:,} shares of the charger {machine}")
+    log_commands.make_log(place, options)
+    treasury = Treasury(place)
+    worker.deploy_contracts(place.data_dir, treasury.chain, treasury.log, treasury.keys)
+    issue_shares(
+        place.data_dir, treasury.chain, treasury.keys.of("operator"), machine=machine, symbol="YOU10", supply=SHARES
+    )
+    shares = Shares.open(place.data_dir, treasury.chain, "YOU10")
+    terminal.step(f"3/8 replaying the records into a new log; {', '.join(SIMULATED)} are simulated")
     payees = {demo_account(name): points for name, points in DEMO_PAYEES.items()}
-    replayed = log_commands.replay(place, terminal, _sources(files, options), replace(options, payees=payees))
-    terminal.step("3/6 a worker turns the log into earnings windows")
-    _stream(place)
+    replayed = log_commands.replay(
+        place, terminal, sources, replace(options, payees=payees), {machine: _agreement(shares.address)}
+    )
+    terminal.step("4/8 two workers turn the log into earnings windows; one is killed")
+    kill = stream_with_a_kill(place.data_dir, terminal)
     figures = _figures(place)
     _show_figures(terminal, figures)
-    terminal.step("4/6 posting on the chain, a week at a time")
-    treasury = Treasury(place)
+    terminal.step(f"5/8 you buy {YOUR_POINTS // 100} % of {machine}'s income, locked in the log until {TERM_END:%Y}")
+    _buy(treasury, terminal, shares, YOUR_POINTS)
+    terminal.step("6/8 posting on the chain, a week at a time; an auditor recomputes every root, and attests")
     _post(treasury)
-    terminal.step("5/6 an auditor recomputes every root from the log, and attests what is right")
     audit = audit_commands.run_audit(treasury, from_archive=False)
     if audit.ok:
         worker.attest(treasury.data_dir, treasury.chain, treasury.keys, head=bytes.fromhex(audit.head))
         treasury.chain.pass_time(CLAIM_DELAY_S)
-    terminal.step("6/6 the payees claim")
-    claimed = _claim(treasury, terminal)
+    terminal.step("7/8 the payees claim, and so do you")
+    claimed, yours = _claim(place, treasury, terminal, shares)
     report = worker.settlements(treasury.data_dir, treasury.chain, treasury.log)
     money_commands.show_settlements(terminal, treasury.log, report)
     terminal.say("")
     audit_commands.show_audit(terminal, treasury.log, audit)
-    _farewell(place, terminal)
-    verdict = {"claimed_micros": claimed, "audit": "ok" if audit.ok else audit.findings[0].text}
+    terminal.say("")
+    terminal.step("8/8 and now it cheats")
+    cheated = cheat(place, terminal, machine, audit, development_signer(YOU).address)
+    _farewell(place, terminal, report)
+    verdict: dict[str, Any] = {
+        "claimed_micros": claimed, "you": yours, "kill": kill, "cheat": cheated,
+        "audit": "ok" if audit.ok else audit.findings[0].text,
+    }  # fmt: skip
     terminal.result({"records": replayed.records} | msgspec.structs.asdict(figures) | _posts(report) | verdict)
     return audit.ok
 
@@ -78,7 +119,18 @@ def _sources(files: list[tuple[str, Path]] | None, options: ReplayOptions) -> li
     """The caller's files, else the demo's own, which are from different years and moved onto one calendar."""
     if files is not None:
         return log_commands.read_sources(files, options)
-    return rebased([SOURCES[kind].read(DATA / name, replace(of, days=options.days)) for kind, name, of in FILES])
+    recorded = rebased([SOURCES[kind].read(DATA / name, replace(of, days=options.days)) for kind, name, of in FILES])
+    return [*recorded, fleet_source(SEED, SIMULATED, recorded[0].start_ms, options.days or DAYS)]
+
+
+def _shared_machine(sources: list[SourceLog]) -> str:
+    names = [machine.machine for source in sources for machine in source.machines]
+    return SHARED_MACHINE if SHARED_MACHINE in names else names[0]
+
+
+def _agreement(shares: str) -> Agreement:
+    payees = {demo_account(name): points for name, points in PAYEES_WITH_SHARES.items()}
+    return Agreement(payees | {shares: YOUR_POINTS}, locked_until=int(TERM_END.timestamp()) * SECOND_MS)
 
 
 def _empty(place: Workplace) -> None:
@@ -93,13 +145,6 @@ def _empty(place: Workplace) -> None:
     (folder / MARKER).write_text("Made by `tallyroot demo`, which empties this folder at its next start.\n")
 
 
-def _stream(place: Workplace) -> None:
-    command = [sys.executable, "-m", "deploy.cli", "stream", "--until-caught-up", "--data-dir", str(place.data_dir)]
-    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
-    if done.returncode:
-        raise InvalidInput(f"the worker ended with exit code {done.returncode}: see its line above")
-
-
 class Figures(msgspec.Struct, frozen=True):
     """What the log came to. `quantity` is usage by unit, `rejected` entries by reason."""
 
@@ -111,6 +156,7 @@ class Figures(msgspec.Struct, frozen=True):
     windows: int
     adjustments: int
     earned_micros: int
+    simulated_micros: int
     currency: str
     quantity: dict[str, int]
 
@@ -120,10 +166,10 @@ def _figures(place: Workplace) -> Figures:
     ((entries, accepted, duplicates),) = query(
         place, "SELECT sum(entries), sum(accepted), sum(duplicate) FROM epochs"
     ).rows
-    ((machines, windows, adjustments, earned),) = query(
+    ((machines, windows, adjustments, earned, simulated),) = query(
         place,
         "SELECT count(DISTINCT machine), count(*) FILTER (mends IS NULL), count(*) FILTER (mends IS NOT NULL),"
-        " sum(gross_micros) FROM windows",
+        " sum(gross_micros), sum(gross_micros) FILTER (starts_with(machine, 'sim-')) FROM windows",
     ).rows
     reasons = query(place, "SELECT reason, count(*) FROM rejects GROUP BY 1 ORDER BY 1").rows
     amounts = query(place, "SELECT unit, sum(usage) FROM lines GROUP BY 1 ORDER BY 1").rows
@@ -136,6 +182,7 @@ def _figures(place: Workplace) -> Figures:
         windows=_int(windows),
         adjustments=_int(adjustments),
         earned_micros=_int(earned),
+        simulated_micros=_int(simulated),
         currency=place.log().currency,
         quantity={str(unit): _int(amount) for unit, amount in amounts},
     )
@@ -151,7 +198,8 @@ def _show_figures(terminal: Terminal, figures: Figures) -> None:
         terminal.say(f"{'energy' if unit == 'Wh' else 'usage':12}{amount:,} {unit}")
     terminal.say(
         f"{'income':12}{money(figures.earned_micros, figures.currency)} of {figures.machines} machines"
-        f" in {figures.windows:,} windows, {figures.adjustments:,} adjustments"
+        f" in {figures.windows:,} windows, {figures.adjustments:,} adjustments;"
+        f" {money(figures.simulated_micros, figures.currency)} of it simulated"
     )
     refused = "".join(f"; {reason} {count:,}" for reason, count in figures.rejected.items())
     terminal.say(
@@ -160,17 +208,35 @@ def _show_figures(terminal: Terminal, figures: Figures) -> None:
     )
 
 
+def _buy(treasury: Treasury, terminal: Terminal, shares: Shares, points: int) -> int:
+    """The operator offers all shares on terms that the log carries, you buy them; token units paid."""
+    folder, chain, you = treasury.data_dir, treasury.chain, development_signer(YOU)
+    ledger = Ledger.open(folder, chain)
+    terms = share_terms(
+        shares.machine, agreement_of(treasury.place, shares.machine), shares.address, int(TERM_END.timestamp())
+    )
+    offering = open_offering(
+        folder, shares, treasury.keys.of("operator"), price=SHARE_PRICE, cap=SHARES, terms=terms,
+        closes_at_s=chain.time_s() + DAY_MS // SECOND_MS,
+    )  # fmt: skip
+    chain.transact(treasury.keys.of("operator"), ledger.mint(you.address, SHARES * SHARE_PRICE))
+    cost, _ = buy_shares(ledger, offering, you, SHARES)
+    decimals = ledger.deployment.decimals
+    terminal.say(f"{SHARES:,} shares for {units(cost, decimals)}: {points / 100:.0f} % of its income are yours")
+    return cost
+
+
 def _post(treasury: Treasury) -> None:
     """Posts a week at a time, funded, until nothing is left to post."""
     folder, chain, log, keys = treasury.data_dir, treasury.chain, treasury.log, treasury.keys
-    worker.deploy_contracts(folder, chain, log, keys)
     worker.fund(folder, chain, log, keys)
     worker.settle(folder, chain, log, keys, worker.SettleOptions(max_epochs=max(1, POST_MS // log.epoch_ms)))
 
 
-def _claim(treasury: Treasury, terminal: Terminal) -> int:
-    """Every payee claims; micros paid in all."""
-    decimals = Ledger.open(treasury.data_dir, treasury.chain).deployment.decimals
+def _claim(place: Workplace, treasury: Treasury, terminal: Terminal, shares: Shares) -> tuple[int, int]:
+    """Every payee claims, the shares for their holder; micros paid in all, and token units that are yours."""
+    ledger = Ledger.open(treasury.data_dir, treasury.chain)
+    decimals = ledger.deployment.decimals
     rows = {row.account: row for row in worker.payouts(treasury.data_dir, treasury.chain)}
     paid = 0
     shown = []
@@ -182,9 +248,16 @@ def _claim(treasury: Treasury, terminal: Terminal) -> int:
         before, after = claimed.balance - claimed.amount, claimed.balance
         shown.append((name, row.account, units(before, decimals), units(after, decimals)))
         paid += claimed.amount
+    you, arrived = development_signer(YOU), 0
+    if rows[shares.address].claimable:
+        arrived, _ = shares.collect(you, worker.proof(treasury.data_dir, treasury.chain, shares.address))
+        treasury.chain.pass_time(RELEASE_S)
+        before = ledger.balance_of(you.address)
+        shares.withdraw(you, you.address)
+        shown.append(("you", you.address, units(before, decimals), units(ledger.balance_of(you.address), decimals)))
     terminal.say("")
     terminal.table("balances", ["payee", "account", "before", "after its claim"], shown)
-    return paid // int(10 ** (decimals - 6))
+    return (paid + arrived) // int(10 ** (decimals - 6)), arrived
 
 
 def _posts(report: SettlementsReport) -> dict[str, object]:
@@ -204,10 +277,13 @@ def _posts(report: SettlementsReport) -> dict[str, object]:
     return {"posts": posts}
 
 
-def _farewell(place: Workplace, terminal: Terminal) -> None:
+def _farewell(place: Workplace, terminal: Terminal, report: SettlementsReport) -> None:
     folder = f"--data-dir '{place.data_dir}'"
     terminal.say("")
+    if report.posts:
+        root = report.posts[-1].settlement.windows_root
+        terminal.say(f"Everyone who runs this gets this root: 0x{root}")
     terminal.say("Kafka and the EVM node still run. Try, or end them with `down`:")
     terminal.say(f"  .venv/bin/tallyroot sql {folder} 'FROM machines LIMIT 5'")
-    terminal.say(f"  .venv/bin/tallyroot payouts {folder}")
+    terminal.say(f"  .venv/bin/tallyroot why {demo_account('owner')} {folder}")
     terminal.say(f"  .venv/bin/tallyroot down {folder}")

@@ -2,12 +2,9 @@
 
 import csv
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
@@ -49,7 +46,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         writer.writeheader()
         writer.writerows(rows)
     yield folder
-    for data in ("data", "killed", "own"):
+    for data in ("data", "own"):
         tallyroot("down", "--data-dir", data, cwd=folder)
 
 
@@ -72,6 +69,22 @@ def test_its_figures_are_those_of_the_file(place: Path, demo: dict[str, object])
     posts = demo["posts"]
     assert isinstance(posts, list)
     assert [post["state"] for post in posts] == ["active"] * len(posts)
+
+
+def test_it_cheats_and_is_caught(demo: dict[str, object]) -> None:
+    cheat = demo["cheat"]
+    assert isinstance(cheat, dict)
+    assert cheat["more_micros"] > 0
+    assert cheat["window_start_ms"] is not None
+    assert cheat["refusal"].startswith("refused (the proof does not lead")
+
+
+def test_what_is_yours_is_a_tenth_of_the_shared_charger(place: Path, demo: dict[str, object]) -> None:
+    cheat = demo["cheat"]
+    assert isinstance(cheat, dict)
+    query = f"SELECT sum(gross_micros) AS gross FROM windows WHERE machine = '{cheat['machine']}'"
+    (row,) = last_json(tallyroot("sql", query, "--data-dir", "data", "--json", cwd=place))["rows"]
+    assert demo["you"] == int(str(next(iter(row.values()) if isinstance(row, dict) else iter(row)))) // 10
 
 
 def test_every_command_answers_in_json_and_in_words(place: Path, demo: dict[str, object]) -> None:
@@ -119,34 +132,11 @@ def test_one_changed_byte_of_one_reading_is_named(place: Path, demo: dict[str, o
     assert "NOT ok" in tallyroot(*words, cwd=place, code=1).stdout
 
 
-def test_a_worker_killed_in_the_middle_changes_no_root(place: Path, demo: dict[str, object]) -> None:
-    where = ("--data-dir", "killed")
-    tallyroot("up", *where, cwd=place)
-    tallyroot("replay", "acn-sessions", "sessions.csv", "--seed", "demo", *where, cwd=place)
-    command = [sys.executable, "-m", "deploy.cli", "stream", "--until-caught-up", *where]
-    for _ in range(3):
-        worker = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        before = len(list((place / "killed").glob("epochs/*/*")))
-        while worker.poll() is None and time.monotonic() < deadline:
-            if len(list((place / "killed").glob("epochs/*/*"))) > before:
-                os.kill(worker.pid, signal.SIGKILL)
-                break
-            time.sleep(0.005)
-        worker.wait()
-    tallyroot("stream", "--until-caught-up", *where, cwd=place)
-    manifests = [
-        {path.relative_to(place / name): json.loads(path.read_bytes())["manifest_digest"]
-         for path in (place / name).glob("epochs/*/*.manifest.json")}
-        for name in ("data", "killed")
-    ]  # fmt: skip
-    assert manifests[0] == manifests[1] != {}
-
-
 def test_everyone_gets_the_roots_that_the_readme_prints(place: Path) -> None:
     demo = last_json(tallyroot("demo", "--data-dir", "own", "--json", cwd=place))
     posts = demo["posts"]
     assert isinstance(posts, list)
+    assert demo["kill"]  # a worker was killed on the way
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     assert [post["windows_root"] in readme for post in posts] == [True] * 3
     tallyroot("down", "--data-dir", "own", cwd=place)
