@@ -148,14 +148,16 @@ function reachedRoot(window) {
 // What an edit changes in the payouts: (account, difference in micros) over the posts up to a sequence.
 function payoutChanges(base, now, sequence) {
   const changes = new Map();
-  const add = (parts, sign) => {
-    for (const [payee, part] of parts) changes.set(payee, (changes.get(payee) ?? 0n) + sign * part);
+  const add = (parts, sign, outside) => {
+    for (const [payee, part] of parts) {
+      if (!outside.includes(payee)) changes.set(payee, (changes.get(payee) ?? 0n) + sign * part);
+    }
   };
   now.windows.forEach((window, i) => {
     const settled = window.stored.settled;
     if (settled === null || settled.sequence === 0 || settled.sequence > sequence) return;
-    add(window.parts, 1n);
-    add(base.windows[i].parts, -1n);
+    add(window.parts, 1n, settled.outside);
+    add(base.windows[i].parts, -1n, settled.outside);
   });
   return new Map([...changes].filter(([, change]) => change !== 0n));
 }

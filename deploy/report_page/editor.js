@@ -140,18 +140,18 @@ class DayEditor {
   // What came of the edits, in a sentence or two.
   consequence() {
     const { broken, payouts, difference } = this.summary();
-    const people = payouts.size
-      ? plural(payouts.size, "account") +
-        " would get another sum (" +
-        (difference > 0n ? "+" : "") +
-        exact(difference) +
-        " " +
-        this.data.log.currency +
-        " in all), and the chain would refuse every such claim."
-      : "No payout changes: a meter that counts on gives back later what it claims too early.";
-    return (
-      plural(broken, "window") + " no longer " + (broken === 1 ? "leads" : "lead") + " to the posted root. " + people
-    );
+    const verb = broken === 1 ? "leads" : "lead";
+    const wrong = this.data.posts.length
+      ? " no longer " + verb + " to the posted root. "
+      : " would have another fingerprint. ";
+    let people = "Nothing of it has been paid out yet.";
+    if (payouts.size) {
+      const sum = (difference > 0n ? "+" : "") + exact(difference) + " " + this.data.log.currency + " in all";
+      people = `${plural(payouts.size, "account")} would get another sum (${sum}), and the chain would refuse every such claim.`;
+    } else if (difference === 0n) {
+      people = "No payout changes: a meter that counts on gives back later what it claims too early.";
+    }
+    return plural(broken, "window") + wrong + people;
   }
 
   showList() {
@@ -162,7 +162,7 @@ class DayEditor {
       button.setAttribute("aria-selected", String(i === this.at));
       button.setAttribute("aria-pressed", String(i === this.at));
       button.tabIndex = i === this.at ? 0 : -1;
-      const late = document.mends_ms === null ? "" : " mends " + timeText(document.mends_ms);
+      const late = document.mends_ms === null ? "" : ", mends " + this.mendedText(document);
       put(
         button,
         mark(this.holds(i)),
@@ -175,6 +175,12 @@ class DayEditor {
         h("span", {}, compared(exact(window.net), exact(was.net))),
       );
     });
+  }
+
+  // When the mended window was: its day, too, where that is another one.
+  mendedText(document) {
+    const isToday = document.mends_ms >= this.day.day_ms;
+    return (isToday ? "" : shortDay(document.mends_ms) + " ") + timeText(document.mends_ms);
   }
 
   // The day at a glance: a column a window.
@@ -227,10 +233,7 @@ class DayEditor {
     const rows = items.map((item) => (item.what === "row" ? this.readingRow(item) : this.correctionRow(item)));
     const priced = items.filter((item) => item.what === "row" && item.kind !== "level");
     this.result = h("div");
-    const more =
-      document.mends_ms === null
-        ? ""
-        : ", mends the window of " + timeText(document.mends_ms) + " on " + dayText(document.mends_ms);
+    const more = document.mends_ms === null ? "" : ", mends the window of " + this.mendedText(document);
     put(
       this.detail,
       h("h3", {}, timeText(document.start_ms) + " to " + timeText(document.end_ms) + more),

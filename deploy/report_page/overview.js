@@ -305,8 +305,8 @@ function showAbout(data) {
       h(
         "li",
         {},
-        "The fingerprints are recomputed with each registration's secret salt, here for these machines: give " +
-          "this file to those who may see their readings.",
+        "The fingerprints are recomputed with each registration's secret salt. Those of these machines are in here: " +
+          "give this file only to who may see their readings.",
       ),
       h(
         "li",

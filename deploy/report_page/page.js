@@ -62,10 +62,12 @@ function showVerdict(result, editor) {
       { class: "small" },
       [
         plural(counts.windows, "window") + " recomputed from " + plural(counts.readings, "reading"),
-        plural(counts.proofs, "proof") + " followed up to posted roots",
-        plural(counts.payouts, "payout") + " proven",
-        plural(counts.posts, "post") + " chained by their hashes",
-      ].join(", ") +
+        counts.proofs && plural(counts.proofs, "proof") + " followed up to posted roots",
+        counts.payouts && plural(counts.payouts, "payout") + " proven",
+        counts.posts && plural(counts.posts, "post") + " chained by their hashes",
+      ]
+        .filter(Boolean)
+        .join(", ") +
         ": here, in " +
         elapsedMs +
         " ms, without a network.",
