@@ -1,0 +1,185 @@
+"""The runbook of settlement/README.md, run on a real EVM node: a stolen key, a lost folder, a lost journal."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from typer.main import get_command
+
+from deploy import cli, keeper_commands, money_commands
+from deploy.settings import Settings
+from deploy.stack import start_evm
+from deploy.terminal import Terminal
+from deploy.workplace import Workplace
+from schemas.errors import InvalidInput
+from settlement import worker
+from settlement.adapters.chain import Chain
+from settlement.adapters.job import SettleOptions
+from settlement.adapters.ledger import Ledger
+from settlement.adapters.signer import Keys, development_signer
+from settlement.head import PostHeader
+from tests.settlement_data import ALICE, FIRST_EPOCH, LOG, publish, publish_all, window
+
+pytestmark = pytest.mark.chain
+
+DAY = FIRST_EPOCH
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    """A node of this module's own: it is told when to mine."""
+    server = start_evm(Path(tmp_path_factory.mktemp("evm")))
+    yield Chain(server.rpc_url, poll_s=0.01)
+    server.stop()
+
+
+@pytest.fixture
+def keys(node: Chain) -> Keys:
+    return Keys({}, node.chain_id)
+
+
+@pytest.fixture
+def place(tmp_path: Path, node: Chain, keys: Keys) -> Workplace:
+    """A data folder with a ledger; its log has one epoch, which owes 900 dollars."""
+    place = Workplace(tmp_path, Settings(data_dir=tmp_path, chain_rpc_url=node.rpc_url))
+    place.create_log(LOG)
+    publish_all(tmp_path, {DAY: {0: [window("pv-1", DAY, 600_000_000)], 1: [window("cab-7", DAY, 300_000_000)]}})
+    worker.deploy_contracts(tmp_path, node, LOG, keys)
+    return place
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_stolen_poster_s_role_changes_hands(
+    place: Workplace, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = Terminal(as_json=False)
+    worker.fund(place.data_dir, node, LOG, keys)
+    stolen, fresh = keys.of("poster"), development_signer(1)
+    ledger = Ledger.open(place.data_dir, node)
+    all_mine = PostHeader(
+        sequence=1, previous_head=ledger.head(), windows_root=b"w" * 32, payouts_root=b"p" * 32,
+        manifest_hash=b"m" * 32, epoch_start_s=1, epoch_end_s=2, total=900_000_000,
+    )  # fmt: skip
+    node.transact(stolen, ledger.post(all_mine))
+    for words in (worker.settle, worker.dry_run):
+        with pytest.raises(InvalidInput, match=r"post 1 .*is not in"):
+            words(place.data_dir, node, LOG, keys, SettleOptions())
+    money_commands.dispute(place, terminal, 1)
+    keeper_commands.roles(place, terminal, grant=None, revoke=f"poster={stolen.address}", print_call=False)
+    keeper_commands.roles(place, terminal, grant=f"poster={fresh.address}", revoke=None, print_call=False)
+    capsys.readouterr()
+    holders = keeper_commands.roles(place, terminal, grant=None, revoke=None, print_call=False)
+    assert isinstance(holders, list)
+    assert {row.role: row.account for row in holders}["poster"] == fresh.address
+    assert fresh.address in capsys.readouterr().out
+    restate = SettleOptions(restate=True)
+    with pytest.raises(InvalidInput, match="wrong key"):
+        worker.settle(place.data_dir, node, LOG, keys, restate)
+    mended = Keys({"poster": fresh}, node.chain_id)
+    with pytest.raises(InvalidInput, match="post 1 was disputed"):
+        worker.dry_run(place.data_dir, node, LOG, mended, SettleOptions())
+    assert worker.dry_run(place.data_dir, node, LOG, mended, restate).refusal == ""
+    assert worker.settle(place.data_dir, node, LOG, mended, restate).posts == (1,)
+    for change in ("poster", f"admin={ALICE}", "poster=0x12", "auditor:" + ALICE):
+        with pytest.raises(InvalidInput):
+            keeper_commands.roles(place, terminal, grant=change, revoke=None, print_call=False)
+    with pytest.raises(InvalidInput, match="one change at a time"):
+        keeper_commands.roles(place, terminal, grant="a", revoke="b", print_call=False)
+
+
+def test_the_runbook_s_commands_take_their_options() -> None:
+    readme = Path(__file__).resolve().parents[2] / "settlement" / "README.md"
+    commands = re.findall(r"(?m)^    (?:\w+=\S+ )?tallyroot ((?:\S+ ?)+)", readme.read_text())
+    assert len(commands) > 20
+    group = get_command(cli.app)
+    for line in commands:
+        name, *arguments = line.split()
+        group.commands[name].make_context(name, arguments)  # raises where it has no such option
+
+
+def test_a_lost_folder_of_posts_is_made_anew(
+    place: Workplace, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, terminal = place.data_dir / "settlement", Terminal(as_json=True)
+    worker.fund(place.data_dir, node, LOG, keys, 2_000_000_000)
+    worker.settle(place.data_dir, node, LOG, keys)
+    publish(place.data_dir, 0, DAY + 1, [window("pv-1", DAY + 1, 100)])
+    publish(place.data_dir, 1, DAY + 1, [window("cab-7", DAY + 1, 7)])
+    worker.settle(place.data_dir, node, LOG, keys, SettleOptions(without={1}))
+    publish(place.data_dir, 0, DAY + 2, [window("pv-1", DAY + 2, 10)])
+    publish(place.data_dir, 1, DAY + 2)
+    worker.settle(place.data_dir, node, LOG, keys)
+    kept = files_of(folder / "posts")
+    shutil.rmtree(folder)  # posts and journal
+    with pytest.raises(InvalidInput, match="is not in"):
+        worker.settle(place.data_dir, node, LOG, keys)
+    with pytest.raises(InvalidInput, match="post 2 does not come out of the epochs here"):
+        money_commands.restore_posts(place, terminal, [])
+    assert money_commands.restore_posts(place, terminal, [1]) == (2, 3)
+    assert json.loads(capsys.readouterr().out) == {"restored": [2, 3]}
+    assert files_of(folder / "posts") == kept
+    assert worker.restore_posts(place.data_dir, node, LOG) == ()
+    publish(place.data_dir, 0, DAY + 3, [window("pv-1", DAY + 3, 10)])
+    publish(place.data_dir, 1, DAY + 3)
+    assert worker.settle(place.data_dir, node, LOG, keys).posts == (4,)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing handles it."""
+
+
+def killed_once_sent(step: int) -> None:
+    """Ends the job when its transaction has been given to the node."""
+    if step == 5:
+        raise Killed
+
+
+def ask(node: Chain, method: str, *parameters: object) -> None:
+    """A method that only the development node has."""
+    session = requests.Session()
+    session.trust_env = False
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+    assert "error" not in session.post(node.rpc_url, json=body, timeout=10).json()
+
+
+def lose_journal(place: Workplace) -> None:
+    for path in (place.data_dir / "settlement").glob("journal.sqlite*"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("has_grown", [False, True])
+def test_a_journal_lost_while_a_post_waits_makes_no_second_one(
+    place: Workplace, node: Chain, keys: Keys, has_grown: bool
+) -> None:
+    worker.fund(place.data_dir, node, LOG, keys, 2_000_000_000)
+    ask(node, "evm_setAutomine", False)
+    try:
+        with pytest.raises(Killed):
+            worker.settle(place.data_dir, node, LOG, keys, after=killed_once_sent)
+        lose_journal(place)
+        if has_grown:  # the post would be another one now
+            publish(place.data_dir, 0, DAY + 1, [window("pv-1", DAY + 1, 100)])
+            publish(place.data_dir, 1, DAY + 1)
+            with pytest.raises(InvalidInput, match="underpriced"):
+                worker.settle(place.data_dir, node, LOG, keys)
+    finally:
+        ask(node, "evm_setAutomine", True)
+        ask(node, "evm_mine")
+    if has_grown:
+        with pytest.raises(InvalidInput, match="settlement halts: a foreign transaction"):
+            worker.settle(place.data_dir, node, LOG, keys)
+        lose_journal(place)
+        with pytest.raises(InvalidInput, match="differs from the one in"):
+            worker.settle(place.data_dir, node, LOG, keys)
+        (place.data_dir / "settlement" / "posts" / "1").rename(place.data_dir / "aside")
+        assert worker.restore_posts(place.data_dir, node, LOG) == (1,)
+    worker.settle(place.data_dir, node, LOG, keys)
+    live = Ledger.open(place.data_dir, node).history().live
+    assert [posted.header.total for posted in live] == [900_000_000, 900_000_100][: 1 + has_grown]
