@@ -36,7 +36,8 @@ from streams.adapters.log_reader import LogReader
 pytestmark = pytest.mark.chain
 
 THIEF = "0x" + "d4" * 20
-DELAY_S, WAIT_S = 60, 22
+DELAY_S = 3_600
+WAIT_S = 1_350
 Change = Callable[[Any], Any]
 
 
@@ -61,7 +62,7 @@ class Place:
     def __init__(self, folder: Path, node: Chain) -> None:
         self.folder, self.node, self.keys = folder, node, Keys({}, node.chain_id)
         Stack.start(folder, kafka_bootstrap_servers="127.0.0.1:1", chain_rpc_url=node.rpc_url)
-        worker.deploy_contracts(folder, node, LOG, self.keys)
+        worker.deploy_contracts(folder, node, LOG, self.keys, delay_s=DELAY_S)
         worker.fund(folder, node, LOG, self.keys, 10**9)
         self.ledger = Ledger.open(folder, node)
         self.store = Store(folder)
@@ -247,14 +248,14 @@ def test_what_is_withheld_is_disputed_before_half_of_the_delay_is_over(
     place: Place, hide: Callable[[Place], None]
 ) -> None:
     place.settle()
-    kept = place.folder.with_name("kept")
-    shutil.copytree(place.folder, kept)
     hide(place)
     done = place.watch()
-    assert (done.exit_code, json.loads(done.stdout)["event"]) == (1, "wait")
+    said = json.loads(done.stdout)
+    delay_end_s = place.ledger.history().live[0].delay_end_s
+    assert (done.exit_code, said["event"], said["until_s"]) == (1, "wait", delay_end_s - DELAY_S + WAIT_S)
     place.node.pass_time(WAIT_S + 1)
     assert place.events() == [("disputed", 1)]
-    assert place.node.time_s() <= place.ledger.events()[0].delay_end_s - DELAY_S // 2  # type: ignore[union-attr]
+    assert place.node.time_s() < delay_end_s - DELAY_S // 2
     assert place.live == 0
 
 
