@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from archived_log import LOG, MACHINES, fill, records_of
 from msgspec import structs
 from sim_log import SimLog
@@ -49,21 +50,11 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     server.stop()
 
 
-@pytest.fixture(scope="module")
-def archived(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = Path(tmp_path_factory.mktemp("archived"))
-    fill(folder)
-    return folder
-
-
 class Place:
     """A data folder with three epochs, a funded ledger, and a poster."""
 
     def __init__(self, folder: Path, node: Chain) -> None:
         self.folder, self.node, self.keys = folder, node, Keys({}, node.chain_id)
-        Stack.start(folder, kafka_bootstrap_servers="127.0.0.1:1", chain_rpc_url=node.rpc_url)
-        worker.deploy_contracts(folder, node, LOG, self.keys, delay_s=DELAY_S)
-        worker.fund(folder, node, LOG, self.keys, 10**9)
         self.ledger = Ledger.open(folder, node)
         self.store = Store(folder)
 
@@ -107,11 +98,33 @@ class Place:
         return len(self.ledger.history().live)
 
 
+@pytest.fixture(scope="module")
+def prepared(node: Chain, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a ledger that holds a thousand dollars, and nothing posted."""
+    folder, keys = Path(tmp_path_factory.mktemp("prepared")), Keys({}, node.chain_id)
+    fill(folder)
+    Stack.start(folder, kafka_bootstrap_servers="127.0.0.1:1", chain_rpc_url=node.rpc_url)
+    worker.deploy_contracts(folder, node, LOG, keys, delay_s=DELAY_S)
+    worker.fund(folder, node, LOG, keys, 10**9)
+    return folder
+
+
 @pytest.fixture
-def place(tmp_path: Path, archived: Path, node: Chain) -> Place:
+def place(tmp_path: Path, prepared: Path, node: Chain) -> Iterator[Place]:
+    """A copy of the folder, and the chain as it was when the folder was prepared."""
     folder = tmp_path / "data"
-    shutil.copytree(archived, folder)
-    return Place(folder, node)
+    shutil.copytree(prepared, folder)
+    snapshot = ask(node, "evm_snapshot")
+    yield Place(folder, node)
+    assert ask(node, "evm_revert", snapshot)
+
+
+def ask(node: Chain, method: str, *parameters: object) -> object:
+    """A method that only the development node has."""
+    session = requests.Session()
+    session.trust_env = False
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+    return session.post(node.rpc_url, json=body, timeout=10).json()["result"]
 
 
 def test_what_is_right_is_attested_under_the_head_that_was_checked(place: Place) -> None:
