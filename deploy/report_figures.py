@@ -164,7 +164,8 @@ def choose_days(views: Views, kinds: Mapping[str, str], machine: str | None, day
     for choice in best.values():
         by_kind.setdefault(kinds.get(choice.machine, ""), []).append(choice)
     share = max(1, DAYS // max(1, len(by_kind)))
-    return [choice for _, group in sorted(by_kind.items()) for choice in group[:share]][:DAYS]
+    kinds_in_order = sorted(by_kind, key=lambda kind: (-len(by_kind[kind]), kind))  # a fleet's largest kind comes first
+    return [choice for kind in kinds_in_order for choice in by_kind[kind][:share]][:DAYS]
 
 
 def read_kinds(data_dir: Path) -> dict[str, str]:

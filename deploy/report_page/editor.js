@@ -248,7 +248,7 @@ class DayEditor {
         h(
           "button",
           { type: "button", class: "main", disabled: !priced.length, onclick: () => this.claimMore(priced) },
-          "Cheat: claim 10 % more",
+          "Cheat: claim more",
         ),
         h("span", { class: "quiet small" }, "or write another number into a field above"),
       ),
@@ -302,12 +302,13 @@ class DayEditor {
     this.refresh();
   }
 
-  // A meter that claims a tenth more than it did: the last reading of the window that adds something, or one unit more.
-  // A register that is too high once stays too high, else the next window would give back what this one gained.
+  // A meter that claims a tenth more than it did, or one unit: of the window's readings that cost something the last one
+  // that adds ten or more. A register that is too high once stays too high, else the next window would give it back.
   claimMore(items) {
-    const adding = items.filter((item) => this.now.rows.get(editKey(item)).usage > 0n);
-    const item = adding.at(-1) ?? items.at(-1);
-    const usage = this.now.rows.get(editKey(item)).usage;
+    const usageOf = (item) => this.now.rows.get(editKey(item)).usage;
+    const paying = items.filter((item) => usageOf(item) > 0n && item.price[1] > 0);
+    const item = paying.filter((one) => usageOf(one) >= 10n).at(-1) ?? paying.at(-1) ?? items.at(-1);
+    const usage = usageOf(item);
     const more = usage >= 10n ? usage / 10n : 1n;
     const after = this.day.items.slice(this.day.items.indexOf(item));
     for (const one of after.filter(

@@ -2,8 +2,10 @@
 
 function costPart(data, window, was) {
   const currency = data.log.currency;
-  const text = (line) =>
-    whole(line.usage) + " " + line.unit + " at " + priceText(line.micros, line.per, line.unit, currency);
+  const text = (line) => {
+    const price = line.micros ? " at " + priceText(line.micros, line.per, line.unit, currency) : ", without a price";
+    return whole(line.usage) + " " + line.unit + price;
+  };
   const find = (lines, like) =>
     lines.find(
       (l) => [l.meter, l.version, l.micros, l.per].join() === [like.meter, like.version, like.micros, like.per].join(),
