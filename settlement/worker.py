@@ -36,6 +36,7 @@ from settlement.audit_epochs import Recompute
 from settlement.post import token_units, windows_tree
 from settlement.results import Attested, SettlementsReport
 from settlement.statement import Statement, statement
+from settlement.verdict import Finding
 
 __all__ = [
     "Chain", "Deployment", "Keys", "Ledger", "SettleOptions", "Settled",
@@ -106,9 +107,14 @@ def audit(data_dir: Path, chain: Chain, log: Log, recompute: Recompute) -> Audit
     ledger = Ledger.open(data_dir, chain)
     auditor = Auditor(log, ledger.genesis, ledger.deployment.decimals)
     report = auditor.run(ledger.events(), Store(data_dir).published, recompute)
-    if report.gap:
+    if report.gap and report.ok:
         raise InvalidInput(report.gap)
+    if report.gap:  # what was found before it counts
+        gap = Finding(kind="evidence", sequence=0, text=f"the rest was not audited: {report.gap}", about="files")
+        report = msgspec.structs.replace(report, findings=(*report.findings, gap))
     state = ledger.state()
+    if state.head.hex() != report.head and report.ok:
+        raise InvalidInput("the ledger has moved on, or this node leaves events out: audit again, or ask another node")
     decimals = ledger.deployment.decimals
     earned, funded = token_units(report.paid_micros, decimals), state.balance + state.claimed
     missing = max(0, earned - funded)
