@@ -25,8 +25,9 @@ from deploy.report_figures import (
     read_incomes,
     read_kinds,
     read_machines,
+    stretch_days,
 )
-from deploy.report_money import Money, PostPage, WindowName, WindowProof, read_money
+from deploy.report_money import HELD, OUTSIDE, Money, PostPage, WindowName, WindowProof, read_money
 from deploy.terminal import Terminal
 from deploy.workplace import Workplace
 from schemas.errors import InvalidInput
@@ -35,6 +36,8 @@ from schemas.units import DAY_MS
 
 REPORT_FILE = "report.html"
 CHAIN_FILE = "chain.json"
+FLOW_ACCOUNTS = 20
+"""So many accounts the picture of the flow is made of; what the others got is summed."""
 LOGIC = ("bytes.js", "keccak.js", "sha256.js", "rules.js", "proofs.js", "day.js")
 """What computes: it needs no page, so Node can run it."""
 PAGE = ("words.js", "dom.js", "charts.js", "flow.js", "overview.js", "window_parts.js", "editor.js", "page.js")
@@ -82,8 +85,9 @@ class PostState(Struct, frozen=True):
 class ReportData(Struct, frozen=True, kw_only=True):
     """All that the page knows. Amounts are decimal strings of micros, or of token units where a name says so.
 
-    `flows` are (place of the machine, account or "held" or "outside", micros). Where a post was ever disputed, heads
-    don't simply follow each other.
+    `flows` are (place of the machine, account or "held", "outside" or "(others)", micros); `incomes` are (place of the
+    machine, number of the stretch of `stretch_days` days, micros). Where a post was ever disputed, heads don't simply
+    follow each other.
     """
 
     log: Log
@@ -91,13 +95,16 @@ class ReportData(Struct, frozen=True, kw_only=True):
     names: dict[str, str]
     figures: Figures
     machines: list[MachineRow]
+    stretch_days: int
     incomes: list[tuple[int, int, str]]
     flows: list[tuple[int, str, str]]
     unposted_micros: str
     posts: tuple[PostPage, ...]
+    posts_in_all: int
     states: dict[int, PostState]
     has_disputes: bool
-    claimed_units: dict[str, str]
+    claimed_units: str
+    claimants: int
     days: tuple[DayPage, ...]
 
 
@@ -160,20 +167,25 @@ def _gather(
     money = read_money(folder, log, windows)
     places = {row.machine: at for at, row in enumerate(machines)}
     others = places.get(OTHERS, 0)
+    shown = {post.header.sequence for post in money.posts}
     states = _states(views)
+    ((claimed, claimants),) = views.ask("SELECT sum(amount), count(DISTINCT account) FROM claims")
     return ReportData(
         log=log,
         chain=_chain(folder),
         names={account.lower(): name for account, name in names.items()},
         figures=figures,
         machines=machines,
-        incomes=read_incomes(views, places, others),
+        stretch_days=stretch_days(figures),
+        incomes=read_incomes(views, figures, places, others),
         flows=_flows(money, places, others),
         unposted_micros=str(money.unposted_micros),
         posts=money.posts,
-        states=dict(states),
+        posts_in_all=money.posts_in_all,
+        states={sequence: state for sequence, state in states if sequence in shown},
         has_disputes=any(post.state == "disputed" for _, post in states),
-        claimed_units=_claimed(views),
+        claimed_units=str(claimed or 0),
+        claimants=int(str(claimants)),
         days=tuple(_day_page(part, money) for part in read_days(folder, log, wanted)),
     )
 
@@ -223,9 +235,15 @@ def _day_page(day: MachineDay, money: Money) -> DayPage:
 
 
 def _flows(money: Money, places: Mapping[str, int], others: int) -> list[tuple[int, str, str]]:
+    """By place of the machine and account; the accounts behind the first FLOW_ACCOUNTS as one."""
+    totals: dict[str, int] = {}
+    for (_, account), micros in money.flows.items():
+        totals[account] = totals.get(account, 0) + micros
+    most = sorted(totals, key=lambda account: (-totals[account], account))[:FLOW_ACCOUNTS]
+    kept = {*most, HELD, OUTSIDE}
     sums: dict[tuple[int, str], int] = {}
     for (machine, account), micros in money.flows.items():
-        key = (places.get(machine, others), account)
+        key = (places.get(machine, others), account if account in kept else OTHERS)
         sums[key] = sums.get(key, 0) + micros
     return [(at, account, str(micros)) for (at, account), micros in sorted(sums.items()) if micros]
 
@@ -234,11 +252,6 @@ def _states(views: Views) -> list[tuple[int, PostState]]:
     """In the order of their blocks: of a sequence that was posted again the last one stands."""
     rows = views.ask('SELECT "sequence", "state", "transaction", head FROM settlements ORDER BY posted_block')
     return [(int(str(sequence)), PostState(str(state), str(sent), str(head))) for sequence, state, sent, head in rows]
-
-
-def _claimed(views: Views) -> dict[str, str]:
-    rows = views.ask("SELECT account, sum(amount) FROM claims GROUP BY 1 ORDER BY 1")
-    return {str(account): str(int(str(amount))) for account, amount in rows}
 
 
 def _chain(folder: Path) -> ChainPage | None:

@@ -27,6 +27,8 @@ MACHINES = 300
 """So many machines are shown one by one, those with the highest income; the others as one."""
 OTHERS = "(others)"
 """No machine can have this id."""
+STRETCHES = 42
+"""Income is summed by day, or by stretches of equally many days where these would be more."""
 DAYS = 6
 """So many machine days are embedded down to their readings, spread over the kinds of machines."""
 DAY_READINGS = 400
@@ -127,19 +129,27 @@ def read_machines(views: Views, kinds: Mapping[str, str]) -> list[MachineRow]:
     return kept
 
 
-def read_incomes(views: Views, places: Mapping[str, int], others: int) -> list[tuple[int, int, str]]:
-    """Income in micros: (place of the machine, UTC day since 1970, amount as a decimal string).
+def stretch_days(figures: Figures) -> int:
+    """How many days a stretch of the incomes has."""
+    days = (figures.last_ms - 1) // DAY_MS - figures.first_ms // DAY_MS + 1
+    return -(-days // STRETCHES)
+
+
+def read_incomes(views: Views, figures: Figures, places: Mapping[str, int], others: int) -> list[tuple[int, int, str]]:
+    """Income in micros: (place of the machine, number of the stretch of days, amount as a decimal string).
 
     `places` says where each machine stands, `others` where those stand that it lacks.
     """
+    first = figures.first_ms // DAY_MS
     rows = views.ask(
-        f"SELECT machine, start_ms // {DAY_MS}, sum(net_micros) FROM windows GROUP BY 1, 2 ORDER BY 2, 1",  # noqa: S608
+        f"SELECT machine, (start_ms // {DAY_MS} - {first}) // {stretch_days(figures)}, sum(net_micros)"  # noqa: S608
+        " FROM windows GROUP BY 1, 2"
     )
     sums: dict[tuple[int, int], int] = {}
-    for machine, day, net in rows:
-        key = (_int(day), places.get(str(machine), others))
+    for machine, stretch, net in rows:
+        key = (_int(stretch), places.get(str(machine), others))
         sums[key] = sums.get(key, 0) + _int(net)
-    return [(at, day, str(net)) for (day, at), net in sorted(sums.items()) if net]
+    return [(at, stretch, str(net)) for (stretch, at), net in sorted(sums.items()) if net]
 
 
 def choose_days(views: Views, kinds: Mapping[str, str], machine: str | None, day: int | None) -> list[DayChoice]:

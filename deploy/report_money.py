@@ -1,6 +1,7 @@
 """The money in a report: who was granted what by which machine, and the posts with what the page checks them by."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import count
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from settlement.head import HeaderFile
 from settlement.leaf import machine_hash
 from settlement.post import PartitionEpoch, earning_leaf, windows_tree
 
-MANIFEST_BYTES = 65_536
+POSTS = 20
+"""So many posts are embedded: the last ones, and all that hold an embedded window."""
+MANIFEST_BYTES = 16_384
 """A larger manifest of a post isn't embedded: its hash is then taken as the header says."""
-ACCOUNTS = 200
-"""So many accounts of a post are embedded, those with the most."""
+ACCOUNTS = 30
+"""So many accounts of a post are embedded: those with the most, and all payees of embedded windows."""
 
 WindowName = tuple[str, int, int]
 """Machine, start, start of what it mends (epoch ms, 0 for a plain window)."""
@@ -57,6 +60,7 @@ class Money(Struct, frozen=True):
     flows: dict[tuple[str, str], int]
     unposted_micros: int
     posts: tuple[PostPage, ...]
+    posts_in_all: int
     proofs: dict[WindowName, WindowProof]
 
 
@@ -67,20 +71,25 @@ def read_money(data_dir: Path, log: Log, names: Sequence[WindowName]) -> Money:
     """
     store = Store(data_dir)
     walk = _Walk(frozenset(names))
-    posts = []
+    headers: list[tuple[StoredHeader, int]] = []
     standing_epochs: Mapping[int, int] = {}
-    for sequence in count(1):
-        kept = store.header(sequence)
-        if kept is None:
-            break
-        windows = [earning for _, earning in store.windows(sequence) or ()]
-        walk.take(sequence, windows)
-        posts.append(_post(store, kept, len(windows)))
-        standing_epochs = store.standing(sequence).partition_epochs
+    while (kept := store.header(len(headers) + 1)) is not None:
+        windows = [earning for _, earning in store.windows(kept.header.sequence) or ()]
+        walk.take(kept.header.sequence, windows)
+        headers.append((kept, len(windows)))
+    if headers:
+        standing_epochs = store.standing(len(headers)).partition_epochs
     posted_micros = walk.net_micros
-    for epoch in _unposted(EpochReader(data_dir, log), log, standing_epochs):
+    for epoch in _unposted(EpochReader(data_dir, log), standing_epochs):
         walk.take(UNPOSTED, epoch.earnings)
-    return Money(walk.flows, walk.net_micros - posted_micros, tuple(posts), walk.proofs)
+    payees = {name for proof in walk.proofs.values() for name, _ in proof.points}
+    settled = {proof.sequence for proof in walk.proofs.values()}
+    posts = tuple(
+        _post(store, kept, windows, payees)
+        for kept, windows in headers
+        if kept.header.sequence in settled or kept.header.sequence > len(headers) - POSTS
+    )
+    return Money(walk.flows, walk.net_micros - posted_micros, posts, len(headers), walk.proofs)
 
 
 class _Walk:
@@ -118,18 +127,19 @@ class _Walk:
         self.flows[machine, account] = self.flows.get((machine, account), 0) + part
 
 
-def _post(store: Store, kept: StoredHeader, windows: int) -> PostPage:
+def _post(store: Store, kept: StoredHeader, windows: int, payees: AbstractSet[str]) -> PostPage:
     sequence = kept.header.sequence
     manifest = store.manifest_bytes(sequence) or b""
     accounts = store.payouts(sequence)
-    most = sorted(accounts, key=lambda account: (-int(accounts[account].cumulative_micros), account))[:ACCOUNTS]
+    most = sorted(accounts, key=lambda account: (-int(accounts[account].cumulative_micros), account))
+    most = [account for at, account in enumerate(most) if at < ACCOUNTS or account in payees]
     return PostPage(
         kept.header, kept.decimals, windows, manifest.decode() if len(manifest) <= MANIFEST_BYTES else "",
         {account: accounts[account] for account in most}, len(accounts),
     )  # fmt: skip
 
 
-def _unposted(reader: EpochReader, log: Log, standing_epochs: Mapping[int, int]) -> Iterator[PartitionEpoch]:
+def _unposted(reader: EpochReader, standing_epochs: Mapping[int, int]) -> Iterator[PartitionEpoch]:
     """The epochs that ended and no post holds, by epoch and partition."""
     firsts = {**reader.first_epochs(), **standing_epochs}
     found: list[tuple[int, int]] = []

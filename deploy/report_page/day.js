@@ -185,13 +185,16 @@ function checkPost(post, data) {
   const header = post.header;
   const head = toHex(headAfter(header));
   const before = data.posts.find((one) => one.header.sequence === header.sequence - 1);
-  const previous = before ? toHex(headAfter(before.header)) : data.chain ? toHex(genesisHead(data.chain)) : null;
+  let previous = null; // where the post before isn't in the page
+  if (before) previous = toHex(headAfter(before.header));
+  else if (header.sequence === 1 && data.chain) previous = toHex(genesisHead(data.chain));
+  const follows = previous === header.previous_head;
   const state = data.states[header.sequence];
   const manifestHash = post.manifest ? toHex(keccak256(utf8(post.manifest))) : null;
   return {
     head,
     headHolds: state ? state.head === head : null,
-    follows: previous === header.previous_head || (data.has_disputes ? null : false), // a dispute moves the head too
+    follows: follows || (previous === null || data.has_disputes ? null : false), // a dispute moves the head, too
     manifestHolds: manifestHash === null ? null : manifestHash === header.manifest_hash,
   };
 }

@@ -160,7 +160,6 @@ class DayEditor {
       const was = this.base.windows[i];
       const document = was.stored.document;
       button.setAttribute("aria-selected", String(i === this.at));
-      button.setAttribute("aria-pressed", String(i === this.at));
       button.tabIndex = i === this.at ? 0 : -1;
       const late = document.mends_ms === null ? "" : ", mends " + this.mendedText(document);
       put(

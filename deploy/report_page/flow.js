@@ -4,7 +4,7 @@ const FLOW_MACHINES = 12;
 const FLOW_PEOPLE = 9;
 const NODE_WIDTH = 10;
 
-const PSEUDO = { held: "Held back for low trust", outside: "Has no account yet" };
+const PSEUDO = { held: "Held back for low trust", outside: "Has no account yet", "(others)": "All others" };
 
 function personName(data, account) {
   return PSEUDO[account] ?? data.names[account] ?? (account.startsWith("0x") ? shortHash(account) : account);

@@ -1,6 +1,5 @@
 // Everything but the check: figures, incomes, posts, refusals, machines, and what the page holds.
 
-const BUCKETS = 42;
 const HEAT_ROWS = 24;
 
 // Kinds of machines by income: name and color, by kind.
@@ -34,13 +33,12 @@ function showFigures(data) {
   const f = data.figures;
   const refused = Object.values(f.rejects).reduce((sum, count) => sum + count, 0);
   const scale = data.chain ? data.chain.decimals : 6;
-  const claimed = Object.values(data.claimed_units).reduce((sum, units) => sum + BigInt(units), 0n);
   const last = data.posts.at(-1);
   const posted = last ? decimal(last.header.total, scale, 2) : "0.00";
   const tiles = [
     ["Earned", money(f.earned_micros), data.log.currency],
-    ["Granted by posts", posted, whole(data.posts.length) + " posts on the chain"],
-    ["Claimed", decimal(claimed, scale, 2), Object.keys(data.claimed_units).length + " accounts"],
+    ["Granted by posts", posted, whole(data.posts_in_all) + " posts on the chain"],
+    ["Claimed", decimal(data.claimed_units, scale, 2), plural(data.claimants, "account")],
     [
       "Entries in the log",
       whole(f.entries),
@@ -74,18 +72,17 @@ function showFlow(data, colors) {
   drawn(picture, (width) => flowChart(width, data, colors));
 }
 
-// Days, or stretches of equally many days where there are too many for a picture.
+// Days, or stretches of equally many days where there are too many of them.
 function dayBuckets(data) {
   const first = Math.floor(data.figures.first_ms / DAY_MS);
   const days = Math.floor((data.figures.last_ms - 1) / DAY_MS) - first + 1;
-  const length = Math.ceil(days / BUCKETS);
+  const length = data.stretch_days;
   return Array.from({ length: Math.ceil(days / length) }, (_, i) => {
     const ms = (first + i * length) * DAY_MS;
     const until = ms + (length - 1) * DAY_MS;
     const at = new Date(ms);
     const isMonthStart = i === 0 || at.getUTCDate() <= length;
     return {
-      first: first + i * length,
       length,
       label: shortDay(ms),
       tick: isMonthStart ? at.getUTCDate() + " " + MONTHS[at.getUTCMonth()] : String(at.getUTCDate()),
@@ -97,9 +94,7 @@ function dayBuckets(data) {
 function showIncome(data, colors, pick) {
   const buckets = dayBuckets(data);
   const cells = data.machines.map(() => buckets.map(() => 0n));
-  for (const [at, day, micros] of data.incomes) {
-    cells[at][Math.floor((day - buckets[0].first) / buckets[0].length)] += BigInt(micros);
-  }
+  for (const [at, stretch, micros] of data.incomes) cells[at][stretch] += BigInt(micros);
   const kinds = [...colors].map(([kind, color]) => ({ kind, color, name: kindName(kind) }));
   const sums = kinds.map(({ kind }) =>
     buckets.map((_, i) =>
@@ -184,6 +179,8 @@ function showPosts(data, checks) {
       ),
     );
   });
+  const left = data.posts_in_all - data.posts.length;
+  if (left > 0) parts.unshift(h("p", { class: "quiet" }, whole(left) + " other posts are not in this page."));
   put(byId("posts"), parts);
 }
 

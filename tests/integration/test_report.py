@@ -18,6 +18,7 @@ from deploy.cli import app
 from deploy.options import workplace
 from deploy.report import ReportData, gather, read_part, render
 from deploy.report_day import RowItem, read_days, wanted_day
+from deploy.report_figures import stretch_days
 from deploy.report_money import Money, read_money
 from schemas.canonical import canonical_json
 from schemas.errors import InvalidInput
@@ -103,7 +104,7 @@ def test_what_the_page_shows_adds_up(data: ReportData) -> None:
     assert data.figures.entries == data.figures.accepted + data.figures.duplicates + sum(data.figures.rejects.values())
     assert data.figures.rejects == {"undecodable": 1}
     assert data.posts[-1].header.total == str(earned)
-    assert data.claimed_units == {OWNER: "1000"}
+    assert (data.claimed_units, data.claimants) == ("1000", 1)
     assert data.names == {OWNER: "owner"}
 
 
@@ -210,6 +211,26 @@ def test_a_changed_archive_turns_the_page_red(folder: Path, tmp_path: Path) -> N
         page = {"days": [msgspec.structs.replace(day, windows=windows)], "posts": data.posts}
         check = run_script(CHECK_DAYS, page)[0][5]
         assert (check["digestHolds"], check["rootHolds"]) == (digest_holds, root_holds)
+
+
+def test_a_long_log_makes_no_large_page(folder: Path, data: ReportData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old posts, small accounts and single days give way; what is left still fits and still adds up."""
+    monkeypatch.setattr("deploy.report_money.POSTS", 1)
+    monkeypatch.setattr("deploy.report_money.ACCOUNTS", 1)
+    monkeypatch.setattr("deploy.report.FLOW_ACCOUNTS", 1)
+    monkeypatch.setattr("deploy.report_figures.MACHINES", 1)
+    money = read_money(folder, HOURLY, [])
+    assert [post.header.sequence for post in money.posts] == [2]
+    assert (money.posts_in_all, money.posts[0].accounts_in_all, list(money.posts[0].accounts)) == (2, 2, [OWNER])
+    page = {"posts": money.posts, "states": data.states, "chain": data.chain}
+    assert run_script("return checkPost(given.posts[0], given);", page)["follows"] is None
+    few = gather(workplace(folder), None, None, {})
+    assert [row.machine for row in few.machines][1:] == ["(others)"]
+    assert {account for _, account, _ in few.flows} == {OWNER, "(others)"}
+    for rows in (few.flows, few.incomes):
+        assert sum(int(micros) for _, _, micros in rows) == int(few.figures.earned_micros)
+    year = msgspec.structs.replace(data.figures, last_ms=data.figures.first_ms + 365 * DAY_MS)
+    assert stretch_days(year) == 9
 
 
 def test_data_is_never_markup(data: ReportData) -> None:
