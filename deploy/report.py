@@ -186,7 +186,7 @@ def _gather(
         has_disputes=any(post.state == "disputed" for _, post in states),
         claimed_units=str(claimed or 0),
         claimants=int(str(claimants)),
-        days=tuple(_day_page(part, money) for part in read_days(folder, log, wanted)),
+        days=tuple(day_page(part, money) for part in read_days(folder, log, wanted)),
     )
 
 
@@ -220,7 +220,8 @@ def _source_hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _day_page(day: MachineDay, money: Money) -> DayPage:
+def day_page(day: MachineDay, money: Money) -> DayPage:
+    """A machine's day with the proofs of its windows."""
     wanted = day.wanted
     windows = tuple(
         DayWindow(
