@@ -59,7 +59,10 @@ def from_log(
 def from_archive(log: Log, data_dir: Path, partition: int, recount: Recount = quickly) -> Iterator[Epoch]:
     """The epochs of a partition as its archive gives them, without Kafka. Raises EvidenceMissing where it ends."""
     archive = Archive(data_dir, partition)
-    exceptions = checked(log, (each for manifest in archive.manifests for each in manifest.exceptions))
+    try:
+        exceptions = checked(log, (each for manifest in archive.manifests for each in manifest.exceptions))
+    except InvalidInput as error:
+        raise EvidenceMissing(str(error), withheld=True) from None
     yield from _epochs(recount(log, partition, archive.records(), exceptions))
     if archive.gap is not None:
         raise archive.gap
@@ -140,8 +143,8 @@ def _gap_of(path: Path) -> EvidenceMissing | None:
         return EvidenceMissing(text, withheld=path.parent.parent.is_dir())
     try:
         archive_digest(path)  # read once as a whole: its records shall not fail in the middle
-    except (pa.ArrowException, OSError) as error:
-        line = str(error).splitlines()[0]
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:  # it may hold anything
+        line = next(iter(str(error).splitlines()), type(error).__name__)
         is_disk = isinstance(error, OSError) and error.errno is not None
         text = f"the archive {path} can't be read ({line}): restore it, or audit from Kafka"
         return EvidenceMissing(text, withheld=not is_disk)

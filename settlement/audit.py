@@ -25,6 +25,7 @@ from settlement.audit_epochs import (
     in_order,
     last_epochs,
     other_records,
+    plain_manifest,
 )
 from settlement.head import PostHeader
 from settlement.history import Disputed, Posted
@@ -288,7 +289,8 @@ class Auditor:
             if units != due:
                 self._find_file("payout", header.sequence, f"{account} is published with another amount", units, due)
                 return
-            if not leads_to(header.payouts_root, leaves[account], proof) and root == header.payouts_root:
+            is_led = account not in leaves or leads_to(header.payouts_root, leaves[account], proof)
+            if not is_led and root == header.payouts_root:
                 text = f"the published proof of {account} does not lead to the root"
                 self._find_file("proof", header.sequence, text)
                 return
@@ -298,10 +300,7 @@ class Auditor:
         if keccak(own) == header.manifest_hash:
             return
         text = "the manifest is not what the log says"
-        try:
-            document = {} if found is None else json.loads(found)
-        except ValueError:
-            document = {}
+        document = plain_manifest(found)
         for name in expected:
             if document and document.get(name) != expected[name]:
                 self._find("manifest", header.sequence, f"{text}: {name}", document.get(name), expected[name])

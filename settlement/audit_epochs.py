@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -13,6 +13,8 @@ from schemas.manifest import EpochManifest
 from schemas.window import Window
 from settlement.head import PostHeader
 from settlement.recount import Recount
+
+MANIFEST_DEPTH_MAX = 16
 
 Epoch = tuple[EpochManifest, Sequence[Window]]
 Recompute = Callable[[int], Iterable[Epoch]]
@@ -119,13 +121,31 @@ def in_order(epochs: Mapping[int, Sequence[Epoch]]) -> list[Epoch]:
     return [item for _, item in sorted(pairs, key=lambda pair: (pair[1][0].epoch, pair[0]))]
 
 
+def plain_manifest(manifest: bytes | None) -> dict[str, Any]:
+    """A post's manifest as plain JSON; empty where it is none. Whoever posted may have written anything.
+
+    Deep brackets are never given to the decoder: libraries raise Python's limit, and its stack would overflow.
+    """
+    content = manifest or b""
+    depth = 0
+    for byte in content:
+        depth += (byte in b"[{") - (byte in b"]}")  # names in a manifest hold no brackets
+        if depth > MANIFEST_DEPTH_MAX:
+            return {}
+    try:
+        document = json.loads(content)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
 def last_epochs(manifest: bytes | None, header: PostHeader, log: Log) -> dict[int, int]:
     """By partition the last epoch that a post settles: as its manifest says, else all up to the end of the post."""
     last = header.epoch_end_s * 1_000 // log.epoch_ms - 1
     try:
-        ranges = json.loads(manifest or b"")["partitions"]
+        ranges = plain_manifest(manifest)["partitions"]
         return {int(r["partition"]): int(r["epochs"][-1]["epoch"]) for r in ranges if r["epochs"]}
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, LookupError, TypeError, OverflowError):
         return dict.fromkeys(range(log.partitions), last)
 
 
@@ -135,9 +155,9 @@ def other_records(manifest: bytes | None, taken: Mapping[int, Sequence[Epoch]]) 
     Either the log was rewritten, or this is another log: from here the two look the same.
     """
     try:
-        ranges = json.loads(manifest or b"")["partitions"]
+        ranges = plain_manifest(manifest)["partitions"]
         roots = {(int(r["partition"]), int(e["epoch"])): e["log_root"] for r in ranges for e in r["epochs"]}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError, OverflowError):
         return ""
     for partition, items in taken.items():
         for own, _ in items:

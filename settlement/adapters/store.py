@@ -49,6 +49,12 @@ POST_WINDOWS = pa.schema(
 )
 
 
+UNREADABLE = (
+    InvalidInput, pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError,
+)  # fmt: skip
+"""What reading a file that holds something else may raise."""
+
+
 class StoredHeader(msgspec.Struct, frozen=True):
     """header.json."""
 
@@ -172,19 +178,22 @@ class Store:
     def published(self, sequence: int) -> Published:
         """The post's files as they are, for an audit: what is missing or unreadable is None."""
         found: list[Any] = []
-        for read in (self.manifest_bytes, self.windows, self.payouts):
+        for read in (self.manifest_bytes, self._published_windows, self._published_payouts):
             try:
                 found.append(read(sequence))
-            except (InvalidInput, pa.ArrowException, OSError, ValueError):
+            except UNREADABLE:  # whoever posted may have written anything
                 found.append(None)
-        manifest, windows, payouts = found
-        rows = None
-        if payouts is not None:
-            rows = {
-                account: (int(row.cumulative), [bytes.fromhex(node[2:]) for node in row.proof])
-                for account, row in payouts.items()
-            }
-        return Published(manifest, None if windows is None else [earning for _, earning in windows], rows)
+        return Published(*found)
+
+    def _published_windows(self, sequence: int) -> list[Earning] | None:
+        windows = self.windows(sequence)
+        return None if windows is None else [_whole(earning) for _, earning in windows]
+
+    def _published_payouts(self, sequence: int) -> dict[str, tuple[int, list[bytes]]]:
+        return {
+            account: (int(row.cumulative), [bytes.fromhex(node[2:]) for node in row.proof])
+            for account, row in self.payouts(sequence).items()
+        }
 
     def payout_rows(self, sequences: Sequence[int]) -> Iterator[Payout]:
         """The rows of payouts.parquet."""
@@ -260,6 +269,18 @@ def _windows(table: pa.Table) -> list[tuple[int, Earning]]:
             terms = known[key] = Terms(tuple(points), frozenset(outside), pays_trust, agreement)
         found.append((partition, Earning(machine, start, end, mends, int(net), trust, digest, terms)))
     return found
+
+
+def _whole(earning: Earning) -> Earning:
+    """The window, if nothing of it is missing. Raises TypeError."""
+    kinds = (str, int, int, int, int, int, bytes)
+    parts = (
+        earning.machine, earning.start_ms, earning.end_ms, earning.mends_ms, earning.net_micros, earning.trust,
+        earning.digest,
+    )  # fmt: skip
+    if not all(isinstance(part, kind) for part, kind in zip(parts, kinds, strict=True)):
+        raise TypeError("a window lacks a column")
+    return earning
 
 
 def _write_json(path: Path, document: object) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import requests
 from archived_log import LOG, MACHINES, fill, records_of
@@ -30,6 +32,7 @@ from settlement.adapters.signer import Keys
 from settlement.adapters.store import Store
 from settlement.adapters.watcher import Look, look
 from settlement.head import PostHeader
+from settlement.keccak import keccak
 from settlement.post import PartitionEpoch, Run, assemble
 from streams.adapters.kafka_reader import KafkaAway
 from streams.adapters.log_reader import LogReader
@@ -250,12 +253,30 @@ def with_a_bad_archive(place: Place) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
 
+def with_another_table(place: Place) -> None:
+    pq.write_table(pa.table({"offset": ["none"]}), sorted((place.folder / "log").glob("*/1.parquet"))[1])
+
+
+def with_a_changed_manifest(place: Place) -> None:
+    path = sorted((place.folder / "epochs").glob("*/0.manifest.json"))[-1]
+    path.write_bytes(path.read_bytes().replace(b'"stream_time_ms": 1', b'"stream_time_ms": 2'))
+
+
 def without_an_epoch(place: Place) -> None:
     sorted((place.folder / "epochs").glob("*/0.manifest.json"))[0].unlink()
 
 
 @pytest.mark.parametrize(
-    "hide", [without_folder, without_payouts, without_archive, with_a_bad_archive, without_an_epoch]
+    "hide",
+    [
+        without_folder,
+        without_payouts,
+        without_archive,
+        with_a_bad_archive,
+        with_another_table,
+        with_a_changed_manifest,
+        without_an_epoch,
+    ],
 )
 def test_what_is_withheld_is_disputed_before_half_of_the_delay_is_over(
     place: Place, hide: Callable[[Place], None]
@@ -270,6 +291,40 @@ def test_what_is_withheld_is_disputed_before_half_of_the_delay_is_over(
     assert place.events() == [("disputed", 1)]
     assert place.node.time_s() < delay_end_s - DELAY_S // 2
     assert place.live == 0
+
+
+HOSTILE_PAYOUT = {"cumulative_micros": "0", "amount_micros": "0", "cumulative": "0", "proof": []}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("payouts.json", b"[" * 100_000),
+        ("payouts.json", json.dumps({THIEF: HOSTILE_PAYOUT | {"cumulative": "a lot"}}).encode()),
+        ("payouts.json", json.dumps({THIEF: HOSTILE_PAYOUT | {"proof": ["0xzz"]}}).encode()),
+        ("payouts.json", json.dumps({THIEF: HOSTILE_PAYOUT}).encode()),
+        ("windows.parquet", b"PAR1"),
+        ("windows.parquet", None),
+        ("manifest.json", b"[" * 100_000),
+    ],
+)
+def test_no_file_that_a_poster_publishes_stops_a_watcher(place: Place, name: str, content: bytes | None) -> None:
+    place.settle()
+    path = place.folder / "settlement" / "posts" / "1" / name
+    if content is None:
+        table = pq.read_table(path)
+        nothing = [pa.nulls(table.num_rows, column.type) for column in table.schema]
+        pq.write_table(pa.table(nothing, schema=table.schema), path)
+    else:
+        path.write_bytes(content)
+    assert [(done.event, done.sequence) for done in place.look().done] == [("wait", 1)]
+
+
+@pytest.mark.parametrize("manifest", [b"[" * 100_000, b"[1]", b'{"partitions":[{"partition":1e400,"epochs":[[]]}]}'])
+def test_no_manifest_under_a_hash_stops_a_watcher(place: Place, manifest: bytes) -> None:
+    place.post(change=lambda header: structs.replace(header, manifest_hash=keccak(manifest)))
+    (place.folder / "settlement" / "posts" / "1" / "manifest.json").write_bytes(manifest)
+    assert [(done.event, done.sequence) for done in place.look().done] == [("disputed", 1)]
 
 
 def test_what_arrives_in_time_is_attested(place: Place) -> None:
