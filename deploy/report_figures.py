@@ -33,6 +33,8 @@ DAYS = 6
 """So many machine days are embedded down to their readings, spread over the kinds of machines."""
 DAY_READINGS = 400
 """A day with more readings isn't chosen by itself: it would make the file large."""
+DAY_READINGS_MAX = 20_000
+"""A day with more readings isn't embedded at all: no browser would like it."""
 
 
 class Views:
@@ -155,7 +157,7 @@ def read_incomes(views: Views, figures: Figures, places: Mapping[str, int], othe
 def choose_days(views: Views, kinds: Mapping[str, str], machine: str | None, day: int | None) -> list[DayChoice]:
     """The days to embed: those asked for, else of each kind of machines the ones with the most windows that earn.
 
-    A day counts once all of its windows are final.
+    A day counts once all of its windows are final. Raises InvalidInput where what is asked for is too large.
     """
     rows = views.ask(
         f'SELECT machine, any_value("partition"), start_ms // {DAY_MS}, sum(readings),'  # noqa: S608
@@ -167,6 +169,11 @@ def choose_days(views: Views, kinds: Mapping[str, str], machine: str | None, day
         fitting = [choice for choice in choices if choice.readings <= DAY_READINGS]
     else:
         fitting = [choice for choice in choices if machine in (None, choice.machine) and day in (None, choice.day)]
+        if fitting and min(choice.readings for choice in fitting) > DAY_READINGS_MAX:
+            raise InvalidInput(
+                f"such a day has over {DAY_READINGS_MAX:,} readings, too many for a page: choose another"
+            )
+        fitting = [choice for choice in fitting if choice.readings <= DAY_READINGS_MAX]
     best: dict[str, DayChoice] = {}
     for choice in sorted(fitting, key=lambda c: (-c.priced, -c.net_micros, c.day)):
         best.setdefault(choice.machine, choice)

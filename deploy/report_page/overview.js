@@ -118,7 +118,7 @@ function showIncome(data, colors, pick) {
     h(
       "p",
       { class: "small quiet" },
-      "The darker, the more. " +
+      "The stronger the colour, the more. " +
         (data.days.length ? "A machine whose name is underlined can be checked below, down to its readings." : ""),
     ),
     heatTable(buckets, heat, data.log.currency),
@@ -163,7 +163,7 @@ function showPosts(data, checks) {
         lines.map(([holds, text]) => verdictLine(holds, text)),
       ),
       folded(
-        "Roots and accounts",
+        "Roots and accounts of post " + header.sequence,
         table(
           "",
           [{ text: "What" }, { text: "Hash" }],

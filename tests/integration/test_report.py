@@ -257,7 +257,8 @@ def test_colours_can_be_read_by_everybody() -> None:
     assert [len(scheme) for scheme in schemes] == [17, 17]
     for scheme in schemes:
         for text in ("ink", "quiet", "accent", "good", "bad"):
-            for ground in ("page", "card", "soft", f"{text}-soft" if f"{text}-soft" in scheme else "card"):
+            grounds = ("good-soft", "bad-soft") if text in ("ink", "quiet") else (f"{text}-soft",)
+            for ground in ("page", "card", "soft", *(ground for ground in grounds if ground in scheme)):
                 assert _contrast(scheme[text], scheme[ground]) >= 4.5, (text, ground)
         assert min(_contrast(scheme["card"], scheme[f"k{k}"]) for k in range(6)) >= 3
 
@@ -272,7 +273,7 @@ def _contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_the_command(folder: Path, tmp_path: Path) -> None:
+def test_the_command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "page.html"
     words = ["report", "--data-dir", str(folder), "--out", str(out)]
     shown = CliRunner().invoke(app, [*words, "--machine", "pv1", "--name", f"{OWNER}=owner", "--json"])
@@ -280,7 +281,9 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     result = json.loads(shown.stdout.splitlines()[-1])
     assert (result["days"], result["readings"], result["posts"]) == (1, 24, 2)
     assert result["bytes"] == out.stat().st_size < 200_000
+    monkeypatch.setattr("deploy.report_figures.DAY_READINGS_MAX", 23)
     for wrong, word in (
+        (["--machine", "pv1"], "too many for a page"),
         (["--machine", "nobody"], "no such day"),
         (["--day", "1.2."], "is no day"),
         (["--name", "x"], "names nobody"),
