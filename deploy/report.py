@@ -20,6 +20,7 @@ from deploy.report_figures import (
     Figures,
     MachineRow,
     Views,
+    Wish,
     choose_days,
     read_figures,
     read_incomes,
@@ -113,22 +114,24 @@ def report(
     terminal: Terminal,
     out: Path | None = None,
     *,
-    machine: str | None = None,
-    day: int | None = None,
+    wish: Wish | None = None,
     names: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes the report into the data folder, or to `out`; where it is.
 
-    `machine` and `day` (days since 1970) choose what is embedded down to readings; `names` says who an account is.
-    Raises InvalidInput where the folder holds no window yet or its files are damaged.
+    `wish` chooses what is embedded down to readings; `names` says who an account is.
+    Raises InvalidInput where the folder holds no window yet, its files are damaged, or the page can't be written.
     """
     place.fetch_epochs()
-    data = gather(place, machine, day, names or {})
+    data = gather(place, wish or Wish(), names or {})
     path = out or place.data_dir / REPORT_FILE
     page = render(data)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(page)
-    temporary.rename(path)
+    try:
+        temporary.write_bytes(page)
+        temporary.rename(path)
+    except OSError as error:
+        raise InvalidInput(f"{path} can't be written ({error.strerror}): choose another --out") from None
     readings = sum(len(part.items) for part in data.days)
     terminal.say(f"{path}: open it in a browser, it needs no network ({len(page) / 1e6:.1f} MB)")
     terminal.say(f"  down to readings: {', '.join(part.machine for part in data.days) or 'no day, none is final yet'}")
@@ -138,26 +141,24 @@ def report(
     return path
 
 
-def gather(place: Workplace, machine: str | None, day: int | None, names: Mapping[str, str]) -> ReportData:
+def gather(place: Workplace, wish: Wish, names: Mapping[str, str]) -> ReportData:
     """Reads the data folder. Raises InvalidInput."""
     views = Views(place)
     try:
-        return _gather(place, views, machine, day, names)
+        return _gather(place, views, wish, names)
     finally:
         views.close()
 
 
-def _gather(
-    place: Workplace, views: Views, machine: str | None, day: int | None, names: Mapping[str, str]
-) -> ReportData:
+def _gather(place: Workplace, views: Views, wish: Wish, names: Mapping[str, str]) -> ReportData:
     log, folder = place.log(), place.data_dir
     figures = read_figures(views)
     if not figures.windows:
         raise InvalidInput(f"no window in {folder} yet: let `tallyroot stream` make some")
     kinds = read_kinds(folder)
     machines = read_machines(views, kinds)
-    choices = choose_days(views, kinds, machine, day)
-    if not choices and (machine is not None or day is not None):
+    choices = choose_days(views, kinds, wish)
+    if not choices and (wish.machine is not None or wish.day is not None):
         raise InvalidInput("no such day of such a machine is final here: see `tallyroot machines`")
     wanted = [
         wanted_day(folder, log, c.machine, kinds.get(c.machine, "machine"), c.partition, c.day * DAY_MS)

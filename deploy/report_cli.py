@@ -28,13 +28,13 @@ def report(
 ) -> None:
     """Write report.html: one page without a network that shows what was earned, and checks itself."""
     from deploy.report import report as write
+    from deploy.report_figures import Wish
 
     write(
         workplace(data_dir),
         Terminal(as_json=json),
         out,
-        machine=machine,
-        day=None if day is None else _day(day),
+        wish=Wish(machine, None if day is None else _day(day)),
         names=dict(_named(text) for text in name or ()),
     )
 

@@ -55,6 +55,17 @@ class Views:
         self._connection.close()
 
 
+class Wish(Struct, frozen=True):
+    """What shall be embedded down to readings: days of this machine alone, this day (days since 1970) alone.
+
+    `first` is a machine that comes before the others.
+    """
+
+    machine: str | None = None
+    day: int | None = None
+    first: str | None = None
+
+
 class Figures(Struct, frozen=True):
     """What the whole log came to; `rejects` are entries by reason, times epoch ms."""
 
@@ -154,7 +165,7 @@ def read_incomes(views: Views, figures: Figures, places: Mapping[str, int], othe
     return [(at, stretch, str(net)) for (stretch, at), net in sorted(sums.items()) if net]
 
 
-def choose_days(views: Views, kinds: Mapping[str, str], machine: str | None, day: int | None) -> list[DayChoice]:
+def choose_days(views: Views, kinds: Mapping[str, str], wish: Wish) -> list[DayChoice]:
     """The days to embed: those asked for, else of each kind of machines the ones with the most windows that earn.
 
     A day counts once all of its windows are final. Raises InvalidInput where what is asked for is too large.
@@ -165,10 +176,10 @@ def choose_days(views: Views, kinds: Mapping[str, str], machine: str | None, day
         ' FROM windows GROUP BY 1, 3 HAVING bool_and(final) AND count(DISTINCT "partition") = 1',
     )
     choices = [DayChoice(str(name), *(_int(cell) for cell in rest)) for name, *rest in rows]
-    if machine is None and day is None:
+    if wish.machine is None and wish.day is None:
         fitting = [choice for choice in choices if choice.readings <= DAY_READINGS]
     else:
-        fitting = [choice for choice in choices if machine in (None, choice.machine) and day in (None, choice.day)]
+        fitting = [c for c in choices if wish.machine in (None, c.machine) and wish.day in (None, c.day)]
         if fitting and min(choice.readings for choice in fitting) > DAY_READINGS_MAX:
             raise InvalidInput(
                 f"such a day has over {DAY_READINGS_MAX:,} readings, too many for a page: choose another"
@@ -182,7 +193,9 @@ def choose_days(views: Views, kinds: Mapping[str, str], machine: str | None, day
         by_kind.setdefault(kinds.get(choice.machine, ""), []).append(choice)
     share = max(1, DAYS // max(1, len(by_kind)))
     kinds_in_order = sorted(by_kind, key=lambda kind: (-len(by_kind[kind]), kind))  # a fleet's largest kind comes first
-    return [choice for kind in kinds_in_order for choice in by_kind[kind][:share]][:DAYS]
+    chosen = [choice for kind in kinds_in_order for choice in by_kind[kind][:share]]
+    ahead = [best[wish.first]] if wish.first in best else []
+    return [*ahead, *(choice for choice in chosen if choice not in ahead)][:DAYS]
 
 
 def read_kinds(data_dir: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ from report_data import OWNER, SITE, small_folder
 
 from deploy.options import workplace
 from deploy.report import ReportData, gather, render
+from deploy.report_figures import Wish
 
 pytestmark = [
     pytest.mark.browser,
@@ -23,7 +24,7 @@ CHEAT = "document.querySelector('#detail button.main')"
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> ReportData:
     folder = small_folder(tmp_path_factory.mktemp("report"))
-    return gather(workplace(folder), None, None, {OWNER: "owner", SITE: "site"})
+    return gather(workplace(folder), Wish(), {OWNER: "owner", SITE: "site"})
 
 
 @pytest.fixture(scope="module")
