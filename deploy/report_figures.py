@@ -189,13 +189,12 @@ def choose_days(views: Views, kinds: Mapping[str, str], wish: Wish) -> list[DayC
     for choice in sorted(fitting, key=lambda c: (-c.priced, -c.net_micros, c.day)):
         best.setdefault(choice.machine, choice)
     by_kind: dict[str, list[DayChoice]] = {}
-    for choice in best.values():
+    for choice in sorted(best.values(), key=lambda c: c.machine != wish.first):
         by_kind.setdefault(kinds.get(choice.machine, ""), []).append(choice)
     share = max(1, DAYS // max(1, len(by_kind)))
-    kinds_in_order = sorted(by_kind, key=lambda kind: (-len(by_kind[kind]), kind))  # a fleet's largest kind comes first
-    chosen = [choice for kind in kinds_in_order for choice in by_kind[kind][:share]]
-    ahead = [best[wish.first]] if wish.first in best else []
-    return [*ahead, *(choice for choice in chosen if choice not in ahead)][:DAYS]
+    # A fleet's largest kind comes first, unless there is a wish.
+    in_order = sorted(by_kind, key=lambda kind: (by_kind[kind][0].machine != wish.first, -len(by_kind[kind]), kind))
+    return [choice for kind in in_order for choice in by_kind[kind][:share]][:DAYS]
 
 
 def read_kinds(data_dir: Path) -> dict[str, str]:
