@@ -2,9 +2,11 @@
 
 prepared -> signed -> sent -> mined -> final        the way it goes
 sent -> reverted -> signed                          a new nonce
-prepared, sent, reverted -> superseded              another head: it can never be mined any more
+prepared, sent, reverted -> superseded              another head: on it this post is refused
 mined, final -> disputed                            never posted again
-any -> halted                                       somebody else uses our key: a person must look
+signed, sent -> halted                              somebody else uses our key: a person must look
+mined, final, reverted, superseded -> sent          a reorganisation took back what the state stood on
+halted -> sent                                      the node had kept back what used the nonce: it was ours
 """
 
 from collections.abc import Mapping
@@ -64,12 +66,13 @@ class Receipt(Struct, frozen=True):
 class ChainView(Struct, frozen=True):
     """What the chain says of one posting. `nonce` is the poster's next one at the latest block, read before the rest.
 
-    `live` and `dead` are heads of posts; `known` are hashes that the node has, mined or waiting. `base_fee` is in wei
-    per gas: under it no node takes or mines a transaction.
+    `live` gives the heads of live posts with their blocks, `dead` those of disputed ones; `known` are hashes that the
+    node has, mined or waiting. `spent` are nonces that transactions of other postings of ours have used. `base_fee` is
+    in wei per gas: under it no node takes or mines a transaction.
     """
 
     head: bytes
-    live: frozenset[bytes]
+    live: Mapping[bytes, int]
     dead: frozenset[bytes]
     nonce: int
     block: int
@@ -78,6 +81,7 @@ class ChainView(Struct, frozen=True):
     known: frozenset[str]
     fees: Fees
     base_fee: int = 0
+    spent: frozenset[int] = frozenset()
 
 
 class Policy(Struct, frozen=True):
@@ -109,10 +113,14 @@ class Mark(Struct, frozen=True):
 
 
 class Wait(Struct, frozen=True):
-    """Nothing to do until the chain moves; `alarm` says that a person should know."""
+    """Nothing to do until the chain moves; `alarm` says that a person should know.
+
+    `elsewhere` says that it may be an earlier posting that has to move: a reorganisation may have taken it.
+    """
 
     reason: str
     alarm: bool = False
+    elsewhere: bool = False
 
 
 class Rest(Struct, frozen=True):
@@ -124,51 +132,85 @@ Action = Sign | Send | Mark | Wait | Rest
 
 def next_action(posting: Posting, view: ChainView, policy: Policy) -> Action:
     """The next thing to do about a posting."""
+    head = posting.header.head()
     match posting.state:
-        case "superseded" | "disputed" | "halted":
+        case "disputed":
             return Rest()
-        case "prepared":
-            return _unsent(posting, view, policy)
-        case "signed" | "sent":
-            return _sent(posting, view, policy)
-        case "reverted":
-            return _unsent(posting, view, policy)
         case "mined" | "final":
             return _mined(posting, view)
+        case _ if head in view.live:  # whoever sent it: it is this very post
+            return Mark("mined", view.live[head])
+        case _ if head in view.dead:
+            return Mark("disputed")
+        case "superseded":
+            # A reorganisation can bring a head back, and the old bytes with it: they come before any new ones.
+            back = posting.attempts and view.head == posting.header.previous_head
+            return Mark("sent") if back else Rest()
+        case "halted":
+            return Mark("sent") if _explained(posting, view) else Rest()
+        case "prepared":
+            return _unsent(posting, view, policy)
+        case "reverted":
+            given_back = view.nonce <= _top(posting)  # a reorganisation took what the ledger had refused
+            return Mark("sent") if given_back else _unsent(posting, view, policy)
+        case "signed" | "sent":
+            return _sent(posting, view, policy)
 
 
 def _unsent(posting: Posting, view: ChainView, policy: Policy) -> Action:
-    if posting.header.head() in view.live:
-        return Mark("mined", view.block)
     if view.head != posting.header.previous_head:
         return Mark("superseded", note="the ledger's head has moved on")
-    if view.fees.max_fee > policy.fee_cap:
-        return Wait(_too_dear(view.fees, policy), alarm=True)
-    return Sign(view.nonce, view.fees)
+    return _sign(posting, view, policy)
 
 
 def _sent(posting: Posting, view: ChainView, policy: Policy) -> Action:
-    receipts = [view.receipts[a.hash] for a in posting.attempts if a.hash in view.receipts]
-    mined = next((receipt for receipt in receipts if receipt.succeeded), None)
-    if mined is not None:
-        return Mark("mined", mined.block)
     last = posting.attempts[-1]
-    if any(a.hash in view.receipts for a in posting.attempts if a.nonce == last.nonce):
-        return Mark("reverted", note="the ledger refused it")
-    if view.nonce > last.nonce:
+    waits = any(a.hash in view.known and a.hash not in view.receipts for a in posting.attempts)
+    if any(a.hash in view.receipts and view.receipts[a.hash].succeeded for a in posting.attempts):
+        return Wait("it is mined, but the node does not show its event yet")
+    if view.nonce > _top(posting):
+        if _explained(posting, view):
+            return Mark("reverted", note="the ledger refused it")
+        if waits:
+            return Wait(f"nonce {last.nonce} is used, but the node has no receipt for it yet")
         return Mark("halted", note=f"a foreign transaction has used the poster's nonce {last.nonce}")
-    if last.hash not in view.known and view.head != posting.header.previous_head:
-        # Its bytes may still be somewhere, but a head never comes back: mined late, it reverts.
+    if view.head != posting.header.previous_head:
+        if waits:
+            return Wait("the ledger's head has moved on, and its transaction is still with the node", elsewhere=True)
         return Mark("superseded", note="the ledger's head has moved on")
-    too_cheap = last.fees.max_fee < view.base_fee
-    if not too_cheap and (posting.state == "signed" or last.sent_block is None or last.hash not in view.known):
-        return Send(last)
-    if not too_cheap and last.sent_block is not None and view.block - last.sent_block < policy.bump_blocks:
-        return Wait(f"transaction {last.hash} is not mined yet")
-    fees = last.fees.bumped(view.fees)
+    due = next((a for a in reversed(posting.attempts) if a.nonce == view.nonce), None)
+    if due is None:  # a reorganisation has opened a gap under our nonces: the post itself fills it
+        lags = any(a.sent_block is not None and a.sent_block > view.block for a in posting.attempts)
+        return Wait("the node lags behind") if lags else _sign(posting, view, policy)
+    if due.fees.max_fee >= view.base_fee:
+        if posting.state == "signed" or due.sent_block is None or due.hash not in view.known:
+            return Send(due)
+        if view.block - due.sent_block < policy.bump_blocks:
+            return Wait(f"transaction {due.hash} is not mined yet")
+    return _sign(posting, view, policy)
+
+
+def _sign(posting: Posting, view: ChainView, policy: Policy) -> Action:
+    """Signs for the next nonce: above the fees of all that was signed for it before, and never above the cap."""
+    fees = view.fees
+    for attempt in posting.attempts:
+        if attempt.nonce == view.nonce:
+            fees = attempt.fees.bumped(fees)
     if fees.max_fee > policy.fee_cap:
         return Wait(_too_dear(fees, policy), alarm=True)
-    return Sign(last.nonce, fees)
+    return Sign(view.nonce, fees)
+
+
+def _explained(posting: Posting, view: ChainView) -> bool:
+    """Whether a transaction of ours, of this posting or another, is known to have used the last nonce."""
+    if not posting.attempts:
+        return False
+    nonce = posting.attempts[-1].nonce
+    return nonce in view.spent or any(a.nonce == nonce and a.hash in view.receipts for a in posting.attempts)
+
+
+def _top(posting: Posting) -> int:
+    return max(attempt.nonce for attempt in posting.attempts)
 
 
 def _mined(posting: Posting, view: ChainView) -> Action:
@@ -176,11 +218,9 @@ def _mined(posting: Posting, view: ChainView) -> Action:
     if head in view.dead:
         return Mark("disputed")
     if head not in view.live:  # a reorganisation took it
-        if not posting.attempts:
-            return Mark("prepared")
-        return Mark("sent")
-    if posting.state == "mined" and posting.mined_block is not None and posting.mined_block <= view.final_block:
-        return Mark("final", posting.mined_block)
+        return Mark("sent") if posting.attempts else Mark("prepared")
+    if posting.state == "mined" and view.live[head] <= view.final_block:
+        return Mark("final", view.live[head])
     return Rest()
 
 

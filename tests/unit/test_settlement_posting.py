@@ -33,10 +33,10 @@ FEES = Fees(80, 8)
 FIRST = Attempt(7, "0x1", b"raw1", FEES, sent_block=10)
 POLICY = Policy(fee_cap=1_000, bump_blocks=5)
 VIEW = ChainView(
-    head=GENESIS, live=frozenset(), dead=frozenset(), nonce=7, block=11, final_block=3, receipts={},
+    head=GENESIS, live={}, dead=frozenset(), nonce=7, block=11, final_block=3, receipts={},
     known=frozenset({"0x1"}), fees=FEES,
 )  # fmt: skip
-POSTED = {"head": HEAD, "live": frozenset({HEAD}), "nonce": 8}
+POSTED = {"head": HEAD, "live": {HEAD: 12}, "nonce": 8}
 
 
 def posting(state: PostingState, *attempts: Attempt, mined_block: int | None = None) -> Posting:
@@ -69,7 +69,8 @@ def kind(action: Action) -> object:
         (posting("sent", FIRST), {"nonce": 8, "receipts": {"0x1": Receipt(12, False)}}, (Mark, "reverted")),
         (posting("sent", FIRST), {"receipts": {"0x1": Receipt(12, True)}, **POSTED}, (Mark, "mined")),
         (posting("reverted", FIRST), {"nonce": 8}, Sign),
-        (posting("reverted", FIRST), {"head": b"x" * 32}, (Mark, "superseded")),
+        (posting("reverted", FIRST), {"nonce": 8, "head": b"x" * 32}, (Mark, "superseded")),
+        (posting("reverted", FIRST), {}, (Mark, "sent")),
         (posting("mined", FIRST, mined_block=12), POSTED, Rest),
         (posting("mined", FIRST, mined_block=12), {**POSTED, "final_block": 12}, (Mark, "final")),
         (posting("mined", FIRST, mined_block=12), {}, (Mark, "sent")),
@@ -77,7 +78,10 @@ def kind(action: Action) -> object:
         (posting("mined", FIRST, mined_block=12), {"dead": frozenset({HEAD})}, (Mark, "disputed")),
         (posting("final", FIRST, mined_block=12), {"dead": frozenset({HEAD})}, (Mark, "disputed")),
         (posting("final", FIRST, mined_block=12), {**POSTED, "final_block": 12}, Rest),
-        (posting("superseded", FIRST), {}, Rest),
+        (posting("superseded", FIRST), {"head": b"x" * 32}, Rest),
+        (posting("superseded", FIRST), {}, (Mark, "sent")),
+        (posting("superseded"), {}, Rest),
+        (posting("superseded", FIRST), POSTED, (Mark, "mined")),
         (posting("disputed", FIRST), {}, Rest),
         (posting("halted", FIRST), {"nonce": 8}, Rest),
     ],
@@ -95,8 +99,8 @@ def test_a_bump_keeps_the_nonce_and_raises_both_fees_by_an_eighth() -> None:
 
 def test_any_attempt_of_the_nonce_may_be_the_one_that_was_mined() -> None:
     second = Attempt(7, "0x2", b"raw2", Fees(90, 9), sent_block=15)
-    view = structs.replace(VIEW, **POSTED, receipts={"0x1": Receipt(16, True)})
-    assert next_action(posting("sent", FIRST, second), view, POLICY) == Mark("mined", 16)
+    view = structs.replace(VIEW, **POSTED, receipts={"0x1": Receipt(12, True)})
+    assert next_action(posting("sent", FIRST, second), view, POLICY) == Mark("mined", 12)
 
 
 def test_history_folds_posts_and_disputes() -> None:

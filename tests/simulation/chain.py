@@ -1,0 +1,298 @@
+"""A chain in memory with the ledger's rules, and nodes that answer for it, lie about it, or leave.
+
+Blocks, a pool, finality by depth, reorganisations above it. What is dropped may still be somewhere and come back.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from schemas.errors import InvalidInput
+from settlement.adapters.chain import Sent
+from settlement.adapters.contract import Call
+from settlement.adapters.ledger import Deployment
+from settlement.adapters.signer import Signer
+from settlement.head import HeaderFile, PostHeader
+from settlement.history import History, Posted, fold
+from settlement.keccak import keccak
+from settlement.posting import Fees, Receipt
+
+FINAL_DEPTH = 6
+BLOCK_S = 12.0
+TIP = 2
+KIND_BASE_FEE = 20
+GENESIS = b"g" * 32
+LEDGER = "0x" + "1e" * 20
+
+
+class Transaction(msgspec.Struct, frozen=True):
+    """Signed bytes: those of a post, or of something else (`header` None) that uses the nonce."""
+
+    nonce: int
+    max_fee: int
+    priority_fee: int
+    header: HeaderFile | None
+
+    @property
+    def hash(self) -> str:
+        """Stands for the real one: of all that is signed."""
+        return "0x" + keccak(msgspec.json.encode(self)).hex()
+
+
+class Mined(msgspec.Struct, frozen=True):
+    """A transaction in a block, and whether it did what it should."""
+
+    transaction: Transaction
+    succeeded: bool
+
+
+class SimulatedChain:
+    """Blocks with the poster's transactions; the ledger's state is what they come to."""
+
+    def __init__(self, draw: random.Random) -> None:
+        self._draw = draw
+        self.blocks: list[list[Mined]] = [[]]
+        self.pool: dict[int, Transaction] = {}
+        self.elsewhere: list[Transaction] = []
+        self.stuck: set[str] = set()
+        self.base_fee = KIND_BASE_FEE
+        self.refusal = ""
+        self.bad_luck = 0.0
+        self.final = 0
+        self.finals: dict[int, bytes] = {}
+        self.happened: Counter[str] = Counter()
+
+    def history(self, block: int) -> History:
+        """The ledger's events up to a block, folded."""
+        posted = [
+            Posted(header, header.head(), 0, mined.transaction.hash, number)
+            for number, content in enumerate(self.blocks[: block + 1])
+            for mined in content
+            if mined.succeeded and mined.transaction.header is not None
+            for header in (mined.transaction.header.header(),)
+        ]
+        return fold(GENESIS, posted)
+
+    def nonce(self, block: int) -> int:
+        """The poster's next nonce after a block."""
+        return sum(len(content) for content in self.blocks[: block + 1])
+
+    def receipt(self, hash_: str) -> Receipt | None:
+        """Where a transaction was mined."""
+        for number, content in enumerate(self.blocks):
+            for mined in content:
+                if mined.transaction.hash == hash_:
+                    return Receipt(number, mined.succeeded)
+        return None
+
+    def refuses(self, header: PostHeader) -> str:
+        """Why the ledger would refuse a post now; empty where it would not."""
+        history = self.history(len(self.blocks) - 1)
+        last = history.live[-1].header if history.live else None
+        if header.previous_head != history.head:
+            return "the ledger's head has moved on"
+        if header.sequence != history.next_sequence:
+            return "the ledger expects another post"
+        if last is not None and (header.epoch_start_s < last.epoch_end_s or header.total < last.total):
+            return "these epochs are posted already"
+        return self.refusal
+
+    def take(self, transaction: Transaction) -> str:
+        """Puts a transaction into the pool; gives what a node says where it doesn't."""
+        hash_ = transaction.hash
+        old = self.pool.get(transaction.nonce)
+        if self.receipt(hash_) is not None or (old is not None and old.hash == hash_):
+            return "already known"
+        if transaction.nonce < self.nonce(len(self.blocks) - 1):
+            return "nonce too low"
+        if old is not None and not (
+            transaction.max_fee * 10 >= old.max_fee * 11 and transaction.priority_fee * 10 >= old.priority_fee * 11
+        ):
+            return "replacement transaction underpriced"
+        self.pool[transaction.nonce] = transaction
+        return ""
+
+    def mine(self) -> None:
+        """A block with what the pool has for it, in the order of nonces."""
+        content: list[Mined] = []
+        self.blocks.append(content)
+        while (found := self.pool.get(self.nonce(len(self.blocks) - 1))) is not None:
+            if found.max_fee < self.base_fee or found.hash in self.stuck:
+                break
+            del self.pool[found.nonce]
+            refused = found.header is not None and bool(self.refuses(found.header.header()))
+            unlucky = found.header is not None and self._draw.random() < self.bad_luck
+            self.happened["reverted"] += refused or unlucky
+            content.append(Mined(found, not (refused or unlucky)))
+        self.pool = {nonce: one for nonce, one in self.pool.items() if nonce >= self.nonce(len(self.blocks) - 1)}
+        self.final = max(self.final, len(self.blocks) - 1 - FINAL_DEPTH)
+        self._check_final()
+
+    def reorganise(self) -> None:
+        """Takes back some blocks above the final one; their transactions wait again, are dropped, or gone for now."""
+        depth = self._draw.randint(1, FINAL_DEPTH)
+        keep = max(self.final + 1, len(self.blocks) - depth)
+        taken = [mined.transaction for content in self.blocks[keep:] for mined in content]
+        length = len(self.blocks) - keep
+        del self.blocks[keep:]
+        for transaction in taken:
+            self.happened["taken back"] += 1
+            if self._draw.random() < 0.5:
+                self.pool.setdefault(transaction.nonce, transaction)
+            else:
+                self.elsewhere.append(transaction)
+        for _ in range(length + 1):
+            if self._draw.random() < 0.5:
+                self.mine()
+            else:
+                self.blocks.append([])
+
+    def drop(self) -> None:
+        """The pool forgets a transaction, or one that it forgot comes back."""
+        if self.pool and self._draw.random() < 0.7:
+            self.elsewhere.append(self.pool.pop(self._draw.choice(sorted(self.pool))))
+        elif self.elsewhere:
+            self.take(self.elsewhere.pop(self._draw.randrange(len(self.elsewhere))))
+
+    def foreign(self) -> None:
+        """Somebody else uses the key."""
+        nonce = self.nonce(len(self.blocks) - 1)
+        self.pool[nonce] = Transaction(nonce, 10**6 + len(self.blocks), 10**6, None)
+
+    def be_kind(self) -> None:
+        """Nothing hinders any more."""
+        self.stuck.clear()
+        self.base_fee, self.refusal, self.bad_luck = KIND_BASE_FEE, "", 0.0
+
+    def _check_final(self) -> None:
+        """What was final once is so for ever: a check of the simulation itself."""
+        number = self.final
+        head = self.history(number).head
+        assert self.finals.setdefault(number, head) == head
+
+
+class Poster(Signer):
+    """The poster's account; a simulated node makes the bytes."""
+
+    @property
+    def address(self) -> str:
+        """Any account."""
+        return "0x" + "50" * 20
+
+    def sign_digest(self, digest: bytes) -> Any:
+        """Never asked for."""
+        raise NotImplementedError
+
+
+class SimulatedNode:
+    """What one host asks of the chain. `trouble` is called before and after each answer, with the method's name."""
+
+    fee_cap = 300
+    poll_s = BLOCK_S
+
+    def __init__(self, chain: SimulatedChain, trouble: Callable[[str], None]) -> None:
+        self.chain = chain
+        self._trouble = trouble
+        self.lag = 0
+        self.hidden: set[str] = set()
+
+    @property
+    def at(self) -> int:
+        """The block that it takes for the latest."""
+        return max(0, len(self.chain.blocks) - 1 - self.lag)
+
+    def block_number(self) -> int:
+        """The latest block, as it says."""
+        self._trouble("block")
+        return self.at
+
+    def final_block(self) -> int:
+        """The last block that no reorganisation takes."""
+        self._trouble("final")
+        return min(self.chain.final, self.at)
+
+    def nonce(self, account: str) -> int:
+        """The next nonce at the latest block."""
+        self._trouble("nonce")
+        return self.chain.nonce(self.at)
+
+    def receipt(self, transaction: str) -> Receipt | None:
+        """Where a transaction was mined, unless it is kept back."""
+        self._trouble("receipt")
+        found = self.chain.receipt(transaction)
+        return None if found is None or transaction in self.hidden or found.block > self.at else found
+
+    def knows(self, transaction: str) -> bool:
+        """Whether it is mined or waits."""
+        self._trouble("knows")
+        return self.chain.receipt(transaction) is not None or any(
+            waiting.hash == transaction for waiting in self.chain.pool.values()
+        )
+
+    def base_fee(self) -> int:
+        """The latest block's base fee."""
+        self._trouble("base fee")
+        return self.chain.base_fee
+
+    def fees(self) -> Fees:
+        """Twice the base fee, and a tip."""
+        self._trouble("fees")
+        return Fees(2 * self.chain.base_fee + TIP, TIP)
+
+    def ask(self, call: Call, sender: str | None = None) -> None:
+        """The post as a call: raises InvalidInput with what the ledger refuses."""
+        self._trouble("ask")
+        refused = self.chain.refuses(header_of(call))
+        if refused:
+            raise InvalidInput(refused)
+
+    def signed(self, signer: Signer, call: Call, nonce: int, fees: Fees) -> tuple[bytes, str]:
+        """Bytes and hash, if the ledger would take the post now."""
+        self.ask(call, signer.address)
+        made = Transaction(nonce, fees.max_fee, fees.priority_fee, HeaderFile.of(header_of(call)))
+        return msgspec.json.encode(made), made.hash
+
+    def send_raw(self, raw: bytes) -> Sent:
+        """Takes bytes; the answer may be lost on the way."""
+        self._trouble("send")
+        said = self.chain.take(msgspec.json.decode(raw, type=Transaction))
+        self._trouble("sent")
+        if said:
+            self.chain.happened[said] += 1
+        if said == "nonce too low":
+            return "nonce too low"
+        if said not in ("", "already known"):
+            raise InvalidInput(f"the EVM node refuses: {said}")
+        return "sent"
+
+
+class SimulatedLedger:
+    """The ledger as a node shows it."""
+
+    def __init__(self, node: SimulatedNode, deployment: Deployment) -> None:
+        self.chain = node
+        self.deployment = deployment
+        self._trouble = node._trouble
+
+    def history(self) -> History:
+        """All posts, folded, up to the block that the node takes for the latest."""
+        self._trouble("history")
+        return self.chain.chain.history(self.chain.at)
+
+    def post(self, header: PostHeader) -> Call:
+        """The call that posts."""
+        return Call(LEDGER, msgspec.json.encode(HeaderFile.of(header)))
+
+
+def header_of(call: Call) -> PostHeader:
+    """The header that a call posts."""
+    return msgspec.json.decode(call.data, type=HeaderFile).header()
+
+
+def same_post(a: PostHeader, b: PostHeader) -> bool:
+    """Whether two headers post the same, whatever they follow."""
+    return structs.replace(a, previous_head=b"") == structs.replace(b, previous_head=b"")

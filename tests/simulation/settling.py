@@ -1,0 +1,318 @@
+"""`settle` against a chain in memory: `python -m tests.simulation.settling --seeds 1000 [--first N] [--json]`.
+
+A seed draws hosts, epochs, and what goes wrong between any two questions to a node; the same seed draws the same. Each
+host is the real job with its own journal and store. Then the chain is kind again, and the posts must be finished.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from schemas.errors import InvalidInput
+from settlement.adapters.job import SettleJob, SettleOptions
+from settlement.adapters.journal import Journal
+from settlement.adapters.ledger import Deployment
+from settlement.adapters.store import Store
+from tests.settlement_data import FIRST_EPOCH, LOG, publish, window
+from tests.simulation.chain import KIND_BASE_FEE, Poster, SimulatedChain, SimulatedLedger, SimulatedNode
+
+DEPLOYMENT = Deployment(
+    chain_id=1, log_id=LOG.log_id, currency=LOG.currency, epoch_ms=LOG.epoch_ms, ledger="0x" + "1e" * 20,
+    token="0x" + "70" * 20, decimals=6, demo_token=True, operator="0x" + "0e" * 20, block=0, code_hash="",
+)  # fmt: skip
+KIND_RUNS = 12
+LEFT = "no EVM node answers"
+UNDERFUNDED = "the ledger is short of tokens"
+FOREIGN = ("settlement halts: a foreign transaction", "settlement is halted: a foreign transaction")
+NOT_OURS = ("on the ledger differs from the one in", "is not in")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing handles it."""
+
+
+class Host:
+    """One data folder with its journal and store, its node, and what goes wrong at both."""
+
+    def __init__(self, world: "World", folder: Path) -> None:
+        self.world = world
+        self.folder = folder
+        self.node = SimulatedNode(world.chain, self._trouble)
+        self.running = False
+        self.lost_journal = False
+
+    def run(self) -> str:
+        """One settle; what it stopped for, or nothing."""
+        draw = self.world.draw
+        options = SettleOptions(
+            max_epochs=draw.choice([None, None, 1, 2]), max_posts=draw.choice([None, None, 1]), bump_blocks=3
+        )
+        ledger = SimulatedLedger(self.node, DEPLOYMENT)
+        job = SettleJob(self.folder, LOG, ledger, Poster(), self._step, self)
+        self.running = True
+        try:
+            job.settle(options)
+        except InvalidInput as stopped:
+            self.world.judge(self, str(stopped))
+            return str(stopped)
+        except Killed:
+            self.world.chain.happened["killed"] += 1
+            return "killed"
+        finally:
+            self.running = False
+        return ""
+
+    def monotonic(self) -> float:
+        """The chain's time, seconds."""
+        return self.world.now
+
+    def sleep(self, seconds: float) -> None:
+        """A wait is a block."""
+        self.world.now += seconds
+        self.world.chain.mine()
+        self._trouble("sleep")
+
+    def lose_journal(self) -> None:
+        """The file is gone, with what SQLite keeps beside it."""
+        for path in (self.folder / "settlement").glob("journal.sqlite*"):
+            path.unlink()
+        self.lost_journal = True
+
+    def _step(self, step: int) -> None:
+        if self.world.wild and self.world.draw.random() < 0.04:
+            self.world.chain.happened[f"killed after step {step}"] += 1
+            raise Killed
+        self._trouble("step")
+
+    def _trouble(self, where: str) -> None:
+        if self.world.wild:
+            self.world.happen(self, where)
+
+
+class World:
+    """A chain, its hosts, and what a seed has in store for them."""
+
+    def __init__(self, seed: int, root: Path) -> None:
+        self.draw = random.Random(seed)
+        self.chain = SimulatedChain(self.draw)
+        self.now = 0.0
+        self.wild = True
+        self.foreign = False
+        self.epochs = 0
+        self.hosts = [Host(self, root / str(number)) for number in range(self.draw.choice([1, 1, 1, 2]))]
+        self.thieves = self.draw.random() < 0.15
+        self.losers = self.draw.random() < 0.25
+        self.weather = self.draw.choice([0.0, 0.01, 0.04, 0.1])
+        for _ in range(self.draw.randint(1, 3)):
+            self.publish()
+
+    def publish(self) -> None:
+        """One more epoch, the same for every host."""
+        net = self.draw.randint(1, 10**9)
+        for host in self.hosts:
+            for partition in range(LOG.partitions):
+                epoch = FIRST_EPOCH + self.epochs
+                publish(host.folder, partition, epoch, [window("pv-1", epoch, net)] if partition == 0 else [])
+        self.epochs += 1
+
+    def happen(self, host: Host, where: str) -> None:
+        """What may go wrong at this moment, for this host or for all."""
+        if self.draw.random() >= self.weather:
+            return
+        event = self.draw.choice(EVENTS)
+        self.chain.happened[event] += 1
+        match event:
+            case "mine":
+                self.chain.mine()
+            case "reorganisation":
+                self.chain.reorganise()
+            case "drop":
+                self.chain.drop()
+            case "stuck":
+                self.chain.stuck |= {waiting.hash for waiting in self.chain.pool.values()}
+            case "fees":
+                self.chain.base_fee = self.draw.choice([KIND_BASE_FEE, 30, 90, 130, 400])
+            case "refusal":
+                self.chain.refusal = "" if self.chain.refusal else UNDERFUNDED
+            case "bad luck":
+                self.chain.bad_luck = self.draw.choice([0.0, 0.5])
+            case "leave":
+                raise InvalidInput(LEFT)
+            case "kill":
+                raise Killed
+            case "lag":
+                host.node.lag = self.draw.choice([0, 1, 2])
+            case "hide":
+                mined = {one.transaction.hash for block in self.chain.blocks for one in block}
+                host.node.hidden = mined if not host.node.hidden else set()
+            case "foreign":
+                if self.thieves:
+                    self.foreign = True
+                    self.chain.foreign()
+            case "other host":
+                other = self.draw.choice(self.hosts)
+                if not other.running:
+                    other.run()
+                elif other is host:
+                    self.second_worker(host)
+
+    def second_worker(self, host: Host) -> None:
+        """Another process on the same folder is refused, and touches nothing."""
+        job = SettleJob(host.folder, LOG, SimulatedLedger(host.node, DEPLOYMENT), Poster(), clock=host)
+        with pytest.raises(InvalidInput, match="another settle runs"):
+            job.settle(SettleOptions())
+
+    def judge(self, host: Host, reason: str) -> None:
+        """Whether a stop was for the right reason, in one line."""
+        assert "\n" not in reason
+        self.chain.happened[f"stop: {' '.join(reason.split()[:3])}"] += 1
+        if any(words in reason for words in FOREIGN):
+            strangers = self.foreign or len(self.hosts) > 1 or host.lost_journal
+            assert strangers or self.wild, f"halted without a foreign transaction: {reason}"
+        if any(words in reason for words in NOT_OURS):
+            assert len(self.hosts) > 1 or host.lost_journal, f"took its own post for another's: {reason}"
+
+
+EVENTS = (
+    "mine", "mine", "mine", "reorganisation", "drop", "stuck", "fees", "refusal", "bad luck", "leave", "kill", "lag",
+    "hide", "foreign", "other host",
+)  # fmt: skip
+
+
+def run(seed: int, root: Path) -> World:
+    """A seed: wild days, then kind ones, and what must hold after each run of a host."""
+    world = World(seed, root)
+    for _ in range(world.draw.randint(3, 10)):
+        host = world.draw.choice(world.hosts)
+        host.run()
+        check_always(world)
+        if world.draw.random() < 0.4:
+            world.publish()
+        if world.losers and world.draw.random() < 0.2:
+            world.chain.happened["lost journal"] += 1
+            host.lose_journal()
+    be_kind(world)
+    reasons = {host: settle_to_the_end(world, host) for host in world.hosts}
+    check_end(world, reasons)
+    return world
+
+
+def be_kind(world: World) -> None:
+    """From now on nothing goes wrong."""
+    world.wild = False
+    world.chain.be_kind()
+    for host in world.hosts:
+        host.node.lag = 0
+        host.node.hidden = set()
+
+
+def settle_to_the_end(world: World, host: Host) -> str:
+    """Runs until a run has nothing to do any more; what it stopped for at last."""
+    reason = ""
+    for _ in range(KIND_RUNS):
+        before = len(world.chain.history(len(world.chain.blocks) - 1).live)
+        reason = host.run()
+        check_always(world)
+        after = world.chain.history(len(world.chain.blocks) - 1).live
+        if not reason and len(after) == before and covered(world) == world.epochs:
+            break
+        world.chain.mine()
+    return reason
+
+
+def covered(world: World) -> int:
+    """How many epochs the live posts settle."""
+    live = world.chain.history(len(world.chain.blocks) - 1).live
+    return 0 if not live else live[-1].header.epoch_end_s * 1000 // LOG.epoch_ms - FIRST_EPOCH
+
+
+def check_always(world: World) -> None:
+    """One live post per sequence, no epoch twice; the fold itself refuses what doesn't follow."""
+    live = world.chain.history(len(world.chain.blocks) - 1).live
+    end = 0
+    for number, posted in enumerate(live, start=1):
+        assert posted.header.sequence == number
+        assert end <= posted.header.epoch_start_s < posted.header.epoch_end_s, "an epoch is posted twice"
+        end = posted.header.epoch_end_s
+
+
+def check_end(world: World, reasons: dict[Host, str]) -> None:
+    """All is settled and stored, or each host says why not."""
+    excused = world.foreign or len(world.hosts) > 1 or any(host.lost_journal for host in world.hosts)
+    for host, reason in reasons.items():
+        stopped = any(words in reason for words in FOREIGN + NOT_OURS)
+        assert not reason or (stopped and excused), f"the chain is kind, and settle stops: {reason}"
+        if not reason:
+            check_stored(world, host)
+    if not excused or not all(reasons.values()):
+        assert covered(world) == world.epochs, "not all epochs are settled"
+    world.chain.happened["finished" if not any(reasons.values()) else "stopped for a person"] += 1
+
+
+def check_stored(world: World, host: Host) -> None:
+    """The live posts are those of the store, and the journal that was never lost knows them all."""
+    live = world.chain.history(len(world.chain.blocks) - 1).live
+    world.chain.happened["posts"] += len(live)
+    store = Store(host.folder)
+    for posted in live:
+        assert store.stored_header(posted.header.sequence).header.header() == posted.header
+    store.standing(len(live))
+    with Journal(host.folder / "settlement" / "journal.sqlite") as journal:
+        states = {posting.header.head(): posting.state for posting in journal.postings()}
+    if len(world.hosts) == 1 and not host.lost_journal:
+        assert all(states[posted.head] in ("mined", "final") for posted in live)
+
+
+def run_and_check(seed: int) -> Counter[str]:
+    """One seed in a folder in memory, if there is such a thing. Whatever it raises says how to run it again."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="settling-", dir=memory if memory.is_dir() else None) as folder:
+        try:
+            return run(seed, Path(folder)).chain.happened
+        except BaseException as error:
+            error.add_note(f"seed {seed} failed; run it again: {again(seed)}")
+            raise
+
+
+def again(seed: int) -> str:
+    """The command that repeats a seed."""
+    return f"python -m tests.simulation.settling --seeds 1 --first {seed}"
+
+
+def main() -> int:
+    """Prints what was run, or the seed that failed and how to run it again."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.settling", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=100, help="how many to run")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    happened: Counter[str] = Counter()
+    started = time.monotonic()
+    for seed in range(options.first, options.first + options.seeds):
+        try:
+            happened.update(run_and_check(seed))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the seed must be told
+            traceback.print_exception(error)
+            if options.json:
+                print(msgspec.json.encode({"ok": False, "seed": seed, "again": again(seed)}).decode())
+            return 1
+    seconds = round(time.monotonic() - started)
+    if options.json:
+        report = {"ok": True, "seeds": options.seeds, "seconds": seconds, "happened": dict(sorted(happened.items()))}
+        print(msgspec.json.encode(report).decode())
+    else:
+        print(f"{options.seeds} seeds from {options.first} on hold, in {seconds} s; what happened in them:")
+        print("\n".join(f"{count:9d}  {name}" for name, count in sorted(happened.items())))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
