@@ -19,6 +19,7 @@ from deploy.log_commands import ReplayOptions
 from deploy.machine_page import agreement_of
 from deploy.money_commands import Treasury
 from deploy.report import report as write_report
+from deploy.report_figures import Wish
 from deploy.stack import Stack
 from deploy.terminal import Terminal, money, units
 from deploy.workplace import DEMO_PAYEES, Workplace, demo_account
@@ -109,7 +110,7 @@ def run(place: Workplace, terminal: Terminal, files: list[tuple[str, Path]] | No
     cheated = cheat(place, terminal, machine, audit, development_signer(YOU).address)
     names = {demo_account(name): name for name in DEMO_PAYEES} | {shares.address: "you, through shares"}
     terminal.say("")
-    write_report(place, terminal, names=names)
+    write_report(place, terminal, wish=Wish(first=machine), names=names)
     _farewell(place, terminal, report)
     verdict: dict[str, Any] = {
         "claimed_micros": claimed, "you": yours, "kill": kill, "cheat": cheated,

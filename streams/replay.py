@@ -8,6 +8,7 @@ A record there is `{"offset", "timestamp", "type", "value"}`; its key is the fir
 
 import gzip
 import sys
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,15 @@ UNDECODABLE = "<undecodable>"
 Document = dict[str, Any]
 
 
+class Entry(msgspec.Struct, frozen=True):
+    """One record of a document; `timestamp` is epoch ms."""
+
+    offset: int
+    timestamp: int
+    type: str
+    value: Any
+
+
 def read_document(path: Path) -> Document:
     """A document of the vectors' form. Raises InvalidInput for a file that is none."""
     try:
@@ -38,7 +48,7 @@ def read_document(path: Path) -> Document:
         document = msgspec.json.decode(content, type=Document)
         log_of(document)
         records_of(document)
-    except (OSError, EOFError, msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, EOFError, zlib.error, msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInput(f"{path} is no log in the vectors' form ({error}): give a JSON file of one") from error
     return document
 
@@ -61,14 +71,14 @@ def records_of(document: Document) -> list[Record]:
     """The records of a document, values as JSON."""
     routes: dict[str, str] = {}
     records = []
-    for entry in document["log"]:
-        value = entry["value"]
-        if entry["type"] == REGISTERED and isinstance(value, dict) and isinstance(value.get("route"), str):
+    for entry in msgspec.convert(document["log"], list[Entry]):
+        value = entry.value
+        if entry.type == REGISTERED and isinstance(value, dict) and isinstance(value.get("route"), str):
             routes.setdefault(str(value.get("machine")), value["route"])
         machine = str(value.get("machine")) if isinstance(value, dict) else ""
         key = routes.get(machine, machine).encode()
         body = UNDECODABLE.encode() if value == UNDECODABLE else msgspec.json.encode(value)
-        records.append(Record(entry["offset"], entry["timestamp"], key, body, [("ce_type", entry["type"].encode())]))
+        records.append(Record(entry.offset, entry.timestamp, key, body, [("ce_type", entry.type.encode())]))
     return records
 
 

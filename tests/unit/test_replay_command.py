@@ -11,6 +11,7 @@ from deploy.terminal import Terminal
 from deploy.workplace import Workplace
 from schemas.errors import InvalidInput
 from streams.gateway.replay import ReplayReport
+from streams.replay import read_document
 
 
 def test_a_replay_that_finds_no_servers_leaves_no_log_behind(tmp_path: Path) -> None:
@@ -30,3 +31,15 @@ def test_its_report_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> No
     Terminal(as_json=True).result(report)
     written = json.loads(capsys.readouterr().out)
     assert (written["records"], written["totals"], written["moved_weeks"]) == (4, {"energy Wh": 7}, {"a.csv": -2})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\x1f\x8b no gzip", b"[]", b"{}", b'{"ruleset": {}, "log": []}', b"\xff"],
+    ids=["gzip", "list", "empty", "no ruleset", "bytes"],
+)
+def test_a_file_that_is_no_log_is_named_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "log.json"
+    path.write_bytes(content)
+    with pytest.raises(InvalidInput, match="is no log in the vectors' form"):
+        read_document(path)
