@@ -156,7 +156,8 @@ class SettleJob:
                     )
                 if self._returned(journal, history):
                     continue
-                run, reason = choose_run(self._epochs, standing, self._log, options)
+                begun = self._begun(history.head, standing)
+                run, reason = (begun, "") if begun else choose_run(self._epochs, standing, self._log, options)
                 if run is None or not self._prepare(journal, history.head, standing, run):
                     return Settled(tuple(made), reason)
                 made.append(standing.sequence + 1)
@@ -194,6 +195,26 @@ class SettleJob:
                 "if nobody of yours made it, the poster's key is stolen: dispute it"
             )
 
+    def _begun(self, head: bytes, standing: Standing) -> Run | None:
+        """The run of a post that the store has and the ledger not yet, if the epochs still give it to the byte.
+
+        A lost journal may have signed it: the very same post is ours whichever transaction is mined, another one not.
+        """
+        sequence = standing.sequence + 1
+        kept = self._store.header(sequence)
+        if kept is None or kept.header.previous_head != head.hex():
+            return None
+        try:
+            manifest = self._store.manifest(sequence)
+        except InvalidInput:  # it is damaged, and made anew
+            return None
+        left_out = frozenset(part.partition for part in manifest.partitions if not part.epochs)
+        options = SettleOptions(without=left_out)
+        run, _ = choose_run(self._epochs, standing, self._log, options, last=manifest.last_epoch)
+        decimals = self._ledger.deployment.decimals
+        post = None if run is None else assemble(standing, run, decimals)
+        return run if post is not None and post.header(head, decimals) == kept.header.header() else None
+
     def _prepare(self, journal: Journal, head: bytes, standing: Standing, run: Run) -> bool:
         """Writes the run's post down; False where it owes nothing."""
         post = assemble(standing, run, self._ledger.deployment.decimals)
@@ -211,7 +232,9 @@ class SettleJob:
                 )
         self._chain.ask(self._ledger.post(header), self._poster.address)  # what it would refuse is said now
         generation = older[-1].generation + 1 if older else 1
-        self._store.save(post, header, generation, self._ledger.deployment.decimals)  # (1)
+        kept = self._store.header(sequence)
+        if kept is None or kept.header.header() != header:  # else the folder is this very post's
+            self._store.save(post, header, generation, self._ledger.deployment.decimals)  # (1)
         self._after(1)
         journal.prepare(header, generation)  # (2)
         self._after(2)
@@ -325,8 +348,10 @@ def _may_return(posting: Posting, history: History) -> bool:
     return posting.state == "superseded" and bool(posting.attempts) and wanted
 
 
-def choose_run(epochs: EpochReader, standing: Standing, log: Log, options: SettleOptions) -> tuple[Run | None, str]:
-    """The epochs of the next post, or None with what is waited for.
+def choose_run(
+    epochs: EpochReader, standing: Standing, log: Log, options: SettleOptions, last: int | None = None
+) -> tuple[Run | None, str]:
+    """The epochs of the next post, none after `last`; or None with what is waited for.
 
     It starts where the last post ended, is contiguous and as long as can be; with `max_epochs` it ends with the last
     epoch of so many in which something is owed.
@@ -340,7 +365,7 @@ def choose_run(epochs: EpochReader, standing: Standing, log: Log, options: Settl
     chosen: dict[int, list[PartitionEpoch]] = {partition: [] for partition in range(log.partitions)}
     balances: Balances = standing.balances.copy()
     epoch, owing, waiting = first, 0, ""
-    while options.max_epochs is None or owing < options.max_epochs:
+    while (options.max_epochs is None or owing < options.max_epochs) and (last is None or epoch <= last):
         missing = [p for p in alive if firsts[p] <= epoch and epochs.manifest(p, epoch) is None]
         if missing:
             waiting = f"epoch {epoch} of partition {missing[0]}"

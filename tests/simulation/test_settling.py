@@ -13,4 +13,4 @@ def test_thirty_seeds_hold() -> None:
     happened: Counter[str] = Counter()
     for seed in range(30):
         happened.update(run_and_check(seed))
-    assert {"posts", "finished", "killed", "reorganisation", "already known", "taken back"} <= happened.keys()
+    assert {"posts", "end: finished", "killed", "reorganisation", "already known", "taken back"} <= happened.keys()
