@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from deploy import (
+    attack_cli,
     audit_cli,
     except_cli,
     gateway_cli,
@@ -39,6 +40,7 @@ for part in (
     report_cli,
     audit_cli,
     watch_cli,
+    attack_cli,
     statement_cli,
     gateway_cli,
     simulate_cli,
