@@ -15,7 +15,11 @@ from msgspec import Struct
 from deploy import evidence
 from deploy.attack_bed import Bed
 from deploy.attack_cheat import Cheat, Row
+from deploy.attack_control import control_cheats
+from deploy.attack_court import court
 from deploy.attack_gateway import gateway_cheats
+from deploy.attack_operator import operator_cheats
+from deploy.attack_poster import claim_cheats, poster_cheats
 from deploy.terminal import Terminal
 from deploy.workplace import LOG_FILE, Workplace
 from schemas.errors import InvalidInput
@@ -45,6 +49,11 @@ def attack(place: Workplace, terminal: Terminal) -> Attacked:
         copy = Path(folder) / "copy"
         copy_epochs(place.data_dir, copy, log)
         rows = [*_run(terminal, _gateways(terminal, copy, log))]
+        terminal.step("starting an EVM node of this run's own, with a ledger")
+        with court(copy, log, Path(folder) / "evm") as bench:
+            terminal.step("posters, claimants and operators cheat; a watcher and an auditor look")
+            for group in (poster_cheats, claim_cheats, operator_cheats):
+                rows += _run(terminal, group(bench))
     report = Attacked(
         ok=all(row.as_expected for row in rows),
         caught=sum(row.is_catchable and row.as_expected for row in rows),
@@ -74,7 +83,7 @@ def _gateways(terminal: Terminal, copy: Path, log: Log) -> list[Cheat]:
     partition = max(range(log.partitions), key=lambda number: _archived_bytes(copy, number))
     bed = Bed(log, partition, evidence.archived_records(copy, partition))
     terminal.step(f"gateways cheat on top of {bed.archived:,} records of partition {partition}")
-    return gateway_cheats(bed)
+    return [*gateway_cheats(bed), *control_cheats(bed)]
 
 
 def _archived_bytes(copy: Path, partition: int) -> int:

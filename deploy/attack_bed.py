@@ -1,8 +1,8 @@
 """A real partition's archived records, judged by the real core; and the records that somebody sends on top of them.
 
 The state lives in memory only. Two machines of the attack's own are registered after the archive's last record, with
-keys that it has: `victim` must sign what it sends, `other` is its neighbour. The copy's operator is the attack's own
-key, since nobody here has the real one.
+keys that it has: `victim` must sign what it sends, and its agreement is locked; `other` is its neighbour. The copy's
+operator is the attack's own key, since nobody here has the real one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -68,7 +68,7 @@ class Target(Struct, frozen=True):
     at_ms: int
     value: int
     capacity_per_hour: int
-    last_record: LogRecord
+    last_record: Record
 
     def row(self, **changes: Any) -> dict[str, Any]:
         """The next honest row, with changes."""
@@ -83,7 +83,7 @@ class Bed:
     """
 
     def __init__(self, log: Log, partition: int, records: Iterable[LogRecord]) -> None:
-        archived = list(records)
+        archived = [Record(r.offset, r.timestamp, r.key, r.value, r.headers) for r in records]
         state = State.new(log, partition)
         advance_through(state, archived)
         rules = tuple(structs.replace(rules, operators=(operator_account(OPERATOR_KEY),)) for rules in log.rulesets)
@@ -146,7 +146,8 @@ class Bed:
         """What the operator says of one of the attack's own machines."""
         component = {"meter": "energy", "price": 300_000, "per": 1_000}
         trip = {"meter": "trips", "price": 1_000_000, "per": 1}
-        key = VICTIM_KEY if machine == self.victim else OTHER_KEY
+        key, halves = VICTIM_KEY if machine == self.victim else OTHER_KEY, {"payees": {OWNER: 5_000, INVESTOR: 5_000}}
+        lock = {"locked_until": self.now_ms + 365 * DAY_MS} if machine == self.victim else {}
         return {
             "machine": machine, "route": machine, "version": version, "kind": "charger", "effective_from": 0,
             "meters": [
@@ -154,7 +155,7 @@ class Bed:
                 {"meter": "trips", "unit": "count", "kind": "quantity", "capacity_per_hour": 60},
             ],
             "tariff": {"elements": [{"components": [component, trip]}], "offsets": [[0, 0]]},
-            "agreement": {"payees": {OWNER: 5_000, INVESTOR: 5_000}, "locked_until": self.now_ms + 365 * DAY_MS},
+            "agreement": halves | lock,
             "keys": [{"key_id": KEY_ID, "public_key": reading_key(key)}],
             "require_signature": machine == self.victim,
         } | changes  # fmt: skip
@@ -163,9 +164,8 @@ class Bed:
         """Both machines are registered and their registers stand at 0; the records that did it."""
         state = State.load(self.log, self.partition, self._tables)
         records: list[Record] = []
-        free = {"agreement": {"payees": {OWNER: 5_000, INVESTOR: 5_000}}}
-        for machine, key, changes in ((self.victim, VICTIM_KEY, {}), (self.other, OTHER_KEY, free)):
-            records.append(self.control(self.registration(machine, **changes), route=machine))
+        for machine, key in ((self.victim, VICTIM_KEY), (self.other, OTHER_KEY)):
+            records.append(self.control(self.registration(machine), route=machine))
             row = self.own_row(machine, seq=0, register=0, observed_at=self.now_ms)
             records.append(self.signed(self.reading(row, route=machine), key))
         records = [record._replace(offset=self._next_offset + place) for place, record in enumerate(records)]
@@ -177,7 +177,7 @@ class Bed:
         return records
 
 
-def _target(state: State, records: Sequence[LogRecord], fallback: str) -> Target:
+def _target(state: State, records: Sequence[Record], fallback: str) -> Target:
     """The first meter of the archive that a gateway could cheat with; else the attack's own machine."""
     places = sorted(state.meters.place_of, key=lambda place: (place[0] == fallback, place))
     for name, meter_name in places:
@@ -199,7 +199,7 @@ def _target(state: State, records: Sequence[LogRecord], fallback: str) -> Target
     raise InvariantBroken("the attack's own machine has no register")
 
 
-def _record_of(records: Sequence[LogRecord], machine: str, meter: str, at: Standing) -> LogRecord | None:
+def _record_of(records: Sequence[Record], machine: str, meter: str, at: Standing) -> Record | None:
     """The last record that holds a row of this number."""
     for record in reversed(records):
         rows = decode_readings(record.value, media_type(record)) if record_type(record) == READING else ()

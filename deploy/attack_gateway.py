@@ -143,7 +143,6 @@ def _unseen(bed: Bed) -> list[Cheat]:
     trip = {"machine": bed.victim, "meter": "trips", "boot": 1, "observed_at": bed.now_ms + HOUR_MS, "quantity": 1}
     trips = [_of_victim(bed, {**trip, "seq": number}) for number in (1, 2)]
     silence = bed.heartbeat(DAY_MS)
-    again = bed.name("again")
     return [
         Cheat(
             "a meter that lies under its own key, within its capacity", "machine", "who pays for the machine",
@@ -156,9 +155,5 @@ def _unseen(bed: Bed) -> list[Cheat]:
         Cheat(
             "a machine that stops reporting", "machine", "the payees",
             lambda: bed.judge(silence).accepted(), False,
-        ),
-        Cheat(
-            "a machine that comes back under another name", "operator", "investors of the old name",
-            lambda: bed.judge(bed.control(bed.registration(again), route=again)).accepted(), False,
         ),
     ]  # fmt: skip
