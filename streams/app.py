@@ -323,9 +323,10 @@ class _Worker:
             self._draining = True
             self._checkpoints.drain(self._drained)
 
-    def _drained(self) -> None:
+    def _drained(self, drained: Set[int]) -> None:
         self._draining = False
-        if self._has_caught_up():
+        # What a rebalance has just taken was not drained. If it comes back, `_resumed` asks again.
+        if self._has_caught_up() and self._assigned is not None and drained >= self._assigned:
             self._faust.finish()
 
     def _has_caught_up(self) -> bool:

@@ -97,8 +97,11 @@ class OwnedPartitions:
         """Closes all partitions and drops their locks, after the commit that runs."""
         await self._run(lambda: self._close(set(self._held)))
 
-    def drain(self, then: Callable[[], None]) -> None:
-        """Waits, on the checkpoints' thread, until the files of all ended epochs are final; then calls `then` there."""
+    def drain(self, then: Callable[[Set[int]], None]) -> None:
+        """Waits, on the checkpoints' thread, until the files of all ended epochs are final; then calls `then` there.
+
+        It is told of which partitions: those held then, maybe none, where a rebalance has just taken them.
+        """
         self._thread.submit(self._drain, then)
 
     def end(self) -> None:
@@ -179,13 +182,13 @@ class OwnedPartitions:
             self._fatal(error)
             raise
 
-    def _drain(self, then: Callable[[], None]) -> None:
+    def _drain(self, then: Callable[[Set[int]], None]) -> None:
         try:
             for number, partition in self._held.items():
                 before = partition.pending
                 partition.drain()
                 self._say_final(number, partition, before)
-            then()
+            then(set(self._held))
         except BaseException as error:
             self._fatal(error)
             raise
