@@ -262,10 +262,12 @@ class SettleJob:
         doubts = 0
         while True:
             view = self._view(journal, posting)
-            match next_action(posting, view, policy):
+            action = next_action(posting, view, policy)
+            doubts = doubts + 1 if isinstance(action, Mark) and action.state == "halted" else 0
+            match action:
                 case Rest():
                     return True
-                case Mark("halted") if (doubts := doubts + 1) < HALT_LOOKS:
+                case Mark("halted") if doubts < HALT_LOOKS:
                     self._clock.sleep(self._chain.poll_s)  # a reorganisation in the midst of a look shows the same
                 case Mark(state, block, note):
                     posting = journal.mark(posting, state, block, note)

@@ -84,6 +84,14 @@ def kind(action: Action) -> object:
         (posting("superseded", FIRST), POSTED, (Mark, "mined")),
         (posting("disputed", FIRST), {}, Rest),
         (posting("halted", FIRST), {"nonce": 8}, Rest),
+        (posting("halted", FIRST), {"nonce": 8, "receipts": {"0x1": Receipt(12, False)}}, (Mark, "sent")),
+        (posting("sent", FIRST), {"nonce": 8}, Wait),
+        (posting("sent", FIRST), {"nonce": 8, "known": frozenset(), "spent": frozenset({7})}, (Mark, "reverted")),
+        (posting("sent", FIRST), {"nonce": 8, "receipts": {"0x1": Receipt(12, True)}}, Wait),
+        (posting("sent", FIRST), {**POSTED, "known": frozenset()}, (Mark, "mined")),
+        (posting("sent", FIRST), {"head": b"x" * 32}, Wait),
+        (posting("sent", FIRST), {"nonce": 6}, Sign),
+        (posting("sent", FIRST), {"nonce": 6, "block": 9}, Wait),
     ],
 )
 def test_next_action(now: Posting, change: dict[str, object], expected: object) -> None:
