@@ -4,12 +4,15 @@ Nothing in the caller's folder is changed: gateways cheat in memory, operators a
 epochs, against an EVM node of the run's own.
 """
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import msgspec
+import pyarrow.parquet as pq
 from msgspec import Struct
 
 from deploy import evidence
@@ -32,6 +35,11 @@ from settlement.post import Standing
 EPOCHS = 2
 """So many epochs in which something is owed are copied, and all before them."""
 
+RECORDS = 50_000
+"""At most so many records of a partition are judged before a gateway cheats."""
+
+ACCOUNT = re.compile("(0x[0-9a-f]{4})[0-9a-f]{36}")
+
 
 class Attacked(Struct, frozen=True):
     """What came of all cheats: `ok` where every one that can be caught was, by the rules that hold for everybody."""
@@ -48,11 +56,11 @@ def attack(place: Workplace, terminal: Terminal) -> Attacked:
     with tempfile.TemporaryDirectory(prefix="tallyroot-attack-") as folder:
         copy = Path(folder) / "copy"
         copy_epochs(place.data_dir, copy, log)
-        rows = [*_run(terminal, _gateways(terminal, copy, log))]
+        rows = [*_run(terminal, _gateways(terminal, place.data_dir, log))]
         terminal.step("starting an EVM node of this run's own, with a ledger")
         with court(copy, log, Path(folder) / "evm") as bench:
             terminal.step("posters, claimants and operators cheat; a watcher and an auditor look")
-            for group in (poster_cheats, claim_cheats, operator_cheats):
+            for group in (poster_cheats, operator_cheats, claim_cheats):
                 rows += _run(terminal, group(bench))
     report = Attacked(
         ok=all(row.as_expected for row in rows),
@@ -60,7 +68,7 @@ def attack(place: Workplace, terminal: Terminal) -> Attacked:
         not_caught=sum(not row.is_catchable for row in rows),
         rows=tuple(rows),
     )
-    _show(terminal, report)
+    show_attack(terminal, report)
     terminal.result(report)
     return report
 
@@ -79,15 +87,15 @@ def copy_epochs(data_dir: Path, copy: Path, log: Log) -> None:
                 shutil.copytree(path, copy / name / path.name)
 
 
-def _gateways(terminal: Terminal, copy: Path, log: Log) -> list[Cheat]:
-    partition = max(range(log.partitions), key=lambda number: _archived_bytes(copy, number))
-    bed = Bed(log, partition, evidence.archived_records(copy, partition))
-    terminal.step(f"gateways cheat on top of {bed.archived:,} records of partition {partition}")
+def _gateways(terminal: Terminal, data_dir: Path, log: Log) -> list[Cheat]:
+    partition = max(range(log.partitions), key=lambda number: _archived(data_dir, number))
+    bed = Bed(log, partition, islice(evidence.archived_records(data_dir, partition), RECORDS))
+    terminal.step(f"gateways and operators cheat on top of {bed.archived:,} records of partition {partition}")
     return [*gateway_cheats(bed), *control_cheats(bed)]
 
 
-def _archived_bytes(copy: Path, partition: int) -> int:
-    return sum(path.stat().st_size for path in (copy / "log").glob(f"*/{partition}.parquet"))
+def _archived(data_dir: Path, partition: int) -> int:
+    return sum(pq.read_metadata(path).num_rows for path in (data_dir / "log").glob(f"*/{partition}.parquet"))
 
 
 def _run(terminal: Terminal, cheats: Iterable[Cheat]) -> Iterable[Row]:
@@ -98,13 +106,15 @@ def _run(terminal: Terminal, cheats: Iterable[Cheat]) -> Iterable[Row]:
         yield row
 
 
-def _show(terminal: Terminal, report: Attacked) -> None:
+def show_attack(terminal: Terminal, report: Attacked) -> None:
+    """The table, and what it comes to."""
     terminal.table(
         "",
         ("cheat", "by the", "caught by", "its words", "ms", "who would lose"),
-        ((row.cheat, row.who, row.caught_by, row.said, _ms(row.took_us), row.loses) for row in report.rows),
+        ((row.cheat, row.who, row.caught_by, _short(row), _ms(row.took_us), row.loses) for row in report.rows),
     )
     terminal.say("")
+    terminal.say("rules are those of streams/RULES.md; none of this was done to your folder or your ledger")
     terminal.say(f"{report.caught} cheats caught; {report.not_caught} that nobody can catch, named as such")
     if not report.ok:
         terminal.say("NOT all were caught that should be")
@@ -112,3 +122,8 @@ def _show(terminal: Terminal, report: Attacked) -> None:
 
 def _ms(took_us: int) -> str:
     return f"{took_us // 1_000}.{took_us % 1_000 // 100}"
+
+
+def _short(row: Row) -> str:
+    """What was said, without what the table says beside it."""
+    return ACCOUNT.sub(r"\1…", row.said.removeprefix(f"{row.caught_by}: "))

@@ -18,6 +18,7 @@ from schemas.errors import InvariantBroken
 from schemas.log import Log
 from schemas.manifest import Counts
 from schemas.reading import HEARTBEAT, READING, REGISTERED
+from schemas.reject import Reason
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
 from streams.meters import Standing
 from streams.murmur2 import partition_of
@@ -44,17 +45,17 @@ class Judged(Struct, frozen=True):
     machines: int
     watch: Watch
 
-    def refused(self, rule: str, honest: int = 0) -> Outcome:
-        """Caught if something was refused, and nothing was accepted beyond so many honest entries."""
-        if self.reasons and self.counts.accepted == honest:
-            reasons = " and ".join(sorted(set(self.reasons)))
-            times = f" x {len(self.reasons):,}" if len(self.reasons) > 1 else ""
-            return self.watch.outcome(rule, f"reject: {reasons}{times}")
-        return self.accepted()
+    def refused(self, rule: int, reason: Reason, honest: int = 0) -> Outcome:
+        """Caught if it was refused for this reason alone, and nothing was accepted beyond so many honest entries."""
+        if set(self.reasons) != {reason} or self.counts.accepted != honest:
+            return self.accepted()
+        times = f" x {len(self.reasons):,}" if len(self.reasons) > 1 else ""
+        return self.watch.outcome(f"rule {rule}", f"reject: {reason}{times}")
 
     def accepted(self) -> Outcome:
-        """Nothing stopped it."""
-        return self.watch.outcome("", f"{self.counts.accepted} accepted, {self.counts.rejected} rejected")
+        """Nothing stopped it, or something else than should."""
+        others = f", rejected: {', '.join(sorted(set(self.reasons)))}" if self.reasons else ""
+        return self.watch.outcome("", f"{self.counts.accepted} accepted{others}")
 
 
 class Target(Struct, frozen=True):
@@ -94,7 +95,7 @@ class Bed:
         self.archived = len(archived)
         self.victim, self.other = self.name("victim"), self.name("other")
         archived += self._enrol()
-        self.target = _target(State.load(self.log, partition, self._tables), archived, self.victim)
+        self.target = _target(State.load(self.log, partition, self._tables), archived, self.other)
 
     def name(self, stem: str) -> str:
         """A machine's name that, as its route, lies in this partition."""
@@ -187,8 +188,7 @@ def _target(state: State, records: Sequence[Record], fallback: str) -> Target:
         if base is None or current is None or registered is None or meter.suspect is not None:
             continue
         registration = version.registration
-        is_open = not registration.require_signature and not registration.retired
-        if not (is_open or name == fallback) or (base.boot, base.seq) != (current.boot, current.seq):
+        if registration.require_signature or registration.retired or base[:2] != (current.boot, current.seq):
             continue
         last = _record_of(records, name, meter_name, base)
         if last is not None and (base.value > 0 or name == fallback):

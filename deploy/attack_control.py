@@ -5,6 +5,7 @@ from typing import Any
 from deploy.attack_bed import CAPACITY_WH, INVESTOR, OWNER, STRANGER_KEY, THIEF, Bed
 from deploy.attack_cheat import Cheat, Cheater
 from schemas.reading import CORRECTED
+from schemas.reject import Reason
 from schemas.units import DAY_MS
 from streams.records import SIGNATURE, Record
 from streams.register import correction_limit
@@ -19,8 +20,10 @@ def control_cheats(bed: Bed) -> list[Cheat]:
     return [*_forged(bed), *_versions(bed), *_corrections(bed), *_unseen(bed)]
 
 
-def _cheat(name: str, who: Cheater, rule: str, loses: str, bed: Bed, *records: Record, honest: int = 0) -> Cheat:
-    return Cheat(name, who, loses, lambda: bed.judge(*records).refused(rule, honest))
+def _cheat(
+    name: str, who: Cheater, rule: int, reason: Reason, loses: str, bed: Bed, *records: Record, honest: int = 0
+) -> Cheat:
+    return Cheat(name, who, loses, lambda: bed.judge(*records).refused(rule, reason, honest))
 
 
 def _theft(bed: Bed, version: int = 2) -> dict[str, Any]:
@@ -34,19 +37,19 @@ def _forged(bed: Bed) -> list[Cheat]:
     moved = bed.control(bed.registration(bed.name("moved")), route=bed.other)._replace(key=bed.name("moved").encode())
     return [
         _cheat(
-            "a registration by a stranger", "stranger", "rule 27", payees, bed,
+            "a registration by a stranger", "stranger", 27, "bad_signature", payees, bed,
             bed.control(theft, route=bed.other, signer=STRANGER_KEY),
         ),
         _cheat(
-            "an unsigned registration", "stranger", "rule 27", payees, bed,
+            "an unsigned registration", "stranger", 27, "bad_signature", payees, bed,
             right._replace(headers=right.headers[:1]),
         ),
         _cheat(
-            "a stale control record: the operator's own, from a test log", "stranger", "rule 27", payees, bed,
+            "a stale control record: the operator's own, from a test log", "stranger", 27, "bad_signature", payees, bed,
             bed.control(theft, route=bed.other, log_id="attack-test"),
         ),
-        _cheat("a signature moved to another key", "stranger", "rule 27", payees, bed, moved),
-        _cheat("the signature's high-s twin", "stranger", "rule 27", payees, bed, _high_s(right)),
+        _cheat("a signature moved to another key", "stranger", 27, "bad_signature", payees, bed, moved),
+        _cheat("the signature's high-s twin", "stranger", 27, "bad_signature", payees, bed, _high_s(right)),
     ]  # fmt: skip
 
 
@@ -67,16 +70,16 @@ def _versions(bed: Bed) -> list[Cheat]:
     investors = "the investors"
     return [
         _cheat(
-            "double registration: two contents for one version", "operator", "rule 22", "the machine's payees", bed,
+            "double registration: two contents for one version", "operator", 22, "stale_version", "its payees", bed,
             *twice, honest=1,
         ),
-        _cheat("a version left out", "operator", "rule 22", "auditors", bed,
+        _cheat("a version left out", "operator", 22, "stale_version", "auditors", bed,
                bed.control(_theft(bed, 3), route=bed.other)),
-        _cheat("an agreement lowered under its lock", "operator", "rule 23", investors, bed,
+        _cheat("an agreement lowered under its lock", "operator", 23, "agreement_locked", investors, bed,
                bed.control(starved, route=bed.victim)),
-        _cheat("a lock dropped before its day", "operator", "rule 23", investors, bed,
+        _cheat("a lock dropped before its day", "operator", 23, "agreement_locked", investors, bed,
                bed.control(dropped, route=bed.victim)),
-        _cheat("a machine moved to another route, to be counted twice", "operator", "rule 23", "who pays", bed,
+        _cheat("a machine moved to another route", "operator", 23, "wrong_partition", "who pays", bed,
                bed.control(away, route=bed.victim)),
     ]  # fmt: skip
 
@@ -91,9 +94,9 @@ def _corrections(bed: Bed) -> list[Cheat]:
 
     who = "who pays for the machine"
     return [
-        _cheat("a correction beyond what the meter can do", "operator", "rule 25", who, bed,
+        _cheat("a correction beyond what the meter can do", "operator", 25, "too_high", who, bed,
                correction(1, correction_limit(CAPACITY_WH) + 1)),
-        _cheat("one credit note, and another under its number", "operator", "rule 25", who, bed,
+        _cheat("one credit note, and another under its number", "operator", 25, "stale_version", who, bed,
                correction(1, -1), correction(1, 1_000), honest=1),
     ]  # fmt: skip
 

@@ -70,7 +70,10 @@ class Court:
         return header
 
     def post(self, header: PostHeader) -> None:
-        """Posts with the poster's key."""
+        """Posts with the poster's key, once its days are over."""
+        early_s = header.epoch_end_s - self.node.time_s(at="pending")
+        if early_s > 0:
+            self.node.pass_time(early_s)
         self.node.transact(self.keys.of("poster"), self.ledger.post(header))
 
     def settle(self) -> None:
@@ -97,7 +100,7 @@ class Court:
         try:
             self.node.transact(signer, call)
         except InvalidInput as error:
-            return watch.outcome("contract", f"contract: {error}")
+            return watch.outcome("contract", f"contract: {str(error).partition('; ')[0]}")
         return watch.outcome("", "contract: done")
 
     def audited(self, cheat: Callable[[Path], None]) -> Outcome:

@@ -5,6 +5,7 @@ import msgspec
 from deploy.attack_bed import CAPACITY_WH, OTHER_KEY, VICTIM_KEY, Bed
 from deploy.attack_cheat import Cheat, Cheater, Outcome
 from schemas.reading import ROWS_MAX
+from schemas.reject import Reason
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
 from streams.records import Record
 from streams.register import correction_limit
@@ -22,8 +23,10 @@ def gateway_cheats(bed: Bed) -> list[Cheat]:
     return [*_numbers(bed), *_clocks(bed), *_values(bed), *_strangers(bed), *_signatures(bed), *_unseen(bed)]
 
 
-def _cheat(name: str, rule: str, loses: str, bed: Bed, *records: Record, who: Cheater = "gateway") -> Cheat:
-    return Cheat(name, who, loses, lambda: bed.judge(*records).refused(rule))
+def _cheat(
+    name: str, rule: int, reason: Reason, loses: str, bed: Bed, *records: Record, who: Cheater = "gateway"
+) -> Cheat:
+    return Cheat(name, who, loses, lambda: bed.judge(*records).refused(rule, reason))
 
 
 def _numbers(bed: Bed) -> list[Cheat]:
@@ -38,11 +41,18 @@ def _numbers(bed: Bed) -> list[Cheat]:
         return judged.watch.outcome("rule 8", f"duplicate: counted once, {counts.duplicate} not again")
 
     return [
-        _cheat("equivocation: two values for one number", "rule 8", payers, bed, bed.reading(other_value)),
+        _cheat("equivocation: two values for one number", 8, "equivocation", payers, bed, bed.reading(other_value)),
         Cheat("a real record sent again", "gateway", payers, resent),
-        _cheat("numbers jump, to lose count", "rule 8", payers, bed, bed.reading(target.row(seq=target.seq + JUMP))),
         _cheat(
-            "boots jump, to count anew", "rule 7", payers, bed, bed.reading(target.row(boot=target.boot + JUMP, seq=0))
+            "numbers jump, to lose count", 8, "seq_jump", payers, bed, bed.reading(target.row(seq=target.seq + JUMP))
+        ),
+        _cheat(
+            "boots jump, to count anew",
+            7,
+            "boot_jump",
+            payers,
+            bed,
+            bed.reading(target.row(boot=target.boot + JUMP, seq=0)),
         ),
     ]
 
@@ -56,11 +66,13 @@ def _clocks(bed: Bed) -> list[Cheat]:
         later_ms = horizon_ms + bed.log.window_ms + DAY_MS
         sent = bed.reading(target.row(seq=target.seq + 2, observed_at=bed.now_ms))
         late = bed.reading(target.row(observed_at=bed.now_ms - MINUTE_MS), after_ms=later_ms)
-        return bed.judge(sent, bed.heartbeat(later_ms), late).refused("rule 5", honest=2)
+        return bed.judge(sent, bed.heartbeat(later_ms), late).refused(5, "too_late", honest=2)
 
     return [
-        _cheat("clock ahead by an hour", "rule 5", "payees of that hour", bed, bed.reading(ahead)),
-        _cheat("clock far back, to bill an old price", "rule 5", "who pays for the machine", bed, bed.reading(back)),
+        _cheat("clock ahead by an hour", 5, "from_the_future", "payees of that hour", bed, bed.reading(ahead)),
+        _cheat(
+            "clock far back, to bill an old price", 5, "too_late", "who pays for the machine", bed, bed.reading(back)
+        ),
         Cheat("a reading kept back past the horizon", "gateway", "who pays for the machine", kept_back),
     ]
 
@@ -73,17 +85,24 @@ def _values(bed: Bed) -> list[Cheat]:
 
     def set_back() -> Outcome:
         records = (_of_victim(bed, own), _of_victim(bed, low))
-        return bed.judge(*records).refused("rule 16", honest=1)
+        return bed.judge(*records).refused(16, "too_low", honest=1)
 
     return [
-        _cheat("sentinel meter: all bits set", "rule 16", payers, bed, bed.reading(target.row(register=SENTINEL))),
-        _cheat("negative energy", "rule 2", "the payees", bed, bed.reading(target.row(register=-5_000))),
+        _cheat("sentinel meter: all bits set", 16, "too_high", payers, bed, bed.reading(target.row(register=SENTINEL))),
+        _cheat("negative energy", 2, "malformed", "the payees", bed, bed.reading(target.row(register=-5_000))),
         Cheat("register set back without a boot, to count twice", "machine", payers, set_back),
         _cheat(
-            "an impossible rate", "rule 15", payers, bed, bed.reading(target.row(register=target.value + 2 * most + 2))
+            "an impossible rate",
+            15,
+            "too_high",
+            payers,
+            bed,
+            bed.reading(target.row(register=target.value + 2 * most + 2)),
         ),
-        _cheat("a register sent as a quantity", "rule 11", payers, bed, bed.reading(_as_quantity(target.row()))),
-        _cheat("a meter nobody registered", "rule 4", payers, bed, bed.reading(target.row(meter="attack-meter"))),
+        _cheat("a register sent as a quantity", 11, "wrong_kind", payers, bed, bed.reading(_as_quantity(target.row()))),
+        _cheat(
+            "a meter nobody registered", 4, "unknown_meter", payers, bed, bed.reading(target.row(meter="attack-meter"))
+        ),
     ]
 
 
@@ -98,15 +117,31 @@ def _strangers(bed: Bed) -> list[Cheat]:
 
     def flood() -> Outcome:
         judged = bed.judge(bed.reading(*rows))
-        found = judged.refused("rule 4")
+        found = judged.refused(4, "unknown_machine")
         return found if judged.machines == bed.judge().machines else judged.watch.outcome("", "the state grew")
 
     poison = [bed.raw(value) for value in POISON]
     return [
-        _cheat("an unknown machine", "rule 4", "who pays for machines", bed, bed.reading(nobody), who="stranger"),
+        _cheat(
+            "an unknown machine",
+            4,
+            "unknown_machine",
+            "who pays for machines",
+            bed,
+            bed.reading(nobody),
+            who="stranger",
+        ),
         Cheat("a flood of unknown machines, to fill the disk", "stranger", "the operator", flood),
-        _cheat("poison bytes, to stop the workers", "rule 1", "everybody", bed, *poison, who="stranger"),
-        _cheat("a record of too many rows", "rule 1", "the operator", bed, bed.reading(*too_many), who="stranger"),
+        _cheat("poison bytes, to stop the workers", 1, "undecodable", "everybody", bed, *poison, who="stranger"),
+        _cheat(
+            "a record of too many rows",
+            1,
+            "too_many_entries",
+            "the operator",
+            bed,
+            bed.reading(*too_many),
+            who="stranger",
+        ),
     ]
 
 
@@ -125,25 +160,30 @@ def _signatures(bed: Bed) -> list[Cheat]:
     forged = bytes([(signature or b"\0")[0] ^ 1]) + (signature or b"\0")[1:]
     flipped = right._replace(headers=(kind, (name, forged), key_id))
     changed = right._replace(value=msgspec.json.encode({**row, "register": 2_000}))
-    rule = "rule 27"
     return [
-        _cheat("unsigned where a signature is required", rule, payers, bed, _unsigned(bed, row), who="stranger"),
-        _cheat("signed with another machine's key", rule, payers, bed, _of_victim(bed, row, OTHER_KEY)),
-        _cheat("a forged signature", rule, payers, bed, flipped, who="stranger"),
-        _cheat("a right signature on a changed value", rule, payers, bed, changed),
+        _cheat("unsigned, though it must sign", 27, "bad_signature", payers, bed, _unsigned(bed, row), who="stranger"),
+        _cheat("signed with another machine's key", 27, "bad_signature", payers, bed, _of_victim(bed, row, OTHER_KEY)),
+        _cheat("a forged signature", 27, "bad_signature", payers, bed, flipped, who="stranger"),
+        _cheat("a right signature on a changed value", 27, "bad_signature", payers, bed, changed),
         _cheat(
-            "a reading signed for another log", rule, payers, bed, _of_victim(bed, row, log_id="attack-test"),
+            "a reading signed for another log", 27, "bad_signature", payers, bed, _of_victim(bed, row, log_id="attack"),
         ),
     ]  # fmt: skip
 
 
 def _unseen(bed: Bed) -> list[Cheat]:
     """What nobody can tell from the truth."""
+    target = bed.target
     lie = _of_victim(bed, bed.own_row(bed.victim, register=CAPACITY_WH))
     trip = {"machine": bed.victim, "meter": "trips", "boot": 1, "observed_at": bed.now_ms + HOUR_MS, "quantity": 1}
     trips = [_of_victim(bed, {**trip, "seq": number}) for number in (1, 2)]
     silence = bed.heartbeat(DAY_MS)
+    rewritten = bed.reading(target.row(register=target.value + 1, observed_at=bed.now_ms + HOUR_MS), after_ms=HOUR_MS)
     return [
+        Cheat(
+            "an unsigned reading rewritten before it is posted", "operator", "who pays for the machine",
+            lambda: bed.judge(rewritten).accepted(), False,
+        ),
         Cheat(
             "a meter that lies under its own key, within its capacity", "machine", "who pays for the machine",
             lambda: bed.judge(lie).accepted(), False,

@@ -1,7 +1,9 @@
 """Cheats of an operator with files: the log, its manifests and what was published of a post, changed after the fact."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -11,7 +13,7 @@ import pyarrow.parquet as pq
 from deploy.attack_cheat import Cheat, Outcome, Watch
 from deploy.attack_court import Court
 from deploy.demo_cheat import change_a_byte
-from schemas.errors import InvalidInput
+from schemas.errors import InvalidInput, InvariantBroken
 from settlement.adapters.epochs import EpochReader
 from settlement.adapters.job import SettleOptions, choose_run
 from settlement.post import Standing
@@ -20,7 +22,9 @@ STREAM_TIME = re.compile(rb'("stream_time_ms": ?)(\d)')
 
 
 def operator_cheats(court: Court) -> Iterator[Cheat]:
-    """Once a post is settled: each in a copy of its own."""
+    """Once a post is settled: each in a copy of its own. Raises InvariantBroken where it was wrong before."""
+    if (honest := court.audited(lambda copy: None)).is_caught:
+        raise InvariantBroken(f"the copy was audited before anybody cheated: {honest.said}")
     edits: dict[str, Callable[[Path], None]] = {
         "one byte of one reading changed in the log": _change_a_reading,
         "a record removed from the log": lambda copy: _edit_log(copy, _without_one),
@@ -32,13 +36,16 @@ def operator_cheats(court: Court) -> Iterator[Cheat]:
         "a published payout lowered": _lower_a_payout,
     }
     for name, edit in edits.items():
-        yield Cheat(name, "operator", "the payees", lambda edit=edit: court.audited(edit))
+        yield Cheat(name, "operator", "the payees", partial(court.audited, edit))
     yield Cheat("an epoch's windows raised before they are posted", "operator", "who pays", lambda: _unposted(court))
 
 
 def _change_a_reading(copy: Path) -> None:
-    windows = pq.read_table(copy / "settlement" / "posts" / "1" / "windows.parquet", columns=["machine"])
-    for machine in sorted(set(windows.column("machine").to_pylist())):
+    windows = pq.read_table(copy / "settlement" / "posts" / "1" / "windows.parquet", columns=["machine", "net_micros"])
+    earned: Counter[str] = Counter()
+    for window in windows.to_pylist():
+        earned[window["machine"]] += int(window["net_micros"])
+    for machine, _ in earned.most_common():
         try:
             change_a_byte(copy, machine)
         except InvalidInput:

@@ -1,12 +1,14 @@
 """Cheats against the chain: whoever has the poster's key, a claimant, the admin, and all of them together."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from msgspec import structs
 
 from deploy.attack_cheat import Cheat, Outcome, Watch
 from deploy.attack_court import DELAY_S, Court, paying
 from deploy.terminal import units
+from schemas.units import SECOND_MS
 from settlement import worker
 from settlement.adapters.signer import development_signer
 from settlement.head import PostHeader
@@ -22,30 +24,42 @@ PAYEES, FREE = "the payees", "who funded the ledger"
 
 def poster_cheats(court: Court) -> Iterator[Cheat]:
     """Cheats before anything is settled. Each leaves the ledger as it was: to be run in this order, one by one."""
-    posts = {
-        "the total inflated": lambda: (h := court.header()) and structs.replace(h, total=h.total + 10),
-        "an account of the poster's own": lambda: court.header(
-            lambda window: [structs.replace(window, terms=paying(court.thief, window.terms))]
-        ),
-        "a window raised": lambda: court.header(
-            lambda window: [structs.replace(window, net_micros=window.net_micros + 10**6)]
-        ),
-        "a window left out": lambda: court.header(lambda window: []),
-        "the days of another post": lambda: _later(court),
-        "a one-leaf root for all free money": lambda: _all_free_money(court),
+    posts: dict[str, Callable[[Court], PostHeader]] = {
+        "the total inflated": _inflated,
+        "an account of the poster's own": _own_account,
+        "a window raised": _raised,
+        "a window left out": _left_out,
+        "the days of another post": _later,
+        "a one-leaf root for all free money": _all_free_money,
     }
     for name, make in posts.items():
-        court.post(make())
-        yield Cheat(name, "poster", FREE if "free" in name else PAYEES, court.watched)
+        court.post(make(court))
+        yield Cheat(name, "poster", FREE if make is _all_free_money else PAYEES, court.watched)
     yield Cheat("proofs withheld, so that nobody can claim", "poster", PAYEES, lambda: _withheld(court))
     yield Cheat("a stolen poster key, and a year of waiting", "poster", FREE, lambda: _unattested(court))
     yield Cheat("a stale root after a dispute", "poster", FREE, lambda: _stale(court))
 
 
-def _later(court: Court) -> PostHeader:
+def _inflated(court: Court) -> PostHeader:
     header = court.header()
-    day_s = court.log.epoch_ms // 1_000
-    return structs.replace(header, epoch_start_s=header.epoch_start_s + day_s)
+    return structs.replace(header, total=header.total + 10)
+
+
+def _own_account(court: Court) -> PostHeader:
+    return court.header(lambda window: [structs.replace(window, terms=paying(court.thief, window.terms))])
+
+
+def _raised(court: Court) -> PostHeader:
+    return court.header(lambda window: [structs.replace(window, net_micros=window.net_micros + 10**6)])
+
+
+def _left_out(court: Court) -> PostHeader:
+    return court.header(lambda window: [])
+
+
+def _later(court: Court) -> PostHeader:
+    header, more_s = court.header(), court.log.epoch_ms // SECOND_MS
+    return structs.replace(header, epoch_start_s=header.epoch_start_s + more_s, epoch_end_s=header.epoch_end_s + more_s)
 
 
 def _all_free_money(court: Court) -> PostHeader:
@@ -94,8 +108,8 @@ def _stale(court: Court) -> Outcome:
 def claim_cheats(court: Court) -> Iterator[Cheat]:
     """Cheats once post 1 is settled: claims, roles, limits. To be run in this order."""
     stranger = development_signer(STRANGER)
-    ledger, (payee, *_) = court.ledger, worker.payouts(court.folder, court.node)
-    rows = [(row.account, row.cumulative) for row in worker.payouts(court.folder, court.node)]
+    ledger, payees = court.ledger, worker.payouts(court.folder, court.node)
+    payee, rows = payees[0], [(row.account, row.cumulative) for row in payees]
     false = payout_leaf(court.thief, court.free)
     forged = MerkleTree([false, *(payout_leaf(*row) for row in rows)])
     own = MerkleTree(payout_leaf(*row) for row in rows).proof(payout_leaf(payee.account, payee.cumulative))
@@ -105,7 +119,7 @@ def claim_cheats(court: Court) -> Iterator[Cheat]:
         "another's payout claimed for oneself": ledger.claim(court.thief, 1, payee.cumulative, own),
     }
     for name, call in calls.items():
-        yield Cheat(name, "stranger", FREE, lambda call=call: court.refused(call, stranger))
+        yield Cheat(name, "stranger", FREE, partial(court.refused, call, stranger))
     honest = ledger.claim(payee.account, 1, payee.cumulative, own)
     court.node.transact(stranger, honest)
     yield Cheat("a claim twice", "stranger", FREE, lambda: court.refused(honest, stranger))
