@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from deploy import evidence
 from deploy.attack_bed import Bed
-from deploy.attack_cheat import Cheat, Row
+from deploy.attack_cheat import NOT_CAUGHT, Cheat, Row
 from deploy.attack_control import control_cheats
 from deploy.attack_court import court
 from deploy.attack_gateway import gateway_cheats
@@ -38,6 +38,7 @@ EPOCHS = 2
 RECORDS = 50_000
 """At most so many records of a partition are judged before a gateway cheats."""
 
+ADVICE = re.compile(r" \([^)]*\)|: (restore|run|wait|withdraw|post fewer) .*")
 ACCOUNT = re.compile("(0x[0-9a-f]{4})[0-9a-f]{36}")
 
 
@@ -64,8 +65,8 @@ def attack(place: Workplace, terminal: Terminal) -> Attacked:
                 rows += _run(terminal, group(bench))
     report = Attacked(
         ok=all(row.as_expected for row in rows),
-        caught=sum(row.is_catchable and row.as_expected for row in rows),
-        not_caught=sum(not row.is_catchable for row in rows),
+        caught=sum(not row.helps and row.as_expected for row in rows),
+        not_caught=sum(row.helps != "" for row in rows),
         rows=tuple(rows),
     )
     show_attack(terminal, report)
@@ -107,23 +108,34 @@ def _run(terminal: Terminal, cheats: Iterable[Cheat]) -> Iterable[Row]:
 
 
 def show_attack(terminal: Terminal, report: Attacked) -> None:
-    """The table, and what it comes to."""
+    """What was caught; what nothing here can catch, and what helps; what it comes to."""
+    caught = [row for row in report.rows if row.caught_by != NOT_CAUGHT]
     terminal.table(
         "",
         ("cheat", "by the", "caught by", "its words", "ms", "who would lose"),
-        ((row.cheat, row.who, row.caught_by, _short(row), _ms(row.took_us), row.loses) for row in report.rows),
+        ((row.cheat, row.who, row.caught_by, _short(row), _ms(row.took_us), row.loses) for row in caught),
     )
     terminal.say("")
-    terminal.say("rules are those of streams/RULES.md; none of this was done to your folder or your ledger")
-    terminal.say(f"{report.caught} cheats caught; {report.not_caught} that nobody can catch, named as such")
+    terminal.table(
+        NOT_CAUGHT.upper(),
+        ("cheat", "by the", "what happened", "who loses", "what helps"),
+        (
+            (row.cheat, row.who, _short(row), row.loses, row.helps or "nothing: this is a fault, please report it")
+            for row in report.rows
+            if row.caught_by == NOT_CAUGHT
+        ),
+    )
+    terminal.say("")
+    terminal.say(f"{report.caught} cheats caught, {report.not_caught} that nothing here can catch")
+    terminal.say("rules are those of streams/RULES.md; nothing of this touched your folder or your ledger")
     if not report.ok:
         terminal.say("NOT all were caught that should be")
 
 
+def _short(row: Row) -> str:
+    """What was said, without advice and what the table says beside it."""
+    return ACCOUNT.sub(r"\1…", ADVICE.sub("", row.said.removeprefix(f"{row.caught_by}: ")))
+
+
 def _ms(took_us: int) -> str:
     return f"{took_us // 1_000}.{took_us % 1_000 // 100}"
-
-
-def _short(row: Row) -> str:
-    """What was said, without what the table says beside it."""
-    return ACCOUNT.sub(r"\1…", row.said.removeprefix(f"{row.caught_by}: "))

@@ -9,6 +9,9 @@ from msgspec import Struct
 Cheater = Literal["gateway", "machine", "operator", "poster", "stranger", "all roles"]
 NOT_CAUGHT = "not caught"
 
+CUSTOMERS, PAYEES, FUNDER = "the customers", "the payees", "the funder"
+"""Who loses: who pays for what machines do, who is paid for it, who put the money into the ledger."""
+
 
 class Outcome(Struct, frozen=True):
     """What stopped a cheat (`by`, empty: nothing did), its own words, and how long it took (whole microseconds)."""
@@ -26,18 +29,18 @@ class Outcome(Struct, frozen=True):
 class Cheat(Struct, frozen=True):
     """A named cheat. `loses` says who would pay for it, or does where nothing catches it.
 
-    `is_catchable` is False for what no rule and no proof can find: it is shown all the same.
+    `helps` is empty for what must be caught; else no rule and no proof finds the cheat, and this makes it harder.
     """
 
     name: str
     who: Cheater
     loses: str
     run: Callable[[], Outcome]
-    is_catchable: bool = True
+    helps: str = ""
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """One line of the table; `as_expected` where a catchable cheat was caught, or another one not."""
+    """One line of the table; `as_expected` where it was caught and had to be, or was not and can't be."""
 
     cheat: str
     who: Cheater
@@ -45,7 +48,7 @@ class Row(Struct, frozen=True, kw_only=True):
     said: str
     took_us: int
     loses: str
-    is_catchable: bool
+    helps: str
     as_expected: bool
 
     @classmethod
@@ -53,8 +56,8 @@ class Row(Struct, frozen=True, kw_only=True):
         """What became of a cheat."""
         return cls(
             cheat=cheat.name, who=cheat.who, caught_by=outcome.by or NOT_CAUGHT, said=outcome.said,
-            took_us=outcome.took_us, loses=cheat.loses, is_catchable=cheat.is_catchable,
-            as_expected=outcome.is_caught == cheat.is_catchable,
+            took_us=outcome.took_us, loses=cheat.loses, helps=cheat.helps,
+            as_expected=outcome.is_caught == (not cheat.helps),
         )  # fmt: skip
 
 

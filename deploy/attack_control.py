@@ -3,7 +3,7 @@
 from typing import Any
 
 from deploy.attack_bed import CAPACITY_WH, INVESTOR, OWNER, STRANGER_KEY, THIEF, Bed
-from deploy.attack_cheat import Cheat, Cheater
+from deploy.attack_cheat import CUSTOMERS, PAYEES, Cheat, Cheater
 from schemas.reading import CORRECTED
 from schemas.reject import Reason
 from schemas.units import DAY_MS
@@ -32,7 +32,7 @@ def _theft(bed: Bed, version: int = 2) -> dict[str, Any]:
 
 
 def _forged(bed: Bed) -> list[Cheat]:
-    theft, payees = _theft(bed), "the machine's payees"
+    theft, payees = _theft(bed), PAYEES
     right = bed.control(theft, route=bed.other)
     moved = bed.control(bed.registration(bed.name("moved")), route=bed.other)._replace(key=bed.name("moved").encode())
     return [
@@ -70,7 +70,7 @@ def _versions(bed: Bed) -> list[Cheat]:
     investors = "the investors"
     return [
         _cheat(
-            "double registration: two contents for one version", "operator", 22, "stale_version", "its payees", bed,
+            "double registration: two contents for one version", "operator", 22, "stale_version", PAYEES, bed,
             *twice, honest=1,
         ),
         _cheat("a version left out", "operator", 22, "stale_version", "auditors", bed,
@@ -79,7 +79,7 @@ def _versions(bed: Bed) -> list[Cheat]:
                bed.control(starved, route=bed.victim)),
         _cheat("a lock dropped before its day", "operator", 23, "agreement_locked", investors, bed,
                bed.control(dropped, route=bed.victim)),
-        _cheat("a machine moved to another route", "operator", 23, "wrong_partition", "who pays", bed,
+        _cheat("a machine moved to another route", "operator", 23, "wrong_partition", CUSTOMERS, bed,
                bed.control(away, route=bed.victim)),
     ]  # fmt: skip
 
@@ -92,7 +92,7 @@ def _corrections(bed: Bed) -> list[Cheat]:
         }  # fmt: skip
         return bed.control(document, CORRECTED, route=bed.other)
 
-    who = "who pays for the machine"
+    who = CUSTOMERS
     return [
         _cheat("a correction beyond what the meter can do", "operator", 25, "too_high", who, bed,
                correction(1, correction_limit(CAPACITY_WH) + 1)),
@@ -107,11 +107,12 @@ def _unseen(bed: Bed) -> list[Cheat]:
     again = bed.name("again")
     return [
         Cheat(
-            "the operator pays himself: another agreement, where none was locked", "operator", "the old payees",
-            lambda: bed.judge(theft).accepted(), False,
+            "the operator pays himself: another agreement, where none was locked", "operator", PAYEES,
+            lambda: bed.judge(theft).accepted(), "an agreement that is locked (locked_until)",
         ),
         Cheat(
-            "a machine that comes back under another name", "operator", "investors of the old name",
-            lambda: bed.judge(bed.control(bed.registration(again), route=again)).accepted(), False,
+            "a machine that comes back under another name", "operator", "the investors",
+            lambda: bed.judge(bed.control(bed.registration(again), route=again)).accepted(),
+            "investors who read new registrations: all are in the log",
         ),
     ]  # fmt: skip

@@ -1,6 +1,7 @@
 """A tiny ledger on an EVM node of the run's own, over a copy of some epochs: where posters cheat and watchers look."""
 
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,12 +126,18 @@ class Court:
 
 @contextmanager
 def court(folder: Path, log: Log, node_folder: Path) -> Iterator[Court]:
-    """A court whose node is ended after use."""
+    """A court whose node is ended after use, also where this process is told to end meanwhile."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
     server = start_evm(node_folder)
     try:
         yield Court(folder, log, Chain(server.rpc_url, poll_s=0.01))
     finally:
         server.stop()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def edited(run: Run, edit: Edit) -> Run:

@@ -3,7 +3,7 @@
 import msgspec
 
 from deploy.attack_bed import CAPACITY_WH, OTHER_KEY, VICTIM_KEY, Bed
-from deploy.attack_cheat import Cheat, Cheater, Outcome
+from deploy.attack_cheat import CUSTOMERS, PAYEES, Cheat, Cheater, Outcome
 from schemas.reading import ROWS_MAX
 from schemas.reject import Reason
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
@@ -30,7 +30,7 @@ def _cheat(
 
 
 def _numbers(bed: Bed) -> list[Cheat]:
-    target, payers = bed.target, "who pays for the machine"
+    target = bed.target
     other_value = target.row(seq=target.seq, register=target.value + 1)
 
     def resent() -> Outcome:
@@ -41,16 +41,16 @@ def _numbers(bed: Bed) -> list[Cheat]:
         return judged.watch.outcome("rule 8", f"duplicate: counted once, {counts.duplicate} not again")
 
     return [
-        _cheat("equivocation: two values for one number", 8, "equivocation", payers, bed, bed.reading(other_value)),
-        Cheat("a real record sent again", "gateway", payers, resent),
+        _cheat("equivocation: two values for one number", 8, "equivocation", CUSTOMERS, bed, bed.reading(other_value)),
+        Cheat("a real record sent again", "gateway", CUSTOMERS, resent),
         _cheat(
-            "numbers jump, to lose count", 8, "seq_jump", payers, bed, bed.reading(target.row(seq=target.seq + JUMP))
+            "numbers jump, to lose count", 8, "seq_jump", CUSTOMERS, bed, bed.reading(target.row(seq=target.seq + JUMP))
         ),
         _cheat(
             "boots jump, to count anew",
             7,
             "boot_jump",
-            payers,
+            CUSTOMERS,
             bed,
             bed.reading(target.row(boot=target.boot + JUMP, seq=0)),
         ),
@@ -69,16 +69,14 @@ def _clocks(bed: Bed) -> list[Cheat]:
         return bed.judge(sent, bed.heartbeat(later_ms), late).refused(5, "too_late", honest=2)
 
     return [
-        _cheat("clock ahead by an hour", 5, "from_the_future", "payees of that hour", bed, bed.reading(ahead)),
-        _cheat(
-            "clock far back, to bill an old price", 5, "too_late", "who pays for the machine", bed, bed.reading(back)
-        ),
-        Cheat("a reading kept back past the horizon", "gateway", "who pays for the machine", kept_back),
+        _cheat("clock ahead by an hour", 5, "from_the_future", PAYEES, bed, bed.reading(ahead)),
+        _cheat("clock far back, to bill an old price", 5, "too_late", CUSTOMERS, bed, bed.reading(back)),
+        Cheat("a reading kept back past the horizon", "gateway", CUSTOMERS, kept_back),
     ]
 
 
 def _values(bed: Bed) -> list[Cheat]:
-    target, payers = bed.target, "who pays for the machine"
+    target = bed.target
     most = correction_limit(target.capacity_per_hour)
     own = bed.own_row(bed.victim)
     low = {**own, "seq": 2, "register": 999, "observed_at": own["observed_at"] + MINUTE_MS}
@@ -88,20 +86,29 @@ def _values(bed: Bed) -> list[Cheat]:
         return bed.judge(*records).refused(16, "too_low", honest=1)
 
     return [
-        _cheat("sentinel meter: all bits set", 16, "too_high", payers, bed, bed.reading(target.row(register=SENTINEL))),
-        _cheat("negative energy", 2, "malformed", "the payees", bed, bed.reading(target.row(register=-5_000))),
-        Cheat("register set back without a boot, to count twice", "machine", payers, set_back),
+        _cheat(
+            "sentinel meter: all bits set", 16, "too_high", CUSTOMERS, bed, bed.reading(target.row(register=SENTINEL))
+        ),
+        _cheat("negative energy", 2, "malformed", PAYEES, bed, bed.reading(target.row(register=-5_000))),
+        Cheat("register set back without a boot, to count twice", "machine", CUSTOMERS, set_back),
         _cheat(
             "an impossible rate",
             15,
             "too_high",
-            payers,
+            CUSTOMERS,
             bed,
             bed.reading(target.row(register=target.value + 2 * most + 2)),
         ),
-        _cheat("a register sent as a quantity", 11, "wrong_kind", payers, bed, bed.reading(_as_quantity(target.row()))),
         _cheat(
-            "a meter nobody registered", 4, "unknown_meter", payers, bed, bed.reading(target.row(meter="attack-meter"))
+            "a register sent as a quantity", 11, "wrong_kind", CUSTOMERS, bed, bed.reading(_as_quantity(target.row()))
+        ),
+        _cheat(
+            "a meter nobody registered",
+            4,
+            "unknown_meter",
+            CUSTOMERS,
+            bed,
+            bed.reading(target.row(meter="attack-meter")),
         ),
     ]
 
@@ -126,7 +133,7 @@ def _strangers(bed: Bed) -> list[Cheat]:
             "an unknown machine",
             4,
             "unknown_machine",
-            "who pays for machines",
+            CUSTOMERS,
             bed,
             bed.reading(nobody),
             who="stranger",
@@ -154,21 +161,23 @@ def _unsigned(bed: Bed, row: dict[str, object]) -> Record:
 
 
 def _signatures(bed: Bed) -> list[Cheat]:
-    row, payers = bed.own_row(bed.victim), "who pays for the machine"
+    row = bed.own_row(bed.victim)
     right = _of_victim(bed, row)
     kind, (name, signature), key_id = right.headers
     forged = bytes([(signature or b"\0")[0] ^ 1]) + (signature or b"\0")[1:]
     flipped = right._replace(headers=(kind, (name, forged), key_id))
     changed = right._replace(value=msgspec.json.encode({**row, "register": 2_000}))
+
+    def wrong(name: str, record: Record, who: Cheater = "gateway") -> Cheat:
+        return _cheat(name, 27, "bad_signature", CUSTOMERS, bed, record, who=who)
+
     return [
-        _cheat("unsigned, though it must sign", 27, "bad_signature", payers, bed, _unsigned(bed, row), who="stranger"),
-        _cheat("signed with another machine's key", 27, "bad_signature", payers, bed, _of_victim(bed, row, OTHER_KEY)),
-        _cheat("a forged signature", 27, "bad_signature", payers, bed, flipped, who="stranger"),
-        _cheat("a right signature on a changed value", 27, "bad_signature", payers, bed, changed),
-        _cheat(
-            "a reading signed for another log", 27, "bad_signature", payers, bed, _of_victim(bed, row, log_id="attack"),
-        ),
-    ]  # fmt: skip
+        wrong("an unsigned reading where a signature is required", _unsigned(bed, row), "stranger"),
+        wrong("signed with another machine's key", _of_victim(bed, row, OTHER_KEY)),
+        wrong("a forged signature", flipped, "stranger"),
+        wrong("a right signature on a changed value", changed),
+        wrong("a reading signed for another log", _of_victim(bed, row, log_id="attack-test")),
+    ]
 
 
 def _unseen(bed: Bed) -> list[Cheat]:
@@ -181,19 +190,19 @@ def _unseen(bed: Bed) -> list[Cheat]:
     rewritten = bed.reading(target.row(register=target.value + 1, observed_at=bed.now_ms + HOUR_MS), after_ms=HOUR_MS)
     return [
         Cheat(
-            "an unsigned reading rewritten before it is posted", "operator", "who pays for the machine",
-            lambda: bed.judge(rewritten).accepted(), False,
+            "an unsigned reading rewritten before it is posted", "operator", CUSTOMERS,
+            lambda: bed.judge(rewritten).accepted(), "require_signature in the registration",
         ),
         Cheat(
-            "a meter that lies under its own key, within its capacity", "machine", "who pays for the machine",
-            lambda: bed.judge(lie).accepted(), False,
+            "a meter that lies under its own key, within its capacity", "machine", CUSTOMERS,
+            lambda: bed.judge(lie).accepted(), "a sealed meter, and a second one to compare it with",
         ),
         Cheat(
-            "one trip told twice, under two numbers", "machine", "who pays for the machine",
-            lambda: bed.judge(*trips).accepted(), False,
+            "one trip told twice, under two numbers", "machine", CUSTOMERS,
+            lambda: bed.judge(*trips).accepted(), "a capacity near the truth, and customers who get receipts",
         ),
         Cheat(
-            "a machine that stops reporting", "machine", "the payees",
-            lambda: bed.judge(silence).accepted(), False,
+            "a machine that stops reporting", "machine", PAYEES,
+            lambda: bed.judge(silence).accepted(), "a contract that asks for readings: the log shows the silence",
         ),
     ]  # fmt: skip

@@ -10,7 +10,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deploy.attack_cheat import Cheat, Outcome, Watch
+from deploy.attack_cheat import CUSTOMERS, PAYEES, Cheat, Outcome, Watch
 from deploy.attack_court import Court
 from deploy.demo_cheat import change_a_byte
 from schemas.errors import InvalidInput, InvariantBroken
@@ -36,8 +36,8 @@ def operator_cheats(court: Court) -> Iterator[Cheat]:
         "a published payout lowered": _lower_a_payout,
     }
     for name, edit in edits.items():
-        yield Cheat(name, "operator", "the payees", partial(court.audited, edit))
-    yield Cheat("an epoch's windows raised before they are posted", "operator", "who pays", lambda: _unposted(court))
+        yield Cheat(name, "operator", PAYEES, partial(court.audited, edit))
+    yield Cheat("an epoch's windows raised before they are posted", "operator", CUSTOMERS, lambda: _unposted(court))
 
 
 def _change_a_reading(copy: Path) -> None:

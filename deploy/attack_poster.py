@@ -5,7 +5,7 @@ from functools import partial
 
 from msgspec import structs
 
-from deploy.attack_cheat import Cheat, Outcome, Watch
+from deploy.attack_cheat import FUNDER, PAYEES, Cheat, Outcome, Watch
 from deploy.attack_court import DELAY_S, Court, paying
 from deploy.terminal import units
 from schemas.units import SECOND_MS
@@ -19,7 +19,6 @@ STRANGER = 8
 """The development node's account of this number has no role."""
 
 YEAR_S = 365 * 86_400
-PAYEES, FREE = "the payees", "who funded the ledger"
 
 
 def poster_cheats(court: Court) -> Iterator[Cheat]:
@@ -34,10 +33,10 @@ def poster_cheats(court: Court) -> Iterator[Cheat]:
     }
     for name, make in posts.items():
         court.post(make(court))
-        yield Cheat(name, "poster", FREE if make is _all_free_money else PAYEES, court.watched)
+        yield Cheat(name, "poster", FUNDER if make is _all_free_money else PAYEES, court.watched)
     yield Cheat("proofs withheld, so that nobody can claim", "poster", PAYEES, lambda: _withheld(court))
-    yield Cheat("a stolen poster key, and a year of waiting", "poster", FREE, lambda: _unattested(court))
-    yield Cheat("a stale root after a dispute", "poster", FREE, lambda: _stale(court))
+    yield Cheat("a stolen poster key, and a year of waiting", "poster", FUNDER, lambda: _unattested(court))
+    yield Cheat("a stale root after a dispute", "poster", FUNDER, lambda: _stale(court))
 
 
 def _inflated(court: Court) -> PostHeader:
@@ -119,31 +118,34 @@ def claim_cheats(court: Court) -> Iterator[Cheat]:
         "another's payout claimed for oneself": ledger.claim(court.thief, 1, payee.cumulative, own),
     }
     for name, call in calls.items():
-        yield Cheat(name, "stranger", FREE, partial(court.refused, call, stranger))
+        yield Cheat(name, "stranger", FUNDER, partial(court.refused, call, stranger))
     honest = ledger.claim(payee.account, 1, payee.cumulative, own)
     court.node.transact(stranger, honest)
-    yield Cheat("a claim twice", "stranger", FREE, lambda: court.refused(honest, stranger))
+    yield Cheat("a claim twice", "stranger", FUNDER, lambda: court.refused(honest, stranger))
     yield from _limits(court)
-    yield Cheat("poster and auditor together, and a guardian who sleeps", "all roles", FREE, lambda: _all(court), False)
+    yield Cheat(
+        "poster and auditor together, and a guardian who sleeps", "all roles", FUNDER, lambda: _all(court),
+        "roles held by people who don't know each other; a low maxStep; `watch`",
+    )  # fmt: skip
 
 
 def _limits(court: Court) -> Iterator[Cheat]:
     """What the contract itself refuses, whoever asks."""
     ledger, admin, poster = court.ledger, court.keys.of("admin"), court.keys.of("poster")
     next_post = _next(court, 1)
-    yield Cheat("a post by a stranger", "stranger", FREE,
+    yield Cheat("a post by a stranger", "stranger", FUNDER,
                 lambda: court.refused(ledger.post(next_post), development_signer(STRANGER)))  # fmt: skip
-    yield Cheat("a poster who attests his own post", "poster", FREE,
+    yield Cheat("a poster who attests his own post", "poster", FUNDER,
                 lambda: court.refused(ledger.attest(1, ledger.head()), poster))  # fmt: skip
     yield Cheat("a post of more money than there is", "poster", PAYEES,
                 lambda: court.refused(ledger.post(_next(court, court.free + 1)), poster))  # fmt: skip
     yield Cheat("the admin takes what is owed", "operator", PAYEES,
                 lambda: court.refused(ledger.withdraw(admin.address, court.free + 1), admin))  # fmt: skip
     court.node.transact(admin, ledger.set_max_step(10**court.decimals))
-    yield Cheat("a post beyond maxStep", "poster", FREE,
+    yield Cheat("a post beyond maxStep", "poster", FUNDER,
                 lambda: court.refused(ledger.post(_next(court, 10**court.decimals + 1)), poster))  # fmt: skip
     court.node.transact(admin, ledger.set_max_step(court.free))
-    yield Cheat("the post swapped while the auditor looks", "poster", FREE, lambda: _swapped(court))
+    yield Cheat("the post swapped while the auditor looks", "poster", FUNDER, lambda: _swapped(court))
 
 
 def _next(court: Court, amount: int) -> PostHeader:

@@ -95,6 +95,7 @@ def test_all_that_can_be_caught_is_caught_and_the_rest_is_named(report: Attacked
     assert len(names) == len(set(names)) >= 30 + len(HONEST)
     assert {row.cheat for row in report.rows if row.caught_by == NOT_CAUGHT} == HONEST
     assert all(row.as_expected and row.said and row.loses and row.took_us > 0 for row in report.rows)
+    assert {row.cheat for row in report.rows if row.helps} == HONEST
     assert (report.ok, report.caught, report.not_caught) == (True, len(names) - len(HONEST), len(HONEST))
 
 
@@ -108,7 +109,7 @@ def test_the_table_holds_every_row(report: Attacked, capsys: pytest.CaptureFixtu
     show_attack(Terminal(as_json=False), report)
     shown = capsys.readouterr().out
     assert all(row.cheat in shown for row in report.rows)
-    assert f"{report.caught} cheats caught; {len(HONEST)} that nobody can catch" in shown
+    assert f"{report.caught} cheats caught, {len(HONEST)} that nothing here can catch" in shown
 
 
 def test_what_is_refused_for_another_reason_or_not_at_all_is_not_caught() -> None:
@@ -120,7 +121,7 @@ def test_what_is_refused_for_another_reason_or_not_at_all_is_not_caught() -> Non
     other = bed.judge(bed.reading(bed.target.row(register=-1)))
     assert (other.refused(8, "equivocation").by, other.refused(2, "malformed").by) == ("", "rule 2")
     missed = Row.of(Cheat("a", "gateway", "b", honest.accepted), honest.accepted())
-    unexpected = Row.of(Cheat("a", "gateway", "b", honest.accepted, False), Outcome("rule 2", "reject: malformed", 1))
+    unexpected = Row.of(Cheat("a", "gateway", "b", honest.accepted, "c"), Outcome("rule 2", "reject: malformed", 1))
     assert (missed.as_expected, unexpected.as_expected) == (False, False)
 
 
