@@ -175,6 +175,8 @@ def _sent(posting: Posting, view: ChainView, policy: Policy) -> Action:
             return Wait(f"nonce {last.nonce} is used, but the node has no receipt for it yet")
         return Mark("halted", note=f"a foreign transaction has used the poster's nonce {last.nonce}")
     if view.head != posting.header.previous_head:
+        if posting.header.sequence > len(view.live) + 1:  # earlier posts were taken back: they come first
+            return Rest()
         if waits:
             return Wait("the ledger's head has moved on, and its transaction is still with the node", elsewhere=True)
         return Mark("superseded", note="the ledger's head has moved on")

@@ -183,8 +183,8 @@ class World:
 
 
 EVENTS = (
-    "mine", "mine", "mine", "reorganisation", "drop", "stuck", "fees", "refusal", "bad luck", "leave", "kill", "lag",
-    "hide", "foreign", "other host",
+    "mine", "mine", "mine", "reorganisation", "reorganisation", "reorganisation", "drop", "stuck", "fees", "refusal",
+    "bad luck", "leave", "kill", "lag", "hide", "foreign", "other host",
 )  # fmt: skip
 
 
