@@ -6,8 +6,10 @@ epochs, against an EVM node of the run's own.
 
 import re
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -54,7 +56,7 @@ class Attacked(Struct, frozen=True):
 def attack(place: Workplace, terminal: Terminal) -> Attacked:
     """Runs every cheat, and shows the table. Raises InvalidInput where the folder has no archive to cheat in."""
     log = place.log()
-    with tempfile.TemporaryDirectory(prefix="tallyroot-attack-") as folder:
+    with _interruptible(), tempfile.TemporaryDirectory(prefix="tallyroot-attack-") as folder:
         copy = Path(folder) / "copy"
         copy_epochs(place.data_dir, copy, log)
         rows = [*_run(terminal, _gateways(terminal, place.data_dir, log))]
@@ -72,6 +74,16 @@ def attack(place: Workplace, terminal: Terminal) -> Attacked:
     show_attack(terminal, report)
     terminal.result(report)
     return report
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM does what Ctrl-C does: the node ends and the copy goes."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def copy_epochs(data_dir: Path, copy: Path, log: Log) -> None:
@@ -99,7 +111,7 @@ def _archived(data_dir: Path, partition: int) -> int:
     return sum(pq.read_metadata(path).num_rows for path in (data_dir / "log").glob(f"*/{partition}.parquet"))
 
 
-def _run(terminal: Terminal, cheats: Iterable[Cheat]) -> Iterable[Row]:
+def _run(terminal: Terminal, cheats: Iterable[Cheat]) -> Iterator[Row]:
     for cheat in cheats:
         row = Row.of(cheat, cheat.run())
         if not row.as_expected:

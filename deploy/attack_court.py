@@ -1,7 +1,6 @@
 """A tiny ledger on an EVM node of the run's own, over a copy of some epochs: where posters cheat and watchers look."""
 
 import shutil
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,13 +94,14 @@ class Court:
         is_disputed = any(part.event == "disputed" for part in done)
         return watch.outcome("watch" if is_disputed else "", f"watch: {said}")
 
-    def refused(self, call: Call, signer: Signer) -> Outcome:
-        """What the contract says of a call: caught if it refuses."""
+    def refused(self, call: Call, signer: Signer, why: str) -> Outcome:
+        """What the contract says of a call: caught if it refuses and says why in these words."""
         watch = Watch()
         try:
             self.node.transact(signer, call)
         except InvalidInput as error:
-            return watch.outcome("contract", f"contract: {str(error).partition('; ')[0]}")
+            by = "contract" if why in str(error) else ""
+            return watch.outcome(by, f"contract: {str(error).partition('; ')[0]}")
         return watch.outcome("", "contract: done")
 
     def audited(self, cheat: Callable[[Path], None]) -> Outcome:
@@ -126,18 +126,12 @@ class Court:
 
 @contextmanager
 def court(folder: Path, log: Log, node_folder: Path) -> Iterator[Court]:
-    """A court whose node is ended after use, also where this process is told to end meanwhile."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    """A court whose node is ended after use."""
     server = start_evm(node_folder)
     try:
         yield Court(folder, log, Chain(server.rpc_url, poll_s=0.01))
     finally:
         server.stop()
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def edited(run: Run, edit: Edit) -> Run:

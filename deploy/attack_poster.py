@@ -5,12 +5,13 @@ from functools import partial
 
 from msgspec import structs
 
-from deploy.attack_cheat import FUNDER, PAYEES, Cheat, Outcome, Watch
+from deploy.attack_cheat import FUNDER, PAYEES, Cheat, Cheater, Outcome, Watch
 from deploy.attack_court import DELAY_S, Court, paying
 from deploy.terminal import units
 from schemas.units import SECOND_MS
 from settlement import worker
-from settlement.adapters.signer import development_signer
+from settlement.adapters.contract import Call
+from settlement.adapters.signer import Signer, development_signer
 from settlement.head import PostHeader
 from settlement.leaf import payout_leaf
 from settlement.merkle import MerkleTree
@@ -83,7 +84,7 @@ def _unattested(court: Court) -> Outcome:
     court.post(header)
     court.node.pass_time(YEAR_S)
     claim = court.ledger.claim(court.thief, header.sequence, header.total, [])
-    found = court.refused(claim, development_signer(STRANGER))
+    found = court.refused(claim, development_signer(STRANGER), "is not active")
     worker.dispute(court.folder, court.node, court.keys, header.sequence)
     return found
 
@@ -101,7 +102,7 @@ def _stale(court: Court) -> Outcome:
     worker.dispute(court.folder, court.node, court.keys, header.sequence)
     court.settle()
     claim = court.ledger.claim(court.thief, theft.sequence, theft.total, [])
-    return court.refused(claim, development_signer(STRANGER))
+    return court.refused(claim, development_signer(STRANGER), "is not active")
 
 
 def claim_cheats(court: Court) -> Iterator[Cheat]:
@@ -118,10 +119,10 @@ def claim_cheats(court: Court) -> Iterator[Cheat]:
         "another's payout claimed for oneself": ledger.claim(court.thief, 1, payee.cumulative, own),
     }
     for name, call in calls.items():
-        yield Cheat(name, "stranger", FUNDER, partial(court.refused, call, stranger))
+        yield Cheat(name, "stranger", FUNDER, partial(court.refused, call, stranger, "the proof does not lead"))
     honest = ledger.claim(payee.account, 1, payee.cumulative, own)
     court.node.transact(stranger, honest)
-    yield Cheat("a claim twice", "stranger", FUNDER, lambda: court.refused(honest, stranger))
+    yield Cheat("a claim twice", "stranger", FUNDER, lambda: court.refused(honest, stranger, "has already claimed"))
     yield from _limits(court)
     yield Cheat(
         "poster and auditor together, and a guardian who sleeps", "all roles", FUNDER, lambda: _all(court),
@@ -132,18 +133,21 @@ def claim_cheats(court: Court) -> Iterator[Cheat]:
 def _limits(court: Court) -> Iterator[Cheat]:
     """What the contract itself refuses, whoever asks."""
     ledger, admin, poster = court.ledger, court.keys.of("admin"), court.keys.of("poster")
-    next_post = _next(court, 1)
-    yield Cheat("a post by a stranger", "stranger", FUNDER,
-                lambda: court.refused(ledger.post(next_post), development_signer(STRANGER)))  # fmt: skip
-    yield Cheat("a poster who attests his own post", "poster", FUNDER,
-                lambda: court.refused(ledger.attest(1, ledger.head()), poster))  # fmt: skip
-    yield Cheat("a post of more money than there is", "poster", PAYEES,
-                lambda: court.refused(ledger.post(_next(court, court.free + 1)), poster))  # fmt: skip
-    yield Cheat("the admin takes what is owed", "operator", PAYEES,
-                lambda: court.refused(ledger.withdraw(admin.address, court.free + 1), admin))  # fmt: skip
-    court.node.transact(admin, ledger.set_max_step(10**court.decimals))
-    yield Cheat("a post beyond maxStep", "poster", FUNDER,
-                lambda: court.refused(ledger.post(_next(court, 10**court.decimals + 1)), poster))  # fmt: skip
+    stranger, token = development_signer(STRANGER), 10**court.decimals
+
+    def refused(name: str, who: Cheater, loses: str, call: Call, signer: Signer, why: str) -> Cheat:
+        return Cheat(name, who, loses, partial(court.refused, call, signer, why))
+
+    one, too_much = ledger.post(_next(court, 1)), ledger.post(_next(court, court.free + 1))
+    yield refused("a post by a stranger", "stranger", FUNDER, one, stranger, "is not the poster")
+    own = ledger.attest(1, ledger.head())
+    yield refused("a poster who attests his own post", "poster", FUNDER, own, poster, "is not the auditor")
+    yield refused("a post of more money than there is", "poster", PAYEES, too_much, poster, "is short of")
+    owed = ledger.withdraw(admin.address, court.free + 1)
+    yield refused("the admin takes what is owed", "operator", PAYEES, owed, admin, "owed to nobody")
+    court.node.transact(admin, ledger.set_max_step(token))
+    beyond = ledger.post(_next(court, token + 1))
+    yield refused("a post beyond maxStep", "poster", FUNDER, beyond, poster, "raises the total")
     court.node.transact(admin, ledger.set_max_step(court.free))
     yield Cheat("the post swapped while the auditor looks", "poster", FUNDER, lambda: _swapped(court))
 
@@ -162,7 +166,7 @@ def _swapped(court: Court) -> Outcome:
     seen = court.ledger.head()
     header = _next(court, 1)
     court.post(header)
-    found = court.refused(court.ledger.attest(header.sequence, seen), court.keys.of("auditor"))
+    found = court.refused(court.ledger.attest(header.sequence, seen), court.keys.of("auditor"), "head has moved on")
     worker.dispute(court.folder, court.node, court.keys, header.sequence)
     return found
 
@@ -175,7 +179,8 @@ def _all(court: Court) -> Outcome:
     court.post(header)
     worker.attest(court.folder, court.node, court.keys)
     court.node.pass_time(DELAY_S + 1)
-    found = court.refused(court.ledger.claim(court.thief, header.sequence, amount, []), development_signer(STRANGER))
+    claim = court.ledger.claim(court.thief, header.sequence, amount, [])
+    found = court.refused(claim, development_signer(STRANGER), why="")
     if found.is_caught:
         return found
     return watch.outcome("", f"contract: PAID {units(amount, court.decimals)}")
