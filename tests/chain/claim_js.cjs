@@ -40,6 +40,15 @@ async function ask(data) {
   return result.slice(2).match(/.{64}/g);
 }
 
+/** The receipt of a transaction, once a block has it. */
+async function mined(transaction) {
+  for (;;) {
+    const { result } = await rpc("eth_getTransactionReceipt", [transaction]);
+    if (result) return result;
+    await new Promise((later) => setTimeout(later, 20));
+  }
+}
+
 /** The library's tree over published rows, after every published proof was checked with the library alone. */
 function checked(rows, types, proofs) {
   const tree = StandardMerkleTree.of(rows, types);
@@ -68,7 +77,7 @@ async function main() {
   const [claimable] = await ask(call("claimable", words, proof));
   const transaction = { from: task.sender, to: task.ledger, data: call("claim", words, proof), gas: "0x493e0" };
   const sent = await rpc("eth_sendTransaction", [transaction]);
-  const { result: receipt } = await rpc("eth_getTransactionReceipt", [sent.result]);
+  const receipt = await mined(sent.result);
   const [claimed] = await ask(call("claimedBy", [task.account]));
   const again = await rpc("eth_call", [transaction, "pending"]);
   console.log(
