@@ -29,7 +29,8 @@ def test_both_examples_are_accepted(kafka: str, tmp_path: Path) -> None:
     )
     own = {
         "telemetry charger-7": f"{log.topic} taxi-1", "localhost:9092": kafka, '"telemetry"': f'"{log.topic}"',
-        '"log-1"': f'"{log.log_id}"', "/var/lib/gateway": str(tmp_path), ".venv/bin/python": shlex.quote(sys.executable),
+        '"log-1"': f'"{log.log_id}"', "/var/lib/gateway": str(tmp_path),
+        ".venv/bin/python": shlex.quote(sys.executable),
         # The route of the log's machine is another one.
         'route="charger-7"': 'route="taxi-1"',
     }  # fmt: skip
