@@ -44,7 +44,7 @@ def spelled(draw: random.Random, row: dict[str, object], separators: tuple[str, 
     comma, colon = separators
     members = (f"{msgspec.json.encode(name).decode()}{colon}{msgspec.json.encode(row[name]).decode()}" for name in row)
     text = bytearray(("{" + comma.join(members) + "}").encode())
-    while draw.random() < dirt:
+    while text and draw.random() < dirt:
         at = draw.randrange(len(text))
         match draw.randrange(4):
             case 0:
