@@ -11,7 +11,7 @@ import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -20,6 +20,7 @@ from schemas.log import Log, Ruleset
 from schemas.manifest import Counts
 from schemas.reading import REGISTERED
 from schemas.reject import Reject
+from schemas.units import Count, Positive
 from schemas.window import Window
 from streams.advance import Advanced, Tally, advance, seal_windows
 from streams.records import Record
@@ -31,11 +32,23 @@ UNDECODABLE = "<undecodable>"
 Document = dict[str, Any]
 
 
+class Rules(msgspec.Struct, frozen=True):
+    """The rules of a document: what a log fixes for its life, and which of its partitions this is."""
+
+    window_ms: Positive
+    grace_ms: Count
+    horizon_ms: Count
+    skew_ms: Count
+    epoch_ms: Positive
+    partition: Count
+    partitions: Positive
+
+
 class Entry(msgspec.Struct, frozen=True):
     """One record of a document; `timestamp` is epoch ms."""
 
-    offset: int
-    timestamp: int
+    offset: Count
+    timestamp: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
     type: str
     value: Any
 
@@ -48,21 +61,23 @@ def read_document(path: Path) -> Document:
         document = msgspec.json.decode(content, type=Document)
         log_of(document)
         records_of(document)
-    except (OSError, EOFError, zlib.error, msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError, EOFError, zlib.error, msgspec.DecodeError, KeyError, TypeError, AttributeError, RecursionError
+    ) as error:  # fmt: skip
         raise InvalidInput(f"{path} is no log in the vectors' form ({error}): give a JSON file of one") from error
     return document
 
 
 def log_of(document: Document) -> Log:
     """The log's identity and its one ruleset."""
-    rules = document["ruleset"]
+    rules = msgspec.convert(document["ruleset"], Rules)
     return Log(
         log_id="replay",
-        partitions=rules["partitions"],
-        window_ms=rules["window_ms"],
-        epoch_ms=rules["epoch_ms"],
+        partitions=rules.partitions,
+        window_ms=rules.window_ms,
+        epoch_ms=rules.epoch_ms,
         rulesets=(
-            Ruleset(grace_ms=rules["grace_ms"], horizon_ms=rules["horizon_ms"], skew_ms=rules["skew_ms"]),
+            Ruleset(grace_ms=rules.grace_ms, horizon_ms=rules.horizon_ms, skew_ms=rules.skew_ms),
         ),
     )  # fmt: skip
 

@@ -12,14 +12,24 @@ Identity: a station's last register = the sum of its sessions' kWh, each rounded
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from heapq import merge
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
-from schemas.errors import InvalidInput
 from schemas.reading import Reading
 from schemas.registration import Meter
 from schemas.units import ELAPSED_MAX_MS, HOUR_MS, MINUTE_MS
-from streams.gateway.source_log import Machine, Skipped, SourceLog, SourceOptions, SourceRecord, reading_record
+from streams.gateway.source_log import (
+    Machine,
+    Skipped,
+    SourceLog,
+    SourceOptions,
+    SourceRecord,
+    is_no,
+    nothing_read,
+    reading_record,
+)
 from streams.gateway.tables import as_id, exact, half_up, localised, moment_of, rows_of, to_ms
 from streams.gateway.tariffs import time_of_use, zone_of
 
@@ -33,6 +43,9 @@ PEAK_MICROS, BASE_MICROS, PER_WH = 420_000, 280_000, 1_000
 """USD 0.42 a kWh from 16:00 to 21:00 on working days, else 0.28: the order of Californian public charging."""
 
 QUARTER_MS = 15 * MINUTE_MS
+
+ENERGY_MAX_KWH = 10**9
+"""More is digits gone wrong: it would take the station's register past what a reading can say, for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +77,11 @@ class AcnSessions:
     def read(self, path: Path, options: SourceOptions) -> SourceLog:
         """The file as a log. Moments without an offset need `zone`.
 
-        Raises InvalidInput naming the missing column or the row whose numbers or moments can't be read.
+        Raises InvalidInput naming the missing column, or where not one session can be read.
         """
         sessions, skipped, rows = _sessions(path, options)
         if not sessions:
-            raise InvalidInput(f"{path.name} has no session that could be read: is it an acn-sessions file?")
+            raise nothing_read(path.name, "no session that could be read: is it an acn-sessions file?", skipped)
         found = len(sessions)
         end_ms = options.end_ms(min(session.arrival_ms for session in sessions))
         sessions = [session for session in sessions if end_ms is None or session.arrival_ms < end_ms]
@@ -92,42 +105,53 @@ def _sessions(path: Path, options: SourceOptions) -> tuple[list[_Session], list[
     skipped: list[Skipped] = []
     seen: set[tuple[str, str]] = set()
     number = 0
-    for number, (site, station, session, *moments, energy) in rows_of(path, COLUMNS):
-        if not (site and station and session):
-            raise InvalidInput(f"{path.name}, row {number}: site, station_id or session_id is empty")
-        kwh = exact(energy)
-        if kwh is None:
-            raise InvalidInput(f"{path.name}, row {number}: delivered_energy_kwh is no number: {energy!r}")
-        ends: list[int | None] = []
-        for name, text in zip(("arrival", "departure"), moments, strict=True):
-            moment = moment_of(text)
-            if moment is None:
-                raise InvalidInput(f"{path.name}, row {number}: {name} is no moment: {text!r}")
-            if moment.tzinfo is None:
-                ends.append(localised(moment, zone, None) if zone else None)
-            else:
-                ends.append(to_ms(moment))
-        identity = as_id(f"{site}.{station}"), as_id(session)
-        arrival_ms, departure_ms = ends
-        if arrival_ms is None or departure_ms is None:
-            skipped.append(Skipped(number, "a moment without a UTC offset: give --zone"))
-        elif reason := _impossible(arrival_ms, departure_ms, kwh < 0, identity in seen):
-            skipped.append(Skipped(number, reason))
+    for number, fields in rows_of(path, COLUMNS):
+        session = fields if isinstance(fields, str) else _session(number, fields, zone)
+        if isinstance(session, str):
+            skipped.append(Skipped(number, session))
+        elif (session.machine, session.session) in seen:
+            skipped.append(Skipped(number, "the session is there already"))
         else:
-            seen.add(identity)
-            sessions.append(_Session(number, *identity, arrival_ms, departure_ms, half_up(kwh * 1_000)))
+            seen.add((session.machine, session.session))
+            sessions.append(session)
     return sessions, skipped, number
 
 
-def _impossible(arrival_ms: int, departure_ms: int, negative: bool, repeated: bool) -> str:
+def _session(number: int, fields: tuple[str, ...], zone: ZoneInfo | None) -> _Session | str:
+    """The session of a row, or why the row says nothing possible."""
+    site, station, session, *moments, energy = fields
+    if not (site and station and session):
+        return "site, station_id or session_id is empty"
+    kwh = exact(energy)
+    if kwh is None:
+        return is_no("number", "delivered_energy_kwh", energy)
+    ends = []
+    for name, text in zip(("arrival", "departure"), moments, strict=True):
+        moment = moment_of(text)
+        if moment is None:
+            return is_no("moment", name, text)
+        if moment.tzinfo is None and zone is None:
+            return "a moment without a UTC offset: give --zone"
+        at_ms = to_ms(moment) if moment.tzinfo or zone is None else localised(moment, zone, None)
+        if at_ms is None:
+            return f"{name} lies in an hour that the clock skipped"
+        ends.append(at_ms)
+    arrival_ms, departure_ms = ends
+    if reason := _impossible(arrival_ms, departure_ms, kwh):
+        return reason
+    machine = as_id(f"{site}.{station}")
+    return _Session(number, machine, as_id(session), arrival_ms, departure_ms, half_up(kwh * 1_000))
+
+
+def _impossible(arrival_ms: int, departure_ms: int, kwh: Fraction) -> str:
     """Why a session is skipped, or nothing."""
     if arrival_ms < 0 or departure_ms <= arrival_ms:
         return "the departure is not after the arrival"
     if departure_ms - arrival_ms > ELAPSED_MAX_MS:
         return "the session is longer than 35 days"
-    if negative:
-        return "the energy is negative"
-    return "the session is there already" if repeated else ""
+    if kwh > ENERGY_MAX_KWH:
+        return "the energy is out of range"
+    return "the energy is negative" if kwh < 0 else ""
 
 
 def _lanes(sessions: list[_Session]) -> dict[str, list[list[_Session]]]:

@@ -17,11 +17,20 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from schemas.errors import InvalidInput
 from schemas.reading import Reading
 from schemas.registration import Meter
 from schemas.units import COUNT_MAX, ELAPSED_MAX_MS, SECOND_MS
-from streams.gateway.source_log import Machine, Places, Skipped, SourceLog, SourceOptions, SourceRecord, reading_record
+from streams.gateway.source_log import (
+    Machine,
+    Places,
+    Skipped,
+    SourceLog,
+    SourceOptions,
+    SourceRecord,
+    is_no,
+    nothing_read,
+    reading_record,
+)
 from streams.gateway.tables import exact, half_up, rows_of
 from streams.gateway.tariffs import flat
 
@@ -55,10 +64,10 @@ class ChicagoTaxi:
     payment_type and company; rows in any order."""
 
     def read(self, path: Path, options: SourceOptions) -> SourceLog:
-        """The file as a log. Raises InvalidInput naming the missing column or the row that can't be read."""
+        """The file as a log. Raises InvalidInput naming the missing column, or where no trip can be read."""
         trips, skipped, rows = _trips(path)
         if not trips:
-            raise InvalidInput(f"{path.name} has no trip that could be read: is it a chicago-taxi file?")
+            raise nothing_read(path.name, "no trip that could be read: is it a chicago-taxi file?", skipped)
         trips.sort(key=lambda trip: (trip.end_ms, trip.row))
         found = len(trips)
         end_ms = options.end_ms(trips[0].end_ms)
@@ -86,29 +95,37 @@ def _trips(path: Path) -> tuple[list[_Trip], list[Skipped], int]:
     trips: list[_Trip] = []
     skipped: list[Skipped] = []
     number = 0
-    for number, (start, seconds, miles, fare, payment, company) in rows_of(path, COLUMNS):
-        numbers: dict[str, Fraction] = {}
-        for name, text in zip(COLUMNS, (start, seconds or "0", miles or "0", fare or "0"), strict=False):
-            value = exact(text)
-            if value is None:
-                raise InvalidInput(f"{path.name}, row {number}: {name} is no number: {text!r}")
-            numbers[name] = value
-        start_s, lasted, distance, dollars = numbers.values()
-        if start_s.denominator != 1:
-            raise InvalidInput(f"{path.name}, row {number}: trip_start_timestamp is no whole second: {start!r}")
-        if reason := _impossible(start_s, lasted, distance, dollars):
-            skipped.append(Skipped(number, reason))
-            continue
-        lasted_s = half_up(lasted)
-        amounts = {"distance": half_up(distance * MILE_M), "trips": 1}
-        if seconds:
-            amounts["duration"] = lasted_s
-        if payment not in UNPAID:
-            amounts["fare"] = half_up(dollars * 100)
-        end_ms = (start_s.numerator + lasted_s) * SECOND_MS
-        ordered = tuple((meter.meter, amounts[meter.meter]) for meter in METERS if meter.meter in amounts)
-        trips.append(_Trip(number, company, end_ms, ordered))
+    for number, fields in rows_of(path, COLUMNS):
+        trip = fields if isinstance(fields, str) else _trip(number, fields)
+        if isinstance(trip, str):
+            skipped.append(Skipped(number, trip))
+        else:
+            trips.append(trip)
     return trips, skipped, number
+
+
+def _trip(number: int, fields: tuple[str, ...]) -> _Trip | str:
+    """The trip of a row, or why the row says nothing possible."""
+    start, seconds, miles, fare, payment, company = fields
+    numbers = []
+    for name, text in zip(COLUMNS, (start, seconds or "0", miles or "0", fare or "0"), strict=False):
+        value = exact(text)
+        if value is None:
+            return is_no("number", name, text)
+        numbers.append(value)
+    start_s, lasted, distance, dollars = numbers
+    if start_s.denominator != 1:
+        return is_no("whole second", "trip_start_timestamp", start)
+    if reason := _impossible(start_s, lasted, distance, dollars):
+        return reason
+    lasted_s = half_up(lasted)
+    amounts = {"distance": half_up(distance * MILE_M), "trips": 1}
+    if seconds:
+        amounts["duration"] = lasted_s
+    if payment not in UNPAID:
+        amounts["fare"] = half_up(dollars * 100)
+    ordered = tuple((meter.meter, amounts[meter.meter]) for meter in METERS if meter.meter in amounts)
+    return _Trip(number, company, (start_s.numerator + lasted_s) * SECOND_MS, ordered)
 
 
 def _impossible(start_s: Fraction, lasted_s: Fraction, miles: Fraction, dollars: Fraction) -> str:

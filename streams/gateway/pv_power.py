@@ -11,18 +11,28 @@ Identity, for each of both meters: the sum of its quantities = floor of the sum 
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from schemas.errors import InvalidInput
 from schemas.reading import Reading
 from schemas.registration import Meter
 from schemas.units import COUNT_MAX, HOUR_MS
-from streams.gateway.source_log import Machine, Places, Skipped, SourceLog, SourceOptions, SourceRecord, reading_record
+from streams.gateway.source_log import (
+    Machine,
+    Places,
+    Skipped,
+    SourceLog,
+    SourceOptions,
+    SourceRecord,
+    is_no,
+    nothing_read,
+    reading_record,
+)
 from streams.gateway.tables import as_id, columns_of, exact, localised, moment_of, rows_of, to_ms
 from streams.gateway.tariffs import flat, zone_of
 
@@ -54,10 +64,10 @@ class PvPower:
     def read(self, path: Path, options: SourceOptions) -> SourceLog:
         """The file as a log of one machine, by default named after the file.
 
-        Raises InvalidInput naming the missing column, the row that can't be read, or what option is needed.
+        Raises InvalidInput naming the missing column or what option is needed, or where no two samples can be read.
         """
         samples, skipped, rows = _samples(path, options)
-        step_ms = _usual_step_ms(path, samples)
+        step_ms = _usual_step_ms(path.name, samples, skipped)
         found = len(samples)
         end_ms = options.end_ms(samples[0].at_ms)
         samples = [sample for sample in samples if end_ms is None or sample.at_ms < end_ms]
@@ -88,14 +98,17 @@ def _samples(path: Path, options: SourceOptions) -> tuple[list[_Sample], list[Sk
     samples: dict[int, _Sample] = {}
     skipped: list[Skipped] = []
     number, before_ms = 0, None
-    for number, (moment_text, power_text) in rows_of(path, (stamp, power)):
-        if power_text.lower() in ("", "nan"):
-            skipped.append(Skipped(number, "no value"))
+    for number, fields in rows_of(path, (stamp, power)):
+        read = fields if isinstance(fields, str) else _read(fields, (stamp, power))
+        if isinstance(read, str):
+            skipped.append(Skipped(number, read))
             continue
-        value = exact(power_text)
-        if value is None:
-            raise InvalidInput(f"{path.name}, row {number}: {power} is no number: {power_text!r}")
-        at_ms = _moment_ms(f"{path.name}, row {number}: {stamp}", moment_text, zone, before_ms)
+        moment, value = read
+        if moment.tzinfo is None and zone is None:
+            raise InvalidInput(
+                f"{path.name}, row {number}: {stamp} has no UTC offset: give --zone, such as UTC or America/Los_Angeles"
+            )
+        at_ms = to_ms(moment) if moment.tzinfo or zone is None else localised(moment, zone, before_ms)
         if at_ms is None:
             skipped.append(Skipped(number, "an hour that the clock skipped"))
         elif at_ms in samples:
@@ -116,22 +129,23 @@ def _layout(path: Path) -> tuple[str, tuple[str, str]]:
     raise InvalidInput(f"{path.name} has no column ac_power (with measured_on) or meas_val_f (with ts)")
 
 
-def _moment_ms(where: str, text: str, zone: ZoneInfo | None, before_ms: int | None) -> int | None:
-    moment = moment_of(text)
-    if moment is None:
-        raise InvalidInput(f"{where} is no moment: {text!r}")
-    if moment.tzinfo is not None:
-        return to_ms(moment)
-    if zone is None:
-        raise InvalidInput(f"{where} has no UTC offset: give --zone, such as UTC or America/Los_Angeles")
-    return localised(moment, zone, before_ms)
+def _read(fields: tuple[str, ...], columns: tuple[str, str]) -> tuple[datetime, Fraction] | str:
+    """The moment and the power of a row, or why there is none."""
+    (stamp_text, power_text), (stamp, power) = fields, columns
+    if power_text.lower() in ("", "nan"):
+        return "no value"
+    value = exact(power_text)
+    if value is None:
+        return is_no("number", power, power_text)
+    moment = moment_of(stamp_text)
+    return is_no("moment", stamp, stamp_text) if moment is None else (moment, value)
 
 
-def _usual_step_ms(path: Path, samples: list[_Sample]) -> int:
+def _usual_step_ms(file: str, samples: list[_Sample], skipped: Sequence[Skipped]) -> int:
     """The most frequent time between two samples; of several the shortest."""
     steps = Counter(after.at_ms - before.at_ms for before, after in pairwise(samples))
     if not steps:
-        raise InvalidInput(f"{path.name} has fewer than two samples: their interval is unknown")
+        raise nothing_read(file, "fewer than two samples: their interval is unknown.", skipped)
     return min(steps, key=lambda step_ms: (-steps[step_ms], step_ms))
 
 

@@ -1,7 +1,7 @@
 """A recorded file as a log would have held it: machines, and their readings by ascending time."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -28,6 +28,17 @@ class Skipped(NamedTuple):
 
     row: int
     reason: str
+
+
+def nothing_read(file: str, what: str, skipped: Sequence[Skipped]) -> InvalidInput:
+    """The error for a file that says nothing: `what` it has, and what is wrong with the first row that was skipped."""
+    first = f" {file}, row {skipped[0].row}: {skipped[0].reason}" if skipped else ""
+    return InvalidInput(f"{file} has {what}{first}")
+
+
+def is_no(kind: str, column: str, text: str) -> str:
+    """Why a row is skipped whose `column` can't be read as a `kind`; a long text is cut."""
+    return f"{column} is no {kind}: {text[:40]!r}"
 
 
 @dataclass(frozen=True)

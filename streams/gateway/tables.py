@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -26,13 +26,14 @@ def columns_of(path: Path) -> tuple[str, ...]:
     if _is_parquet(path):
         return tuple(_parquet(path).schema_arrow.names)
     with _opened(path) as lines:
-        return tuple(next(_csv_rows(path, lines), ()))
+        return tuple(name.strip() for name in next(_csv_rows(path, lines), ()))
 
 
-def rows_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+def rows_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...] | str]]:
     """(row number from 1, the named columns as text) for every row; an absent value is the empty text.
 
-    Raises InvalidInput naming a column that is missing, or the row that can't be read.
+    Of a CSV row that has not as many fields as its header nobody knows which is which: instead of them it has the
+    reason. Empty lines are no rows. Raises InvalidInput naming a missing column, or why the file can't be read.
     """
     present = columns_of(path)
     for column in columns:
@@ -44,11 +45,10 @@ def rows_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str
     places = [present.index(column) for column in columns]
     with _opened(path) as lines:
         for number, row in enumerate(_csv_rows(path, lines)):
-            if number == 0 or not row:
-                continue
-            if len(row) != len(present):
-                raise InvalidInput(f"{path.name}, row {number}: {len(row)} fields where the header has {len(present)}")
-            yield number, tuple(row[place].strip() for place in places)
+            if number and len(row) != len(present):
+                yield number, f"{len(row)} fields where the header has {len(present)}"
+            elif number:
+                yield number, tuple(row[place].strip() for place in places)
 
 
 def exact(text: str) -> Fraction | None:
@@ -62,11 +62,15 @@ def half_up(number: Fraction) -> int:
 
 
 def moment_of(text: str) -> datetime | None:
-    """A moment as ISO 8601 writes it, with its offset or naive, or None for what is no moment."""
+    """A moment as ISO 8601 writes it, with its offset or naive, or None for what is no moment.
+
+    The first and the last year that a datetime can hold are none: they are sentinels, and in some zone they overflow.
+    """
     try:
-        return datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         return None
+    return moment if MINYEAR < moment.year < MAXYEAR else None
 
 
 def to_ms(moment: datetime) -> int:
@@ -107,8 +111,9 @@ def _opened(path: Path) -> TextIO:
 
 
 def _csv_rows(path: Path, lines: Iterator[str]) -> Iterator[list[str]]:
+    """The rows of a CSV file but for empty lines; the first is its header."""
     try:
-        yield from csv.reader(lines, strict=True)
+        yield from filter(None, csv.reader(lines, strict=True))
     except (csv.Error, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path.name} is no CSV file in UTF-8: {error}") from None
 
@@ -121,9 +126,27 @@ def _parquet(path: Path) -> pq.ParquetFile:
 
 
 def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    for batch in _parquet(path).iter_batches(columns=list(columns)):
-        kept = [[_text(value) for value in batch.column(column).to_pylist()] for column in columns]
-        yield from zip(*kept, strict=True)
+    try:
+        for batch in _parquet(path).iter_batches(columns=list(columns)):
+            yield from zip(*(_texts(batch.column(column)) for column in columns), strict=True)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise InvalidInput(f"{path.name} can't be read as Parquet: {str(error).splitlines()[0]}") from None
+
+
+def _texts(column: pa.Array) -> list[str]:
+    if not pa.types.is_timestamp(column.type):
+        return [_text(value) for value in column.to_pylist()]
+    if column.type.unit == "ns":
+        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
+    return [_moment_text(scalar) for scalar in column]
+
+
+def _moment_text(scalar: pa.TimestampScalar) -> str:
+    """A Parquet moment as ISO 8601; one that no datetime can hold as its number, which is no moment."""
+    try:
+        return _text(scalar.as_py())
+    except (ValueError, OverflowError):
+        return str(scalar.value)
 
 
 def _text(value: object) -> str:

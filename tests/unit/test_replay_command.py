@@ -12,6 +12,12 @@ from deploy.workplace import Workplace
 from schemas.errors import InvalidInput
 from streams.gateway.replay import ReplayReport
 from streams.replay import read_document
+from streams.replay import replay as replayed
+
+DOCUMENT = (
+    b'{"ruleset": {"window_ms": %s, "grace_ms": 0, "horizon_ms": 1, "skew_ms": 0, "epoch_ms": 900000, "partition": 0, '
+    b'"partitions": 1}, "log": [{"offset": 0, "timestamp": %s, "type": "heartbeat", "value": null}]}'
+)
 
 
 def test_a_replay_that_finds_no_servers_leaves_no_log_behind(tmp_path: Path) -> None:
@@ -35,11 +41,20 @@ def test_its_report_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.parametrize(
     "content",
-    [b"\x1f\x8b no gzip", b"[]", b"{}", b'{"ruleset": {}, "log": []}', b"\xff"],
-    ids=["gzip", "list", "empty", "no ruleset", "bytes"],
-)
+    [
+        b"\x1f\x8b no gzip", b"[]", b"{}", b'{"ruleset": {}, "log": []}', b"\xff",
+        DOCUMENT % (b"0", b"1"), DOCUMENT % (b"900000.5", b"1"), DOCUMENT % (b"900000", b"%d" % 2**64),
+        DOCUMENT % (b"900000", b"1") + b"[" * 5_000, DOCUMENT.replace(b'"partition": 0, ', b"") % (b"900000", b"1"),
+    ],
+    ids=["gzip", "list", "empty", "no ruleset", "bytes", "no window", "fraction", "timestamp", "deep", "partition"],
+)  # fmt: skip
 def test_a_file_that_is_no_log_is_named_in_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "log.json"
     path.write_bytes(content)
     with pytest.raises(InvalidInput, match="is no log in the vectors' form"):
         read_document(path)
+
+
+def test_a_file_that_is_one_is_read(tmp_path: Path) -> None:
+    (tmp_path / "log.json").write_bytes(DOCUMENT % (b"900000", b"1"))
+    assert replayed(read_document(tmp_path / "log.json"))["counts"]["accepted"] == 1
