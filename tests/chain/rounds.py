@@ -36,7 +36,9 @@ DEEP = 3
 """So many blocks a reorganisation takes at most; funding lies deeper."""
 
 ACT_NAMES = ("kill", "kill", "no mining", "dropped", "reorg", "dear", "two at once", "more epochs", "settle")
-STARTING_S = 3.0
+KILLED_WITHIN_S = 1.0
+"""Of the moment at which settle begins: importing takes longer, and a kill there proves nothing."""
+
 Epochs = dict[int, dict[int, list[Window]]]
 
 
@@ -93,12 +95,12 @@ class Round:
         match act:
             case "kill":
                 with self.settling() as process:
-                    time.sleep(STARTING_S * self.draw.random())
+                    time.sleep(KILLED_WITHIN_S * self.draw.random())
                     process.send_signal(signal.SIGKILL)
             case "no mining" | "dropped":
                 self.ask("evm_setAutomine", False)
                 with self.settling() as process:
-                    time.sleep(STARTING_S * (1 + self.draw.random()) / 2)
+                    time.sleep(KILLED_WITHIN_S * (1 + self.draw.random()))
                     process.send_signal(signal.SIGKILL)
                 if act == "dropped":
                     self.ask("anvil_dropAllTransactions")
@@ -123,8 +125,10 @@ class Round:
     def settling(self) -> Iterator["subprocess.Popen[str]"]:
         """A settle of its own process; what it says is one line, if anything."""
         command = [sys.executable, "-m", "tests.chain.rounds", "--settle", str(self.place), "--node", self.url]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
+            assert process.stdout is not None
+            process.stdout.readline()  # it has been imported, and settles now
             yield process
         finally:
             if process.poll() is None:
@@ -181,6 +185,7 @@ def rounds(count: int, seed: int, home: Path) -> Counter[str]:
 
 def settle(place: Path, url: str) -> int:
     """What a cron job runs."""
+    print("settling", flush=True)
     node = Chain(url, poll_s=0.02)
     try:
         worker.settle(place, node, LOG, Keys({}, node.chain_id), SettleOptions(max_epochs=2))
