@@ -7,12 +7,15 @@ import msgspec
 import pytest
 
 from schemas.reading import HEARTBEAT, REGISTERED
+from streams.adapters.analytics import make_analytics
 from streams.naive import Naive
 from streams.records import Record
 from tests.bench.__main__ import STOCK, Bench, summary
 from tests.bench.curve import together
 from tests.bench.dirt import OUTCOMES, DirtyReadings
 from tests.bench.load import log_of, registration_of
+from tests.bench.queries import LOG as QUERIES_LOG
+from tests.bench.queries import make_folder, run_queries
 from tests.bench.readings import PARTITIONS, START_MS, Readings
 
 SMOKE = ("tallyroot-arrow-signed", "tallyroot-json-dirty100", STOCK, "count-only")
@@ -75,3 +78,10 @@ def test_a_summary_is_the_median_and_one_wrong_round_is_wrong() -> None:
 def test_two_workers_count_only_while_both_work() -> None:
     assert together([[(0.0, 100), (2.0, 10), (4.0, 10)], [(1.0, 100), (2.0, 10), (3.0, 10), (9.0, 10)]]) == 40 / 3
     assert together([[(0.0, 5), (1.0, 5)], [(2.0, 5), (3.0, 5)]]) == 0
+
+
+def test_the_ten_queries_run_on_a_folder_of_the_bench(tmp_path: Path) -> None:
+    made = make_folder(tmp_path, 2_000, 25)
+    results = run_queries(make_analytics(tmp_path, QUERIES_LOG), 1)
+    assert made == 25 * 96 and len(results) == 10
+    assert all(result["rows"] for result in results), results
