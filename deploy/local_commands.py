@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import duckdb
 
+from deploy.sql_shell import SqlShell
 from deploy.stack import Stack
 from deploy.supervise import Supervised, start_workers, stop_workers
 from deploy.terminal import Terminal
@@ -157,7 +158,12 @@ def query(place: Workplace, text: str) -> Rows:
 
 
 def sql(place: Workplace, terminal: Terminal, text: str | None) -> None:
-    """One query, from the command line or from standard input."""
+    """One query, from the command line or from standard input; on a terminal without one, a shell."""
+    if text is None and not terminal.as_json and sys.stdin.isatty() and sys.stdout.isatty():
+        place.fetch_epochs()
+        with duckdb.connect(str(make_analytics(place.data_dir, place.log())), read_only=True) as connection:
+            SqlShell(connection, terminal, place.data_dir / ".sql_history").run()
+        return
     rows = query(place, text if text is not None else sys.stdin.read())
     terminal.table("", rows.columns, rows.rows)
     terminal.result({"columns": rows.columns, "rows": rows.rows})

@@ -104,7 +104,9 @@ def machines(data_dir: DataDir = None, json: Json = False) -> None:
 
 @app.command()
 def sql(
-    query: Annotated[str | None, typer.Argument(help="A query; without one, read from standard input.")] = None,
+    query: Annotated[
+        str | None, typer.Argument(help="A query; without one, a shell, or what standard input holds.")
+    ] = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
