@@ -1,8 +1,12 @@
 """The analysts' notebook: valid, without outputs, and every cell runs with plain Python and gives rows."""
 
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import msgspec
 import pytest
 from report_data import HOURLY, OWNER, at, fill, post_all, small_fleet
@@ -76,3 +80,21 @@ def test_the_answers_are_those_of_the_files(names: dict[str, Any]) -> None:
     claimed = {row[0]: row[2] for row in names["claims"].fetchall()}
     assert claimed[OWNER] == 1_000
     assert all(0 <= row[3] < 1 for row in names["rounding"].fetchall())
+
+
+def test_what_the_readme_says_on_duckdb_runs(folder: Path, tmp_path: Path) -> None:
+    """The command line of DuckDB isn't installed: its query runs in Python, on the same file."""
+    text = (Path(__file__).resolve().parents[2] / "streams" / "README.md").read_text("utf-8")
+    section = text.split("## DuckDB on a data folder")[1].split("\n## ")[0]
+    python, client, parquet = [line.strip() for line in section.splitlines() if line.startswith("    ")]
+    (tmp_path / "tallyroot-data").symlink_to(folder)
+    program, flag, code = shlex.split(python)
+    assert (program, flag) == ("python", "-c")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "ev1" in done.stdout, done.stderr
+    program, flag, database, _, query = shlex.split(client)
+    assert (program, flag) == ("duckdb", "-readonly")
+    with duckdb.connect(str(tmp_path / database), read_only=True) as db:
+        by_view = {machine: int(net * 1_000_000) for machine, net in db.execute(query).fetchall()}
+        rows = db.execute(parquet.replace("tallyroot-data", str(tmp_path / "tallyroot-data"))).fetchall()
+    assert by_view == {machine: int(net) for machine, net in rows} != {}
