@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 
-from deploy.stack import start_evm
 from schemas.errors import InvalidInput
 from schemas.manifest import EpochManifest, epoch_folder
 from schemas.payout import Funding
@@ -25,19 +24,6 @@ from tests.settlement_data import ALICE, BOB, FIRST_EPOCH, LOG, SOLAR, manifest_
 pytestmark = pytest.mark.chain
 
 DAY = FIRST_EPOCH
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    """A node of this module's own: its clock is moved."""
-    server = start_evm(Path(tmp_path_factory.mktemp("evm")))
-    yield Chain(server.rpc_url, poll_s=0.01)
-    server.stop()
-
-
-@pytest.fixture
-def keys(node: Chain) -> Keys:
-    return Keys({}, node.chain_id)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typer.testing import CliRunner
 
 from deploy import cli
 from deploy.settings import load_settings
-from deploy.stack import Stack, start_evm
+from deploy.stack import Stack
 from deploy.statement_readings import window_readings
 from deploy.workplace import Workplace
 from schemas.arrow import windows_table
@@ -43,14 +42,6 @@ PRICE = 1_234_567
 SUPPLY, POINTS = 1_000, 3_333
 ALICE, BOB = development_signer(5), development_signer(6)
 Answer = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    """A node of this module's own: its clock is moved."""
-    server = start_evm(Path(tmp_path_factory.mktemp("evm")))
-    yield Chain(server.rpc_url, poll_s=0.01)
-    server.stop()
 
 
 class Place:

@@ -1,7 +1,6 @@
 """What a treasurer runs, on a real EVM node: claims of many, proofs of all, dry runs, the runway, a remote key."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -9,7 +8,6 @@ import pytest
 
 from deploy import keeper_commands, money_commands
 from deploy.settings import Settings
-from deploy.stack import start_evm
 from deploy.terminal import Terminal
 from deploy.workplace import Workplace
 from schemas.errors import InvalidInput
@@ -33,19 +31,6 @@ pytestmark = pytest.mark.chain
 DAY = FIRST_EPOCH
 POSTER_KEY = "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d"
 """The development node's second account, which is no role's: public."""
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    """A node of this module's own: its clock is moved."""
-    server = start_evm(Path(tmp_path_factory.mktemp("evm")))
-    yield Chain(server.rpc_url, poll_s=0.01)
-    server.stop()
-
-
-@pytest.fixture
-def keys(node: Chain) -> Keys:
-    return Keys({}, node.chain_id)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from typer.main import get_command
 
 from deploy import cli, keeper_commands, money_commands
 from deploy.settings import Settings
-from deploy.stack import start_evm
 from deploy.terminal import Terminal
 from deploy.workplace import Workplace
 from schemas.errors import InvalidInput
@@ -27,19 +25,6 @@ from tests.settlement_data import ALICE, FIRST_EPOCH, LOG, publish, publish_all,
 pytestmark = pytest.mark.chain
 
 DAY = FIRST_EPOCH
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    """A node of this module's own: it is told when to mine."""
-    server = start_evm(Path(tmp_path_factory.mktemp("evm")))
-    yield Chain(server.rpc_url, poll_s=0.01)
-    server.stop()
-
-
-@pytest.fixture
-def keys(node: Chain) -> Keys:
-    return Keys({}, node.chain_id)
 
 
 @pytest.fixture

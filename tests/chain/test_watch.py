@@ -17,7 +17,7 @@ from watched_place import THIEF, Place, ask, later, one_window, other_payee, oth
 
 from deploy import cli
 from deploy.settings import load_settings
-from deploy.stack import Stack, start_evm
+from deploy.stack import Stack
 from deploy.terminal import Terminal
 from deploy.watch_commands import Watch, WatchOptions
 from deploy.workplace import Workplace
@@ -33,14 +33,6 @@ pytestmark = pytest.mark.chain
 
 DELAY_S = 3_600
 WAIT_S = 1_350
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    """A node of this module's own: its clock is moved."""
-    server = start_evm(Path(tmp_path_factory.mktemp("evm")))
-    yield Chain(server.rpc_url, poll_s=0.01)
-    server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -3,46 +3,18 @@
 A seed draws a log, those who write to it, those who work on it, and what goes wrong; the same seed draws the same.
 """
 
-import argparse
 import random
 import sys
 import tempfile
-import time
-import traceback
 from collections import Counter
 from pathlib import Path
-
-import msgspec
 
 from tests.simulation.checks import check_partition
 from tests.simulation.fleet import Fleet, run
 from tests.simulation.money import check_settled
+from tests.simulation.seeds import again, run_seeds
 
-
-def main() -> int:
-    """Prints what was run, or the seed that failed and how to run it again."""
-    options = _options()
-    happened: Counter[str] = Counter()
-    started = time.monotonic()
-    for seed in range(options.first, options.first + options.seeds):
-        try:
-            happened.update(run_and_check(seed))
-            done = seed - options.first + 1
-            if done % 50 == 0:
-                print(f"{done} seeds hold, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the seed must be told
-            traceback.print_exception(error)
-            if options.json:
-                print(msgspec.json.encode({"ok": False, "seed": seed, "again": again(seed)}).decode())
-            return 1
-    seconds = round(time.monotonic() - started)
-    if options.json:
-        report = {"ok": True, "seeds": options.seeds, "seconds": seconds, "happened": dict(sorted(happened.items()))}
-        print(msgspec.json.encode(report).decode())
-    else:
-        print(f"{options.seeds} seeds from {options.first} on hold, in {seconds} s; what happened in them:")
-        print("\n".join(f"{count:9d}  {name}" for name, count in sorted(happened.items())))
-    return 0
+MODULE = "tests.simulation"
 
 
 def run_and_check(seed: int) -> Counter[str]:
@@ -55,13 +27,8 @@ def run_and_check(seed: int) -> Counter[str]:
         try:
             return check(run(seed, Path(folder)), seed)
         except BaseException as error:
-            error.add_note(f"seed {seed} failed; run it again: {again(seed)}")
+            error.add_note(f"seed {seed} failed; run it again: {again(MODULE, seed)}")
             raise
-
-
-def again(seed: int) -> str:
-    """The command that repeats a seed."""
-    return f"python -m tests.simulation --seeds 1 --first {seed}"
 
 
 def check(fleet: Fleet, seed: int) -> Counter[str]:
@@ -85,13 +52,5 @@ def check(fleet: Fleet, seed: int) -> Counter[str]:
     return fleet.happened
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=100, help="how many to run")
-    parser.add_argument("--first", type=int, default=0, help="the first of them")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_seeds(MODULE, __doc__, run_and_check))

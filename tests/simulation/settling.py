@@ -4,16 +4,12 @@ A seed draws hosts, epochs, and what goes wrong between any two questions to a n
 host is the real job with its own journal and store. Then the chain is kind again, and the posts must be finished.
 """
 
-import argparse
 import random
 import sys
 import tempfile
-import time
-import traceback
 from collections import Counter
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from schemas.errors import InvalidInput
@@ -23,6 +19,9 @@ from settlement.adapters.ledger import Deployment
 from settlement.adapters.store import Store
 from tests.settlement_data import FIRST_EPOCH, LOG, publish, window
 from tests.simulation.chain import KIND_BASE_FEE, Poster, SimulatedChain, SimulatedLedger, SimulatedNode
+from tests.simulation.seeds import again, run_seeds
+
+MODULE = "tests.simulation.settling"
 
 DEPLOYMENT = Deployment(
     chain_id=1, log_id=LOG.log_id, currency=LOG.currency, epoch_ms=LOG.epoch_ms, ledger="0x" + "1e" * 20,
@@ -297,41 +296,9 @@ def run_and_check(seed: int) -> Counter[str]:
         try:
             return run(seed, Path(folder)).chain.happened
         except BaseException as error:
-            error.add_note(f"seed {seed} failed; run it again: {again(seed)}")
+            error.add_note(f"seed {seed} failed; run it again: {again(MODULE, seed)}")
             raise
 
 
-def again(seed: int) -> str:
-    """The command that repeats a seed."""
-    return f"python -m tests.simulation.settling --seeds 1 --first {seed}"
-
-
-def main() -> int:
-    """Prints what was run, or the seed that failed and how to run it again."""
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation.settling", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=100, help="how many to run")
-    parser.add_argument("--first", type=int, default=0, help="the first of them")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
-    happened: Counter[str] = Counter()
-    started = time.monotonic()
-    for seed in range(options.first, options.first + options.seeds):
-        try:
-            happened.update(run_and_check(seed))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the seed must be told
-            traceback.print_exception(error)
-            if options.json:
-                print(msgspec.json.encode({"ok": False, "seed": seed, "again": again(seed)}).decode())
-            return 1
-    seconds = round(time.monotonic() - started)
-    if options.json:
-        report = {"ok": True, "seeds": options.seeds, "seconds": seconds, "happened": dict(sorted(happened.items()))}
-        print(msgspec.json.encode(report).decode())
-    else:
-        print(f"{options.seeds} seeds from {options.first} on hold, in {seconds} s; what happened in them:")
-        print("\n".join(f"{count:9d}  {name}" for name, count in sorted(happened.items())))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_seeds(MODULE, __doc__, run_and_check))
