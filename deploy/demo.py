@@ -92,7 +92,7 @@ def run(place: Workplace, terminal: Terminal, files: list[tuple[str, Path]] | No
     figures = _figures(place)
     _show_figures(terminal, figures)
     terminal.step(f"5/8 you buy {YOUR_POINTS // 100} % of {machine}'s income, locked in the log until {TERM_END:%Y}")
-    _buy(treasury, terminal, shares, YOUR_POINTS)
+    _buy(treasury, terminal, shares)
     terminal.step("6/8 posting on the chain, a week at a time; an auditor recomputes every root, and attests")
     _post(treasury)
     audit = audit_commands.run_audit(treasury, from_archive=False)
@@ -213,8 +213,8 @@ def _show_figures(terminal: Terminal, figures: Figures) -> None:
     )
 
 
-def _buy(treasury: Treasury, terminal: Terminal, shares: Shares, points: int) -> int:
-    """The operator offers all shares on terms that the log carries, you buy them; token units paid."""
+def _buy(treasury: Treasury, terminal: Terminal, shares: Shares) -> None:
+    """The operator offers all shares on terms that the log carries, you buy them."""
     folder, chain, you = treasury.data_dir, treasury.chain, development_signer(YOU)
     ledger = Ledger.open(folder, chain)
     terms = share_terms(
@@ -227,8 +227,7 @@ def _buy(treasury: Treasury, terminal: Terminal, shares: Shares, points: int) ->
     chain.transact(treasury.keys.of("operator"), ledger.mint(you.address, SHARES * SHARE_PRICE))
     cost, _ = buy_shares(ledger, offering, you, SHARES)
     decimals = ledger.deployment.decimals
-    terminal.say(f"{SHARES:,} shares for {units(cost, decimals)}: {points / 100:.0f} % of its income are yours")
-    return cost
+    terminal.say(f"{SHARES:,} shares for {units(cost, decimals)}: {YOUR_POINTS // 100} % of its income are yours")
 
 
 def _post(treasury: Treasury) -> None:

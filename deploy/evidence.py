@@ -14,7 +14,7 @@ from schemas.manifest import EpochManifest, RangeException
 from schemas.reading import HEARTBEAT
 from schemas.window import Window
 from settlement.audit_epochs import EvidenceMissing
-from streams.adapters.archive import archive_digest, read_archive
+from streams.adapters.archive import archived_batches, read_archive
 from streams.adapters.epochs import read_manifest
 from streams.adapters.log_reader import LogReader
 from streams.excepted import checked
@@ -142,7 +142,8 @@ def _gap_of(path: Path) -> EvidenceMissing | None:
         text = f"the archive {path} is missing: restore it, or audit from Kafka"
         return EvidenceMissing(text, withheld=path.parent.parent.is_dir())
     try:
-        archive_digest(path)  # read once as a whole: its records shall not fail in the middle
+        for _ in archived_batches(path):
+            pass  # read once as a whole: its records shall not fail in the middle
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:  # it may hold anything
         line = next(iter(str(error).splitlines()), type(error).__name__)
         is_disk = isinstance(error, OSError) and error.errno is not None

@@ -266,9 +266,9 @@ def dispute(place: Workplace, terminal: Terminal, sequence: int) -> None:
     terminal.result({"sequence": sequence, "transaction": transaction})
 
 
-def token_amount(text: str, decimals: int) -> int:
-    """An amount such as 12.50 in token units. Raises InvalidInput."""
+def token_amount(text: str, decimals: int, what: str = "amount") -> int:
+    """An amount such as 12.50 in token units. Raises InvalidInput, which calls it `what`."""
     match = re.fullmatch(r"([0-9]{1,30})(?:\.([0-9]+))?", text)
     if match is None or len(match[2] or "") > decimals:
-        raise InvalidInput(f"'{text}' is no amount: write it with at most {decimals} decimals, such as 12.50")
+        raise InvalidInput(f"'{text}' is no {what}: write it with at most {decimals} decimals, such as 12.50")
     return int(match[1]) * int(10**decimals) + int((match[2] or "").ljust(decimals, "0") or "0")

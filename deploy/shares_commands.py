@@ -1,6 +1,5 @@
 """What the commands about shares do: the contracts on the chain, held against what the log says."""
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,14 +7,14 @@ from pathlib import Path
 import typer
 
 from deploy.machine_page import agreement_of
-from deploy.money_commands import Treasury
+from deploy.money_commands import Treasury, token_amount
 from deploy.shares_register import register_shares
 from deploy.terminal import Terminal, units
 from deploy.workplace import Workplace
 from schemas.errors import InvalidInput
 from schemas.units import DAY_MS, SECOND_MS
 from settlement import worker
-from settlement.accrual import account_of
+from settlement.adapters.claims import account_name
 from settlement.adapters.contract import moment
 from settlement.adapters.ledger import Ledger
 from settlement.adapters.shares import (
@@ -70,7 +69,7 @@ def issue(
     treasury = Treasury(place)
     made = issue_shares(
         place.data_dir, treasury.chain, source.signer(treasury), machine=machine, symbol=symbol, supply=supply,
-        policy=None if policy is None else _account(policy),
+        policy=None if policy is None else account_name(policy),
     )  # fmt: skip
     terminal.say(f"{supply:,} shares {symbol} of {machine} at {made.shares}, all of them {made.issuer}'s")
     terminal.say(f"next: `tallyroot shares register {symbol}` makes them a payee in the log, then `shares offer`")
@@ -99,7 +98,7 @@ def offer(
     term_end_s = int(until.replace(tzinfo=UTC).timestamp())
     terms = share_terms(shares.machine, agreement_of(place, shares.machine), shares.address, term_end_s)
     offering = open_offering(
-        place.data_dir, shares, source.signer(treasury), price=_units(price, decimals), cap=cap,
+        place.data_dir, shares, source.signer(treasury), price=token_amount(price, decimals, "price"), cap=cap,
         closes_at_s=treasury.chain.time_s() + days * DAY_MS // SECOND_MS, terms=terms,
     )  # fmt: skip
     _show_offering(terminal, offering, decimals)
@@ -114,12 +113,12 @@ def buy(
     treasury = Treasury(place)
     shares = Shares.open(place.data_dir, treasury.chain, name)
     ledger = Ledger.open(place.data_dir, treasury.chain)
-    found = read_offering(treasury.chain, _account(offering) if offering else _latest(place, name))
+    found = read_offering(treasury.chain, account_name(offering) if offering else _latest(place, name))
     if found.shares != shares.address:
         raise InvalidInput(f"the offering {found.address} sells other shares ({found.shares})")
     require_kept(shares.machine, agreement_of(place, shares.machine), shares.address, found.terms)
     decimals = ledger.deployment.decimals
-    if max_price is not None and found.price > _units(max_price, decimals):
+    if max_price is not None and found.price > token_amount(max_price, decimals, "price"):
         raise InvalidInput(f"a share costs {units(found.price, decimals)}, more than --max-price {max_price}")
     signer = source.signer(treasury)
     if demo_tokens:
@@ -133,7 +132,7 @@ def transfer(place: Workplace, terminal: Terminal, source: KeySource, name: str,
     """Sends shares."""
     treasury = Treasury(place)
     shares = Shares.open(place.data_dir, treasury.chain, name)
-    signer, to = source.signer(treasury), _account(recipient)
+    signer, to = source.signer(treasury), account_name(recipient)
     transaction = shares.transfer(signer, to, amount)
     terminal.say(f"{signer.address} sent {amount} shares to {to}: {transaction}")
     terminal.result({"account": signer.address, "recipient": to, "shares": amount, "transaction": transaction})
@@ -189,7 +188,7 @@ def withdraw(place: Workplace, terminal: Terminal, source: KeySource, name: str,
     treasury = Treasury(place)
     shares = Shares.open(place.data_dir, treasury.chain, name)
     signer = source.signer(treasury)
-    recipient = signer.address if to is None else _account(to)
+    recipient = signer.address if to is None else account_name(to)
     amount, transaction = shares.withdraw(signer, recipient)
     decimals = Ledger.open(place.data_dir, treasury.chain).deployment.decimals
     terminal.say(f"{recipient} got {units(amount, decimals)}: {transaction}")
@@ -221,17 +220,3 @@ def _make_tokens(treasury: Treasury, ledger: Ledger, account: str, needed: int) 
     missing = needed - ledger.balance_of(account)
     if missing > 0:
         treasury.chain.transact(treasury.keys.of("operator"), ledger.mint(account, missing))
-
-
-def _account(text: str) -> str:
-    account = account_of(text)
-    if account is None:
-        raise InvalidInput(f"{text} is no account: give 0x and 40 hex digits (with a checksum that fits, or none)")
-    return account
-
-
-def _units(text: str, decimals: int) -> int:
-    match = re.fullmatch(r"([0-9]{1,30})(?:\.([0-9]+))?", text)
-    if match is None or len(match[2] or "") > decimals:
-        raise InvalidInput(f"'{text}' is no price: write it with at most {decimals} decimals, such as 12.50")
-    return int(match[1] + (match[2] or "").ljust(decimals, "0"))

@@ -14,6 +14,7 @@ from settlement.accrual import NOBODY, account_of
 from settlement.adapters.chain import Chain
 from settlement.adapters.contract import Call, artefact, moment
 from settlement.adapters.ledger import Deployment, Ledger
+from settlement.adapters.paying import hash_of
 from settlement.adapters.signer import Signer
 from settlement.keccak import keccak
 from settlement.results import ProofFile
@@ -185,7 +186,7 @@ class Shares:
                 " see `tallyroot shares income`"
             )
         receipt = self.chain.transact(signer, self.call("withdraw", recipient))
-        return sum(v["amount"] for n, v in self._of_receipt(receipt) if n == "IncomeWithdrawn"), _hash_of(receipt)
+        return sum(v["amount"] for n, v in self._of_receipt(receipt) if n == "IncomeWithdrawn"), hash_of(receipt)
 
     def collect(self, signer: Signer, proof: ProofFile | None) -> tuple[int, str]:
         """Claims what the ledger owes to the shares, if a proof says so, and takes note of all that arrived."""
@@ -194,7 +195,7 @@ class Shares:
             path = [bytes.fromhex(node[2:]) for node in proof.proof]
             call = self.call("collect", proof.sequence, int(proof.cumulative), path)
         receipt = self.chain.transact(signer, call)
-        return sum(v["amount"] for n, v in self._of_receipt(receipt) if n == "IncomeArrived"), _hash_of(receipt)
+        return sum(v["amount"] for n, v in self._of_receipt(receipt) if n == "IncomeArrived"), hash_of(receipt)
 
     def call(self, function: str, *arguments: Any) -> Call:
         """A call of the contract."""
@@ -204,11 +205,11 @@ class Shares:
         return self.chain.ask(self.call(function, *arguments), at="pending")  # as of now, on a quiet chain as well
 
     def _transact(self, signer: Signer, call: Call) -> str:
-        return _hash_of(self.chain.transact(signer, call))
+        return hash_of(self.chain.transact(signer, call))
 
     def _arrivals(self) -> list[Arrival]:
         return [
-            Arrival(values["amount"], int(log["blockNumber"]), _hash_of(log))
+            Arrival(values["amount"], int(log["blockNumber"]), hash_of(log))
             for name, values, log in self._decoded()
             if name == "IncomeArrived"
         ]
@@ -301,7 +302,7 @@ def buy_shares(ledger: Ledger, offering: Offering, signer: Signer, amount: int) 
         raise InvalidInput(f"{signer.address} holds {own} token units and needs {cost}: send it some first")
     chain.transact(signer, artefact("DemoDollar").call(ledger.deployment.token, "approve", offering.address, cost))
     receipt = chain.transact(signer, artefact("ShareOffering").call(offering.address, "buy", amount, cost))
-    return cost, _hash_of(receipt)
+    return cost, hash_of(receipt)
 
 
 def _require_code(
@@ -321,7 +322,3 @@ def _events(logs: Any, address: str) -> list[tuple[str, dict[str, Any], Any]]:
         if event is not None:
             found.append((*event, log))
     return found
-
-
-def _hash_of(receipt: Any) -> str:
-    return "0x" + bytes(receipt["transactionHash"]).hex()

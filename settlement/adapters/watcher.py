@@ -9,6 +9,7 @@ from schemas.errors import InvalidInput
 from schemas.log import Log
 from settlement.adapters.chain import Chain
 from settlement.adapters.ledger import Ledger
+from settlement.adapters.paying import hash_of
 from settlement.adapters.signer import Keys
 from settlement.adapters.store import Store
 from settlement.audit import Auditor, AuditReport
@@ -89,13 +90,13 @@ def _do(ledger: Ledger, keys: Keys, head: bytes, step: Step) -> Done:
     try:
         if step.kind == "attest":
             receipt = ledger.chain.transact(keys.of("auditor"), ledger.attest(step.sequence, head))
-            return Done("attested", step.sequence, transaction="0x" + bytes(receipt["transactionHash"]).hex())
+            return Done("attested", step.sequence, transaction=hash_of(receipt))
         if step.kind == "dispute":
             # A dispute names no head: what was judged must still be what stands there.
             if ledger.head() != head:
                 return Done("moved", 0, "the ledger has moved on while its posts were looked at")
             receipt = ledger.chain.transact(keys.of("guardian"), ledger.dispute(step.sequence))
-            transaction = "0x" + bytes(receipt["transactionHash"]).hex()
+            transaction = hash_of(receipt)
             return Done("disputed", step.sequence, step.text, transaction=transaction)
     except InvalidInput as error:
         text = f"{step.text}; " if step.text else ""

@@ -71,17 +71,22 @@ def write_archive(
 
 def read_archive(path: Path) -> Iterator[Record]:
     """The records of an archive by ascending offset."""
+    for batch in archived_batches(path):
+        yield from records_from(batch)
+
+
+def archived_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """The same as batches of the schema RECORDS."""
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(BATCH_RECORDS):
-            yield from records_from(_plain(batch))
+            yield _plain(batch)
 
 
 def archive_digest(path: Path) -> LogDigest:
     """The leaves of an archive's records, recomputed from the records; `finish()` gives the log root."""
     digest = LogDigest()
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(BATCH_RECORDS):
-            digest.add_batch(_plain(batch))
+    for batch in archived_batches(path):
+        digest.add_batch(batch)
     return digest
 
 
