@@ -95,7 +95,7 @@ def fill(bootstrap_servers: str, log: Log, hours: int = 5) -> None:
         sender = Sender(bootstrap_servers, log, **{"compression.type": codec})
         stretch = all_readings[place * part : (place + 1) * part]
         sender.send(stretch)
-        sender.send([poison._replace(timestamp=stretch[-1].timestamp) for poison in POISON], place % PARTITIONS)
+        sender.send([poison._replace(timestamp=stretch[-1].timestamp) for poison in POISON], place % log.partitions)
         sender.kafka.flush(30)
     rest = all_readings[len(CODECS) * part :]
     bound = Sender(bootstrap_servers, log, **{"transactional.id": log.log_id})
