@@ -6,7 +6,6 @@ Start more of them on one data folder and they share the partitions; a partition
 import asyncio
 import gc
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
@@ -32,6 +31,9 @@ from streams.adapters.quiet import RejectSummary, quiet_logs, say
 from streams.adapters.rejected_topic import KafkaRejectedTopic
 from streams.adapters.topics import check_topic, create_rejected_topic
 from streams.adapters.watchdog import CHECK_SECONDS, EXIT_TERMINATED, Ending, StallJudge, Watchdog, is_away
+
+FAUST_FOLDER = "faust"
+"""Faust asks for a folder. Without tables it keeps nothing there, so all workers of a data folder have the same one."""
 
 GC_THRESHOLD = (100_000, 50, 50)
 """What lives after the start lives on: the collector would only walk over it again and again."""
@@ -97,22 +99,19 @@ def run_worker(settings: WorkerSettings) -> int:
         KafkaLogReader(settings.bootstrap_servers, settings.log.topic, patience_seconds, exceptions)
         for patience_seconds in (0, 60)
     )
-    own_folder = settings.data_dir / f"worker-{os.getpid()}"
-    own_folder.mkdir(parents=True, exist_ok=True)
-    ending = Ending(lambda: shutil.rmtree(own_folder, ignore_errors=True), as_json=settings.log_json)
+    (settings.data_dir / FAUST_FOLDER).mkdir(parents=True, exist_ok=True)
+    ending = Ending(as_json=settings.log_json)
     try:
         with quiet_logs(as_json=settings.log_json):
-            return _Worker(settings, exceptions, reader, archive_reader, own_folder, ending).run()
+            return _Worker(settings, exceptions, reader, archive_reader, ending).run()
     finally:
         reader.close()
         archive_reader.close()
-        shutil.rmtree(own_folder, ignore_errors=True)
 
 
 def build_app(
     settings: WorkerSettings,
     checkpoints: OwnedPartitions,
-    own_folder: Path,
     ending: Ending,
     loop: asyncio.AbstractEventLoop,
     exceptions: Sequence[RangeException] = (),
@@ -133,7 +132,7 @@ def build_app(
         broker_request_timeout=30.0,
         broker_max_poll_interval=600.0,
         consumer_metadata_max_age_ms=5_000,
-        datadir=own_folder,
+        datadir=settings.data_dir / FAUST_FOLDER,
         store="memory://",
         stream_buffer_maxsize=2,
         stream_wait_empty=False,
@@ -165,7 +164,6 @@ class _Worker:
         exceptions: Sequence[RangeException],
         reader: KafkaLogReader,
         archive_reader: KafkaLogReader,
-        own_folder: Path,
         ending: Ending,
     ) -> None:
         self._settings = settings
@@ -190,7 +188,7 @@ class _Worker:
             on_commit=self._committed,
             on_resumed=self._resumed,
         )
-        self._app = build_app(settings, self._checkpoints, own_folder, ending, self._loop, exceptions)
+        self._app = build_app(settings, self._checkpoints, ending, self._loop, exceptions)
         self._checkpoints.live_seek = lambda: live_seek(self._app)
         self._faust = PromptWorker(self._app, self._loop, lambda: ending.now(EXIT_TERMINATED))
         self._judge = StallJudge(settings.stall_seconds)

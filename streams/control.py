@@ -124,7 +124,7 @@ def _apply_version(state: State, machine: Machine, registration: Registration, c
     if registration.boot is not UNSET and acts:
         _set_boot(state, machine, registration.boot)
     machine.is_marked = False  # Rule 9: until the next version.
-    state.add_version(machine, Version(content, from_ms))
+    state.add_version(machine, Version(content, registration.version, from_ms))
     _set_meters(state, machine, registration, is_first, acts)
 
 

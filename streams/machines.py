@@ -2,15 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import msgspec
+from msgspec import structs
 
+from schemas.registration import Agreement, Registration, Tariff
 from schemas.registration import Meter as RegisteredMeter
-from schemas.registration import Registration
 from schemas.window import HARDWARE_BACKED, SIGNED
 from streams.meters import NONE
 from streams.rating import Prices
+
+SHARED_MAX = 4_096
+"""So many tariffs, and as many agreements, are held once for all who have them."""
 
 
 class RegisteredKey(NamedTuple):
@@ -21,23 +26,61 @@ class RegisteredKey(NamedTuple):
 
 
 class Version:
-    """One version of a machine and what follows from it. `content` is its canonical JSON: equal ones are duplicates."""
+    """One version of a machine. `content` is its canonical JSON: equal ones are duplicates.
 
-    def __init__(self, content: str, in_force_from_ms: int) -> None:
+    What follows from it is worked out when it is asked for first: of a million machines few report at a time. Tariffs
+    and agreements are held once for all the versions that have the same.
+    """
+
+    def __init__(self, content: str, number: int, in_force_from_ms: int) -> None:
         self.content = content
+        self.number = number
         self.in_force_from_ms = in_force_from_ms
-        self.registration = msgspec.json.decode(content, type=Registration)
-        self.number = self.registration.version
-        self.meters: dict[str, RegisteredMeter] = {meter.meter: meter for meter in self.registration.meters}
-        self.keys: dict[bytes, RegisteredKey] = {
+
+    @cached_property
+    def registration(self) -> Registration:
+        """What the operator wrote."""
+        read = msgspec.json.decode(self.content, type=Registration)
+        tariff, _ = _tariff(msgspec.json.encode(read.tariff))
+        agreement, _ = _agreement(msgspec.json.encode(read.agreement))
+        return structs.replace(read, tariff=tariff, agreement=agreement)
+
+    @cached_property
+    def meters(self) -> dict[str, RegisteredMeter]:
+        """The meters, by name."""
+        return {meter.meter: meter for meter in self.registration.meters}
+
+    @cached_property
+    def keys(self) -> dict[bytes, RegisteredKey]:
+        """The keys by id, as the header `key-id` gives it."""
+        return {
             key.key_id.encode(): RegisteredKey(
                 bytes.fromhex(key.public_key), HARDWARE_BACKED if key.hardware_backed else SIGNED
             )
             for key in self.registration.keys
         }
-        """By id, as the header `key-id` gives it."""
-        self.prices = Prices(self.registration.tariff)
-        self.agreement_digest = self.registration.agreement.digest().hex()
+
+    @cached_property
+    def prices(self) -> Prices:
+        """The tariff, ready to be asked."""
+        return _tariff(msgspec.json.encode(self.registration.tariff))[1]
+
+    @cached_property
+    def agreement_digest(self) -> str:
+        """The agreement's name (hex): who gets what."""
+        return _agreement(msgspec.json.encode(self.registration.agreement))[1]
+
+
+@lru_cache(SHARED_MAX)
+def _tariff(encoded: bytes) -> tuple[Tariff, Prices]:
+    tariff = msgspec.json.decode(encoded, type=Tariff)
+    return tariff, Prices(tariff)
+
+
+@lru_cache(SHARED_MAX)
+def _agreement(encoded: bytes) -> tuple[Agreement, str]:
+    agreement = msgspec.json.decode(encoded, type=Agreement)
+    return agreement, agreement.digest().hex()
 
 
 @dataclass(slots=True)

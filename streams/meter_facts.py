@@ -60,7 +60,9 @@ class MeterFacts:
 
     def forget(self, machine: str) -> None:
         """A new version of a machine: all that was known of its meters has to be asked for again."""
-        self.rows[list(self._places.pop(machine, ()))] = 0
+        places = self._places.pop(machine, None)
+        if places:
+            self.rows[list(places)] = 0
 
     def look_up(
         self,

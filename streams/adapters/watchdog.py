@@ -33,8 +33,7 @@ CONNECT_SECONDS = 2.0
 class Ending:
     """Ends the process at once: Faust would swallow an exception and skip the batch that raised it."""
 
-    def __init__(self, tidy: Callable[[], None], *, as_json: bool = False) -> None:
-        self._tidy = tidy
+    def __init__(self, *, as_json: bool = False) -> None:
         self._as_json = as_json
         self._once = threading.Lock()
 
@@ -46,7 +45,6 @@ class Ending:
         """Ends the process with this code. The first call has the last word."""
         self._once.acquire()  # never released: a second thread waits here until the process is gone
         try:
-            self._tidy()
             if self._as_json:
                 reason = message or "told to stop, it could not in time"
                 sys.stderr.write(event_line("stopped", exit_code=code, reason=reason))

@@ -28,7 +28,7 @@ COMMITS_FILE = "commits.jsonl"
 
 
 def tallyroot(encoding: str, servers: str, folder: Path, log: Log, clock: Clock) -> None:
-    """The real worker on a data folder in which the machines are registered already."""
+    """The real worker on a data folder in which the machines are registered already; without an encoding, before."""
     rows = ROWS_A_RECORD.get(encoding, 1)
     commits: list[tuple[float, int]] = []
 
@@ -41,8 +41,9 @@ def tallyroot(encoding: str, servers: str, folder: Path, log: Log, clock: Clock)
     )
     run_worker(settings)
     clock.stop()
-    lines = [msgspec.json.encode(commit) for commit in commits]
-    (folder / f"{os.getpid()}-{COMMITS_FILE}").write_bytes(b"\n".join(lines))
+    if encoding:
+        lines = [msgspec.json.encode(commit) for commit in commits]
+        (folder / f"{os.getpid()}-{COMMITS_FILE}").write_bytes(b"\n".join(lines))
 
 
 def is_right(folder: Path, load: Load) -> bool:
@@ -139,7 +140,7 @@ def main(arguments: list[str]) -> None:
     log = Log(log_id=topic, topic=topic, partitions=PARTITIONS, timestamp_type="CreateTime")
     clock = Clock()
     if name == "register":
-        tallyroot("json", servers, folder, log, clock)
+        tallyroot("", servers, folder, log, clock)
         return
     load = Load.read(Path(arguments[4]))
     if name == "faust-stock":

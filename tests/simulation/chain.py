@@ -1,11 +1,12 @@
 """A chain in memory with the ledger's rules, and nodes that answer for it, lie about it, or leave.
 
-Blocks, a pool, finality by depth, reorganisations above it. What is dropped may still be somewhere and come back.
+Blocks, a pool, finality by depth, reorganisations above it. What is dropped may still be somewhere and come back. An
+auditor attests what is right as soon as it is posted; a guardian's disputes are mined with everything else.
 """
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -16,12 +17,13 @@ from settlement.adapters.chain import Sent
 from settlement.adapters.contract import Call
 from settlement.adapters.ledger import Deployment
 from settlement.adapters.signer import Signer
-from settlement.head import HeaderFile, PostHeader
-from settlement.history import History, Posted, fold
+from settlement.head import HeaderFile, PostHeader, disputed_head
+from settlement.history import Disputed, History, Posted, fold
 from settlement.keccak import keccak
 from settlement.posting import Fees, Receipt
 
 FINAL_DEPTH = 6
+DELAY_BLOCKS = 20
 BLOCK_S = 12.0
 TIP = 2
 KIND_BASE_FEE = 20
@@ -50,48 +52,70 @@ class Mined(msgspec.Struct, frozen=True):
     succeeded: bool
 
 
-class SimulatedChain:
-    """Blocks with the poster's transactions; the ledger's state is what they come to."""
+class Dispute(msgspec.Struct, frozen=True):
+    """A dispute in a block: the guardian's transaction names a sequence and no head."""
 
-    def __init__(self, draw: random.Random) -> None:
+    sequence: int
+
+
+class SimulatedChain:
+    """Blocks with the poster's and the guardian's transactions; the ledger's state is what they come to."""
+
+    def __init__(self, draw: random.Random, is_right: Callable[[PostHeader], bool] = lambda header: True) -> None:
         self._draw = draw
-        self.blocks: list[list[Mined]] = [[]]
+        self._is_right = is_right
+        self.blocks: list[list[Mined | Dispute]] = [[]]
         self.pool: dict[int, Transaction] = {}
+        self.disputes: list[int] = []
         self.elsewhere: list[Transaction] = []
         self.stuck: set[str] = set()
         self.base_fee = KIND_BASE_FEE
         self.refusal = ""
         self.bad_luck = 0.0
+        self.strict = draw.random() < 0.5
+        """Whether nodes refuse what is under the base fee; others keep it."""
         self.final = 0
         self.finals: dict[int, bytes] = {}
         self.happened: Counter[str] = Counter()
 
     def history(self, block: int) -> History:
         """The ledger's events up to a block, folded."""
-        posted = [
-            Posted(header, header.head(), 0, mined.transaction.hash, number)
-            for number, content in enumerate(self.blocks[: block + 1])
-            for mined in content
-            if mined.succeeded and mined.transaction.header is not None
-            for header in (mined.transaction.header.header(),)
-        ]
-        return fold(GENESIS, posted)
+        return fold(GENESIS, self._events(block))
+
+    @property
+    def latest(self) -> History:
+        """The ledger's history up to the last block."""
+        return self.history(len(self.blocks) - 1)
+
+    def mature(self) -> list[Posted]:
+        """The live posts that can't be disputed any more: all of them right, in their order."""
+        found: list[Posted] = []
+        for posted in self.latest.live:
+            if not self._is_right(posted.header) or len(self.blocks) - 1 - posted.block < DELAY_BLOCKS:
+                break
+            found.append(posted)
+        return found
+
+    def mined(self) -> list[tuple[int, Mined]]:
+        """The poster's transactions with their blocks."""
+        return [
+            (number, one)
+            for number, content in enumerate(self.blocks)
+            for one in content
+            if isinstance(one, Mined)
+        ]  # fmt: skip
 
     def nonce(self, block: int) -> int:
         """The poster's next nonce after a block."""
-        return sum(len(content) for content in self.blocks[: block + 1])
+        return sum(number <= block for number, _ in self.mined())
 
     def receipt(self, hash_: str) -> Receipt | None:
         """Where a transaction was mined."""
-        for number, content in enumerate(self.blocks):
-            for mined in content:
-                if mined.transaction.hash == hash_:
-                    return Receipt(number, mined.succeeded)
-        return None
+        return next((Receipt(n, one.succeeded) for n, one in self.mined() if one.transaction.hash == hash_), None)
 
     def refuses(self, header: PostHeader) -> str:
         """Why the ledger would refuse a post now; empty where it would not."""
-        history = self.history(len(self.blocks) - 1)
+        history = self.latest
         last = history.live[-1].header if history.live else None
         if header.previous_head != history.head:
             return "the ledger's head has moved on"
@@ -109,6 +133,8 @@ class SimulatedChain:
             return "already known"
         if transaction.nonce < self.nonce(len(self.blocks) - 1):
             return "nonce too low"
+        if self.strict and transaction.max_fee < self.base_fee:
+            return "too cheap"
         if old is not None and not (
             transaction.max_fee * 10 >= old.max_fee * 11 and transaction.priority_fee * 10 >= old.priority_fee * 11
         ):
@@ -117,9 +143,11 @@ class SimulatedChain:
         return ""
 
     def mine(self) -> None:
-        """A block with what the pool has for it, in the order of nonces."""
-        content: list[Mined] = []
+        """A block with what the pool has for it, in the order of nonces; disputes come before that or after."""
+        content: list[Mined | Dispute] = []
         self.blocks.append(content)
+        if self.disputes and self._draw.random() < 0.5:
+            self._mine_disputes(content)
         while (found := self.pool.get(self.nonce(len(self.blocks) - 1))) is not None:
             if found.max_fee < self.base_fee or found.hash in self.stuck:
                 break
@@ -128,6 +156,7 @@ class SimulatedChain:
             unlucky = found.header is not None and self._draw.random() < self.bad_luck
             self.happened["reverted"] += refused or unlucky
             content.append(Mined(found, not (refused or unlucky)))
+        self._mine_disputes(content)
         self.pool = {nonce: one for nonce, one in self.pool.items() if nonce >= self.nonce(len(self.blocks) - 1)}
         self.final = max(self.final, len(self.blocks) - 1 - FINAL_DEPTH)
         self._check_final()
@@ -136,15 +165,20 @@ class SimulatedChain:
         """Takes back some blocks above the final one; their transactions wait again, are dropped, or gone for now."""
         depth = self._draw.randint(1, FINAL_DEPTH)
         keep = max(self.final + 1, len(self.blocks) - depth)
-        taken = [mined.transaction for content in self.blocks[keep:] for mined in content]
+        taken = [one for content in self.blocks[keep:] for one in content]
         length = len(self.blocks) - keep
         del self.blocks[keep:]
-        for transaction in taken:
+        for one in taken:
+            comes_back = self._draw.random() < 0.5
+            if isinstance(one, Dispute):
+                self.happened["dispute taken back"] += 1
+                self.disputes += [one.sequence] if comes_back else []
+                continue
             self.happened["taken back"] += 1
-            if self._draw.random() < 0.5:
-                self.pool.setdefault(transaction.nonce, transaction)
+            if comes_back:
+                self.pool.setdefault(one.transaction.nonce, one.transaction)
             else:
-                self.elsewhere.append(transaction)
+                self.elsewhere.append(one.transaction)
         for _ in range(length + 1):
             if self._draw.random() < 0.5:
                 self.mine()
@@ -167,6 +201,28 @@ class SimulatedChain:
         """Nothing hinders any more."""
         self.stuck.clear()
         self.base_fee, self.refusal, self.bad_luck = KIND_BASE_FEE, "", 0.0
+
+    def _events(self, block: int) -> Iterator[Posted | Disputed]:
+        head = GENESIS
+        for number, content in enumerate(self.blocks[: block + 1]):
+            for one in content:
+                if isinstance(one, Dispute):
+                    head = disputed_head(head, one.sequence)
+                    yield Disputed(one.sequence, head, number)
+                elif one.succeeded and one.transaction.header is not None:
+                    header = one.transaction.header.header()
+                    head = header.head()
+                    yield Posted(header, head, 0, one.transaction.hash, number)
+
+    def _mine_disputes(self, content: list[Mined | Dispute]) -> None:
+        """The ledger refuses to dispute what is mature, or isn't there."""
+        for sequence in self.disputes:
+            if len(self.mature()) < sequence <= len(self.latest.live):
+                content.append(Dispute(sequence))
+                self.happened["dispute"] += 1
+            else:
+                self.happened["dispute refused"] += 1
+        self.disputes.clear()
 
     def _check_final(self) -> None:
         """What was final once is so for ever: a check of the simulation itself."""
@@ -265,6 +321,8 @@ class SimulatedNode:
             self.chain.happened[said] += 1
         if said == "nonce too low":
             return "nonce too low"
+        if said == "too cheap":
+            return "too cheap"
         if said not in ("", "already known"):
             raise InvalidInput(f"the EVM node refuses: {said}")
         return "sent"

@@ -1,7 +1,9 @@
 """`settle` against a chain in memory: `python -m tests.simulation.settling --seeds 1000 [--first N] [--json]`.
 
 A seed draws hosts, epochs, and what goes wrong between any two questions to a node; the same seed draws the same. Each
-host is the real job with its own journal and store. Then the chain is kind again, and the posts must be finished.
+host is the real job with its own journal and store. Epochs may be told falsely; a guardian disputes what is wrong, and
+sometimes what is right; somebody mends the files and restates. Then the chain is kind again, and the posts must be
+finished: every account is owed, once, what all epochs truly owe it.
 """
 
 import random
@@ -17,9 +19,11 @@ from settlement.adapters.job import SettleJob, SettleOptions
 from settlement.adapters.journal import Journal
 from settlement.adapters.ledger import Deployment
 from settlement.adapters.store import Store
-from tests.settlement_data import FIRST_EPOCH, LOG, publish, window
-from tests.simulation.chain import KIND_BASE_FEE, Poster, SimulatedChain, SimulatedLedger, SimulatedNode
+from settlement.history import Posted
+from tests.settlement_data import LOG
+from tests.simulation.chain import KIND_BASE_FEE, Poster, SimulatedChain, SimulatedLedger, SimulatedNode, same_post
 from tests.simulation.seeds import again, run_seeds
+from tests.simulation.truth import Truth, epochs_of
 
 MODULE = "tests.simulation.settling"
 
@@ -27,13 +31,16 @@ DEPLOYMENT = Deployment(
     chain_id=1, log_id=LOG.log_id, currency=LOG.currency, epoch_ms=LOG.epoch_ms, ledger="0x" + "1e" * 20,
     token="0x" + "70" * 20, decimals=6, demo_token=True, operator="0x" + "0e" * 20, block=0, code_hash="",
 )  # fmt: skip
-KIND_RUNS = 12
+KIND_RUNS = 24
 LEFT = "no EVM node answers"
 UNDERFUNDED = "the ledger is short of tokens"
 PASSING = (
-    LEFT, UNDERFUNDED, "is not mined yet", "gas costs", "replacement transaction underpriced", "the ledger's head has",
-    "has no receipt for it yet", "does not show its event yet", "the node lags behind",
+    LEFT, UNDERFUNDED, "is not mined yet", "gas costs too much", "replacement transaction underpriced",
+    "the ledger's head has", "has no receipt for it yet", "does not show its event yet", "the node lags behind",
+    "when it was mined", "the node says of its transaction",
 )  # fmt: skip
+DISPUTED = "was disputed: find out why"
+SAME_AGAIN = "would be the same again"
 FOREIGN = ("settlement halts: a foreign transaction", "settlement is halted: a foreign transaction")
 NOT_OURS = ("on the ledger differs from the one in", "is not in")
 
@@ -55,9 +62,11 @@ class Host:
     def run(self) -> str:
         """One settle; what it stopped for, or nothing."""
         draw = self.world.draw
+        restate = self.world.restates()
         options = SettleOptions(
-            max_epochs=draw.choice([None, None, 1, 2]), max_posts=draw.choice([None, None, 1]), bump_blocks=3
-        )
+            max_epochs=draw.choice([None, None, 1, 2]), max_posts=draw.choice([None, None, 1]), bump_blocks=3,
+            restate=restate,
+        )  # fmt: skip
         ledger = SimulatedLedger(self.node, DEPLOYMENT)
         job = SettleJob(self.folder, LOG, ledger, Poster(), self._step, self)
         self.running = True
@@ -105,25 +114,45 @@ class World:
 
     def __init__(self, seed: int, root: Path) -> None:
         self.draw = random.Random(seed)
-        self.chain = SimulatedChain(self.draw)
+        folders = [root / str(number) for number in range(self.draw.choice([1, 1, 1, 2]))]
+        self.truth = Truth(folders)
+        self.chain = SimulatedChain(self.draw, self.truth.is_right)
         self.now = 0.0
         self.wild = True
-        self.epochs = 0
-        self.hosts = [Host(self, root / str(number)) for number in range(self.draw.choice([1, 1, 1, 2]))]
+        self.hosts = [Host(self, folder) for folder in folders]
         self.thieves = self.draw.random() < 0.15
         self.losers = self.draw.random() < 0.25
+        self.lies = self.draw.choice([0.0, 0.2, 0.5])
+        self.hasty = self.draw.choice([0.0, 0.0, 0.3])
         self.weather = self.draw.choice([0.01, 0.04, 0.1, 0.3])
+        self.matured: list[Posted] = []
         for _ in range(self.draw.randint(1, 3)):
             self.publish()
 
     def publish(self) -> None:
-        """One more epoch, the same for every host."""
+        """One more epoch, the same for every host: true or false."""
         net = self.draw.randint(1, 10**9)
-        for host in self.hosts:
-            for partition in range(LOG.partitions):
-                epoch = FIRST_EPOCH + self.epochs
-                publish(host.folder, partition, epoch, [window("pv-1", epoch, net)] if partition == 0 else [])
-        self.epochs += 1
+        is_false = self.wild and self.draw.random() < self.lies
+        self.truth.publish(net, self.draw.randint(1, 10**9) if is_false else net)
+
+    def guard(self) -> bool:
+        """Disputes the first wrong post, or now and then a right one; whether there was a wrong one."""
+        live = self.chain.latest.live
+        wrong = [posted.header.sequence for posted in live if not self.truth.is_right(posted.header)]
+        if wrong:
+            self.chain.disputes.append(wrong[0])
+        elif live and self.wild and self.draw.random() < self.hasty:
+            self.chain.happened["disputed for nothing"] += 1
+            self.chain.disputes.append(self.draw.randint(1, len(live)))
+        return bool(wrong)
+
+    def restates(self) -> bool:
+        """Whether somebody has looked at a dispute, mended what was false, and lets settle go on."""
+        if self.chain.latest.disputed is None or (self.wild and self.draw.random() < 0.4):
+            return False
+        self.chain.happened["mended"] += self.truth.mend()
+        self.chain.happened["restated"] += 1
+        return True
 
     def happen(self, host: Host, where: str) -> None:
         """What may go wrong at this moment, for this host or for all."""
@@ -153,8 +182,10 @@ class World:
             case "lag":
                 host.node.lag = self.draw.choice([0, 1, 2])
             case "hide":
-                mined = {one.transaction.hash for block in self.chain.blocks for one in block}
+                mined = {one.transaction.hash for _, one in self.chain.mined()}
                 host.node.hidden = mined if not host.node.hidden else set()
+            case "dispute":
+                self.guard()
             case "foreign":
                 if self.thieves:
                     self.chain.foreign()
@@ -174,7 +205,7 @@ class World:
     def judge(self, host: Host, reason: str) -> None:
         """Whether a stop was for the right reason, in one line."""
         assert "\n" not in reason
-        known = [words for words in (*PASSING, *FOREIGN, *NOT_OURS) if words in reason]
+        known = [words for words in (*PASSING, *FOREIGN, *NOT_OURS, DISPUTED, SAME_AGAIN) if words in reason]
         assert known, f"stopped for a reason that nobody foresaw: {reason}"
         self.chain.happened[f"stop: {known[0]}"] += 1
         if any(words in reason for words in NOT_OURS):
@@ -183,7 +214,7 @@ class World:
 
 EVENTS = (
     "mine", "mine", "mine", "reorganisation", "reorganisation", "reorganisation", "drop", "stuck", "fees", "refusal",
-    "bad luck", "leave", "kill", "lag", "hide", "foreign", "other host",
+    "bad luck", "leave", "kill", "lag", "hide", "foreign", "other host", "dispute",
 )  # fmt: skip
 
 
@@ -220,32 +251,49 @@ def settle_to_the_end(world: World, host: Host) -> str:
     """Runs until a run has nothing to do any more; what it stopped for at last."""
     reason = ""
     for _ in range(KIND_RUNS):
-        before = len(world.chain.history(len(world.chain.blocks) - 1).live)
+        before = len(world.chain.latest.live)
         reason = host.run()
         check_always(world)
-        after = world.chain.history(len(world.chain.blocks) - 1).live
-        if not reason and len(after) == before and covered(world) == world.epochs:
+        if world.guard():
+            world.chain.mine()
+            continue
+        if not reason and len(world.chain.latest.live) == before and covered(world) == world.truth.epochs:
             break
         if any(words in reason for words in FOREIGN + NOT_OURS):
             break
+        if SAME_AGAIN in reason:
+            world.publish()
         world.chain.mine()
     return reason
 
 
 def covered(world: World) -> int:
     """How many epochs the live posts settle."""
-    live = world.chain.history(len(world.chain.blocks) - 1).live
-    return 0 if not live else live[-1].header.epoch_end_s * 1000 // LOG.epoch_ms - FIRST_EPOCH
+    live = world.chain.latest.live
+    return 0 if not live else epochs_of(live[-1].header)
 
 
 def check_always(world: World) -> None:
-    """One live post per sequence, no epoch twice; the fold itself refuses what doesn't follow."""
-    live = world.chain.history(len(world.chain.blocks) - 1).live
-    end = 0
-    for number, posted in enumerate(live, start=1):
+    """One live post per sequence, no epoch twice; the fold itself refuses what doesn't follow.
+
+    What has become mature stays, is right, and never falls; what is dead is not made again.
+    """
+    history = world.chain.latest
+    end = total = 0
+    for number, posted in enumerate(history.live, start=1):
         assert posted.header.sequence == number
         assert end <= posted.header.epoch_start_s < posted.header.epoch_end_s, "an epoch is posted twice"
-        end = posted.header.epoch_end_s
+        assert posted.header.total >= total, "a total has fallen"
+        end, total = posted.header.epoch_end_s, posted.header.total
+    mature = world.chain.mature()
+    heads = [posted.head for posted in mature]
+    assert heads[: len(world.matured)] == [posted.head for posted in world.matured], "what was active has gone"
+    world.matured = mature
+    made = [*history.live, *history.dead]
+    for place, dead in enumerate(history.dead):
+        again = [one for one in made if one.head != dead.head and same_post(one.header, dead.header)]
+        assert not again, f"post {dead.header.sequence} was made again after its dispute"
+        assert dead not in history.dead[place + 1 :]
 
 
 def check_end(world: World, reasons: dict[Host, str]) -> None:
@@ -262,12 +310,14 @@ def check_end(world: World, reasons: dict[Host, str]) -> None:
             assert len(world.hosts) > 1, f"no other host could have posted: {reason}"
     if not all(reasons.values()):
         world.chain.happened["end: finished"] += 1
-        assert covered(world) == world.epochs, "not all epochs are settled"
+        assert covered(world) == world.truth.epochs, "not all epochs are settled"
+        live = world.chain.latest.live
+        assert all(world.truth.is_right(posted.header) for posted in live), "an account is owed what it should not be"
 
 
 def nonce_of_strangers(world: World, host: Host) -> bool:
     """Whether a nonce that a halted posting has signed for was used by a transaction that its journal doesn't know."""
-    used = [mined.transaction for content in world.chain.blocks for mined in content]
+    used = [mined.transaction for _, mined in world.chain.mined()]
     with Journal(host.folder / "settlement" / "journal.sqlite") as journal:
         postings = journal.postings()
     ours = {attempt.hash for posting in postings for attempt in posting.attempts}
@@ -277,7 +327,7 @@ def nonce_of_strangers(world: World, host: Host) -> bool:
 
 def check_stored(world: World, host: Host) -> None:
     """The live posts are those of the store, and the journal that was never lost knows them all."""
-    live = world.chain.history(len(world.chain.blocks) - 1).live
+    live = world.chain.latest.live
     world.chain.happened["posts"] += len(live)
     store = Store(host.folder)
     for posted in live:

@@ -1,7 +1,11 @@
 """The set-up script: what it accepts, what it says, and that it goes on where it was cut off."""
 
+import errno
+import fcntl
 import os
+import re
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -75,7 +79,7 @@ def test_a_java_home_with_a_new_enough_java_is_chosen(tmp_path: Path, monkeypatc
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "ü home"))
     monkeypatch.setattr(bootstrap, "CACHE", tmp_path)
     monkeypatch.setattr(bootstrap, "JAVA_FILE", tmp_path / "java")
-    bootstrap.choose_java(Path(sys.executable), ["false"])
+    bootstrap.choose_java()
     assert bootstrap.recorded(tmp_path / "java") == java
 
 
@@ -114,18 +118,135 @@ def test_a_step_runs_until_it_is_through_and_again_when_its_lock_changes(tmp_pat
     assert not attempt()
 
 
-def test_one_ca_bundle_serves_all_clients_and_a_client_s_own_stays() -> None:
-    environment = {"REQUESTS_CA_BUNDLE": "/company.pem", "NODE_EXTRA_CA_CERTS": "/node.pem"}
+def test_one_ca_bundle_serves_all_clients_and_a_client_s_own_stays(tmp_path: Path) -> None:
+    company, node = tmp_path / "company.pem", tmp_path / "node.pem"
+    company.touch()
+    node.touch()
+    environment = {"CURL_CA_BUNDLE": str(company), "NODE_EXTRA_CA_CERTS": str(node), "PIP_CERT": ""}
     bootstrap.trust_one_ca_bundle(environment)
     assert environment == {
-        "REQUESTS_CA_BUNDLE": "/company.pem",
-        "PIP_CERT": "/company.pem",
-        "SSL_CERT_FILE": "/company.pem",
-        "NODE_EXTRA_CA_CERTS": "/node.pem",
+        "CURL_CA_BUNDLE": str(company),
+        "REQUESTS_CA_BUNDLE": str(company),
+        "PIP_CERT": str(company),
+        "SSL_CERT_FILE": str(company),
+        "NODE_EXTRA_CA_CERTS": str(node),
     }
-    untouched: dict[str, str] = {}
+
+
+def test_a_ca_bundle_that_is_not_there_is_not_handed_on() -> None:
+    untouched = {"NODE_EXTRA_CA_CERTS": "/nowhere.pem"}
     bootstrap.trust_one_ca_bundle(untouched)
-    assert not untouched
+    assert untouched == {"NODE_EXTRA_CA_CERTS": "/nowhere.pem"}
+
+
+def test_what_node_trusts_beside_the_rest_the_others_trust_beside_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, company = tmp_path / "known.pem", tmp_path / "company.pem"
+    known.write_text("known")
+    company.write_text("company")
+    monkeypatch.setattr(bootstrap, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(bootstrap, "_KNOWN_AUTHORITIES", ("/nowhere.pem", str(known)))
+    environment = {"NODE_EXTRA_CA_CERTS": str(company)}
+    bootstrap.trust_one_ca_bundle(environment)
+    assert Path(environment["PIP_CERT"]).read_text() == "known\ncompany"
+    assert environment["REQUESTS_CA_BUNDLE"] == environment["SSL_CERT_FILE"] == environment["PIP_CERT"]
+    assert environment["NODE_EXTRA_CA_CERTS"] == str(company)
+
+
+def test_what_is_meant_for_other_projects_does_not_reach_the_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = dict.fromkeys(bootstrap._DISTURBING, "x") | {"PIP_INDEX_URL": "https://index"}
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    bootstrap.prepare(environment)
+    assert not set(bootstrap._DISTURBING) & set(environment)
+    assert environment["PIP_INDEX_URL"] == "https://index"
+    assert "PIP_CACHE_DIR" not in environment
+
+
+def test_without_a_home_the_caches_are_in_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "absent"))
+    environment: dict[str, str] = {}
+    bootstrap.prepare(environment)
+    assert environment["npm_config_cache"] == str(bootstrap.CACHE / "npm")
+    assert environment["PIP_CACHE_DIR"] == str(bootstrap.CACHE / "pip")
+    assert environment["HOME"] == str(bootstrap.CACHE)
+
+
+def test_a_dead_proxy_is_named_without_its_password() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as live:
+        alive = f"http://127.0.0.1:{live.getsockname()[1]}"
+        assert bootstrap.reason_of("ProxyError", {"HTTPS_PROXY": alive}) is None
+    dead = {"HTTPS_PROXY": alive.replace("127", "ann:secret@127"), "HTTP_PROXY": alive}
+    reason = bootstrap.reason_of("Cannot connect to proxy", dead) or ""
+    assert re.match(r"HTTPS_PROXY names a proxy, 127\.0\.0\.1:\d+, that takes no connection", reason)
+    for text in ("nonsense", "http://:x", "http://127.0.0.1:99999"):
+        assert "all_proxy names" in (bootstrap.reason_of("Could not connect", {"all_proxy": text}) or "")
+    assert bootstrap.reason_of("hashes differ", dead) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (f"ERROR: Could not install packages: [Errno 28] {os.strerror(errno.ENOSPC)}", "is full: make room"),
+        ("npm error code ENOSPC", "is full: make room"),
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate", "CA bundle in PIP_CERT"),
+        ("npm error code SELF_SIGNED_CERT_IN_CHAIN", "CA bundle in PIP_CERT"),
+        ("npm error code UNABLE_TO_GET_ISSUER_CERT_LOCALLY", "CA bundle in PIP_CERT"),
+    ],
+)
+def test_a_known_reason_takes_the_place_of_a_tool_s_own_words(said: str, reason: str) -> None:
+    assert reason in (bootstrap.reason_of(said, {}) or "")
+
+
+def test_what_an_interrupted_pip_left_half_there_is_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "VENV", tmp_path)
+    (tmp_path / "bin").mkdir()
+    fake_program(tmp_path / "bin", "python", "what it did")
+    packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    for name in ("pip-26.3", "whole-1", "half-1"):
+        (packages / f"{name}.dist-info").mkdir(parents=True)
+        (packages / f"{name}.dist-info" / "METADATA").touch()
+    for name in ("pip-26.3", "whole-1"):
+        (packages / f"{name}.dist-info" / "INSTALLER").touch()
+    bootstrap.install("a.lock")
+    assert {path.name for path in packages.iterdir()} == {"pip-26.3.dist-info", "whole-1.dist-info"}
+
+
+def test_nobody_sets_up_beside_a_tool_that_outlived_a_killed_set_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "CACHE", tmp_path)
+    with bootstrap.only_one_at_a_time():
+        tool = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, close_fds=False)
+    with (tmp_path / "set-up.lock").open("w") as file:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        tool.communicate()
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_set_up_that_is_done_asks_no_network_and_writes_nothing(tmp_path: Path) -> None:
+    """It goes through where nothing can be written, and where every proxy is dead."""
+    dead = {name: "http://127.0.0.1:9" for name in bootstrap._PROXY_VARIABLES}
+    stamps = {path: path.stat().st_mtime_ns for path in bootstrap.STAMPS.iterdir()}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT)], env={"PATH": str(tmp_path), **dead}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert {path: path.stat().st_mtime_ns for path in bootstrap.STAMPS.iterdir()} == stamps
+
+
+def test_a_checkout_that_can_t_be_written_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "CACHE", Path("/dev/null/cache"))
+    with bootstrap.only_one_at_a_time():
+        pass  # whatever is still to be done says what it could not write
+
+
+def test_the_makefile_is_one_for_gnu_make_3_81() -> None:
+    """That of macOS: what came with 3.82 and later is not in it."""
+    text = (bootstrap.ROOT / "Makefile").read_text()
+    newer = r"\.ONESHELL|\.SHELLFLAGS|\.RECIPEPREFIX|(?m:^\S* *(!=|::|&:|undefine|private|load ))|\$\((file|guile|let|intcmp) "
+    assert not re.search(newer, text)
 
 
 def test_a_failing_command_is_told_in_one_line() -> None:

@@ -1,0 +1,60 @@
+"""What the epochs of a simulated log truly owe, what the workers' files say of it, and which posts follow from it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from settlement.head import PostHeader
+from settlement.recount import Recount, root_of
+from tests.settlement_data import FIRST_EPOCH, LOG, publish, window
+
+DECIMALS = 6
+
+
+class Truth:
+    """The net of every epoch, micros; some epochs are told falsely until somebody mends the files."""
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        self._folders = tuple(folders)
+        self._false: set[int] = set()
+        self._nets: list[int] = []
+        self._recount = Recount()
+        self._roots: dict[int, tuple[bytes, int]] = {}
+
+    @property
+    def epochs(self) -> int:
+        """How many there are."""
+        return len(self._nets)
+
+    def publish(self, net: int, told: int) -> None:
+        """One more epoch, the same in every folder: it owes `net`, and the files say `told`."""
+        place = len(self._nets)
+        self._nets.append(net)
+        self._recount.take(window("pv-1", FIRST_EPOCH + place, net))
+        root = root_of(self._recount.payout_leaves(DECIMALS).values())
+        self._roots[place + 1] = (root, self._recount.total())
+        self._write(place, told)
+        if told != net:
+            self._false.add(place)
+
+    def mend(self) -> int:
+        """From now on the files say what is true; how many were false."""
+        mended = len(self._false)
+        for place in self._false:
+            self._write(place, self._nets[place])
+        self._false.clear()
+        return mended
+
+    def is_right(self, header: PostHeader) -> bool:
+        """Whether a post owes every account what the epochs up to its end truly owe it, once."""
+        return (header.payouts_root, header.total) == self._roots[epochs_of(header)]
+
+    def _write(self, place: int, net: int) -> None:
+        epoch = FIRST_EPOCH + place
+        for folder in self._folders:
+            for partition in range(LOG.partitions):
+                publish(folder, partition, epoch, [window("pv-1", epoch, net)] if partition == 0 else [])
+
+
+def epochs_of(header: PostHeader) -> int:
+    """How many epochs are settled once a post is made."""
+    return header.epoch_end_s * 1_000 // LOG.epoch_ms - FIRST_EPOCH
