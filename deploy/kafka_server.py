@@ -129,7 +129,7 @@ def _format(java: list[str], folder: Path) -> None:
     # Such an id may begin with a dash, so it stands behind an equals sign.
     words = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config", "server.properties"]
     done = subprocess.run(
-        ["/usr/bin/env", "LC_ALL=C.UTF-8", java[0], "-XX:TieredStopAtLevel=1", *java[1:], *words],
+        [*processes.CLEAN_ENVIRONMENT, java[0], "-XX:TieredStopAtLevel=1", *java[1:], *words],
         cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -16,14 +16,18 @@ from schemas.log import Log
 from schemas.payout import Funding
 from schemas.units import SECOND_MS
 from settlement import worker
-from settlement.adapters.chain import GWEI, Chain
+from settlement.adapters.chain import Chain
 from settlement.adapters.contract import moment
+from settlement.adapters.driver import NotYet
 from settlement.adapters.job import Settled, SettleOptions
 from settlement.adapters.ledger import Deployment
 from settlement.adapters.signer import DEVELOPMENT_CHAIN_ID, ROLES
+from settlement.posting import GWEI
 from settlement.results import Claimed, ClaimedMany, DryRun, PostRow, SettlementsReport
 
 FOLLOW_S = 5.0
+SAY_AGAIN_S = 600.0
+"""How often `settle --follow` says that it waits for the chain: what gas costs changes with every block."""
 
 
 class Treasury:
@@ -33,7 +37,12 @@ class Treasury:
         self.place = place
         self.data_dir = place.data_dir
         self.log: Log = place.log()
-        self.chain = Chain(place.chain_rpc_url(), fee_cap=place.settings.fee_cap_gwei * GWEI)
+        tip = place.settings.priority_fee_gwei
+        self.chain = Chain(
+            place.chain_rpc_url(),
+            fee_cap=place.settings.fee_cap_gwei * GWEI,
+            priority_fee=None if tip is None else int(tip * GWEI),
+        )
         self.keys = keys_of(place.settings, self.chain.chain_id)
 
 
@@ -81,9 +90,20 @@ def settle(
 ) -> Settled:
     """Posts what can be posted, once or for ever; warns on stderr when the funds last for under `runway_days`."""
     treasury = Treasury(place)
+    silent_until_s = 0.0
     while True:
         place.fetch_epochs()
-        settled = worker.settle(treasury.data_dir, treasury.chain, treasury.log, treasury.keys, options)
+        try:
+            settled = worker.settle(treasury.data_dir, treasury.chain, treasury.log, treasury.keys, options)
+        except NotYet as error:
+            if not follow:
+                raise
+            if time.monotonic() >= silent_until_s:
+                terminal.step(str(error))
+                silent_until_s = time.monotonic() + SAY_AGAIN_S
+            time.sleep(FOLLOW_S)
+            continue
+        silent_until_s = 0.0
         if settled.posts or not follow:
             posted = ", ".join(str(sequence) for sequence in settled.posts)
             terminal.say(f"posted {posted}" if posted else "nothing to post")

@@ -15,6 +15,14 @@ import msgspec
 from schemas.errors import InvalidInput
 
 LOOPBACK = "127.0.0.1"
+
+CLEAN_ENVIRONMENT = (
+    "/usr/bin/env", "-u", "JAVA_TOOL_OPTIONS", "-u", "JDK_JAVA_OPTIONS", "-u", "_JAVA_OPTIONS", "LC_ALL=C.UTF-8",
+    "/bin/sh", "-c", 'exec "$0" "$@"',
+)  # fmt: skip
+"""Java names files in the locale's encoding: UTF-8, wherever it was started from; options meant for other programs'
+Java (a debugger's port, an agent, a heap) are not for ours. The shell is for paths with an equals sign."""
+
 _POLL_S = 0.02
 _TAIL_BYTES = 2_000
 
@@ -53,8 +61,7 @@ def start(command: Sequence[str], folder: Path, log: Path) -> Process:
     with log.open("ab") as output:
         try:
             child = subprocess.Popen(
-                # Java names files in the locale's encoding: UTF-8, wherever it was started from.
-                ["/usr/bin/env", "LC_ALL=C.UTF-8", *command],
+                [*CLEAN_ENVIRONMENT, *command],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -4,6 +4,7 @@ The environment goes before `tallyroot.toml` in the working folder, that before 
 its own name (`data_dir`), in the environment the name given beside it.
 """
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -72,6 +73,9 @@ class Settings(BaseSettings):
     kafka_bootstrap_servers: str | None = Field(default=None, validation_alias="KAFKA_BOOTSTRAP_SERVERS", min_length=1)
     chain_rpc_url: Url | None = Field(default=None, validation_alias="CHAIN_RPC_URL")
     fee_cap_gwei: int = Field(default=500, validation_alias="TALLYROOT_FEE_CAP_GWEI", ge=1)
+    priority_fee_gwei: Decimal | None = Field(
+        default=None, validation_alias="TALLYROOT_PRIORITY_FEE_GWEI", ge=0, decimal_places=9
+    )
     store: str | None = Field(default=None, validation_alias="TALLYROOT_STORE", min_length=1)
     log: Literal["text", "json"] = Field(default="text", validation_alias="TALLYROOT_LOG")
     metrics_port: int | None = Field(default=None, validation_alias="TALLYROOT_METRICS_PORT", ge=0, le=65_535)
@@ -106,6 +110,12 @@ class Settings(BaseSettings):
     admin_password_file: Path | None = _of("ADMIN_PASSWORD_FILE")
     admin_signer: Url | None = _of("ADMIN_SIGNER")
     admin_address: AccountText | None = _of("ADMIN_ADDRESS")
+
+    @model_validator(mode="after")
+    def _tip_within_cap(self) -> "Settings":
+        if self.priority_fee_gwei is not None and self.priority_fee_gwei >= self.fee_cap_gwei:
+            raise ValueError("TALLYROOT_PRIORITY_FEE_GWEI must be below TALLYROOT_FEE_CAP_GWEI, which is for all of it")
+        return self
 
     @model_validator(mode="after")
     def _one_key_a_role(self) -> "Settings":

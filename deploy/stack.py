@@ -8,6 +8,7 @@ from typing import Self
 
 import msgspec
 
+from deploy.disk import check_disk
 from deploy.evm_node import EvmNode, start_evm
 from deploy.kafka_server import KafkaServer, start_kafka
 from schemas.errors import InvalidInput
@@ -48,10 +49,12 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         """Start what does not run yet; a server named by the caller is used instead of an embedded one.
 
         The embedded servers keep their data, and their ports where these are still free.
-        Raises InvalidInput if a server does not come up; one that did stays, and the folder remembers it.
+        Raises InvalidInput if the folder's disk is not fit for it, or a server does not come up; one that did stays,
+        and the folder remembers it.
         """
         data_dir = data_dir.absolute()
         data_dir.mkdir(parents=True, exist_ok=True)
+        check_disk(data_dir)
         with _one_at_a_time(data_dir):
             before = cls.load(data_dir)
             kafka = before.kafka if before else None

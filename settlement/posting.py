@@ -4,6 +4,7 @@ prepared -> signed -> sent -> mined -> final        the way it goes
 sent -> reverted -> signed                          a new nonce
 prepared, sent, reverted -> superseded              another head: on it this post is refused
 mined, final -> disputed                            never posted again
+disputed -> mined                                   a reorganisation took the dispute alone
 signed, sent -> halted                              somebody else uses our key: a person must look
 mined, final, reverted, superseded -> sent          a reorganisation took back what the state stood on
 halted -> sent                                      the node had kept back what used the nonce: it was ours
@@ -20,15 +21,25 @@ PostingState = Literal["prepared", "signed", "sent", "mined", "reverted", "super
 OVER: frozenset[PostingState] = frozenset({"superseded", "disputed", "halted"})
 
 
+GWEI = 10**9
+
+
 class Fees(Struct, frozen=True):
     """EIP-1559 fees in wei per gas."""
 
     max_fee: int
     priority_fee: int
 
+    def within(self, cap: int, least: int) -> "Fees | None":
+        """These, or as much as the cap allows; None where it does not allow `least`, wei per gas."""
+        return Fees(min(self.max_fee, cap), self.priority_fee) if max(least, self.priority_fee) <= cap else None
+
     def bumped(self, current: "Fees") -> "Fees":
         """At least 12.5 % above these in both fields, so that every node takes the replacement, or what is current."""
         return Fees(max(_bump(self.max_fee), current.max_fee), max(_bump(self.priority_fee), current.priority_fee))
+
+
+NO_FEES = Fees(0, 0)
 
 
 def _bump(fee: int) -> int:
@@ -194,12 +205,13 @@ def _sent(posting: Posting, view: ChainView, policy: Policy) -> Action:
 
 def _sign(posting: Posting, view: ChainView, policy: Policy) -> Action:
     """Signs for the next nonce: above the fees of all that was signed for it before, and never above the cap."""
-    fees = view.fees
+    wanted, least = view.fees, view.base_fee + view.fees.priority_fee
     for attempt in posting.attempts:
         if attempt.nonce == view.nonce:
-            fees = attempt.fees.bumped(fees)
-    if fees.max_fee > policy.fee_cap:
-        return Wait(_too_dear(fees, policy), alarm=True)
+            wanted, least = attempt.fees.bumped(wanted), max(least, attempt.fees.bumped(NO_FEES).max_fee)
+    fees = wanted.within(policy.fee_cap, least)
+    if fees is None:
+        return Wait(too_dear(view.base_fee, least, policy.fee_cap), alarm=True)
     return Sign(view.nonce, fees)
 
 
@@ -226,5 +238,14 @@ def _mined(posting: Posting, view: ChainView) -> Action:
     return Rest()
 
 
-def _too_dear(fees: Fees, policy: Policy) -> str:
-    return f"gas costs {fees.max_fee} wei, the cap is {policy.fee_cap}: wait, or raise the cap"
+def too_dear(base_fee: int, least: int, cap: int) -> str:
+    """Says that `least` would have to be offered and is above the cap; all in wei per gas."""
+    return (
+        f"gas costs too much: the base fee is {gwei(base_fee)} gwei now, a transaction must offer {gwei(least)}, and"
+        f" the cap is {gwei(cap)}; wait, or raise TALLYROOT_FEE_CAP_GWEI"
+    )
+
+
+def gwei(wei: int) -> str:
+    """Wei as gwei, exact."""
+    return f"{wei // GWEI}.{wei % GWEI:09d}".rstrip("0").rstrip(".")

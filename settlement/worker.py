@@ -22,8 +22,9 @@ from settlement.adapters.claims import (
     verify,
     write_proof,
 )
+from settlement.adapters.driver import Crash
 from settlement.adapters.forecast import dry_run
-from settlement.adapters.job import Crash, Settled, SettleJob, SettleOptions
+from settlement.adapters.job import Settled, SettleJob, SettleOptions
 from settlement.adapters.ledger import Deployment, Ledger
 from settlement.adapters.overview import note_funding, post_rows, refresh_tables, runway, shortfall, unposted
 from settlement.adapters.paying import gas_of, hash_of, transact

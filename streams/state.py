@@ -154,7 +154,8 @@ class State:
             facts = row | {"is_marked": bool(row["is_marked"])}
             state.machines[row["machine"]] = Machine(**facts)
         for row in sorted(rows.get("versions", []), key=lambda row: int(row["version"])):
-            state.machines[row["machine"]].versions.append(Version(row["content"], row["version"], row["in_force_from_ms"]))
+            version = Version(row["content"], row["version"], row["in_force_from_ms"])
+            state.machines[row["machine"]].versions.append(version)
         for row in rows.get("carries", []):
             state.carries[row["machine"], row["agreement"]] = row["carry"]
         if "meters" in tables:

@@ -23,25 +23,33 @@ from web3.types import TxParams
 from schemas.errors import InvalidInput
 from settlement.adapters.contract import Call, artefact, decode_refusal, refusal
 from settlement.adapters.signer import DEVELOPMENT_CHAIN_ID, Signer
-from settlement.posting import Fees, Receipt
+from settlement.posting import GWEI, Fees, Receipt, too_dear
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SEND = "eth_sendRawTransaction"
 REQUEST_TIMEOUT_S = 30.0
 MINED_TIMEOUT_S = 180.0
 LOGS_BLOCKS = 10_000
-GWEI = 10**9
+TIP_PARTS = 10
+"""The tip that a node advises is followed up to this part of the cap: it may be mistaken, or lie."""
 
-Sent = Literal["sent", "nonce too low"]
+Sent = Literal["sent", "nonce too low", "too cheap"]
 Moment = Literal["latest", "pending"]
 
 
 class Chain:
-    """A node. `fee_cap` is in wei per gas; without the tag `finalized` a block is final under `final_depth` others."""
+    """A node. Fees are in wei per gas: at most `fee_cap`; with no `priority_fee` the tip is what the node advises.
 
-    def __init__(self, rpc_url: str, *, fee_cap: int = 500 * GWEI, final_depth: int = 64, poll_s: float = 0.1) -> None:
+    Without the tag `finalized` a block is final under `final_depth` others.
+    """
+
+    def __init__(
+        self, rpc_url: str, *, fee_cap: int = 500 * GWEI, priority_fee: int | None = None, final_depth: int = 64,
+        poll_s: float = 0.1,
+    ) -> None:  # fmt: skip
         self.rpc_url = rpc_url
         self.fee_cap = fee_cap
+        self._priority_fee = priority_fee
         self._final_depth = final_depth
         self.poll_s = poll_s
         session = requests.Session()
@@ -130,16 +138,20 @@ class Chain:
             return True
 
     def base_fee(self) -> int:
-        """The latest block's base fee, wei per gas."""
+        """The next block's base fee, wei per gas; where the node does not tell, that of the latest."""
         with self.speaking():
-            return int(self._eth.get_block("latest").get("baseFeePerGas", 0))
+            try:
+                return int(self._eth.fee_history(1, "latest", [])["baseFeePerGas"][-1])
+            except (Web3Exception, LookupError):
+                return int(self._eth.get_block("latest").get("baseFeePerGas", 0))
 
     def fees(self) -> Fees:
-        """What a transaction should offer now: twice the base fee and the node's tip."""
-        base = self.base_fee()
-        with self.speaking():
-            tip = int(self._eth.max_priority_fee)
-        return Fees(2 * base + tip, tip)
+        """What a transaction should offer now: twice the base fee and the tip."""
+        tip = self._priority_fee
+        if tip is None:
+            with self.speaking():
+                tip = min(int(self._eth.max_priority_fee), self.fee_cap // TIP_PARTS)
+        return Fees(2 * self.base_fee() + tip, tip)
 
     def code_hash(self, address: str) -> str:
         """Keccak (hex) of the code at an address; of nothing where there is none."""
@@ -202,6 +214,8 @@ class Chain:
                 return "sent"
             if "nonce too low" in text or "nonce is too low" in text:
                 return "nonce too low"
+            if "less than block base fee" in text:
+                return "too cheap"
             raise
         return "sent"
 
@@ -210,12 +224,12 @@ class Chain:
 
         Only for what the contract makes safe to repeat. Raises InvalidInput with what the contract refuses.
         """
-        fees = self.fees()
-        if fees.max_fee > self.fee_cap:
-            raise InvalidInput(f"gas costs {fees.max_fee} wei, the cap is {self.fee_cap}: wait, or raise the cap")
-        raw, transaction = self.signed(signer, call, self.nonce(signer.address), fees, at="pending")
-        if self.send_raw(raw) == "nonce too low":
+        raw, transaction = self.signed(signer, call, self.nonce(signer.address), self._affordable(), at="pending")
+        answer = self.send_raw(raw)
+        if answer == "nonce too low":
             raise InvalidInput(f"{signer.address} is in use by another process: run this again")
+        if answer == "too cheap":
+            raise InvalidInput("the base fee has risen meanwhile: run this again")
         deadline = time.monotonic() + MINED_TIMEOUT_S
         while (receipt := self.receipt(transaction)) is None:
             if time.monotonic() > deadline:
@@ -225,6 +239,15 @@ class Chain:
             raise InvalidInput(f"transaction {transaction} was refused when it was mined: run this again")
         with self.speaking():
             return cast(Mapping[str, Any], self._eth.get_transaction_receipt(_hash(transaction)))
+
+    def _affordable(self) -> Fees:
+        """What a transaction should offer, up to the cap. Raises InvalidInput where that is not enough."""
+        wanted, base_fee = self.fees(), self.base_fee()
+        least = base_fee + wanted.priority_fee
+        fees = wanted.within(self.fee_cap, least)
+        if fees is None:
+            raise InvalidInput(too_dear(base_fee, least, self.fee_cap))
+        return fees
 
     def deploy(self, signer: Signer, name: str, *arguments: Any) -> tuple[str, int]:
         """Deploys a contract of settlement/abi; returns its address in lower case and its block."""

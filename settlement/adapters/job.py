@@ -8,87 +8,23 @@ Safety is the contract's: a sequence and a head can be posted once.
 
 import fcntl
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
 
 from msgspec import Struct, structs
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from settlement.accrual import Balances
-from settlement.adapters.chain import Sent
-from settlement.adapters.contract import Call
+from settlement.adapters.driver import Clock, Crash, Driver, LedgerPort, may_return
 from settlement.adapters.epochs import EpochReader
 from settlement.adapters.journal import Journal
-from settlement.adapters.ledger import Deployment
 from settlement.adapters.signer import Signer
 from settlement.adapters.store import Store
-from settlement.head import PostHeader
 from settlement.history import History, Posted
 from settlement.post import PartitionEpoch, Run, Standing, assemble
-from settlement.posting import (
-    OVER,
-    Attempt,
-    ChainView,
-    Fees,
-    Mark,
-    Policy,
-    Posting,
-    Receipt,
-    Rest,
-    Send,
-    Sign,
-    Wait,
-    next_action,
-)
-
-WAIT_S = 180.0
-HALT_LOOKS = 3
-"""So often in a row a nonce must look stolen before the settlement halts for it."""
-
-Crash = Callable[[int], None]
-"""Called after each numbered step with its number: where tests end the process."""
-
-
-class Clock(Protocol):
-    """What the job needs of the module `time`."""
-
-    def monotonic(self) -> float:
-        """Seconds since some moment."""
-
-    def sleep(self, seconds: float, /) -> None:
-        """Waits."""
-
-
-class ChainPort(Protocol):
-    """What the job asks of a node: see `Chain`."""
-
-    fee_cap: int
-    poll_s: float
-
-    def ask(self, call: Call, sender: str | None = None) -> Any: ...
-    def signed(self, signer: Signer, call: Call, nonce: int, fees: Fees) -> tuple[bytes, str]: ...
-    def send_raw(self, raw: bytes) -> Sent: ...
-    def nonce(self, account: str) -> int: ...
-    def receipt(self, transaction: str) -> Receipt | None: ...
-    def knows(self, transaction: str) -> bool: ...
-    def block_number(self) -> int: ...
-    def final_block(self) -> int: ...
-    def fees(self) -> Fees: ...
-    def base_fee(self) -> int: ...
-
-
-class LedgerPort(Protocol):
-    """What the job asks of a ledger: see `Ledger`."""
-
-    deployment: Deployment
-
-    @property
-    def chain(self) -> ChainPort: ...
-    def history(self) -> History: ...
-    def post(self, header: PostHeader) -> Call: ...
+from settlement.posting import OVER, Policy
 
 
 class Settled(Struct, frozen=True):
@@ -143,8 +79,10 @@ class SettleJob:
         """
         made: list[int] = []
         with _only_one(self._store.folder), Journal(self._store.folder / "journal.sqlite") as journal:
+            policy = Policy(self._chain.fee_cap, options.bump_blocks)
+            driver = Driver(self._ledger, self._poster, journal, policy, self._after, self._clock)
             while True:
-                self._settle_open(journal, options)
+                driver.drive_all()
                 if options.max_posts is not None and len(made) >= options.max_posts:
                     return Settled(tuple(made), "")
                 history = self._ledger.history()
@@ -167,7 +105,7 @@ class SettleJob:
         return any(
             posting.attempts
             and posting.header.sequence == history.next_sequence
-            and (posting.state not in OVER or _may_return(posting, history))
+            and (posting.state not in OVER or may_return(posting, history))
             for posting in journal.postings()
         )
 
@@ -239,115 +177,6 @@ class SettleJob:
         journal.prepare(header, generation)  # (2)
         self._after(2)
         return True
-
-    def _settle_open(self, journal: Journal, options: SettleOptions) -> None:
-        """Takes every posting that is not over as far as it goes, in the order of sequences."""
-        policy = Policy(self._chain.fee_cap, options.bump_blocks)
-        deadline = self._clock.monotonic() + WAIT_S
-        while not all(self._drive(journal, posting, policy, deadline) for posting in self._unsettled(journal)):
-            """A reorganisation took an earlier one as well: from the first one on again."""
-
-    def _unsettled(self, journal: Journal) -> Iterator[Posting]:
-        history = self._ledger.history()
-        live = {posted.head for posted in history.live}
-        for posting in journal.postings():
-            if posting.state not in OVER:
-                if posting.state != "final" or posting.header.head() not in live:
-                    yield posting
-            elif posting.state == "halted" or _may_return(posting, history):
-                yield posting
-
-    def _drive(self, journal: Journal, posting: Posting, policy: Policy, deadline: float) -> bool:
-        """Takes one posting as far as it goes; False where an earlier one must be looked at again first."""
-        doubts = 0
-        while True:
-            view = self._view(journal, posting)
-            action = next_action(posting, view, policy)
-            doubts = doubts + 1 if isinstance(action, Mark) and action.state == "halted" else 0
-            match action:
-                case Rest():
-                    return True
-                case Mark("halted") if doubts < HALT_LOOKS:
-                    self._clock.sleep(self._chain.poll_s)  # a reorganisation in the midst of a look shows the same
-                case Mark(state, block, note):
-                    posting = journal.mark(posting, state, block, note)
-                    if state == "mined":
-                        self._after(6)
-                    elif state == "halted":
-                        raise InvalidInput(f"settlement halts: {note}; find out who has the key before anything else")
-                case Sign(nonce, fees):
-                    signed = self._signed(posting, nonce, fees)
-                    if signed is not None:
-                        posting = journal.sign(posting, signed)  # (3)
-                        self._after(3)
-                case Send(attempt):
-                    posting = self._send(journal, posting, attempt, view.block)
-                case Wait(reason, alarm, elsewhere):
-                    if alarm or self._clock.monotonic() > deadline:
-                        raise InvalidInput(f"post {posting.header.sequence}: {reason}; run settle again later")
-                    self._clock.sleep(self._chain.poll_s)
-                    if elsewhere:
-                        return False
-
-    def _signed(self, posting: Posting, nonce: int, fees: Fees) -> Attempt | None:
-        """A signed transaction, not written down yet; None where the ledger has moved on meanwhile."""
-        try:
-            raw, transaction = self._chain.signed(self._poster, self._ledger.post(posting.header), nonce, fees)
-        except InvalidInput:
-            if self._ledger.history().head != posting.header.previous_head:
-                return None
-            raise
-        return Attempt(nonce, transaction, raw, fees)
-
-    def _send(self, journal: Journal, posting: Posting, attempt: Attempt, block: int) -> Posting:
-        """Sends bytes that the journal has, if the ledger would take the post now."""
-        try:
-            self._chain.ask(self._ledger.post(posting.header), self._poster.address)
-        except InvalidInput:
-            if self._ledger.history().head != posting.header.previous_head:
-                return posting  # the next look shows what has moved it
-            raise
-        answer = self._chain.send_raw(attempt.raw)  # (4)
-        self._after(4)
-        if answer == "sent":
-            posting = journal.sent(posting, attempt, block)  # (5)
-            self._after(5)
-        else:
-            self._clock.sleep(self._chain.poll_s)  # the next look shows what has used the nonce
-        return posting
-
-    def _view(self, journal: Journal, posting: Posting) -> ChainView:
-        nonce = self._chain.nonce(self._poster.address)  # first: a nonce seen as used has a receipt from then on
-        history = self._ledger.history()
-        hashes = [attempt.hash for attempt in posting.attempts]
-        receipts = {h: receipt for h in hashes if (receipt := self._chain.receipt(h)) is not None}
-        return ChainView(
-            head=history.head,
-            live={posted.head: posted.block for posted in history.live},
-            dead=frozenset(posted.head for posted in history.dead),
-            nonce=nonce,
-            block=self._chain.block_number(),
-            final_block=self._chain.final_block(),
-            receipts=receipts,
-            known=frozenset(h for h in hashes if h in receipts or self._chain.knows(h)),
-            fees=self._chain.fees(),
-            base_fee=self._chain.base_fee(),
-            spent=self._spent(journal, posting, nonce),
-        )
-
-    def _spent(self, journal: Journal, posting: Posting, nonce: int) -> frozenset[int]:
-        """The last nonce of a posting, where it is used and a transaction of another posting of ours has used it."""
-        last = posting.attempts[-1].nonce if posting.attempts else nonce
-        if last >= nonce:
-            return frozenset()
-        others = [a for other in journal.postings() for a in other.attempts if a.nonce == last]
-        return frozenset({last} if any(self._chain.receipt(a.hash) is not None for a in others) else ())
-
-
-def _may_return(posting: Posting, history: History) -> bool:
-    """Whether a superseded posting has its place on the ledger again, after a reorganisation."""
-    wanted = posting.header.previous_head == history.head or any(p.head == posting.header.head() for p in history.live)
-    return posting.state == "superseded" and bool(posting.attempts) and wanted
 
 
 def choose_run(
