@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from schemas.errors import InvariantBroken
 from settlement.head import PostHeader, disputed_head
@@ -45,6 +45,15 @@ class History(Struct, frozen=True):
     def post(self, sequence: int) -> Posted | None:
         """The live post of a sequence."""
         return self.live[sequence - 1] if 1 <= sequence <= len(self.live) else None
+
+    def was_disputed(self, header: PostHeader) -> bool:
+        """Whether a dead post says the same as a header, whatever head they follow: it must not be posted again."""
+        return any(same_post(posted.header, header) for posted in self.dead)
+
+
+def same_post(a: PostHeader, b: PostHeader) -> bool:
+    """Whether two headers say the same, whatever head they follow."""
+    return structs.replace(a, previous_head=b"") == structs.replace(b, previous_head=b"")
 
 
 def fold(genesis: bytes, events: Iterable[Posted | Disputed]) -> History:

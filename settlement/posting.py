@@ -145,8 +145,8 @@ def next_action(posting: Posting, view: ChainView, policy: Policy) -> Action:
     """The next thing to do about a posting."""
     head = posting.header.head()
     match posting.state:
-        case "disputed":
-            return Rest()
+        case "disputed":  # for good, unless a reorganisation took the dispute and not the post
+            return Mark("mined", view.live[head]) if head in view.live else Rest()
         case "mined" | "final":
             return _mined(posting, view)
         case _ if head in view.live:  # whoever sent it: it is this very post
@@ -176,19 +176,19 @@ def _unsent(posting: Posting, view: ChainView, policy: Policy) -> Action:
 
 def _sent(posting: Posting, view: ChainView, policy: Policy) -> Action:
     last = posting.attempts[-1]
-    waits = any(a.hash in view.known and a.hash not in view.receipts for a in posting.attempts)
+    waiting = [a.nonce for a in posting.attempts if a.hash in view.known and a.hash not in view.receipts]
     if any(a.hash in view.receipts and view.receipts[a.hash].succeeded for a in posting.attempts):
         return Wait("it is mined, but the node does not show its event yet")
     if view.nonce > _top(posting):
         if _explained(posting, view):
             return Mark("reverted", note="the ledger refused it")
-        if waits:
+        if waiting:
             return Wait(f"nonce {last.nonce} is used, but the node has no receipt for it yet")
         return Mark("halted", note=f"a foreign transaction has used the poster's nonce {last.nonce}")
     if view.head != posting.header.previous_head:
         if posting.header.sequence > len(view.live) + 1:  # earlier posts were taken back: they come first
             return Rest()
-        if waits:
+        if view.nonce in waiting:  # above it, it waits for a nonce that only a new post fills
             return Wait("the ledger's head has moved on, and its transaction is still with the node", elsewhere=True)
         return Mark("superseded", note="the ledger's head has moved on")
     due = next((a for a in reversed(posting.attempts) if a.nonce == view.nonce), None)

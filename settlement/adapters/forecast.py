@@ -9,7 +9,7 @@ from schemas.log import Log
 from settlement.adapters.chain import Chain
 from settlement.adapters.claims import require_ours
 from settlement.adapters.epochs import EpochReader
-from settlement.adapters.job import SettleOptions, choose_run
+from settlement.adapters.job import SettleOptions, choose_run, same_again
 from settlement.adapters.journal import Journal
 from settlement.adapters.ledger import Ledger, LedgerState
 from settlement.adapters.signer import Keys, Signature, Signer
@@ -37,6 +37,8 @@ def dry_run(data_dir: Path, chain: Chain, log: Log, keys: Keys, options: SettleO
     posts, waiting_for = _planned(data_dir, log, ledger, history, options)
     poster = keys.of("poster").address if keys.has("poster") else (*ledger.holders()["poster"], "")[0]
     refusal, gas = _tried(ledger, poster, posts[0][0]) if posts else ("", 0)
+    if posts and history.was_disputed(posts[0][0]):
+        refusal = same_again(posts[0][0].sequence)
     fees, base_fee = chain.fees(), chain.base_fee()
     decimals = ledger.deployment.decimals
     planned = tuple(_planned_post(header, post, state, decimals) for header, post in posts)

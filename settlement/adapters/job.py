@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -22,7 +22,7 @@ from settlement.adapters.epochs import EpochReader
 from settlement.adapters.journal import Journal
 from settlement.adapters.signer import Signer
 from settlement.adapters.store import Store
-from settlement.history import History, Posted
+from settlement.history import History, Posted, same_post
 from settlement.post import PartitionEpoch, Run, Standing, assemble
 from settlement.posting import OVER, Policy
 
@@ -96,7 +96,7 @@ class SettleJob:
                     continue
                 begun = self._begun(history.head, standing)
                 run, reason = (begun, "") if begun else choose_run(self._epochs, standing, self._log, options)
-                if run is None or not self._prepare(journal, history.head, standing, run):
+                if run is None or not self._prepare(journal, history, standing, run, options):
                     return Settled(tuple(made), reason)
                 made.append(standing.sequence + 1)
 
@@ -122,6 +122,8 @@ class SettleJob:
 
     def _require_ours(self, posted: Posted) -> None:
         kept = self._store.header(posted.header.sequence)
+        if (kept is None or kept.header.header() != posted.header) and self._store.bring_back(posted.header):
+            return  # restated, and then a reorganisation took the dispute
         if kept is None:
             raise InvalidInput(
                 f"post {posted.header.sequence} on the ledger is not in {self._store.folder}: "
@@ -153,30 +155,44 @@ class SettleJob:
         post = None if run is None else assemble(standing, run, decimals)
         return run if post is not None and post.header(head, decimals) == kept.header.header() else None
 
-    def _prepare(self, journal: Journal, head: bytes, standing: Standing, run: Run) -> bool:
+    def _prepare(
+        self, journal: Journal, history: History, standing: Standing, run: Run, options: SettleOptions
+    ) -> bool:
         """Writes the run's post down; False where it owes nothing."""
         post = assemble(standing, run, self._ledger.deployment.decimals)
         if post is None:
             return False
         sequence = standing.sequence + 1
-        header = post.header(head, self._ledger.deployment.decimals)
+        header = post.header(history.head, self._ledger.deployment.decimals)
         older = [posting for posting in journal.postings() if posting.header.sequence == sequence]
-        same = structs.replace(header, previous_head=b"")
-        for posting in older:
-            if posting.state == "disputed" and structs.replace(posting.header, previous_head=b"") == same:
-                raise InvalidInput(
-                    f"post {sequence} was disputed and would be the same again: a disputed post is never posted twice; "
-                    "mend it first (a correction, a registration)"
-                )
+        if history.was_disputed(header):
+            raise InvalidInput(same_again(sequence))
+        if not options.restate and any(p.state == "disputed" and same_post(p.header, header) for p in older):
+            raise InvalidInput(
+                f"post {sequence} was disputed, and a reorganisation has taken the dispute back: mend the post, or if"
+                " it was disputed for nothing run settle with --restate"
+            )
         self._chain.ask(self._ledger.post(header), self._poster.address)  # what it would refuse is said now
         generation = older[-1].generation + 1 if older else 1
         kept = self._store.header(sequence)
         if kept is None or kept.header.header() != header:  # else the folder is this very post's
             self._store.save(post, header, generation, self._ledger.deployment.decimals)  # (1)
         self._after(1)
-        journal.prepare(header, generation)  # (2)
+        before = next((posting for posting in older if posting.header == header and posting.attempts), None)
+        if before is None:
+            journal.prepare(header, generation)  # (2)
+        else:  # a reorganisation took it, and its dispute: its own bytes come before any new ones
+            journal.mark(before, "sent", None, "")
         self._after(2)
         return True
+
+
+def same_again(sequence: int) -> str:
+    """Why a post that was disputed is not posted."""
+    return (
+        f"post {sequence} was disputed and would be the same again: a disputed post is never posted twice; mend it"
+        " first (a correction, a registration), or if it was disputed for nothing wait for another epoch"
+    )
 
 
 def choose_run(

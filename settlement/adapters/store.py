@@ -217,6 +217,18 @@ class Store:
         _write_json(temporary, funding)
         temporary.rename(self.folder / "funding.json")
 
+    def bring_back(self, header: PostHeader) -> bool:
+        """Puts a post that was set aside into its place again; False where none is this one."""
+        final = self._posts / str(header.sequence)
+        for aside in sorted(self._posts.glob(f"{header.sequence}.replaced-*")):
+            if _read_json(aside / "header.json", StoredHeader).header.header() == header:
+                if final.exists():
+                    self._set_aside(final, header.sequence)
+                aside.rename(final)
+                _sync(self._posts)
+                return True
+        return False
+
     def _set_aside(self, folder: Path, sequence: int) -> None:
         number = 1
         while (aside := self._posts / f"{sequence}.replaced-{number}").exists():

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
-from msgspec import structs
 
 from schemas.errors import InvalidInput
 from settlement.adapters.chain import Sent
@@ -67,6 +66,8 @@ class SimulatedChain:
         self.blocks: list[list[Mined | Dispute]] = [[]]
         self.pool: dict[int, Transaction] = {}
         self.disputes: list[int] = []
+        self.stolen: set[int] = set()
+        """Nonces that somebody else's transaction has used, also where a reorganisation took it back."""
         self.elsewhere: list[Transaction] = []
         self.stuck: set[str] = set()
         self.base_fee = KIND_BASE_FEE
@@ -156,6 +157,7 @@ class SimulatedChain:
             unlucky = found.header is not None and self._draw.random() < self.bad_luck
             self.happened["reverted"] += refused or unlucky
             content.append(Mined(found, not (refused or unlucky)))
+            self.stolen |= {found.nonce} if found.header is None else set()
         self._mine_disputes(content)
         self.pool = {nonce: one for nonce, one in self.pool.items() if nonce >= self.nonce(len(self.blocks) - 1)}
         self.final = max(self.final, len(self.blocks) - 1 - FINAL_DEPTH)
@@ -349,8 +351,3 @@ class SimulatedLedger:
 def header_of(call: Call) -> PostHeader:
     """The header that a call posts."""
     return msgspec.json.decode(call.data, type=HeaderFile).header()
-
-
-def same_post(a: PostHeader, b: PostHeader) -> bool:
-    """Whether two headers post the same, whatever they follow."""
-    return structs.replace(a, previous_head=b"") == structs.replace(b, previous_head=b"")

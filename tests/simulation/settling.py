@@ -19,9 +19,9 @@ from settlement.adapters.job import SettleJob, SettleOptions
 from settlement.adapters.journal import Journal
 from settlement.adapters.ledger import Deployment
 from settlement.adapters.store import Store
-from settlement.history import Posted
+from settlement.history import Posted, same_post
 from tests.settlement_data import LOG
-from tests.simulation.chain import KIND_BASE_FEE, Poster, SimulatedChain, SimulatedLedger, SimulatedNode, same_post
+from tests.simulation.chain import KIND_BASE_FEE, Poster, SimulatedChain, SimulatedLedger, SimulatedNode
 from tests.simulation.seeds import again, run_seeds
 from tests.simulation.truth import Truth, epochs_of
 
@@ -39,7 +39,7 @@ PASSING = (
     "the ledger's head has", "has no receipt for it yet", "does not show its event yet", "the node lags behind",
     "when it was mined", "the node says of its transaction",
 )  # fmt: skip
-DISPUTED = "was disputed: find out why"
+DISPUTED = ("was disputed: find out why", "was disputed, and a reorganisation has taken the dispute")
 SAME_AGAIN = "would be the same again"
 FOREIGN = ("settlement halts: a foreign transaction", "settlement is halted: a foreign transaction")
 NOT_OURS = ("on the ledger differs from the one in", "is not in")
@@ -58,11 +58,16 @@ class Host:
         self.node = SimulatedNode(world.chain, self._trouble)
         self.running = False
         self.lost_journal = False
+        self.stopped_for = ""
 
     def run(self) -> str:
         """One settle; what it stopped for, or nothing."""
+        self.stopped_for = self._run()
+        return self.stopped_for
+
+    def _run(self) -> str:
         draw = self.world.draw
-        restate = self.world.restates()
+        restate = self.world.restates(self.stopped_for)
         options = SettleOptions(
             max_epochs=draw.choice([None, None, 1, 2]), max_posts=draw.choice([None, None, 1]), bump_blocks=3,
             restate=restate,
@@ -146,9 +151,9 @@ class World:
             self.chain.disputes.append(self.draw.randint(1, len(live)))
         return bool(wrong)
 
-    def restates(self) -> bool:
-        """Whether somebody has looked at a dispute, mended what was false, and lets settle go on."""
-        if self.chain.latest.disputed is None or (self.wild and self.draw.random() < 0.4):
+    def restates(self, stopped_for: str) -> bool:
+        """Whether somebody who read of a dispute has looked, mended what was false, and lets settle go on."""
+        if "was disputed" not in stopped_for or (self.wild and self.draw.random() < 0.4):
             return False
         self.chain.happened["mended"] += self.truth.mend()
         self.chain.happened["restated"] += 1
@@ -205,7 +210,7 @@ class World:
     def judge(self, host: Host, reason: str) -> None:
         """Whether a stop was for the right reason, in one line."""
         assert "\n" not in reason
-        known = [words for words in (*PASSING, *FOREIGN, *NOT_OURS, DISPUTED, SAME_AGAIN) if words in reason]
+        known = [words for words in (*PASSING, *FOREIGN, *NOT_OURS, *DISPUTED, SAME_AGAIN) if words in reason]
         assert known, f"stopped for a reason that nobody foresaw: {reason}"
         self.chain.happened[f"stop: {known[0]}"] += 1
         if any(words in reason for words in NOT_OURS):
@@ -322,7 +327,7 @@ def nonce_of_strangers(world: World, host: Host) -> bool:
         postings = journal.postings()
     ours = {attempt.hash for posting in postings for attempt in posting.attempts}
     halted = {a.nonce for posting in postings if posting.state == "halted" for a in posting.attempts}
-    return any(one.nonce in halted and one.hash not in ours for one in used)
+    return bool(halted & world.chain.stolen) or any(one.nonce in halted and one.hash not in ours for one in used)
 
 
 def check_stored(world: World, host: Host) -> None:

@@ -7,6 +7,7 @@ from schemas.errors import InvariantBroken
 from settlement.head import PostHeader, disputed_head
 from settlement.history import Disputed, Posted, fold
 from settlement.posting import (
+    GWEI,
     Action,
     Attempt,
     ChainView,
@@ -21,6 +22,7 @@ from settlement.posting import (
     Sign,
     Wait,
     next_action,
+    too_dear,
 )
 
 GENESIS = b"g" * 32
@@ -53,7 +55,8 @@ def kind(action: Action) -> object:
         (posting("prepared"), {}, Sign),
         (posting("prepared"), {"head": b"x" * 32}, (Mark, "superseded")),
         (posting("prepared"), POSTED, (Mark, "mined")),
-        (posting("prepared"), {"fees": Fees(1_001, 1)}, Wait),
+        (posting("prepared"), {"fees": Fees(1_001, 1), "base_fee": 999}, Sign),
+        (posting("prepared"), {"fees": Fees(1_001, 1), "base_fee": 1_000}, Wait),
         (posting("signed", structs.replace(FIRST, sent_block=None)), {"known": frozenset()}, Send),
         (posting("signed", structs.replace(FIRST, sent_block=None)), {}, Send),
         (posting("signed", FIRST), {"receipts": {"0x1": Receipt(12, True)}, **POSTED}, (Mark, "mined")),
@@ -64,7 +67,9 @@ def kind(action: Action) -> object:
         (posting("sent", FIRST), {"base_fee": 81}, Sign),
         (posting("sent", FIRST), {"base_fee": 81, "known": frozenset()}, Sign),
         (posting("sent", FIRST), {"base_fee": 80, "known": frozenset()}, Send),
-        (posting("sent", FIRST), {"block": 15, "fees": Fees(1_001, 1)}, Wait),
+        (posting("sent", FIRST), {"block": 15, "fees": Fees(1_001, 1)}, Sign),
+        (posting("sent", FIRST), {"block": 15, "base_fee": 999, "fees": Fees(1_999, 2)}, Wait),
+        (posting("sent", structs.replace(FIRST, fees=Fees(900, 8))), {"block": 15}, Wait),
         (posting("sent", FIRST), {"nonce": 8, "known": frozenset()}, (Mark, "halted")),
         (posting("sent", FIRST), {"nonce": 8, "receipts": {"0x1": Receipt(12, False)}}, (Mark, "reverted")),
         (posting("sent", FIRST), {"receipts": {"0x1": Receipt(12, True)}, **POSTED}, (Mark, "mined")),
@@ -83,6 +88,8 @@ def kind(action: Action) -> object:
         (posting("superseded"), {}, Rest),
         (posting("superseded", FIRST), POSTED, (Mark, "mined")),
         (posting("disputed", FIRST), {}, Rest),
+        (posting("disputed", FIRST), {"dead": frozenset({HEAD})}, Rest),
+        (posting("disputed", FIRST), POSTED, (Mark, "mined")),
         (posting("halted", FIRST), {"nonce": 8}, Rest),
         (posting("halted", FIRST), {"nonce": 8, "receipts": {"0x1": Receipt(12, False)}}, (Mark, "sent")),
         (posting("sent", FIRST), {"nonce": 8}, Wait),
@@ -90,6 +97,7 @@ def kind(action: Action) -> object:
         (posting("sent", FIRST), {"nonce": 8, "receipts": {"0x1": Receipt(12, True)}}, Wait),
         (posting("sent", FIRST), {**POSTED, "known": frozenset()}, (Mark, "mined")),
         (posting("sent", FIRST), {"head": b"x" * 32}, Wait),
+        (posting("sent", FIRST), {"head": b"x" * 32, "nonce": 6}, (Mark, "superseded")),
         (posting("sent", FIRST), {"nonce": 6}, Sign),
         (posting("sent", FIRST), {"nonce": 6, "block": 9}, Wait),
     ],
@@ -103,6 +111,18 @@ def test_a_bump_keeps_the_nonce_and_raises_both_fees_by_an_eighth() -> None:
     assert action == Sign(7, Fees(90, 9))
     assert Fees(1, 0).bumped(Fees(0, 0)) == Fees(2, 1)
     assert Fees(80, 8).bumped(Fees(500, 3)) == Fees(500, 9)
+
+
+def test_what_is_offered_stays_within_the_cap_and_a_spike_is_told_in_gwei() -> None:
+    dear = structs.replace(VIEW, fees=Fees(1_900, 2), base_fee=949)
+    assert next_action(posting("prepared"), dear, POLICY) == Sign(7, Fees(1_000, 2))
+    assert next_action(posting("prepared"), structs.replace(dear, base_fee=998), POLICY) == Sign(7, Fees(1_000, 2))
+    waits = next_action(posting("prepared"), structs.replace(dear, base_fee=999), POLICY)
+    assert waits == Wait(too_dear(999, 1_001, 1_000), alarm=True)
+    assert too_dear(40 * GWEI, 41 * GWEI + 5 * 10**8, 40 * GWEI + 1) == (
+        "gas costs too much: the base fee is 40 gwei now, a transaction must offer 41.5, and the cap is 40.000000001;"
+        " wait, or raise TALLYROOT_FEE_CAP_GWEI"
+    )
 
 
 def test_any_attempt_of_the_nonce_may_be_the_one_that_was_mined() -> None:
