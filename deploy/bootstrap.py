@@ -355,30 +355,32 @@ def run(command: Sequence[str]) -> None:
         raise SetUpError(f"can't run {command[0]}: {error.strerror}") from None
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace")
-        words = " ".join(Path(command[0]).name if word == command[0] else word for word in command[:5])
+        words = " ".join([Path(command[0]).name, *(word for word in command[1:] if not word.startswith("-"))])
         why = reason_of(said, os.environ)
         if why is None:
             sys.stderr.write(said)
             why = "see above"
-        raise SetUpError(f"`{words} ...` failed ({done.returncode}): {why}; {AGAIN}")
+        raise SetUpError(f"`{words}` failed ({done.returncode}): {why}; {AGAIN}")
 
 
 def reason_of(said: str, environment: Mapping[str, str]) -> Optional[str]:
-    """Why a command failed, if it is the disk, a proxy or a certificate; None if we can't tell."""
+    """Why a command failed, if it is the disk, a proxy, a certificate or the network; None if we can't tell."""
     if any(os.strerror(code) in said for code in (errno.ENOSPC, errno.EDQUOT)) or "ENOSPC" in said:
         places = f"{ROOT}, of {tempfile.gettempdir()} (TMPDIR) or of {home_folder()}"
         return f"the disk of {places} is full: make room"
     for name in _PROXY_VARIABLES:
         proxy = environment.get(name)
-        if proxy and re.search(r"(?i)proxy|connect|timed? ?out|network", said):
+        if proxy and re.search(r"(?i)proxy|socks|connect|timed? ?out|network", said):
             parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
             try:
                 address = (parts.hostname or "", parts.port or {"https": 443, "socks5": 1080}.get(parts.scheme, 80))
                 socket.create_connection(address, 5.0).close()
             except (OSError, ValueError):
                 return f"{name} names a proxy, {parts.netloc.rpartition('@')[2]}, that takes no connection: correct it"
-    if re.search(r"(?i)certificate.?verify.?failed|self.signed.cert|issuer.cert", said):
+    if re.search(r"(?i)certificate.?verify.?failed|self.signed.cert|issuer.cert|leaf.signature", said):
         return f"a certificate is not trusted: name your network's CA bundle in {_CA_VARIABLES[0]}"
+    if re.search(r"(?i)name resolution|failed to resolve|EAI_AGAIN|ENOTFOUND|unreachable|ECONNREFUSED", said):
+        return "the package registry can't be reached: is there a network, or a proxy to name in HTTPS_PROXY?"
     return None
 
 

@@ -191,6 +191,9 @@ def test_a_dead_proxy_is_named_without_its_password() -> None:
         ("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate", "CA bundle in PIP_CERT"),
         ("npm error code SELF_SIGNED_CERT_IN_CHAIN", "CA bundle in PIP_CERT"),
         ("npm error code UNABLE_TO_GET_ISSUER_CERT_LOCALLY", "CA bundle in PIP_CERT"),
+        ("npm error code UNABLE_TO_VERIFY_LEAF_SIGNATURE", "CA bundle in PIP_CERT"),
+        ("[Errno -3] Temporary failure in name resolution", "is there a network"),
+        ("npm error code EAI_AGAIN", "is there a network"),
     ],
 )
 def test_a_known_reason_takes_the_place_of_a_tool_s_own_words(said: str, reason: str) -> None:
@@ -249,7 +252,7 @@ def test_the_makefile_is_one_for_gnu_make_3_81() -> None:
 
 
 def test_a_failing_command_is_told_in_one_line() -> None:
-    with pytest.raises(SetUpError, match=r"`false \.\.\.` failed \(1\)"):
+    with pytest.raises(SetUpError, match=r"`false` failed \(1\): see above"):
         bootstrap.run(["false"])
     with pytest.raises(SetUpError, match="can't run /nowhere: No such file"):
         bootstrap.run(["/nowhere"])
