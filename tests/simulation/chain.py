@@ -140,6 +140,7 @@ class SimulatedChain:
             transaction.max_fee * 10 >= old.max_fee * 11 and transaction.priority_fee * 10 >= old.priority_fee * 11
         ):
             return "replacement transaction underpriced"
+        self.elsewhere += [] if old is None else [old]  # a proposer may still have it
         self.pool[transaction.nonce] = transaction
         return ""
 
@@ -247,16 +248,23 @@ class Poster(Signer):
 
 
 class SimulatedNode:
-    """What one host asks of the chain. `trouble` is called before and after each answer, with the method's name."""
+    """What one host asks of the chain. `trouble` is called before and after each answer, with the method's name.
+
+    `sending` is shown every transaction that arrives.
+    """
 
     fee_cap = 300
     poll_s = BLOCK_S
 
-    def __init__(self, chain: SimulatedChain, trouble: Callable[[str], None]) -> None:
+    def __init__(
+        self, chain: SimulatedChain, trouble: Callable[[str], None], sending: Callable[[Transaction], None]
+    ) -> None:
         self.chain = chain
         self._trouble = trouble
+        self._sending = sending
         self.lag = 0
         self.hidden: set[str] = set()
+        self._told_nonce = 0
 
     @property
     def at(self) -> int:
@@ -276,7 +284,8 @@ class SimulatedNode:
     def nonce(self, account: str) -> int:
         """The next nonce at the latest block."""
         self._trouble("nonce")
-        return self.chain.nonce(self.at)
+        self._told_nonce = self.chain.nonce(self.at)
+        return self._told_nonce
 
     def receipt(self, transaction: str) -> Receipt | None:
         """Where a transaction was mined, unless it is kept back."""
@@ -311,13 +320,16 @@ class SimulatedNode:
     def signed(self, signer: Signer, call: Call, nonce: int, fees: Fees) -> tuple[bytes, str]:
         """Bytes and hash, if the ledger would take the post now."""
         self.ask(call, signer.address)
+        assert nonce == self._told_nonce, "a nonce that is not the poster's next one"
         made = Transaction(nonce, fees.max_fee, fees.priority_fee, HeaderFile.of(header_of(call)))
         return msgspec.json.encode(made), made.hash
 
     def send_raw(self, raw: bytes) -> Sent:
         """Takes bytes; the answer may be lost on the way."""
         self._trouble("send")
-        said = self.chain.take(msgspec.json.decode(raw, type=Transaction))
+        transaction = msgspec.json.decode(raw, type=Transaction)
+        self._sending(transaction)
+        said = self.chain.take(transaction)
         self._trouble("sent")
         if said:
             self.chain.happened[said] += 1

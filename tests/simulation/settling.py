@@ -20,8 +20,9 @@ from settlement.adapters.journal import Journal
 from settlement.adapters.ledger import Deployment
 from settlement.adapters.store import Store
 from settlement.history import Posted, same_post
+from settlement.posting import Posting
 from tests.settlement_data import LOG
-from tests.simulation.chain import KIND_BASE_FEE, Poster, SimulatedChain, SimulatedLedger, SimulatedNode
+from tests.simulation.chain import KIND_BASE_FEE, Poster, SimulatedChain, SimulatedLedger, SimulatedNode, Transaction
 from tests.simulation.seeds import again, run_seeds
 from tests.simulation.truth import Truth, epochs_of
 
@@ -32,6 +33,8 @@ DEPLOYMENT = Deployment(
     token="0x" + "70" * 20, decimals=6, demo_token=True, operator="0x" + "0e" * 20, block=0, code_hash="",
 )  # fmt: skip
 KIND_RUNS = 24
+ASKED_AT_MOST = 20_000
+"""So many questions to its node may one run ask: it waits for minutes, and a block takes seconds."""
 LEFT = "no EVM node answers"
 UNDERFUNDED = "the ledger is short of tokens"
 PASSING = (
@@ -55,22 +58,26 @@ class Host:
     def __init__(self, world: "World", folder: Path) -> None:
         self.world = world
         self.folder = folder
-        self.node = SimulatedNode(world.chain, self._trouble)
+        self.node = SimulatedNode(world.chain, self._trouble, self._sending)
         self.running = False
         self.lost_journal = False
         self.stopped_for = ""
+        self.restates = False
+        self.asked = 0
+        self.sent: set[str] = set()
 
     def run(self) -> str:
         """One settle; what it stopped for, or nothing."""
+        self.asked = 0
         self.stopped_for = self._run()
         return self.stopped_for
 
     def _run(self) -> str:
         draw = self.world.draw
-        restate = self.world.restates(self.stopped_for)
+        self.restates = self.world.restates(self.stopped_for)
         options = SettleOptions(
             max_epochs=draw.choice([None, None, 1, 2]), max_posts=draw.choice([None, None, 1]), bump_blocks=3,
-            restate=restate,
+            restate=self.restates,
         )  # fmt: skip
         ledger = SimulatedLedger(self.node, DEPLOYMENT)
         job = SettleJob(self.folder, LOG, ledger, Poster(), self._step, self)
@@ -102,14 +109,33 @@ class Host:
         for path in (self.folder / "settlement").glob("journal.sqlite*"):
             path.unlink()
         self.lost_journal = True
+        self.sent.clear()
 
     def _step(self, step: int) -> None:
+        history = self.world.chain.latest
+        if step == 2 and not self.restates and history.disputed is not None:
+            follows = [posting.header.previous_head for posting in self.journal() if posting.state == "prepared"]
+            assert history.head not in follows, "a post follows a dispute that nobody has looked at"
         if self.world.wild and self.world.draw.random() < 0.04:
             self.world.chain.happened[f"killed after step {step}"] += 1
             raise Killed
         self._trouble("step")
 
+    def journal(self) -> list[Posting]:
+        """What the journal knows, from the disk."""
+        with Journal(self.folder / "settlement" / "journal.sqlite") as journal:
+            return journal.postings()
+
+    def _sending(self, transaction: Transaction) -> None:
+        """What is sent is on the disk, and within the cap."""
+        known = {attempt.hash for posting in self.journal() for attempt in posting.attempts}
+        assert transaction.hash in known, "bytes were sent before the journal had them"
+        assert transaction.max_fee <= self.node.fee_cap, "more is offered than the cap allows"
+        self.sent.add(transaction.hash)
+
     def _trouble(self, where: str) -> None:
+        self.asked += 1
+        assert self.asked < ASKED_AT_MOST, "settle asks for ever"
         if self.world.wild:
             self.world.happen(self, where)
 
@@ -128,7 +154,7 @@ class World:
         self.thieves = self.draw.random() < 0.15
         self.losers = self.draw.random() < 0.25
         self.lies = self.draw.choice([0.0, 0.2, 0.5])
-        self.hasty = self.draw.choice([0.0, 0.0, 0.3])
+        self.hasty = self.draw.choice([0.0, 0.3, 0.8])
         self.weather = self.draw.choice([0.01, 0.04, 0.1, 0.3])
         self.matured: list[Posted] = []
         for _ in range(self.draw.randint(1, 3)):
@@ -219,7 +245,7 @@ class World:
 
 EVENTS = (
     "mine", "mine", "mine", "reorganisation", "reorganisation", "reorganisation", "drop", "stuck", "fees", "refusal",
-    "bad luck", "leave", "kill", "lag", "hide", "foreign", "other host", "dispute",
+    "bad luck", "leave", "kill", "lag", "hide", "foreign", "other host", "dispute", "dispute",
 )  # fmt: skip
 
 
@@ -230,6 +256,7 @@ def run(seed: int, root: Path) -> World:
         host = world.draw.choice(world.hosts)
         host.run()
         check_always(world)
+        check_journal(world, host)
         if world.draw.random() < 0.4:
             world.publish()
         if world.draw.random() < 0.5:
@@ -301,6 +328,16 @@ def check_always(world: World) -> None:
         assert dead not in history.dead[place + 1 :]
 
 
+def check_journal(world: World, host: Host) -> None:
+    """What is final is so on the chain: no reorganisation takes it any more. What was sent is never forgotten."""
+    history = world.chain.latest
+    final = {posted.head for posted in (*history.live, *history.dead) if posted.block <= world.chain.final}
+    for posting in host.journal():
+        assert posting.state != "final" or posting.header.head() in final, "called final before it was"
+    known = {attempt.hash for posting in host.journal() for attempt in posting.attempts}
+    assert host.sent <= known, "the journal has forgotten what was sent"
+
+
 def check_end(world: World, reasons: dict[Host, str]) -> None:
     """All is settled and stored, or each host says why not, and is right."""
     for host, reason in reasons.items():
@@ -323,8 +360,7 @@ def check_end(world: World, reasons: dict[Host, str]) -> None:
 def nonce_of_strangers(world: World, host: Host) -> bool:
     """Whether a nonce that a halted posting has signed for was used by a transaction that its journal doesn't know."""
     used = [mined.transaction for _, mined in world.chain.mined()]
-    with Journal(host.folder / "settlement" / "journal.sqlite") as journal:
-        postings = journal.postings()
+    postings = host.journal()
     ours = {attempt.hash for posting in postings for attempt in posting.attempts}
     halted = {a.nonce for posting in postings if posting.state == "halted" for a in posting.attempts}
     return bool(halted & world.chain.stolen) or any(one.nonce in halted and one.hash not in ours for one in used)
@@ -338,8 +374,7 @@ def check_stored(world: World, host: Host) -> None:
     for posted in live:
         assert store.stored_header(posted.header.sequence).header.header() == posted.header
     store.standing(len(live))
-    with Journal(host.folder / "settlement" / "journal.sqlite") as journal:
-        states = {posting.header.head(): posting.state for posting in journal.postings()}
+    states = {posting.header.head(): posting.state for posting in host.journal()}
     if len(world.hosts) == 1 and not host.lost_journal:
         assert all(states[posted.head] in ("mined", "final") for posted in live)
 
