@@ -5,8 +5,10 @@ malformed. In all columns an integer that isn't there is NONE.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import accumulate
 from typing import Protocol, get_args
 
 import numpy as np
@@ -135,7 +137,7 @@ class _JoinedTexts:
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._texts = [part.texts for part in parts]
-        self._firsts = np.cumsum([0, *(len(part.record) for part in parts)])
+        self._firsts = list(accumulate((len(part.record) for part in parts), initial=0))
 
     def names(self, at: int) -> tuple[str, str]:
         texts, at = self._find(at)
@@ -146,10 +148,8 @@ class _JoinedTexts:
         return texts.session(at)
 
     def _find(self, at: int) -> tuple[Texts, int]:
-        if len(self._texts) == 1:
-            return self._texts[0], at
-        part = int(np.searchsorted(self._firsts, at, side="right")) - 1
-        return self._texts[part], at - int(self._firsts[part])
+        part = bisect_right(self._firsts, at) - 1
+        return self._texts[part], at - self._firsts[part]
 
 
 def columns_of(parts: Sequence[Part], refused: list[Refused]) -> Columns:

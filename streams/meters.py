@@ -5,11 +5,11 @@ The loop borrows a row as a `Meter`, changes it and gives it back; whoever reads
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from schemas.reading import MeterKind, Reading
@@ -70,15 +70,14 @@ class Content(NamedTuple):
 _NO_CONTENT = Content(NONE, NONE, NONE, NONE, 0, "")
 
 
-@dataclass(slots=True)
-class Boot:
+class Boot(Struct):
     """The numbers of one boot of a meter: its high water with the row there, and the holes under it (inclusive)."""
 
     boot: int
     seq: int = NONE
     content: Content = _NO_CONTENT
     floor: int = 0
-    holes: list[tuple[int, int]] = field(default_factory=list)
+    holes: list[tuple[int, int]] = []
 
 
 class Standing(NamedTuple):
@@ -90,8 +89,7 @@ class Standing(NamedTuple):
     value: int
 
 
-@dataclass(slots=True)
-class Meter:
+class Meter(Struct):
     """All facts about one meter of one machine."""
 
     current: Boot | None = None
@@ -138,21 +136,24 @@ class Meters:
 
     def give_back(self) -> None:
         """Writes all borrowed facts to their rows."""
+        if not self._borrowed:
+            return
+        rows = []
         for place, facts in self._borrowed.items():
             current, previous = facts.current, facts.previous
-            self.ints[place] = [
-                *_boot_ints(current),
-                *_boot_ints(previous),
-                *(facts.baseline or _NO_STANDING),
-                *(facts.suspect or _NO_STANDING),
-                facts.quantity_at,
-                facts.slack_ms,
-            ]
-            self.texts[place] = (
-                current.content.session if current else "",
-                previous.content.session if previous else "",
+            rows.append(
+                (
+                    *_boot_ints(current),
+                    *_boot_ints(previous),
+                    *(facts.baseline or _NO_STANDING),
+                    *(facts.suspect or _NO_STANDING),
+                    facts.quantity_at,
+                    facts.slack_ms,
+                )
             )
-            self.holes[place] = (_flat(current), _flat(previous))
+            self.texts[place] = _session(current), _session(previous)
+            self.holes[place] = _flat(current), _flat(previous)
+        self.ints[list(self._borrowed)] = rows
         self.touched.update(self._borrowed)
         self._borrowed.clear()
 
@@ -216,7 +217,7 @@ def _boot_from(ints: list[int], session: str, holes: list[int]) -> Boot | None:
     if ints[0] == NONE:
         return None
     content = Content(ints[2], ints[3], ints[4], ints[5], ints[6], session)
-    return Boot(ints[0], ints[1], content, ints[7], list(zip(holes[::2], holes[1::2], strict=True)))
+    return Boot(ints[0], ints[1], content, ints[7], list(zip(holes[::2], holes[1::2], strict=True)) if holes else [])
 
 
 def _standing_from(ints: list[int]) -> Standing | None:

@@ -1,6 +1,6 @@
 """What an open window has come to so far, and how it seals (rules 6, 21 and 26)."""
 
-from dataclasses import dataclass, field
+from msgspec import Struct
 
 from schemas.errors import InvariantBroken
 from schemas.log import Log
@@ -20,8 +20,7 @@ WindowKey = tuple[int, str, int]
 """(start in ms, machine, start of the mended window in ms or NONE): the order in which windows seal."""
 
 
-@dataclass(slots=True)
-class OpenWindow:
+class OpenWindow(Struct):
     """A window, or an adjustment that lies in it, of one machine. Offsets are NONE until something lies there."""
 
     readings: int = 0
@@ -32,7 +31,7 @@ class OpenWindow:
     """One bit for each of FLAGS."""
     trust: int = HARDWARE_BACKED
     """The lowest of its readings; of none, the highest."""
-    usage: dict[LineKey, int] = field(default_factory=dict)
+    usage: dict[LineKey, int] = {}
 
     def note_offset(self, offset: int) -> None:
         """Something of the record at `offset` lies here. It may be said in any order."""

@@ -37,10 +37,11 @@ class Taken(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """What a round came to: rows accepted, duplicates, the first of each meter that is neither, and the rows after."""
+    """What a round came to: rows by their verdict, the first of each meter that has none, and the rows after."""
 
     taken: Taken
     duplicates: Ints
+    equivocations: Ints
     first: Ints
     left: Ints
 
@@ -49,7 +50,8 @@ class Round:
     """One round over the rows `left`, which lie by meter, and by the log within it.
 
     A row is a *repeat* if its boot is the current one and its number is not above all before it. Of repeats, only those
-    are simple that are duplicates beyond doubt; they change nothing. Any other row is simple if its number comes next
+    are simple that are duplicates or equivocations beyond doubt; they change nothing of their meter. Any other row is
+    simple if its number comes next
     in that boot, maybe after a gap, and if what it shows continues: a register not below the one before, without a
     suspect and not observed earlier, or a quantity not observed earlier, either of them without need of slack (so that
     slack only grows, and its cap can be applied at the end); or a level. Then it is accepted, is the meter's new high
@@ -75,20 +77,21 @@ class Round:
         """Judges, and changes the meters by the rows that it takes."""
         is_repeat = self._repeats()
         chain = np.arange(len(self.left)) if is_repeat is None else np.flatnonzero(~is_repeat)
-        is_simple = np.zeros(len(self.left), np.bool_)
         link = _Chain(self, chain)
-        is_simple[chain] = link.is_simple
+        duplicate = equivocation = np.zeros(len(self.left), np.bool_)
         if is_repeat is not None:
-            self._judge_repeats(is_repeat, link, is_simple)
+            duplicate, equivocation = self._judge_repeats(is_repeat, link)
+        is_simple = duplicate | equivocation
+        is_simple[chain] = link.is_simple
         wrong = (~is_simple).astype(np.int64)
         bad: Ints = np.cumsum(wrong)
         bad -= np.repeat(bad[self.starts] - wrong[self.starts], self.lengths)
         link.move(np.flatnonzero((bad == 0)[chain]))
         leading = (bad == 0)[chain]
-        duplicates = np.empty(0, np.int64) if is_repeat is None else self.left[(bad == 0) & is_repeat]
         return Chosen(
             Taken(self.left[chain[leading]], link.usage[leading], link.step[leading] - 1),
-            duplicates,
+            self.left[(bad == 0) & duplicate],
+            self.left[(bad == 0) & equivocation],
             self.left[(bad == 1) & ~is_simple],
             self.left[(bad > 1) | ((bad == 1) & is_simple)],
         )
@@ -110,8 +113,10 @@ class Round:
         repeats: Mask = is_current & (rise <= np.maximum(highest, 0))
         return repeats
 
-    def _judge_repeats(self, is_repeat: Mask, chain: "_Chain", is_simple: Mask) -> None:
-        """Marks the repeats that are duplicates for sure: in no hole, not under the floor, not observed too late."""
+    def _judge_repeats(self, is_repeat: Mask, chain: "_Chain") -> tuple[Mask, Mask]:
+        """The repeats that are duplicates for sure (at the high water, or under it in no hole, not under the floor and
+        not observed too late), and those that are equivocations.
+        """
         columns, at = self.columns, np.arange(len(self.left))
         last = np.maximum.accumulate(np.where(is_repeat, -1, at))
         is_first = last < np.repeat(self.starts, self.lengths)
@@ -126,15 +131,17 @@ class Round:
         is_clear = self._above_known(columns.seq) > self._running_max(hole_ends)
         is_clear &= columns.seq > np.repeat(known_ends, self.lengths)
         is_clear &= columns.seq >= np.repeat(self.known_of("current_floor"), self.lengths)
-        is_equal = columns.started_at == NONE
+        is_equal, has_session = np.ones(len(self.left), np.bool_), columns.started_at != NONE
         for name in ("observed_at", "kind", "value", "marks"):
             column: Ints = getattr(columns, name)
             is_equal &= column == high_water(name, column)
-        is_equal &= high_water("session_started_at", columns.started_at) == NONE
+        started_at = high_water("session_started_at", columns.started_at)
+        is_equal &= columns.started_at == started_at
         seq = high_water("seq", columns.seq)
         is_under = (columns.seq < seq) & (columns.observed_at <= high_water("observed_at", columns.observed_at))
-        duplicate = self.is_known & ((is_under & is_clear) | (is_equal & (columns.seq == seq)))
-        is_simple[is_repeat] = duplicate[is_repeat]
+        sure = is_repeat & self.is_known
+        is_same = (columns.seq == seq) & is_equal & ~has_session  # Sessions' names are not compared here.
+        return sure & ((is_under & is_clear) | is_same), sure & (columns.seq == seq) & ~is_equal
 
     def _above_known(self, seq: Ints) -> Ints:
         above: Ints = np.clip(seq - np.repeat(self.known_of("current_seq"), self.lengths), -_FAR, _FAR)

@@ -40,6 +40,9 @@ ALIKE_BYTES_MIN = 50_000
 ROUNDS_MAX = 12
 """After so many rounds the plain loop takes what is left."""
 
+PAYING_PART = 8
+"""A round that judges less than this part of its rows doesn't pay: after two, the plain loop takes what is left."""
+
 
 @dataclass(slots=True)
 class RunResult:
@@ -124,6 +127,7 @@ class _Run:
         may_be_simple = is_known & self._may_be_simple(columns)
         left = np.arange(len(columns))
         taken: list[Taken] = []
+        pays = True
         for _ in range(ROUNDS_MAX):
             if len(left) < max(rows_min, 1):
                 break
@@ -131,12 +135,25 @@ class _Run:
             chosen = Round(state, columns, left, is_known, may_be_simple).take()
             taken.append(chosen.taken)
             self.result.duplicate += len(chosen.duplicates)
+            self._note_equivocations(columns, chosen.equivocations)
             self._judge_plainly(columns, chosen.first)
-            left = chosen.left
+            before, left = len(left), chosen.left
+            has_paid, pays = pays, before - len(left) - len(chosen.first) >= before // PAYING_PART
+            if not (pays or has_paid):
+                break
         self._judge_plainly(columns, left)
         state.stream_time_ms = began_ms
         if taken:
             self._place(columns, trust, taken)
+
+    def _note_equivocations(self, columns: Columns, rows: Ints) -> None:
+        """Rule 9: refused, and their machines are marked."""
+        state = self.state
+        for row in rows.tolist():
+            machine = state.machines[columns.names(row)[0]]
+            machine.is_marked = True
+            state.touch(machine)
+            self.result.refused.append((int(columns.record[row]), int(columns.row[row]), "equivocation"))
 
     def _judge_plainly(self, columns: Columns, rows: Ints) -> None:
         """Rows as the plain loop judges them, each at the stream time of its record."""
