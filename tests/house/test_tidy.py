@@ -25,6 +25,7 @@ LOCKS = (
     "deploy/locks/pip.lock",
     "deploy/locks/java.lock",
     "deploy/locks/node.lock",
+    "deploy/locks/slither.lock",
     "deploy/locks/kafka-jars.lock",
 )
 
