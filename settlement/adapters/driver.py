@@ -98,6 +98,8 @@ class Driver:
         self._policy = policy
         self._after = after
         self._clock = clock
+        self.mined: set[int] = set()
+        """The sequences that were seen to be mined, in this run."""
 
     def drive_all(self) -> None:
         """Takes every posting that is not over as far as it goes, in the order of sequences.
@@ -136,6 +138,7 @@ class Driver:
                 case Mark(state, block, note):
                     posting = self._journal.mark(posting, state, block, note)
                     if state == "mined":
+                        self.mined.add(posting.header.sequence)
                         self._after(6)
                     elif state == "halted":
                         raise InvalidInput(f"settlement halts: {note}; find out who has the key before anything else")

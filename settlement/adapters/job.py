@@ -28,7 +28,7 @@ from settlement.posting import OVER, Policy
 
 
 class Settled(Struct, frozen=True):
-    """What one run of the job came to: the posts it made, and why it stopped."""
+    """What one run of the job came to: the posts that it saw mined, also those begun by another, and why it stopped."""
 
     posts: tuple[int, ...]
     waiting_for: str
@@ -77,14 +77,14 @@ class SettleJob:
 
         Raises InvalidInput where a person must act: unfunded, wrong key, foreign posts, a missing file.
         """
-        made: list[int] = []
+        made = 0
         with _only_one(self._store.folder), Journal(self._store.folder / "journal.sqlite") as journal:
             policy = Policy(self._chain.fee_cap, options.bump_blocks)
             driver = Driver(self._ledger, self._poster, journal, policy, self._after, self._clock)
             while True:
                 driver.drive_all()
-                if options.max_posts is not None and len(made) >= options.max_posts:
-                    return Settled(tuple(made), "")
+                if options.max_posts is not None and made >= options.max_posts:
+                    return Settled(tuple(sorted(driver.mined)), "")
                 history = self._ledger.history()
                 standing = self._standing(history, journal)
                 if history.disputed is not None and not options.restate:
@@ -97,8 +97,8 @@ class SettleJob:
                 begun = self._begun(history.head, standing)
                 run, reason = (begun, "") if begun else choose_run(self._epochs, standing, self._log, options)
                 if run is None or not self._prepare(journal, history, standing, run, options):
-                    return Settled(tuple(made), reason)
-                made.append(standing.sequence + 1)
+                    return Settled(tuple(sorted(driver.mined)), reason)
+                made += 1
 
     def _returned(self, journal: Journal, history: History) -> bool:
         """Whether the next post was signed before: a reorganisation has taken it since it was last looked at."""

@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import requests
 from typer.main import get_command
 
 from deploy import cli, keeper_commands, money_commands
@@ -20,7 +19,9 @@ from settlement.adapters.job import SettleOptions
 from settlement.adapters.ledger import Ledger
 from settlement.adapters.signer import Keys, development_signer
 from settlement.head import PostHeader
+from tests.chain.crashes import Killed, killed_at
 from tests.settlement_data import ALICE, FIRST_EPOCH, LOG, publish, publish_all, window
+from tests.watched_place import ask
 
 pytestmark = pytest.mark.chain
 
@@ -116,24 +117,6 @@ def test_a_lost_folder_of_posts_is_made_anew(
     assert worker.settle(place.data_dir, node, LOG, keys).posts == (4,)
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing handles it."""
-
-
-def killed_once_sent(step: int) -> None:
-    """Ends the job when its transaction has been given to the node."""
-    if step == 5:
-        raise Killed
-
-
-def ask(node: Chain, method: str, *parameters: object) -> None:
-    """A method that only the development node has."""
-    session = requests.Session()
-    session.trust_env = False
-    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
-    assert "error" not in session.post(node.rpc_url, json=body, timeout=10).json()
-
-
 def lose_journal(place: Workplace) -> None:
     for path in (place.data_dir / "settlement").glob("journal.sqlite*"):
         path.unlink()
@@ -147,13 +130,13 @@ def test_a_journal_lost_while_a_post_waits_makes_no_second_one(
     ask(node, "evm_setAutomine", False)
     try:
         with pytest.raises(Killed):
-            worker.settle(place.data_dir, node, LOG, keys, after=killed_once_sent)
+            worker.settle(place.data_dir, node, LOG, keys, after=killed_at(5))
         lose_journal(place)
         if has_grown:
             publish(place.data_dir, 0, DAY + 1, [window("pv-1", DAY + 1, 100)])
             publish(place.data_dir, 1, DAY + 1)
             with pytest.raises(Killed):  # the very post that waits is sent again, not one with the new epoch
-                worker.settle(place.data_dir, node, LOG, keys, after=killed_once_sent)
+                worker.settle(place.data_dir, node, LOG, keys, after=killed_at(5))
     finally:
         ask(node, "evm_setAutomine", True)
         ask(node, "evm_mine")

@@ -1,0 +1,184 @@
+"""A real node on which gas gets dear, and a ledger that refuses a post once it is mined: what settle says and does."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy import money_commands
+from deploy.settings import Settings
+from deploy.terminal import Terminal
+from deploy.workplace import Workplace
+from schemas.errors import InvalidInput
+from settlement import worker
+from settlement.adapters.chain import Chain
+from settlement.adapters.contract import Call
+from settlement.adapters.driver import NotYet
+from settlement.adapters.job import SettleOptions
+from settlement.adapters.ledger import Ledger
+from settlement.adapters.signer import Keys, Signer
+from settlement.posting import GWEI, Fees
+from tests.chain.crashes import Killed, journal_of, killed_at
+from tests.settlement_data import ALICE, FIRST_EPOCH, LOG, publish, publish_all, window
+from tests.watched_place import ask
+
+pytestmark = pytest.mark.chain
+
+DAY = FIRST_EPOCH
+CAP = 40
+
+
+@pytest.fixture
+def place(tmp_path: Path, node: Chain, keys: Keys) -> Iterator[Workplace]:
+    """A data folder with a funded ledger that owes 900 dollars; whatever a test does to the node is taken back."""
+    snapshot = ask(node, "evm_snapshot")
+    place = Workplace(tmp_path, Settings(data_dir=tmp_path, chain_rpc_url=node.rpc_url, fee_cap_gwei=CAP))
+    place.create_log(LOG)
+    worker.deploy_contracts(tmp_path, node, LOG, keys)
+    publish_all(tmp_path, {DAY: {0: [window("pv-1", DAY, 900_000_000)]}})
+    worker.fund(tmp_path, node, LOG, keys)
+    yield place
+    ask(node, "evm_setAutomine", True)
+    assert ask(node, "evm_revert", snapshot)
+
+
+def base_fee(node: Chain, gwei: int) -> None:
+    """The base fee of the next block, and about that of those after it."""
+    ask(node, "anvil_setNextBlockBaseFeePerGas", hex(gwei * GWEI))
+
+
+def live(place: Workplace, node: Chain) -> int:
+    return len(Ledger.open(place.data_dir, node).history().live)
+
+
+def capped(node: Chain, cap_gwei: int = CAP, tip: int | None = None) -> Chain:
+    return Chain(node.rpc_url, fee_cap=cap_gwei * GWEI, priority_fee=tip, poll_s=0.01)
+
+
+def test_a_spike_within_the_cap_is_paid_and_one_above_it_is_told(place: Workplace, node: Chain, keys: Keys) -> None:
+    base_fee(node, 60)
+    with pytest.raises(NotYet) as told:
+        worker.settle(place.data_dir, capped(node), LOG, keys)
+    assert "the base fee is 60 gwei now" in str(told.value)
+    assert f"and the cap is {CAP}; wait, or raise TALLYROOT_FEE_CAP_GWEI; run settle again later" in str(told.value)
+    with pytest.raises(InvalidInput, match="the base fee is 60 gwei now"):
+        worker.fund(place.data_dir, capped(node), LOG, keys, 1)
+    base_fee(node, 30)  # twice that is above the cap; the cap itself is enough
+    assert worker.settle(place.data_dir, capped(node), LOG, keys).posts == (1,)
+    assert live(place, node) == 1
+    (posting,) = journal_of(place.data_dir)
+    assert [attempt.fees.max_fee for attempt in posting.attempts] == [CAP * GWEI]
+
+
+def test_a_spike_after_the_signature_raises_the_offer(place: Workplace, node: Chain, keys: Keys) -> None:
+    """The node refuses what offers less than the base fee; what was signed for the old one is never sent."""
+    base_fee(node, 2)
+    with pytest.raises(Killed):
+        worker.settle(place.data_dir, capped(node), LOG, keys, after=killed_at(3))
+    base_fee(node, 20)
+    assert worker.settle(place.data_dir, capped(node), LOG, keys).posts == (1,)
+    (posting,) = journal_of(place.data_dir)
+    first, second = posting.attempts
+    assert (first.nonce, first.sent_block, posting.state) == (second.nonce, None, "mined")
+    assert second.fees.max_fee > 20 * GWEI > first.fees.max_fee
+
+
+def test_settle_that_follows_waits_a_spike_out(
+    place: Workplace, node: Chain, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says once why it waits."""
+    base_fee(node, 60)
+    rests: list[float] = []
+
+    class Stopped(Exception):
+        pass
+
+    def rest(seconds: float) -> None:
+        rests.append(seconds)
+        if len(rests) == 3:
+            base_fee(node, 5)
+        if len(rests) == 5:
+            raise Stopped
+
+    monkeypatch.setattr(money_commands.time, "sleep", rest)
+    with pytest.raises(Stopped):
+        money_commands.settle(place, Terminal(as_json=True), SettleOptions(), follow=True)
+    said = capsys.readouterr()
+    assert said.err.count("gas costs too much: the base fee is 60 gwei now") == 1
+    assert json.loads(said.out.splitlines()[0])["posts"] == [1]
+    assert live(place, node) == 1
+
+
+def test_the_tip_is_the_node_s_within_a_part_of_the_cap_or_what_is_set(
+    place: Workplace, node: Chain, keys: Keys
+) -> None:
+    advised = capped(node).fees().priority_fee
+    assert 0 < advised <= CAP * GWEI // 10
+    assert capped(node, cap_gwei=1).fees().priority_fee == GWEI // 10
+    tip = 3 * GWEI // 2
+    worker.settle(place.data_dir, capped(node, tip=tip), LOG, keys)
+    (posting,) = journal_of(place.data_dir)
+    assert posting.attempts[0].fees.priority_fee == tip
+    with pytest.raises(InvalidInput, match="a transaction must offer 4"):
+        worker.fund(place.data_dir, capped(node, cap_gwei=40, tip=40 * GWEI - 1), LOG, keys, 1)
+
+
+def other_poster(ledger: Ledger, keys: Keys) -> Call:
+    return ledger.change_role("poster", keys.of("poster").address, grant=False)
+
+
+def funds_gone(ledger: Ledger, keys: Keys) -> Call:
+    return ledger.withdraw(ALICE, 1)
+
+
+def small_step(ledger: Ledger, keys: Keys) -> Call:
+    return ledger.set_max_step(5)
+
+
+REFUSED: dict[str, tuple[Callable[[Ledger, Keys], Call], str]] = {
+    "another poster": (other_poster, r"wrong key: 0x\w+ is not the poster of the ledger; `tallyroot roles` shows"),
+    "funds gone": (funds_gone, r"the ledger is short of 1 token units \(.*\): run `tallyroot fund` first"),
+    "a step too large": (small_step, r"raises the total by 900000000 token units, the ledger allows 5: post fewer"),
+}
+
+
+def mined_before(node: Chain, signer: Signer, call: Call) -> None:
+    """Sends a call that is mined in one block with what waits, before it."""
+    raw, _ = node.signed(signer, call, node.nonce(signer.address), Fees(100 * GWEI, 90 * GWEI))
+    assert node.send_raw(raw) == "sent"
+    ask(node, "evm_setAutomine", True)
+    ask(node, "evm_mine")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_post_that_is_refused_when_it_is_mined_says_why_and_what_to_do(
+    place: Workplace, node: Chain, keys: Keys, name: str
+) -> None:
+    make, text = REFUSED[name]
+    ask(node, "evm_setAutomine", False)
+    with pytest.raises(Killed):
+        worker.settle(place.data_dir, node, LOG, keys, after=killed_at(5))
+    ledger = Ledger.open(place.data_dir, node)
+    mined_before(node, keys.of("admin"), make(ledger, keys))
+    with pytest.raises(InvalidInput, match=f"post 1 was refused when it was mined: .*{text}"):
+        worker.settle(place.data_dir, node, LOG, keys)
+    (posting,) = journal_of(place.data_dir)
+    assert posting.state == "reverted"
+    assert f"transaction {posting.attempts[0].hash} was refused when it was mined: " in posting.note
+    assert live(place, node) == 0
+
+
+def test_a_post_on_a_disputed_one_is_refused_and_the_dispute_is_told(place: Workplace, node: Chain, keys: Keys) -> None:
+    worker.settle(place.data_dir, node, LOG, keys)
+    publish(place.data_dir, 0, DAY + 1, [window("pv-1", DAY + 1, 5)])
+    publish(place.data_dir, 1, DAY + 1)
+    worker.fund(place.data_dir, node, LOG, keys)
+    ask(node, "evm_setAutomine", False)
+    with pytest.raises(Killed):
+        worker.settle(place.data_dir, node, LOG, keys, after=killed_at(5))
+    mined_before(node, keys.of("guardian"), Ledger.open(place.data_dir, node).dispute(1))
+    with pytest.raises(InvalidInput, match="post 1 was disputed: find out why"):
+        worker.settle(place.data_dir, node, LOG, keys)
+    assert [posting.state for posting in journal_of(place.data_dir)] == ["disputed", "superseded"]
+    assert worker.settle(place.data_dir, node, LOG, keys, SettleOptions(restate=True)).posts == (1,)
