@@ -30,6 +30,9 @@ SEND = "eth_sendRawTransaction"
 REQUEST_TIMEOUT_S = 30.0
 MINED_TIMEOUT_S = 180.0
 LOGS_BLOCKS = 10_000
+SYNCED_BLOCKS = 10
+"""A node that is so many blocks behind may be used: some always are a few."""
+NO_CODE = Web3.keccak(b"").hex()
 TIP_PARTS = 10
 """The tip that a node advises is followed up to this part of the cap: it may be mistaken, or lie."""
 
@@ -71,6 +74,21 @@ class Chain:
         self._eth = self._web3.eth
         with self.speaking():
             self.chain_id = int(self._eth.chain_id)
+        self._require_synced()
+
+    def _require_synced(self) -> None:
+        """Raises InvalidInput where the node says that it is many blocks behind: it would show an old ledger."""
+        with self.speaking():
+            try:
+                found = self._eth.syncing
+            except Web3Exception:  # not every node has the question
+                return
+        behind = 0 if isinstance(found, bool) else int(found.get("highestBlock", 0)) - int(found.get("currentBlock", 0))
+        if behind > SYNCED_BLOCKS:
+            raise InvalidInput(
+                f"the EVM node at {_shown(self.rpc_url)} is {behind:,} blocks behind its chain: wait until it has"
+                " caught up, or ask another one (CHAIN_RPC_URL)"
+            )
 
     @contextmanager
     def speaking(self) -> Iterator[None]:

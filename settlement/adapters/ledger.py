@@ -8,7 +8,7 @@ import msgspec
 
 from schemas.errors import InvalidInput
 from schemas.payout import Claim
-from settlement.adapters.chain import Chain
+from settlement.adapters.chain import NO_CODE, Chain
 from settlement.adapters.contract import ROLE_HASHES, Call, artefact
 from settlement.adapters.signer import Role
 from settlement.head import PostHeader, genesis_head
@@ -80,10 +80,16 @@ class Ledger:
                 f"wrong chain: the ledger is on chain {deployment.chain_id}, this node serves {chain.chain_id}; "
                 "check CHAIN_RPC_URL"
             )
-        if chain.code_hash(deployment.ledger) != deployment.code_hash:
+        code = chain.code_hash(deployment.ledger)
+        if code == NO_CODE:
             raise InvalidInput(
                 f"the chain has no ledger at {deployment.ledger} (a development chain that was reset?): "
                 "use its old state, or a new data folder"
+            )
+        if code != deployment.code_hash:
+            raise InvalidInput(
+                f"what stands at {deployment.ledger} is not the ledger that was deployed (code {code[:16]}, not"
+                f" {deployment.code_hash[:16]}): restore chain.json from a copy, or ask another node (CHAIN_RPC_URL)"
             )
 
     @classmethod

@@ -7,7 +7,7 @@ from pathlib import Path
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.units import DAY_MS, MINUTE_MS, SECOND_MS
-from settlement.adapters.chain import Chain
+from settlement.adapters.chain import NO_CODE, Chain
 from settlement.adapters.claims import account_name
 from settlement.adapters.contract import ROLE_HASHES, Call
 from settlement.adapters.epochs import EpochReader
@@ -15,7 +15,6 @@ from settlement.adapters.ledger import Deployment, Ledger, token_decimals
 from settlement.adapters.overview import note_funding, refresh_tables, shortfall, unposted
 from settlement.adapters.paying import gas_of, hash_of, transact
 from settlement.adapters.signer import DEVELOPMENT_CHAIN_ID, Keys, Role
-from settlement.keccak import keccak
 from settlement.post import token_units
 from settlement.results import Funded, KeeperCall, RoleHolder
 
@@ -23,8 +22,6 @@ DEVELOPMENT_DELAY_S = MINUTE_MS // SECOND_MS
 DELAY_S = 2 * DAY_MS // SECOND_MS
 MAX_STEP_WHOLE = 10**9
 """By default one post may raise the total by so many whole tokens."""
-
-NO_CODE = keccak(b"").hex()
 
 
 def deploy_contracts(

@@ -209,7 +209,7 @@ def test_wrong_keys_and_chains_are_told(place: Path, node: Chain, keys: Keys) ->
     with pytest.raises(InvalidInput, match="wrong chain"):
         worker.settlements(place, node, LOG)
     msgspec.structs.replace(deployment, code_hash="00" * 32).save(place)
-    with pytest.raises(InvalidInput, match="no ledger at"):
+    with pytest.raises(InvalidInput, match="is not the ledger that was deployed"):
         worker.settlements(place, node, LOG)
 
 

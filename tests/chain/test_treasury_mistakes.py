@@ -19,6 +19,7 @@ from settlement import worker
 from settlement.adapters.chain import Chain
 from settlement.adapters.ledger import Ledger
 from settlement.adapters.signer import Keys, Signer
+from tests.chain.relay import relay
 from tests.odd_token import OddToken
 from tests.settlement_data import FIRST_EPOCH, LOG, SOLAR, publish_all, window
 
@@ -257,4 +258,32 @@ def test_another_chain_and_a_node_that_contradicts_itself_are_told(ledger: Desk)
     assert f"wrong chain: the ledger is on chain {CHAIN_ID}, this node serves 10" in desk.fails("settlements")
     desk.ask("anvil_setChainId", CHAIN_ID)
     desk.ask("anvil_setCode", record["ledger"], "0x6000")
-    assert "the chain has no ledger at" in desk.fails("settle")
+    assert f"what stands at {record['ledger']} is not the ledger that was deployed" in desk.fails("settle")
+    desk.ask("anvil_setCode", record["ledger"], "0x")
+    assert f"the chain has no ledger at {record['ledger']}" in desk.fails("settle")
+
+
+def test_a_node_that_is_behind_is_not_believed(ledger: Desk, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = ledger
+    for behind, said in ((5, ""), (900_000, "is 900,000 blocks behind its chain: wait until it has caught up")):
+        answer = {"startingBlock": "0x0", "currentBlock": "0x64", "highestBlock": hex(100 + behind)}
+        with relay(server, {"eth_syncing": answer}) as url:
+            monkeypatch.setenv("CHAIN_RPC_URL", url)
+            assert said in (desk.fails("settlements") if said else desk.run("settlements"))
+
+
+def test_a_fee_spike_and_a_tip_that_can_t_be_are_told(ledger: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = ledger
+    desk.run("fund")
+    monkeypatch.setenv("TALLYROOT_FEE_CAP_GWEI", "40")
+    desk.ask("anvil_setNextBlockBaseFeePerGas", hex(60 * 10**9))
+    line = desk.fails("settle")
+    assert "the base fee is 60 gwei now" in line
+    assert "the cap is 40; wait, or raise TALLYROOT_FEE_CAP_GWEI" in line
+    desk.ask("evm_mine")
+    for tip, what in (("40", "must be below"), ("-1", "greater than or equal to 0"), ("much", "valid decimal")):
+        monkeypatch.setenv("TALLYROOT_PRIORITY_FEE_GWEI", tip)
+        assert what in desk.fails("settle")
+    monkeypatch.setenv("TALLYROOT_PRIORITY_FEE_GWEI", "0.5")
+    desk.ask("anvil_setNextBlockBaseFeePerGas", hex(10**9))
+    desk.run("settle")
