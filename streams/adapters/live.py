@@ -33,7 +33,7 @@ READ_SECONDS = 60.0
 OPEN_SECONDS = 2.0
 """How old `open.parquet`, the windows that still fill, may be while slices come."""
 
-REJECTS_SHARE = 20
+REJECTS_SHARE = 60
 """A file of rejects is written again only after so many times the time that it took."""
 
 BOUNDARY = pa.schema([("partition", pa.int64()), ("from_ms", pa.int64())])
