@@ -269,6 +269,7 @@ def prepare(environment: MutableMapping[str, str]) -> None:
     """Make the environment one in which pip, npm, jgo and Java do the same everywhere."""
     for name in _DISTURBING:
         environment.pop(name, None)
+    environment.setdefault("NO_CYTHON", "1")  # where Faust has no wheel: built in seconds, without a compiler
     environment.setdefault("PIP_RETRIES", "2")
     environment.setdefault("npm_config_fetch_retry_mintimeout", "1000")
     environment.setdefault("npm_config_fetch_retry_maxtimeout", "5000")
@@ -370,6 +371,8 @@ def reason_of(said: str, environment: Mapping[str, str]) -> Optional[str]:
     if any(os.strerror(code) in said for code in (errno.ENOSPC, errno.EDQUOT)) or "ENOSPC" in said:
         places = f"{ROOT}, of {tempfile.gettempdir()} (TMPDIR) or of {home_folder()}"
         return f"the disk of {places} is full: make room"
+    if os.strerror(errno.EROFS) in said:
+        return f"{ROOT} can't be written: copy it to where it can"
     for name in _PROXY_VARIABLES:
         proxy = environment.get(name)
         if proxy and re.search(r"(?i)proxy|socks|connect|timed? ?out|network", said):

@@ -1,5 +1,6 @@
 """Whether a data folder lies on a disk of this machine that has room, asked before anything is started on it."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +16,16 @@ _ANOTHER = "name a folder on a disk of this machine with --data-dir or TALLYROOT
 
 
 def check_disk(folder: Path) -> None:
-    """Raises InvalidInput, in one line, if the folder lies on a network drive or its disk is nearly full."""
+    """Makes the folder where it isn't there.
+
+    Raises InvalidInput, in one line, if it can't be written, lies on a network drive, or its disk is nearly full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(f"can't make {folder} ({error.strerror}): {_ANOTHER}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InvalidInput(f"{folder} can't be written: {_ANOTHER}")
     kind = file_system(folder, _mounts())
     if _NETWORK.fullmatch(kind):
         raise InvalidInput(f"{folder} is on a network drive ({kind}), where locks do not hold: {_ANOTHER}")

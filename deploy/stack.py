@@ -53,7 +53,6 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         and the folder remembers it.
         """
         data_dir = data_dir.absolute()
-        data_dir.mkdir(parents=True, exist_ok=True)
         check_disk(data_dir)
         with _one_at_a_time(data_dir):
             before = cls.load(data_dir)

@@ -79,6 +79,8 @@ class PromptWorker(faust.Worker):
     def ended(self) -> None:
         """It did stop: the timer must not end whatever the process does next."""
         self._hang.cancel()
+        if self._hang.is_alive():
+            self._hang.join()  # a thread that outlives Python makes DuckDB's binding complain on stderr
 
     def _schedule_shutdown(self, signal: signal.Signals) -> None:
         if not self._signal_stop_time:

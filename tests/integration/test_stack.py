@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,19 @@ def test_finalized_lags_as_on_a_real_chain(tmp_path: Path) -> None:
         assert [int(str(block["number"]), 16) for block in heights if isinstance(block, dict)] == [20, 16, 12]
     finally:
         node.stop()
+
+
+@pytest.mark.chain
+def test_a_port_taken_between_our_look_and_the_node_s_bind_is_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free_ports = processes.free_ports
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        chosen = iter([[taken.getsockname()[1]]])
+        monkeypatch.setattr(processes, "free_ports", lambda *given: next(chosen, None) or free_ports(*given))
+        node = start_evm(tmp_path)
+        node.stop()
+        assert node.port != taken.getsockname()[1]
 
 
 def test_named_servers_are_used_and_never_stopped(tmp_path: Path) -> None:

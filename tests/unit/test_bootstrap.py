@@ -188,6 +188,7 @@ def test_a_dead_proxy_is_named_without_its_password() -> None:
     [
         (f"ERROR: Could not install packages: [Errno 28] {os.strerror(errno.ENOSPC)}", "is full: make room"),
         ("npm error code ENOSPC", "is full: make room"),
+        (f"Error: [Errno 30] {os.strerror(errno.EROFS)}: '/x/.venv'", "can't be written"),
         ("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate", "CA bundle in PIP_CERT"),
         ("npm error code SELF_SIGNED_CERT_IN_CHAIN", "CA bundle in PIP_CERT"),
         ("npm error code UNABLE_TO_GET_ISSUER_CERT_LOCALLY", "CA bundle in PIP_CERT"),

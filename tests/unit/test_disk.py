@@ -58,6 +58,14 @@ def test_no_server_is_started_on_a_network_drive(tmp_path: Path, monkeypatch: py
     assert not (tmp_path / "data" / STACK_FILE).exists()
 
 
+def test_a_folder_that_can_t_be_made_or_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidInput, match=r"can't make .*/file/data \(Not a directory\): name a folder"):
+        check_disk(tmp_path / "file" / "data")
+    with pytest.raises(InvalidInput, match=r"can.t make /proc/1/data"):
+        check_disk(Path("/proc/1/data"))
+
+
 def test_this_machine_s_own_disk_is_fit(tmp_path: Path) -> None:
     check_disk(tmp_path)
 
