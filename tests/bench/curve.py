@@ -1,8 +1,9 @@
 """How a worker grows: with machines, with readings, with a second worker. `make bench ARGS=--curve`. Asserts no time.
 
-For each number of machines, JSON single readings: readings per CPU second, peak memory; then, on the folder that the
-worker left, how long a partition takes to open and to make its first commit (a reading of each of its machines), how
-long that commit's transaction takes once it is warm, how large the checkpoints are, and what a meter's state takes.
+For each number of machines, JSON single readings: readings per CPU second, peak memory, how long the worker's process
+takes from its start to its first commit; then, on the folder that it left, how long a partition takes to open and to
+make its first commit (a reading of each of its machines), how long that commit's transaction takes once it is warm, how
+large the checkpoints are, and what a meter's state takes.
 """
 
 import argparse
@@ -62,13 +63,16 @@ def of_machines(servers: str, home: Path, readings: int, machines: int) -> Resul
     """One point of the curve."""
     bench = _prepared(servers, home, readings, machines, JSON)
     with bench.folder(JSON) as folder:
+        began = time.time()
         result = result_of(bench.start(JSON, folder, sys.executable))
+        (commits,) = (_commits(path) for path in folder.glob(f"*-{COMMITS_FILE}"))
         look = look_at_partition(servers, folder, bench.topic(JSON), Readings(machines, bench.readings(JSON)))
         size = sum(path.stat().st_size for path in (folder / "partitions").glob("*.duckdb*"))
     return {
         "machines": machines,
         "readings_per_cpu_second": result["readings_per_cpu_second"],
         "peak_rss_bytes": result["peak_rss_bytes"],
+        "first_commit_seconds": round(commits[0][0] - began, 3),
         "checkpoint_bytes": size,
         **look,
         "correct": result["correct"],
