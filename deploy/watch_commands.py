@@ -7,6 +7,7 @@ from msgspec import Struct
 from deploy.audit_commands import recomputing
 from deploy.money_commands import Treasury
 from deploy.terminal import Terminal, moment_text
+from deploy.watch_evidence import LogMemory, reading_on
 from deploy.workplace import Workplace
 from schemas.errors import InvalidInput
 from schemas.units import SECOND_MS
@@ -36,6 +37,7 @@ class Watch:
         self._terminal = terminal
         self._options = options
         self._treasury: Treasury | None = None
+        self._kept: LogMemory | None = None
         self._last: Look | None = None
         self._said: list[Done] = []
         self.pause_s = options.every_s
@@ -84,12 +86,7 @@ class Watch:
         try:
             if self._treasury is None:
                 self._treasury = Treasury(self._place)
-            treasury = self._treasury
-            only_wrong = self._options.only_wrong
-            with recomputing(treasury, from_archive=self._options.from_archive) as recompute:
-                found = look(
-                    treasury.data_dir, treasury.chain, treasury.log, treasury.keys, recompute, only_wrong=only_wrong
-                )
+            found = self._look_at(self._treasury)
         except InvalidInput as error:
             self._treasury = self._last = None
             self._say([Done("alarm", 0, f"can't look: {error}")])
@@ -101,6 +98,18 @@ class Watch:
         self._last = found
         self._say(found.done)
         return found
+
+    def _look_at(self, treasury: Treasury) -> Look:
+        """An archive is read from its start each time: it has no record that ends its last epoch, only a stand-in."""
+        of_treasury = (treasury.data_dir, treasury.chain, treasury.log, treasury.keys)
+        only_wrong = self._options.only_wrong
+        if self._options.from_archive:
+            with recomputing(treasury, from_archive=True) as recompute:
+                return look(*of_treasury, recompute, only_wrong=only_wrong)
+        if self._kept is None:
+            self._kept = LogMemory(treasury.log)
+        with reading_on(treasury, self._kept) as recompute:
+            return look(*of_treasury, recompute, only_wrong=only_wrong, memory=self._kept.memory)
 
     def _say(self, done: tuple[Done, ...] | list[Done]) -> None:
         for part in done:

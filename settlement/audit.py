@@ -96,6 +96,8 @@ class Auditor:
         self._decimals = decimals
         self._recount = Recount()
         self._verdicts: list[PostVerdict] = []
+        self._judged: list[bytes] = []
+        self._streams: dict[int, EpochStream] = {}
         self._gap = ""
         self._epoch_end_s: int | None = None
         self._findings: list[Finding] = []
@@ -113,13 +115,17 @@ class Auditor:
     ) -> AuditReport:
         """Audits all live posts, up to where evidence is missing. What is wrong in them is in the report.
 
-        With `posted_only` what isn't posted yet is left unread.
+        With `posted_only` what isn't posted yet is left unread, and may be audited by another run that `goes_on`: then
+        the epochs that the first run has asked for are read on, and `recompute` isn't asked again.
         """
         head, live, dead = self._fold(events)
-        streams = {partition: EpochStream(recompute(partition)) for partition in range(self._log.partitions)}
-        for posted in live:
+        streams = self._streams
+        if not streams:
+            streams |= {partition: EpochStream(recompute(partition)) for partition in range(self._log.partitions)}
+        for posted in live[len(self._judged) :]:
             if not self._gap:
                 self._judge(posted.header, published, streams)
+                self._judged.append(posted.head)
         paid, last_total = self._recount.total(), live[-1].header.total if live else 0
         self._check_sums(len(live))
         posted_epochs = self._epochs
@@ -149,6 +155,12 @@ class Auditor:
             verdicts=judged(self._verdicts, len(live)),
             gap=self._gap,
         )
+
+    def goes_on(self, events: Iterable[Posted | Disputed]) -> bool:
+        """Whether all that was audited is right, and these events leave it as it was: at most, posts come after it."""
+        _, live, _ = self._fold(events)
+        heads = [posted.head for posted in live]
+        return not self._findings and not self._gap and heads[: len(self._judged)] == self._judged
 
     @property
     def _unit(self) -> int:

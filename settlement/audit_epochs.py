@@ -87,6 +87,8 @@ class EpochStream:
                 break
             taken.append(item)
             self._waiting = None
+            if item[0].epoch == last_epoch:  # what comes after may not be there yet
+                break
         return taken
 
     def take_all(self) -> list[Epoch]:

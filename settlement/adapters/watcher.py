@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -47,13 +48,51 @@ class Look(Struct, frozen=True, kw_only=True):
     is_calm: bool
 
 
-def look(data_dir: Path, chain: Chain, log: Log, keys: Keys, recompute: Recompute, *, only_wrong: bool = False) -> Look:
-    """Audits, decides and does. Raises InvalidInput where the node or this folder gives no view at all."""
-    ledger = Ledger.open(data_dir, chain)
+class Memory:
+    """What one process has recomputed, and found right, in its earlier looks: a look goes on from there.
+
+    It is nowhere but in memory, so a watcher still believes nothing that it has not recomputed itself. It is dropped as
+    soon as anything is not right, posts are gone, or their published files are others: the next look begins anew.
+    """
+
+    def __init__(self) -> None:
+        self._auditor: Auditor | None = None
+        self._files: dict[int, tuple[Any, ...]] = {}
+
+    def forget(self) -> None:
+        """The next look begins anew."""
+        self._auditor = None
+        self._files.clear()
+
+    def auditor(self, ledger: Ledger, log: Log, events: Sequence[Posted | Disputed], store: Store) -> Auditor:
+        """The one that has judged the first of these events, or a new one: taken out, until it is kept again."""
+        found, self._auditor = self._auditor, None
+        same = all(_files(store, sequence) == seen for sequence, seen in self._files.items())
+        if found is None or not same or not found.goes_on(events):
+            found = Auditor(log, ledger.genesis, ledger.deployment.decimals)
+        return found
+
+    def keep(self, auditor: Auditor, report: AuditReport, store: Store) -> None:
+        """Keeps an auditor that has found all of it right."""
+        self.forget()
+        if report.ok and not report.gap:
+            self._auditor = auditor
+            self._files = {sequence: _files(store, sequence) for sequence in range(1, report.posts + 1)}
+
+
+def look(
+    data_dir: Path, chain: Chain, log: Log, keys: Keys, recompute: Recompute, *, only_wrong: bool = False,
+    memory: Memory | None = None,
+) -> Look:  # fmt: skip
+    """Audits, decides and does. Raises InvalidInput where the node or this folder gives no view at all.
+
+    With a `memory` the epochs of `recompute` must be readable on, from look to look.
+    """
+    ledger, store, memory = Ledger.open(data_dir, chain), Store(data_dir), memory or Memory()
     events = ledger.events()
-    auditor = Auditor(log, ledger.genesis, ledger.deployment.decimals)
-    store = Store(data_dir)
+    auditor = memory.auditor(ledger, log, events, store)
     report = auditor.run(events, lambda sequence: _published(store, sequence), recompute, posted_only=True)
+    memory.keep(auditor, report, store)
     if ledger.head().hex() != report.head and not _distrust(report):
         moved = Done("moved", 0, "the ledger has moved on while its posts were looked at")
         return _looked(ledger, report, [moved])
@@ -113,6 +152,18 @@ def _distrust(report: AuditReport) -> str:
 def _delay_ends(events: Sequence[Posted | Disputed]) -> dict[int, int]:
     """By sequence of the live posts: what was posted last under it counts."""
     return {event.header.sequence: event.delay_end_s for event in events if isinstance(event, Posted)}
+
+
+def _files(store: Store, sequence: int) -> tuple[Any, ...]:
+    """What tells a post's files from others in their places."""
+    found: list[tuple[int, ...]] = []
+    for name in POST_FILES:
+        try:
+            stat = (store.folder / "posts" / str(sequence) / name).stat()
+            found.append((stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+        except OSError:
+            found.append(())
+    return tuple(found)
 
 
 def _published(store: Store, sequence: int) -> Published:
