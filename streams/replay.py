@@ -3,10 +3,13 @@
     python -m streams.replay FILE        FILE is JSON, plain or gzipped: {"ruleset", "log"}
 
 A record there is `{"offset", "timestamp", "type", "value"}`; its key is the first route of its machine. The value
-`"<undecodable>"` stands for bytes that are no JSON.
+`"<undecodable>"` stands for bytes that are no JSON. A value that only some JSON libraries read, such as NaN or half a
+surrogate pair, is a record's like any other, and is refused as the same bytes from Kafka are.
 """
 
 import gzip
+import json
+import math
 import sys
 import zlib
 from collections.abc import Sequence
@@ -28,6 +31,9 @@ from streams.state import State
 from streams.stream_time import TIMESTAMP_MAX_MS
 
 UNDECODABLE = "<undecodable>"
+
+DIGITS_MAX = 4_300
+"""Integers with more digits are out of range to the stream's decoder; Python's own reads none that is longer."""
 
 Document = dict[str, Any]
 
@@ -58,14 +64,20 @@ def read_document(path: Path) -> Document:
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-        document = msgspec.json.decode(content, type=Document)
+        # What isn't UTF-8 becomes half a surrogate pair, which fits nowhere but in a value.
+        text = content.decode("utf-8", "surrogateescape")
+        document: Document = json.loads(text, parse_int=_integer)
         log_of(document)
         records_of(document)
     except (
-        OSError, EOFError, zlib.error, msgspec.DecodeError, KeyError, TypeError, AttributeError, RecursionError
+        OSError, EOFError, zlib.error, ValueError, msgspec.DecodeError, KeyError, TypeError, RecursionError
     ) as error:  # fmt: skip
         raise InvalidInput(f"{path} is no log in the vectors' form ({error}): give a JSON file of one") from error
     return document
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= DIGITS_MAX else math.inf
 
 
 def log_of(document: Document) -> Log:
@@ -91,8 +103,8 @@ def records_of(document: Document) -> list[Record]:
         if entry.type == REGISTERED and isinstance(value, dict) and isinstance(value.get("route"), str):
             routes.setdefault(str(value.get("machine")), value["route"])
         machine = str(value.get("machine")) if isinstance(value, dict) else ""
-        key = routes.get(machine, machine).encode()
-        body = UNDECODABLE.encode() if value == UNDECODABLE else msgspec.json.encode(value)
+        key = routes.get(machine, machine).encode("utf-8", "surrogatepass")
+        body = (UNDECODABLE if value == UNDECODABLE else json.dumps(value)).encode()
         records.append(Record(entry.offset, entry.timestamp, key, body, [("ce_type", entry.type.encode())]))
     return records
 

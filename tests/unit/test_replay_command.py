@@ -11,6 +11,7 @@ from deploy.terminal import Terminal
 from deploy.workplace import Workplace
 from schemas.errors import InvalidInput
 from streams.gateway.replay import ReplayReport
+from streams.records import decode_readings
 from streams.replay import read_document
 from streams.replay import replay as replayed
 
@@ -58,3 +59,23 @@ def test_a_file_that_is_no_log_is_named_in_one_line(tmp_path: Path, content: byt
 def test_a_file_that_is_one_is_read(tmp_path: Path) -> None:
     (tmp_path / "log.json").write_bytes(DOCUMENT % (b"900000", b"1"))
     assert replayed(read_document(tmp_path / "log.json"))["counts"]["accepted"] == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"NaN", b"[{}, -Infinity]", b"1e400", b"9" * 4_301, b"9" * 4_300, b'{"machine": "\\ud800"}', b'{"\\udc00": 1}',
+        b'"\xff"', b"[" * 65 + b"]" * 65, b"-1.5", b'{"machine": "m", "seq": 1E2}', b'"\\ud83d\\ude00"',
+    ],
+    ids=[
+        "nan", "infinity", "far number", "long integer", "longest integer", "half a pair", "as a name", "no utf-8",
+        "deep", "fraction", "exponent", "whole pair",
+    ],
+)  # fmt: skip
+def test_a_strange_value_is_judged_as_its_bytes_from_kafka_are(tmp_path: Path, value: bytes) -> None:
+    entry = b'{"offset": 1, "timestamp": 1, "type": "reading", "value": %s}' % value
+    (tmp_path / "log.json").write_bytes((DOCUMENT % (b"900000", b"1")).replace(b"}]}", b"}, %s]}" % entry))
+    result = replayed(read_document(tmp_path / "log.json"))
+    judged = decode_readings(value)
+    assert result["rejects"] == ([[1, -1, judged]] if isinstance(judged, str) else [[1, 0, "malformed"]])
+    assert result["counts"]["entries"] == 2
