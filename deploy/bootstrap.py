@@ -249,9 +249,10 @@ def install_npm_tools() -> None:
            "--include=optional", "--no-global", "--package-lock", "--no-engine-strict", "--no-dry-run"]  # fmt: skip
     run(npm)
     versions = json.loads((ROOT / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    missing = [tool for tool in ("anvil", "forge") if not (modules / native_package(tool)).exists()]
+    if missing:
+        run([*npm, *(f"{native_package(tool)}@{versions['@foundry-rs/' + tool]}" for tool in missing)])
     for tool in ("anvil", "forge"):
-        if not (modules / native_package(tool)).exists():
-            run([*npm, f"{native_package(tool)}@{versions['@foundry-rs/' + tool]}"])
         # What did not fit on the disk npm leaves torn, and says nothing: the package is optional.
         if output_of([str(modules / native_package(tool) / "bin" / tool), "--version"]) is None:
             free_mb = shutil.disk_usage(ROOT).free >> 20
