@@ -12,8 +12,8 @@ from schemas.errors import InvalidInput
 LINUX = r"""
 sysfs /sys sysfs rw,nosuid 0 0
 /dev/vda1 / ext4 rw,relatime 0 0
-filer:/export/home /home nfs4 rw,vers=4.2,addr=10.0.0.1 0 0
-/dev/vdb1 /home/local xfs rw 0 0
+filer:/export/all /shared nfs4 rw,vers=4.2,addr=10.0.0.1 0 0
+/dev/vdb1 /shared/local xfs rw 0 0
 //nas/share /mnt/with\040space\134 cifs rw,vers=3.0 0 0
 ann@host:/data /mnt/ssh fuse.sshfs rw,user_id=0 0 0
 tmpfs /over nfs rw 0 0
@@ -23,8 +23,8 @@ MACOS = """
 /dev/disk3s1s1 on / (apfs, sealed, local, read-only, journaled)
 /dev/disk3s5 on /System/Volumes/Data (apfs, local, journaled, nobrowse)
 //ann@nas._smb._tcp.local/share on /Volumes/share (1) (smbfs, nodev, nosuid, mounted by ann)
-filer:/home on /Users/ann (nfs, nodev)
-map auto_home on /System/Volumes/Data/home (autofs, automounted)
+filer:/all on /Network/ann (nfs, nodev)
+map auto_home on /System/Volumes/Data/net (autofs, automounted)
 """
 
 
@@ -32,15 +32,15 @@ map auto_home on /System/Volumes/Data/home (autofs, automounted)
     ("mounts", "folder", "kind"),
     [
         (LINUX, "/var/data", "ext4"),
-        (LINUX, "/home/ann/data", "nfs4"),
-        (LINUX, "/home/local/data", "xfs"),
-        (LINUX, "/homes/ann", "ext4"),
+        (LINUX, "/shared/ann/data", "nfs4"),
+        (LINUX, "/shared/local/data", "xfs"),
+        (LINUX, "/shareds/ann", "ext4"),
         (LINUX, "/mnt/with space\\/a", "cifs"),
         (LINUX, "/mnt/ssh", "fuse.sshfs"),
         (LINUX, "/over/it", "tmpfs"),
         (MACOS, "/opt/data", "apfs"),
         (MACOS, "/Volumes/share (1)/data", "smbfs"),
-        (MACOS, "/Users/ann/data", "nfs"),
+        (MACOS, "/Network/ann/data", "nfs"),
         ("", "/anywhere", ""),
         ("what is this", "/anywhere", ""),
     ],
