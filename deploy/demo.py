@@ -1,9 +1,8 @@
 """`tallyroot demo`: real records end to end, with the same functions that the commands call.
 
-Its data folder is its own: it is emptied at the start, so that every run gives the same roots.
+Its data folder is its own and emptied at the start (`demo_ends`), so that every run gives the same roots.
 """
 
-import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ import msgspec
 
 from deploy import audit_commands, log_commands, money_commands
 from deploy.demo_cheat import cheat
+from deploy.demo_ends import demo_folder
 from deploy.demo_workers import stream_with_a_kill
 from deploy.local_commands import query
 from deploy.log_commands import ReplayOptions
@@ -20,10 +20,8 @@ from deploy.machine_page import agreement_of
 from deploy.money_commands import Treasury
 from deploy.report import report as write_report
 from deploy.report_figures import Wish
-from deploy.stack import Stack
 from deploy.terminal import Terminal, money, units
 from deploy.workplace import DEMO_PAYEES, Workplace, demo_account
-from schemas.errors import InvalidInput
 from schemas.registration import Agreement
 from schemas.units import DAY_MS, SECOND_MS
 from settlement import worker
@@ -39,7 +37,6 @@ from streams.gateway.sources import SOURCES
 
 DAYS = 14
 SEED = "demo"
-MARKER = "demo.txt"
 POST_MS = 7 * DAY_MS
 DATA = Path(__file__).resolve().parent.parent / "data"
 FILES = (
@@ -68,8 +65,12 @@ YOU = 7
 
 
 def run(place: Workplace, terminal: Terminal, files: list[tuple[str, Path]] | None, options: ReplayOptions) -> bool:
-    """The whole demo; whether its audit is ok."""
-    _empty(place)
+    """The whole demo, in its own folder; whether its audit is ok."""
+    with demo_folder(place.data_dir):
+        return _run(place, terminal, files, options)
+
+
+def _run(place: Workplace, terminal: Terminal, files: list[tuple[str, Path]] | None, options: ReplayOptions) -> bool:
     terminal.step("1/8 starting Kafka and the EVM node")
     place.start_stack()
     sources = _sources(files, options)
@@ -136,18 +137,6 @@ def _shared_machine(sources: list[SourceLog]) -> str:
 def _agreement(shares: str) -> Agreement:
     payees = {demo_account(name): points for name, points in PAYEES_WITH_SHARES.items()}
     return Agreement(payees | {shares: YOUR_POINTS}, locked_until=int(TERM_END.timestamp()) * SECOND_MS)
-
-
-def _empty(place: Workplace) -> None:
-    folder = place.data_dir
-    if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
-        raise InvalidInput(f"{folder} holds something else than a demo: choose another --data-dir")
-    stack = Stack.load(folder)
-    if stack is not None:
-        stack.stop()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARKER).write_text("Made by `tallyroot demo`, which empties this folder at its next start.\n")
 
 
 class Figures(msgspec.Struct, frozen=True):

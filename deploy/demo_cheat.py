@@ -20,6 +20,9 @@ from settlement.leaf import payout_leaf
 from settlement.merkle import MerkleTree
 from settlement.verdict import Finding
 
+COPY = "forged"
+"""The copy's folder, inside the demo's own: one that a killed demo left goes with the rest."""
+
 COUNT = re.compile(rb'"(?:register|quantity)":\d*?([0-8])\d{0,2}[,}]')
 
 
@@ -34,9 +37,10 @@ class Cheat(Struct, frozen=True):
 
 def cheat(place: Workplace, terminal: Terminal, machine: str, honest: AuditReport, thief: str) -> Cheat:
     """Changes a byte of the machine's last reading in a copy, audits the copy, and claims on a false root."""
-    copy = place.data_dir.with_name(place.data_dir.name + "-forged")
+    copy = place.data_dir / COPY
     try:
-        shutil.copytree(place.data_dir, copy, ignore=shutil.ignore_patterns("kafka", "evm", "partitions", "faust"))
+        left_out = shutil.ignore_patterns(COPY, "kafka", "evm", "partitions", "faust")
+        shutil.copytree(place.data_dir, copy, ignore=left_out)
         before, after = change_a_byte(copy, machine)
         terminal.say(f"in a copy of the log, {machine}'s last reading says {after} instead of {before}")
         treasury = Treasury(Workplace(copy, place.settings))

@@ -32,16 +32,22 @@ class Kill(Struct, frozen=True):
     away_seconds: float
 
 
+def worker_words(data_dir: Path) -> list[str]:
+    """What a worker's command line ends with: a later demo knows by it one that was left."""
+    words = ["deploy.cli", "stream", "--until-caught-up", "--commit-records", str(COMMIT_RECORDS)]
+    return [*words, "--data-dir", str(data_dir)]
+
+
 class _Worker:
     """One `tallyroot stream` as a process; its lines go to a queue, with its number, and None once it has ended."""
 
     def __init__(self, number: int, data_dir: Path, lines: "SimpleQueue[tuple[int, str | None]]") -> None:
-        command = [
-            sys.executable, "-m", "deploy.cli", "stream", "--until-caught-up", "--commit-records", str(COMMIT_RECORDS),
-            "--data-dir", str(data_dir),
-        ]  # fmt: skip
+        command = [sys.executable, "-m", *worker_words(data_dir)]
         self.number = number
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        # In a session of its own: a terminal's Ctrl-C is for the demo, which ends its workers itself.
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
         self._lines = lines
         threading.Thread(target=self._read, daemon=True).start()
 
