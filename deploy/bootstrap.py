@@ -240,7 +240,8 @@ def install_npm_tools() -> None:
     """
     folder = find_node()
     if folder is None:
-        raise SetUpError(f"Node does not run on this machine: install Node {OLDEST_NODE} or newer with npm")
+        options = f" with NODE_OPTIONS={os.environ['NODE_OPTIONS']}" if os.environ.get("NODE_OPTIONS") else ""
+        raise SetUpError(f"no Node runs here{options}: install Node {OLDEST_NODE} or newer with npm")
     os.environ["PATH"] = folder + os.pathsep + os.environ.get("PATH", "")
     modules = ROOT / "node_modules"
     shutil.rmtree(modules, ignore_errors=True)  # what an interrupted npm left half there, the next would take for whole
@@ -304,10 +305,8 @@ def trust_one_ca_bundle(environment: MutableMapping[str, str]) -> None:
 
 def with_known_authorities(bundle: str) -> str:
     """A file of the system's certificates and this bundle's: Node adds to what it knows, the others know no more."""
-    known = next((file for file in map(Path, _KNOWN_AUTHORITIES) if file.exists()), None)
-    if known is None:
-        return bundle
-    both = known.read_bytes() + b"\n" + Path(bundle).read_bytes()
+    known = [file for file in map(Path, _KNOWN_AUTHORITIES) if file.exists()]
+    both = b"\n".join(file.read_bytes() for file in [*known[:1], Path(bundle)])
     file = CACHE / "ca-bundle.pem"
     if not file.exists() or file.read_bytes() != both:
         CACHE.mkdir(exist_ok=True)
