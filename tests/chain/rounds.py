@@ -1,4 +1,5 @@
-"""Random rounds of settling on the real node: workers killed, transactions dropped, blocks taken back, mining stopped.
+"""Random rounds of settling on the real node: workers killed, transactions dropped, blocks taken back, mining stopped,
+posts disputed for nothing and restated.
 
 `python -m tests.chain.rounds --rounds 25 --seed 0 [--json]`. A round ends with a kind node and one more settle; then
 every epoch must stand under exactly one live post, and an audit must find that all of it follows from the log. A round
@@ -35,7 +36,7 @@ ACTS = 6
 DEEP = 3
 """So many blocks a reorganisation takes at most; funding lies deeper."""
 
-ACT_NAMES = ("kill", "kill", "no mining", "dropped", "reorg", "dear", "two at once", "more epochs", "settle")
+ACT_NAMES = ("kill", "kill", "no mining", "dropped", "reorg", "dear", "two at once", "more epochs", "settle", "dispute")
 KILLED_WITHIN_S = 1.0
 """Of the moment at which settle begins: importing takes longer, and a kill there proves nothing."""
 
@@ -87,7 +88,7 @@ class Round:
             self.truth.grow(self.place, self.draw)
         self.ask("evm_setAutomine", True)
         self.ask("evm_mine")
-        worker.settle(self.place, self.node, LOG, self.keys, SettleOptions(max_epochs=2))
+        worker.settle(self.place, self.node, LOG, self.keys, SettleOptions(restate=True))
         self.check()
 
     def do(self, act: str) -> None:
@@ -120,11 +121,23 @@ class Round:
             case "settle":
                 with self.settling() as process:
                     process.wait(60)
+            case "dispute":
+                live = Ledger.open(self.place, self.node).history().live
+                if live:
+                    worker.dispute(self.place, self.node, self.keys, self.draw.randint(1, len(live)))
+                self.truth.grow(self.place, self.draw)  # else the post would be the same again
+                with self.settling("--restate") as process:
+                    if self.draw.random() < 0.5:
+                        time.sleep(KILLED_WITHIN_S * self.draw.random())
+                        process.send_signal(signal.SIGKILL)
+                    process.wait(60)
 
     @contextmanager
-    def settling(self) -> Iterator["subprocess.Popen[str]"]:
+    def settling(self, *options: str) -> Iterator["subprocess.Popen[str]"]:
         """A settle of its own process; what it says is one line, if anything."""
-        command = [sys.executable, "-m", "tests.chain.rounds", "--settle", str(self.place), "--node", self.url]
+        command = [
+            sys.executable, "-m", "tests.chain.rounds", "--settle", str(self.place), "--node", self.url, *options,
+        ]  # fmt: skip
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             assert process.stdout is not None
@@ -183,12 +196,13 @@ def rounds(count: int, seed: int, home: Path) -> Counter[str]:
     return played
 
 
-def settle(place: Path, url: str) -> int:
-    """What a cron job runs."""
+def settle(place: Path, url: str, *, restate: bool) -> int:
+    """What a cron job runs, or a person after a dispute."""
     print("settling", flush=True)
     node = Chain(url, poll_s=0.02)
     try:
-        worker.settle(place, node, LOG, Keys({}, node.chain_id), SettleOptions(max_epochs=2))
+        options = SettleOptions(restate=True) if restate else SettleOptions(max_epochs=2)
+        worker.settle(place, node, LOG, Keys({}, node.chain_id), options)
     except InvalidInput as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -203,9 +217,10 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--settle", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--node", help=argparse.SUPPRESS)
+    parser.add_argument("--restate", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.settle is not None:
-        return settle(options.settle, options.node)
+        return settle(options.settle, options.node, restate=options.restate)
     with tempfile.TemporaryDirectory(prefix="rounds-") as folder:
         played = rounds(options.rounds, options.seed, Path(folder))
     if options.json:
