@@ -76,3 +76,16 @@ def test_wanted_ports_are_given_while_they_are_free() -> None:
         others = processes.free_ports(2, first)
         assert first[0] not in others
     assert not processes.accepts(first[0])
+
+
+def test_what_others_set_for_their_java_does_not_reach_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also from a folder with an equals sign, which `env` alone would take for a variable."""
+    for name in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"):
+        monkeypatch.setenv(name, "-Xmx1k")
+    folder = tmp_path / "a=b 'c' $d"
+    folder.mkdir()
+    program = folder / "program"
+    program.write_text('#!/bin/sh\necho "$1 ${JAVA_TOOL_OPTIONS-}${JDK_JAVA_OPTIONS-}${_JAVA_OPTIONS-}| $LC_ALL"\n')
+    program.chmod(0o755)
+    processes.start([str(program), "$x"], folder, tmp_path / "log")
+    assert processes.wait_until(lambda: processes.tail(tmp_path / "log") == "$x | C.UTF-8", 20.0)
