@@ -17,6 +17,7 @@ from settlement.adapters.store import Store
 from settlement.head import PostHeader
 from settlement.history import History
 from settlement.post import AssembledPost, assemble, token_units
+from settlement.posting import too_dear
 from settlement.results import DryRun, PayeeChange, PlannedPost
 
 POST_GAS = 121_000
@@ -40,13 +41,17 @@ def dry_run(data_dir: Path, chain: Chain, log: Log, keys: Keys, options: SettleO
     if posts and history.was_disputed(posts[0][0]):
         refusal = same_again(posts[0][0].sequence)
     fees, base_fee = chain.fees(), chain.base_fee()
+    least = base_fee + fees.priority_fee
+    if posts and not refusal and fees.within(chain.fee_cap, least) is None:
+        refusal = too_dear(base_fee, least, chain.fee_cap)
     decimals = ledger.deployment.decimals
     planned = tuple(_planned_post(header, post, state, decimals) for header, post in posts)
     changes, gone = _differences(store, len(history.live), posts, decimals)
     return DryRun(
         posts=planned, waiting_for=waiting_for, unfinished=_unfinished(store.folder / "journal.sqlite"),
         refusal=refusal, gas=gas, cost_wei=gas * len(posts) * (base_fee + fees.priority_fee),
-        most_wei=gas * len(posts) * fees.max_fee, poster=poster, poster_wei=chain.ether(poster) if poster else 0,
+        most_wei=gas * len(posts) * min(fees.max_fee, chain.fee_cap),
+        poster=poster, poster_wei=chain.ether(poster) if poster else 0,
         shortfall=planned[-1].shortfall if planned else 0, changes=changes, gone=gone, decimals=decimals,
     )  # fmt: skip
 

@@ -277,6 +277,7 @@ def test_a_fee_spike_and_a_tip_that_can_t_be_are_told(ledger: Desk, monkeypatch:
     desk.run("fund")
     monkeypatch.setenv("TALLYROOT_FEE_CAP_GWEI", "40")
     desk.ask("anvil_setNextBlockBaseFeePerGas", hex(60 * 10**9))
+    assert "it would be refused now: gas costs too much: the base fee is 60 gwei now" in desk.run("settle", "--dry-run")
     line = desk.fails("settle")
     assert "the base fee is 60 gwei now" in line
     assert "the cap is 40; wait, or raise TALLYROOT_FEE_CAP_GWEI" in line
