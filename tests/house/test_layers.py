@@ -26,7 +26,9 @@ CALLS_OF_THE_WORLD = {
 }  # fmt: skip
 # Gateways stand outside the stream: they produce, so they hold clocks, keys and sockets.
 SHELL_FOLDERS = ("streams/adapters", "streams/gateway", "settlement/adapters", "deploy")
-SHELL_FILES = ("streams/app.py", "settlement/worker.py", "settlement/contracts/build.py")
+SHELL_FILES = (
+    "streams/app.py", "settlement/worker.py", "settlement/contracts/build.py", "settlement/contracts/analyse.py",
+)  # fmt: skip
 READS_ENVIRONMENT = ("deploy/settings.py", "deploy/bootstrap.py")
 
 
