@@ -92,6 +92,7 @@ def views_sql(data_dir: Path, log: Log) -> str:
         manifest_type=_text(_type(MANIFEST)),
         currency=_text(log.currency),
         epoch_ms=str(log.epoch_ms),
+        window_ms=str(log.window_ms),
     )
 
 

@@ -199,61 +199,70 @@ FROM (SELECT * FROM ($manifest_columns)
                      columns = {manifest: $manifest_type, manifest_digest: 'VARCHAR'}));
 
 -- Uptime counts as 23 CFR 680.116 does, over a year at most: (period - (outage - excluded)) / period, excluded being 0.
--- A window is up if it, or an adjustment to it, holds a reading.
+-- A window is up if it, or an adjustment to it, holds a reading. The windows are read once: by machine and stretch of 60
+-- windows, a number's bits say which of them are up, however many rows say it.
 CREATE VIEW machines AS
-WITH seen AS MATERIALIZED (
+WITH stretches AS (
     SELECT machine,
+           slot // 60 AS stretch,
+           bit_or(if(readings > 0, 1::BIGINT << (slot % 60), 0)) AS up,
            any_value("partition") AS "partition",
-           min("start") AS first_seen,
-           epoch_ms(max("end")) AS sealed_ms,
-           min(slot_ms) FILTER (readings > 0) AS first_ms,
-           max(slot_ms + slot) FILTER (readings > 0) AS last_ms,
-           max(slot) AS slot,
-           count(*) FILTER (mends_ms IS NULL) AS windows,
-           count(*) FILTER (mends_ms IS NOT NULL) AS adjustments,
-           sum(readings)::BIGINT AS readings,
-           sum(gross) AS gross,
-           sum(net) AS net,
-           any_value(currency) AS currency,
+           min(start_ms) AS first_ms,
+           count(*) AS entries,
+           count(mends_ms) AS adjustments,
+           sum(readings) AS readings,
+           sum(gross_micros) AS gross_micros,
+           sum(net_micros) AS net_micros,
            min(trust) AS trust,
            max(registration_version) AS registration_version,
-           list_sort(list_distinct(flatten(list(flags)))) AS flags
-    FROM (SELECT *, coalesce(mends_ms, start_ms) AS slot_ms, end_ms - start_ms AS slot FROM windows)
-    GROUP BY machine
+           flatten(list(flags) FILTER (len(flags) > 0)) AS flags
+    FROM (SELECT *, coalesce(mends_ms, start_ms) // $window_ms AS slot FROM windows)
+    GROUP BY machine, stretch
 ),
 reached AS (
-    SELECT "partition", max(until_ms) AS until_ms
-    FROM (SELECT "partition", sealed_ms AS until_ms FROM seen UNION ALL SELECT "partition", epoch_ms("end") FROM epochs)
+    SELECT "partition", max(until_ms) AS until_ms,
+           max(until_ms) // $window_ms - 31536000000 // $window_ms AS year_slot
+    FROM (SELECT "partition", epoch_ms("end") AS until_ms FROM epochs
+          UNION ALL
+          SELECT "partition", end_ms FROM files.live_windows)
     GROUP BY "partition"
 ),
-periods AS (
-    SELECT machine, slot, until_ms, greatest(first_ms, until_ms - 31536000000 // slot * slot) AS from_ms
-    FROM seen JOIN reached USING ("partition")
-),
-own AS (SELECT machine, start_ms AS slot_ms FROM windows WHERE mends_ms IS NULL AND readings > 0),
-late AS (SELECT DISTINCT machine, mends_ms AS slot_ms FROM windows WHERE mends_ms IS NOT NULL AND readings > 0),
-uptimes AS (
-    SELECT machine, from_ms, until_ms, (until_ms - from_ms) // 60000 AS period_minutes,
-           period_minutes - count(*) * any_value(slot) // 60000 AS outage_minutes
-    FROM (FROM own UNION ALL FROM late ANTI JOIN own USING (machine, slot_ms)) JOIN periods USING (machine)
-    WHERE slot_ms >= from_ms
-    GROUP BY machine, from_ms, until_ms
+seen AS (
+    SELECT machine,
+           any_value("partition") AS "partition",
+           min(first_ms) AS first_ms,
+           min(stretch * 60 + bit_count((up & -up) - 1)) FILTER (up > 0) AS first_slot,
+           max(stretch * 60 + length(bin(up))) FILTER (up > 0) AS last_slot,
+           sum(bit_count(up >> least(greatest(year_slot - stretch * 60, 0), 60)))::BIGINT AS up_slots,
+           any_value(until_ms) AS until_ms,
+           greatest(first_slot, any_value(year_slot)) * $window_ms AS from_ms,
+           sum(entries - adjustments)::BIGINT AS windows,
+           sum(adjustments)::BIGINT AS adjustments,
+           sum(readings)::BIGINT AS readings,
+           sum(gross_micros) * 0.000001::DECIMAL(7, 6) AS gross,
+           sum(net_micros) * 0.000001::DECIMAL(7, 6) AS net,
+           min(trust) AS trust,
+           max(registration_version) AS registration_version,
+           coalesce(list_sort(list_distinct(flatten(list(flags) FILTER (flags IS NOT NULL)))), []) AS flags
+    FROM stretches LEFT JOIN reached USING ("partition")
+    GROUP BY machine
 ),
 equivocating AS (
     SELECT coalesce(document ->> '$$.machine', document ->> ('$$[' || "row" || '].machine')) AS machine, count(*) AS entries
     FROM (SELECT "row", TRY_CAST(TRY(decode("value")) AS JSON) AS document FROM rejects WHERE reason = 'equivocation')
     GROUP BY 1
 )
-SELECT machine, "partition", first_seen,
-       make_timestamp(last_ms * 1000) AS last_seen,
-       windows, adjustments, readings, gross, net, currency, trust, registration_version, flags,
+SELECT machine, "partition",
+       make_timestamp(first_ms * 1000) AS first_seen,
+       make_timestamp(last_slot * $window_ms * 1000) AS last_seen,
+       windows, adjustments, readings, gross, net, $currency AS currency, trust, registration_version, flags,
        coalesce(equivocating.entries, 0) AS equivocations,
-       make_timestamp(from_ms * 1000) AS uptime_from,
-       make_timestamp(until_ms * 1000) AS uptime_until,
-       period_minutes,
-       outage_minutes,
+       if(first_slot IS NULL, NULL, make_timestamp(from_ms * 1000)) AS uptime_from,
+       if(first_slot IS NULL, NULL, make_timestamp(until_ms * 1000)) AS uptime_until,
+       if(first_slot IS NULL, NULL, (until_ms - from_ms) // 60000) AS period_minutes,
+       period_minutes - up_slots * $window_ms // 60000 AS outage_minutes,
        (100000 * (period_minutes - outage_minutes) // period_minutes) * 0.001::DECIMAL(4, 3) AS uptime
-FROM seen LEFT JOIN uptimes USING (machine) LEFT JOIN equivocating USING (machine);
+FROM seen LEFT JOIN equivocating USING (machine);
 
 CREATE VIEW settlements AS
 SELECT "sequence", first_epoch, last_epoch, windows_root, payouts_root, head, "transaction", "state",
