@@ -8,15 +8,24 @@ import sys
 from collections.abc import Iterator
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from deploy.demo_ends import MARKER, demo_folder
+from schemas.errors import InvalidInput
+
 pytestmark = [pytest.mark.kafka, pytest.mark.chain, pytest.mark.slow]
 
 SESSIONS = Path(__file__).parents[2] / "data" / "ev_sessions_acn_2019.parquet"
 ROWS = 60
+FIGURES = """SELECT entries, accepted, duplicates, machines, windows - adjustments, adjustments, micros FROM
+    (SELECT sum(entries) AS entries, sum(accepted) AS accepted, sum(duplicate) AS duplicates FROM epochs),
+    (SELECT count(DISTINCT machine) AS machines, count(*) AS windows, count(mends) AS adjustments,
+        sum(gross_micros) AS micros FROM windows)"""
+AMOUNTS = "SELECT unit, sum(usage) FROM lines GROUP BY 1"
 
 
 def tallyroot(*words: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -29,7 +38,7 @@ def tallyroot(*words: str, cwd: Path, code: int = 0) -> subprocess.CompletedProc
     return done
 
 
-def last_json(done: subprocess.CompletedProcess[str]) -> dict[str, object]:
+def last_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """The object on the last line of stdout."""
     result = json.loads(done.stdout.splitlines()[-1])
     assert isinstance(result, dict)
@@ -46,8 +55,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         writer.writeheader()
         writer.writerows(rows)
     yield folder
-    for data in ("data", "own"):
-        tallyroot("down", "--data-dir", data, cwd=folder)
+    tallyroot("down", "--data-dir", "data", cwd=folder)
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +97,15 @@ def test_what_is_yours_is_a_tenth_of_the_shared_charger(place: Path, demo: dict[
 
 def test_every_command_answers_in_json_and_in_words(place: Path, demo: dict[str, object]) -> None:
     where = ("--data-dir", "data")
-    for words in (
-        ("status",), ("machines",), ("settlements",), ("payouts",), ("audit",), ("audit", "--from-archive"),
-        ("settle",), ("sql", "SELECT machine, gross FROM windows ORDER BY gross DESC LIMIT 3"),
-    ):  # fmt: skip
-        assert last_json(tallyroot(*words, *where, "--json", cwd=place))
+    answers: dict[tuple[str, ...], dict[str, Any]] = {
+        words: last_json(tallyroot(*words, *where, "--json", cwd=place))
+        for words in (
+            ("status",), ("machines",), ("settlements",), ("payouts",), ("audit",), ("audit", "--from-archive"),
+            ("settle",), ("sql", FIGURES), ("sql", AMOUNTS),
+        )
+    }  # fmt: skip
+    assert all(answers.values())
+    figures_are_those_of_the_commands(demo, answers)
     for word in ("status", "machines", "settlements", "payouts"):
         assert tallyroot(word, *where, cwd=place).stdout
     payouts = last_json(tallyroot("payouts", *where, "--json", cwd=place))["payouts"]
@@ -108,6 +120,22 @@ def test_every_command_answers_in_json_and_in_words(place: Path, demo: dict[str,
     assert len(tallyroot("nonsense", cwd=place, code=2).stderr.splitlines()) == 1
     older = tallyroot("replay", "acn-sessions", "sessions.csv", "--seed", "demo", *where, cwd=place, code=1)
     assert "in use" in older.stderr or "other settings" in older.stderr
+
+
+def figures_are_those_of_the_commands(demo: dict[str, Any], answers: dict[tuple[str, ...], dict[str, Any]]) -> None:
+    """What the demo said in JSON, held against what a user's commands say of its folder."""
+    names = ("entries", "accepted", "duplicates", "machines", "windows", "adjustments", "earned_micros")
+    assert [demo[name] for name in names] == answers["sql", FIGURES]["rows"][0]
+    assert demo["quantity"] == dict(answers["sql", AMOUNTS]["rows"])
+    posts = [row["settlement"] for row in answers["settlements",]["posts"]]
+    same = ("sequence", "windows_root", "payouts_root", "transaction", "state")
+    assert [[post[name] for name in same] for post in demo["posts"]] == [
+        [post[name] for name in same] for post in posts
+    ]
+    assert [post["epochs"] for post in demo["posts"]] == [[post["first_epoch"], post["last_epoch"]] for post in posts]
+    assert demo["claimed_micros"] == sum(row["claimed"] for row in answers["payouts",]["payouts"])
+    audit = answers["audit",]
+    assert (demo["audit"], demo["earned_micros"], demo["windows"]) == ("ok", audit["nets_micros"], audit["windows"])
 
 
 def test_one_changed_byte_of_one_reading_is_named(place: Path, demo: dict[str, object]) -> None:
@@ -132,11 +160,13 @@ def test_one_changed_byte_of_one_reading_is_named(place: Path, demo: dict[str, o
     assert "NOT ok" in tallyroot(*words, cwd=place, code=1).stdout
 
 
-def test_everyone_gets_the_roots_that_the_readme_prints(place: Path) -> None:
-    demo = last_json(tallyroot("demo", "--data-dir", "own", "--json", cwd=place))
-    posts = demo["posts"]
-    assert isinstance(posts, list)
-    assert demo["kill"]  # a worker was killed on the way
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    assert [post["windows_root"] in readme for post in posts] == [True] * 3
-    tallyroot("down", "--data-dir", "own", cwd=place)
+def test_a_folder_is_one_demos_at_a_time_and_no_other_is_emptied(tmp_path: Path) -> None:
+    with demo_folder(tmp_path), pytest.raises(InvalidInput, match="another demo runs"), demo_folder(tmp_path):
+        pass
+    (tmp_path / "forged" / "log").mkdir(parents=True)
+    with demo_folder(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [MARKER]
+    (tmp_path / MARKER).rename(tmp_path / "thesis.txt")
+    with pytest.raises(InvalidInput, match="something else"), demo_folder(tmp_path):
+        pass
+    assert (tmp_path / "thesis.txt").exists()
