@@ -5,6 +5,7 @@ Each command reads its options, calls one function, and shows what came back.
 
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -76,11 +77,21 @@ def _exit_code(run: Callable[[], object]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 - the last resort: a person gets one line, the traceback goes to a file
-        path = Path("tallyroot-error.log").absolute()
-        path.write_text(traceback.format_exc())
+        path = _kept(traceback.format_exc())
         fail(f"unexpected {type(error).__name__}: {error} (please report it with {path})")
         return 70
     return code if isinstance(code, int) else 0
+
+
+def _kept(trace: str) -> Path:
+    """Where the traceback was written: the current folder, or the temporary one where that can't be written."""
+    path = Path("tallyroot-error.log").absolute()
+    try:
+        path.write_text(trace)
+    except OSError:
+        path = Path(tempfile.gettempdir()) / path.name
+        path.write_text(trace)
+    return path
 
 
 if __name__ == "__main__":

@@ -130,7 +130,10 @@ def receipt(place: Workplace, terminal: Terminal, name: ReadingName, out: Path |
             f" of epoch {proof.epoch}, partition {proof.partition}, manifest 0x{proof.manifest_digest}"
         )
     if out is not None:
-        out.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+        try:
+            out.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+        except OSError as error:
+            raise InvalidInput(f"{out} can't be written ({error.strerror}): choose another --out") from None
         terminal.say(f"written to {out}")
     terminal.result(found)
 

@@ -303,6 +303,8 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     assert msgspec.json.decode(as_json.output, type=ReadingReceipt) == written
     nowhere = CliRunner().invoke(app, ["receipt", "m0", "energy", "1", "99", "--data-dir", str(folder)])
     assert isinstance(nowhere.exception, InvalidInput)
+    unwritable = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "no folder" / "receipt.json")])
+    assert isinstance(unwritable.exception, InvalidInput) and "choose another --out" in str(unwritable.exception)
 
 
 def test_a_proof_is_a_document_of_text_and_integers(folder: Path) -> None:
