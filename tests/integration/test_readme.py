@@ -19,7 +19,7 @@ from deploy.stack import Stack
 from deploy.terminal import day_text, money, units
 from schemas.units import DAY_MS
 
-pytestmark = [pytest.mark.kafka, pytest.mark.chain, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.chain, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -49,7 +49,7 @@ def blocks(language: str) -> list[str]:
 
 def run(command: str, place: Path) -> str:
     """What a shell command of the README writes to stdout, run as it stands."""
-    done = subprocess.run(command, shell=True, cwd=place, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, shell=True, cwd=place, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -124,7 +124,7 @@ def interruptible(words: list[str], place: Path) -> "subprocess.Popen[str]":
 def demo(place: Path) -> subprocess.CompletedProcess[str]:
     """The whole demo, with the words that `make demo` uses, in a folder where others were ended."""
     words = [".venv/bin/tallyroot", "demo"]
-    done = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=270, check=False)
+    done = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=800, check=False)
     assert done.returncode == 0, done.stderr
     return done
 
