@@ -72,6 +72,7 @@ def _exit_code(run: Callable[[], object]) -> int:
     except typer.Abort:
         return 130
     except KeyboardInterrupt:
+        fail("interrupted")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -69,6 +69,13 @@ class SimulateOptions:
             raise InvalidInput(f"'{self.start}' is no day: write one such as 2026-06-01") from None
         return (day - date(1970, 1, 1)).days * DAY_MS
 
+    def check(self) -> None:
+        """Raises InvalidInput for what can be told to be wrong before anything is started."""
+        self.start_ms()
+        for duration in (self.runs_for, self.every, self.window, self.grace, self.epoch):
+            if duration is not None:
+                duration_ms(duration)
+
 
 class SimulateReport(msgspec.Struct, frozen=True, kw_only=True):
     """What went into the log, and what the stream shall make of the faults among it."""
@@ -103,6 +110,7 @@ def simulate(place: Workplace, terminal: Terminal, options: SimulateOptions) -> 
     Where no servers run, they are started, and stay. Raises InvalidInput if they don't come up, the log is of the
     other kind, or another fleet is in it.
     """
+    options.check()
     stack, is_new = _stack(place, terminal)
     log = _log(place, options)
     mode: Mode = "live" if log.timestamp_type == "LogAppendTime" else "fast"

@@ -273,6 +273,7 @@ def main() -> int:
     options.add_argument("--seconds", type=float, default=15.0, help="of disturbance in a round")
     options.add_argument("--steady-broker", action="store_true", help="never kill the broker")
     wanted = options.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the broker ends with us
     folder = Path(tempfile.mkdtemp(prefix="tallyroot-rounds-"))
     broker = Broker(folder / "kafka")
     failed = 0

@@ -1,0 +1,19 @@
+"""The `tallyroot` command from its first moment: Ctrl-C while its parts are loaded ends it without a traceback."""
+
+import signal
+
+
+def main() -> None:
+    """Loads the commands and runs the one that is asked for: see `cli.main`."""
+    may_interrupt = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if may_interrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from deploy import cli
+
+    if may_interrupt:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
