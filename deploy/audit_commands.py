@@ -112,6 +112,7 @@ def recomputing(treasury: Treasury, *, from_archive: bool, recount: Recount = qu
     exceptions = treasury.place.exceptions()
     readers = [KafkaLogReader(servers, log.topic, 0, exceptions) for _ in range(log.partitions)]
     try:
+        readers[0].topic_id()  # raises InvalidInput if there is no such topic: asked for offsets, Kafka seems away
         yield lambda partition: evidence.from_log(log, readers[partition], partition, exceptions, recount)
     finally:
         for reader in readers:
