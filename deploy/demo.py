@@ -3,6 +3,7 @@
 Its data folder is its own and emptied at the start (`demo_ends`), so that every run gives the same roots.
 """
 
+import shlex
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -271,7 +272,7 @@ def _posts(report: SettlementsReport) -> dict[str, object]:
 
 
 def _farewell(place: Workplace, terminal: Terminal, report: SettlementsReport) -> None:
-    folder = f"--data-dir '{place.data_dir}'"
+    folder = f"--data-dir {shlex.quote(str(place.data_dir))}"
     terminal.say("")
     if report.posts:
         root = report.posts[-1].settlement.windows_root

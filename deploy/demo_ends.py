@@ -38,8 +38,12 @@ def demo_folder(folder: Path) -> Iterator[None]:
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
         raise InvalidInput(f"{folder} holds something else than a demo: choose another --data-dir")
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / MARKER).open("a") as marker, _interruptible(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        marker = (folder / MARKER).open("a")
+    except OSError as error:
+        raise InvalidInput(f"can't write to {folder} ({error.strerror}): choose another --data-dir") from None
+    with marker, _interruptible(folder):
         _lock(marker, folder)
         if not marker.tell():
             marker.write(MARKER_TEXT)
