@@ -94,10 +94,18 @@ class StallJudge:
         if isinstance(fetched, str):
             wrong = [fetched]
         else:
+            moves = any(
+                partition in self._seen and self._seen[partition][0] != committed.get(partition, 0)
+                for partition in fetched
+            )
             wrong = [
                 f"partition {partition} {fault}"
                 for partition, state in fetched.items()
-                if (fault := self._fault(partition, state, delivered.get(partition, 0), committed.get(partition, 0)))
+                if (
+                    fault := self._fault(
+                        partition, state, delivered.get(partition, 0), committed.get(partition, 0), moves=moves
+                    )
+                )
             ]
         self._since = {what: self._since.get(what, now) for what in wrong}
         return self.standing(now, self._limit_seconds)
@@ -113,7 +121,12 @@ class StallJudge:
         """Counts from now on: what stood still had an excuse."""
         self._since = {}
 
-    def _fault(self, partition: int, state: "Fetched | None", delivered: int, committed: int) -> str | None:
+    def _fault(
+        self, partition: int, state: "Fetched | None", delivered: int, committed: int, *, moves: bool
+    ) -> str | None:
+        """What is wrong with a partition at this look. While any partition `moves`, one whose slice was handed over
+        waits for its turn: one thread commits for all.
+        """
         if state is None:
             return "was never fetched"
         before = self._seen.get(partition)
@@ -121,7 +134,8 @@ class StallJudge:
         if before is None:
             return None
         if max(state.stable_end, delivered) > committed:
-            return "has records to commit and stands still" if before[0] == committed else None
+            waits = moves and delivered > committed
+            return "has records to commit and stands still" if before[0] == committed and not waits else None
         return "gets no answer from its broker" if before[1] == state.answered else None
 
 

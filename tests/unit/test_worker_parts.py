@@ -127,6 +127,20 @@ class TestStallJudge:
         verdicts = self.looks([(Fetched(*state, now), delivered, 5) for now in range(13)])
         assert verdicts == [None] * 12 + [says]
 
+    @pytest.mark.parametrize(("delivered", "is_well"), [(8, True), (5, False)])
+    def test_while_another_is_committed_a_partition_may_wait_for_its_turn(self, delivered: int, is_well: bool) -> None:
+        judge = StallJudge(10)
+        verdicts = [
+            judge.verdict(
+                float(now),
+                {0: Fetched(99, 99, now), 3: Fetched(8, 9, now)},
+                {0: 99, 3: delivered},
+                {0: now // 5, 3: 5},
+            )
+            for now in range(60)
+        ]
+        assert (not any(verdicts)) == is_well
+
     def test_a_broker_that_answers_no_more(self) -> None:
         verdicts = self.looks([(Fetched(5, 5, 77), 5, 5) for _ in range(13)])
         assert verdicts[-1] == "partition 3 gets no answer from its broker for 11 s"
