@@ -27,7 +27,7 @@ from streams.core.signature import operator_account, sign_control
 from streams.kafka.producer import LogProducer
 from streams.kafka.reader import KafkaLogReader
 from streams.kafka.topics import create_topic
-from tests.settlement_data import publish
+from tests.support.settlement_data import publish
 
 START_MS = 19_000 * DAY_MS
 OWNER, SITE = "0x" + "a1" * 20, "0x" + "b2" * 20

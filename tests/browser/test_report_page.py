@@ -5,12 +5,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from chromium import Chromium, find_chromium
-from report_data import OWNER, SITE, small_folder
 
 from deploy.cli.options import data_folder
 from deploy.report.figures import Wish
 from deploy.report.report import ReportData, gather, render
+from tests.support.chromium import Chromium, find_chromium
+from tests.support.report_data import OWNER, SITE, small_folder
 
 pytestmark = [
     pytest.mark.browser,

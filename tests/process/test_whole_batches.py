@@ -10,7 +10,7 @@ from schemas.log import Log
 from streams.core.records import Record
 from streams.kafka.topics import create_topic
 from streams.kafka.whole_batches import WholeBatchFetcher
-from tests.crash.kafka_log import CODECS, ODD_HEADERS, POISON, Sender, a_log
+from tests.support.kafka_log import CODECS, ODD_HEADERS, POISON, Sender, a_log
 
 Read = tuple[list[tuple[Any, ...]], int]
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import duckdb
 import msgspec
-from sim_log import HOURLY, SimLog, small_log
 
 from files.write import nothing
 from streams.core.records import LogRecord
 from streams.kafka.reader import KafkaAway
 from streams.kafka.rejects_topic import NONE_SENT, RejectedMessage
 from streams.worker.partition import Partition
+from tests.support.sim_log import HOURLY, SimLog, small_log
 
 SLICE = 11
 DIED = 9

@@ -12,7 +12,7 @@ import pytest
 from schemas.errors import InvalidInput
 from streams.core.signature import reading_key
 from streams.gateway.gateway import Gateway
-from tests.gateway_logs import KEY, arrived, new_log, window_facts
+from tests.support.gateway_logs import KEY, arrived, new_log, window_facts
 
 CHILD = Path(__file__).with_name("gateway_child.py")
 NOBODY = "127.0.0.1:1"

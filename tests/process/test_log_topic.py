@@ -10,7 +10,7 @@ from schemas.log import Log
 from streams.core.records import Record
 from streams.kafka.reader import KafkaLogReader, client_config
 from streams.kafka.topics import check_topic, create_topic
-from tests.crash.kafka_log import CODECS, ODD_HEADERS, Sender, a_log, drop_topic
+from tests.support.kafka_log import CODECS, ODD_HEADERS, Sender, a_log, drop_topic
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ class WorkerProcess:
         data_dir.mkdir(parents=True, exist_ok=True)
         self._out = place.with_suffix(".out.txt")
         self._err = place.with_suffix(".err.txt")
-        command = [sys.executable, "-m", "tests.crash.worker_main", msgspec.json.encode(document).decode()]
+        command = [sys.executable, "-m", "tests.support.worker_main", msgspec.json.encode(document).decode()]
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err)
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from report_data import small_folder
 
 from deploy.cli.sql_shell import is_valid
+from tests.support.report_data import small_folder
 
 SECONDS_MAX = 30.0
 

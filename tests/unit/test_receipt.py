@@ -11,11 +11,9 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dirty_logs import dirty_log, small_log
-from sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration
 from typer.testing import CliRunner
 
-from deploy.cli import app
+from deploy.cli.app import app
 from deploy.explain.reading_rows import ReadingName, Watch
 from deploy.explain.receipt import LogProof, Place, ReadingReceipt, find_reading
 from schemas.arrow import windows_from
@@ -31,6 +29,8 @@ from streams.core.records import ARROW, JSON, Record, decode_readings, media_typ
 from streams.core.state import State
 from streams.storage.epochs import epoch_paths, read_manifest
 from streams.worker.partition import Partition
+from tests.support.dirty_logs import dirty_log, small_log
+from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration
 
 TWO = msgspec.structs.replace(HOURLY, partitions=2)
 HERE, ELSEWHERE = (

@@ -8,14 +8,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import partition_runs as runs
 import pytest
-import store_runs as hosts
-from sim_log import HOURLY
 
 from schemas.errors import InvalidInput, InvariantBroken
 from streams.storage.object_store import ObjectStore
 from streams.storage.stored_epochs import fetch_epochs, stored_manifests
+from tests.support import partition_runs as runs
+from tests.support import store_runs as hosts
+from tests.support.sim_log import HOURLY
 
 NEEDED = [name for name in ("moto", "flask", "flask_cors") if importlib.util.find_spec(name) is None]
 pytestmark = pytest.mark.skipif(bool(NEEDED), reason=f"no S3 server here: {', '.join(NEEDED)} isn't installed")

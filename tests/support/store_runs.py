@@ -4,12 +4,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from partition_runs import DIED, feed, the_log
-from sim_log import HOURLY
-
 from files.write import nothing
 from streams.storage.object_store import ObjectStore
 from streams.worker.partition import Partition
+from tests.support.partition_runs import DIED, feed, the_log
+from tests.support.sim_log import HOURLY
 
 
 class Died(BaseException):

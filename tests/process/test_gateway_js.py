@@ -18,7 +18,7 @@ from streams.core.signature import reading_key
 from streams.gateway.gateway import Gateway
 from streams.gateway.spool import Spool
 from streams.kafka.producer import LogProducer
-from tests.gateway_logs import KEY, arrived, new_log, window_facts
+from tests.support.gateway_logs import KEY, arrived, new_log, window_facts
 
 CHILD = Path(__file__).with_name("gateway_child.mjs")
 

@@ -13,7 +13,7 @@ from deploy.keys import keys_of, private_key
 from schemas.errors import InvalidInput
 from settlement.chain.remote_signer import RemoteSigner
 from settlement.chain.signer import Keys, Role, Signer, development_signer
-from tests.signer_service import SignerService, signer_service
+from tests.support.signer_service import SignerService, signer_service
 
 KEY = "5ec2e7" * 10 + "5ec2"
 ADDRESS = Account.from_key(KEY).address.lower()

@@ -9,12 +9,9 @@ from pathlib import Path
 import msgspec
 import pyarrow.parquet as pq
 import pytest
-from dirty_logs import dirty_log, small_log
-from report_data import CHAIN, HOURLY, OWNER, SITE, fill, run_script, small_folder
-from sim_log import START_MS, SimLog
 from typer.testing import CliRunner
 
-from deploy.cli import app
+from deploy.cli.app import app
 from deploy.cli.options import data_folder
 from deploy.cli.terminal import Terminal
 from deploy.report.day import RowItem, read_days, wanted_day
@@ -28,6 +25,9 @@ from settlement.head import genesis_head
 from settlement.keccak import keccak
 from settlement.split import split
 from settlement.storage.posts import Store
+from tests.support.dirty_logs import dirty_log, small_log
+from tests.support.report_data import CHAIN, HOURLY, OWNER, SITE, fill, run_script, small_folder
+from tests.support.sim_log import START_MS, SimLog
 
 CHECK_DAYS = """
   return given.days.map((day) => recomputeDay(day, new Map()).windows.map((window) =>
@@ -298,7 +298,7 @@ def test_the_command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_folder_without_a_chain_has_a_page_too(tmp_path: Path) -> None:
-    from report_data import small_fleet
+    from tests.support.report_data import small_fleet
 
     fill(tmp_path, HOURLY, small_fleet())
     data = gather(data_folder(tmp_path), Wish(), {})

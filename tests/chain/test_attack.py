@@ -7,20 +7,20 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from archived_log import LOG, MACHINES, fill, records_of
 from typer.testing import CliRunner
 
 from deploy.attack.attack import Attacked, show_attack
 from deploy.attack.by_control_records import control_cheats
 from deploy.attack.by_gateways import gateway_cheats
 from deploy.attack.cheat import NOT_CAUGHT, Cheat, Outcome, Row
-from deploy.attack.partition_copy import Bed
+from deploy.attack.partition_copy import PartitionCopy
 from deploy.cli import app as cli
 from deploy.cli.terminal import Terminal
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.reading import HEARTBEAT
 from streams.core.records import Record
+from tests.support.archived_log import LOG, MACHINES, fill, records_of
 
 pytestmark = pytest.mark.chain
 
@@ -114,7 +114,7 @@ def test_the_table_holds_every_row(report: Attacked, capsys: pytest.CaptureFixtu
 
 def test_what_is_refused_for_another_reason_or_not_at_all_is_not_caught() -> None:
     """Else a cheat that is made wrongly would look caught."""
-    bed = Bed(LOG, 0, records_of(MACHINES[0], 2).records)
+    bed = PartitionCopy(LOG, 0, records_of(MACHINES[0], 2).records)
     assert bed.target.machine == MACHINES[0]
     honest = bed.judge(bed.reading(bed.target.row()))
     assert honest.refused(8, "equivocation").by == ""
@@ -126,7 +126,9 @@ def test_what_is_refused_for_another_reason_or_not_at_all_is_not_caught() -> Non
 
 
 def test_a_partition_without_registers_is_cheated_with_a_machine_of_its_own() -> None:
-    bed = Bed(Log(log_id="still", partitions=3), 1, [Record(0, 10**12, None, b"{}", [("ce_type", HEARTBEAT.encode())])])
+    bed = PartitionCopy(
+        Log(log_id="still", partitions=3), 1, [Record(0, 10**12, None, b"{}", [("ce_type", HEARTBEAT.encode())])]
+    )
     assert bed.target.machine == bed.other
     rows = [Row.of(cheat, cheat.run()) for cheat in (*gateway_cheats(bed), *control_cheats(bed))]
     assert [row for row in rows if not row.as_expected] == []

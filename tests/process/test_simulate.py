@@ -20,7 +20,7 @@ from schemas.units import SECOND_MS
 from streams.core.signature import operator_account
 from streams.kafka.reader import KafkaLogReader
 from streams.kafka.topics import create_topic
-from tests.crash.workers import Workers
+from tests.support.workers import Workers
 
 KEY = bytes(range(1, 33))
 PAYEES = {operator_account(KEY): 10_000}

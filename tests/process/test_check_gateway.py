@@ -13,7 +13,7 @@ from deploy.cli import app as cli
 from schemas.log import Log
 from streams.gateway.gateway import Gateway
 from streams.kafka.producer import LogProducer
-from tests.gateway_logs import KEY, new_log
+from tests.support.gateway_logs import KEY, new_log
 
 
 def run(monkeypatch: pytest.MonkeyPatch, kafka: str, *words: str) -> int:

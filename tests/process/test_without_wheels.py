@@ -17,7 +17,7 @@ import sys
 sys.modules["coincurve"] = sys.modules["sha3"] = None
 import faust, streams.worker.app
 from eth_keys.backends import get_backend
-from tests.unit.test_without_wheels import verdicts
+from tests.process.test_without_wheels import verdicts
 print(type(get_backend()).__name__, "faust._cython.streams" in sys.modules)
 print(verdicts())
 """

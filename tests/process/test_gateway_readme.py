@@ -12,7 +12,7 @@ import pytest
 
 from deploy.setup.bootstrap import find_node
 from streams.core.signature import reading_key
-from tests.gateway_logs import arrived, new_log
+from tests.support.gateway_logs import arrived, new_log
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "streams" / "gateway" / "README.md"

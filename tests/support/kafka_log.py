@@ -18,7 +18,7 @@ from streams.kafka.reader import KafkaLogReader, client_config
 from streams.kafka.topics import create_topic
 from streams.storage.state_store import StateStore
 from streams.worker.partition import Partition
-from tests.sim_log import START_MS, heartbeat, reading, registration
+from tests.support.sim_log import START_MS, heartbeat, reading, registration
 
 PARTITIONS = 4
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "analysts.ipynb"
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "analysts.ipynb"
 
 
 def notebook() -> dict[str, Any]:

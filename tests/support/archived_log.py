@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import msgspec
-from sim_log import SimLog
 
 from schemas.log import Log
 from schemas.reading import HEARTBEAT, READING, REGISTERED
@@ -11,6 +10,7 @@ from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
 from streams.core.murmur2 import partition_of
 from streams.core.records import Record
 from streams.worker.partition import Partition
+from tests.support.sim_log import SimLog
 
 LOG = Log(log_id="watched", partitions=2, timestamp_type="CreateTime", epoch_ms=HOUR_MS)
 START_MS = 18_000 * DAY_MS + 15 * MINUTE_MS

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from archived_log import LOG
 from msgspec import structs
 from typer.testing import CliRunner, Result
 
@@ -25,6 +24,7 @@ from settlement.post import PartitionEpoch, Run, assemble
 from settlement.storage.epochs import EpochReader
 from settlement.storage.posts import Store
 from streams.core.log_reader import LogReader
+from tests.support.archived_log import LOG
 
 THIEF = "0x" + "d4" * 20
 Change = Callable[[Any], Any]

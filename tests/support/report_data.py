@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration
 
 from deploy.report.report import LOGIC, read_part
 from schemas.log import Log
@@ -22,6 +21,7 @@ from settlement.storage.epochs import EpochReader
 from settlement.storage.posts import Store
 from streams.core.records import Record
 from streams.worker.partition import Partition
+from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration
 
 OWNER, SITE = "0x" + "a1" * 20, "0x" + "b2" * 20
 LEDGER, TOKEN = "0x" + "11" * 20, "0x" + "22" * 20

@@ -7,9 +7,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from archived_log import LOG, MACHINES, PRICE, SITE, fill
-from dirty_logs import dirty_log, small_log
-from sim_log import SimLog
 from typer.testing import CliRunner
 
 from deploy.cli import app as cli
@@ -24,7 +21,10 @@ from schemas.units import CARRY_BASE
 from settlement import service
 from settlement.chain.node import Chain
 from settlement.chain.signer import Keys
-from streams.service.partition import Partition
+from streams.worker.partition import Partition
+from tests.support.archived_log import LOG, MACHINES, PRICE, SITE, fill
+from tests.support.dirty_logs import dirty_log, small_log
+from tests.support.sim_log import SimLog
 
 
 @pytest.mark.parametrize("seed", [4])

@@ -1,4 +1,4 @@
-"""A worker in a process of its own: `python -m tests.crash.worker_main '{"bootstrap_servers": ...}'`.
+"""A worker in a process of its own: `python -m tests.support.worker_main '{"bootstrap_servers": ...}'`.
 
 It prints a line for each commit. `on_progress` names what it does besides: nothing, `dawdle`, `raise` or `hang`.
 """
