@@ -29,7 +29,7 @@ class Counts(Struct, frozen=True):
 class RangeException(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An operator's decision that the offsets [first_offset, next_offset) of a partition hold no records.
 
-    For what Kafka's clients can't read. `signature` is the operator's, 130 hex digits (see streams.excepted).
+    For what Kafka's clients can't read. `signature` is the operator's, 130 hex digits (see core.skipped_ranges).
     """
 
     partition: Count

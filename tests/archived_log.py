@@ -8,9 +8,9 @@ from sim_log import SimLog
 from schemas.log import Log
 from schemas.reading import HEARTBEAT, READING, REGISTERED
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
-from streams.adapters.partition import Partition
-from streams.murmur2 import partition_of
-from streams.records import Record
+from streams.core.murmur2 import partition_of
+from streams.core.records import Record
+from streams.worker.partition import Partition
 
 LOG = Log(log_id="watched", partitions=2, timestamp_type="CreateTime", epoch_ms=HOUR_MS)
 START_MS = 18_000 * DAY_MS + 15 * MINUTE_MS

@@ -9,7 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from deploy.stack import start_evm, start_kafka
+from deploy.stack.servers import start_evm, start_kafka
 
 # Derandomised, so that a red run is red again; `--hypothesis-profile=search` looks further.
 hypothesis.settings.register_profile(

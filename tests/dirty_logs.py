@@ -13,7 +13,7 @@ import msgspec
 from schemas.log import Log, Ruleset
 from schemas.reading import CORRECTED, HEARTBEAT, READING, REGISTERED
 from schemas.units import COUNT_MAX, DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
-from streams.records import Record
+from streams.core.records import Record
 
 START_MS = 1_700_000_100_000 // (15 * MINUTE_MS) * (15 * MINUTE_MS)
 STEPS_MS = (0, 0, SECOND_MS, 30 * SECOND_MS, MINUTE_MS, 5 * MINUTE_MS, 15 * MINUTE_MS)

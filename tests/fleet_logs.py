@@ -10,7 +10,7 @@ import pyarrow as pa
 from schemas.log import Log
 from schemas.reading import REGISTERED, Reading
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
-from streams.records import ARROW, Record
+from streams.core.records import ARROW, Record
 
 START_MS = 18_000 * DAY_MS
 LOG = Log(log_id="fleet", partitions=1, timestamp_type="CreateTime", epoch_ms=HOUR_MS)

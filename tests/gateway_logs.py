@@ -7,14 +7,14 @@ from typing import Any
 import msgspec
 
 from schemas.log import Log
-from streams.adapters.kafka_reader import KafkaLogReader
-from streams.adapters.topics import create_topic
-from streams.advance import Advanced, advance
-from streams.gateway.producer import LogProducer
-from streams.murmur2 import partition_of
-from streams.records import LogRecord
-from streams.signature import reading_key
-from streams.state import State
+from streams.core.advance import Advanced, advance
+from streams.core.murmur2 import partition_of
+from streams.core.records import LogRecord
+from streams.core.signature import reading_key
+from streams.core.state import State
+from streams.kafka.producer import LogProducer
+from streams.kafka.reader import KafkaLogReader
+from streams.kafka.topics import create_topic
 
 KEY = bytes(range(32))
 

@@ -8,7 +8,7 @@ from docker.errors import DockerException
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
-from deploy.processes import LOOPBACK, free_ports
+from deploy.stack.processes import LOOPBACK, free_ports
 
 IMAGE = "apache/kafka:4.1.1"
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from eth_abi.abi import encode
 
-from settlement.adapters.chain import Chain
-from settlement.adapters.contract import Call
-from settlement.adapters.signer import Signer
+from settlement.chain.contract import Call
+from settlement.chain.node import Chain
+from settlement.chain.signer import Signer
 from settlement.contracts import build
 
 SOURCE = "test/Tokens.sol"

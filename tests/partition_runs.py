@@ -10,11 +10,11 @@ import duckdb
 import msgspec
 from sim_log import HOURLY, SimLog, small_log
 
-from streams.adapters.files import nothing
-from streams.adapters.kafka_reader import KafkaAway
-from streams.adapters.partition import Partition
-from streams.adapters.rejected_topic import NONE_SENT, RejectedMessage
-from streams.records import LogRecord
+from files.write import nothing
+from streams.core.records import LogRecord
+from streams.kafka.reader import KafkaAway
+from streams.kafka.rejects_topic import NONE_SENT, RejectedMessage
+from streams.worker.partition import Partition
 
 SLICE = 11
 DIED = 9

@@ -12,16 +12,16 @@ import msgspec
 import pytest
 from sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration
 
-from deploy.report import LOGIC, read_part
+from deploy.report.report import LOGIC, read_part
 from schemas.log import Log
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Claim, Settlement, rows_table
 from schemas.units import MINUTE_MS
-from settlement.adapters.epochs import EpochReader
-from settlement.adapters.store import Store
 from settlement.head import genesis_head
 from settlement.post import PartitionEpoch, Run, Standing, assemble
-from streams.adapters.partition import Partition
-from streams.records import Record
+from settlement.storage.epochs import EpochReader
+from settlement.storage.posts import Store
+from streams.core.records import Record
+from streams.worker.partition import Partition
 
 OWNER, SITE = "0x" + "a1" * 20, "0x" + "b2" * 20
 LEDGER, TOKEN = "0x" + "11" * 20, "0x" + "22" * 20

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from schemas.reading import READING, REGISTERED
-from streams.records import JSON, Record, header, plain_object, record_type
-from streams.signature import reading_key, sign_reading
+from streams.core.records import JSON, Record, header, plain_object, record_type
+from streams.core.signature import reading_key, sign_reading
 
 Headers = Sequence[tuple[str, bytes | None]]
 

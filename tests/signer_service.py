@@ -12,7 +12,7 @@ from typing import Any
 
 from eth_account import Account
 
-from settlement.adapters.remote_signer import ORDER
+from settlement.chain.remote_signer import ORDER
 
 
 class SignerService(ThreadingHTTPServer):

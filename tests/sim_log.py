@@ -7,7 +7,7 @@ import msgspec
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.units import HOUR_MS, MINUTE_MS
-from streams.records import LogRecord, Record
+from streams.core.records import LogRecord, Record
 
 START_MS = 18_000 * 24 * HOUR_MS
 """Where the small logs begin: a midnight."""

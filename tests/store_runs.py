@@ -7,9 +7,9 @@ from pathlib import Path
 from partition_runs import DIED, feed, the_log
 from sim_log import HOURLY
 
-from streams.adapters.files import nothing
-from streams.adapters.object_store import ObjectStore
-from streams.adapters.partition import Partition
+from files.write import nothing
+from streams.storage.object_store import ObjectStore
+from streams.worker.partition import Partition
 
 
 class Died(BaseException):

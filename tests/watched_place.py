@@ -10,20 +10,21 @@ from archived_log import LOG
 from msgspec import structs
 from typer.testing import CliRunner, Result
 
-from deploy import cli, evidence
-from deploy.evidence import Epoch
-from settlement import worker
+from deploy.cli import app as cli
+from deploy.explain import audit_sources as evidence
+from deploy.explain.audit_sources import Epoch
+from settlement import service as worker
 from settlement.accrual import Terms
-from settlement.adapters.chain import Chain
-from settlement.adapters.epochs import EpochReader
-from settlement.adapters.job import SettleOptions, choose_run
-from settlement.adapters.ledger import Ledger
-from settlement.adapters.signer import Keys
-from settlement.adapters.store import Store
-from settlement.adapters.watcher import Look, look
+from settlement.chain.job import SettleOptions, choose_run
+from settlement.chain.ledger import Ledger
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys
+from settlement.chain.watcher import Look, look
 from settlement.head import PostHeader
 from settlement.post import PartitionEpoch, Run, assemble
-from streams.adapters.log_reader import LogReader
+from settlement.storage.epochs import EpochReader
+from settlement.storage.posts import Store
+from streams.core.log_reader import LogReader
 
 THIEF = "0x" + "d4" * 20
 Change = Callable[[Any], Any]

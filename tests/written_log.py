@@ -8,10 +8,10 @@ from schemas.log import Log
 from schemas.reading import CORRECTED, HEARTBEAT, READING, REGISTERED
 from schemas.units import DAY_MS, MINUTE_MS
 from schemas.window import Window
-from streams.advance import Advanced
-from streams.records import Record
-from streams.replay import advance_through
-from streams.state import State
+from streams.core.advance import Advanced
+from streams.core.records import Record
+from streams.core.state import State
+from streams.reference.vectors import advance_through
 
 START_MS = 19_000 * DAY_MS
 QUARTER_MS = 15 * MINUTE_MS

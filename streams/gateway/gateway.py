@@ -11,15 +11,15 @@ from typing import Any, Literal, Self
 import msgspec
 from msgspec import Struct
 
+from deploy.explain.advice import reading_of
 from schemas.errors import InvalidInput
 from schemas.reading import ROWS_MAX, Reading
 from schemas.units import Id
-from streams.gateway.advice import reading_of
-from streams.gateway.encode import Format
+from streams.core.encode import Format
+from streams.core.murmur2 import partition_of
+from streams.core.signature import reading_key
 from streams.gateway.sender import Address, BatchLimits, Sender
 from streams.gateway.spool import Spool
-from streams.murmur2 import partition_of
-from streams.signature import reading_key
 
 FLUSH_SECONDS = 30.0
 CLOSE_SECONDS = 5.0

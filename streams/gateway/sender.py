@@ -10,11 +10,11 @@ from confluent_kafka.admin import TopicMetadata
 
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.reading import READING
-from streams.adapters.kafka_reader import unreachable
-from streams.gateway.encode import CONTENT_TYPES, Format, Headers, signed_headers, value_of
-from streams.gateway.producer import producer_config
+from streams.core.encode import CONTENT_TYPES, Format, Headers, signed_headers, value_of
+from streams.core.signature import sign_reading
 from streams.gateway.spool import Place, Spool
-from streams.signature import sign_reading
+from streams.kafka.producer import producer_config
+from streams.kafka.reader import unreachable
 
 BATCH_BYTES = 1 << 19
 """No value is larger than so many bytes of JSON: brokers take a million by default."""

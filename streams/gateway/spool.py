@@ -27,7 +27,7 @@ from msgspec import Struct
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.reading import Reading
 from schemas.units import MINUTE_MS
-from streams.gateway.encode import json_row
+from streams.core.encode import json_row
 
 BOOT_UNIT_MS = 15 * MINUTE_MS
 """A new boot is the number of quarters of an hour since 2020, its first number the ms within the quarter.

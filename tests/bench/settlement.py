@@ -18,15 +18,15 @@ from schemas.log import Log
 from schemas.reading import HEARTBEAT, REGISTERED
 from schemas.registration import Agreement
 from schemas.units import DAY_MS
-from settlement.adapters.epochs import EpochReader
-from settlement.adapters.job import SettleOptions, choose_run
-from settlement.adapters.store import Store
+from settlement.chain.job import SettleOptions, choose_run
 from settlement.leaf import machine_hash, window_leaf
 from settlement.merkle import MerkleTree
 from settlement.post import Standing, assemble
-from streams.murmur2 import partition_of
-from streams.recompute import recompute
-from streams.records import ARROW, Record
+from settlement.storage.epochs import EpochReader
+from settlement.storage.posts import Store
+from streams.core.murmur2 import partition_of
+from streams.core.recompute import recompute
+from streams.core.records import ARROW, Record
 from tests.bench.load import registration_of
 from tests.bench.readings import PARTITIONS, START_MS, Readings
 from tests.settlement_data import FIRST_EPOCH, publish, window

@@ -21,15 +21,15 @@ from pathlib import Path
 import msgspec
 import requests
 
-from deploy.stack import start_evm
+from deploy.stack.servers import start_evm
 from schemas.errors import InvalidInput
 from schemas.manifest import EpochManifest
 from schemas.window import Window
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.job import SettleOptions
-from settlement.adapters.ledger import Ledger
-from settlement.adapters.signer import Keys
+from settlement import service as worker
+from settlement.chain.job import SettleOptions
+from settlement.chain.ledger import Ledger
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys
 from tests.settlement_data import FIRST_EPOCH, LOG, manifest_of, publish, window
 
 ACTS = 6

@@ -9,14 +9,14 @@ import pytest
 from eth_abi.abi import encode
 from eth_hash.auto import keccak
 
-from deploy.bootstrap import find_node
-from deploy.stack import start_evm
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.ledger import Deployment, Ledger
-from settlement.adapters.signer import Keys
-from settlement.adapters.store import Store
+from deploy.setup.bootstrap import find_node
+from deploy.stack.servers import start_evm
+from settlement import service as worker
+from settlement.chain.ledger import Deployment, Ledger
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys
 from settlement.contracts.build import ABI_DIR, ROOT
+from settlement.storage.posts import Store
 from tests.settlement_data import ALICE, BOB, FIRST_EPOCH, LOG, publish_all, window
 
 pytestmark = pytest.mark.chain

@@ -13,10 +13,10 @@ from schemas.errors import InvalidInput
 from schemas.manifest import EpochManifest, epoch_folder
 from schemas.payout import Funding
 from schemas.window import Window
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.job import SettleOptions
-from settlement.adapters.signer import Keys
+from settlement import service as worker
+from settlement.chain.job import SettleOptions
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys
 from tests.chain.crashes import Killed, journal_of, killed_at
 from tests.settlement_data import ALICE, BOB, FIRST_EPOCH, LOG, SOLAR, manifest_of, publish, publish_all, window
 

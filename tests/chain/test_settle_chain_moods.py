@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from deploy import money_commands
-from deploy.settings import Settings
-from deploy.terminal import Terminal
-from deploy.workplace import Workplace
+from deploy.cli import money_commands
+from deploy.cli.terminal import Terminal
+from deploy.config import Settings
+from deploy.data_folder import Workplace
 from schemas.errors import InvalidInput
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.contract import Call
-from settlement.adapters.driver import NotYet
-from settlement.adapters.job import SettleOptions
-from settlement.adapters.ledger import Ledger
-from settlement.adapters.signer import Keys, Signer
+from settlement import service as worker
+from settlement.chain.contract import Call
+from settlement.chain.driver import NotYet
+from settlement.chain.job import SettleOptions
+from settlement.chain.ledger import Ledger
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys, Signer
 from settlement.posting import GWEI, Fees
 from tests.chain.crashes import Killed, journal_of, killed_at
 from tests.settlement_data import ALICE, FIRST_EPOCH, LOG, publish, publish_all, window

@@ -12,25 +12,25 @@ import pytest
 from sim_log import SimLog
 from typer.testing import CliRunner
 
-from deploy import cli
-from deploy.settings import load_settings
-from deploy.stack import Stack
-from deploy.statement_readings import window_readings
-from deploy.workplace import Workplace
+from deploy.cli import app as cli
+from deploy.config import load_settings
+from deploy.data_folder import Workplace
+from deploy.explain.statement_readings import window_readings
+from deploy.stack.servers import Stack
 from schemas.arrow import windows_table
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import EpochFiles, epoch_folder
 from schemas.reading import HEARTBEAT, READING, REGISTERED
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.signer import Keys, development_signer
-from streams.adapters.archive import write_archive
-from streams.adapters.epochs import epoch_paths
-from streams.naive import Naive
-from streams.recompute import recompute
-from streams.records import Record
+from settlement import service as worker
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys, development_signer
+from streams.core.recompute import recompute
+from streams.core.records import Record
+from streams.reference.recount import Naive
+from streams.storage.archive import write_archive
+from streams.storage.epochs import epoch_paths
 
 pytestmark = pytest.mark.chain
 

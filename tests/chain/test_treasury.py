@@ -6,20 +6,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from deploy import keeper_commands, money_commands
-from deploy.settings import Settings
-from deploy.terminal import Terminal
-from deploy.workplace import Workplace
+from deploy.cli import keeper_commands, money_commands
+from deploy.cli.terminal import Terminal
+from deploy.config import Settings
+from deploy.data_folder import Workplace
 from schemas.errors import InvalidInput
 from schemas.payout import Funding
 from schemas.registration import Agreement
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.contract import Call
-from settlement.adapters.job import SettleOptions
-from settlement.adapters.ledger import Ledger
-from settlement.adapters.remote_signer import RemoteSigner
-from settlement.adapters.signer import Keys, development_signer
+from settlement import service as worker
+from settlement.chain.contract import Call
+from settlement.chain.job import SettleOptions
+from settlement.chain.ledger import Ledger
+from settlement.chain.node import Chain
+from settlement.chain.remote_signer import RemoteSigner
+from settlement.chain.signer import Keys, development_signer
 from settlement.leaf import payout_leaf
 from settlement.merkle import proves
 from tests.odd_token import OddToken

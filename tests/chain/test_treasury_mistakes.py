@@ -11,14 +11,14 @@ import pytest
 import requests
 from eth_account import Account
 
-from deploy import cli
-from deploy.settings import Settings
-from deploy.stack import start_evm
-from deploy.workplace import Workplace
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.ledger import Ledger
-from settlement.adapters.signer import Keys, Signer
+from deploy.cli import app as cli
+from deploy.config import Settings
+from deploy.data_folder import Workplace
+from deploy.stack.servers import start_evm
+from settlement import service as worker
+from settlement.chain.ledger import Ledger
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys, Signer
 from tests.chain.relay import relay
 from tests.odd_token import OddToken
 from tests.settlement_data import FIRST_EPOCH, LOG, SOLAR, publish_all, window

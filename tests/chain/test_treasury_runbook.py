@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from deploy import cli, keeper_commands, money_commands
-from deploy.settings import Settings
-from deploy.terminal import Terminal
-from deploy.workplace import Workplace
+from deploy.cli import app as cli
+from deploy.cli import keeper_commands, money_commands
+from deploy.cli.terminal import Terminal
+from deploy.config import Settings
+from deploy.data_folder import Workplace
 from schemas.errors import InvalidInput
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.job import SettleOptions
-from settlement.adapters.ledger import Ledger
-from settlement.adapters.signer import Keys, development_signer
+from settlement import service as worker
+from settlement.chain.job import SettleOptions
+from settlement.chain.ledger import Ledger
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys, development_signer
 from settlement.head import PostHeader
 from tests.chain.crashes import Killed, killed_at
 from tests.settlement_data import ALICE, FIRST_EPOCH, LOG, publish, publish_all, window

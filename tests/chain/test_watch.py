@@ -15,19 +15,19 @@ from sim_log import SimLog
 from typer.testing import CliRunner
 from watched_place import THIEF, Place, ask, later, one_window, other_payee, other_root
 
-from deploy import cli
-from deploy.settings import load_settings
-from deploy.stack import Stack
-from deploy.terminal import Terminal
-from deploy.watch_commands import Watch, WatchOptions
-from deploy.workplace import Workplace
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.epochs import EpochReader
-from settlement.adapters.job import SettleOptions
-from settlement.adapters.signer import Keys
+from deploy.cli import app as cli
+from deploy.cli.terminal import Terminal
+from deploy.cli.watch_commands import Watch, WatchOptions
+from deploy.config import load_settings
+from deploy.data_folder import Workplace
+from deploy.stack.servers import Stack
+from settlement import service as worker
+from settlement.chain.job import SettleOptions
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys
 from settlement.keccak import keccak
-from streams.adapters.kafka_reader import KafkaAway
+from settlement.storage.epochs import EpochReader
+from streams.kafka.reader import KafkaAway
 
 pytestmark = pytest.mark.chain
 

@@ -9,13 +9,13 @@ from msgspec import structs
 from sim_log import SimLog
 from watched_place import Place, ask
 
-from deploy.watch_evidence import LogMemory
+from deploy.explain.watch_sources import LogMemory
 from schemas.errors import InvalidInput
 from schemas.units import HOUR_MS, MINUTE_MS
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.signer import Keys
-from settlement.adapters.watcher import Look, look
+from settlement import service as worker
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys
+from settlement.chain.watcher import Look, look
 
 pytestmark = pytest.mark.chain
 

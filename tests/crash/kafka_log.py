@@ -12,12 +12,12 @@ from confluent_kafka.admin import AdminClient
 from schemas.log import Log
 from schemas.manifest import EpochFiles
 from schemas.units import HOUR_MS, MINUTE_MS
-from streams.adapters.kafka_reader import KafkaLogReader, client_config
-from streams.adapters.partition import Partition
-from streams.adapters.state_store import StateStore
-from streams.adapters.topics import create_topic
-from streams.murmur2 import partition_of
-from streams.records import Record
+from streams.core.murmur2 import partition_of
+from streams.core.records import Record
+from streams.kafka.reader import KafkaLogReader, client_config
+from streams.kafka.topics import create_topic
+from streams.storage.state_store import StateStore
+from streams.worker.partition import Partition
 from tests.sim_log import START_MS, heartbeat, reading, registration
 
 PARTITIONS = 4

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.app import WorkerProgress
+from streams.worker.app import WorkerProgress
 from tests.crash.kafka_log import a_log, fill, outcome, without_faust
 from tests.crash.workers import Workers
 

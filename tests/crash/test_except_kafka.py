@@ -8,17 +8,17 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from deploy import evidence
 from deploy.cli import app
+from deploy.explain import audit_sources as evidence
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.manifest import RangeException
 from schemas.units import HOUR_MS
-from streams.adapters.exceptions_file import FILE, add_exception, adopt_exceptions, load_exceptions
-from streams.adapters.kafka_reader import KafkaLogReader
-from streams.adapters.topics import create_topic
-from streams.excepted import sign_exception
-from streams.signature import operator_account
+from streams.core.signature import operator_account
+from streams.core.skipped_ranges import sign_exception
+from streams.kafka.reader import KafkaLogReader
+from streams.kafka.topics import create_topic
+from streams.storage.skipped_ranges_file import FILE, add_exception, adopt_exceptions, load_exceptions
 from tests.crash.kafka_log import Sender, a_log, outcome, readings
 from tests.crash.unreadable import send_unreadable
 from tests.crash.workers import Workers

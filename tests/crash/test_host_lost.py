@@ -10,13 +10,13 @@ import pytest
 import store_runs as hosts
 from sim_log import HOURLY
 
-from streams.adapters.object_store import ObjectStore
-from streams.adapters.stored_epochs import fetch_epochs
+from streams.storage.object_store import ObjectStore
+from streams.storage.stored_epochs import fetch_epochs
 
 pytestmark = pytest.mark.crash
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["streams.adapters.partition"])
+PROCESSES.set_forkserver_preload(["streams.worker.partition"])
 
 
 @pytest.fixture(scope="module")

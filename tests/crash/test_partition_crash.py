@@ -17,12 +17,12 @@ import pytest
 from sim_log import HOURLY
 
 from schemas.errors import InvalidInput
-from streams.adapters.partition import Partition
+from streams.worker.partition import Partition
 
 pytestmark = pytest.mark.crash
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["streams.adapters.partition"])
+PROCESSES.set_forkserver_preload(["streams.worker.partition"])
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 
 from schemas.errors import InvalidInput
 from schemas.reject import KEPT_BYTES, RejectedRecord
-from streams.adapters.kafka_reader import KafkaLogReader, client_config
-from streams.adapters.rejected_topic import KafkaRejectedTopic, RejectedMessage
-from streams.adapters.topics import create_topic, rejected_topic
-from streams.app import WorkerProgress
-from streams.records import Record
+from streams.core.records import Record
+from streams.kafka.reader import KafkaLogReader, client_config
+from streams.kafka.rejects_topic import KafkaRejectedTopic, RejectedMessage
+from streams.kafka.topics import create_topic, rejected_topic
+from streams.worker.app import WorkerProgress
 from tests.crash.kafka_log import POISON, Sender, a_log
 from tests.crash.workers import Workers
 from tests.sim_log import START_MS, reading

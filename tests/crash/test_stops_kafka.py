@@ -18,8 +18,8 @@ from confluent_kafka.admin import (
 
 from schemas.log import Log
 from schemas.units import HOUR_MS, MINUTE_MS
-from streams.adapters.kafka_reader import client_config
-from streams.adapters.topics import create_topic
+from streams.kafka.reader import client_config
+from streams.kafka.topics import create_topic
 from tests.crash.kafka_log import Sender, a_log
 from tests.crash.rounds import Broker
 from tests.crash.workers import WorkerProcess, Workers

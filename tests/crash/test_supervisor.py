@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy import processes
-from deploy.settings import Settings
-from deploy.stack import Stack
-from deploy.supervise import Supervised, start_workers, stop_workers
-from deploy.workplace import Workplace
+from deploy.config import Settings
+from deploy.data_folder import Workplace
+from deploy.stack import processes
+from deploy.stack.servers import Stack
+from deploy.stack.supervise import Supervised, start_workers, stop_workers
 from tests.crash.kafka_log import a_log, fill
 
 pytestmark = [pytest.mark.crash, pytest.mark.kafka, pytest.mark.slow]

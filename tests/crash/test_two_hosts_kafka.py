@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from streams.adapters.object_store import ObjectStore
-from streams.adapters.snapshot import SUFFIX
-from streams.adapters.stored_epochs import fetch_epochs
-from streams.app import WorkerProgress
+from streams.storage.object_store import ObjectStore
+from streams.storage.snapshot import SUFFIX
+from streams.storage.stored_epochs import fetch_epochs
+from streams.worker.app import WorkerProgress
 from tests.crash.kafka_log import a_log, fill, outcome, without_faust
 from tests.crash.workers import Workers
 

@@ -11,8 +11,8 @@ import msgspec
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from streams.adapters.object_store import ObjectStore
-from streams.app import WorkerProgress, WorkerSettings, run_worker
+from streams.storage.object_store import ObjectStore
+from streams.worker.app import WorkerProgress, WorkerSettings, run_worker
 
 
 class Order(msgspec.Struct, kw_only=True):

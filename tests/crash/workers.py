@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from schemas.log import Log
-from streams.app import WorkerProgress
+from streams.worker.app import WorkerProgress
 
 ROOT = Path(__file__).parents[2]
 

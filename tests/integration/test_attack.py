@@ -10,17 +10,17 @@ import pytest
 from archived_log import LOG, MACHINES, fill, records_of
 from typer.testing import CliRunner
 
-from deploy import cli
-from deploy.attack import Attacked, show_attack
-from deploy.attack_bed import Bed
-from deploy.attack_cheat import NOT_CAUGHT, Cheat, Outcome, Row
-from deploy.attack_control import control_cheats
-from deploy.attack_gateway import gateway_cheats
-from deploy.terminal import Terminal
+from deploy.attack.attack import Attacked, show_attack
+from deploy.attack.by_control_records import control_cheats
+from deploy.attack.by_gateways import gateway_cheats
+from deploy.attack.cheat import NOT_CAUGHT, Cheat, Outcome, Row
+from deploy.attack.partition_copy import Bed
+from deploy.cli import app as cli
+from deploy.cli.terminal import Terminal
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.reading import HEARTBEAT
-from streams.records import Record
+from streams.core.records import Record
 
 pytestmark = pytest.mark.chain
 

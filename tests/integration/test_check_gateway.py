@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from deploy import cli
+from deploy.cli import app as cli
 from schemas.log import Log
 from streams.gateway.gateway import Gateway
-from streams.gateway.producer import LogProducer
+from streams.kafka.producer import LogProducer
 from tests.gateway_logs import KEY, new_log
 
 

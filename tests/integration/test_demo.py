@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deploy.demo_ends import MARKER, demo_folder
+from deploy.demo.ends import MARKER, demo_folder
 from schemas.errors import InvalidInput
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chain, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -31,7 +31,7 @@ AMOUNTS = "SELECT unit, sum(usage) FROM lines GROUP BY 1"
 def tallyroot(*words: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Runs a command in a process of its own; its exit code must be `code`."""
     done = subprocess.run(
-        [sys.executable, "-m", "deploy.cli", *words], cwd=cwd, capture_output=True, text=True, timeout=800, check=False
+        [sys.executable, "-m", "deploy", *words], cwd=cwd, capture_output=True, text=True, timeout=800, check=False
     )
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr

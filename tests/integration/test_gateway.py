@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from schemas.errors import InvalidInput
+from streams.core.signature import reading_key
 from streams.gateway.gateway import Gateway
-from streams.signature import reading_key
 from tests.gateway_logs import KEY, arrived, new_log, window_facts
 
 CHILD = Path(__file__).with_name("gateway_child.py")

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from deploy.bootstrap import find_node
+from deploy.setup.bootstrap import find_node
 from schemas.log import Log
 from schemas.reading import Reading
+from streams.core.murmur2 import partition_of
+from streams.core.signature import reading_key
 from streams.gateway.gateway import Gateway
-from streams.gateway.producer import LogProducer
 from streams.gateway.spool import Spool
-from streams.murmur2 import partition_of
-from streams.signature import reading_key
+from streams.kafka.producer import LogProducer
 from tests.gateway_logs import KEY, arrived, new_log, window_facts
 
 CHILD = Path(__file__).with_name("gateway_child.mjs")

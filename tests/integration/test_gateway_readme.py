@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.bootstrap import find_node
-from streams.signature import reading_key
+from deploy.setup.bootstrap import find_node
+from streams.core.signature import reading_key
 from tests.gateway_logs import arrived, new_log
 
 ROOT = Path(__file__).parents[2]

@@ -7,9 +7,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from streams.adapters.kafka_reader import KafkaLogReader, client_config
-from streams.adapters.topics import check_topic, create_topic
-from streams.records import Record
+from streams.core.records import Record
+from streams.kafka.reader import KafkaLogReader, client_config
+from streams.kafka.topics import check_topic, create_topic
 from tests.crash.kafka_log import CODECS, ODD_HEADERS, Sender, a_log, drop_topic
 
 
@@ -66,7 +66,7 @@ class TestTopics:
             check_topic(kafka, a_log("topic-none"))
 
     def test_no_broker(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("streams.adapters.kafka_reader.REQUEST_SECONDS", 0.3)
+        monkeypatch.setattr("streams.kafka.reader.REQUEST_SECONDS", 0.3)
         with pytest.raises(InvalidInput, match="doesn't answer about the topic"):
             check_topic("127.0.0.1:1", a_log("topic-none"))
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from deploy.demo_ends import INTERRUPTED, end_leftovers
-from deploy.stack import Stack
-from deploy.terminal import day_text, money, units
+from deploy.cli.terminal import day_text, money, units
+from deploy.demo.ends import INTERRUPTED, end_leftovers
+from deploy.stack.servers import Stack
 from schemas.units import DAY_MS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chain, pytest.mark.slow, pytest.mark.timeout(900)]

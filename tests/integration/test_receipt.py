@@ -16,8 +16,8 @@ from sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration
 from typer.testing import CliRunner
 
 from deploy.cli import app
-from deploy.reading_rows import ReadingName, Watch
-from deploy.receipt import LogProof, Place, ReadingReceipt, find_reading
+from deploy.explain.reading_rows import ReadingName, Watch
+from deploy.explain.receipt import LogProof, Place, ReadingReceipt, find_reading
 from schemas.arrow import windows_from
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -25,12 +25,12 @@ from schemas.reading import READING
 from schemas.reject import Reject
 from schemas.units import HOUR_MS, MINUTE_MS
 from schemas.window import Window
-from streams.adapters.epochs import epoch_paths, read_manifest
-from streams.adapters.partition import Partition
-from streams.advance import Tally, advance_plainly, judge_record
-from streams.murmur2 import partition_of
-from streams.records import ARROW, JSON, Record, decode_readings, media_type, record_type
-from streams.state import State
+from streams.core.advance import Tally, advance_plainly, judge_record
+from streams.core.murmur2 import partition_of
+from streams.core.records import ARROW, JSON, Record, decode_readings, media_type, record_type
+from streams.core.state import State
+from streams.storage.epochs import epoch_paths, read_manifest
+from streams.worker.partition import Partition
 
 TWO = msgspec.structs.replace(HOURLY, partitions=2)
 HERE, ELSEWHERE = (

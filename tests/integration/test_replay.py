@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from deploy.importers.replay import planned, replay
+from deploy.importers.source_log import Machine, SourceLog, SourceOptions
+from deploy.importers.sources import SOURCES
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.registration import Agreement
-from streams.adapters.kafka_reader import KafkaLogReader
-from streams.adapters.topics import create_topic
-from streams.gateway.producer import LogProducer
-from streams.gateway.replay import planned, replay
-from streams.gateway.source_log import Machine, SourceLog, SourceOptions
-from streams.gateway.sources import SOURCES
-from streams.murmur2 import partition_of
-from streams.signature import operator_account
+from streams.core.murmur2 import partition_of
+from streams.core.signature import operator_account
+from streams.kafka.producer import LogProducer
+from streams.kafka.reader import KafkaLogReader
+from streams.kafka.topics import create_topic
 
 DATA = Path(__file__).parents[2] / "data"
 KEY = bytes(range(1, 33))

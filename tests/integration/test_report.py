@@ -15,19 +15,19 @@ from sim_log import START_MS, SimLog
 from typer.testing import CliRunner
 
 from deploy.cli import app
-from deploy.options import workplace
-from deploy.report import ReportData, day_page, gather, read_part, render, report
-from deploy.report_day import RowItem, read_days, wanted_day
-from deploy.report_figures import Wish, stretch_days
-from deploy.report_money import read_money
-from deploy.terminal import Terminal
+from deploy.cli.options import workplace
+from deploy.cli.terminal import Terminal
+from deploy.report.day import RowItem, read_days, wanted_day
+from deploy.report.figures import Wish, stretch_days
+from deploy.report.money import read_money
+from deploy.report.report import ReportData, day_page, gather, read_part, render, report
 from schemas.canonical import canonical_json
 from schemas.errors import InvalidInput
 from schemas.units import DAY_MS
-from settlement.adapters.store import Store
 from settlement.head import genesis_head
 from settlement.keccak import keccak
 from settlement.split import split
+from settlement.storage.posts import Store
 
 CHECK_DAYS = """
   return given.days.map((day) => recomputeDay(day, new Map()).windows.map((window) =>
@@ -210,10 +210,10 @@ def test_what_does_not_fit_is_seen(folder: Path, tmp_path: Path) -> None:
 
 def test_a_long_log_makes_no_large_page(folder: Path, data: ReportData, monkeypatch: pytest.MonkeyPatch) -> None:
     """Old posts, small accounts and single days give way; what is left still fits and still adds up."""
-    monkeypatch.setattr("deploy.report_money.POSTS", 1)
-    monkeypatch.setattr("deploy.report_money.ACCOUNTS", 1)
-    monkeypatch.setattr("deploy.report.FLOW_ACCOUNTS", 1)
-    monkeypatch.setattr("deploy.report_figures.MACHINES", 1)
+    monkeypatch.setattr("deploy.report.money.POSTS", 1)
+    monkeypatch.setattr("deploy.report.money.ACCOUNTS", 1)
+    monkeypatch.setattr("deploy.report.report.FLOW_ACCOUNTS", 1)
+    monkeypatch.setattr("deploy.report.figures.MACHINES", 1)
     money = read_money(folder, HOURLY, [])
     assert [post.header.sequence for post in money.posts] == [2]
     assert (money.posts_in_all, money.posts[0].accounts_in_all, list(money.posts[0].accounts)) == (2, 2, [OWNER])
@@ -245,7 +245,7 @@ def test_the_page_lets_only_its_own_script_and_style_run(data: ReportData) -> No
     assert found is not None
     assert found[1].startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe" not in found[1] and "http" not in found[1]
-    sources = [read_part(path.name) for path in (Path(__file__).parents[2] / "deploy" / "report_page").iterdir()]
+    sources = [read_part(path.name) for path in (Path(__file__).parents[2] / "deploy" / "report" / "page").iterdir()]
     for word in ("innerHTML", "insertAdjacent", "document.write", "eval(", "fetch(", "XMLHttp", "import(", "style="):
         assert not [source for source in sources if word in source], word
 
@@ -285,7 +285,7 @@ def test_the_command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(InvalidInput, match="can't be written"):
         report(workplace(folder), Terminal(as_json=True), tmp_path / "no such folder" / "page.html")
     assert [day.machine for day in gather(workplace(folder), Wish(first="pv1"), {}).days] == ["pv1", "ev1", "ev2"]
-    monkeypatch.setattr("deploy.report_figures.DAY_READINGS_MAX", 23)
+    monkeypatch.setattr("deploy.report.figures.DAY_READINGS_MAX", 23)
     for wrong, word in (
         (["--machine", "pv1"], "too many for a page"),
         (["--machine", "nobody"], "no such day"),

@@ -8,9 +8,9 @@ import pytest
 from chromium import Chromium, find_chromium
 from report_data import OWNER, SITE, small_folder
 
-from deploy.options import workplace
-from deploy.report import ReportData, gather, render
-from deploy.report_figures import Wish
+from deploy.cli.options import workplace
+from deploy.report.figures import Wish
+from deploy.report.report import ReportData, gather, render
 
 pytestmark = [
     pytest.mark.browser,

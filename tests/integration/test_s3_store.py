@@ -14,8 +14,8 @@ import store_runs as hosts
 from sim_log import HOURLY
 
 from schemas.errors import InvalidInput, InvariantBroken
-from streams.adapters.object_store import ObjectStore
-from streams.adapters.stored_epochs import fetch_epochs, stored_manifests
+from streams.storage.object_store import ObjectStore
+from streams.storage.stored_epochs import fetch_epochs, stored_manifests
 
 NEEDED = [name for name in ("moto", "flask", "flask_cors") if importlib.util.find_spec(name) is None]
 pytestmark = pytest.mark.skipif(bool(NEEDED), reason=f"no S3 server here: {', '.join(NEEDED)} isn't installed")

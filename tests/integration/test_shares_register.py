@@ -8,25 +8,25 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from deploy import cli
-from deploy.settings import load_settings
-from deploy.stack import Stack
-from deploy.workplace import Workplace
+from deploy.cli import app as cli
+from deploy.config import load_settings
+from deploy.data_folder import Workplace
+from deploy.stack.servers import Stack
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.reading import HEARTBEAT, READING, REGISTERED
 from schemas.registration import Agreement
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.signer import Keys
-from streams.adapters.kafka_reader import KafkaLogReader
-from streams.adapters.topics import create_topic
-from streams.gateway.encode import signed_headers
-from streams.gateway.producer import LogProducer
-from streams.recompute import recompute
-from streams.records import JSON
-from streams.signature import operator_account, sign_control
+from settlement import service as worker
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys
+from streams.core.encode import signed_headers
+from streams.core.recompute import recompute
+from streams.core.records import JSON
+from streams.core.signature import operator_account, sign_control
+from streams.kafka.producer import LogProducer
+from streams.kafka.reader import KafkaLogReader
+from streams.kafka.topics import create_topic
 from tests.settlement_data import publish
 
 START_MS = 19_000 * DAY_MS

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from deploy.local_commands import query
-from deploy.settings import Settings
-from deploy.simulate_commands import SimulateOptions, SimulateReport, simulate
-from deploy.terminal import Terminal
-from deploy.workplace import Workplace
+from deploy.cli.local_commands import query
+from deploy.cli.terminal import Terminal
+from deploy.config import Settings
+from deploy.data_folder import Workplace
+from deploy.simulate.run import SimulateOptions, SimulateReport, simulate
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.units import SECOND_MS
-from streams.adapters.kafka_reader import KafkaLogReader
-from streams.adapters.topics import create_topic
-from streams.signature import operator_account
+from streams.core.signature import operator_account
+from streams.kafka.reader import KafkaLogReader
+from streams.kafka.topics import create_topic
 from tests.crash.workers import Workers
 
 KEY = bytes(range(1, 33))
@@ -105,7 +105,7 @@ def test_a_backfill_that_was_stopped_is_taken_up(kafka: str, tmp_path: Path) -> 
                 raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deploy.simulate_commands.PROGRESS_SECONDS", 0.1)
+        patch.setattr("deploy.simulate.run.PROGRESS_SECONDS", 0.1)
         with pytest.raises(KeyboardInterrupt):
             simulate(stopped, Stopping(as_json=True), options)
     with pytest.raises(InvalidInput, match="another fleet is in this log"):

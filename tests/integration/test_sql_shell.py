@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from report_data import small_folder
 
-from deploy.sql_shell import is_whole
+from deploy.cli.sql_shell import is_whole
 
 SECONDS_MAX = 30.0
 
@@ -24,7 +24,7 @@ class Typist:
         self._terminal, theirs = pty.openpty()
         self._shown = ""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.cli", "sql", "--data-dir", str(folder)],
+            [sys.executable, "-m", "deploy", "sql", "--data-dir", str(folder)],
             stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
             preexec_fn=_own_terminal,  # noqa: PLW1509
             env=os.environ | {"TERM": "dumb", "COLUMNS": "100", "LINES": "40"},

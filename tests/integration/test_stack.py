@@ -11,8 +11,9 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from deploy import processes, stack
-from deploy.stack import Stack, start_evm
+from deploy.stack import processes
+from deploy.stack import servers as stack
+from deploy.stack.servers import Stack, start_evm
 from schemas.errors import InvalidInput
 
 

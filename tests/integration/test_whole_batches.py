@@ -7,9 +7,9 @@ import aiokafka
 import pytest
 
 from schemas.log import Log
-from streams.adapters.topics import create_topic
-from streams.adapters.whole_batches import WholeBatchFetcher
-from streams.records import Record
+from streams.core.records import Record
+from streams.kafka.topics import create_topic
+from streams.kafka.whole_batches import WholeBatchFetcher
 from tests.crash.kafka_log import CODECS, ODD_HEADERS, POISON, Sender, a_log
 
 Read = tuple[list[tuple[Any, ...]], int]

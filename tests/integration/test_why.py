@@ -12,19 +12,19 @@ from dirty_logs import dirty_log, small_log
 from sim_log import SimLog
 from typer.testing import CliRunner
 
-from deploy import cli
-from deploy.reading_rows import ReadingName
-from deploy.receipt import find_reading
-from deploy.stack import Stack, start_evm
-from deploy.statement_commands import STATEMENT_COMMENTS, read_moment
-from deploy.statement_readings import window_readings
+from deploy.cli import app as cli
+from deploy.cli.statement_commands import STATEMENT_COMMENTS, read_moment
+from deploy.explain.reading_rows import ReadingName
+from deploy.explain.receipt import find_reading
+from deploy.explain.statement_readings import window_readings
+from deploy.stack.servers import Stack, start_evm
 from schemas.arrow import windows_from
 from schemas.errors import InvalidInput
 from schemas.units import CARRY_BASE
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.signer import Keys
-from streams.adapters.partition import Partition
+from settlement import service as worker
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys
+from streams.worker.partition import Partition
 
 
 @pytest.mark.parametrize("seed", [4])

@@ -11,10 +11,10 @@ from sim_log import HOURLY, START_MS, heartbeat, registration
 
 from schemas.reading import HEARTBEAT
 from schemas.units import HOUR_MS, MINUTE_MS
-from streams.advance import Advanced
-from streams.records import Record, record_type
-from streams.replay import advance_through
-from streams.state import State
+from streams.core.advance import Advanced
+from streams.core.records import Record, record_type
+from streams.core.state import State
+from streams.reference.vectors import advance_through
 
 LOG = small_log()
 SPREAD = 1_000

@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 
 from schemas.errors import InvalidInput
-from settlement.adapters.chain import Sent
-from settlement.adapters.contract import Call
-from settlement.adapters.ledger import Deployment
-from settlement.adapters.signer import Signer
+from settlement.chain.contract import Call
+from settlement.chain.ledger import Deployment
+from settlement.chain.node import Sent
+from settlement.chain.signer import Signer
 from settlement.head import HeaderFile, PostHeader, disputed_head
 from settlement.history import Disputed, History, Posted, fold
 from settlement.keccak import keccak

@@ -8,8 +8,8 @@ from fractions import Fraction
 from schemas.log import Log
 from schemas.window import Window
 from settlement.accrual import earning_of
-from settlement.audit import Auditor
-from settlement.audit_epochs import Published as PublishedPost
+from settlement.audit.audit import Auditor
+from settlement.audit.sources import Published as PublishedPost
 from settlement.history import Posted
 from settlement.leaf import payout_leaf
 from settlement.merkle import proves

@@ -8,8 +8,8 @@ import msgspec
 from schemas.log import Log, Ruleset
 from schemas.reading import CORRECTED, HEARTBEAT, READING, REGISTERED
 from schemas.units import COUNT_MAX, HOUR_MS, MINUTE_MS
-from streams.murmur2 import partition_of
-from streams.records import ARROW, Record
+from streams.core.murmur2 import partition_of
+from streams.core.records import ARROW, Record
 from tests.dirty_logs import DirtyLog, Plain
 from tests.fleet_logs import as_arrow
 

@@ -13,8 +13,8 @@ from report_data import HOURLY, OWNER, at, fill, post_all, small_fleet
 from sim_log import SimLog, heartbeat
 
 from schemas.payout import Funding
-from streams.adapters.analytics import make_analytics
-from streams.records import Record
+from streams.core.records import Record
+from streams.storage.analytics import make_analytics
 from tests.analyst_notebook import code_cells, notebook, queries
 
 

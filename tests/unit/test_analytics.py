@@ -16,10 +16,10 @@ from sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration, 
 
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Claim, Payout, rows_table
 from schemas.units import HOUR_MS
-from streams.adapters.analytics import make_analytics
-from streams.adapters.partition import Partition
-from streams.adapters.view_comments import COLUMNS, VIEWS
-from streams.murmur2 import partition_of
+from streams.core.murmur2 import partition_of
+from streams.storage.analytics import make_analytics
+from streams.storage.view_comments import COLUMNS, VIEWS
+from streams.worker.partition import Partition
 
 PUBLIC = sorted(name for name in VIEWS if "." not in name)
 

@@ -18,7 +18,7 @@ from schemas.window import Window
 from settlement.accrual import Balances, earning_of
 from settlement.shares import ShareTerms, require_kept, share_terms
 from settlement.split import split
-from streams.signature import operator_account, operator_of, sign_control
+from streams.core.signature import operator_account, operator_of, sign_control
 
 KEY = bytes([7]) * 32
 OWNER, SHARES = "0x" + "a1" * 20, "0x" + "b2" * 20

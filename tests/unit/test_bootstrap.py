@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy import bootstrap
-from deploy.bootstrap import SetUpError
-from deploy.plain_lock import without_addresses
+from deploy.setup import bootstrap
+from deploy.setup.bootstrap import SetUpError
+from deploy.setup.plain_lock import without_addresses
 
 SCRIPT = Path(bootstrap.__file__)
 
@@ -266,10 +266,10 @@ def test_an_old_python_runs_the_script_or_says_one_line(version: str, tmp_path: 
     python = str(pyenv[0]) if pyenv else shutil.which(f"python{version}")
     if python is None or subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode:
         pytest.skip(f"no Python {version} here")
-    (tmp_path / "deploy").mkdir()
-    shutil.copy(SCRIPT, tmp_path / "deploy")
+    (tmp_path / "deploy" / "setup").mkdir(parents=True)
+    shutil.copy(SCRIPT, tmp_path / "deploy" / "setup")
     done = subprocess.run(
-        [python, str(tmp_path / "deploy" / "bootstrap.py")],
+        [python, str(tmp_path / "deploy" / "setup" / "bootstrap.py")],
         env={"PATH": str(tmp_path), "HOME": os.environ.get("HOME", "")},
         capture_output=True,
         text=True,

@@ -14,13 +14,13 @@ from sim_log import HOURLY, SimLog, small_log
 from schemas.arrow import rejected_records_table, rejects_table, windows_table
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log, Ruleset
-from streams.adapters.archive import archive_digest, read_archive, read_leaves, receipt
-from streams.adapters.checkpoint import Checkpoint, Pinned
-from streams.adapters.epochs import EpochPaths, epoch_paths, read_manifest
-from streams.adapters.partition import Partition
-from streams.log_root import EMPTY_ROOT
-from streams.recompute import recompute
-from streams.state import State
+from streams.core.log_root import EMPTY_ROOT
+from streams.core.recompute import recompute
+from streams.core.state import State
+from streams.storage.archive import archive_digest, read_archive, read_leaves, receipt
+from streams.storage.checkpoint import Checkpoint, Pinned
+from streams.storage.epochs import EpochPaths, epoch_paths, read_manifest
+from streams.worker.partition import Partition
 
 
 def opened(data_dir: Path, log: Log = HOURLY, sim: SimLog | None = None, topic_id: str = "topic-1") -> Partition:

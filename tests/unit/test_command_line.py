@@ -21,7 +21,7 @@ main()
 """
 RUNNING = """
 import os, signal, sys
-from deploy import cli
+from deploy.cli import app as cli
 signal.signal(signal.SIGINT, signal.default_int_handler)
 cli.app = lambda **_: os.kill(os.getpid(), signal.SIGINT)
 cli.main()

@@ -14,15 +14,15 @@ from msgspec import structs
 from sim_log import HOURLY
 
 from schemas.errors import InvalidInput, InvariantBroken
-from streams.adapters import partition_store
-from streams.adapters.kafka_reader import KafkaAway
-from streams.adapters.object_store import ObjectStore, StoreAway, file_chunks, store_uri
-from streams.adapters.owned import OwnedPartitions
-from streams.adapters.partition import Partition
-from streams.adapters.pinned import FORMAT, Pinned
-from streams.adapters.rejected_topic import RejectedMessage
-from streams.adapters.snapshot import Snapshot, newest_snapshot
-from streams.adapters.stored_epochs import fetch_epochs, stored_manifests
+from streams.kafka.reader import KafkaAway
+from streams.kafka.rejects_topic import RejectedMessage
+from streams.storage import partition_store
+from streams.storage.checkpoint_identity import FORMAT, Pinned
+from streams.storage.object_store import ObjectStore, StoreAway, file_chunks, store_uri
+from streams.storage.snapshot import Snapshot, newest_snapshot
+from streams.storage.stored_epochs import fetch_epochs, stored_manifests
+from streams.worker.partition import Partition
+from streams.worker.partition_owner import OwnedPartitions
 
 PINNED = Pinned(format=FORMAT, partition=0, topic_id="topic-1", log=HOURLY)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy import processes
-from deploy.processes import LOOPBACK, Process
+from deploy.stack import processes
+from deploy.stack.processes import LOOPBACK, Process
 from schemas.errors import InvalidInput
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]

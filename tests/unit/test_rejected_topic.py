@@ -14,10 +14,10 @@ from sim_log import HOURLY, START_MS, SimLog, heartbeat, registration, small_log
 
 from schemas.reject import KEPT_BYTES
 from schemas.units import HOUR_MS
-from streams.adapters.analytics import make_analytics
-from streams.adapters.partition import Partition
-from streams.adapters.rejected_topic import RejectedMessage
-from streams.records import Record
+from streams.core.records import Record
+from streams.kafka.rejects_topic import RejectedMessage
+from streams.storage.analytics import make_analytics
+from streams.worker.partition import Partition
 
 
 def opened(data_dir: Path, log: SimLog, rejected: FileTopic | None, **options: Any) -> Partition:

@@ -7,15 +7,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from deploy.importers.replay import Outgoing, planned, rebased
+from deploy.importers.source_log import Machine, SourceLog, SourceOptions
+from deploy.importers.sources import SOURCES
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.registration import Agreement, Registration
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
-from streams.gateway.replay import Outgoing, planned, rebased
-from streams.gateway.source_log import Machine, SourceLog, SourceOptions
-from streams.gateway.sources import SOURCES
-from streams.murmur2 import partition_of
-from streams.signature import operator_account, operator_of
+from streams.core.murmur2 import partition_of
+from streams.core.signature import operator_account, operator_of
 
 DATA = Path(__file__).parents[2] / "data"
 KEY = bytes(range(1, 33))

@@ -5,7 +5,7 @@ from eth_utils.address import to_checksum_address
 
 from schemas.registration import Agreement
 from settlement.accrual import Balances, account_of, earning_of, terms_of
-from settlement.recount import is_account, payee_name
+from settlement.audit.recount import is_account, payee_name
 from settlement.statement import statement
 from tests.settlement_data import ALICE, BOB, SOLAR, THIRDS, window
 

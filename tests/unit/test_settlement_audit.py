@@ -9,8 +9,8 @@ from schemas.manifest import EpochManifest
 from schemas.registration import Agreement
 from schemas.window import Window
 from settlement.accrual import Earning, earning_of
-from settlement.audit import Auditor, AuditReport
-from settlement.audit_epochs import EvidenceMissing, Published
+from settlement.audit.audit import Auditor, AuditReport
+from settlement.audit.sources import EvidenceMissing, Published
 from settlement.head import disputed_head
 from settlement.history import Disputed, Posted
 from settlement.leaf import payout_leaf

@@ -5,13 +5,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from files.write import FileLock
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
-from streams.adapters.exceptions_file import FOLDER, add_exception, load_exceptions, share_exceptions
-from streams.adapters.files import FileLock
-from streams.adapters.object_store import ObjectStore
-from streams.excepted import sign_exception
-from streams.signature import operator_account
+from streams.core.signature import operator_account
+from streams.core.skipped_ranges import sign_exception
+from streams.storage.object_store import ObjectStore
+from streams.storage.skipped_ranges_file import FOLDER, add_exception, load_exceptions, share_exceptions
 
 KEY = b"\x07" * 32
 
@@ -53,7 +53,7 @@ def test_what_is_no_exception_is_not_believed(tmp_path: Path) -> None:
 
 
 def test_a_partition_that_a_worker_reads_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.adapters.exceptions_file.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("streams.storage.skipped_ranges_file.LOCK_SECONDS", 0.1)
     log = the_log()
     (tmp_path / "partitions").mkdir()
     lock = FileLock.take(tmp_path / "partitions" / "0.lock")

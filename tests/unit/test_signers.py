@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from eth_account import Account
 
+from deploy.config import Settings, load_settings
+from deploy.data_folder import Workplace
 from deploy.keys import keys_of, private_key
-from deploy.settings import Settings, load_settings
-from deploy.workplace import Workplace
 from schemas.errors import InvalidInput
-from settlement.adapters.remote_signer import RemoteSigner
-from settlement.adapters.signer import Keys, Role, Signer, development_signer
+from settlement.chain.remote_signer import RemoteSigner
+from settlement.chain.signer import Keys, Role, Signer, development_signer
 from tests.signer_service import SignerService, signer_service
 
 KEY = "5ec2e7" * 10 + "5ec2"

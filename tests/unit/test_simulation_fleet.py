@@ -6,21 +6,21 @@ from fractions import Fraction
 import msgspec
 import pytest
 
+from deploy.importers.replay import Outgoing
+from deploy.simulate.fleet import Fleet
+from deploy.simulate.fleet_faults import FAULTS, Fault, faults_of
+from deploy.simulate.simulation import FORMS, Form, Memory, Plan, Simulation, heartbeats, last_heartbeat_ms
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.registration import Agreement
 from schemas.units import CARRY_BASE, DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.window import Window
-from streams.advance import advance
-from streams.gateway.fleet import Fleet
-from streams.gateway.fleet_faults import FAULTS, Fault, faults_of
-from streams.gateway.replay import Outgoing
-from streams.gateway.simulation import FORMS, Form, Memory, Plan, Simulation, heartbeats, last_heartbeat_ms
-from streams.naive import Naive
-from streams.records import Record
-from streams.replay import open_windows
-from streams.signature import operator_account
-from streams.state import State
+from streams.core.advance import advance
+from streams.core.records import Record
+from streams.core.signature import operator_account
+from streams.core.state import State
+from streams.reference.recount import Naive
+from streams.reference.vectors import open_windows
 
 KEY = bytes(range(1, 33))
 START_MS = 20_605 * DAY_MS

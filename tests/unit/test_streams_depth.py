@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from streams.records import decode_plainly
+from streams.core.records import decode_plainly
 
 DEEP = """
 import sys
 sys.setrecursionlimit(100_000)
-from streams.records import decode_plainly
+from streams.core.records import decode_plainly
 for value in (b"[" * 200_000, b'{"a":' * 200_000, b'{"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}"):
     assert decode_plainly(value) == "undecodable"
 """

@@ -10,11 +10,11 @@ from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log, Ruleset
 from schemas.reading import READING, REGISTERED
 from schemas.units import COUNT_MAX, DAY_MS, HOUR_MS, MINUTE_MS
-from streams.murmur2 import partition_of
-from streams.recompute import recompute
-from streams.records import Record
-from streams.replay import advance_through, main
-from streams.signature import operator_account, sign_control
+from streams.core.murmur2 import partition_of
+from streams.core.recompute import recompute
+from streams.core.records import Record
+from streams.core.signature import operator_account, sign_control
+from streams.reference.vectors import advance_through, main
 
 
 @pytest.fixture

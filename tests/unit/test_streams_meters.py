@@ -7,10 +7,10 @@ import pytest
 from schemas.reading import Reading
 from schemas.registration import Component, Element, Restrictions, Tariff
 from schemas.units import COUNT_MAX, DAY_MS, HOUR_MS
-from streams.identity import judge_identity
-from streams.meters import NONE, Boot, Meter, Standing
-from streams.rating import PER_SESSION, UNPRICED, Price, Prices
-from streams.register import correction_limit, judge_usage, set_opening, time_needed_ms
+from streams.core.identity import judge_identity
+from streams.core.meters import NONE, Boot, Meter, Standing
+from streams.core.rating import PER_SESSION, UNPRICED, Price, Prices
+from streams.core.register import correction_limit, judge_usage, set_opening, time_needed_ms
 
 NOW_MS = 1_700_000_000_000
 CAPACITY = 10_000

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from deploy.importers.source_log import Machine
+from deploy.importers.tariffs import flat, offsets_of, time_of_use, zone_of
 from schemas.errors import InvalidInput
 from schemas.registration import Agreement, Meter
-from streams.gateway.source_log import Machine
-from streams.gateway.tariffs import flat, offsets_of, time_of_use, zone_of
 
 PACIFIC = "America/Los_Angeles"
 

@@ -12,7 +12,7 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from schemas.errors import InvalidInput
 from schemas.manifest import RangeException
-from streams.adapters.whole_batches import WholeBatches
+from streams.kafka.whole_batches import WholeBatches
 
 PLACE = TopicPartition("log", 3)
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from settlement.verdict import PostVerdict, VerdictKind
-from settlement.watch import Step, WatchView, decide
+from settlement.audit.verdict import PostVerdict, VerdictKind
+from settlement.audit.watch import Step, WatchView, decide
 
 KINDS: tuple[VerdictKind, ...] = ("right", "wrong", "unpublished", "withheld", "unknown")
 DELAY_S, WAIT_S = 172_800, 64_800

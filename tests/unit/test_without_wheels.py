@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from settlement.keccak import keccak
-from streams.signature import operator_of, sign_control
+from streams.core.signature import operator_of, sign_control
 
 RECORD = ("log-1", "machine-1", "machine.registered", "application/json", b'{"version":1}')
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -15,7 +15,7 @@ ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 CHILD = """
 import sys
 sys.modules["coincurve"] = sys.modules["sha3"] = None
-import faust, streams.app
+import faust, streams.worker.app
 from eth_keys.backends import get_backend
 from tests.unit.test_without_wheels import verdicts
 print(type(get_backend()).__name__, "faust._cython.streams" in sys.modules)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy.evm_node import EvmNode
-from deploy.kafka_server import KafkaServer
-from deploy.processes import Process
-from deploy.settings import Settings
-from deploy.stack import Stack
-from deploy.workplace import Workplace
+from deploy.config import Settings
+from deploy.data_folder import Workplace
+from deploy.stack.evm_node import EvmNode
+from deploy.stack.kafka_server import KafkaServer
+from deploy.stack.processes import Process
+from deploy.stack.servers import Stack
 from schemas.errors import InvalidInput
 
 DEAD = Process(pid=2**22, started="never")

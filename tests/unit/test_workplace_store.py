@@ -8,11 +8,11 @@ import store_runs as hosts
 from msgspec import structs
 from sim_log import HOURLY
 
-from deploy.local_commands import query
-from deploy.settings import Settings
-from deploy.workplace import Workplace
+from deploy.cli.local_commands import query
+from deploy.config import Settings
+from deploy.data_folder import Workplace
 from schemas.errors import InvalidInput
-from streams.adapters.stored_epochs import share_log
+from streams.storage.stored_epochs import share_log
 
 
 def place(folder: Path, store: str | None = None) -> Workplace:
