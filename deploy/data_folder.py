@@ -16,7 +16,7 @@ from schemas.errors import InvalidInput
 from schemas.log import Log
 
 if TYPE_CHECKING:
-    from schemas.manifest import RangeException
+    from schemas.manifest import SkippedRange
     from streams.storage.object_store import ObjectStore
 
 LOG_FILE = "log.json"
@@ -34,7 +34,7 @@ def demo_account(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Workplace:
+class DataFolder:
     """A data folder with the settings that a command runs under."""
 
     data_dir: Path
@@ -88,14 +88,14 @@ class Workplace:
 
             fetch_epochs(store, self.data_dir, self.log())
 
-    def exceptions(self) -> "tuple[RangeException, ...]":
+    def exceptions(self) -> "tuple[SkippedRange, ...]":
         """What an operator had stepped over, of this folder and of the store, if there is one. Raises InvalidInput."""
-        from streams.storage.skipped_ranges_file import load_exceptions, share_exceptions
+        from streams.storage.skipped_ranges_file import load_skipped_ranges, share_skipped_ranges
 
         store = self.store()
         if store is None:
-            return load_exceptions(self.data_dir, self.log())
-        return share_exceptions(store, self.data_dir, self.log())
+            return load_skipped_ranges(self.data_dir, self.log())
+        return share_skipped_ranges(store, self.data_dir, self.log())
 
     def create_log(self, log: Log) -> Log:
         """Writes the log's description, once: a folder belongs to one log for its life."""

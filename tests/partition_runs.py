@@ -31,7 +31,7 @@ class GatedLog(SimLog):
 
 
 class FileTopic:
-    """Implements RejectedTopic and RejectedPartition in a file, which outlives a process that dies.
+    """Implements RejectsTopic and RejectsPartition in a file, which outlives a process that dies.
 
     `step` is told when a batch stands there and nobody has heard of it. While it `is_away`, nothing is taken.
     """

@@ -17,7 +17,7 @@ from schemas.log import Log
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Claim, Settlement, rows_table
 from schemas.units import MINUTE_MS
 from settlement.head import genesis_head
-from settlement.post import PartitionEpoch, Run, Standing, assemble
+from settlement.post import PartitionEpoch, PostStanding, Run, assemble
 from settlement.storage.epochs import EpochReader
 from settlement.storage.posts import Store
 from streams.core.records import Record
@@ -83,7 +83,7 @@ def post_all(data_dir: Path, log: Log, at_once: int) -> None:
         if reader.manifest(0, epoch) is None:
             break
         epochs.append(reader.read(0, epoch))
-    standing, head = Standing.initial(), genesis_head(31337, LEDGER, TOKEN, "USD")
+    standing, head = PostStanding.initial(), genesis_head(31337, LEDGER, TOKEN, "USD")
     rows = []
     for start in range(0, len(epochs), at_once):
         part = epochs[start : start + at_once]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from deploy.cli import app as cli
 from deploy.explain import audit_sources as evidence
 from deploy.explain.audit_sources import Epoch
-from settlement import service as worker
+from settlement import service
 from settlement.accrual import Terms
 from settlement.chain.job import SettleOptions, choose_run
 from settlement.chain.ledger import Ledger
@@ -40,7 +40,7 @@ class Place:
 
     def settle(self, epochs: int | None = None) -> None:
         """Posts as it should be."""
-        worker.settle(self.folder, self.node, LOG, self.keys, SettleOptions(max_epochs=epochs, max_posts=1))
+        service.settle(self.folder, self.node, LOG, self.keys, SettleOptions(max_epochs=epochs, max_posts=1))
 
     def post(self, change_run: Change = lambda run: run, change: Change = lambda header: header, **since: Any) -> None:
         """Posts what somebody with the poster's key makes of the first epochs, with files that fit to it."""
@@ -95,7 +95,7 @@ def changed_epoch(run: Run, change: Change) -> Run:
 def test_a_partition_that_was_left_out_is_right_and_enters_later(place: Place) -> None:
     for without in ({1}, set()):
         options = SettleOptions(max_posts=1, max_epochs=1 if without else None, without=without)
-        assert worker.settle(place.folder, place.node, LOG, place.keys, options).posts
+        assert service.settle(place.folder, place.node, LOG, place.keys, options).posts
     assert place.events() == [("attested", 2)]
 
 

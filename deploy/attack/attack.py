@@ -23,15 +23,15 @@ from deploy.attack.by_operators import operator_cheats
 from deploy.attack.by_posters import claim_cheats, poster_cheats
 from deploy.attack.cheat import NOT_CAUGHT, Cheat, Row
 from deploy.attack.ledger_copy import court
-from deploy.attack.partition_copy import Bed
+from deploy.attack.partition_copy import PartitionCopy
 from deploy.cli.terminal import Terminal
-from deploy.data_folder import LOG_FILE, Workplace
+from deploy.data_folder import LOG_FILE, DataFolder
 from deploy.explain import audit_sources as evidence
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import epoch_folder
 from settlement.chain.job import SettleOptions, choose_run
-from settlement.post import Standing
+from settlement.post import PostStanding
 from settlement.storage.epochs import EpochReader
 
 EPOCHS = 2
@@ -53,13 +53,13 @@ class Attacked(Struct, frozen=True):
     rows: tuple[Row, ...]
 
 
-def attack(place: Workplace, terminal: Terminal) -> Attacked:
+def attack(data: DataFolder, terminal: Terminal) -> Attacked:
     """Runs every cheat, and shows the table. Raises InvalidInput where the folder has no archive to cheat in."""
-    log = place.log()
+    log = data.log()
     with _interruptible(), tempfile.TemporaryDirectory(prefix="tallyroot-attack-") as folder:
         copy = Path(folder) / "copy"
-        copy_epochs(place.data_dir, copy, log)
-        rows = [*_run(terminal, _gateways(terminal, place.data_dir, log))]
+        copy_epochs(data.data_dir, copy, log)
+        rows = [*_run(terminal, _gateways(terminal, data.data_dir, log))]
         terminal.step("starting an EVM node of this run's own, with a ledger")
         with court(copy, log, Path(folder) / "evm") as bench:
             terminal.step("posters, claimants and operators cheat; a watcher and an auditor look")
@@ -88,7 +88,7 @@ def _interruptible() -> Iterator[None]:
 
 def copy_epochs(data_dir: Path, copy: Path, log: Log) -> None:
     """The log's description, and the epochs and archives of its beginning in which something is owed."""
-    run, waiting = choose_run(EpochReader(data_dir, log), Standing.initial(), log, SettleOptions(max_epochs=EPOCHS))
+    run, waiting = choose_run(EpochReader(data_dir, log), PostStanding.initial(), log, SettleOptions(max_epochs=EPOCHS))
     if run is None:
         raise InvalidInput(f"{data_dir} has nothing to cheat with yet, {waiting} is missing: stream some epochs first")
     copy.mkdir(parents=True)
@@ -102,7 +102,7 @@ def copy_epochs(data_dir: Path, copy: Path, log: Log) -> None:
 
 def _gateways(terminal: Terminal, data_dir: Path, log: Log) -> list[Cheat]:
     partition = max(range(log.partitions), key=lambda number: _archived(data_dir, number))
-    bed = Bed(log, partition, islice(evidence.archived_records(data_dir, partition), RECORDS))
+    bed = PartitionCopy(log, partition, islice(evidence.archived_records(data_dir, partition), RECORDS))
     terminal.step(f"gateways and operators cheat on top of {bed.archived:,} records of partition {partition}")
     return [*gateway_cheats(bed), *control_cheats(bed)]
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from deploy.attack.cheat import CUSTOMERS, PAYEES, Cheat, Cheater
-from deploy.attack.partition_copy import CAPACITY_WH, INVESTOR, OWNER, STRANGER_KEY, THIEF, Bed
+from deploy.attack.partition_copy import CAPACITY_WH, INVESTOR, OWNER, STRANGER_KEY, THIEF, PartitionCopy
 from schemas.reading import CORRECTED
 from schemas.reject import Reason
 from schemas.units import DAY_MS
@@ -15,23 +15,30 @@ CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 STARVED = {OWNER: 9_999, INVESTOR: 1}
 
 
-def control_cheats(bed: Bed) -> list[Cheat]:
+def control_cheats(bed: PartitionCopy) -> list[Cheat]:
     """All of them, in the order of the table."""
     return [*_forged(bed), *_versions(bed), *_corrections(bed), *_unseen(bed)]
 
 
 def _cheat(
-    name: str, who: Cheater, rule: int, reason: Reason, loses: str, bed: Bed, *records: Record, honest: int = 0
+    name: str,
+    who: Cheater,
+    rule: int,
+    reason: Reason,
+    loses: str,
+    bed: PartitionCopy,
+    *records: Record,
+    honest: int = 0,
 ) -> Cheat:
     return Cheat(name, who, loses, lambda: bed.judge(*records).refused(rule, reason, honest))
 
 
-def _theft(bed: Bed, version: int = 2) -> dict[str, Any]:
+def _theft(bed: PartitionCopy, version: int = 2) -> dict[str, Any]:
     """The neighbour's next version, which pays a thief: its agreement isn't locked."""
     return bed.registration(bed.other, version, agreement={"payees": {THIEF: 10_000}})
 
 
-def _forged(bed: Bed) -> list[Cheat]:
+def _forged(bed: PartitionCopy) -> list[Cheat]:
     theft, payees = _theft(bed), PAYEES
     right = bed.control(theft, route=bed.other)
     moved = bed.control(bed.registration(bed.name("moved")), route=bed.other)._replace(key=bed.name("moved").encode())
@@ -61,7 +68,7 @@ def _high_s(record: Record) -> Record:
     return record._replace(headers=(*record.headers[:1], (SIGNATURE, twin)))
 
 
-def _versions(bed: Bed) -> list[Cheat]:
+def _versions(bed: PartitionCopy) -> list[Cheat]:
     locked_until = bed.now_ms + 365 * DAY_MS
     starved = bed.registration(bed.victim, 2, agreement={"payees": STARVED, "locked_until": locked_until})
     dropped = bed.registration(bed.victim, 2, agreement={"payees": {OWNER: 5_000, INVESTOR: 5_000}})
@@ -84,7 +91,7 @@ def _versions(bed: Bed) -> list[Cheat]:
     ]  # fmt: skip
 
 
-def _corrections(bed: Bed) -> list[Cheat]:
+def _corrections(bed: PartitionCopy) -> list[Cheat]:
     def correction(version: int, difference: int) -> Record:
         document = {
             "machine": bed.other, "version": version, "meter": "energy", "observed_at": bed.now_ms,
@@ -101,7 +108,7 @@ def _corrections(bed: Bed) -> list[Cheat]:
     ]  # fmt: skip
 
 
-def _unseen(bed: Bed) -> list[Cheat]:
+def _unseen(bed: PartitionCopy) -> list[Cheat]:
     """What the operator's key may do: everybody can see it in the log, and nothing refuses it."""
     theft = bed.control(_theft(bed), route=bed.other)
     again = bed.name("again")

@@ -3,7 +3,7 @@
 import msgspec
 
 from deploy.attack.cheat import CUSTOMERS, PAYEES, Cheat, Cheater, Outcome
-from deploy.attack.partition_copy import CAPACITY_WH, OTHER_KEY, VICTIM_KEY, Bed
+from deploy.attack.partition_copy import CAPACITY_WH, OTHER_KEY, VICTIM_KEY, PartitionCopy
 from schemas.reading import ROWS_MAX
 from schemas.reject import Reason
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
@@ -18,18 +18,18 @@ FLOOD = 10_000
 POISON = (b"\xff\xfe\x00", b'{"machine":', b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xff\xff\xff\x10\x00\x00\x00", b"")
 
 
-def gateway_cheats(bed: Bed) -> list[Cheat]:
+def gateway_cheats(bed: PartitionCopy) -> list[Cheat]:
     """All of them, in the order of the table."""
     return [*_numbers(bed), *_clocks(bed), *_values(bed), *_strangers(bed), *_signatures(bed), *_unseen(bed)]
 
 
 def _cheat(
-    name: str, rule: int, reason: Reason, loses: str, bed: Bed, *records: Record, who: Cheater = "gateway"
+    name: str, rule: int, reason: Reason, loses: str, bed: PartitionCopy, *records: Record, who: Cheater = "gateway"
 ) -> Cheat:
     return Cheat(name, who, loses, lambda: bed.judge(*records).refused(rule, reason))
 
 
-def _numbers(bed: Bed) -> list[Cheat]:
+def _numbers(bed: PartitionCopy) -> list[Cheat]:
     target = bed.target
     other_value = target.row(seq=target.seq, register=target.value + 1)
 
@@ -57,7 +57,7 @@ def _numbers(bed: Bed) -> list[Cheat]:
     ]
 
 
-def _clocks(bed: Bed) -> list[Cheat]:
+def _clocks(bed: PartitionCopy) -> list[Cheat]:
     target, horizon_ms, skew_ms = bed.target, bed.log.rulesets[-1].horizon_ms, bed.log.rulesets[-1].skew_ms
     ahead = target.row(observed_at=bed.now_ms + skew_ms + HOUR_MS)
     back = target.row(observed_at=bed.now_ms - horizon_ms - bed.log.window_ms - DAY_MS)
@@ -75,7 +75,7 @@ def _clocks(bed: Bed) -> list[Cheat]:
     ]
 
 
-def _values(bed: Bed) -> list[Cheat]:
+def _values(bed: PartitionCopy) -> list[Cheat]:
     target = bed.target
     most = correction_limit(target.capacity_per_hour)
     own = bed.own_row(bed.victim)
@@ -117,7 +117,7 @@ def _as_quantity(row: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in row.items() if name != "register"} | {"quantity": 1}
 
 
-def _strangers(bed: Bed) -> list[Cheat]:
+def _strangers(bed: PartitionCopy) -> list[Cheat]:
     nobody = bed.target.row(machine="attack-nobody")
     rows = [{**nobody, "machine": f"attack-nobody-{number}"} for number in range(FLOOD)]
     too_many = [nobody] * (ROWS_MAX + 1)
@@ -152,15 +152,17 @@ def _strangers(bed: Bed) -> list[Cheat]:
     ]
 
 
-def _of_victim(bed: Bed, row: dict[str, object], key: bytes = VICTIM_KEY, log_id: str | None = None) -> Record:
+def _of_victim(
+    bed: PartitionCopy, row: dict[str, object], key: bytes = VICTIM_KEY, log_id: str | None = None
+) -> Record:
     return bed.signed(_unsigned(bed, row), key, log_id)
 
 
-def _unsigned(bed: Bed, row: dict[str, object]) -> Record:
+def _unsigned(bed: PartitionCopy, row: dict[str, object]) -> Record:
     return bed.reading(row, route=bed.victim, after_ms=HOUR_MS + MINUTE_MS)
 
 
-def _signatures(bed: Bed) -> list[Cheat]:
+def _signatures(bed: PartitionCopy) -> list[Cheat]:
     row = bed.own_row(bed.victim)
     right = _of_victim(bed, row)
     kind, (name, signature), key_id = right.headers
@@ -180,7 +182,7 @@ def _signatures(bed: Bed) -> list[Cheat]:
     ]
 
 
-def _unseen(bed: Bed) -> list[Cheat]:
+def _unseen(bed: PartitionCopy) -> list[Cheat]:
     """What nobody can tell from the truth."""
     target = bed.target
     lie = _of_victim(bed, bed.own_row(bed.victim, register=CAPACITY_WH))

@@ -10,18 +10,18 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deploy.attack.cheat import CUSTOMERS, PAYEES, Cheat, Outcome, Watch
-from deploy.attack.ledger_copy import Court
+from deploy.attack.cheat import CUSTOMERS, PAYEES, Cheat, Outcome, Stopwatch
+from deploy.attack.ledger_copy import LedgerCopy
 from deploy.demo.cheat import change_a_byte
 from schemas.errors import InvalidInput, InvariantBroken
 from settlement.chain.job import SettleOptions, choose_run
-from settlement.post import Standing
+from settlement.post import PostStanding
 from settlement.storage.epochs import EpochReader
 
 STREAM_TIME = re.compile(rb'("stream_time_ms": ?)(\d)')
 
 
-def operator_cheats(court: Court) -> Iterator[Cheat]:
+def operator_cheats(court: LedgerCopy) -> Iterator[Cheat]:
     """Once a post is settled: each in a copy of its own. Raises InvariantBroken where it was wrong before."""
     if (honest := court.audited(lambda copy: None)).is_caught:
         raise InvariantBroken(f"the copy was audited before anybody cheated: {honest.said}")
@@ -106,14 +106,14 @@ def _lower_a_payout(copy: Path) -> None:
     path.write_bytes(msgspec.json.encode(payouts))
 
 
-def _unposted(court: Court) -> Outcome:
+def _unposted(court: LedgerCopy) -> Outcome:
     """The job that posts holds every file against its manifest first."""
     path = max(sorted((court.folder / "epochs").glob("*/?.parquet")), key=lambda path: path.stat().st_size)
     before = path.read_bytes()
     _raise(path, "net_micros")
-    watch = Watch()
+    watch = Stopwatch()
     try:
-        choose_run(EpochReader(court.folder, court.log), Standing.initial(), court.log, SettleOptions())
+        choose_run(EpochReader(court.folder, court.log), PostStanding.initial(), court.log, SettleOptions())
     except InvalidInput as error:
         return watch.outcome("settle", f"settle: {str(error).replace(f'{court.folder}/', '')}")
     finally:

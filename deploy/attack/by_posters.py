@@ -5,11 +5,11 @@ from functools import partial
 
 from msgspec import structs
 
-from deploy.attack.cheat import FUNDER, PAYEES, Cheat, Cheater, Outcome, Watch
-from deploy.attack.ledger_copy import DELAY_S, Court, paying
+from deploy.attack.cheat import FUNDER, PAYEES, Cheat, Cheater, Outcome, Stopwatch
+from deploy.attack.ledger_copy import DELAY_S, LedgerCopy, paying
 from deploy.cli.terminal import units
 from schemas.units import SECOND_MS
-from settlement import service as worker
+from settlement import service
 from settlement.chain.contract import Call
 from settlement.chain.signer import Signer, development_signer
 from settlement.head import PostHeader
@@ -22,9 +22,9 @@ STRANGER = 8
 YEAR_S = 365 * 86_400
 
 
-def poster_cheats(court: Court) -> Iterator[Cheat]:
+def poster_cheats(court: LedgerCopy) -> Iterator[Cheat]:
     """Cheats before anything is settled. Each leaves the ledger as it was: to be run in this order, one by one."""
-    posts: dict[str, Callable[[Court], PostHeader]] = {
+    posts: dict[str, Callable[[LedgerCopy], PostHeader]] = {
         "the total inflated": _inflated,
         "an account of the poster's own": _own_account,
         "a window raised": _raised,
@@ -40,34 +40,34 @@ def poster_cheats(court: Court) -> Iterator[Cheat]:
     yield Cheat("a stale root after a dispute", "poster", FUNDER, lambda: _stale(court))
 
 
-def _inflated(court: Court) -> PostHeader:
+def _inflated(court: LedgerCopy) -> PostHeader:
     header = court.header()
     return structs.replace(header, total=header.total + 10)
 
 
-def _own_account(court: Court) -> PostHeader:
+def _own_account(court: LedgerCopy) -> PostHeader:
     return court.header(lambda window: [structs.replace(window, terms=paying(court.thief, window.terms))])
 
 
-def _raised(court: Court) -> PostHeader:
+def _raised(court: LedgerCopy) -> PostHeader:
     return court.header(lambda window: [structs.replace(window, net_micros=window.net_micros + 10**6)])
 
 
-def _left_out(court: Court) -> PostHeader:
+def _left_out(court: LedgerCopy) -> PostHeader:
     return court.header(lambda window: [])
 
 
-def _later(court: Court) -> PostHeader:
+def _later(court: LedgerCopy) -> PostHeader:
     header, more_s = court.header(), court.log.epoch_ms // SECOND_MS
     return structs.replace(header, epoch_start_s=header.epoch_start_s + more_s, epoch_end_s=header.epoch_end_s + more_s)
 
 
-def _all_free_money(court: Court) -> PostHeader:
+def _all_free_money(court: LedgerCopy) -> PostHeader:
     header, amount = court.header(), court.free
     return structs.replace(header, payouts_root=payout_leaf(court.thief, amount), total=amount)
 
 
-def _withheld(court: Court) -> Outcome:
+def _withheld(court: LedgerCopy) -> Outcome:
     """The watcher waits first: files may be late."""
     header = court.header()
     court.post(header)
@@ -78,18 +78,18 @@ def _withheld(court: Court) -> Outcome:
     return Outcome(second.by, second.said, first.took_us + second.took_us)
 
 
-def _unattested(court: Court) -> Outcome:
+def _unattested(court: LedgerCopy) -> Outcome:
     """Nothing is paid that no auditor has attested, however long a thief waits."""
     header = _all_free_money(court)
     court.post(header)
     court.node.pass_time(YEAR_S)
     claim = court.ledger.claim(court.thief, header.sequence, header.total, [])
     found = court.refused(claim, development_signer(STRANGER), "is not active")
-    worker.dispute(court.folder, court.node, court.keys, header.sequence)
+    service.dispute(court.folder, court.node, court.keys, header.sequence)
     return found
 
 
-def _stale(court: Court) -> Outcome:
+def _stale(court: LedgerCopy) -> Outcome:
     """The thief's root lies above a wrong one; both are dead, and what is right takes their place."""
     header = court.header()
     court.post(structs.replace(header, total=header.total + 10))
@@ -99,16 +99,16 @@ def _stale(court: Court) -> Outcome:
         payouts_root=payout_leaf(court.thief, court.free),
     )  # fmt: skip
     court.post(theft)
-    worker.dispute(court.folder, court.node, court.keys, header.sequence)
+    service.dispute(court.folder, court.node, court.keys, header.sequence)
     court.settle()
     claim = court.ledger.claim(court.thief, theft.sequence, theft.total, [])
     return court.refused(claim, development_signer(STRANGER), "is not active")
 
 
-def claim_cheats(court: Court) -> Iterator[Cheat]:
+def claim_cheats(court: LedgerCopy) -> Iterator[Cheat]:
     """Cheats once post 1 is settled: claims, roles, limits. To be run in this order."""
     stranger = development_signer(STRANGER)
-    ledger, payees = court.ledger, worker.payouts(court.folder, court.node)
+    ledger, payees = court.ledger, service.payouts(court.folder, court.node)
     payee, rows = payees[0], [(row.account, row.cumulative) for row in payees]
     false = payout_leaf(court.thief, court.free)
     forged = MerkleTree([false, *(payout_leaf(*row) for row in rows)])
@@ -130,7 +130,7 @@ def claim_cheats(court: Court) -> Iterator[Cheat]:
     )  # fmt: skip
 
 
-def _limits(court: Court) -> Iterator[Cheat]:
+def _limits(court: LedgerCopy) -> Iterator[Cheat]:
     """What the contract itself refuses, whoever asks."""
     ledger, admin, poster = court.ledger, court.keys.of("admin"), court.keys.of("poster")
     stranger, token = development_signer(STRANGER), 10**court.decimals
@@ -152,7 +152,7 @@ def _limits(court: Court) -> Iterator[Cheat]:
     yield Cheat("the post swapped while the auditor looks", "poster", FUNDER, lambda: _swapped(court))
 
 
-def _next(court: Court, amount: int) -> PostHeader:
+def _next(court: LedgerCopy, amount: int) -> PostHeader:
     """A post above all others that pays a thief so much."""
     last = court.ledger.history().live[-1].header
     return structs.replace(
@@ -161,23 +161,23 @@ def _next(court: Court, amount: int) -> PostHeader:
     )  # fmt: skip
 
 
-def _swapped(court: Court) -> Outcome:
+def _swapped(court: LedgerCopy) -> Outcome:
     """An attestation names the head that the audit saw."""
     seen = court.ledger.head()
     header = _next(court, 1)
     court.post(header)
     found = court.refused(court.ledger.attest(header.sequence, seen), court.keys.of("auditor"), "head has moved on")
-    worker.dispute(court.folder, court.node, court.keys, header.sequence)
+    service.dispute(court.folder, court.node, court.keys, header.sequence)
     return found
 
 
-def _all(court: Court) -> Outcome:
+def _all(court: LedgerCopy) -> Outcome:
     """With all keys that protect it the free money goes, up to maxStep a post: roles must be different people's."""
-    watch = Watch()
+    watch = Stopwatch()
     header = _next(court, court.free)
     amount = header.total - court.ledger.state().total
     court.post(header)
-    worker.attest(court.folder, court.node, court.keys)
+    service.attest(court.folder, court.node, court.keys)
     court.node.pass_time(DELAY_S + 1)
     claim = court.ledger.claim(court.thief, header.sequence, amount, [])
     found = court.refused(claim, development_signer(STRANGER), why="")

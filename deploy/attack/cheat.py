@@ -61,7 +61,7 @@ class Row(Struct, frozen=True, kw_only=True):
         )  # fmt: skip
 
 
-class Watch:
+class Stopwatch:
     """Counts whole microseconds from its making on."""
 
     def __init__(self) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from msgspec import structs
 
-from deploy.attack.cheat import Outcome, Watch
+from deploy.attack.cheat import Outcome, Stopwatch
 from deploy.explain import audit_sources as evidence
 from deploy.stack.servers import start_evm
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from settlement import service as worker
+from settlement import service
 from settlement.accrual import Earning, Terms
 from settlement.audit.sources import Epoch
 from settlement.chain.contract import Call
@@ -33,18 +33,18 @@ FREE_WHOLE = 1_000
 Edit = Callable[[Earning], list[Earning]]
 
 
-class Court:
+class LedgerCopy:
     """The copy's folder, its ledger, and everybody's keys: those of the node, which are public."""
 
     def __init__(self, folder: Path, log: Log, node: Chain) -> None:
         self.folder, self.log, self.node = folder, log, node
         self.keys = Keys({}, node.chain_id)
-        worker.deploy_contracts(folder, node, log, self.keys, delay_s=DELAY_S)
+        service.deploy_contracts(folder, node, log, self.keys, delay_s=DELAY_S)
         self.ledger = Ledger.open(folder, node)
         self.store = Store(folder)
         self.decimals = self.ledger.deployment.decimals
-        worker.fund(folder, node, log, self.keys)
-        worker.fund(folder, node, log, self.keys, FREE_WHOLE * 10**self.decimals)
+        service.fund(folder, node, log, self.keys)
+        service.fund(folder, node, log, self.keys, FREE_WHOLE * 10**self.decimals)
         self.thief = Signer.from_seed("attack", "thief").address
 
     @property
@@ -79,7 +79,7 @@ class Court:
     def settle(self) -> None:
         """Posts, attests and waits until all that is owed can be claimed."""
         self.post(self.header())
-        worker.attest(self.folder, self.node, self.keys)
+        service.attest(self.folder, self.node, self.keys)
         self.node.pass_time(DELAY_S + 1)
 
     def recompute(self, partition: int) -> Iterator[Epoch]:
@@ -88,7 +88,7 @@ class Court:
 
     def watched(self) -> Outcome:
         """What a watcher says and does: caught if nothing of the post can be paid any more."""
-        watch = Watch()
+        watch = Stopwatch()
         done = look(self.folder, self.node, self.log, self.keys, self.recompute).done
         said = "; ".join(f"{part.event} post {part.sequence}: {part.text}" for part in done) or "nothing"
         is_disputed = any(part.event == "disputed" for part in done)
@@ -96,7 +96,7 @@ class Court:
 
     def refused(self, call: Call, signer: Signer, why: str) -> Outcome:
         """What the contract says of a call: caught if it refuses and says why in these words."""
-        watch = Watch()
+        watch = Stopwatch()
         try:
             self.node.transact(signer, call)
         except InvalidInput as error:
@@ -110,9 +110,9 @@ class Court:
         try:
             shutil.copytree(self.folder, copy)
             cheat(copy)
-            watch = Watch()
+            watch = Stopwatch()
             try:
-                report = worker.audit(
+                report = service.audit(
                     copy, self.node, self.log, lambda partition: evidence.from_archive(self.log, copy, partition)
                 )
             except InvalidInput as error:
@@ -125,11 +125,11 @@ class Court:
 
 
 @contextmanager
-def court(folder: Path, log: Log, node_folder: Path) -> Iterator[Court]:
+def court(folder: Path, log: Log, node_folder: Path) -> Iterator[LedgerCopy]:
     """A court whose node is ended after use."""
     server = start_evm(node_folder)
     try:
-        yield Court(folder, log, Chain(server.rpc_url, poll_s=0.01))
+        yield LedgerCopy(folder, log, Chain(server.rpc_url, poll_s=0.01))
     finally:
         server.stop()
 

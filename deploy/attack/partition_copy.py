@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, structs
 
-from deploy.attack.cheat import Outcome, Watch
+from deploy.attack.cheat import Outcome, Stopwatch
 from schemas.errors import InvariantBroken
 from schemas.log import Log
 from schemas.manifest import Counts
@@ -43,7 +43,7 @@ class Judged(Struct, frozen=True):
     reasons: tuple[str, ...]
     counts: Counts
     machines: int
-    watch: Watch
+    watch: Stopwatch
 
     def refused(self, rule: int, reason: Reason, honest: int = 0) -> Outcome:
         """Caught if it was refused for this reason alone, and nothing was accepted beyond so many honest entries."""
@@ -77,7 +77,7 @@ class Target(Struct, frozen=True):
         return row | {"observed_at": self.at_ms, "register": self.value} | changes
 
 
-class Bed:
+class PartitionCopy:
     """Where cheats are laid: every one meets the same state, whatever the others did.
 
     `now_ms` is the log's time. Raises InvariantBroken where what is honest isn't accepted.
@@ -106,7 +106,7 @@ class Bed:
         """What the core makes of records that come after all others, on a state of their own."""
         state = State.load(self.log, self.partition, self._tables)
         numbered = [record._replace(offset=self._next_offset + place) for place, record in enumerate(records)]
-        watch = Watch()
+        watch = Stopwatch()
         parts = advance_through(state, numbered)
         counts = sum((part.counts for part in parts), Counts())
         reasons = tuple(reject.reason for part in parts for reject in part.rejects)

@@ -16,13 +16,13 @@ from typer.exceptions import TyperException
 from deploy.cli import (
     attack_cli,
     audit_cli,
-    except_cli,
     gateway_cli,
     log_cli,
     money_cli,
     report_cli,
     shares_cli,
     simulate_cli,
+    skip_cli,
     statement_cli,
     watch_cli,
 )
@@ -45,7 +45,7 @@ for part in (
     statement_cli,
     gateway_cli,
     simulate_cli,
-    except_cli,
+    skip_cli,
     shares_cli,
 ):
     app.add_typer(part.app)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.options import DataDir, Json, workplace
+from deploy.cli.options import DataDir, Json, data_folder
 from deploy.cli.terminal import Terminal
 
 app = typer.Typer()
@@ -25,7 +25,7 @@ def audit(
     """Recompute every window, root and sum from the log, and name the first that differs."""
     from deploy.cli import audit_commands
 
-    if not audit_commands.audit(workplace(data_dir), Terminal(as_json=json), from_archive=from_archive, slow=slow):
+    if not audit_commands.audit(data_folder(data_dir), Terminal(as_json=json), from_archive=from_archive, slow=slow):
         raise typer.Exit(1)
 
 
@@ -34,4 +34,4 @@ def attest(data_dir: DataDir = None, json: Json = False) -> None:
     """Audit the log and, if all is right, attest the posts with the auditor's key."""
     from deploy.cli import audit_commands
 
-    audit_commands.attest(workplace(data_dir), Terminal(as_json=json))
+    audit_commands.attest(data_folder(data_dir), Terminal(as_json=json))

@@ -8,13 +8,13 @@ import msgspec
 
 from deploy.cli.money_commands import Treasury
 from deploy.cli.terminal import Terminal, money, units
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from deploy.explain import audit_sources as evidence
 from deploy.explain.audit_sources import Recount, quickly
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from schemas.manifest import RangeException
-from settlement import service as worker
+from schemas.manifest import SkippedRange
+from settlement import service
 from settlement.audit.audit import AuditReport
 from settlement.audit.sources import Recompute
 from settlement.audit.verdict import Finding
@@ -24,9 +24,9 @@ from streams.kafka.reader import KafkaLogReader
 from streams.reference.compare import recompute_slowly
 
 
-def audit(place: Workplace, terminal: Terminal, *, from_archive: bool, slow: bool) -> bool:
+def audit(data: DataFolder, terminal: Terminal, *, from_archive: bool, slow: bool) -> bool:
     """The whole audit; whether all is right. `slow`: every window is counted once more, in fractions."""
-    treasury = Treasury(place)
+    treasury = Treasury(data)
     place_read = "the archive" if from_archive else "Kafka"
     terminal.step(f"recomputing {treasury.log.partitions} partitions from {place_read}")
     differences: list[str] = []
@@ -80,14 +80,14 @@ def show_findings(terminal: Terminal, report: AuditReport) -> None:
             terminal.say(f"  the log:   {finding.expected or 'nothing'}")
 
 
-def attest(place: Workplace, terminal: Terminal) -> None:
+def attest(data: DataFolder, terminal: Terminal) -> None:
     """Audits, and attests what the audit found right, under the very head that it saw."""
-    treasury = Treasury(place)
+    treasury = Treasury(data)
     report = run_audit(treasury, from_archive=False)
     if not report.ok:
         show_findings(terminal, report)
         raise InvalidInput("the audit found a difference: nothing is attested; see `tallyroot audit`")
-    attested = worker.attest(treasury.data_dir, treasury.chain, treasury.keys, head=bytes.fromhex(report.head))
+    attested = service.attest(treasury.data_dir, treasury.chain, treasury.keys, head=bytes.fromhex(report.head))
     terminal.say(f"audit ok; attested up to post {attested.sequence}")
     terminal.result(attested)
 
@@ -95,7 +95,7 @@ def attest(place: Workplace, terminal: Terminal) -> None:
 def run_audit(treasury: Treasury, *, from_archive: bool, recount: Recount = quickly) -> AuditReport:
     """Recomputes the log and holds every post against it."""
     with recomputing(treasury, from_archive=from_archive, recount=recount) as recompute:
-        return worker.audit(treasury.data_dir, treasury.chain, treasury.log, recompute)
+        return service.audit(treasury.data_dir, treasury.chain, treasury.log, recompute)
 
 
 @contextmanager
@@ -103,13 +103,13 @@ def recomputing(treasury: Treasury, *, from_archive: bool, recount: Recount = qu
     """What gives the epochs of a partition, from Kafka or from the archive, while its readers are open."""
     log = treasury.log
     if from_archive:
-        treasury.place.fetch_epochs()
+        treasury.data.fetch_epochs()
         yield lambda partition: evidence.from_archive(log, treasury.data_dir, partition, recount)
         return
     # Its loop rests while windows are recomputed; a fetch that timed out meanwhile is made again and needs no line.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    servers = treasury.place.stack().kafka_bootstrap_servers
-    exceptions = treasury.place.exceptions()
+    servers = treasury.data.stack().kafka_bootstrap_servers
+    exceptions = treasury.data.exceptions()
     readers = [KafkaLogReader(servers, log.topic, 0, exceptions) for _ in range(log.partitions)]
     try:
         readers[0].topic_id()  # raises InvalidInput if there is no such topic: asked for offsets, Kafka seems away
@@ -121,7 +121,7 @@ def recomputing(treasury: Treasury, *, from_archive: bool, recount: Recount = qu
 
 def _slowly(terminal: Terminal, differences: list[str]) -> Recount:
     def recount(
-        log: Log, partition: int, records: Iterable[LogRecord], exceptions: Sequence[RangeException]
+        log: Log, partition: int, records: Iterable[LogRecord], exceptions: Sequence[SkippedRange]
     ) -> Iterator[EpochResult]:
         def progress(count: int) -> None:
             terminal.step(f"partition {partition}: {count:,} records counted twice")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.options import DataDir, Json, workplace
+from deploy.cli.options import DataDir, Json, data_folder
 from deploy.cli.terminal import Terminal
 
 app = typer.Typer()
@@ -25,5 +25,5 @@ def check_gateway(
     from deploy.cli import gateway_commands
 
     options = gateway_commands.CheckOptions(machine=machine, from_now=from_now, records=records, limit=limit)
-    if not gateway_commands.check_gateway(workplace(data_dir), Terminal(as_json=json), options):
+    if not gateway_commands.check_gateway(data_folder(data_dir), Terminal(as_json=json), options):
         raise typer.Exit(1)

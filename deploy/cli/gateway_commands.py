@@ -8,7 +8,7 @@ from itertools import islice
 from msgspec import Struct
 
 from deploy.cli.terminal import Terminal, money
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from deploy.explain.check import MachineReport, PartitionCheck, Problem
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -47,11 +47,11 @@ class CheckResult(Struct, frozen=True, kw_only=True):
     machines: list[MachineReport]
 
 
-def check_gateway(place: Workplace, terminal: Terminal, options: CheckOptions) -> bool:
+def check_gateway(data: DataFolder, terminal: Terminal, options: CheckOptions) -> bool:
     """Checks and shows; whether nothing is wrong. Raises InvalidInput where there is no log or Kafka doesn't answer."""
-    log = place.log()
-    servers = place.settings.kafka_bootstrap_servers or place.stack().kafka_bootstrap_servers
-    run = _Run(log, KafkaLogReader(servers, log.topic, 0, place.exceptions()), terminal, options)
+    log = data.log()
+    servers = data.settings.kafka_bootstrap_servers or data.stack().kafka_bootstrap_servers
+    run = _Run(log, KafkaLogReader(servers, log.topic, 0, data.exceptions()), terminal, options)
     try:
         run.read()
     finally:

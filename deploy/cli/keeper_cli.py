@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.options import DataDir, Json, workplace
+from deploy.cli.options import DataDir, Json, data_folder
 from deploy.cli.terminal import Terminal
 
 app = typer.Typer()
@@ -27,7 +27,7 @@ def pause(
     """Stop all claims for a while, with the guardian's key."""
     from deploy.cli import keeper_commands
 
-    keeper_commands.pause(workplace(data_dir), Terminal(as_json=json), duration)
+    keeper_commands.pause(data_folder(data_dir), Terminal(as_json=json), duration)
 
 
 @app.command()
@@ -35,7 +35,7 @@ def unpause(data_dir: DataDir = None, json: Json = False) -> None:
     """Let claims go on, with the guardian's key."""
     from deploy.cli import keeper_commands
 
-    keeper_commands.unpause(workplace(data_dir), Terminal(as_json=json))
+    keeper_commands.unpause(data_folder(data_dir), Terminal(as_json=json))
 
 
 @app.command()
@@ -48,7 +48,7 @@ def revoke(
     """Take an active post back, so that it pays no more, with the admin's key."""
     from deploy.cli import keeper_commands
 
-    keeper_commands.revoke(workplace(data_dir), Terminal(as_json=json), post, print_call=print_call)
+    keeper_commands.revoke(data_folder(data_dir), Terminal(as_json=json), post, print_call=print_call)
 
 
 @app.command()
@@ -62,7 +62,7 @@ def withdraw(
     """Send tokens of the ledger that are owed to nobody, with the admin's key."""
     from deploy.cli import keeper_commands
 
-    keeper_commands.withdraw(workplace(data_dir), Terminal(as_json=json), amount, to, print_call=print_call)
+    keeper_commands.withdraw(data_folder(data_dir), Terminal(as_json=json), amount, to, print_call=print_call)
 
 
 @app.command("max-step")
@@ -75,7 +75,7 @@ def max_step(
     """Change by how much one post may raise what is owed, with the admin's key."""
     from deploy.cli import keeper_commands
 
-    keeper_commands.max_step(workplace(data_dir), Terminal(as_json=json), amount, print_call=print_call)
+    keeper_commands.max_step(data_folder(data_dir), Terminal(as_json=json), amount, print_call=print_call)
 
 
 @app.command()
@@ -90,5 +90,5 @@ def roles(
     from deploy.cli import keeper_commands
 
     keeper_commands.roles(
-        workplace(data_dir), Terminal(as_json=json), grant=grant, revoke=revoke, print_call=print_call
+        data_folder(data_dir), Terminal(as_json=json), grant=grant, revoke=revoke, print_call=print_call
     )

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from deploy.cli.log_commands import duration_ms
 from deploy.cli.money_commands import Treasury, token_amount
 from deploy.cli.terminal import Terminal
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
 from schemas.units import SECOND_MS
-from settlement import service as worker
+from settlement import service
 from settlement.chain.claims import account_name
 from settlement.chain.contract import Call, moment
 from settlement.chain.ledger import Ledger
@@ -19,49 +19,49 @@ GRANTED: tuple[Role, ...] = ("poster", "auditor", "guardian")
 """The admin's own role changes hands in two steps with a delay, which only a wallet of the admin can take."""
 
 
-def pause(place: Workplace, terminal: Terminal, duration: str) -> KeeperCall:
+def pause(data: DataFolder, terminal: Terminal, duration: str) -> KeeperCall:
     """Stops claims for a while."""
     seconds = duration_ms(duration) // SECOND_MS
-    done = _call(place, terminal, "guardian", lambda ledger: ledger.pause(seconds))
-    treasury = Treasury(place)
+    done = _call(data, terminal, "guardian", lambda ledger: ledger.pause(seconds))
+    treasury = Treasury(data)
     until = Ledger.open(treasury.data_dir, treasury.chain).state().paused_until_s
     terminal.say(f"claims are paused until {moment(until)}")
     return done
 
 
-def unpause(place: Workplace, terminal: Terminal) -> KeeperCall:
+def unpause(data: DataFolder, terminal: Terminal) -> KeeperCall:
     """Ends a pause."""
-    done = _call(place, terminal, "guardian", Ledger.unpause)
+    done = _call(data, terminal, "guardian", Ledger.unpause)
     terminal.say("claims go on")
     return done
 
 
-def revoke(place: Workplace, terminal: Terminal, sequence: int, *, print_call: bool) -> KeeperCall:
+def revoke(data: DataFolder, terminal: Terminal, sequence: int, *, print_call: bool) -> KeeperCall:
     """Takes an active post back."""
-    return _call(place, terminal, "admin", lambda ledger: ledger.revoke(sequence), print_call=print_call)
+    return _call(data, terminal, "admin", lambda ledger: ledger.revoke(sequence), print_call=print_call)
 
 
-def withdraw(place: Workplace, terminal: Terminal, amount: str, to: str, *, print_call: bool) -> KeeperCall:
+def withdraw(data: DataFolder, terminal: Terminal, amount: str, to: str, *, print_call: bool) -> KeeperCall:
     """Sends what is owed to nobody."""
     recipient = account_name(to)
 
     def call(ledger: Ledger) -> Call:
         return ledger.withdraw(recipient, token_amount(amount, ledger.deployment.decimals))
 
-    return _call(place, terminal, "admin", call, print_call=print_call)
+    return _call(data, terminal, "admin", call, print_call=print_call)
 
 
-def max_step(place: Workplace, terminal: Terminal, amount: str, *, print_call: bool) -> KeeperCall:
+def max_step(data: DataFolder, terminal: Terminal, amount: str, *, print_call: bool) -> KeeperCall:
     """Changes what one post may add."""
 
     def call(ledger: Ledger) -> Call:
         return ledger.set_max_step(token_amount(amount, ledger.deployment.decimals))
 
-    return _call(place, terminal, "admin", call, print_call=print_call)
+    return _call(data, terminal, "admin", call, print_call=print_call)
 
 
 def roles(
-    place: Workplace, terminal: Terminal, *, grant: str | None, revoke: str | None, print_call: bool
+    data: DataFolder, terminal: Terminal, *, grant: str | None, revoke: str | None, print_call: bool
 ) -> list[RoleHolder] | KeeperCall:
     """Shows who holds which role, or changes one."""
     if grant and revoke:
@@ -69,11 +69,11 @@ def roles(
     if grant or revoke:
         role, account = _change(grant or revoke or "")
         return _call(
-            place, terminal, "admin", lambda ledger: ledger.change_role(role, account, grant=bool(grant)),
+            data, terminal, "admin", lambda ledger: ledger.change_role(role, account, grant=bool(grant)),
             print_call=print_call,
         )  # fmt: skip
-    treasury = Treasury(place)
-    found = worker.roles(treasury.data_dir, treasury.chain)
+    treasury = Treasury(data)
+    found = service.roles(treasury.data_dir, treasury.chain)
     rows = [(row.role, row.account, "contract" if row.contract else "plain key") for row in found]
     terminal.table("roles", ["role", "account", "kind"], rows)
     terminal.result({"roles": found})
@@ -81,11 +81,11 @@ def roles(
 
 
 def _call(
-    place: Workplace, terminal: Terminal, role: Role, call: Callable[[Ledger], Call], *, print_call: bool = False
+    data: DataFolder, terminal: Terminal, role: Role, call: Callable[[Ledger], Call], *, print_call: bool = False
 ) -> KeeperCall:
-    treasury = Treasury(place)
+    treasury = Treasury(data)
     ledger = Ledger.open(treasury.data_dir, treasury.chain)
-    done = worker.keep(treasury.data_dir, treasury.chain, None if print_call else treasury.keys, role, call(ledger))
+    done = service.keep(treasury.data_dir, treasury.chain, None if print_call else treasury.keys, role, call(ledger))
     if done.transaction is None:
         terminal.say(f"the {role} {done.sender} may send this; the ledger would take it now")
         terminal.say(f"to    {done.to}")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli import local_commands
-from deploy.cli.options import DataDir, Epoch, Json, Partitions, Rebase, Sources, Unit, Zone, power_unit, workplace
+from deploy.cli.options import DataDir, Epoch, Json, Partitions, Rebase, Sources, Unit, Zone, data_folder, power_unit
 from deploy.cli.terminal import Terminal
 
 app = typer.Typer()
@@ -29,19 +29,19 @@ def up(
     json: Json = False,
 ) -> None:
     """Start Kafka and the EVM node of this data folder, and workers if asked for."""
-    local_commands.up(workplace(data_dir), Terminal(as_json=json), workers, metrics_port)
+    local_commands.up(data_folder(data_dir), Terminal(as_json=json), workers, metrics_port)
 
 
 @app.command()
 def down(data_dir: DataDir = None, json: Json = False) -> None:
     """Stop the workers and servers of this data folder; its data stays."""
-    local_commands.down(workplace(data_dir), Terminal(as_json=json))
+    local_commands.down(data_folder(data_dir), Terminal(as_json=json))
 
 
 @app.command()
 def status(data_dir: DataDir = None, json: Json = False) -> None:
     """What runs, and where the log, the windows and the posts stand."""
-    local_commands.status(workplace(data_dir), Terminal(as_json=json))
+    local_commands.status(data_folder(data_dir), Terminal(as_json=json))
 
 
 @app.command()
@@ -70,7 +70,7 @@ def replay(
     )  # fmt: skip
     terminal = Terminal(as_json=json)
     terminal.result(
-        log_commands.replay(workplace(data_dir), terminal, log_commands.read_sources(files, options), options)
+        log_commands.replay(data_folder(data_dir), terminal, log_commands.read_sources(files, options), options)
     )
 
 
@@ -88,7 +88,7 @@ def stream(
 
     terminal = Terminal(as_json=json)
     code = log_commands.stream(
-        workplace(data_dir), terminal, until_caught_up=until_caught_up, commit_records=commit_records,
+        data_folder(data_dir), terminal, until_caught_up=until_caught_up, commit_records=commit_records,
         metrics_port=metrics_port, log_json=log_json,
     )  # fmt: skip
     terminal.result({"exit_code": code})
@@ -99,7 +99,7 @@ def stream(
 @app.command()
 def machines(data_dir: DataDir = None, json: Json = False) -> None:
     """Machines and how they do: last seen, earnings, trust, flags, uptime."""
-    local_commands.machines(workplace(data_dir), Terminal(as_json=json))
+    local_commands.machines(data_folder(data_dir), Terminal(as_json=json))
 
 
 @app.command()
@@ -111,7 +111,7 @@ def sql(
     json: Json = False,
 ) -> None:
     """Query the windows, rejects, epochs and payouts with DuckDB."""
-    local_commands.sql(workplace(data_dir), Terminal(as_json=json), query)
+    local_commands.sql(data_folder(data_dir), Terminal(as_json=json), query)
 
 
 @app.command()
@@ -129,7 +129,7 @@ def receipt(
     from deploy.explain.reading_rows import ReadingName
 
     name = ReadingName(machine, meter, boot, seq)
-    receipts.receipt(workplace(data_dir), Terminal(as_json=json), name, out)
+    receipts.receipt(data_folder(data_dir), Terminal(as_json=json), name, out)
 
 
 @app.command()
@@ -152,5 +152,5 @@ def demo(
     options = log_commands.ReplayOptions(
         epoch=epoch, days=days, unit=power_unit(unit), zone=zone, rebase=rebase, seed=demo_run.SEED
     )
-    if not demo_run.run(workplace(data_dir), Terminal(as_json=json), files, options):
+    if not demo_run.run(data_folder(data_dir), Terminal(as_json=json), files, options):
         raise typer.Exit(1)

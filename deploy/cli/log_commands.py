@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from deploy.cli.terminal import Terminal, day_text, moment_text
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from deploy.importers.replay import ReplayReport, rebased
 from deploy.importers.replay import replay as send
 from deploy.importers.source_log import SourceLog, SourceOptions
@@ -95,13 +95,13 @@ def read_sources(files: list[tuple[str, Path]], options: ReplayOptions) -> list[
     return rebased(read) if options.rebase else read
 
 
-def make_log(place: Workplace, options: ReplayOptions) -> Log:
+def make_log(data: DataFolder, options: ReplayOptions) -> Log:
     """This folder's log for recorded files, with its topic; a folder that has it keeps it. Servers must run."""
-    operator_key, stack = place.operator_key(), place.stack()  # Asked first: a refused replay leaves no log behind.
-    log = place.create_log(
+    operator_key, stack = data.operator_key(), data.stack()  # Asked first: a refused replay leaves no log behind.
+    log = data.create_log(
         Log(
             log_id=options.seed or f"log-{secrets.token_hex(8)}",
-            topic=place.settings.topic,
+            topic=data.settings.topic,
             partitions=options.partitions,
             timestamp_type="CreateTime",
             epoch_ms=duration_ms(options.epoch),
@@ -113,7 +113,7 @@ def make_log(place: Workplace, options: ReplayOptions) -> Log:
 
 
 def replay(
-    place: Workplace,
+    data: DataFolder,
     terminal: Terminal,
     sources: list[SourceLog],
     options: ReplayOptions,
@@ -123,8 +123,8 @@ def replay(
 
     `agreements` are those of machines that do not pay the options' payees.
     """
-    log, operator_key, stack = make_log(place, options), place.operator_key(), place.stack()
-    own, agreement = agreements or {}, Agreement(options.payees or place.demo_payees())
+    log, operator_key, stack = make_log(data, options), data.operator_key(), data.stack()
+    own, agreement = agreements or {}, Agreement(options.payees or data.demo_payees())
     report = send(
         log,
         stack.kafka_bootstrap_servers,
@@ -151,7 +151,7 @@ def _show_replay(terminal: Terminal, report: ReplayReport) -> None:
 
 
 def stream(
-    place: Workplace,
+    data: DataFolder,
     terminal: Terminal,
     *,
     until_caught_up: bool,
@@ -167,9 +167,9 @@ def stream(
         run_worker,
     )
 
-    log, stack, settings = place.log(), place.stack(), place.settings
+    log, stack, settings = data.log(), data.stack(), data.settings
     log_json = log_json or settings.log == "json"
-    store = place.store()
+    store = data.store()
     if store is not None:
         store.check()
         share_log(store, log)
@@ -184,7 +184,7 @@ def stream(
     code = run_worker(
         WorkerSettings(
             bootstrap_servers=stack.kafka_bootstrap_servers,
-            data_dir=place.data_dir,
+            data_dir=data.data_dir,
             log=log,
             until_caught_up=until_caught_up,
             records_max=commit_records or RECORDS_MAX,
@@ -196,5 +196,5 @@ def stream(
             store=store,
         )
     )
-    make_analytics(place.data_dir, log)
+    make_analytics(data.data_dir, log)
     return code

@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from deploy.cli.local_commands import query
 from deploy.cli.terminal import Terminal, units
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
 from schemas.payout import Funding
 from schemas.registration import Agreement
@@ -22,10 +22,10 @@ MONTHS = 12
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
-def agreement_of(place: Workplace, machine: str) -> Agreement:
+def agreement_of(data: DataFolder, machine: str) -> Agreement:
     """The agreement that the machine's latest sealed window is split by. Raises InvalidInput where there is none."""
     rows = query(
-        place,
+        data,
         "SELECT map_entries(payees) AS payees, epoch_ms(locked_until) AS locked_until, pays_trust"  # noqa: S608 - safe ids
         f" FROM windows WHERE machine = '{_known(machine)}' AND mends IS NULL ORDER BY start_ms DESC LIMIT 1",
     ).rows
@@ -40,20 +40,20 @@ def agreement_of(place: Workplace, machine: str) -> Agreement:
     )
 
 
-def machine_page(place: Workplace, terminal: Terminal, machine: str) -> dict[str, Any]:
+def machine_page(data: DataFolder, terminal: Terminal, machine: str) -> dict[str, Any]:
     """Shows income, uptime, trust, agreement, and how the ledger that pays it is funded."""
-    agreement = agreement_of(place, machine)
-    (facts,) = query(place, f"SELECT * FROM machines WHERE machine = '{machine}'").records()  # noqa: S608 - as above
+    agreement = agreement_of(data, machine)
+    (facts,) = query(data, f"SELECT * FROM machines WHERE machine = '{machine}'").records()  # noqa: S608 - as above
     months = query(
-        place,
+        data,
         "SELECT strftime(start, '%Y-%m') AS month, count(*) AS windows,"  # noqa: S608 - as above
         " sum(readings)::BIGINT AS readings, sum(gross) AS gross, sum(expenses) AS expenses, sum(net) AS net"
         f" FROM windows WHERE machine = '{machine}' GROUP BY 1 ORDER BY 1 DESC LIMIT {MONTHS}",
     ).records()
     posts = query(
-        place, 'SELECT "sequence", first_epoch, last_epoch, "state", total FROM settlements ORDER BY 1'
+        data, 'SELECT "sequence", first_epoch, last_epoch, "state", total FROM settlements ORDER BY 1'
     ).records()
-    funding = _funding(place)
+    funding = _funding(data)
     locked = None if agreement.locked_until is UNSET else agreement.locked_until
     page = {
         "machine": facts, "months": months, "posts": posts, "funding": funding,
@@ -101,8 +101,8 @@ def _show(terminal: Terminal, machine: str, page: dict[str, Any]) -> None:
     terminal.table(f"income, {currency}", columns, [[row[name] for name in columns] for row in page["months"]])
 
 
-def _funding(place: Workplace) -> dict[str, Any] | None:
-    path = place.data_dir / FUNDING_FILE
+def _funding(data: DataFolder) -> dict[str, Any] | None:
+    path = data.data_dir / FUNDING_FILE
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Funding)
     except FileNotFoundError:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli import keeper_cli
-from deploy.cli.options import DataDir, Json, workplace
+from deploy.cli.options import DataDir, Json, data_folder
 from deploy.cli.terminal import Terminal
 from schemas.errors import InvalidInput
 
@@ -41,7 +41,7 @@ def deploy_contracts(
 
     named = {"admin": admin, "poster": poster, "auditor": auditor, "guardian": guardian}
     money_commands.deploy_contracts(
-        workplace(data_dir), Terminal(as_json=json), token=token, holders=named, delay=delay, max_step=max_step
+        data_folder(data_dir), Terminal(as_json=json), token=token, holders=named, delay=delay, max_step=max_step
     )
 
 
@@ -54,7 +54,7 @@ def fund(
     """Send tokens to the ledger, so that posts are covered."""
     from deploy.cli import money_commands
 
-    money_commands.fund(workplace(data_dir), Terminal(as_json=json), amount)
+    money_commands.fund(data_folder(data_dir), Terminal(as_json=json), amount)
 
 
 @app.command()
@@ -79,13 +79,13 @@ def settle(
     from settlement.chain.job import SettleOptions
 
     options = SettleOptions(max_epochs=epochs, without=frozenset(without or ()), restate=restate)
-    place, terminal = workplace(data_dir), Terminal(as_json=json)
+    data, terminal = data_folder(data_dir), Terminal(as_json=json)
     if dry_run and follow:
         raise InvalidInput("--dry-run looks once: leave --follow away")
     if dry_run:
-        money_commands.dry_run(place, terminal, options)
+        money_commands.dry_run(data, terminal, options)
         return
-    money_commands.settle(place, terminal, options, follow=follow, runway_days=runway_days)
+    money_commands.settle(data, terminal, options, follow=follow, runway_days=runway_days)
 
 
 @app.command()
@@ -97,7 +97,7 @@ def dispute(
     """Kill a post that is not yet active, with the guardian's key."""
     from deploy.cli import money_commands
 
-    money_commands.dispute(workplace(data_dir), Terminal(as_json=json), post)
+    money_commands.dispute(data_folder(data_dir), Terminal(as_json=json), post)
 
 
 @app.command()
@@ -105,7 +105,7 @@ def settlements(runway_days: RunwayDays = RUNWAY_DAYS, data_dir: DataDir = None,
     """The posts: epochs, roots, states, shortfall, and how long the funds last."""
     from deploy.cli import money_commands
 
-    money_commands.settlements(workplace(data_dir), Terminal(as_json=json), runway_days)
+    money_commands.settlements(data_folder(data_dir), Terminal(as_json=json), runway_days)
 
 
 @app.command("restore-posts")
@@ -119,7 +119,7 @@ def restore_posts(
     """Make a lost folder of posts anew, from the epochs and the chain."""
     from deploy.cli import money_commands
 
-    money_commands.restore_posts(workplace(data_dir), Terminal(as_json=json), without or [])
+    money_commands.restore_posts(data_folder(data_dir), Terminal(as_json=json), without or [])
 
 
 @app.command()
@@ -131,7 +131,7 @@ def payouts(
     """What each account was ever owed, has claimed, and can claim."""
     from deploy.cli import money_commands
 
-    money_commands.payouts(workplace(data_dir), Terminal(as_json=json), account)
+    money_commands.payouts(data_folder(data_dir), Terminal(as_json=json), account)
 
 
 @app.command()
@@ -147,11 +147,11 @@ def claim(
 
     if bool(accounts) == all_accounts:
         raise InvalidInput("name the accounts, or all of them with --all")
-    place, terminal = workplace(data_dir), Terminal(as_json=json)
+    data, terminal = data_folder(data_dir), Terminal(as_json=json)
     if accounts and len(accounts) == 1:
-        money_commands.claim(place, terminal, accounts[0])
+        money_commands.claim(data, terminal, accounts[0])
     else:
-        money_commands.claim_many(place, terminal, accounts or None, batch)
+        money_commands.claim_many(data, terminal, accounts or None, batch)
 
 
 @app.command()
@@ -165,11 +165,11 @@ def proof(
     """Print what `claim` needs for an account: leaf, proof and post."""
     from deploy.cli import money_commands
 
-    place, terminal = workplace(data_dir), Terminal(as_json=json)
+    data, terminal = data_folder(data_dir), Terminal(as_json=json)
     if account is not None and not all_accounts:
-        money_commands.proof(place, terminal, account, out)
+        money_commands.proof(data, terminal, account, out)
     elif all_accounts and out is not None and account is None:
-        money_commands.all_proofs(place, terminal, out)
+        money_commands.all_proofs(data, terminal, out)
     else:
         raise InvalidInput("name one account, or all of them with --all --out FOLDER")
 
@@ -183,4 +183,4 @@ def verify(
     """Check a proof against the chain."""
     from deploy.cli import money_commands
 
-    money_commands.verify(workplace(data_dir), Terminal(as_json=json), file)
+    money_commands.verify(data_folder(data_dir), Terminal(as_json=json), file)

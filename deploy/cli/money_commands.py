@@ -9,13 +9,13 @@ import msgspec
 
 from deploy.cli.dry_run_page import show_dry_run
 from deploy.cli.terminal import Terminal, day_text, money, units
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from deploy.keys import keys_of
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.payout import Funding
 from schemas.units import SECOND_MS
-from settlement import service as worker
+from settlement import service
 from settlement.chain.contract import moment
 from settlement.chain.driver import NotYet
 from settlement.chain.job import Settled, SettleOptions
@@ -33,35 +33,35 @@ SAY_AGAIN_S = 600.0
 class Treasury:
     """What the money commands need of a data folder: its log, the chain, and the keys of this process."""
 
-    def __init__(self, place: Workplace) -> None:
-        self.place = place
-        self.data_dir = place.data_dir
-        self.log: Log = place.log()
-        tip = place.settings.priority_fee_gwei
+    def __init__(self, data: DataFolder) -> None:
+        self.data = data
+        self.data_dir = data.data_dir
+        self.log: Log = data.log()
+        tip = data.settings.priority_fee_gwei
         self.chain = Chain(
-            place.chain_rpc_url(),
-            fee_cap=place.settings.fee_cap_gwei * GWEI,
+            data.chain_rpc_url(),
+            fee_cap=data.settings.fee_cap_gwei * GWEI,
             priority_fee=None if tip is None else int(tip * GWEI),
         )
-        self.keys = keys_of(place.settings, self.chain.chain_id)
+        self.keys = keys_of(data.settings, self.chain.chain_id)
 
 
 def deploy_contracts(
-    place: Workplace, terminal: Terminal, *, token: str | None = None, holders: Mapping[str, str | None] | None = None,
+    data: DataFolder, terminal: Terminal, *, token: str | None = None, holders: Mapping[str, str | None] | None = None,
     delay: str | None = None, max_step: int | None = None,
 ) -> Deployment:  # fmt: skip
     """Deploys the ledger, once for a data folder. `delay` is a duration, `max_step` whole tokens."""
     from deploy.cli.log_commands import duration_ms
 
-    treasury = Treasury(place)
+    treasury = Treasury(data)
     accounts = {role: account for role in ROLES if (account := (holders or {}).get(role)) is not None}
-    deployment = worker.deploy_contracts(
+    deployment = service.deploy_contracts(
         treasury.data_dir, treasury.chain, treasury.log, treasury.keys, token=token, accounts=accounts,
         delay_s=None if delay is None else duration_ms(delay) // SECOND_MS, max_step_whole=max_step,
     )  # fmt: skip
     terminal.say(f"ledger {deployment.ledger} pays in token {deployment.token} on chain {deployment.chain_id}")
     if treasury.chain.chain_id != DEVELOPMENT_CHAIN_ID:
-        for holder in worker.roles(treasury.data_dir, treasury.chain):
+        for holder in service.roles(treasury.data_dir, treasury.chain):
             if holder.role == "admin" and not holder.contract:
                 terminal.step(
                     f"warning: the admin {holder.account} is a plain key, and alone can revoke posts and change roles:"
@@ -71,12 +71,12 @@ def deploy_contracts(
     return deployment
 
 
-def fund(place: Workplace, terminal: Terminal, amount: str | None) -> None:
+def fund(data: DataFolder, terminal: Terminal, amount: str | None) -> None:
     """Sends tokens to the ledger: an amount, or what is missing."""
-    treasury = Treasury(place)
-    report = worker.settlements(treasury.data_dir, treasury.chain, treasury.log)
+    treasury = Treasury(data)
+    report = service.settlements(treasury.data_dir, treasury.chain, treasury.log)
     wanted = None if amount is None else token_amount(amount, report.decimals)
-    funded = worker.fund(treasury.data_dir, treasury.chain, treasury.log, treasury.keys, wanted)
+    funded = service.fund(treasury.data_dir, treasury.chain, treasury.log, treasury.keys, wanted)
     terminal.say(
         f"sent {units(funded.amount, report.decimals)}; the ledger holds {units(funded.balance, report.decimals)}"
         if funded.transaction
@@ -86,15 +86,15 @@ def fund(place: Workplace, terminal: Terminal, amount: str | None) -> None:
 
 
 def settle(
-    place: Workplace, terminal: Terminal, options: SettleOptions, *, follow: bool, runway_days: int = 0
+    data: DataFolder, terminal: Terminal, options: SettleOptions, *, follow: bool, runway_days: int = 0
 ) -> Settled:
     """Posts what can be posted, once or for ever; warns on stderr when the funds last for under `runway_days`."""
-    treasury = Treasury(place)
+    treasury = Treasury(data)
     silent_until_s = 0.0
     while True:
-        place.fetch_epochs()
+        data.fetch_epochs()
         try:
-            settled = worker.settle(treasury.data_dir, treasury.chain, treasury.log, treasury.keys, options)
+            settled = service.settle(treasury.data_dir, treasury.chain, treasury.log, treasury.keys, options)
         except NotYet as error:
             if not follow:
                 raise
@@ -109,27 +109,27 @@ def settle(
             terminal.say(f"posted {posted}" if posted else "nothing to post")
             if settled.waiting_for:
                 terminal.say(f"waiting for {settled.waiting_for}")
-            warn_of_runway(terminal, noted_runway(place), runway_days)
+            warn_of_runway(terminal, noted_runway(data), runway_days)
             terminal.result(settled)
         if not follow:
             return settled
         time.sleep(FOLLOW_S)
 
 
-def dry_run(place: Workplace, terminal: Terminal, options: SettleOptions) -> DryRun:
+def dry_run(data: DataFolder, terminal: Terminal, options: SettleOptions) -> DryRun:
     """Shows what a settlement would post."""
-    treasury = Treasury(place)
-    place.fetch_epochs()
-    found = worker.dry_run(treasury.data_dir, treasury.chain, treasury.log, treasury.keys, options)
+    treasury = Treasury(data)
+    data.fetch_epochs()
+    found = service.dry_run(treasury.data_dir, treasury.chain, treasury.log, treasury.keys, options)
     show_dry_run(terminal, treasury.log, found)
     terminal.result(found)
     return found
 
 
-def settlements(place: Workplace, terminal: Terminal, runway_days: int = 0) -> SettlementsReport:
+def settlements(data: DataFolder, terminal: Terminal, runway_days: int = 0) -> SettlementsReport:
     """All posts with their states, and what is missing."""
-    treasury = Treasury(place)
-    report = worker.settlements(treasury.data_dir, treasury.chain, treasury.log)
+    treasury = Treasury(data)
+    report = service.settlements(treasury.data_dir, treasury.chain, treasury.log)
     show_settlements(terminal, treasury.log, report)
     lasts, decimals = report.runway, report.decimals
     if lasts.days is not None:
@@ -151,10 +151,10 @@ def warn_of_runway(terminal: Terminal, days: int | None, runway_days: int) -> No
         terminal.step(f"warning: the ledger's free funds last {lasts}, fewer than {runway_days}: `tallyroot fund`")
 
 
-def noted_runway(place: Workplace) -> int | None:
+def noted_runway(data: DataFolder) -> int | None:
     """The days that the settlement which looked last has noted."""
     try:
-        noted = (place.data_dir / "settlement" / "funding.json").read_bytes()
+        noted = (data.data_dir / "settlement" / "funding.json").read_bytes()
     except FileNotFoundError:
         return None
     return msgspec.json.decode(noted, type=Funding).runway_days
@@ -187,22 +187,22 @@ def _ends(row: PostRow) -> tuple[int, int]:
     return row.settlement.first_epoch, row.settlement.last_epoch
 
 
-def restore_posts(place: Workplace, terminal: Terminal, without: list[int]) -> tuple[int, ...]:
+def restore_posts(data: DataFolder, terminal: Terminal, without: list[int]) -> tuple[int, ...]:
     """Makes the folders of posts anew that are on the chain and not here."""
-    treasury = Treasury(place)
-    place.fetch_epochs()
-    restored = worker.restore_posts(treasury.data_dir, treasury.chain, treasury.log, without)
+    treasury = Treasury(data)
+    data.fetch_epochs()
+    restored = service.restore_posts(treasury.data_dir, treasury.chain, treasury.log, without)
     numbers = ", ".join(str(sequence) for sequence in restored)
     terminal.say(f"made anew, as on the chain: {numbers}" if restored else "every post on the chain is here")
     terminal.result({"restored": restored})
     return restored
 
 
-def payouts(place: Workplace, terminal: Terminal, account: str | None) -> None:
+def payouts(data: DataFolder, terminal: Terminal, account: str | None) -> None:
     """What accounts were owed, have claimed, and can claim."""
-    treasury = Treasury(place)
-    rows = worker.payouts(treasury.data_dir, treasury.chain, account)
-    decimals = worker.settlements(treasury.data_dir, treasury.chain, treasury.log).decimals
+    treasury = Treasury(data)
+    rows = service.payouts(treasury.data_dir, treasury.chain, account)
+    decimals = service.settlements(treasury.data_dir, treasury.chain, treasury.log).decimals
     amounts = [(row.cumulative, row.claimed, row.claimable, row.waiting) for row in rows]
     terminal.table(
         "payouts",
@@ -212,21 +212,21 @@ def payouts(place: Workplace, terminal: Terminal, account: str | None) -> None:
     terminal.result({"decimals": decimals, "payouts": rows})
 
 
-def claim(place: Workplace, terminal: Terminal, account: str) -> Claimed:
+def claim(data: DataFolder, terminal: Terminal, account: str) -> Claimed:
     """Pays an account all that it can have."""
-    treasury = Treasury(place)
-    claimed = worker.claim(treasury.data_dir, treasury.chain, treasury.keys, account)
+    treasury = Treasury(data)
+    claimed = service.claim(treasury.data_dir, treasury.chain, treasury.keys, account)
     terminal.say(f"{claimed.account} got {claimed.amount} token units under post {claimed.sequence}")
     terminal.say(f"transaction {claimed.transaction}")
     terminal.result(claimed)
     return claimed
 
 
-def claim_many(place: Workplace, terminal: Terminal, accounts: list[str] | None, batch: int) -> ClaimedMany:
+def claim_many(data: DataFolder, terminal: Terminal, accounts: list[str] | None, batch: int) -> ClaimedMany:
     """Pays many accounts, or all, what they can have; names those that the token refuses."""
-    treasury = Treasury(place)
-    found = worker.claim_many(treasury.data_dir, treasury.chain, treasury.keys, accounts, batch)
-    decimals = worker.Deployment.load(treasury.data_dir).decimals
+    treasury = Treasury(data)
+    found = service.claim_many(treasury.data_dir, treasury.chain, treasury.keys, accounts, batch)
+    decimals = service.Deployment.load(treasury.data_dir).decimals
     terminal.say(
         f"{len(found.paid):,} accounts got {units(found.amount, decimals)} under post {found.sequence} in"
         f" {len(found.transactions):,} transaction(s); {len(found.already):,} had nothing to claim"
@@ -237,38 +237,38 @@ def claim_many(place: Workplace, terminal: Terminal, accounts: list[str] | None,
     return found
 
 
-def proof(place: Workplace, terminal: Terminal, account: str, out: Path | None) -> None:
+def proof(data: DataFolder, terminal: Terminal, account: str, out: Path | None) -> None:
     """What a claim needs, printed and, if asked, written to a file."""
-    treasury = Treasury(place)
-    found = worker.proof(treasury.data_dir, treasury.chain, account)
+    treasury = Treasury(data)
+    found = service.proof(treasury.data_dir, treasury.chain, account)
     if out is not None:
-        worker.write_proof(out, found)
+        service.write_proof(out, found)
         terminal.say(f"written to {out}")
     else:
         terminal.say(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     terminal.result(found)
 
 
-def all_proofs(place: Workplace, terminal: Terminal, folder: Path) -> int:
+def all_proofs(data: DataFolder, terminal: Terminal, folder: Path) -> int:
     """Writes `<account>.json` for every account of a post: to be published, so that nobody has to ask."""
-    treasury = Treasury(place)
+    treasury = Treasury(data)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidInput(f"can't make the folder {folder}: {error.strerror}") from None
     written = 0
-    for found in worker.proofs(treasury.data_dir, treasury.chain):
-        worker.write_proof(folder / f"{found.account}.json", found)
+    for found in service.proofs(treasury.data_dir, treasury.chain):
+        service.write_proof(folder / f"{found.account}.json", found)
         written += 1
     terminal.say(f"{written:,} proofs written to {folder}")
     terminal.result({"folder": folder, "proofs": written})
     return written
 
 
-def verify(place: Workplace, terminal: Terminal, file: Path) -> bool:
+def verify(data: DataFolder, terminal: Terminal, file: Path) -> bool:
     """Whether the chain stands behind a proof."""
-    treasury = Treasury(place)
-    verified = worker.verify(treasury.data_dir, treasury.chain, worker.read_proof(file))
+    treasury = Treasury(data)
+    verified = service.verify(treasury.data_dir, treasury.chain, service.read_proof(file))
     if verified.valid:
         because = f": {verified.reason}" if verified.reason else ""
         terminal.say(f"valid; claimable now: {verified.claimable} token units{because}")
@@ -278,10 +278,10 @@ def verify(place: Workplace, terminal: Terminal, file: Path) -> bool:
     return verified.valid
 
 
-def dispute(place: Workplace, terminal: Terminal, sequence: int) -> None:
+def dispute(data: DataFolder, terminal: Terminal, sequence: int) -> None:
     """Kills a post that is not yet active."""
-    treasury = Treasury(place)
-    transaction = worker.dispute(treasury.data_dir, treasury.chain, treasury.keys, sequence)
+    treasury = Treasury(data)
+    transaction = service.dispute(treasury.data_dir, treasury.chain, treasury.keys, sequence)
     terminal.say(f"post {sequence} and all after it are dead: {transaction}")
     terminal.result({"sequence": sequence, "transaction": transaction})
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from deploy.config import load_settings
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of this log's data [./tallyroot-data].")]
@@ -19,10 +19,10 @@ Zone = Annotated[str | None, typer.Option(help="pv-power: IANA zone of time stam
 Rebase = Annotated[bool, typer.Option("--rebase", help="Move files of different years onto one calendar by weeks.")]
 
 
-def workplace(data_dir: Path | None) -> Workplace:
+def data_folder(data_dir: Path | None) -> DataFolder:
     """The data folder that a command works in, with the settings of this process."""
     settings = load_settings()
-    return Workplace((data_dir or settings.data_dir).expanduser().absolute(), settings)
+    return DataFolder((data_dir or settings.data_dir).expanduser().absolute(), settings)
 
 
 def power_unit(text: str | None) -> Literal["W", "kW"] | None:

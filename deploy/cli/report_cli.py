@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.options import DataDir, Json, workplace
+from deploy.cli.options import DataDir, Json, data_folder
 from deploy.cli.terminal import Terminal
 from schemas.errors import InvalidInput
 
@@ -31,7 +31,7 @@ def report(
     from deploy.report.report import report as write
 
     write(
-        workplace(data_dir),
+        data_folder(data_dir),
         Terminal(as_json=json),
         out,
         wish=Wish(machine, None if day is None else _day(day)),

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.options import DataDir, Json, workplace
+from deploy.cli.options import DataDir, Json, data_folder
 from deploy.cli.terminal import Terminal
 
 app = typer.Typer()
@@ -46,7 +46,7 @@ def issue(
 
     holder = shares_commands.KeySource(as_, keystore, password_file)
     shares_commands.issue(
-        workplace(data_dir), Terminal(as_json=json), holder, machine, supply, symbol, policy, new=new
+        data_folder(data_dir), Terminal(as_json=json), holder, machine, supply, symbol, policy, new=new
     )  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def register(
     from deploy.cli import shares_commands
 
     shares_commands.register(
-        workplace(data_dir), Terminal(as_json=json), name, points=points, until=until, giver=giver
+        data_folder(data_dir), Terminal(as_json=json), name, points=points, until=until, giver=giver
     )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def offer(
 
     holder = shares_commands.KeySource(as_, keystore, password_file)
     shares_commands.offer(
-        workplace(data_dir), Terminal(as_json=json), holder, name, price=price, cap=cap, until=until, days=days
+        data_folder(data_dir), Terminal(as_json=json), holder, name, price=price, cap=cap, until=until, days=days
     )
 
 
@@ -109,7 +109,7 @@ def buy(
 
     holder = shares_commands.KeySource(as_, keystore, password_file)
     shares_commands.buy(
-        workplace(data_dir), Terminal(as_json=json), holder, name, amount,
+        data_folder(data_dir), Terminal(as_json=json), holder, name, amount,
         max_price=max_price, offering=offering, demo_tokens=demo_tokens,
     )  # fmt: skip
 
@@ -129,7 +129,7 @@ def transfer(
     from deploy.cli import shares_commands
 
     holder = shares_commands.KeySource(as_, keystore, password_file)
-    shares_commands.transfer(workplace(data_dir), Terminal(as_json=json), holder, name, recipient, amount)
+    shares_commands.transfer(data_folder(data_dir), Terminal(as_json=json), holder, name, recipient, amount)
 
 
 @shares.command()
@@ -137,7 +137,7 @@ def holders(name: Name, data_dir: DataDir = None, json: Json = False) -> None:
     """Who holds shares, and what each could withdraw now."""
     from deploy.cli import shares_commands
 
-    shares_commands.holders(workplace(data_dir), Terminal(as_json=json), name)
+    shares_commands.holders(data_folder(data_dir), Terminal(as_json=json), name)
 
 
 @shares.command()
@@ -145,7 +145,7 @@ def income(name: Name, data_dir: DataDir = None, json: Json = False) -> None:
     """What arrived, what of it is released, and what the ledger still owes."""
     from deploy.cli import shares_commands
 
-    shares_commands.income(workplace(data_dir), Terminal(as_json=json), name)
+    shares_commands.income(data_folder(data_dir), Terminal(as_json=json), name)
 
 
 @shares.command()
@@ -161,7 +161,7 @@ def collect(
     from deploy.cli import shares_commands
 
     holder = shares_commands.KeySource(as_, keystore, password_file)
-    shares_commands.collect(workplace(data_dir), Terminal(as_json=json), holder, name)
+    shares_commands.collect(data_folder(data_dir), Terminal(as_json=json), holder, name)
 
 
 @shares.command()
@@ -178,7 +178,7 @@ def withdraw(
     from deploy.cli import shares_commands
 
     holder = shares_commands.KeySource(as_, keystore, password_file)
-    shares_commands.withdraw(workplace(data_dir), Terminal(as_json=json), holder, name, to)
+    shares_commands.withdraw(data_folder(data_dir), Terminal(as_json=json), holder, name, to)
 
 
 @shares.command("machine")
@@ -186,4 +186,4 @@ def machine_page(machine: Machine, data_dir: DataDir = None, json: Json = False)
     """What one should know of a machine before one buys: income, funded, shortfall, uptime, trust, agreement."""
     from deploy.cli import machine_page as pages
 
-    pages.machine_page(workplace(data_dir), Terminal(as_json=json), machine)
+    pages.machine_page(data_folder(data_dir), Terminal(as_json=json), machine)

@@ -10,10 +10,10 @@ from deploy.cli.machine_page import agreement_of
 from deploy.cli.money_commands import Treasury, token_amount
 from deploy.cli.shares_register import register_shares
 from deploy.cli.terminal import Terminal, units
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
 from schemas.units import DAY_MS, SECOND_MS
-from settlement import service as worker
+from settlement import service
 from settlement.chain.claims import account_name
 from settlement.chain.contract import moment
 from settlement.chain.ledger import Ledger
@@ -60,15 +60,15 @@ class KeySource:
 
 
 def issue(
-    place: Workplace, terminal: Terminal, source: KeySource, machine: str, supply: int, symbol: str,
+    data: DataFolder, terminal: Terminal, source: KeySource, machine: str, supply: int, symbol: str,
     policy: str | None, *, new: bool,
 ) -> None:  # fmt: skip
     """Makes the shares of a machine."""
     if not new:
-        agreement_of(place, machine)
-    treasury = Treasury(place)
+        agreement_of(data, machine)
+    treasury = Treasury(data)
     made = issue_shares(
-        place.data_dir, treasury.chain, source.signer(treasury), machine=machine, symbol=symbol, supply=supply,
+        data.data_dir, treasury.chain, source.signer(treasury), machine=machine, symbol=symbol, supply=supply,
         policy=None if policy is None else account_name(policy),
     )  # fmt: skip
     terminal.say(f"{supply:,} shares {symbol} of {machine} at {made.shares}, all of them {made.issuer}'s")
@@ -77,28 +77,28 @@ def issue(
 
 
 def register(
-    place: Workplace, terminal: Terminal, name: str, *, points: int, until: datetime, giver: str | None
+    data: DataFolder, terminal: Terminal, name: str, *, points: int, until: datetime, giver: str | None
 ) -> None:
     """Makes the shares a payee of their machine in the log."""
-    shares = Shares.open(place.data_dir, Treasury(place).chain, name)
+    shares = Shares.open(data.data_dir, Treasury(data).chain, name)
     register_shares(
-        place, terminal, shares.machine, shares.address, points=points, giver=giver,
+        data, terminal, shares.machine, shares.address, points=points, giver=giver,
         locked_until_ms=int(until.replace(tzinfo=UTC).timestamp()) * SECOND_MS,
     )  # fmt: skip
 
 
 def offer(
-    place: Workplace, terminal: Terminal, source: KeySource, name: str, *, price: str, cap: int, until: datetime,
+    data: DataFolder, terminal: Terminal, source: KeySource, name: str, *, price: str, cap: int, until: datetime,
     days: int,
 ) -> None:  # fmt: skip
     """Opens an offering, if the log carries its terms."""
-    treasury = Treasury(place)
-    shares = Shares.open(place.data_dir, treasury.chain, name)
-    decimals = Ledger.open(place.data_dir, treasury.chain).deployment.decimals
+    treasury = Treasury(data)
+    shares = Shares.open(data.data_dir, treasury.chain, name)
+    decimals = Ledger.open(data.data_dir, treasury.chain).deployment.decimals
     term_end_s = int(until.replace(tzinfo=UTC).timestamp())
-    terms = share_terms(shares.machine, agreement_of(place, shares.machine), shares.address, term_end_s)
+    terms = share_terms(shares.machine, agreement_of(data, shares.machine), shares.address, term_end_s)
     offering = open_offering(
-        place.data_dir, shares, source.signer(treasury), price=token_amount(price, decimals, "price"), cap=cap,
+        data.data_dir, shares, source.signer(treasury), price=token_amount(price, decimals, "price"), cap=cap,
         closes_at_s=treasury.chain.time_s() + days * DAY_MS // SECOND_MS, terms=terms,
     )  # fmt: skip
     _show_offering(terminal, offering, decimals)
@@ -106,17 +106,17 @@ def offer(
 
 
 def buy(
-    place: Workplace, terminal: Terminal, source: KeySource, name: str, amount: int, *, max_price: str | None,
+    data: DataFolder, terminal: Terminal, source: KeySource, name: str, amount: int, *, max_price: str | None,
     offering: str | None, demo_tokens: bool,
 ) -> None:  # fmt: skip
     """Buys, if the log carries the offering's terms."""
-    treasury = Treasury(place)
-    shares = Shares.open(place.data_dir, treasury.chain, name)
-    ledger = Ledger.open(place.data_dir, treasury.chain)
-    found = read_offering(treasury.chain, account_name(offering) if offering else _latest(place, name))
+    treasury = Treasury(data)
+    shares = Shares.open(data.data_dir, treasury.chain, name)
+    ledger = Ledger.open(data.data_dir, treasury.chain)
+    found = read_offering(treasury.chain, account_name(offering) if offering else _latest(data, name))
     if found.shares != shares.address:
         raise InvalidInput(f"the offering {found.address} sells other shares ({found.shares})")
-    require_kept(shares.machine, agreement_of(place, shares.machine), shares.address, found.terms)
+    require_kept(shares.machine, agreement_of(data, shares.machine), shares.address, found.terms)
     decimals = ledger.deployment.decimals
     if max_price is not None and found.price > token_amount(max_price, decimals, "price"):
         raise InvalidInput(f"a share costs {units(found.price, decimals)}, more than --max-price {max_price}")
@@ -128,21 +128,21 @@ def buy(
     terminal.result({"account": signer.address, "shares": amount, "cost": cost, "transaction": transaction})
 
 
-def transfer(place: Workplace, terminal: Terminal, source: KeySource, name: str, recipient: str, amount: int) -> None:
+def transfer(data: DataFolder, terminal: Terminal, source: KeySource, name: str, recipient: str, amount: int) -> None:
     """Sends shares."""
-    treasury = Treasury(place)
-    shares = Shares.open(place.data_dir, treasury.chain, name)
+    treasury = Treasury(data)
+    shares = Shares.open(data.data_dir, treasury.chain, name)
     signer, to = source.signer(treasury), account_name(recipient)
     transaction = shares.transfer(signer, to, amount)
     terminal.say(f"{signer.address} sent {amount} shares to {to}: {transaction}")
     terminal.result({"account": signer.address, "recipient": to, "shares": amount, "transaction": transaction})
 
 
-def holders(place: Workplace, terminal: Terminal, name: str) -> None:
+def holders(data: DataFolder, terminal: Terminal, name: str) -> None:
     """All holders."""
-    treasury = Treasury(place)
-    shares = Shares.open(place.data_dir, treasury.chain, name)
-    decimals = Ledger.open(place.data_dir, treasury.chain).deployment.decimals
+    treasury = Treasury(data)
+    shares = Shares.open(data.data_dir, treasury.chain, name)
+    decimals = Ledger.open(data.data_dir, treasury.chain).deployment.decimals
     rows, supply = shares.holders(), shares.supply()
     shown = [
         (row.account, row.shares, f"{100 * row.shares / supply:.2f} %", units(row.withdrawable, decimals))
@@ -152,12 +152,12 @@ def holders(place: Workplace, terminal: Terminal, name: str) -> None:
     terminal.result({"shares": shares.address, "supply": supply, "decimals": decimals, "holders": rows})
 
 
-def income(place: Workplace, terminal: Terminal, name: str) -> None:
+def income(data: DataFolder, terminal: Terminal, name: str) -> None:
     """What arrived, what is released, and what the ledger owes to the shares."""
-    treasury = Treasury(place)
-    shares = Shares.open(place.data_dir, treasury.chain, name)
-    found = shares.income(Ledger.open(place.data_dir, treasury.chain).deployment)
-    owed = worker.payouts(place.data_dir, treasury.chain, shares.address)
+    treasury = Treasury(data)
+    shares = Shares.open(data.data_dir, treasury.chain, name)
+    found = shares.income(Ledger.open(data.data_dir, treasury.chain).deployment)
+    owed = service.payouts(data.data_dir, treasury.chain, shares.address)
     claimable, waiting = (owed[0].claimable, owed[0].waiting) if owed else (0, 0)
     amounts = [
         ("received", found.received), ("released", found.released), ("withdrawn", found.withdrawn),
@@ -170,27 +170,27 @@ def income(place: Workplace, terminal: Terminal, name: str) -> None:
     terminal.result({"income": found, "claimable": claimable, "waiting": waiting})
 
 
-def collect(place: Workplace, terminal: Terminal, source: KeySource, name: str) -> None:
+def collect(data: DataFolder, terminal: Terminal, source: KeySource, name: str) -> None:
     """Claims for the shares what an active post owes them, and takes note of whatever has arrived."""
-    treasury = Treasury(place)
-    shares = Shares.open(place.data_dir, treasury.chain, name)
-    owed = worker.payouts(place.data_dir, treasury.chain, shares.address)
+    treasury = Treasury(data)
+    shares = Shares.open(data.data_dir, treasury.chain, name)
+    owed = service.payouts(data.data_dir, treasury.chain, shares.address)
     due = bool(owed and owed[0].claimable)
-    proof = worker.proof(place.data_dir, treasury.chain, shares.address, owed[0].sequence) if due else None
+    proof = service.proof(data.data_dir, treasury.chain, shares.address, owed[0].sequence) if due else None
     amount, transaction = shares.collect(source.signer(treasury), proof)
-    decimals = Ledger.open(place.data_dir, treasury.chain).deployment.decimals
+    decimals = Ledger.open(data.data_dir, treasury.chain).deployment.decimals
     terminal.say(f"{units(amount, decimals)} arrived; it is released over 7 days: {transaction}")
     terminal.result({"shares": shares.address, "arrived": amount, "transaction": transaction})
 
 
-def withdraw(place: Workplace, terminal: Terminal, source: KeySource, name: str, to: str | None) -> None:
+def withdraw(data: DataFolder, terminal: Terminal, source: KeySource, name: str, to: str | None) -> None:
     """Withdraws a holder's income."""
-    treasury = Treasury(place)
-    shares = Shares.open(place.data_dir, treasury.chain, name)
+    treasury = Treasury(data)
+    shares = Shares.open(data.data_dir, treasury.chain, name)
     signer = source.signer(treasury)
     recipient = signer.address if to is None else account_name(to)
     amount, transaction = shares.withdraw(signer, recipient)
-    decimals = Ledger.open(place.data_dir, treasury.chain).deployment.decimals
+    decimals = Ledger.open(data.data_dir, treasury.chain).deployment.decimals
     terminal.say(f"{recipient} got {units(amount, decimals)}: {transaction}")
     terminal.result({"account": signer.address, "recipient": recipient, "amount": amount, "transaction": transaction})
 
@@ -207,8 +207,8 @@ def _show_offering(terminal: Terminal, offering: Offering, decimals: int) -> Non
     )
 
 
-def _latest(place: Workplace, name: str) -> str:
-    known = ShareBook(place.data_dir).find(name)
+def _latest(data: DataFolder, name: str) -> str:
+    known = ShareBook(data.data_dir).find(name)
     if known is None or not known.offerings:
         raise InvalidInput(f"no offering of {name} in this folder: name it with --offering")
     return known.offerings[-1]

@@ -5,7 +5,7 @@ from itertools import islice
 import msgspec
 
 from deploy.cli.terminal import Terminal
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.reading import REGISTERED
@@ -19,22 +19,22 @@ from streams.core.signature import operator_account, sign_control
 from streams.core.state import State
 from streams.kafka.producer import LogProducer
 from streams.kafka.reader import KafkaLogReader
-from streams.storage.skipped_ranges_file import load_exceptions
+from streams.storage.skipped_ranges_file import load_skipped_ranges
 
 CHUNK = 10_000
 """So many records are held at once."""
 
 
 def register_shares(
-    place: Workplace, terminal: Terminal, machine: str, shares: str, *, points: int, locked_until_ms: int,
+    data: DataFolder, terminal: Terminal, machine: str, shares: str, *, points: int, locked_until_ms: int,
     giver: str | None,
 ) -> None:  # fmt: skip
     """Sends the registration; its agreement comes into force at the next window that no reading can lie in yet."""
-    log, servers, key = place.log(), place.stack().kafka_bootstrap_servers, place.operator_key()
+    log, servers, key = data.log(), data.stack().kafka_bootstrap_servers, data.operator_key()
     operators = log.rulesets[-1].operators
     if operators and operator_account(key) not in operators:
         raise InvalidInput(f"{operator_account(key)} does not operate this log: set TALLYROOT_OPERATOR_KEY")
-    state = state_with(place, log, servers, machine)
+    state = state_with(data, log, servers, machine)
     last, now_ms = state.machines[machine].last.registration, state.now_ms
     agreement = shared_agreement(last.agreement, shares, points, locked_until_ms, giver)
     registration = msgspec.structs.replace(
@@ -78,12 +78,12 @@ def shared_agreement(before: Agreement, shares: str, points: int, locked_until_m
     return Agreement(kept | {shares: points}, locked_until=locked_until_ms, pays_trust=before.pays_trust)
 
 
-def state_with(place: Workplace, log: Log, servers: str, machine: str) -> State:
+def state_with(data: DataFolder, log: Log, servers: str, machine: str) -> State:
     """The state at the log's end of the partition that the machine is registered in, by the rules.
 
     Raises InvalidInput where it is registered in none.
     """
-    reader = KafkaLogReader(servers, log.topic, 0, load_exceptions(place.data_dir, log))
+    reader = KafkaLogReader(servers, log.topic, 0, load_skipped_ranges(data.data_dir, log))
     for partition in range(log.partitions):
         state = State.new(log, partition)
         records = reader.read(partition, *reader.range(partition))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.options import DataDir, Json, Partitions, workplace
+from deploy.cli.options import DataDir, Json, Partitions, data_folder
 from deploy.cli.terminal import Terminal
 from schemas.errors import InvalidInput
 
@@ -50,4 +50,4 @@ def simulate(
         payees=parse_payees(payee or []),
     )  # fmt: skip
     terminal = Terminal(as_json=json)
-    terminal.result(simulate_commands.simulate(workplace(data_dir), terminal, options))
+    terminal.result(simulate_commands.simulate(data_folder(data_dir), terminal, options))

@@ -89,7 +89,7 @@ class SqlShell:
                 continue
             if typed or line.strip():
                 typed.append(line)
-            if is_whole("\n".join(typed)):
+            if is_valid("\n".join(typed)):
                 self._answer("\n".join(typed))
                 typed = []
 
@@ -164,7 +164,7 @@ class SqlShell:
                 readline.write_history_file(self._history)
 
 
-def is_whole(text: str) -> bool:
+def is_valid(text: str) -> bool:
     """Whether what was typed ends with a `;` that is none of a text, a name or a comment."""
     tokens = [place for place, kind in duckdb.tokenize(text) if kind != duckdb.token_type.comment]
     return bool(tokens) and text[tokens[-1]] == ";"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.options import DataDir, Json, workplace
+from deploy.cli.options import DataDir, Json, data_folder
 from deploy.cli.terminal import Terminal
 
 app = typer.Typer()
@@ -28,4 +28,4 @@ def why(
     """Why an account is owed what it is: every window that it has a part in, and down to the readings of one."""
     from deploy.cli import statement_commands
 
-    statement_commands.why(workplace(data_dir), Terminal(as_json=json), account, window=window, out=out)
+    statement_commands.why(data_folder(data_dir), Terminal(as_json=json), account, window=window, out=out)

@@ -12,12 +12,12 @@ from msgspec import Struct
 
 from deploy.cli.money_commands import Treasury
 from deploy.cli.terminal import Terminal, moment_text, money
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from deploy.explain.statement_readings import WindowReadings, window_readings
 from schemas.arrow import MICROS
 from schemas.errors import InvalidInput
 from schemas.units import SECOND_MS
-from settlement import service as worker
+from settlement import service
 from settlement.statement import Statement, StatementRow
 
 STATEMENT_COMMENTS = {
@@ -66,17 +66,17 @@ class Explained(Struct, frozen=True, kw_only=True):
 
 
 def why(
-    place: Workplace, terminal: Terminal, account: str, *, window: tuple[str, str] | None, out: Path | None
+    data: DataFolder, terminal: Terminal, account: str, *, window: tuple[str, str] | None, out: Path | None
 ) -> None:
     """The statement of an account, window by window; or one window (machine and moment), reading by reading."""
-    treasury = Treasury(place)
-    found = worker.why(treasury.data_dir, treasury.chain, account)
+    treasury = Treasury(data)
+    found = service.why(treasury.data_dir, treasury.chain, account)
     if window is None:
         _show_rows(terminal, treasury.log.currency, found)
         explained = Explained(account=found.account, cumulative_micros=found.cumulative_micros, rows=found.rows)
         table = _table([msgspec.structs.asdict(row) for row in found.rows], STATEMENT_COMMENTS)
     else:
-        explained = explain(place, treasury, found, *window)
+        explained = explain(data, treasury, found, *window)
         for row, readings in zip(explained.rows, explained.windows, strict=True):
             _show_window(terminal, row, readings)
         table = _table([row for readings in explained.windows for row in _reading_rows(readings)], READING_COMMENTS)
@@ -86,7 +86,7 @@ def why(
     terminal.result(_document(explained))
 
 
-def explain(place: Workplace, treasury: Treasury, found: Statement, machine: str, moment: str) -> Explained:
+def explain(data: DataFolder, treasury: Treasury, found: Statement, machine: str, moment: str) -> Explained:
     """The part of a statement that one window has, with the readings of it and of the adjustments in it.
 
     Raises InvalidInput where the account has no part in it, or a window is not the one that was settled.
@@ -98,7 +98,7 @@ def explain(place: Workplace, treasury: Treasury, found: Statement, machine: str
         raise InvalidInput(
             f"{found.account} has no part in a window of {machine} at {moment_text(start_ms)}: see `tallyroot why`"
         )
-    place.fetch_epochs()
+    data.fetch_epochs()
     found_windows = window_readings(treasury.data_dir, treasury.log, machine, start_ms)
     windows = {own.window.digest.hex(): own for own in found_windows}
     if any(row.window_digest not in windows for row in rows):
@@ -157,8 +157,8 @@ def _show_window(terminal: Terminal, row: StatementRow, found: WindowReadings) -
 
 def _reading_rows(found: WindowReadings) -> list[dict[str, Any]]:
     window = found.window
-    place = {"machine": window.machine, "start_ms": window.start_ms, "mends_ms": window.mends_ms}
-    return [place | msgspec.structs.asdict(one) for one in found.readings]
+    data = {"machine": window.machine, "start_ms": window.start_ms, "mends_ms": window.mends_ms}
+    return [data | msgspec.structs.asdict(one) for one in found.readings]
 
 
 def _table(rows: list[dict[str, Any]], comments: dict[str, str]) -> pa.Table:

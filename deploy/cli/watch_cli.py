@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.options import DataDir, Json, workplace
+from deploy.cli.options import DataDir, Json, data_folder
 from deploy.cli.terminal import Terminal
 
 app = typer.Typer()
@@ -27,8 +27,8 @@ def watch(
     """Audit every post as it comes: attest what is right, dispute what is wrong or withheld, with the keys given."""
     from deploy.cli import watch_commands
 
-    place = workplace(data_dir)
+    data = data_folder(data_dir)
     terminal = Terminal(as_json=json)
     options = watch_commands.WatchOptions(from_archive=from_archive, only_wrong=only_wrong, every_s=every)
-    if not watch_commands.watch(place, terminal, options, once=once):
+    if not watch_commands.watch(data, terminal, options, once=once):
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ from msgspec import Struct
 from deploy.cli.audit_commands import recomputing
 from deploy.cli.money_commands import Treasury
 from deploy.cli.terminal import Terminal, moment_text
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from deploy.explain.watch_sources import LogMemory, reading_on
 from schemas.errors import InvalidInput
 from schemas.units import SECOND_MS
@@ -32,8 +32,8 @@ class WatchOptions(Struct, frozen=True, kw_only=True):
 class Watch:
     """A watcher of one data folder. What it says twice in a row, it says once."""
 
-    def __init__(self, place: Workplace, terminal: Terminal, options: WatchOptions) -> None:
-        self._place = place
+    def __init__(self, data: DataFolder, terminal: Terminal, options: WatchOptions) -> None:
+        self._data = data
         self._terminal = terminal
         self._options = options
         self._treasury: Treasury | None = None
@@ -85,7 +85,7 @@ class Watch:
         started = time.monotonic()
         try:
             if self._treasury is None:
-                self._treasury = Treasury(self._place)
+                self._treasury = Treasury(self._data)
             found = self._look_at(self._treasury)
         except InvalidInput as error:
             self._treasury = self._last = None
@@ -119,9 +119,9 @@ class Watch:
         self._said = list(done)
 
 
-def watch(place: Workplace, terminal: Terminal, options: WatchOptions, *, once: bool) -> bool:
+def watch(data: DataFolder, terminal: Terminal, options: WatchOptions, *, once: bool) -> bool:
     """Watches for ever, or once; whether no person is needed."""
-    watcher = Watch(place, terminal, options)
+    watcher = Watch(data, terminal, options)
     if once:
         return watcher.once()
     watcher.follow()

@@ -11,9 +11,9 @@ from msgspec import Struct
 from deploy.cli import audit_commands
 from deploy.cli.money_commands import Treasury
 from deploy.cli.terminal import Terminal, units
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
-from settlement import service as worker
+from settlement import service
 from settlement.audit.audit import AuditReport
 from settlement.audit.verdict import Finding
 from settlement.chain.ledger import Ledger
@@ -26,7 +26,7 @@ COPY = "forged"
 COUNT = re.compile(rb'"(?:register|quantity)":\d*?([0-8])\d{0,2}[,}]')
 
 
-class Cheat(Struct, frozen=True):
+class CheatResult(Struct, frozen=True):
     """What became of it: what the audit named, what the copy would have paid more, and how the chain refused."""
 
     machine: str
@@ -35,15 +35,15 @@ class Cheat(Struct, frozen=True):
     refusal: str
 
 
-def cheat(place: Workplace, terminal: Terminal, machine: str, honest: AuditReport, thief: str) -> Cheat:
+def cheat(data: DataFolder, terminal: Terminal, machine: str, honest: AuditReport, thief: str) -> CheatResult:
     """Changes a byte of the machine's last reading in a copy, audits the copy, and claims on a false root."""
-    copy = place.data_dir / COPY
+    copy = data.data_dir / COPY
     try:
         left_out = shutil.ignore_patterns(COPY, "kafka", "evm", "partitions", "faust")
-        shutil.copytree(place.data_dir, copy, ignore=left_out)
+        shutil.copytree(data.data_dir, copy, ignore=left_out)
         before, after = change_a_byte(copy, machine)
         terminal.say(f"in a copy of the log, {machine}'s last reading says {after} instead of {before}")
-        treasury = Treasury(Workplace(copy, place.settings))
+        treasury = Treasury(DataFolder(copy, data.settings))
         forged = audit_commands.run_audit(treasury, from_archive=True)
     finally:
         shutil.rmtree(copy, ignore_errors=True)
@@ -54,9 +54,9 @@ def cheat(place: Workplace, terminal: Terminal, machine: str, honest: AuditRepor
         terminal.say(f"  on the chain: {found.found or 'nothing'}")
         terminal.say(f"  the copy:     {found.expected or 'nothing'}")
     terminal.say(f"it would have paid {units(more, 6)} {treasury.log.currency} more")
-    refusal = _claim_on_a_false_root(place, thief)
+    refusal = _claim_on_a_false_root(data, thief)
     terminal.say(f"a claim on a root of one's own: {refusal}")
-    return Cheat(machine, None if found is None else found.window_start_ms, more, refusal)
+    return CheatResult(machine, None if found is None else found.window_start_ms, more, refusal)
 
 
 def change_a_byte(data_dir: Path, machine: str) -> tuple[str, str]:
@@ -68,8 +68,8 @@ def change_a_byte(data_dir: Path, machine: str) -> tuple[str, str]:
             found = COUNT.search(values[row] or b"") if keys[row] == machine.encode() else None
             if found is None:
                 continue
-            place = found.start(1)
-            changed = values[row][:place] + bytes([values[row][place] + 1]) + values[row][place + 1 :]
+            data = found.start(1)
+            changed = values[row][:data] + bytes([values[row][data] + 1]) + values[row][data + 1 :]
             before, after = found[0], changed[found.start() : found.end()]
             values[row] = changed
             column = table.schema.get_field_index("value")
@@ -84,11 +84,11 @@ def _first_window(report: AuditReport) -> Finding | None:
     return windows[0] if windows else next(iter(report.findings), None)
 
 
-def _claim_on_a_false_root(place: Workplace, thief: str) -> str:
+def _claim_on_a_false_root(data: DataFolder, thief: str) -> str:
     """Claims the thousand tokens that a tree of the thief's own grants it; how that was refused."""
-    treasury = Treasury(place)
-    ledger = Ledger.open(place.data_dir, treasury.chain)
-    rows = worker.payouts(place.data_dir, treasury.chain)
+    treasury = Treasury(data)
+    ledger = Ledger.open(data.data_dir, treasury.chain)
+    rows = service.payouts(data.data_dir, treasury.chain)
     amount = 1_000 * 10**ledger.deployment.decimals
     false = payout_leaf(thief, amount)
     tree = MerkleTree([false, *(payout_leaf(row.account, row.cumulative) for row in rows if row.account != thief)])

@@ -17,7 +17,7 @@ from deploy.cli.log_commands import ReplayOptions
 from deploy.cli.machine_page import agreement_of
 from deploy.cli.money_commands import Treasury
 from deploy.cli.terminal import Terminal, money, units
-from deploy.data_folder import DEMO_PAYEES, Workplace, demo_account
+from deploy.data_folder import DEMO_PAYEES, DataFolder, demo_account
 from deploy.demo.cheat import cheat
 from deploy.demo.ends import demo_folder
 from deploy.demo.workers import stream_with_a_kill
@@ -29,7 +29,7 @@ from deploy.report.report import report as write_report
 from deploy.simulate.fleet_source import fleet_source
 from schemas.registration import Agreement
 from schemas.units import DAY_MS, SECOND_MS
-from settlement import service as worker
+from settlement import service
 from settlement.chain.ledger import Ledger
 from settlement.chain.shares import Shares, buy_shares, issue_shares, open_offering
 from settlement.chain.signer import development_signer
@@ -65,33 +65,33 @@ YOU = 7
 """The development node's account of this number stands for whoever watches."""
 
 
-def run(place: Workplace, terminal: Terminal, files: list[tuple[str, Path]] | None, options: ReplayOptions) -> bool:
+def run(data: DataFolder, terminal: Terminal, files: list[tuple[str, Path]] | None, options: ReplayOptions) -> bool:
     """The whole demo, in its own folder; whether its audit is ok."""
-    with demo_folder(place.data_dir):
-        return _run(place, terminal, files, options)
+    with demo_folder(data.data_dir):
+        return _run(data, terminal, files, options)
 
 
-def _run(place: Workplace, terminal: Terminal, files: list[tuple[str, Path]] | None, options: ReplayOptions) -> bool:
+def _run(data: DataFolder, terminal: Terminal, files: list[tuple[str, Path]] | None, options: ReplayOptions) -> bool:
     terminal.step("1/8 starting Kafka and the EVM node")
-    place.start_stack()
+    data.start_stack()
     sources = _sources(files, options)
     machine = _shared_machine(sources)
     terminal.step(f"2/8 a ledger on the chain, and {SHARES:,} shares of the charger {machine}")
-    log_commands.make_log(place, options)
-    treasury = Treasury(place)
-    worker.deploy_contracts(place.data_dir, treasury.chain, treasury.log, treasury.keys)
+    log_commands.make_log(data, options)
+    treasury = Treasury(data)
+    service.deploy_contracts(data.data_dir, treasury.chain, treasury.log, treasury.keys)
     issue_shares(
-        place.data_dir, treasury.chain, treasury.keys.of("operator"), machine=machine, symbol="YOU10", supply=SHARES
+        data.data_dir, treasury.chain, treasury.keys.of("operator"), machine=machine, symbol="YOU10", supply=SHARES
     )
-    shares = Shares.open(place.data_dir, treasury.chain, "YOU10")
+    shares = Shares.open(data.data_dir, treasury.chain, "YOU10")
     terminal.step(f"3/8 replaying the records into a new log; {', '.join(SIMULATED)} are simulated")
     payees = {demo_account(name): points for name, points in DEMO_PAYEES.items()}
     replayed = log_commands.replay(
-        place, terminal, sources, replace(options, payees=payees), {machine: _agreement(shares.address)}
+        data, terminal, sources, replace(options, payees=payees), {machine: _agreement(shares.address)}
     )
     terminal.step("4/8 two workers turn the log into earnings windows; one is killed")
-    kill = stream_with_a_kill(place.data_dir, terminal)
-    figures = _figures(place)
+    kill = stream_with_a_kill(data.data_dir, terminal)
+    figures = _figures(data)
     _show_figures(terminal, figures)
     terminal.step(f"5/8 you buy {YOUR_POINTS // 100} % of {machine}'s income, locked in the log until {TERM_END:%Y}")
     _buy(treasury, terminal, shares)
@@ -99,21 +99,21 @@ def _run(place: Workplace, terminal: Terminal, files: list[tuple[str, Path]] | N
     _post(treasury)
     audit = audit_commands.run_audit(treasury, from_archive=False)
     if audit.ok:
-        worker.attest(treasury.data_dir, treasury.chain, treasury.keys, head=bytes.fromhex(audit.head))
+        service.attest(treasury.data_dir, treasury.chain, treasury.keys, head=bytes.fromhex(audit.head))
         treasury.chain.pass_time(CLAIM_DELAY_S)
     terminal.step("7/8 the payees claim, and so do you")
-    claimed, yours = _claim(place, treasury, terminal, shares)
-    report = worker.settlements(treasury.data_dir, treasury.chain, treasury.log)
+    claimed, yours = _claim(data, treasury, terminal, shares)
+    report = service.settlements(treasury.data_dir, treasury.chain, treasury.log)
     money_commands.show_settlements(terminal, treasury.log, report)
     terminal.say("")
     audit_commands.show_audit(terminal, treasury.log, audit)
     terminal.say("")
     terminal.step("8/8 and now it cheats")
-    cheated = cheat(place, terminal, machine, audit, development_signer(YOU).address)
+    cheated = cheat(data, terminal, machine, audit, development_signer(YOU).address)
     names = {demo_account(name): name for name in DEMO_PAYEES} | {shares.address: "you, through shares"}
     terminal.say("")
-    write_report(place, terminal, wish=Wish(first=machine), names=names)
-    _farewell(place, terminal, report)
+    write_report(data, terminal, wish=Wish(first=machine), names=names)
+    _farewell(data, terminal, report)
     verdict: dict[str, Any] = {
         "claimed_micros": claimed, "you": yours, "kill": kill, "cheat": cheated,
         "audit": "ok" if audit.ok else audit.findings[0].text,
@@ -140,7 +140,7 @@ def _agreement(shares: str) -> Agreement:
     return Agreement(payees | {shares: YOUR_POINTS}, locked_until=int(TERM_END.timestamp()) * SECOND_MS)
 
 
-class Figures(msgspec.Struct, frozen=True):
+class DemoFigures(msgspec.Struct, frozen=True):
     """What the log came to. `quantity` is usage by unit, `rejected` entries by reason."""
 
     entries: int
@@ -156,19 +156,19 @@ class Figures(msgspec.Struct, frozen=True):
     quantity: dict[str, int]
 
 
-def _figures(place: Workplace) -> Figures:
+def _figures(data: DataFolder) -> DemoFigures:
     """Asked of the analysts' views, as anybody would."""
     ((entries, accepted, duplicates),) = query(
-        place, "SELECT sum(entries), sum(accepted), sum(duplicate) FROM epochs"
+        data, "SELECT sum(entries), sum(accepted), sum(duplicate) FROM epochs"
     ).rows
     ((machines, windows, adjustments, earned, simulated),) = query(
-        place,
+        data,
         "SELECT count(DISTINCT machine), count(*) FILTER (mends IS NULL), count(*) FILTER (mends IS NOT NULL),"
         " sum(gross_micros), sum(gross_micros) FILTER (starts_with(machine, 'sim-')) FROM windows",
     ).rows
-    reasons = query(place, "SELECT reason, count(*) FROM rejects GROUP BY 1 ORDER BY 1").rows
-    amounts = query(place, "SELECT unit, sum(usage) FROM lines GROUP BY 1 ORDER BY 1").rows
-    return Figures(
+    reasons = query(data, "SELECT reason, count(*) FROM rejects GROUP BY 1 ORDER BY 1").rows
+    amounts = query(data, "SELECT unit, sum(usage) FROM lines GROUP BY 1 ORDER BY 1").rows
+    return DemoFigures(
         entries=_int(entries),
         accepted=_int(accepted),
         duplicates=_int(duplicates),
@@ -178,7 +178,7 @@ def _figures(place: Workplace) -> Figures:
         adjustments=_int(adjustments),
         earned_micros=_int(earned),
         simulated_micros=_int(simulated),
-        currency=place.log().currency,
+        currency=data.log().currency,
         quantity={str(unit): _int(amount) for unit, amount in amounts},
     )
 
@@ -187,7 +187,7 @@ def _int(value: object) -> int:
     return int(str(value or 0))
 
 
-def _show_figures(terminal: Terminal, figures: Figures) -> None:
+def _show_figures(terminal: Terminal, figures: DemoFigures) -> None:
     terminal.say("")
     for unit, amount in figures.quantity.items():
         terminal.say(f"{'energy' if unit == 'Wh' else 'usage':12}{amount:,} {unit}")
@@ -208,7 +208,7 @@ def _buy(treasury: Treasury, terminal: Terminal, shares: Shares) -> None:
     folder, chain, you = treasury.data_dir, treasury.chain, development_signer(YOU)
     ledger = Ledger.open(folder, chain)
     terms = share_terms(
-        shares.machine, agreement_of(treasury.place, shares.machine), shares.address, int(TERM_END.timestamp())
+        shares.machine, agreement_of(treasury.data, shares.machine), shares.address, int(TERM_END.timestamp())
     )
     offering = open_offering(
         folder, shares, treasury.keys.of("operator"), price=SHARE_PRICE, cap=SHARES, terms=terms,
@@ -223,28 +223,28 @@ def _buy(treasury: Treasury, terminal: Terminal, shares: Shares) -> None:
 def _post(treasury: Treasury) -> None:
     """Posts a week at a time, funded, until nothing is left to post."""
     folder, chain, log, keys = treasury.data_dir, treasury.chain, treasury.log, treasury.keys
-    worker.fund(folder, chain, log, keys)
-    worker.settle(folder, chain, log, keys, worker.SettleOptions(max_epochs=max(1, POST_MS // log.epoch_ms)))
+    service.fund(folder, chain, log, keys)
+    service.settle(folder, chain, log, keys, service.SettleOptions(max_epochs=max(1, POST_MS // log.epoch_ms)))
 
 
-def _claim(place: Workplace, treasury: Treasury, terminal: Terminal, shares: Shares) -> tuple[int, int]:
+def _claim(data: DataFolder, treasury: Treasury, terminal: Terminal, shares: Shares) -> tuple[int, int]:
     """Every payee claims, the shares for their holder; micros paid in all, and token units that are yours."""
     ledger = Ledger.open(treasury.data_dir, treasury.chain)
     decimals = ledger.deployment.decimals
-    rows = {row.account: row for row in worker.payouts(treasury.data_dir, treasury.chain)}
+    rows = {row.account: row for row in service.payouts(treasury.data_dir, treasury.chain)}
     paid = 0
     shown = []
     for name in DEMO_PAYEES:
         row = rows.get(demo_account(name))
         if row is None or not row.claimable:
             continue
-        claimed = worker.claim(treasury.data_dir, treasury.chain, treasury.keys, row.account)
+        claimed = service.claim(treasury.data_dir, treasury.chain, treasury.keys, row.account)
         before, after = claimed.balance - claimed.amount, claimed.balance
         shown.append((name, row.account, units(before, decimals), units(after, decimals)))
         paid += claimed.amount
     you, arrived = development_signer(YOU), 0
     if rows[shares.address].claimable:
-        arrived, _ = shares.collect(you, worker.proof(treasury.data_dir, treasury.chain, shares.address))
+        arrived, _ = shares.collect(you, service.proof(treasury.data_dir, treasury.chain, shares.address))
         treasury.chain.pass_time(RELEASE_S)
         before = ledger.balance_of(you.address)
         shares.withdraw(you, you.address)
@@ -271,8 +271,8 @@ def _posts(report: SettlementsReport) -> dict[str, object]:
     return {"posts": posts}
 
 
-def _farewell(place: Workplace, terminal: Terminal, report: SettlementsReport) -> None:
-    folder = f"--data-dir {shlex.quote(str(place.data_dir))}"
+def _farewell(data: DataFolder, terminal: Terminal, report: SettlementsReport) -> None:
+    folder = f"--data-dir {shlex.quote(str(data.data_dir))}"
     terminal.say("")
     if report.posts:
         root = report.posts[-1].settlement.windows_root

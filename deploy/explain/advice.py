@@ -77,7 +77,7 @@ def fault_of(item: object) -> str | None:
         said, _, path = str(error).replace("`", "").partition(" - at ")
         field = path.removeprefix("$.") or "it"
         return f"{field}: {said[0].lower()}{said[1:]}"
-    if reading.is_whole():
+    if reading.is_valid():
         return None
     values = [name for name in ("register", "quantity", "level") if getattr(reading, name) is not msgspec.UNSET]
     if len(values) != 1:

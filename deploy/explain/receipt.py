@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from msgspec import Struct
 
 from deploy.cli.terminal import Terminal, moment_text
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from deploy.explain.reading_rows import Billed, Change, ReadingName, Watch, records_naming, rows_of
 from schemas.canonical import chain_digest
 from schemas.errors import InvalidInput, InvariantBroken
@@ -110,7 +110,7 @@ class ReadingReceipt(Struct, frozen=True, kw_only=True):
     proofs: tuple[LogProof, ...]
 
 
-def receipt(place: Workplace, terminal: Terminal, name: ReadingName, out: Path | None) -> None:
+def receipt(place: DataFolder, terminal: Terminal, name: ReadingName, out: Path | None) -> None:
     """Says what became of a reading and, if asked, writes all of it with its proofs to a file."""
     place.fetch_epochs()
     found = find_reading(place.data_dir, place.log(), name)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from deploy.explain.audit_sources import Archive
+from deploy.explain.audit_sources import ArchiveSource
 from schemas.arrow import windows_from
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
@@ -136,7 +136,7 @@ def _replayed(data_dir: Path, log: Log, partition: int, published: Sequence[Wind
     machine = published[0].machine
     keys = [(window.start_ms, machine, NONE if window.mends_ms is None else window.mends_ms) for window in published]
     first, last = min(w.first_offset for w in published), max(w.last_offset for w in published)
-    state, archive = State.new(log, partition), Archive(data_dir, partition)
+    state, archive = State.new(log, partition), ArchiveSource(data_dir, partition)
     sealed: dict[WindowKey, Window] = {}
     added: list[_Added] = []
     held: list[LogRecord] = []

@@ -8,9 +8,9 @@ from deploy.cli.money_commands import Treasury
 from deploy.explain.audit_sources import Epoch
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from schemas.manifest import RangeException
-from settlement.audit.sources import EvidenceMissing, Recompute
-from settlement.chain.watcher import Memory
+from schemas.manifest import SkippedRange
+from settlement.audit.sources import Recompute, SourceMissing
+from settlement.chain.watcher import WatcherMemory
 from streams.core.log_reader import LogReader
 from streams.core.recompute import recompute
 from streams.core.records import LogRecord
@@ -61,15 +61,13 @@ class LogMemory:
     """What a watcher of Kafka's log keeps between its looks: the memory of what it judged, and where it reads on."""
 
     def __init__(self, log: Log) -> None:
-        self.memory = Memory()
+        self.memory = WatcherMemory()
         self._log = log
         self._tails: dict[int, Tail] = {}
-        self._exceptions: Sequence[RangeException] = ()
+        self._exceptions: Sequence[SkippedRange] = ()
 
     @contextmanager
-    def reading(
-        self, reader: Callable[[], LogReader], exceptions: Sequence[RangeException] = ()
-    ) -> Iterator[Recompute]:
+    def reading(self, reader: Callable[[], LogReader], exceptions: Sequence[SkippedRange] = ()) -> Iterator[Recompute]:
         """What gives the epochs of a partition, while one look lasts. With other exceptions it begins anew."""
         readers = [reader() for _ in range(self._log.partitions)]
         if list(exceptions) != list(self._exceptions):
@@ -92,7 +90,7 @@ class LogMemory:
             for result in recompute(self._log, partition, tail, exceptions=self._exceptions):
                 yield result.manifest, result.windows
         except InvalidInput as error:
-            raise EvidenceMissing(str(error), withheld=False) from None
+            raise SourceMissing(str(error), withheld=False) from None
 
 
 @contextmanager
@@ -104,6 +102,6 @@ def reading_on(treasury: Treasury, kept: LogMemory) -> Iterator[Recompute]:
 
     # Its loop rests while windows are recomputed; a fetch that timed out meanwhile is made again and needs no line.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    servers, exceptions = treasury.place.stack().kafka_bootstrap_servers, treasury.place.exceptions()
+    servers, exceptions = treasury.data.stack().kafka_bootstrap_servers, treasury.data.exceptions()
     with kept.reading(lambda: KafkaLogReader(servers, treasury.log.topic, 0, exceptions), exceptions) as epochs:
         yield epochs

@@ -18,9 +18,9 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from deploy.importers.source_log import (
-    Machine,
     Skipped,
     SourceLog,
+    SourceMachine,
     SourceOptions,
     SourceRecord,
     is_no,
@@ -171,10 +171,10 @@ def _meter(lane: int) -> str:
     return "energy" if lane == 0 else f"energy.{lane + 1}"
 
 
-def _machine(machine: str, lanes: int) -> Machine:
+def _machine(machine: str, lanes: int) -> SourceMachine:
     names = tuple(_meter(lane) for lane in range(lanes))
     meters = tuple(Meter(name, "Wh", "register", CAPACITY_W, opening_register=0) for name in names)
-    return Machine(machine, "ev_charger", meters, time_of_use(names, ZONE, PEAK_MICROS, BASE_MICROS, PER_WH))
+    return SourceMachine(machine, "ev_charger", meters, time_of_use(names, ZONE, PEAK_MICROS, BASE_MICROS, PER_WH))
 
 
 def _records(lanes: dict[str, list[list[_Session]]], shift_ms: int) -> Iterator[SourceRecord]:

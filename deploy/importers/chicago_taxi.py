@@ -18,10 +18,10 @@ from fractions import Fraction
 from pathlib import Path
 
 from deploy.importers.source_log import (
-    Machine,
     Places,
     Skipped,
     SourceLog,
+    SourceMachine,
     SourceOptions,
     SourceRecord,
     is_no,
@@ -80,7 +80,7 @@ class ChicagoTaxi:
             totals.update({f"{meter} {units[meter]}": amount for meter, amount in trip.amounts})
         return SourceLog(
             name=path.name,
-            machines=tuple(Machine(name, "taxi_fleet", METERS, tariff) for name in sorted(names.values())),
+            machines=tuple(SourceMachine(name, "taxi_fleet", METERS, tariff) for name in sorted(names.values())),
             rows=rows,
             left_out=found - len(trips),
             skipped=tuple(skipped),

@@ -19,10 +19,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from deploy.importers.source_log import (
-    Machine,
     Places,
     Skipped,
     SourceLog,
+    SourceMachine,
     SourceOptions,
     SourceRecord,
     is_no,
@@ -157,12 +157,12 @@ def _rated_w(samples: list[_Sample]) -> int:
     return next((size for size in SIZES_W if size >= typical), SIZES_W[-1])
 
 
-def _machine(name: str, capacity_w: int) -> Machine:
+def _machine(name: str, capacity_w: int) -> SourceMachine:
     meters = (
         Meter("energy", "Wh", "quantity", capacity_w),
         Meter("import", "Wh", "quantity", max(1, capacity_w // IMPORT_SHARE)),
     )
-    return Machine(name, "pv_inverter", meters, flat({"energy": (PRICE_MICROS, PER_WH)}))
+    return SourceMachine(name, "pv_inverter", meters, flat({"energy": (PRICE_MICROS, PER_WH)}))
 
 
 def _points(samples: list[_Sample], step_ms: int) -> Iterator[tuple[int, int, int]]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from deploy.importers.source_log import Machine, Skipped, SourceLog, SourceRecord
+from deploy.importers.source_log import Skipped, SourceLog, SourceMachine, SourceRecord
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.reading import HEARTBEAT, READING, REGISTERED
@@ -32,7 +32,7 @@ MONDAY_MS = 4 * DAY_MS
 
 PROGRESS_RECORDS = 10_000
 
-Agreements = Callable[[Machine], Agreement]
+Agreements = Callable[[SourceMachine], Agreement]
 """Who gets what of a machine: asked once for each."""
 
 Progress = Callable[[int, int], None]

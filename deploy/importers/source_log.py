@@ -58,7 +58,7 @@ class SourceOptions:
 
 
 @dataclass(frozen=True)
-class Machine:
+class SourceMachine:
     """A registration but for what its operator adds."""
 
     machine: str
@@ -84,7 +84,7 @@ class Machine:
             agreement=agreement,
             salt=salt,
         )
-        if not whole.is_whole():
+        if not whole.is_valid():
             raise InvalidInput(f"the agreement of {self.machine} is no split: its basis points must add up to 10,000")
         return whole
 
@@ -98,7 +98,7 @@ class SourceLog:
     """
 
     name: str
-    machines: tuple[Machine, ...]
+    machines: tuple[SourceMachine, ...]
     rows: int
     left_out: int
     skipped: tuple[Skipped, ...]

@@ -23,11 +23,11 @@ from streams.core.advance import Tally, judge_record
 from streams.core.identity import judge_identity
 from streams.core.judge import judge_row
 from streams.core.machines import Machine
-from streams.core.meters import NONE, SLACK_MS, Meter, Standing
+from streams.core.meters import NONE, SLACK_MS, MeterState, Standing
 from streams.core.open_window import LineKey
 from streams.core.records import LogRecord, Record, decode_readings, media_type, record_type
 from streams.core.state import State
-from streams.core.trust import Signature, signature_of, trust_of
+from streams.core.trust import RecordSignature, signature_of, trust_of
 from streams.reference.vectors import advance_through
 from streams.storage.epochs import epoch_paths
 
@@ -66,7 +66,7 @@ class MeterFacts(Struct, frozen=True):
     slack_ms: int
 
     @classmethod
-    def of(cls, name: str, meter: Meter) -> "MeterFacts":
+    def of(cls, name: str, meter: MeterState) -> "MeterFacts":
         """The facts as they are now."""
         return cls(name, meter.baseline, meter.suspect, meter.quantity_at, meter.slack_ms)
 
@@ -221,7 +221,9 @@ class _Watch:
             self._meters = tuple(self._all_facts(state).values())
         self._machine = state.machines.get(self.wanted.machine)
 
-    def judge(self, state: State, record: LogRecord, signature: Signature | None, place: int, row: Reading) -> None:
+    def judge(
+        self, state: State, record: LogRecord, signature: RecordSignature | None, place: int, row: Reading
+    ) -> None:
         """Judges a row by the rules and, if identity lets it pass, notes what they looked at."""
         machine = state.machines.get(row.machine)
         version = machine.version_at(row.observed_at) if machine else None

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
 from schemas.reading import REGISTERED
 from schemas.registration import Registration
@@ -40,8 +40,8 @@ DAY_READINGS_MAX = 20_000
 class Views:
     """The analysts' views of a data folder, opened once for many questions."""
 
-    def __init__(self, place: Workplace) -> None:
-        self._connection = duckdb.connect(str(make_analytics(place.data_dir, place.log())), read_only=True)
+    def __init__(self, data: DataFolder) -> None:
+        self._connection = duckdb.connect(str(make_analytics(data.data_dir, data.log())), read_only=True)
 
     def ask(self, text: str) -> list[tuple[object, ...]]:
         """The rows of a query. Raises InvalidInput where a file under the views can't be read."""

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from deploy.cli.terminal import Terminal
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from deploy.report.day import Item, MachineDay, MeterFacts, read_days, wanted_day
 from deploy.report.figures import (
     OTHERS,
@@ -110,7 +110,7 @@ class ReportData(Struct, frozen=True, kw_only=True):
 
 
 def report(
-    place: Workplace,
+    data: DataFolder,
     terminal: Terminal,
     out: Path | None = None,
     *,
@@ -122,36 +122,36 @@ def report(
     `wish` chooses what is embedded down to readings; `names` says who an account is.
     Raises InvalidInput where the folder holds no window yet, its files are damaged, or the page can't be written.
     """
-    place.fetch_epochs()
-    data = gather(place, wish or Wish(), names or {})
-    path = out or place.data_dir / REPORT_FILE
-    page = render(data)
+    data.fetch_epochs()
+    shown = gather(data, wish or Wish(), names or {})
+    path = out or data.data_dir / REPORT_FILE
+    page = render(shown)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         temporary.write_bytes(page)
         temporary.rename(path)
     except OSError as error:
         raise InvalidInput(f"{path} can't be written ({error.strerror}): choose another --out") from None
-    readings = sum(len(part.items) for part in data.days)
+    readings = sum(len(part.items) for part in shown.days)
     terminal.say(f"{path}: open it in a browser, it needs no network ({len(page) / 1e6:.1f} MB)")
-    terminal.say(f"  down to readings: {', '.join(part.machine for part in data.days) or 'no day, none is final yet'}")
+    terminal.say(f"  down to readings: {', '.join(part.machine for part in shown.days) or 'no day, none is final yet'}")
     terminal.result(
-        {"path": path, "bytes": len(page), "days": len(data.days), "readings": readings, "posts": len(data.posts)}
+        {"path": path, "bytes": len(page), "days": len(shown.days), "readings": readings, "posts": len(shown.posts)}
     )
     return path
 
 
-def gather(place: Workplace, wish: Wish, names: Mapping[str, str]) -> ReportData:
+def gather(data: DataFolder, wish: Wish, names: Mapping[str, str]) -> ReportData:
     """Reads the data folder. Raises InvalidInput."""
-    views = Views(place)
+    views = Views(data)
     try:
-        return _gather(place, views, wish, names)
+        return _gather(data, views, wish, names)
     finally:
         views.close()
 
 
-def _gather(place: Workplace, views: Views, wish: Wish, names: Mapping[str, str]) -> ReportData:
-    log, folder = place.log(), place.data_dir
+def _gather(data: DataFolder, views: Views, wish: Wish, names: Mapping[str, str]) -> ReportData:
+    log, folder = data.log(), data.data_dir
     figures = read_figures(views)
     if not figures.windows:
         raise InvalidInput(f"no window in {folder} yet: let `tallyroot stream` make some")

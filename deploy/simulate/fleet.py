@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from deploy.importers.source_log import Machine
+from deploy.importers.source_log import SourceMachine
 from deploy.importers.tariffs import flat, offsets_of, time_of_use
 from deploy.simulate.fleet_days import Charger, Drone, Inverter, Life, Robot, Sensor, Taxi
 from schemas.errors import InvalidInput
@@ -76,10 +76,10 @@ class Fleet:
         """The six kinds."""
         return _models()
 
-    def machine(self, number: int) -> Machine:
+    def machine(self, number: int) -> SourceMachine:
         """What a machine's registration says, but for what its operator adds."""
         kind, _, meters, tariff = self.models[number % len(self.models)]
-        return Machine(f"sim-{kind}-{number:05d}", kind, meters, tariff)
+        return SourceMachine(f"sim-{kind}-{number:05d}", kind, meters, tariff)
 
     def life(self, number: int) -> Life:
         """A machine that has just been switched on for the first time."""

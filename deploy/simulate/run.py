@@ -14,11 +14,11 @@ import msgspec
 
 from deploy.cli.log_commands import duration_ms
 from deploy.cli.terminal import Terminal, moment_text
-from deploy.data_folder import LOG_FILE, Workplace
+from deploy.data_folder import LOG_FILE, DataFolder
 from deploy.importers.replay import Outgoing
 from deploy.simulate.fleet import Fleet
 from deploy.simulate.fleet_faults import Fault
-from deploy.simulate.simulation import Form, Memory, Plan, Simulation, heartbeats, last_heartbeat_ms
+from deploy.simulate.simulation import FleetMemory, Form, Plan, Simulation, heartbeats, last_heartbeat_ms
 from deploy.stack.servers import Stack
 from files.write import Temporary
 from schemas.errors import InvalidInput
@@ -100,10 +100,10 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True):
     effective_from_ms: int
     payees: dict[str, int]
     backfill: str = ""
-    memory: Memory | None = None
+    memory: FleetMemory | None = None
 
 
-def simulate(place: Workplace, terminal: Terminal, options: SimulateOptions) -> SimulateReport:
+def simulate(data: DataFolder, terminal: Terminal, options: SimulateOptions) -> SimulateReport:
     """Sends a fleet's readings into this folder's log, which is made where there is none.
 
     Live: until Ctrl-C, or for as long as asked. Fast: so many days, then heartbeats that end the last epoch.
@@ -111,8 +111,8 @@ def simulate(place: Workplace, terminal: Terminal, options: SimulateOptions) -> 
     other kind, or another fleet is in it.
     """
     options.check()
-    stack, is_new = _stack(place, terminal)
-    log = _log(place, options)
+    stack, is_new = _stack(data, terminal)
+    log = _log(data, options)
     mode: Mode = "live" if log.timestamp_type == "LogAppendTime" else "fast"
     if options.mode not in (None, mode) or (options.days and mode == "live"):
         raise InvalidInput(
@@ -123,7 +123,7 @@ def simulate(place: Workplace, terminal: Terminal, options: SimulateOptions) -> 
     fleet = Fleet(options.seed, options.machines, options.is_signed)
     producer = LogProducer(servers, log)
     try:
-        run = _Run(place, terminal, log, fleet, options, producer, servers)
+        run = _Run(data, terminal, log, fleet, options, producer, servers)
         report = run.live() if mode == "live" else run.fast()
     finally:
         producer.close()
@@ -133,28 +133,28 @@ def simulate(place: Workplace, terminal: Terminal, options: SimulateOptions) -> 
     return report
 
 
-def _stack(place: Workplace, terminal: Terminal) -> tuple[Stack, bool]:
+def _stack(data: DataFolder, terminal: Terminal) -> tuple[Stack, bool]:
     """The servers that run, and whether they were started for it."""
-    stack = Stack.load(place.data_dir)
+    stack = Stack.load(data.data_dir)
     if stack is not None and stack.alive():
         return stack, False
     terminal.step("starting Kafka and the EVM node")
-    return place.start_stack(), True
+    return data.start_stack(), True
 
 
-def _log(place: Workplace, options: SimulateOptions) -> Log:
+def _log(data: DataFolder, options: SimulateOptions) -> Log:
     """The folder's log, if there is one; else one that is made for the fleet."""
-    if (place.data_dir / LOG_FILE).exists():
+    if (data.data_dir / LOG_FILE).exists():
         given = [name for name in ("window", "grace", "epoch") if getattr(options, name) is not None]
         if given:
             raise InvalidInput(f"--{given[0]} is fixed for a log's life: leave it out, or choose another --data-dir")
-        return place.log()
+        return data.log()
     is_fast = options.mode == "fast" or options.days is not None
     window, grace, epoch = ("15m", "10m", "1d") if is_fast else ("1m", "5s", "10m")
-    return place.create_log(
+    return data.create_log(
         Log(
             log_id=f"simulated-{options.seed}",
-            topic=place.settings.topic,
+            topic=data.settings.topic,
             partitions=options.partitions,
             timestamp_type="CreateTime" if is_fast else "LogAppendTime",
             window_ms=duration_ms(options.window or window),
@@ -162,7 +162,7 @@ def _log(place: Workplace, options: SimulateOptions) -> Log:
             rulesets=(
                 Ruleset(
                     grace_ms=duration_ms(options.grace or grace),
-                    operators=(operator_account(place.operator_key()),),
+                    operators=(operator_account(data.operator_key()),),
                 ),
             ),
         )
@@ -174,7 +174,7 @@ class _Run:
 
     def __init__(
         self,
-        place: Workplace,
+        data: DataFolder,
         terminal: Terminal,
         log: Log,
         fleet: Fleet,
@@ -182,10 +182,10 @@ class _Run:
         producer: LogProducer,
         servers: str,
     ) -> None:
-        self._place, self._terminal, self._log, self._fleet = place, terminal, log, fleet
+        self._data, self._terminal, self._log, self._fleet = data, terminal, log, fleet
         self._options, self._producer, self._servers = options, producer, servers
-        self._path = place.data_dir / MEMORY_FILE
-        self._payees = options.payees or place.demo_payees()
+        self._path = data.data_dir / MEMORY_FILE
+        self._payees = options.payees or data.demo_payees()
         self._new = 0
         self._there = [0] * log.partitions
         self._began = self._told = time.monotonic()
@@ -274,7 +274,7 @@ class _Run:
 
     def _registrations(self, simulation: Simulation, effective_from_ms: int) -> Iterable[Outgoing]:
         agreement = Agreement(self._payees)
-        return simulation.registrations(self._place.operator_key(), agreement, effective_from_ms)
+        return simulation.registrations(self._data.operator_key(), agreement, effective_from_ms)
 
     def _kept(self, start_ms: int, backfill: str = "") -> _Kept:
         fleet = self._fleet
@@ -312,8 +312,8 @@ class _Run:
                 self._there[out.partition] -= 1
                 continue
             self._new += 1
-            place = out.partition if out.key is None else None
-            self._producer.send(out.timestamp_ms, out.key, out.value, out.headers, place)
+            data = out.partition if out.key is None else None
+            self._producer.send(out.timestamp_ms, out.key, out.value, out.headers, data)
 
     def _tell(self, simulation: Simulation, moment_ms: int) -> None:
         now = time.monotonic()

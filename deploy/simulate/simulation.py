@@ -47,7 +47,7 @@ BOOTS_SPARE = 64
 """So many restarts a machine may have before its fleet's memory has to be renewed: months of faults."""
 
 
-class Memory(msgspec.Struct, frozen=True, kw_only=True):
+class FleetMemory(msgspec.Struct, frozen=True, kw_only=True):
     """What machines still know after they were switched off, by machine and meter: what it showed, and the rest of a
     unit (in 1/3,600,000). `boot` is above each boot that was used, as long as none has passed it.
 
@@ -121,15 +121,15 @@ class Simulation:
         """The highest boot of a machine."""
         return max(life.boot for life in self._lives)
 
-    def remember(self) -> Memory:
+    def remember(self) -> FleetMemory:
         """What the machines know, to be given to `recall` in another run."""
         gauges = {
             life.machine: {gauge.meter: (gauge.total, gauge.rest) for gauge in life.gauges.values()}
             for life in self._lives
         }
-        return Memory(boot=self.boot() + BOOTS_SPARE, gauges=gauges)
+        return FleetMemory(boot=self.boot() + BOOTS_SPARE, gauges=gauges)
 
-    def recall(self, memory: Memory) -> None:
+    def recall(self, memory: FleetMemory) -> None:
         """The machines start again and go on from what they knew: under a boot that none of them has used."""
         for life in self._lives:
             life.boot = memory.boot

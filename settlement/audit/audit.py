@@ -18,10 +18,10 @@ from settlement.audit.sources import (
     Before,
     Epoch,
     EpochStream,
-    EvidenceMissing,
     Published,
     PublishedWindow,
     Recompute,
+    SourceMissing,
     expected_manifest,
     in_order,
     last_epochs,
@@ -199,12 +199,12 @@ class Auditor:
     ) -> None:
         try:
             files = published(header.sequence)
-        except EvidenceMissing as gap:
+        except SourceMissing as gap:
             self._note_gap(header.sequence, gap)
         else:
             self._post(header, files, streams)
 
-    def _note_gap(self, sequence: int, gap: EvidenceMissing) -> None:
+    def _note_gap(self, sequence: int, gap: SourceMissing) -> None:
         self._gap = str(gap)
         self._verdicts.append(PostVerdict(sequence, "withheld" if gap.withheld else "unknown", self._gap))
 
@@ -241,7 +241,7 @@ class Auditor:
         gap = next((gap for partition in short if (gap := streams[partition].gap) is not None), None)
         if gap is None and any(streams[partition].is_empty for partition in short):
             # A log that says nothing at all is more likely the wrong one, or none.
-            gap = EvidenceMissing("the log has not ended a single epoch: is it this ledger's log?", withheld=False)
+            gap = SourceMissing("the log has not ended a single epoch: is it this ledger's log?", withheld=False)
         if gap is not None:
             self._note_gap(sequence, gap)
         return gap is not None

@@ -21,7 +21,7 @@ Recompute = Callable[[int], Iterable[Epoch]]
 """Partition to its epochs in order, from the log alone: each with its manifest and its windows in sealing order."""
 
 
-class EvidenceMissing(InvalidInput):
+class SourceMissing(InvalidInput):
     """The log can't be read to its end. `withheld`: what should hold the rest answers, and hasn't got it.
 
     Anything else (a server that is away, a disk that fails, no folder at all) says nothing about whoever posted.
@@ -75,7 +75,7 @@ class EpochStream:
         self._epochs: Iterator[Epoch] = iter(epochs)
         self._waiting: Epoch | None = None
         self._last = -1
-        self.gap: EvidenceMissing | None = None
+        self.gap: SourceMissing | None = None
 
     def take(self, last_epoch: int | None) -> list[Epoch]:
         """All epochs up to a number that were not taken yet; none for None."""
@@ -111,7 +111,7 @@ class EpochStream:
     def _next(self) -> Epoch | None:
         try:
             item = None if self.gap is not None else next(self._epochs, None)
-        except EvidenceMissing as gap:
+        except SourceMissing as gap:
             self.gap, item = gap, None
         self._last = self._last if item is None else item[0].epoch
         return item

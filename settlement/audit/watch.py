@@ -52,7 +52,7 @@ class WatchView(Struct, frozen=True, kw_only=True):
         return self.delay_ends_s[sequence] - self.delay_s + self.delay_s * WAIT_EIGHTHS // 8
 
 
-class Step(Struct, frozen=True):
+class WatchStep(Struct, frozen=True):
     """One thing to do or to say. `until_s` (Unix seconds) is the end of a wait.
 
     attest: all posts up to `sequence`; dispute: `sequence` and all above; alarm: a person must look; wait: for missing
@@ -65,11 +65,11 @@ class Step(Struct, frozen=True):
     until_s: int | None = None
 
 
-def decide(view: WatchView) -> list[Step]:
+def decide(view: WatchView) -> list[WatchStep]:
     """What to do, in order; nothing where all is right and attested. After a dispute one must look again."""
     if view.distrust:
-        return [Step("alarm", 0, view.distrust)]
-    steps: list[Step] = []
+        return [WatchStep("alarm", 0, view.distrust)]
+    steps: list[WatchStep] = []
     attest_to, is_blocked = view.attested, False
     for verdict in view.verdicts:
         if verdict.verdict == "right":
@@ -86,26 +86,28 @@ def decide(view: WatchView) -> list[Step]:
         if view.can_dispute:
             return steps
         last = steps.pop()
-        steps.append(Step("alarm", last.sequence, f"{last.text}; no guardian's key is here to dispute it with"))
+        steps.append(WatchStep("alarm", last.sequence, f"{last.text}; no guardian's key is here to dispute it with"))
     if attest_to > view.attested:
-        steps.append(Step("attest" if view.can_attest else "idle", attest_to))
+        steps.append(WatchStep("attest" if view.can_attest else "idle", attest_to))
     return steps
 
 
-def _step(view: WatchView, verdict: PostVerdict) -> Step:
+def _step(view: WatchView, verdict: PostVerdict) -> WatchStep:
     sequence, text = verdict.sequence, verdict.text
     if verdict.verdict == "unknown":
-        return Step("alarm", sequence, text)
+        return WatchStep("alarm", sequence, text)
     if view.is_mature(sequence):
         what = "wrong" if verdict.verdict == "wrong" else verdict.verdict
-        return Step("alarm", sequence, f"{text}; it is {what} and mature: only the admin can stop it, by revoking it")
+        return WatchStep(
+            "alarm", sequence, f"{text}; it is {what} and mature: only the admin can stop it, by revoking it"
+        )
     if verdict.verdict == "wrong":
-        return Step("dispute", sequence, text)
+        return WatchStep("dispute", sequence, text)
     if verdict.verdict == "unpublished" and sequence <= view.attested:
-        return Step("alarm", sequence, text)  # It was seen to be right by whoever attested it, and by this audit.
+        return WatchStep("alarm", sequence, text)  # It was seen to be right by whoever attested it, and by this audit.
     until_s = view.waits_until_s(sequence)
     if view.now_s < until_s:
-        return Step("wait", sequence, text, until_s)
+        return WatchStep("wait", sequence, text, until_s)
     if view.only_wrong:
-        return Step("alarm", sequence, f"{text}, for longer than may be")
-    return Step("dispute", sequence, f"{text}, for longer than may be")
+        return WatchStep("alarm", sequence, f"{text}, for longer than may be")
+    return WatchStep("dispute", sequence, f"{text}, for longer than may be")

@@ -20,7 +20,7 @@ from settlement.accrual import Balances
 from settlement.chain.driver import Clock, Crash, Driver, LedgerPort, may_return
 from settlement.chain.signer import Signer
 from settlement.history import History, Posted, same_post
-from settlement.post import PartitionEpoch, Run, Standing, assemble
+from settlement.post import PartitionEpoch, PostStanding, Run, assemble
 from settlement.posting import OVER, Policy
 from settlement.storage.epochs import EpochReader
 from settlement.storage.journal import Journal
@@ -109,7 +109,7 @@ class SettleJob:
             for posting in journal.postings()
         )
 
-    def _standing(self, history: History, journal: Journal) -> Standing:
+    def _standing(self, history: History, journal: Journal) -> PostStanding:
         """Where the next post starts. Raises InvalidInput where a live post is not ours."""
         for posted in history.live:
             self._require_ours(posted)
@@ -135,7 +135,7 @@ class SettleJob:
                 "if nobody of yours made it, the poster's key is stolen: dispute it"
             )
 
-    def _begun(self, head: bytes, standing: Standing) -> Run | None:
+    def _begun(self, head: bytes, standing: PostStanding) -> Run | None:
         """The run of a post that the store has and the ledger not yet, if the epochs still give it to the byte.
 
         A lost journal may have signed it: the very same post is ours whichever transaction is mined, another one not.
@@ -156,7 +156,7 @@ class SettleJob:
         return run if post is not None and post.header(head, decimals) == kept.header.header() else None
 
     def _prepare(
-        self, journal: Journal, history: History, standing: Standing, run: Run, options: SettleOptions
+        self, journal: Journal, history: History, standing: PostStanding, run: Run, options: SettleOptions
     ) -> bool:
         """Writes the run's post down; False where it owes nothing."""
         post = assemble(standing, run, self._ledger.deployment.decimals)
@@ -196,7 +196,7 @@ def same_again(sequence: int) -> str:
 
 
 def choose_run(
-    epochs: EpochReader, standing: Standing, log: Log, options: SettleOptions, last: int | None = None
+    epochs: EpochReader, standing: PostStanding, log: Log, options: SettleOptions, last: int | None = None
 ) -> tuple[Run | None, str]:
     """The epochs of the next post, none after `last`; or None with what is waited for.
 

@@ -23,7 +23,7 @@ from web3.types import TxParams
 from schemas.errors import InvalidInput
 from settlement.chain.contract import Call, artefact, decode_refusal, refusal
 from settlement.chain.signer import DEVELOPMENT_CHAIN_ID, Signer
-from settlement.posting import GWEI, Fees, Receipt, too_dear
+from settlement.posting import GWEI, Fees, Mined, too_dear
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SEND = "eth_sendRawTransaction"
@@ -137,14 +137,14 @@ class Chain:
         with self.speaking():
             return int(self._eth.get_transaction_count(checksum(account), "latest"))
 
-    def receipt(self, transaction: str) -> Receipt | None:
+    def receipt(self, transaction: str) -> Mined | None:
         """Where a transaction was mined; None where it is not."""
         with self.speaking():
             try:
                 found = self._eth.get_transaction_receipt(_hash(transaction))
             except TransactionNotFound:
                 return None
-            return Receipt(int(found["blockNumber"]), found["status"] == 1)
+            return Mined(int(found["blockNumber"]), found["status"] == 1)
 
     def knows(self, transaction: str) -> bool:
         """Whether the node has a transaction, mined or waiting."""

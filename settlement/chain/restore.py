@@ -13,7 +13,7 @@ from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
 from settlement.chain.overview import refresh_tables
 from settlement.history import Posted
-from settlement.post import AssembledPost, Standing, assemble
+from settlement.post import AssembledPost, PostStanding, assemble
 from settlement.storage.epochs import EpochReader
 from settlement.storage.posts import Store
 
@@ -55,7 +55,7 @@ class _EpochsUpTo(EpochReader):
 
 
 def _made_anew(
-    data_dir: Path, log: Log, ledger: Ledger, standing: Standing, posted: Posted, without: Collection[int]
+    data_dir: Path, log: Log, ledger: Ledger, standing: PostStanding, posted: Posted, without: Collection[int]
 ) -> AssembledPost:
     header, decimals = posted.header, ledger.deployment.decimals
     last = header.epoch_end_s // (log.epoch_ms // SECOND_MS) - 1

@@ -9,9 +9,9 @@ from msgspec import Struct
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from settlement.audit.audit import Auditor, AuditReport
-from settlement.audit.sources import EvidenceMissing, Published, Recompute
+from settlement.audit.sources import Published, Recompute, SourceMissing
 from settlement.audit.verdict import PostVerdict
-from settlement.audit.watch import Step, WatchView, decide
+from settlement.audit.watch import WatchStep, WatchView, decide
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
 from settlement.chain.paying import hash_of
@@ -48,7 +48,7 @@ class Look(Struct, frozen=True, kw_only=True):
     is_calm: bool
 
 
-class Memory:
+class WatcherMemory:
     """What one process has recomputed, and found right, in its earlier looks: a look goes on from there.
 
     It is nowhere but in memory, so a watcher still believes nothing that it has not recomputed itself. It is dropped as
@@ -82,13 +82,13 @@ class Memory:
 
 def look(
     data_dir: Path, chain: Chain, log: Log, keys: Keys, recompute: Recompute, *, only_wrong: bool = False,
-    memory: Memory | None = None,
+    memory: WatcherMemory | None = None,
 ) -> Look:  # fmt: skip
     """Audits, decides and does. Raises InvalidInput where the node or this folder gives no view at all.
 
     With a `memory` the epochs of `recompute` must be readable on, from look to look.
     """
-    ledger, store, memory = Ledger.open(data_dir, chain), Store(data_dir), memory or Memory()
+    ledger, store, memory = Ledger.open(data_dir, chain), Store(data_dir), memory or WatcherMemory()
     events = ledger.events()
     auditor = memory.auditor(ledger, log, events, store)
     report = auditor.run(events, lambda sequence: _published(store, sequence), recompute, posted_only=True)
@@ -125,7 +125,7 @@ def _looked(ledger: Ledger, report: AuditReport, done: Sequence[Done]) -> Look:
     )  # fmt: skip
 
 
-def _do(ledger: Ledger, keys: Keys, head: bytes, step: Step) -> Done:
+def _do(ledger: Ledger, keys: Keys, head: bytes, step: WatchStep) -> Done:
     try:
         if step.kind == "attest":
             receipt = ledger.chain.transact(keys.of("auditor"), ledger.attest(step.sequence, head))
@@ -174,9 +174,9 @@ def _published(store: Store, sequence: int) -> Published:
             path.stat() if path == posts else path.open("rb").close()
         except FileNotFoundError:
             if path == posts:
-                raise EvidenceMissing(
+                raise SourceMissing(
                     f"no files of any post are here: bring {posts} from where they are published", withheld=False
                 ) from None
         except OSError as error:
-            raise EvidenceMissing(f"can't read {path}: {error.strerror}", withheld=False) from None
+            raise SourceMissing(f"can't read {path}: {error.strerror}", withheld=False) from None
     return store.published(sequence)

@@ -29,7 +29,7 @@ from settlement.audit.sources import Published
 from settlement.head import HeaderFile, PostHeader
 from settlement.keccak import keccak
 from settlement.leaf import payout_leaf
-from settlement.post import AssembledPost, Standing, payouts_tree, token_units
+from settlement.post import AssembledPost, PostStanding, payouts_tree, token_units
 
 POST_WINDOWS = pa.schema(
     [
@@ -120,10 +120,10 @@ class Store:
         path = self._posts / str(sequence) / "header.json"
         return _read_json(path, StoredHeader) if path.parent.exists() else None
 
-    def standing(self, sequence: int) -> Standing:
+    def standing(self, sequence: int) -> PostStanding:
         """What the next post starts from. Raises InvalidInput where it is not what the post's hashes cover."""
         if sequence == 0:
-            return Standing.initial()
+            return PostStanding.initial()
         kept = self.stored_header(sequence)
         file = _read_json(self._posts / str(sequence) / "balances.json", BalancesFile)
         balances = Balances(
@@ -141,7 +141,7 @@ class Store:
         )
         if not covered:
             raise InvalidInput(f"{self._posts / str(sequence)} was changed after it was posted: restore it from a copy")
-        return Standing(sequence, balances, file.next_epoch, file.partition_epochs, file.partition_offsets)
+        return PostStanding(sequence, balances, file.next_epoch, file.partition_epochs, file.partition_offsets)
 
     def stored_header(self, sequence: int) -> StoredHeader:
         """header.json of a post. Raises InvalidInput where it is missing."""
@@ -236,7 +236,7 @@ class Store:
         folder.rename(aside)
 
 
-def _balances_file(after: Standing) -> BalancesFile:
+def _balances_file(after: PostStanding) -> BalancesFile:
     balances = after.balances
     parts = [Unsettled(*place, str(amount)) for place, amount in sorted(balances.unsettled.items()) if amount]
     return BalancesFile(

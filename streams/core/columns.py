@@ -68,7 +68,7 @@ class Part:
     texts: Texts
 
     def are_whole(self) -> Mask:
-        """What `Reading.is_whole` says of each row, and whether it isn't malformed otherwise."""
+        """What `Reading.is_valid` says of each row, and whether it isn't malformed otherwise."""
         started = self.started_at
         values = (self.registers >= 0).astype(np.int8) + (self.quantities >= 0) + (self.levels >= 0)
         whole: Mask = (values == 1) & ~self.is_bad & (self.has_session == (started >= 0))

@@ -11,7 +11,7 @@ from schemas.reject import Reason
 from streams.core import stream_time
 from streams.core.judge import Outcome
 from streams.core.machines import Machine, Version
-from streams.core.meters import NONE, Boot, Meter
+from streams.core.meters import NONE, Boot, MeterState
 from streams.core.murmur2 import partition_of
 from streams.core.records import JSON, SIGNATURE, LogRecord, decode_control, header, headers, media_type
 from streams.core.register import correction_limit, set_opening
@@ -143,7 +143,7 @@ def _set_meters(state: State, machine: Machine, registration: Registration, is_f
     for registered in registration.meters:
         if (machine.machine, registered.meter) not in state.meters.place_of:
             current = None if machine.least_boot == NONE else Boot(machine.least_boot)
-            state.meters.add(machine.machine, registered.meter, Meter(current))
+            state.meters.add(machine.machine, registered.meter, MeterState(current))
         if registered.kind != "register" or registered.opening_register is UNSET or not (is_first or acts):
             continue
         meter = state.meters.borrow(machine.machine, registered.meter)

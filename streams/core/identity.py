@@ -5,7 +5,7 @@ from typing import Literal
 
 from schemas.reading import Reading
 from schemas.reject import Reason
-from streams.core.meters import NONE, Boot, Content, Meter
+from streams.core.meters import NONE, Boot, Content, MeterState
 
 BOOT_STEP_MAX = 2**20
 SEQ_STEP_MAX = 2**20
@@ -15,7 +15,7 @@ Verdict = Reason | Literal["duplicate"] | None
 """Why a row is no new one, or None for a new one."""
 
 
-def judge_identity(meter: Meter, row: Reading, least_boot: int) -> tuple[Verdict, int]:
+def judge_identity(meter: MeterState, row: Reading, least_boot: int) -> tuple[Verdict, int]:
     """The verdict on a row's boot and number, and how many numbers a new row skips (rules 7 and 8).
 
     A new row has used its number up from here on. `least_boot` is the machine's registered boot, or NONE.
@@ -24,7 +24,7 @@ def judge_identity(meter: Meter, row: Reading, least_boot: int) -> tuple[Verdict
     return _judge_seq(boot, row) if isinstance(boot, Boot) else (boot, 0)
 
 
-def _boot_of(meter: Meter, number: int, least_boot: int) -> Boot | Reason:
+def _boot_of(meter: MeterState, number: int, least_boot: int) -> Boot | Reason:
     """The boot that a row belongs to, made if it is a new one (rule 7)."""
     current, previous = meter.current, meter.previous
     if current is None:

@@ -274,10 +274,10 @@ class _Match:
     def part(self, records: Ints) -> tuple[Part | None, list[int]]:
         """The rows of the values all of whose rows were taken, and the places of the other values."""
         rows, values = self.rows, len(records)
-        is_whole = np.bincount(rows.value, minlength=values) > 0
-        is_whole[rows.value[~(self.is_taken & self._are_joined())]] = False
-        chosen = np.flatnonzero(is_whole[rows.value])
-        left: list[int] = np.flatnonzero(~is_whole).tolist()
+        is_valid = np.bincount(rows.value, minlength=values) > 0
+        is_valid[rows.value[~(self.is_taken & self._are_joined())]] = False
+        chosen = np.flatnonzero(is_valid[rows.value])
+        left: list[int] = np.flatnonzero(~is_valid).tolist()
         if not len(chosen):
             return None, left
         value = rows.value[chosen]

@@ -12,13 +12,13 @@ from streams.core.open_window import OpenWindow
 from streams.core.records import LogRecord
 from streams.core.register import Usage, judge_usage
 from streams.core.state import State
-from streams.core.trust import Signature, trust_of
+from streams.core.trust import RecordSignature, trust_of
 
 Outcome = Reason | Literal["duplicate"] | None
 """Why an entry changes nothing, or None for one that counts."""
 
 
-def judge_row(state: State, record: LogRecord, signature: Signature | None, row: Reading) -> Outcome:
+def judge_row(state: State, record: LogRecord, signature: RecordSignature | None, row: Reading) -> Outcome:
     """Rule 4: the first reason that applies. From identity on the row has used its number up, even if it is refused.
 
     `signature` is the record's.

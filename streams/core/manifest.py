@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from schemas.canonical import chain_digest
 from schemas.log import Log
-from schemas.manifest import Counts, EpochManifest, RangeException
+from schemas.manifest import Counts, EpochManifest, SkippedRange
 from schemas.reject import Reject, reject_digest
 from schemas.window import Window
 from streams.core.skipped_ranges import within
@@ -25,7 +25,7 @@ def build_manifest(
     value_sha256: Mapping[int, bytes],
     log_root: bytes,
     state_digest: bytes,
-    exceptions: Sequence[RangeException] = (),
+    exceptions: Sequence[SkippedRange] = (),
 ) -> EpochManifest:
     """The manifest of the offsets [first_offset, next_offset) of one partition.
 

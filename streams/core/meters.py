@@ -89,7 +89,7 @@ class Standing(NamedTuple):
     value: int
 
 
-class Meter(Struct):
+class MeterState(Struct):
     """All facts about one meter of one machine."""
 
     current: Boot | None = None
@@ -112,9 +112,9 @@ class Meters:
         self.holes: list[tuple[list[int], list[int]]] = []
         """The holes of the current and of the previous boot: first, last, first, last, ..."""
         self.touched: set[int] = set()
-        self._borrowed: dict[int, Meter] = {}
+        self._borrowed: dict[int, MeterState] = {}
 
-    def add(self, machine: str, meter: str, facts: Meter) -> None:
+    def add(self, machine: str, meter: str, facts: MeterState) -> None:
         """Gives a new meter its place."""
         place = len(self.names)
         if place == len(self.ints):
@@ -126,7 +126,7 @@ class Meters:
         self.holes.append(([], []))
         self._borrowed[place] = facts
 
-    def borrow(self, machine: str, meter: str) -> Meter:
+    def borrow(self, machine: str, meter: str) -> MeterState:
         """A meter's facts, to be changed freely until `give_back`."""
         place = self.place_of[machine, meter]
         facts = self._borrowed.get(place)
@@ -192,10 +192,10 @@ class Meters:
         meters.holes = list(zip(*(columns[name] for name in _HOLES), strict=True))
         return meters
 
-    def _read(self, place: int) -> Meter:
+    def _read(self, place: int) -> MeterState:
         row: list[int] = self.ints[place].tolist()
         texts, holes = self.texts[place], self.holes[place]
-        return Meter(
+        return MeterState(
             _boot_from(row[0:8], texts[0], holes[0]),
             _boot_from(row[8:16], texts[1], holes[1]),
             _standing_from(row[16:20]),

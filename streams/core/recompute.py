@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from schemas.manifest import Counts, EpochManifest, RangeException
+from schemas.manifest import Counts, EpochManifest, SkippedRange
 from schemas.reject import Reject, RejectedRecord
 from schemas.window import Window
 from streams.core.advance import Advanced, advance
@@ -34,7 +34,7 @@ def recompute(
     partition: int,
     records: Iterable[LogRecord],
     chunk: int = CHUNK,
-    exceptions: Sequence[RangeException] = (),
+    exceptions: Sequence[SkippedRange] = (),
 ) -> Iterator[EpochResult]:
     """The epochs of a partition that its log has cut, in their order; the result doesn't depend on `chunk`.
 
@@ -74,7 +74,7 @@ class _Pending:
         self.log_digest.add(records)
 
     def result(
-        self, log: Log, state: State, epoch: int, next_offset: int, exceptions: Sequence[RangeException]
+        self, log: Log, state: State, epoch: int, next_offset: int, exceptions: Sequence[SkippedRange]
     ) -> EpochResult:
         manifest = build_manifest(
             log=log,

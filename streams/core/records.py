@@ -159,7 +159,7 @@ def decode_control(value: bytes | None, content_type: str, struct: type[Control]
         control = msgspec.convert(decoded, struct)
     except msgspec.ValidationError:
         return "malformed"
-    return (control, decoded) if control.is_whole() else "malformed"
+    return (control, decoded) if control.is_valid() else "malformed"
 
 
 def plain_object(value: bytes) -> Any:
@@ -197,7 +197,7 @@ def _row(item: Any) -> Reading | None:
         reading = msgspec.convert(item, Reading)
     except msgspec.ValidationError:
         return None
-    return reading if reading.is_whole() else None
+    return reading if reading.is_valid() else None
 
 
 def _decode_known(value: bytes) -> Rows | Reason | None:
@@ -209,4 +209,4 @@ def _decode_known(value: bytes) -> Rows | Reason | None:
     rows = decoded if isinstance(decoded, list) else [decoded]
     if len(rows) > ROWS_MAX:
         return "too_many_entries"
-    return [row if row.is_whole() else None for row in rows]
+    return [row if row.is_valid() else None for row in rows]

@@ -6,7 +6,7 @@ from schemas.reading import Reading
 from schemas.reject import Reason
 from schemas.units import DAY_MS, ELAPSED_MAX_MS, HOUR_MS
 from schemas.window import Flag
-from streams.core.meters import NONE, SLACK_MS, Meter, Standing
+from streams.core.meters import NONE, SLACK_MS, MeterState, Standing
 
 PLAUSIBLE_PERCENT = 135
 FIRST_QUANTITY_MS = DAY_MS
@@ -24,7 +24,7 @@ class Usage(NamedTuple):
 NOTHING = Usage()
 
 
-def judge_usage(meter: Meter, row: Reading, capacity_per_hour: int) -> Usage:
+def judge_usage(meter: MeterState, row: Reading, capacity_per_hour: int) -> Usage:
     """The usage that a new row bills, by the kind of its value. A level bills nothing (rule 11)."""
     match row.kind:
         case "register":
@@ -35,7 +35,7 @@ def judge_usage(meter: Meter, row: Reading, capacity_per_hour: int) -> Usage:
             return NOTHING
 
 
-def set_opening(meter: Meter, value: int, at_ms: int) -> None:
+def set_opening(meter: MeterState, value: int, at_ms: int) -> None:
     """An opening register is a baseline without a boot, standing at `at_ms` (rule 13)."""
     meter.baseline = Standing(NONE, NONE, at_ms, value)
     meter.suspect = None
@@ -52,7 +52,7 @@ def correction_limit(capacity_per_hour: int) -> int:
     return PLAUSIBLE_PERCENT * capacity_per_hour * (ELAPSED_MAX_MS // HOUR_MS) // 100
 
 
-def _judge_register(meter: Meter, row: Reading, capacity_per_hour: int) -> Usage:
+def _judge_register(meter: MeterState, row: Reading, capacity_per_hour: int) -> Usage:
     here = Standing(row.boot, row.seq, row.observed_at, row.value)
     base = meter.baseline
     if meter.current is None or row.boot != meter.current.boot:  # Rule 12: registers of the previous boot add nothing.
@@ -68,7 +68,7 @@ def _judge_register(meter: Meter, row: Reading, capacity_per_hour: int) -> Usage
     return _continue(meter, base, here, capacity_per_hour)
 
 
-def _continue(meter: Meter, base: Standing, here: Standing, capacity_per_hour: int) -> Usage:
+def _continue(meter: MeterState, base: Standing, here: Standing, capacity_per_hour: int) -> Usage:
     """Rule 16: from the baseline or from the suspect, the higher that isn't above the register and is plausible."""
     origins = [base]
     suspect = meter.suspect
@@ -90,7 +90,7 @@ def _continue(meter: Meter, base: Standing, here: Standing, capacity_per_hour: i
     return Usage(here.value - origin.value, flag="rebaselined" if origin is suspect else None)
 
 
-def _judge_quantity(meter: Meter, row: Reading, capacity_per_hour: int) -> Usage:
+def _judge_quantity(meter: MeterState, row: Reading, capacity_per_hour: int) -> Usage:
     """Rule 17. The newest quantity is the one observed last."""
     elapsed_ms = FIRST_QUANTITY_MS
     if meter.quantity_at != NONE:
@@ -103,7 +103,7 @@ def _judge_quantity(meter: Meter, row: Reading, capacity_per_hour: int) -> Usage
     return Usage(row.value)
 
 
-def _slack_after(meter: Meter, usage: int, elapsed_ms: int, capacity_per_hour: int) -> int | None:
+def _slack_after(meter: MeterState, usage: int, elapsed_ms: int, capacity_per_hour: int) -> int | None:
     """The slack (ms) that a plausible usage leaves, or None for an implausible one (rule 15)."""
     left_ms = meter.slack_ms + elapsed_ms - time_needed_ms(usage, capacity_per_hour)
     return min(SLACK_MS, left_ms) if left_ms >= 0 else None

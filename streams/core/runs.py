@@ -32,7 +32,7 @@ from streams.core.open_window import flag_bit
 from streams.core.records import IS_ARROW, IS_SIGNED, LogRecord
 from streams.core.rounds import Round, Taken
 from streams.core.state import State
-from streams.core.trust import Signature, trust_of
+from streams.core.trust import RecordSignature, trust_of
 
 ALIKE_BYTES_MIN = 50_000
 """In less than this, looking for values that are spelled alike costs more than it saves."""
@@ -81,11 +81,11 @@ class _Run:
         self.records = records
         self.now_ms = now_ms
         self.result = RunResult()
-        self.signatures: dict[int, Signature] = {}
+        self.signatures: dict[int, RecordSignature] = {}
         """Those of the records that have one, by place."""
         if any(kinds) and max(kinds) >= IS_SIGNED:
             signed = (place for place, kind in enumerate(kinds) if kind & IS_SIGNED)
-            self.signatures = {place: Signature(state.log.log_id, records[place]) for place in signed}
+            self.signatures = {place: RecordSignature(state.log.log_id, records[place]) for place in signed}
 
     def decode(self, kinds: Sequence[int]) -> Columns | None:
         """The well-formed rows; what is refused before that is noted."""

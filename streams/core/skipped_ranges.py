@@ -11,23 +11,23 @@ from itertools import pairwise
 from schemas.canonical import canonical_json
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from schemas.manifest import RangeException
+from schemas.manifest import SkippedRange
 from streams.core.signature import operator_of, sign_control
 
 RECORD_TYPE = "range.excepted"
 _CONTENT_TYPE = "application/json"
 
 
-def sign_exception(
+def sign_skipped_range(
     operator_key: bytes, log: Log, partition: int, first_offset: int, next_offset: int, reason: str
-) -> RangeException:
+) -> SkippedRange:
     """An operator's exception for [first_offset, next_offset) of a partition.
 
     Raises InvalidInput for an empty range, a partition that the log hasn't, no reason, or a key of no operator of it.
     """
     value = signed_bytes(partition, first_offset, next_offset, reason)
     signature = sign_control(operator_key, log.log_id, str(partition), RECORD_TYPE, _CONTENT_TYPE, value)
-    signed = RangeException(
+    signed = SkippedRange(
         partition=partition,
         first_offset=first_offset,
         next_offset=next_offset,
@@ -44,14 +44,14 @@ def signed_bytes(partition: int, first_offset: int, next_offset: int, reason: st
     )
 
 
-def signer_of(log: Log, exception: RangeException) -> str | None:
+def signer_of(log: Log, exception: SkippedRange) -> str | None:
     """The EVM account that signed it (in lower case), None where the signature is none."""
     value = signed_bytes(exception.partition, exception.first_offset, exception.next_offset, exception.reason)
     signature = bytes.fromhex(exception.signature)
     return operator_of(signature, log.log_id, str(exception.partition), RECORD_TYPE, _CONTENT_TYPE, value)
 
 
-def checked(log: Log, exceptions: Iterable[RangeException]) -> tuple[RangeException, ...]:
+def checked(log: Log, exceptions: Iterable[SkippedRange]) -> tuple[SkippedRange, ...]:
     """The exceptions by partition and offset. Raises InvalidInput if one isn't right or wasn't signed by an operator.
 
     Any operator of any of the log's rulesets may sign: an offset has no epoch before the log is read.
@@ -74,15 +74,15 @@ def checked(log: Log, exceptions: Iterable[RangeException]) -> tuple[RangeExcept
 
 
 def within(
-    exceptions: Sequence[RangeException], partition: int, first_offset: int, next_offset: int
-) -> tuple[RangeException, ...]:
+    exceptions: Sequence[SkippedRange], partition: int, first_offset: int, next_offset: int
+) -> tuple[SkippedRange, ...]:
     """Those of a partition that begin in [first_offset, next_offset), in their order."""
     return tuple(
         each for each in exceptions if each.partition == partition and first_offset <= each.first_offset < next_offset
     )
 
 
-def named(exception: RangeException) -> str:
+def named(exception: SkippedRange) -> str:
     """How an exception is called in a message."""
     return (
         f"the exception for the offsets {exception.first_offset} to {exception.next_offset}"

@@ -9,7 +9,7 @@ from streams.core.records import JSON, KEY_ID, SIGNATURE, LogRecord, has_signatu
 from streams.core.signature import is_signed_by, reading_message
 
 
-class Signature:
+class RecordSignature:
     """The signature of one reading record. It is verified when it is asked for, once for each public key."""
 
     def __init__(self, log_id: str, record: LogRecord) -> None:
@@ -38,12 +38,12 @@ class Signature:
         return reading_message(self._log_id, record.key or b"", READING, content_type, record.value or b"")
 
 
-def signature_of(log_id: str, record: LogRecord) -> Signature | None:
+def signature_of(log_id: str, record: LogRecord) -> RecordSignature | None:
     """The signature of a reading record, right or wrong; None without one."""
-    return Signature(log_id, record) if has_signature(record) else None
+    return RecordSignature(log_id, record) if has_signature(record) else None
 
 
-def trust_of(signature: Signature | None, version: Version) -> int | None:
+def trust_of(signature: RecordSignature | None, version: Version) -> int | None:
     """The trust of a row of a record with this signature, ruled by this version; None for a row to be refused."""
     if signature is not None:
         return signature.trust_by(version)

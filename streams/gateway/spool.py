@@ -196,8 +196,8 @@ class Spool:
 
     def _open(self, now_ms: int, least_boot: int) -> None:
         numbers = sorted(int(path.stem) for path in self.folder.glob("*.readings"))
-        is_whole = [self._load(number, is_last=number == numbers[-1]) for number in numbers]
-        if not is_whole or not all(is_whole) or self.boot < least_boot:
+        is_valid = [self._load(number, is_last=number == numbers[-1]) for number in numbers]
+        if not is_valid or not all(is_valid) or self.boot < least_boot:
             self._begin_boot(now_ms, least_boot, is_new=not numbers)
         self.acked = self._load_acked()
         self.count = sum(1 for _ in self._lines_from(self.acked))

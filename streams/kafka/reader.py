@@ -19,7 +19,7 @@ from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.errors import InvalidInput
-from schemas.manifest import RangeException
+from schemas.manifest import SkippedRange
 from streams.core.records import LogRecord
 from streams.kafka.whole_batches import WholeBatchFetcher
 
@@ -58,7 +58,7 @@ class KafkaLogReader:
         bootstrap_servers: str,
         topic: str,
         patience_seconds: float = 0,
-        exceptions: Sequence[RangeException] = (),
+        exceptions: Sequence[SkippedRange] = (),
     ) -> None:
         """Connects at the first call, not here. `bootstrap_servers` is `host:port[,host:port...]`.
 
@@ -132,7 +132,7 @@ class _Range:
     """aiokafka's consumer on one partition, in an event loop that runs only while somebody waits for records."""
 
     def __init__(
-        self, bootstrap_servers: str, topic: str, partition: int, first: int, exceptions: Sequence[RangeException]
+        self, bootstrap_servers: str, topic: str, partition: int, first: int, exceptions: Sequence[SkippedRange]
     ) -> None:
         self._exceptions = exceptions
         self._place = aiokafka.TopicPartition(topic, partition)

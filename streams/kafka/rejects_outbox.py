@@ -12,7 +12,7 @@ from contextlib import closing
 
 from files.write import Step
 from streams.kafka.reader import KafkaAway
-from streams.kafka.rejects_topic import NONE_SENT, RejectedPartition, RejectedTopic
+from streams.kafka.rejects_topic import NONE_SENT, RejectsPartition, RejectsTopic
 from streams.storage.stored_rejects import StoredRejects
 
 logger = logging.getLogger(__name__)
@@ -24,12 +24,12 @@ PATIENCE_SECONDS = 60.0
 """How long `drain` waits for a Kafka that is away."""
 
 
-class RejectedSender:
+class RejectsSender:
     """Sends what a checkpoint holds and the topic doesn't. Beside the commits it has a thread, once there is a need."""
 
     def __init__(
         self,
-        topic: RejectedTopic,
+        topic: RejectsTopic,
         partition: int,
         topic_id: str,
         stored: Callable[[], StoredRejects],
@@ -46,7 +46,7 @@ class RejectedSender:
         self._stored = stored
         self._step = step
         self._background = background
-        self._open: RejectedPartition | None = None
+        self._open: RejectsPartition | None = None
         self._is_away = False
         self._error: BaseException | None = None
         self._wanted = threading.Event()

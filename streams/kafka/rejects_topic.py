@@ -53,7 +53,7 @@ class RejectedMessage(msgspec.Struct, frozen=True):
         ]
 
 
-class RejectedPartition(Protocol):
+class RejectsPartition(Protocol):
     """One partition of the topic, in the hands of one sender."""
 
     @property
@@ -70,10 +70,10 @@ class RejectedPartition(Protocol):
         ...
 
 
-class RejectedTopic(Protocol):
+class RejectsTopic(Protocol):
     """Where refused records are sent to."""
 
-    def open(self, partition: int, topic_id: str) -> RejectedPartition:
+    def open(self, partition: int, topic_id: str) -> RejectsPartition:
         """Takes a partition from whoever sent to it before. `topic_id` is that of the log's topic.
 
         Raises KafkaAway if there is no answer now, InvalidInput if another log's records stand there.
@@ -81,24 +81,24 @@ class RejectedTopic(Protocol):
         ...
 
 
-class KafkaRejectedTopic:
-    """The RejectedTopic in Kafka. It connects only when there is something to send."""
+class KafkaRejectsTopic:
+    """The RejectsTopic in Kafka. It connects only when there is something to send."""
 
     def __init__(self, bootstrap_servers: str, log_topic: str) -> None:
         """`bootstrap_servers` is `host:port[,host:port...]`."""
         self._servers = bootstrap_servers
         self._topic = rejected_topic(log_topic)
 
-    def open(self, partition: int, topic_id: str) -> "KafkaRejectedPartition":
-        """See RejectedTopic."""
-        return KafkaRejectedPartition(self._servers, self._topic, partition, topic_id)
+    def open(self, partition: int, topic_id: str) -> "KafkaRejectsPartition":
+        """See RejectsTopic."""
+        return KafkaRejectsPartition(self._servers, self._topic, partition, topic_id)
 
 
-class KafkaRejectedPartition:
-    """The RejectedPartition in Kafka: a transactional producer."""
+class KafkaRejectsPartition:
+    """The RejectsPartition in Kafka: a transactional producer."""
 
     def __init__(self, bootstrap_servers: str, topic: str, partition: int, topic_id: str) -> None:
-        """See RejectedTopic.open."""
+        """See RejectsTopic.open."""
         self._topic = topic
         self._partition = partition
         self._topic_id = topic_id
@@ -130,7 +130,7 @@ class KafkaRejectedPartition:
         self.last_offset = int(headers.get("offset", b"%d" % NONE_SENT))
 
     def send(self, messages: Sequence[RejectedMessage]) -> None:
-        """See RejectedPartition."""
+        """See RejectsPartition."""
         try:
             self._producer.begin_transaction()
             for message in messages:
@@ -148,7 +148,7 @@ class KafkaRejectedPartition:
             raise _away(self._topic, error) from None
 
     def close(self) -> None:
-        """See RejectedPartition."""
+        """See RejectsPartition."""
         self._producer.purge()
 
 

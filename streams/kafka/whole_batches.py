@@ -12,16 +12,16 @@ from typing import Any
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult
 
 from schemas.errors import InvalidInput
-from schemas.manifest import RangeException
+from schemas.manifest import SkippedRange
 
 
 class WholeBatchFetcher(Fetcher):  # type: ignore[misc]
     """A fetcher whose results hand over whole batches. `adopt` makes a consumer's own fetcher one of these."""
 
-    exceptions: Sequence[RangeException] = ()
+    exceptions: Sequence[SkippedRange] = ()
 
     @classmethod
-    def adopt(cls, consumer: Any, exceptions: Sequence[RangeException] = ()) -> None:
+    def adopt(cls, consumer: Any, exceptions: Sequence[SkippedRange] = ()) -> None:
         """Changes the fetcher of a consumer that has started and has not been assigned anything yet.
 
         What lies within `exceptions` is handed to nobody, readable or not.
@@ -45,7 +45,7 @@ class WholeBatchFetcher(Fetcher):  # type: ignore[misc]
 class WholeBatches:
     """The records of one FetchResult, batch by batch."""
 
-    def __init__(self, result: Any, exceptions: Sequence[RangeException] = ()) -> None:
+    def __init__(self, result: Any, exceptions: Sequence[SkippedRange] = ()) -> None:
         self._result = result
         self._exceptions = [each for each in exceptions if each.partition == result._topic_partition.partition]
         self._left: list[Any] = []
@@ -95,7 +95,7 @@ class WholeBatches:
         return False
 
 
-def readable(source: Any, batch: Any, exceptions: Sequence[RangeException] = ()) -> list[Any]:
+def readable(source: Any, batch: Any, exceptions: Sequence[SkippedRange] = ()) -> list[Any]:
     """The records of a batch from the position on, none if it is a control batch or belongs to what was aborted.
 
     Raises InvalidInput if aiokafka can't read it and it isn't all within one of the exceptions (of this partition).
@@ -136,5 +136,5 @@ def _unreadable(source: Any, first: int, end: int, what: str) -> InvalidInput:
     return InvalidInput(
         f"partition {place.partition} of the topic {place.topic} holds, between the offsets {first} and {end}, {what};"
         " to step over these records, an operator signs for it with"
-        f" `tallyroot except {place.partition} {first} {end} --reason TEXT`"
+        f" `tallyroot skip-range {place.partition} {first} {end} --reason TEXT`"
     )

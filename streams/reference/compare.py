@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from schemas.log import Log
-from schemas.manifest import RangeException
+from schemas.manifest import SkippedRange
 from streams.core.recompute import EpochResult, recompute
 from streams.core.records import LogRecord
 from streams.reference.recount import Naive, plain_windows
@@ -16,7 +16,7 @@ def recompute_slowly(
     log: Log,
     partition: int,
     records: Iterable[LogRecord],
-    exceptions: Sequence[RangeException],
+    exceptions: Sequence[SkippedRange],
     differs: Callable[[str], None],
     progress: Callable[[int], None],
 ) -> Iterator[EpochResult]:

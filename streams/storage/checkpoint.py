@@ -28,7 +28,7 @@ from schemas.manifest import Counts, EpochManifest
 from schemas.reject import Reject, RejectedRecord
 from schemas.window import Window
 from streams.core.state import Changes, State
-from streams.storage.checkpoint_identity import Pinned
+from streams.storage.checkpoint_identity import CheckpointIdentity
 from streams.storage.state_store import StateStore
 from streams.storage.stored_rejects import StoredRejects
 
@@ -81,7 +81,7 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
 class Checkpoint:
     """The open file. One thread at a time."""
 
-    def __init__(self, path: Path, pinned: Pinned) -> None:
+    def __init__(self, path: Path, pinned: CheckpointIdentity) -> None:
         """Opens or makes the file at `path`.
 
         Raises InvalidInput if it belongs to another topic, log or partition, if the log's rules contradict an epoch
@@ -232,12 +232,12 @@ class Checkpoint:
         """Closes the file."""
         self._db.close()
 
-    def _prepare(self, path: Path, pinned: Pinned) -> None:
+    def _prepare(self, path: Path, pinned: CheckpointIdentity) -> None:
         if not self._db.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'pinned'").fetchall():
             self._create()
         else:
             ((content,),) = self._db.execute("SELECT content FROM pinned").fetchall()
-            msgspec.json.decode(content, type=Pinned).compare(path, pinned, self.position.epoch)
+            msgspec.json.decode(content, type=CheckpointIdentity).compare(path, pinned, self.position.epoch)
         self._db.execute("DELETE FROM pinned")
         self._db.execute("INSERT INTO pinned VALUES (?)", [msgspec.json.encode(pinned).decode()])
 

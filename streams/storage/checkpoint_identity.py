@@ -12,7 +12,7 @@ FORMAT = 1
 """Grows with every change of a checkpoint's tables. Every format ever released keeps loading."""
 
 
-class Pinned(msgspec.Struct, frozen=True, kw_only=True):
+class CheckpointIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """Compared whenever a checkpoint is opened, and where a snapshot is taken for one."""
 
     format: int
@@ -20,7 +20,7 @@ class Pinned(msgspec.Struct, frozen=True, kw_only=True):
     topic_id: str
     log: Log
 
-    def compare(self, path: Path | str, given: "Pinned", judged: int | None) -> None:
+    def compare(self, path: Path | str, given: "CheckpointIdentity", judged: int | None) -> None:
         """What was pinned stays; rulesets may be added for epochs after the last `judged`.
 
         Raises InvalidInput, which speaks of `path`, if `given` is for something else.

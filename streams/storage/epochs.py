@@ -10,7 +10,7 @@ from files.write import Step, Temporary, file_digest, sync_folder
 from schemas.arrow import windows_from
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
-from schemas.manifest import EpochFiles, EpochManifest, RangeException, epoch_folder
+from schemas.manifest import EpochFiles, EpochManifest, SkippedRange, epoch_folder
 from schemas.reject import Reject
 from streams.core.log_reader import LogReader
 from streams.core.manifest import build_manifest
@@ -131,7 +131,7 @@ def _manifest(
     rejects: pa.Table,
     records: pa.Table,
     log_root: bytes,
-    exceptions: Sequence[RangeException],
+    exceptions: Sequence[SkippedRange],
 ) -> EpochManifest:
     columns = [rejects.column(name).to_pylist() for name in ("offset", "row", "reason")]
     offsets, digests = (records.column(name).to_pylist() for name in ("offset", "value_sha256"))

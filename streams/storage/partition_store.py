@@ -11,7 +11,7 @@ import pyarrow as pa
 from files.write import Step
 from schemas.manifest import epoch_folder
 from streams.storage.checkpoint import Checkpoint
-from streams.storage.checkpoint_identity import Pinned
+from streams.storage.checkpoint_identity import CheckpointIdentity
 from streams.storage.epochs import epoch_paths
 from streams.storage.object_store import ObjectStore, StoreAway
 from streams.storage.snapshot import SUFFIX, newest_snapshot, put_snapshot, write_snapshot
@@ -31,7 +31,7 @@ class PartitionStore:
     """The store as the owner of a partition sees it; without a store, nothing happens in it."""
 
     def __init__(
-        self, store: ObjectStore | None, data_dir: Path, pinned: Pinned, step: Step, *, background: bool
+        self, store: ObjectStore | None, data_dir: Path, pinned: CheckpointIdentity, step: Step, *, background: bool
     ) -> None:
         """With `background`, `sync` has a thread of its own, and `keep` and `sync` wait for a store that is away."""
         self._store = store

@@ -15,7 +15,7 @@ import msgspec
 from files.write import FileLock, Temporary, sync_folder
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from schemas.manifest import EpochFiles, RangeException
+from schemas.manifest import EpochFiles, SkippedRange
 from streams.core.skipped_ranges import checked, named, within
 from streams.storage.object_store import ObjectStore
 
@@ -26,7 +26,7 @@ LOCK_SECONDS = 15.0
 """How long another program's turn is waited for."""
 
 
-def load_exceptions(data_dir: Path, log: Log) -> tuple[RangeException, ...]:
+def load_skipped_ranges(data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
     """The exceptions of the folder, checked; none without the file.
 
     Raises InvalidInput if the file can't be read, if one isn't signed by an operator, or if they contradict a cut
@@ -37,21 +37,21 @@ def load_exceptions(data_dir: Path, log: Log) -> tuple[RangeException, ...]:
     return exceptions
 
 
-def read_exceptions(data_dir: Path, log: Log) -> tuple[RangeException, ...]:
-    """As `load_exceptions`, without a look at what is final: that takes the longer, the more there is."""
+def read_exceptions(data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
+    """As `load_skipped_ranges`, without a look at what is final: that takes the longer, the more there is."""
     path = data_dir / FILE
     try:
-        return checked(log, msgspec.json.decode(path.read_bytes(), type=list[RangeException]))
+        return checked(log, msgspec.json.decode(path.read_bytes(), type=list[SkippedRange]))
     except FileNotFoundError:
         return ()
     except msgspec.MsgspecError as error:
         raise InvalidInput(f"{path} doesn't hold exceptions ({error}): restore it from a copy") from None
 
 
-def add_exception(data_dir: Path, log: Log, exception: RangeException) -> tuple[RangeException, ...]:
+def add_skipped_range(data_dir: Path, log: Log, exception: SkippedRange) -> tuple[SkippedRange, ...]:
     """Adds an operator's new one to the folder's file; gives all of them.
 
-    Raises InvalidInput as `load_exceptions`, or if a worker here has the partition, or has counted a record of the
+    Raises InvalidInput as `load_skipped_ranges`, or if a worker here has the partition, or has counted a record of the
     range; adds nothing then.
     """
     checked(log, [exception])
@@ -63,8 +63,8 @@ def add_exception(data_dir: Path, log: Log, exception: RangeException) -> tuple[
         return adopt_exceptions(data_dir, log, [exception])
 
 
-def adopt_exceptions(data_dir: Path, log: Log, others: Iterable[RangeException]) -> tuple[RangeException, ...]:
-    """Adds what others have signed and acted on; gives all. Raises InvalidInput as `load_exceptions`."""
+def adopt_exceptions(data_dir: Path, log: Log, others: Iterable[SkippedRange]) -> tuple[SkippedRange, ...]:
+    """Adds what others have signed and acted on; gives all. Raises InvalidInput as `load_skipped_ranges`."""
     with _locked(data_dir / "exceptions.lock", "another program is changing the exceptions: try again"):
         here = read_exceptions(data_dir, log)
         exceptions = checked(log, {*here, *others})
@@ -76,10 +76,10 @@ def adopt_exceptions(data_dir: Path, log: Log, others: Iterable[RangeException])
     return exceptions
 
 
-def share_exceptions(store: ObjectStore, data_dir: Path, log: Log) -> tuple[RangeException, ...]:
+def share_skipped_ranges(store: ObjectStore, data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
     """Puts into each of the two, folder and store, what only the other names; gives all.
 
-    Raises InvalidInput as `load_exceptions`, StoreAway.
+    Raises InvalidInput as `load_skipped_ranges`, StoreAway.
     """
     stored = {name: _stored(store, name) for name in store.names(FOLDER) if name.endswith(".json")}
     exceptions = adopt_exceptions(data_dir, log, stored.values())
@@ -91,9 +91,9 @@ def share_exceptions(store: ObjectStore, data_dir: Path, log: Log) -> tuple[Rang
     return exceptions
 
 
-def _stored(store: ObjectStore, name: str) -> RangeException:
+def _stored(store: ObjectStore, name: str) -> SkippedRange:
     try:
-        return msgspec.json.decode(store.read(name) or b"", type=RangeException)
+        return msgspec.json.decode(store.read(name) or b"", type=SkippedRange)
     except msgspec.MsgspecError as error:
         raise InvalidInput(f"{name} in the store {store.uri} is no exception ({error}): remove it there") from None
 
@@ -124,7 +124,7 @@ def _locked(path: Path, otherwise: str) -> Iterator[None]:
         lock.release()
 
 
-def _check_published(data_dir: Path, exceptions: Sequence[RangeException]) -> None:
+def _check_published(data_dir: Path, exceptions: Sequence[SkippedRange]) -> None:
     for path in sorted(data_dir.glob("epochs/*/*.manifest.json")):
         try:
             manifest = msgspec.json.decode(path.read_bytes(), type=EpochFiles).manifest

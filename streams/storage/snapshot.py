@@ -15,7 +15,7 @@ import pyarrow as pa
 from schemas.manifest import EpochManifest
 from streams.core.state import TABLES, State
 from streams.core.tables import tables_digest
-from streams.storage.checkpoint_identity import Pinned
+from streams.storage.checkpoint_identity import CheckpointIdentity
 from streams.storage.object_store import ObjectStore, file_chunks, write_whole
 from streams.storage.stored_epochs import read_stored, stored_manifests
 
@@ -30,7 +30,7 @@ SUFFIX = ".snapshot"
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The file. `tables` are Arrow IPC streams by name, as State.tables() gives them."""
 
-    pinned: Pinned
+    pinned: CheckpointIdentity
     tables: dict[str, bytes]
 
 
@@ -41,7 +41,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     tables: dict[str, pa.Table]
 
 
-def write_snapshot(path: Path, pinned: Pinned, tables: Mapping[str, pa.Table]) -> None:
+def write_snapshot(path: Path, pinned: CheckpointIdentity, tables: Mapping[str, pa.Table]) -> None:
     """Writes the tables of a state to a local file, whole or not at all."""
     packed = {name: _packed(table) for name, table in tables.items()}
     write_whole(path, [msgspec.msgpack.encode(Snapshot(pinned=pinned, tables=packed))])
@@ -54,7 +54,7 @@ def put_snapshot(store: ObjectStore, path: Path, partition: int, folder: str) ->
         store.remove(name)
 
 
-def newest_snapshot(store: ObjectStore, pinned: Pinned, above: int) -> Restored | None:
+def newest_snapshot(store: ObjectStore, pinned: CheckpointIdentity, above: int) -> Restored | None:
     """The newest sound snapshot of the pinned partition at an offset over `above`, or None.
 
     One that doesn't fit its manifest is passed over, with a line in the log. Raises InvalidInput if the store belongs
@@ -76,7 +76,7 @@ def newest_snapshot(store: ObjectStore, pinned: Pinned, above: int) -> Restored 
     return None
 
 
-def _restored(name: str, content: bytes, pinned: Pinned, manifest: EpochManifest) -> Restored | None:
+def _restored(name: str, content: bytes, pinned: CheckpointIdentity, manifest: EpochManifest) -> Restored | None:
     try:
         snapshot = msgspec.msgpack.decode(content, type=Snapshot)
         tables = {name: _unpacked(snapshot.tables[name], TABLES[name].schema) for name in TABLES}
@@ -94,7 +94,7 @@ def _restored(name: str, content: bytes, pinned: Pinned, manifest: EpochManifest
     return Restored(manifest=manifest, tables=tables)
 
 
-def _state_digest(pinned: Pinned, tables: Mapping[str, pa.Table]) -> str:
+def _state_digest(pinned: CheckpointIdentity, tables: Mapping[str, pa.Table]) -> str:
     return State.load(pinned.log, pinned.partition, tables).digest().hex()
 
 

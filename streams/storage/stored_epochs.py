@@ -154,8 +154,8 @@ def fetch_epochs(store: ObjectStore, data_dir: Path, log: Log) -> int:
     names = [name for name in store.names("manifests") if _MANIFEST.fullmatch(name)]
     for number, group in groupby(names, key=lambda name: name.split("/")[1]):
         partition, stored = int(number), _digests(store, group)
-        is_whole = stored.keys() <= _epochs_here(data_dir, partition)
-        lock = None if is_whole else FileLock.take(folder / f"{partition}.lock")
+        is_valid = stored.keys() <= _epochs_here(data_dir, partition)
+        lock = None if is_valid else FileLock.take(folder / f"{partition}.lock")
         if lock is None:
             continue
         try:

@@ -17,19 +17,19 @@ from aiokafka.errors import KafkaConnectionError
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from schemas.manifest import RangeException
+from schemas.manifest import SkippedRange
 from streams.kafka.consumer import RECORDS_MAX
 from streams.kafka.heartbeats import Heartbeats
 from streams.kafka.reader import KafkaAway, KafkaLogReader
-from streams.kafka.rejects_topic import KafkaRejectedTopic
+from streams.kafka.rejects_topic import KafkaRejectsTopic
 from streams.kafka.topics import check_topic, create_rejected_topic
 from streams.storage.object_store import ObjectStore
-from streams.storage.skipped_ranges_file import load_exceptions, share_exceptions
+from streams.storage.skipped_ranges_file import load_skipped_ranges, share_skipped_ranges
 from streams.worker.faust_app import BatchApp, Fetched, PromptWorker, delivered, fetched, live_seek
 from streams.worker.health import STALLED_SECONDS, Condition, StatusServer
 from streams.worker.logs import RejectSummary, quiet_logs, say
 from streams.worker.metrics import WorkerMetrics
-from streams.worker.partition_owner import Committed, OwnedPartitions
+from streams.worker.partition_owner import Committed, PartitionOwner
 from streams.worker.watchdog import CHECK_SECONDS, EXIT_TERMINATED, Ending, StallJudge, Watchdog, is_away
 
 FAUST_FOLDER = "faust"
@@ -92,9 +92,9 @@ def run_worker(settings: WorkerSettings) -> int:
     check_topic(settings.bootstrap_servers, settings.log)
     create_rejected_topic(settings.bootstrap_servers, settings.log)
     if settings.store is None:
-        exceptions = load_exceptions(settings.data_dir, settings.log)
+        exceptions = load_skipped_ranges(settings.data_dir, settings.log)
     else:
-        exceptions = share_exceptions(settings.store, settings.data_dir, settings.log)
+        exceptions = share_skipped_ranges(settings.store, settings.data_dir, settings.log)
     reader, archive_reader = (
         KafkaLogReader(settings.bootstrap_servers, settings.log.topic, patience_seconds, exceptions)
         for patience_seconds in (0, 60)
@@ -111,10 +111,10 @@ def run_worker(settings: WorkerSettings) -> int:
 
 def build_app(
     settings: WorkerSettings,
-    checkpoints: OwnedPartitions,
+    checkpoints: PartitionOwner,
     ending: Ending,
     loop: asyncio.AbstractEventLoop,
-    exceptions: Sequence[RangeException] = (),
+    exceptions: Sequence[SkippedRange] = (),
 ) -> BatchApp:
     """The Faust app: one agent over the log's topic, no tables, no web, no leader, no commits to Kafka."""
     app = BatchApp(
@@ -161,7 +161,7 @@ class _Worker:
     def __init__(
         self,
         settings: WorkerSettings,
-        exceptions: Sequence[RangeException],
+        exceptions: Sequence[SkippedRange],
         reader: KafkaLogReader,
         archive_reader: KafkaLogReader,
         ending: Ending,
@@ -177,13 +177,13 @@ class _Worker:
             self._ends = {partition: end for partition, (_, end) in ranges.items()}
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
-        self._checkpoints = OwnedPartitions(
+        self._checkpoints = PartitionOwner(
             settings.data_dir,
             settings.log,
             reader,
             archive_reader,
             store=settings.store,
-            rejected=KafkaRejectedTopic(settings.bootstrap_servers, settings.log.topic),
+            rejected=KafkaRejectsTopic(settings.bootstrap_servers, settings.log.topic),
             fatal=ending.fatal,
             on_commit=self._committed,
             on_resumed=self._resumed,

@@ -13,7 +13,7 @@ import faust
 import faust.tables.manager
 import faust.topics
 
-from schemas.manifest import RangeException
+from schemas.manifest import SkippedRange
 from streams.kafka.consumer import BatchConsumer, BatchTransport, Checkpoints, partition_state
 
 STOP_SECONDS = 8.0
@@ -50,7 +50,7 @@ class BatchApp(faust.App):
         topic: str,
         checkpoints: Checkpoints,
         fatal: Callable[[BaseException], None],
-        exceptions: Sequence[RangeException] = (),
+        exceptions: Sequence[SkippedRange] = (),
         **settings: Any,
     ) -> None:
         self.log_topic = topic

@@ -37,10 +37,10 @@ from streams.core.advance import Advanced, advance
 from streams.core.log_reader import LogReader
 from streams.core.records import LogRecord
 from streams.core.tables import tables_digest
-from streams.kafka.rejects_outbox import RejectedSender
-from streams.kafka.rejects_topic import NONE_SENT, RejectedTopic
+from streams.kafka.rejects_outbox import RejectsSender
+from streams.kafka.rejects_topic import NONE_SENT, RejectsTopic
 from streams.storage.checkpoint import Checkpoint, Cut, Piece, Position
-from streams.storage.checkpoint_identity import FORMAT, Pinned
+from streams.storage.checkpoint_identity import FORMAT, CheckpointIdentity
 from streams.storage.epochs import last_manifest, publish_epoch
 from streams.storage.live import Live
 from streams.storage.object_store import ObjectStore
@@ -77,7 +77,7 @@ class Partition:
         checkpoint: Checkpoint,
         lock: FileLock,
         reader: LogReader,
-        sender: RejectedSender | None,
+        sender: RejectsSender | None,
         store: PartitionStore,
         background: bool,
         step: Step,
@@ -122,7 +122,7 @@ class Partition:
         topic_id: str,
         reader: LogReader,
         *,
-        rejected: RejectedTopic | None = None,
+        rejected: RejectsTopic | None = None,
         store: ObjectStore | None = None,
         background: bool = False,
         step: Step = nothing,
@@ -145,7 +145,7 @@ class Partition:
         if lock is None:
             return None
         try:
-            pinned = Pinned(format=FORMAT, partition=partition, topic_id=topic_id, log=log)
+            pinned = CheckpointIdentity(format=FORMAT, partition=partition, topic_id=topic_id, log=log)
             checkpoint = Checkpoint(folder / f"{partition}.duckdb", pinned)
         except BaseException:
             lock.release()
@@ -153,7 +153,7 @@ class Partition:
         sender = None
         if rejected is not None:
             stored = checkpoint.refused_reader
-            sender = RejectedSender(rejected, partition, topic_id, stored, step, background=background)
+            sender = RejectsSender(rejected, partition, topic_id, stored, step, background=background)
         try:
             shared = PartitionStore(store, data_dir, pinned, step, background=background)
             opened = cls(data_dir, log, partition, checkpoint, lock, reader, sender, shared, background, step, seconds)

@@ -19,7 +19,7 @@ from schemas.units import MINUTE_MS
 from streams.core.log_reader import LogReader
 from streams.kafka.consumer import Slice
 from streams.kafka.reader import KafkaAway
-from streams.kafka.rejects_topic import RejectedTopic
+from streams.kafka.rejects_topic import RejectsTopic
 from streams.storage.object_store import ObjectStore, StoreAway
 from streams.worker.logs import say
 from streams.worker.partition import Partition, Progress
@@ -42,7 +42,7 @@ class Committed(NamedTuple):
     pending: int
 
 
-class OwnedPartitions:
+class PartitionOwner:
     """The Checkpoints of a worker. An error in a commit goes to `fatal`, which ends the process."""
 
     def __init__(
@@ -52,7 +52,7 @@ class OwnedPartitions:
         reader: LogReader,
         archive_reader: LogReader,
         *,
-        rejected: RejectedTopic | None = None,
+        rejected: RejectsTopic | None = None,
         store: ObjectStore | None = None,
         fatal: Callable[[BaseException], None],
         on_commit: Callable[[Committed], None],

@@ -19,7 +19,7 @@ from pathlib import Path
 import duckdb
 
 from deploy.cli.log_commands import duration_ms
-from deploy.cli.options import workplace
+from deploy.cli.options import data_folder
 from schemas.log import Log, Ruleset
 from streams.core.murmur2 import partition_of
 from streams.core.signature import operator_account
@@ -44,7 +44,7 @@ def main() -> None:
 
 def measure(data_dir: Path, options: argparse.Namespace) -> None:
     """Starts all, looks, ends all."""
-    place = workplace(data_dir)
+    place = data_folder(data_dir)
     stack = place.start_stack()
     run, common = [sys.executable, "-m", "deploy"], ["--data-dir", str(data_dir)]
     operators = (operator_account(place.operator_key()),)

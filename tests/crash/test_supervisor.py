@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.config import Settings
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from deploy.stack import processes
 from deploy.stack.servers import Stack
 from deploy.stack.supervise import Supervised, start_workers, stop_workers
@@ -26,7 +26,7 @@ def data_dir(kafka: str, tmp_path: Path) -> Iterator[Path]:
     fill(kafka, log, hours=1)
     data_dir = tmp_path / "data"
     Stack.start(data_dir, kafka_bootstrap_servers=kafka, chain_rpc_url="http://127.0.0.1:1")
-    Workplace(data_dir, Settings()).create_log(log)
+    DataFolder(data_dir, Settings()).create_log(log)
     yield data_dir
     stop_workers(data_dir)
 

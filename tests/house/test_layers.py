@@ -26,8 +26,8 @@ CALLS_OF_THE_WORLD = {
     ("uuid", "uuid1"), ("uuid", "uuid4"),
 }  # fmt: skip
 SHELL_FOLDERS = (
-    "files", "streams/gateway", "streams/kafka", "streams/storage", "streams/worker", "settlement/chain", "settlement/storage",
-    "settlement/contracts", "deploy",
+    "files", "streams/gateway", "streams/kafka", "streams/storage", "streams/worker", "settlement/chain",
+    "settlement/storage", "settlement/contracts", "deploy",
 )  # fmt: skip
 SHELL_FILES = ("settlement/service.py",)
 READS_ENVIRONMENT = ("deploy/config.py", "deploy/setup/bootstrap.py")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy.importers.replay import planned, replay
-from deploy.importers.source_log import Machine, SourceLog, SourceOptions
+from deploy.importers.source_log import SourceLog, SourceMachine, SourceOptions
 from deploy.importers.sources import SOURCES
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -21,7 +21,7 @@ DATA = Path(__file__).parents[2] / "data"
 KEY = bytes(range(1, 33))
 
 
-def agreement(machine: Machine) -> Agreement:
+def agreement(machine: SourceMachine) -> Agreement:
     return Agreement({operator_account(KEY): 10_000})
 
 

@@ -15,7 +15,7 @@ from sim_log import START_MS, SimLog
 from typer.testing import CliRunner
 
 from deploy.cli import app
-from deploy.cli.options import workplace
+from deploy.cli.options import data_folder
 from deploy.cli.terminal import Terminal
 from deploy.report.day import RowItem, read_days, wanted_day
 from deploy.report.figures import Wish, stretch_days
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(folder: Path) -> ReportData:
-    return gather(workplace(folder), Wish(), {OWNER.upper().replace("0X", "0x"): "owner"})
+    return gather(data_folder(folder), Wish(), {OWNER.upper().replace("0X", "0x"): "owner"})
 
 
 def test_hashes_are_those_of_the_libraries() -> None:
@@ -191,7 +191,7 @@ def test_dirty_days_are_recomputed_too(seed: int, tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_seen(folder: Path, tmp_path: Path) -> None:
     """The page takes nothing for granted: another amount in a window, or a shorter proof, shows."""
-    data = gather(workplace(folder), Wish(machine="ev1"), {})
+    data = gather(data_folder(folder), Wish(machine="ev1"), {})
     (day,) = data.days
     window = day.windows[5]
     assert window.settled is not None
@@ -219,7 +219,7 @@ def test_a_long_log_makes_no_large_page(folder: Path, data: ReportData, monkeypa
     assert (money.posts_in_all, money.posts[0].accounts_in_all, list(money.posts[0].accounts)) == (2, 2, [OWNER])
     page = {"posts": money.posts, "states": data.states, "chain": data.chain}
     assert run_script("return checkPost(given.posts[0], given);", page)["follows"] is None
-    few = gather(workplace(folder), Wish(), {})
+    few = gather(data_folder(folder), Wish(), {})
     assert [row.machine for row in few.machines][1:] == ["(others)"]
     assert {account for _, account, _ in few.flows} == {OWNER, "(others)"}
     for rows in (few.flows, few.incomes):
@@ -283,8 +283,8 @@ def test_the_command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (result["days"], result["readings"], result["posts"]) == (1, 24, 2)
     assert result["bytes"] == out.stat().st_size < 200_000
     with pytest.raises(InvalidInput, match="can't be written"):
-        report(workplace(folder), Terminal(as_json=True), tmp_path / "no such folder" / "page.html")
-    assert [day.machine for day in gather(workplace(folder), Wish(first="pv1"), {}).days] == ["pv1", "ev1", "ev2"]
+        report(data_folder(folder), Terminal(as_json=True), tmp_path / "no such folder" / "page.html")
+    assert [day.machine for day in gather(data_folder(folder), Wish(first="pv1"), {}).days] == ["pv1", "ev1", "ev2"]
     monkeypatch.setattr("deploy.report.figures.DAY_READINGS_MAX", 23)
     for wrong, word in (
         (["--machine", "pv1"], "too many for a page"),
@@ -301,7 +301,7 @@ def test_a_folder_without_a_chain_has_a_page_too(tmp_path: Path) -> None:
     from report_data import small_fleet
 
     fill(tmp_path, HOURLY, small_fleet())
-    data = gather(workplace(tmp_path), Wish(), {})
+    data = gather(data_folder(tmp_path), Wish(), {})
     assert data.chain is None and data.posts == ()
     assert data.unposted_micros == data.figures.earned_micros
     assert all(check["digestHolds"] and not check["posted"] for day in run_script(CHECK_DAYS, data) for check in day)

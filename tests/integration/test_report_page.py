@@ -8,7 +8,7 @@ import pytest
 from chromium import Chromium, find_chromium
 from report_data import OWNER, SITE, small_folder
 
-from deploy.cli.options import workplace
+from deploy.cli.options import data_folder
 from deploy.report.figures import Wish
 from deploy.report.report import ReportData, gather, render
 
@@ -24,7 +24,7 @@ CHEAT = "document.querySelector('#detail button.main')"
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> ReportData:
     folder = small_folder(tmp_path_factory.mktemp("report"))
-    return gather(workplace(folder), Wish(), {OWNER: "owner", SITE: "site"})
+    return gather(data_folder(folder), Wish(), {OWNER: "owner", SITE: "site"})
 
 
 @pytest.fixture(scope="module")

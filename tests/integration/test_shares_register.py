@@ -10,14 +10,14 @@ from typer.testing import CliRunner
 
 from deploy.cli import app as cli
 from deploy.config import load_settings
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from deploy.stack.servers import Stack
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.reading import HEARTBEAT, READING, REGISTERED
 from schemas.registration import Agreement
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
-from settlement import service as worker
+from settlement import service
 from settlement.chain.node import Chain
 from settlement.chain.signer import Keys
 from streams.core.encode import signed_headers
@@ -37,7 +37,7 @@ class Machine:
     """A robot in a log that an operator signs for."""
 
     def __init__(self, kafka: str, folder: Path, log_id: str) -> None:
-        place = Workplace(folder, load_settings())
+        place = DataFolder(folder, load_settings())
         self.folder, self.kafka, self.key = folder, kafka, place.operator_key()
         rules = (Ruleset(operators=(operator_account(self.key),)),)
         self.log = Log(log_id=log_id, topic=log_id, partitions=1, timestamp_type="CreateTime", rulesets=rules)
@@ -79,7 +79,7 @@ def test_shares_become_a_locked_payee_and_can_be_offered(kafka: str, evm: str, t
     machine = Machine(kafka, tmp_path, "shares-register")
     Stack.start(tmp_path, kafka_bootstrap_servers=kafka, chain_rpc_url=evm)
     chain = Chain(evm, poll_s=0.01)
-    worker.deploy_contracts(tmp_path, chain, machine.log, Keys({}, chain.chain_id))
+    service.deploy_contracts(tmp_path, chain, machine.log, Keys({}, chain.chain_id))
     shares = machine.run("issue", "m", "--new", "--supply", "100", "--symbol", "M1")["shares"]
     with pytest.raises(InvalidInput, match="no such machine"):
         machine.run("register", "M1", "--points", "4000", "--until", "2090-01-01")

@@ -12,7 +12,7 @@ import pytest
 from deploy.cli.local_commands import query
 from deploy.cli.terminal import Terminal
 from deploy.config import Settings
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from deploy.simulate.run import SimulateOptions, SimulateReport, simulate
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
@@ -27,12 +27,12 @@ PAYEES = {operator_account(KEY): 10_000}
 TERMINAL = Terminal(as_json=True)
 
 
-def a_place(kafka: str, folder: Path, topic: str) -> Workplace:
+def a_place(kafka: str, folder: Path, topic: str) -> DataFolder:
     """A data folder on the shared broker; nothing asks its chain."""
     settings = Settings(
         topic=topic, kafka_bootstrap_servers=kafka, chain_rpc_url="http://127.0.0.1:1", operator_key="0x" + KEY.hex()
     )
-    return Workplace(folder, settings)
+    return DataFolder(folder, settings)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def workers(kafka: str, tmp_path: Path) -> Iterator[Workers]:
     workers.kill()
 
 
-def rows(place: Workplace, text: str) -> list[tuple[Any, ...]]:
+def rows(place: DataFolder, text: str) -> list[tuple[Any, ...]]:
     return query(place, text).rows
 
 
@@ -118,7 +118,7 @@ def test_a_backfill_that_was_stopped_is_taken_up(kafka: str, tmp_path: Path) -> 
     assert (again.records, again.expected_duplicates) == (0, report.expected_duplicates)
 
 
-def contents(kafka: str, place: Workplace) -> list[tuple[int, int, bytes | None, bytes | None]]:
+def contents(kafka: str, place: DataFolder) -> list[tuple[int, int, bytes | None, bytes | None]]:
     log = place.log()
     reader = KafkaLogReader(kafka, log.topic)
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from report_data import small_folder
 
-from deploy.cli.sql_shell import is_whole
+from deploy.cli.sql_shell import is_valid
 
 SECONDS_MAX = 30.0
 
@@ -123,9 +123,9 @@ def test_the_next_session_remembers_and_quits(folder: Path) -> None:
 
 @pytest.mark.parametrize("text", ["SELECT 1;", "SELECT 1; -- done", "SELECT ';';", ";", "SELEC 1;"])
 def test_a_statement_is_whole(text: str) -> None:
-    assert is_whole(text)
+    assert is_valid(text)
 
 
 @pytest.mark.parametrize("text", ["", "SELECT 1", "SELECT 1 -- ;", "SELECT ';", "SELECT 'a;\n;'", "-- a;"])
 def test_a_statement_goes_on(text: str) -> None:
-    assert not is_whole(text)
+    assert not is_valid(text)

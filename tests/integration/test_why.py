@@ -21,10 +21,10 @@ from deploy.stack.servers import Stack, start_evm
 from schemas.arrow import windows_from
 from schemas.errors import InvalidInput
 from schemas.units import CARRY_BASE
-from settlement import service as worker
+from settlement import service
 from settlement.chain.node import Chain
 from settlement.chain.signer import Keys
-from streams.worker.partition import Partition
+from streams.service.partition import Partition
 
 
 @pytest.mark.parametrize("seed", [4])
@@ -65,9 +65,9 @@ def test_why_goes_from_a_payout_on_the_chain_down_to_readings(tmp_path: Path) ->
         chain = Chain(node.rpc_url, poll_s=0.01)
         keys = Keys({}, chain.chain_id)
         Stack.start(tmp_path, kafka_bootstrap_servers="127.0.0.1:1", chain_rpc_url=node.rpc_url)
-        worker.deploy_contracts(tmp_path, chain, LOG, keys)
-        worker.fund(tmp_path, chain, LOG, keys)
-        worker.settle(tmp_path, chain, LOG, keys)
+        service.deploy_contracts(tmp_path, chain, LOG, keys)
+        service.fund(tmp_path, chain, LOG, keys)
+        service.settle(tmp_path, chain, LOG, keys)
         explain(tmp_path)
     finally:
         node.stop()

@@ -18,7 +18,7 @@ from streams.core.log_root import EMPTY_ROOT
 from streams.core.recompute import recompute
 from streams.core.state import State
 from streams.storage.archive import archive_digest, read_archive, read_leaves, receipt
-from streams.storage.checkpoint import Checkpoint, Pinned
+from streams.storage.checkpoint import Checkpoint, CheckpointIdentity
 from streams.storage.epochs import EpochPaths, epoch_paths, read_manifest
 from streams.worker.partition import Partition
 
@@ -291,7 +291,7 @@ def test_the_state_comes_back_as_it_was(tmp_path: Path) -> None:
     partition.process(0, log.records[30].offset, log.records[:30])
     digest = partition._state.digest()
     partition.close()
-    pinned = Pinned(format=1, partition=0, topic_id="topic-1", log=HOURLY)
+    pinned = CheckpointIdentity(format=1, partition=0, topic_id="topic-1", log=HOURLY)
     checkpoint = Checkpoint(tmp_path / "partitions" / "0.duckdb", pinned)
     state: State = checkpoint.state(HOURLY, 0)
     assert state.digest() == digest

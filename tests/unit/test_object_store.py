@@ -17,14 +17,14 @@ from schemas.errors import InvalidInput, InvariantBroken
 from streams.kafka.reader import KafkaAway
 from streams.kafka.rejects_topic import RejectedMessage
 from streams.storage import partition_store
-from streams.storage.checkpoint_identity import FORMAT, Pinned
+from streams.storage.checkpoint_identity import FORMAT, CheckpointIdentity
 from streams.storage.object_store import ObjectStore, StoreAway, file_chunks, store_uri
 from streams.storage.snapshot import Snapshot, newest_snapshot
 from streams.storage.stored_epochs import fetch_epochs, stored_manifests
 from streams.worker.partition import Partition
-from streams.worker.partition_owner import OwnedPartitions
+from streams.worker.partition_owner import PartitionOwner
 
-PINNED = Pinned(format=FORMAT, partition=0, topic_id="topic-1", log=HOURLY)
+PINNED = CheckpointIdentity(format=FORMAT, partition=0, topic_id="topic-1", log=HOURLY)
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,7 @@ def test_a_store_that_is_away_holds_up_no_commit(
 
 
 class Rejected:
-    """A RejectedTopic and its partition that may be away."""
+    """A RejectsTopic and its partition that may be away."""
 
     def __init__(self) -> None:
         self.is_away = True
@@ -290,7 +290,7 @@ def test_a_worker_takes_no_new_partition_while_the_store_is_away(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     log, store = runs.the_log(), Flaky(str(tmp_path / "store"))
-    owned = OwnedPartitions(
+    owned = PartitionOwner(
         tmp_path / "data",
         structs.replace(HOURLY, partitions=3),
         log,

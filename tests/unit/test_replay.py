@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from deploy.importers.replay import Outgoing, planned, rebased
-from deploy.importers.source_log import Machine, SourceLog, SourceOptions
+from deploy.importers.source_log import SourceLog, SourceMachine, SourceOptions
 from deploy.importers.sources import SOURCES
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
@@ -27,7 +27,7 @@ LOG = Log(
 )
 
 
-def agreement(machine: Machine) -> Agreement:
+def agreement(machine: SourceMachine) -> Agreement:
     return Agreement({operator_account(KEY): 10_000})
 
 
@@ -87,7 +87,7 @@ def test_registrations_come_first_and_are_signed(sources: list[SourceLog], plan:
             assert key.decode() in registered
             continue
         registration = msgspec.json.decode(outgoing.value, type=Registration)
-        assert registration.is_whole()
+        assert registration.is_valid()
         assert registration.route == registration.machine == key.decode()
         assert len(registration.salt) == 32
         record = (key, headers["ce_type"], headers["content-type"], outgoing.value)

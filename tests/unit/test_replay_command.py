@@ -8,7 +8,7 @@ import pytest
 from deploy.cli.log_commands import ReplayOptions, replay
 from deploy.cli.terminal import Terminal
 from deploy.config import Settings
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from deploy.importers.replay import ReplayReport
 from schemas.errors import InvalidInput
 from streams.core.records import decode_readings
@@ -23,7 +23,7 @@ DOCUMENT = (
 
 def test_a_replay_that_finds_no_servers_leaves_no_log_behind(tmp_path: Path) -> None:
     """Else the next one, with another random id, would be told that the folder belongs to another log."""
-    place = Workplace(tmp_path, Settings())
+    place = DataFolder(tmp_path, Settings())
     for _ in range(2):
         with pytest.raises(InvalidInput, match="tallyroot up"):
             replay(place, Terminal(as_json=True), [], ReplayOptions())

@@ -8,7 +8,7 @@ import pytest
 from eth_account import Account
 
 from deploy.config import Settings, load_settings
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from deploy.keys import keys_of, private_key
 from schemas.errors import InvalidInput
 from settlement.chain.remote_signer import RemoteSigner
@@ -187,14 +187,14 @@ def test_the_operator_s_keystore_signs_records_too_and_a_service_can_t(
 ) -> None:
     environment.setenv("TALLYROOT_OPERATOR_KEYSTORE", str(keystore))
     environment.setenv("TALLYROOT_OPERATOR_PASSWORD", PASSWORD)
-    assert Workplace(tmp_path, load_settings()).operator_key().hex() == KEY
+    assert DataFolder(tmp_path, load_settings()).operator_key().hex() == KEY
     environment.delenv("TALLYROOT_OPERATOR_KEYSTORE")
     environment.delenv("TALLYROOT_OPERATOR_PASSWORD")
     assert private_key(load_settings().key_of("operator")) is None
     environment.setenv("TALLYROOT_OPERATOR_SIGNER", "http://127.0.0.1:1")
     environment.setenv("TALLYROOT_OPERATOR_ADDRESS", ADDRESS)
     with pytest.raises(InvalidInput, match="a remote signer can't sign records of the log"):
-        Workplace(tmp_path, load_settings()).operator_key()
+        DataFolder(tmp_path, load_settings()).operator_key()
 
 
 def test_on_a_development_chain_every_role_has_the_node_s_key() -> None:

@@ -9,7 +9,7 @@ import pytest
 from deploy.importers.replay import Outgoing
 from deploy.simulate.fleet import Fleet
 from deploy.simulate.fleet_faults import FAULTS, Fault, faults_of
-from deploy.simulate.simulation import FORMS, Form, Memory, Plan, Simulation, heartbeats, last_heartbeat_ms
+from deploy.simulate.simulation import FORMS, FleetMemory, Form, Plan, Simulation, heartbeats, last_heartbeat_ms
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.registration import Agreement
@@ -163,7 +163,7 @@ def test_machines_go_on_after_a_stop(died_at: int | None) -> None:
     faults: tuple[Fault, ...] = () if died_at is None else ("reset",)
     simulation = Simulation(LOG, Fleet("s", 6), Plan(start_ms=START_MS, faults=faults, form="array"))
     sent = [*heartbeats(LOG, START_MS), *simulation.registrations(KEY, AGREEMENT, START_MS), *simulation.moments(0, 99)]
-    saved = msgspec.json.decode(msgspec.json.encode(simulation.remember()), type=Memory)
+    saved = msgspec.json.decode(msgspec.json.encode(simulation.remember()), type=FleetMemory)
     sent += simulation.moments(99, 101)
     assert simulation.boot() < saved.boot
     if died_at is None:

@@ -92,7 +92,7 @@ def test_the_real_file_is_recounted_session_by_session(real: SourceLog, real_rea
 def test_every_reading_keeps_the_rules_of_the_wire(real: SourceLog, real_readings: list[Reading]) -> None:
     last: dict[tuple[str, str], Reading] = {}
     for reading, record in zip(real_readings, real.records(), strict=True):
-        assert reading.is_whole()
+        assert reading.is_valid()
         assert (record.timestamp_ms, record.key) == (reading.observed_at, reading.machine)
         before = last.get((reading.machine, reading.meter))
         assert reading.seq == (before.seq + 1 if before else 1)

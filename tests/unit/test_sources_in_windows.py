@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from deploy.importers.acn_sessions import COLUMNS
 from deploy.importers.replay import planned, rebased
-from deploy.importers.source_log import Machine, SourceLog, SourceOptions
+from deploy.importers.source_log import SourceLog, SourceMachine, SourceOptions
 from deploy.importers.sources import SOURCES
 from schemas.log import Log, Ruleset
 from schemas.reading import Reading
@@ -56,7 +56,7 @@ class Outcome:
         return sum(window.gross_micros for window in self.windows)
 
 
-def agreement(machine: Machine) -> Agreement:
+def agreement(machine: SourceMachine) -> Agreement:
     return Agreement({operator_account(KEY): 10_000})
 
 

@@ -10,13 +10,13 @@ from sim_log import HOURLY
 
 from deploy.cli.local_commands import query
 from deploy.config import Settings
-from deploy.data_folder import Workplace
+from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
 from streams.storage.stored_epochs import share_log
 
 
-def place(folder: Path, store: str | None = None) -> Workplace:
-    return Workplace(folder, Settings(store=store))
+def place(folder: Path, store: str | None = None) -> DataFolder:
+    return DataFolder(folder, Settings(store=store))
 
 
 def test_a_folder_remembers_its_store(tmp_path: Path) -> None:
