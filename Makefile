@@ -6,10 +6,15 @@ TOOLS = .venv/bin/
 # Set for other projects, they would bring foreign modules into ours.
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: demo test test-containers setup lint types tests bench analyse lock clean
+.PHONY: demo check test test-containers setup lint types tests bench analyse lock clean
 
 demo: setup
 	$(TOOLS)tallyroot demo
+
+# What needs no process and no server: before each commit.
+check: setup lint types
+	$(TOOLS)python -m pytest tests/unit tests/property tests/golden tests/field tests/house \
+		-m "not kafka and not chain and not crash and not browser and not container and not slow"
 
 test: setup lint types tests
 
