@@ -27,8 +27,8 @@ from schemas.units import DAY_MS, MINUTE_MS
 from streams.core.murmur2 import partition_of
 from streams.storage.analytics import make_analytics
 from streams.storage.epochs import EpochPaths, epoch_paths
-from tests.analyst_notebook import queries
 from tests.bench.readings import PARTITIONS, SEED
+from tests.support.analyst_notebook import queries
 
 LOG = Log(log_id="bench-queries", partitions=PARTITIONS, timestamp_type="CreateTime")
 FIRST_EPOCH = 18_000

@@ -29,7 +29,7 @@ from streams.core.recompute import recompute
 from streams.core.records import ARROW, Record
 from tests.bench.load import registration_of
 from tests.bench.readings import PARTITIONS, START_MS, Readings
-from tests.settlement_data import FIRST_EPOCH, publish, window
+from tests.support.settlement_data import FIRST_EPOCH, publish, window
 
 DECIMALS = 6
 WINDOWS_A_DAY = 96

@@ -30,7 +30,7 @@ from settlement.chain.job import SettleOptions
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
 from settlement.chain.signer import Keys
-from tests.settlement_data import FIRST_EPOCH, LOG, manifest_of, publish, window
+from tests.support.settlement_data import FIRST_EPOCH, LOG, manifest_of, publish, window
 
 ACTS = 6
 DEEP = 3

@@ -17,7 +17,7 @@ from settlement.chain.node import Chain
 from settlement.chain.signer import Keys
 from settlement.contracts.build import ABI_DIR, ROOT
 from settlement.storage.posts import Store
-from tests.settlement_data import ALICE, BOB, FIRST_EPOCH, LOG, publish_all, window
+from tests.support.settlement_data import ALICE, BOB, FIRST_EPOCH, LOG, publish_all, window
 
 pytestmark = pytest.mark.chain
 

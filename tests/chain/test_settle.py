@@ -18,7 +18,7 @@ from settlement.chain.job import SettleOptions
 from settlement.chain.node import Chain
 from settlement.chain.signer import Keys
 from tests.chain.crashes import Killed, journal_of, killed_at
-from tests.settlement_data import ALICE, BOB, FIRST_EPOCH, LOG, SOLAR, manifest_of, publish, publish_all, window
+from tests.support.settlement_data import ALICE, BOB, FIRST_EPOCH, LOG, SOLAR, manifest_of, publish, publish_all, window
 
 pytestmark = pytest.mark.chain
 

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import pyarrow.parquet as pq
 import pytest
-from sim_log import SimLog
 from typer.testing import CliRunner
 
 from deploy.cli import app as cli
@@ -31,6 +30,7 @@ from streams.core.records import Record
 from streams.reference.recount import Naive
 from streams.storage.archive import write_archive
 from streams.storage.epochs import epoch_paths
+from tests.support.sim_log import SimLog
 
 pytestmark = pytest.mark.chain
 

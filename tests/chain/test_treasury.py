@@ -22,9 +22,9 @@ from settlement.chain.remote_signer import RemoteSigner
 from settlement.chain.signer import Keys, development_signer
 from settlement.leaf import payout_leaf
 from settlement.merkle import proves
-from tests.odd_token import OddToken
-from tests.settlement_data import ALICE, BOB, FIRST_EPOCH, LOG, SOLAR, publish, publish_all, window
-from tests.signer_service import signer_service
+from tests.support.odd_token import OddToken
+from tests.support.settlement_data import ALICE, BOB, FIRST_EPOCH, LOG, SOLAR, publish, publish_all, window
+from tests.support.signer_service import signer_service
 
 pytestmark = pytest.mark.chain
 

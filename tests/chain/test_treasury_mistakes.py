@@ -20,8 +20,8 @@ from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
 from settlement.chain.signer import Keys, Signer
 from tests.chain.relay import relay
-from tests.odd_token import OddToken
-from tests.settlement_data import FIRST_EPOCH, LOG, SOLAR, publish_all, window
+from tests.support.odd_token import OddToken
+from tests.support.settlement_data import FIRST_EPOCH, LOG, SOLAR, publish_all, window
 
 pytestmark = pytest.mark.chain
 

@@ -21,8 +21,8 @@ from settlement.chain.node import Chain
 from settlement.chain.signer import Keys, development_signer
 from settlement.head import PostHeader
 from tests.chain.crashes import Killed, killed_at
-from tests.settlement_data import ALICE, FIRST_EPOCH, LOG, publish, publish_all, window
-from tests.watched_place import ask
+from tests.support.settlement_data import ALICE, FIRST_EPOCH, LOG, publish, publish_all, window
+from tests.support.watched_place import ask
 
 pytestmark = pytest.mark.chain
 

@@ -9,11 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from archived_log import LOG, MACHINES, fill, records_of
 from msgspec import structs
-from sim_log import SimLog
 from typer.testing import CliRunner
-from watched_place import THIEF, Place, ask, later, one_window, other_payee, other_root
 
 from deploy.cli import app as cli
 from deploy.cli.terminal import Terminal
@@ -28,6 +25,9 @@ from settlement.chain.signer import Keys
 from settlement.keccak import keccak
 from settlement.storage.epochs import EpochReader
 from streams.kafka.reader import KafkaAway
+from tests.support.archived_log import LOG, MACHINES, fill, records_of
+from tests.support.sim_log import SimLog
+from tests.support.watched_place import THIEF, Place, ask, later, one_window, other_payee, other_root
 
 pytestmark = pytest.mark.chain
 

@@ -4,10 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from archived_log import LOG, MACHINES, fill, records_of
 from msgspec import structs
-from sim_log import SimLog
-from watched_place import Place, ask
 
 from deploy.explain.watch_sources import LogMemory
 from schemas.errors import InvalidInput
@@ -16,6 +13,9 @@ from settlement import service
 from settlement.chain.node import Chain
 from settlement.chain.signer import Keys
 from settlement.chain.watcher import Look, look
+from tests.support.archived_log import LOG, MACHINES, fill, records_of
+from tests.support.sim_log import SimLog
+from tests.support.watched_place import Place, ask
 
 pytestmark = pytest.mark.chain
 

@@ -24,10 +24,10 @@ from schemas.log import Log
 from schemas.units import HOUR_MS, MINUTE_MS
 from streams.kafka.topics import create_topic
 from streams.worker.watchdog import is_away
-from tests.crash.kafka_log import POISON, Sender, a_log, outcome, readings, without_faust
 from tests.crash.recomputed import manifest_faults, view_faults
-from tests.crash.workers import WorkerProcess, Workers
-from tests.sim_log import START_MS, registration
+from tests.support.kafka_log import POISON, Sender, a_log, outcome, readings, without_faust
+from tests.support.sim_log import START_MS, registration
+from tests.support.workers import WorkerProcess, Workers
 
 HOURS = 3
 SESSION_SECONDS = 6.0

@@ -19,10 +19,10 @@ from streams.core.skipped_ranges import sign_skipped_range
 from streams.kafka.reader import KafkaLogReader
 from streams.kafka.topics import create_topic
 from streams.storage.skipped_ranges_file import FILE, add_skipped_range, adopt_exceptions, load_skipped_ranges
-from tests.crash.kafka_log import Sender, a_log, outcome, readings
 from tests.crash.unreadable import send_unreadable
-from tests.crash.workers import Workers
-from tests.sim_log import START_MS, registration
+from tests.support.kafka_log import Sender, a_log, outcome, readings
+from tests.support.sim_log import START_MS, registration
+from tests.support.workers import Workers
 
 pytestmark = [pytest.mark.crash, pytest.mark.kafka]
 

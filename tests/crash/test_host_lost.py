@@ -5,13 +5,13 @@ import random
 import shutil
 from pathlib import Path
 
-import partition_runs as runs
 import pytest
-import store_runs as hosts
-from sim_log import HOURLY
 
 from streams.storage.object_store import ObjectStore
 from streams.storage.stored_epochs import fetch_epochs
+from tests.support import partition_runs as runs
+from tests.support import store_runs as hosts
+from tests.support.sim_log import HOURLY
 
 pytestmark = pytest.mark.crash
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import duckdb
 import msgspec
-import partition_runs as runs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sim_log import HOURLY
 
 from schemas.errors import InvalidInput
 from streams.worker.partition import Partition
+from tests.support import partition_runs as runs
+from tests.support.sim_log import HOURLY
 
 pytestmark = pytest.mark.crash
 

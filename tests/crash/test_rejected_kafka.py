@@ -15,9 +15,9 @@ from streams.kafka.reader import KafkaLogReader, client_config
 from streams.kafka.rejects_topic import KafkaRejectsTopic, RejectedMessage
 from streams.kafka.topics import create_topic, rejected_topic
 from streams.worker.app import WorkerProgress
-from tests.crash.kafka_log import POISON, Sender, a_log
-from tests.crash.workers import Workers
-from tests.sim_log import START_MS, reading
+from tests.support.kafka_log import POISON, Sender, a_log
+from tests.support.sim_log import START_MS, reading
+from tests.support.workers import Workers
 
 pytestmark = [pytest.mark.crash, pytest.mark.kafka]
 

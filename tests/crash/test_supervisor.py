@@ -14,7 +14,7 @@ from deploy.data_folder import DataFolder
 from deploy.stack import processes
 from deploy.stack.servers import Stack
 from deploy.stack.supervise import Supervised, start_workers, stop_workers
-from tests.crash.kafka_log import a_log, fill
+from tests.support.kafka_log import a_log, fill
 
 pytestmark = [pytest.mark.crash, pytest.mark.kafka, pytest.mark.slow]
 

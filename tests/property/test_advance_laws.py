@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from dirty_logs import dirty_log, small_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from streams.core.records import Record, decode_readings, record_type
 from streams.core.state import TABLES, State
 from streams.reference.recount import Naive, plain_windows
 from streams.reference.vectors import advance_through, open_windows
+from tests.support.dirty_logs import dirty_log, small_log
 
 LOG = small_log()
 SEEDS = st.integers(0, 10**6)

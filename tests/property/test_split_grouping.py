@@ -10,7 +10,7 @@ from schemas.window import Window
 from settlement.accrual import earning_of
 from settlement.audit.recount import Recount, root_of
 from settlement.post import AssembledPost, PartitionEpoch, PostStanding, Run, assemble
-from tests.settlement_data import ALICE, BOB, FIRST_EPOCH, OTHER_HALVES, SOLAR, THIRDS, manifest_of, window
+from tests.support.settlement_data import ALICE, BOB, FIRST_EPOCH, OTHER_HALVES, SOLAR, THIRDS, manifest_of, window
 
 COOP = Agreement({"coop": 1_250, ALICE: 2_500, "0x" + ALICE[2:].upper(): 1_250, BOB: 5_000}, pays_trust=1)
 DECIMALS = 8

@@ -21,10 +21,10 @@ from settlement.history import Posted, same_post
 from settlement.posting import Posting
 from settlement.storage.journal import Journal
 from settlement.storage.posts import Store
-from tests.settlement_data import LOG
 from tests.simulation.chain import KIND_BASE_FEE, Poster, SimulatedChain, SimulatedLedger, SimulatedNode, Transaction
 from tests.simulation.seeds import again, run_seeds
 from tests.simulation.truth import Truth, epochs_of
+from tests.support.settlement_data import LOG
 
 MODULE = "tests.simulation.settling"
 

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import partition_runs as runs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from msgspec import structs
-from sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration, small_log
 
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Claim, Payout, rows_table
 from schemas.units import HOUR_MS
@@ -20,6 +18,8 @@ from streams.core.murmur2 import partition_of
 from streams.storage.analytics import make_analytics
 from streams.storage.view_comments import COLUMNS, VIEWS
 from streams.worker.partition import Partition
+from tests.support import partition_runs as runs
+from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration, small_log
 
 PUBLIC = sorted(name for name in VIEWS if "." not in name)
 

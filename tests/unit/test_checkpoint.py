@@ -5,11 +5,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import msgspec
-import partition_runs as runs
 import pyarrow.parquet as pq
 import pytest
 from msgspec import structs
-from sim_log import HOURLY, SimLog, small_log
 
 from schemas.arrow import rejected_records_table, rejects_table, windows_table
 from schemas.errors import InvalidInput, InvariantBroken
@@ -21,6 +19,8 @@ from streams.storage.archive import archive_digest, read_archive, read_leaves, r
 from streams.storage.checkpoint import Checkpoint, CheckpointIdentity
 from streams.storage.epochs import EpochPaths, epoch_paths, read_manifest
 from streams.worker.partition import Partition
+from tests.support import partition_runs as runs
+from tests.support.sim_log import HOURLY, SimLog, small_log
 
 
 def opened(data_dir: Path, log: Log = HOURLY, sim: SimLog | None = None, topic_id: str = "topic-1") -> Partition:

@@ -12,7 +12,7 @@ from schemas.units import HOUR_MS
 from streams.core.encode import arrow_value
 from streams.core.murmur2 import partition_of
 from streams.core.records import Record
-from tests.sim_log import START_MS, heartbeat, reading, registration
+from tests.support.sim_log import START_MS, heartbeat, reading, registration
 
 LOG = Log(log_id="check", partitions=2, timestamp_type="CreateTime", epoch_ms=HOUR_MS)
 NAME = next(name for name in ("m0", "m1", "m2", "m3") if partition_of(name.encode(), 2) == 0)

@@ -5,7 +5,6 @@ from typing import Any
 
 import duckdb
 import msgspec
-from sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration
 
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
 from streams.core.records import Record
@@ -13,6 +12,7 @@ from streams.core.state import State
 from streams.reference.vectors import advance_through
 from streams.storage.analytics import make_analytics
 from streams.worker.partition import Partition
+from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration
 
 NIGHT_MS = START_MS + HOUR_MS
 """Where the clocks go forward."""

@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import partition_runs as runs
 import pytest
-import store_runs as hosts
 from msgspec import structs
-from sim_log import HOURLY
 
 from schemas.errors import InvalidInput, InvariantBroken
 from streams.kafka.reader import KafkaAway
@@ -23,6 +20,9 @@ from streams.storage.snapshot import Snapshot, newest_snapshot
 from streams.storage.stored_epochs import fetch_epochs, stored_manifests
 from streams.worker.partition import Partition
 from streams.worker.partition_owner import PartitionOwner
+from tests.support import partition_runs as runs
+from tests.support import store_runs as hosts
+from tests.support.sim_log import HOURLY
 
 PINNED = CheckpointIdentity(format=FORMAT, partition=0, topic_id="topic-1", log=HOURLY)
 

@@ -15,7 +15,7 @@ from settlement.head import disputed_head
 from settlement.history import Disputed, Posted
 from settlement.leaf import payout_leaf
 from settlement.post import AssembledPost, PartitionEpoch, PostStanding, Run, assemble, token_units
-from tests.settlement_data import ALICE, FIRST_EPOCH, LOG, manifest_of, window
+from tests.support.settlement_data import ALICE, FIRST_EPOCH, LOG, manifest_of, window
 
 GENESIS = b"g" * 32
 DECIMALS = 18

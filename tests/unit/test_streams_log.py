@@ -4,7 +4,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from written_log import ONE, QUARTER_MS, START_MS, Partition, priced, registration
 
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log, Ruleset
@@ -15,6 +14,7 @@ from streams.core.recompute import recompute
 from streams.core.records import Record
 from streams.core.signature import operator_account, sign_control
 from streams.reference.vectors import advance_through, main
+from tests.support.written_log import ONE, QUARTER_MS, START_MS, Partition, priced, registration
 
 
 @pytest.fixture

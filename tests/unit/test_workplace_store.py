@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-import partition_runs as runs
 import pytest
-import store_runs as hosts
 from msgspec import structs
-from sim_log import HOURLY
 
 from deploy.cli.local_commands import query
 from deploy.config import Settings
 from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
 from streams.storage.stored_epochs import share_log
+from tests.support import partition_runs as runs
+from tests.support import store_runs as hosts
+from tests.support.sim_log import HOURLY
 
 
 def place(folder: Path, store: str | None = None) -> DataFolder:
