@@ -13,8 +13,7 @@ demo: setup
 
 # What needs no process and no server: before each commit.
 check: setup lint types
-	$(TOOLS)python -m pytest tests/unit tests/property tests/golden tests/field tests/house \
-		-m "not kafka and not chain and not crash and not browser and not container and not slow"
+	$(TOOLS)python -m pytest tests/unit tests/house -q
 
 test: setup lint types tests
 
