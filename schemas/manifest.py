@@ -26,10 +26,10 @@ class Counts(Struct, frozen=True):
         )
 
 
-class RangeException(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SkippedRange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An operator's decision that the offsets [first_offset, next_offset) of a partition hold no records.
 
-    For what Kafka's clients can't read. `signature` is the operator's, 130 hex digits (see streams.excepted).
+    For what Kafka's clients can't read. `signature` is the operator's, 130 hex digits (see core.skipped_ranges).
     """
 
     partition: Count
@@ -67,7 +67,7 @@ class EpochManifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     log_root: str
     ruleset_digest: str
     state_digest: str
-    exceptions: tuple[RangeException, ...] = ()
+    exceptions: tuple[SkippedRange, ...] = ()
 
     def digest(self) -> bytes:
         """32 bytes over the whole manifest."""

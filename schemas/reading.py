@@ -20,7 +20,7 @@ ROWS_MAX = 10_000
 class Reading(Struct, frozen=True, omit_defaults=True, gc=False):
     """One row of a `reading` record. Times are epoch ms; the value is in the meter's unit.
 
-    Unknown fields are ignored. A decoded row is well formed only if `is_whole` also holds.
+    Unknown fields are ignored. A decoded row is well formed only if `is_valid` also holds.
     """
 
     machine: Id
@@ -36,14 +36,14 @@ class Reading(Struct, frozen=True, omit_defaults=True, gc=False):
     session_start: bool = False
     reconstructed: bool = False
 
-    def is_whole(self) -> bool:
+    def is_valid(self) -> bool:
         """Exactly one value; session and its start together, the start at most 35 days before the reading."""
         values = (self.register is not UNSET) + (self.quantity is not UNSET) + (self.level is not UNSET)
         if values != 1:
             return False
         if self.session is UNSET and self.session_start:
             return False
-        return is_session_whole(self.session, self.session_started_at, self.observed_at)
+        return is_session_valid(self.session, self.session_started_at, self.observed_at)
 
     @property
     def kind(self) -> MeterKind:
@@ -76,12 +76,12 @@ class Correction(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=
     session: Id | UnsetType = UNSET
     session_started_at: Count | UnsetType = UNSET
 
-    def is_whole(self) -> bool:
+    def is_valid(self) -> bool:
         """Session and its start come together, the start at most 35 days before the moment corrected."""
-        return is_session_whole(self.session, self.session_started_at, self.observed_at)
+        return is_session_valid(self.session, self.session_started_at, self.observed_at)
 
 
-def is_session_whole(session: str | UnsetType, started_at: int | UnsetType, observed_at: int) -> bool:
+def is_session_valid(session: str | UnsetType, started_at: int | UnsetType, observed_at: int) -> bool:
     """A session has a name and a start, or neither; it starts within the 35 days up to `observed_at` (epoch ms)."""
     if session is UNSET or started_at is UNSET:
         return session is UNSET and started_at is UNSET

@@ -40,7 +40,7 @@ class Component(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=T
     per: Positive | UnsetType = UNSET
     per_session: bool = False
 
-    def is_whole(self) -> bool:
+    def is_valid(self) -> bool:
         """Either per units, with a `per` that divides 3,600,000, or per session."""
         if self.per is UNSET:
             return self.per_session
@@ -56,7 +56,7 @@ class Restrictions(Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     end_date: Day | UnsetType = UNSET
     day_of_week: tuple[DayOfWeek, ...] = ()
 
-    def is_whole(self) -> bool:
+    def is_valid(self) -> bool:
         """Dates are days of the calendar."""
         return all(day is UNSET or _is_day(day) for day in (self.start_date, self.end_date))
 
@@ -118,7 +118,7 @@ class Registration(Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     require_signature: bool = False
     salt: Annotated[str, Meta(pattern=r"^([0-9a-f]{32})?$(?!\n)")] = ""
 
-    def is_whole(self) -> bool:
+    def is_valid(self) -> bool:
         """What types can't say: unique meters, named components, dividing `per`, 10,000 points, ascending offsets."""
         names = {meter.meter for meter in self.meters}
         parts = [part for element in self.tariff.elements for part in element.components]
@@ -126,8 +126,8 @@ class Registration(Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         return (
             len(names) == len(self.meters)
             and len({key.key_id for key in self.keys}) == len(self.keys)
-            and all(part.meter in names and part.is_whole() for part in parts)
-            and all(element.restrictions.is_whole() for element in self.tariff.elements)
+            and all(part.meter in names and part.is_valid() for part in parts)
+            and all(element.restrictions.is_valid() for element in self.tariff.elements)
             and sum(self.agreement.payees.values()) == POINTS_WHOLE
             and starts[0] == 0
             and all(a < b for a, b in pairwise(starts))

@@ -59,7 +59,7 @@ class Earning(Struct, frozen=True, gc=False):
     terms: Terms
 
 
-class Step(Struct, frozen=True):
+class AccrualStep(Struct, frozen=True):
     """What one window did: carries in micros, its parts by account, and what of it stays out of the payouts."""
 
     carry_before: int
@@ -126,18 +126,18 @@ class Balances:
         """The same balances, to be moved on without changing these."""
         return Balances(self.cumulative, self.carry, self.unsettled)
 
-    def accrue(self, earning: Earning) -> Step:
+    def accrue(self, earning: Earning) -> AccrualStep:
         """Adds one window: its carry, its parts, what stays out of the payouts."""
         key = (earning.machine, earning.terms.digest)
         carry = self.carry.get(key, 0)
         if earning.trust < earning.terms.pays_trust:
-            step = Step(carry, 0, carry, {}, {("trust", ""): earning.net_micros} if earning.net_micros else {})
+            step = AccrualStep(carry, 0, carry, {}, {("trust", ""): earning.net_micros} if earning.net_micros else {})
         else:
             step = _step(carry, earning)
         self._book(key, step)
         return step
 
-    def _book(self, key: tuple[str, str], step: Step) -> None:
+    def _book(self, key: tuple[str, str], step: AccrualStep) -> None:
         if step.carry_after:
             self.carry[key] = step.carry_after
         else:
@@ -165,11 +165,11 @@ class Balances:
         )
 
 
-def _step(carry: int, earning: Earning) -> Step:
+def _step(carry: int, earning: Earning) -> AccrualStep:
     standing = carry + earning.net_micros
     payable, after = max(0, standing), min(0, standing)
     if not payable:
-        return Step(carry, 0, after, {}, {})
+        return AccrualStep(carry, 0, after, {}, {})
     parts = split(payable, dict(earning.terms.points))
     outside: dict[tuple[UnsettledReason, str], int] = {}
     for name in earning.terms.outside:
@@ -178,4 +178,4 @@ def _step(carry: int, earning: Earning) -> Step:
             outside["no_account", name] = part
     if payable + after - carry != earning.net_micros:
         raise InvariantBroken(f"the window of {earning.machine} at {earning.start_ms} ms lost money")
-    return Step(carry, payable, after, parts, outside)
+    return AccrualStep(carry, payable, after, parts, outside)

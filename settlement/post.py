@@ -28,7 +28,7 @@ class PartitionEpoch(Struct, frozen=True):
     earnings: Sequence[Earning]
 
 
-class Standing(Struct, frozen=True):
+class PostStanding(Struct, frozen=True):
     """Where settlement stands after a post: balances, and by partition the next epoch and the next offset."""
 
     sequence: int
@@ -38,7 +38,7 @@ class Standing(Struct, frozen=True):
     partition_offsets: Mapping[int, int]
 
     @classmethod
-    def initial(cls) -> "Standing":
+    def initial(cls) -> "PostStanding":
         """Before the first post."""
         return cls(0, Balances(), None, {}, {})
 
@@ -58,8 +58,8 @@ class AssembledPost(Struct, frozen=True):
     windows: Sequence[tuple[int, Earning]]
     windows_tree: MerkleTree
     payouts_tree: MerkleTree
-    before: Standing
-    after: Standing
+    before: PostStanding
+    after: PostStanding
 
     def header(self, previous_head: bytes, decimals: int) -> PostHeader:
         """The arguments of the ledger's `post`."""
@@ -88,7 +88,7 @@ def in_order(run: Run) -> list[tuple[int, PartitionEpoch]]:
     return sorted(pairs, key=lambda pair: (pair[1].manifest.epoch, pair[0]))
 
 
-def assemble(before: Standing, run: Run, decimals: int) -> AssembledPost | None:
+def assemble(before: PostStanding, run: Run, decimals: int) -> AssembledPost | None:
     """The post of a run; None where it owes nothing more than before, since such epochs are not posted alone.
 
     Raises InvariantBroken where ranges don't continue those before, and InvalidInput where an epoch is not a whole
@@ -107,7 +107,7 @@ def assemble(before: Standing, run: Run, decimals: int) -> AssembledPost | None:
         return None
     ranges = tuple(_range(before, partition, items) for partition, items in sorted(run.epochs.items()))
     manifest = _manifest(run, ordered, ranges, _totals(windows, before.balances, balances, payable), before, balances)
-    after = Standing(
+    after = PostStanding(
         before.sequence + 1,
         balances,
         run.last_epoch + 1,
@@ -135,7 +135,7 @@ def payouts_tree(payouts: Mapping[str, int], decimals: int) -> MerkleTree:
     return MerkleTree(payout_leaf(account, token_units(micros, decimals)) for account, micros in payouts.items())
 
 
-def _range(before: Standing, partition: int, items: Sequence[PartitionEpoch]) -> PartitionRange:
+def _range(before: PostStanding, partition: int, items: Sequence[PartitionEpoch]) -> PartitionRange:
     offset = before.partition_offsets.get(partition, 0)
     if not items:
         return PartitionRange(partition, offset, offset, ())
@@ -173,7 +173,7 @@ def _manifest(
     ordered: Sequence[tuple[int, PartitionEpoch]],
     ranges: tuple[PartitionRange, ...],
     totals: PostTotals,
-    before: Standing,
+    before: PostStanding,
     balances: Balances,
 ) -> PostManifest:
     manifests = [item.manifest for _, item in ordered]

@@ -67,7 +67,7 @@ class Posting(Struct, frozen=True):
     note: str = ""
 
 
-class Receipt(Struct, frozen=True):
+class Mined(Struct, frozen=True):
     """Where a transaction was mined, and whether it did what it should."""
 
     block: int
@@ -88,7 +88,7 @@ class ChainView(Struct, frozen=True):
     nonce: int
     block: int
     final_block: int
-    receipts: Mapping[str, Receipt]
+    receipts: Mapping[str, Mined]
     known: frozenset[str]
     fees: Fees
     base_fee: int = 0

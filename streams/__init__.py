@@ -1,1 +1,1 @@
-"""From a log to sealed windows: `advance` and what it stands on is pure; `adapters/` and `app.py` reach outside."""
+"""From a log to sealed windows. `core` and `reference` are pure; `kafka`, `storage` and `worker` reach outside."""

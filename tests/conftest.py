@@ -9,7 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from deploy.stack import start_evm, start_kafka
+from deploy.stack.servers import start_evm, start_kafka
 
 # Derandomised, so that a red run is red again; `--hypothesis-profile=search` looks further.
 hypothesis.settings.register_profile(
@@ -52,7 +52,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     It is the embedded one, or with TALLYROOT_TEST_KAFKA=testcontainers one in a container (`make test-containers`).
     """
     if os.environ.get("TALLYROOT_TEST_KAFKA") == "testcontainers":
-        from tests.kafka_container import engine_fault, kafka_container
+        from tests.support.kafka_container import engine_fault, kafka_container
 
         fault = engine_fault()
         if fault is not None:

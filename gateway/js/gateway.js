@@ -139,17 +139,16 @@ export class Gateway {
       this.#spool.sync(); // before the first byte leaves: no number is used again
       try {
         await this.#options.produce(this.#record(jsonValue(rows)));
+        if (!this.#isOpen) return;
+        this.#spool.forget(end, rows.length);
+        this.#spool.noteAcked();
+        this.#problem = null;
+        pause = PAUSE_MS;
       } catch (error) {
         this.#problem = String(error?.message ?? error);
         await wait(pause);
         pause = Math.min(2 * pause, PAUSE_MAX_MS);
-        continue;
       }
-      if (!this.#isOpen) return;
-      this.#spool.forget(end, rows.length);
-      this.#spool.noteAcked();
-      this.#problem = null;
-      pause = PAUSE_MS;
     }
   }
 

@@ -18,7 +18,7 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parent
 ROOT = PROJECT.parents[1]
-LOCK = ROOT / "deploy/locks/slither.lock"
+LOCK = ROOT / "deploy/setup/locks/slither.lock"
 HOME = ROOT / ".cache/slither"
 LOST = ("Failed to resolve", "Missing inheritance", "Missing params", "Missing function")
 """What slither prints when it has not understood a source: then its silence means nothing."""

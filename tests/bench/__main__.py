@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from deploy.stack import start_kafka
+from deploy.stack.servers import start_kafka
 from tests.bench.load import log_of, register_machines, send_readings
 from tests.bench.peers_env import peers_python
 

@@ -18,10 +18,10 @@ from typing import Any
 import duckdb
 import msgspec
 
-from deploy.stack import start_kafka
-from streams.adapters.kafka_reader import KafkaLogReader
-from streams.adapters.partition import Partition
-from streams.records import Record
+from deploy.stack.servers import start_kafka
+from streams.core.records import Record
+from streams.kafka.reader import KafkaLogReader
+from streams.worker.partition import Partition
 from tests.bench.__main__ import Bench, Result, result_of
 from tests.bench.contender import COMMITS_FILE, is_right
 from tests.bench.load import Load, log_of

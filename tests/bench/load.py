@@ -9,11 +9,11 @@ from confluent_kafka import Producer
 
 from schemas.log import Log
 from schemas.reading import HEARTBEAT, READING, REGISTERED
-from streams.adapters.topics import create_topic
-from streams.gateway.encode import signed_headers
-from streams.gateway.producer import producer_config
-from streams.records import ARROW
-from streams.signature import reading_key, sign_reading
+from streams.core.encode import signed_headers
+from streams.core.records import ARROW
+from streams.core.signature import reading_key, sign_reading
+from streams.kafka.producer import producer_config
+from streams.kafka.topics import create_topic
 from tests.bench.dirt import DirtyReadings
 from tests.bench.readings import PARTITIONS, ROW, START_MS, Readings, names_of
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deploy.bootstrap import CACHE, trust_one_ca_bundle
+from deploy.setup.bootstrap import CACHE, trust_one_ca_bundle
 
 FOLDER = CACHE / "bench-peers"
 LOCK = Path(__file__).with_name("peers.lock")

@@ -19,16 +19,16 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from files.write import Temporary
 from schemas.arrow import LINE, MICROS, REJECTED_RECORDS, REJECTS, WINDOWS
 from schemas.log import Log
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Claim, Payout, Settlement, rows_table
 from schemas.units import DAY_MS, MINUTE_MS
-from streams.adapters.analytics import make_analytics
-from streams.adapters.epochs import EpochPaths, epoch_paths
-from streams.adapters.files import Temporary
-from streams.murmur2 import partition_of
-from tests.analyst_notebook import queries
+from streams.core.murmur2 import partition_of
+from streams.storage.analytics import make_analytics
+from streams.storage.epochs import EpochPaths, epoch_paths
 from tests.bench.readings import PARTITIONS, SEED
+from tests.support.analyst_notebook import queries
 
 LOG = Log(log_id="bench-queries", partitions=PARTITIONS, timestamp_type="CreateTime")
 FIRST_EPOCH = 18_000

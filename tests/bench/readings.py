@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.units import DAY_MS, HOUR_MS, SECOND_MS
-from streams.murmur2 import partition_of
+from streams.core.murmur2 import partition_of
 
 PARTITIONS = 4
 START_MS = 18_000 * DAY_MS + 9 * HOUR_MS

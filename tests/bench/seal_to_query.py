@@ -18,14 +18,14 @@ from pathlib import Path
 
 import duckdb
 
-from deploy.log_commands import duration_ms
-from deploy.options import workplace
+from deploy.cli.log_commands import duration_ms
+from deploy.cli.options import data_folder
 from schemas.log import Log, Ruleset
-from streams.adapters.analytics import make_analytics
-from streams.adapters.kafka_reader import KafkaLogReader
-from streams.adapters.topics import create_topic
-from streams.murmur2 import partition_of
-from streams.signature import operator_account
+from streams.core.murmur2 import partition_of
+from streams.core.signature import operator_account
+from streams.kafka.reader import KafkaLogReader
+from streams.kafka.topics import create_topic
+from streams.storage.analytics import make_analytics
 
 QUERY = 'SELECT machine, epoch_ms("end") FROM windows WHERE mends IS NULL'
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,9 +44,9 @@ def main() -> None:
 
 def measure(data_dir: Path, options: argparse.Namespace) -> None:
     """Starts all, looks, ends all."""
-    place = workplace(data_dir)
+    place = data_folder(data_dir)
     stack = place.start_stack()
-    run, common = [sys.executable, "-m", "deploy.cli"], ["--data-dir", str(data_dir)]
+    run, common = [sys.executable, "-m", "deploy"], ["--data-dir", str(data_dir)]
     operators = (operator_account(place.operator_key()),)
     log = place.create_log(
         Log(log_id="seal-to-query", window_ms=duration_ms(options.window), epoch_ms=10 * duration_ms(options.window),

@@ -18,18 +18,18 @@ from schemas.log import Log
 from schemas.reading import HEARTBEAT, REGISTERED
 from schemas.registration import Agreement
 from schemas.units import DAY_MS
-from settlement.adapters.epochs import EpochReader
-from settlement.adapters.job import SettleOptions, choose_run
-from settlement.adapters.store import Store
+from settlement.chain.job import SettleOptions, choose_run
 from settlement.leaf import machine_hash, window_leaf
 from settlement.merkle import MerkleTree
-from settlement.post import Standing, assemble
-from streams.murmur2 import partition_of
-from streams.recompute import recompute
-from streams.records import ARROW, Record
+from settlement.post import PostStanding, assemble
+from settlement.storage.epochs import EpochReader
+from settlement.storage.posts import Store
+from streams.core.murmur2 import partition_of
+from streams.core.recompute import recompute
+from streams.core.records import ARROW, Record
 from tests.bench.load import registration_of
 from tests.bench.readings import PARTITIONS, START_MS, Readings
-from tests.settlement_data import FIRST_EPOCH, publish, window
+from tests.support.settlement_data import FIRST_EPOCH, publish, window
 
 DECIMALS = 6
 WINDOWS_A_DAY = 96
@@ -89,9 +89,9 @@ def day(folder: Path, windows: int, accounts: int) -> dict[str, float]:
     for partition, its_windows in by_partition.items():
         publish(folder, partition, FIRST_EPOCH, its_windows, LOG)
     options = SettleOptions()
-    reading, (run, _) = spent(lambda: choose_run(EpochReader(folder, LOG), Standing.initial(), LOG, options))
+    reading, (run, _) = spent(lambda: choose_run(EpochReader(folder, LOG), PostStanding.initial(), LOG, options))
     assert run is not None
-    assembling, post = spent(lambda: assemble(Standing.initial(), run, DECIMALS))
+    assembling, post = spent(lambda: assemble(PostStanding.initial(), run, DECIMALS))
     assert post is not None
     header = post.header(bytes(32), DECIMALS)
     saving, _ = spent(lambda: Store(folder).save(post, header, 1, DECIMALS))

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from schemas.reading import HEARTBEAT, REGISTERED
-from streams.adapters.analytics import make_analytics
-from streams.naive import Naive
-from streams.records import Record
+from streams.core.records import Record
+from streams.reference.recount import Naive
+from streams.storage.analytics import make_analytics
 from tests.bench.__main__ import STOCK, Bench, summary
 from tests.bench.curve import together
 from tests.bench.dirt import OUTCOMES, DirtyReadings

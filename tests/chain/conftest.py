@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack import start_evm
-from settlement.adapters.chain import Chain
-from settlement.adapters.signer import Keys
+from deploy.stack.servers import start_evm
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from settlement.adapters.journal import Journal
 from settlement.posting import Posting
+from settlement.storage.journal import Journal
 
 
 class Killed(BaseException):

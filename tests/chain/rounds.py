@@ -21,16 +21,16 @@ from pathlib import Path
 import msgspec
 import requests
 
-from deploy.stack import start_evm
+from deploy.stack.servers import start_evm
 from schemas.errors import InvalidInput
 from schemas.manifest import EpochManifest
 from schemas.window import Window
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.job import SettleOptions
-from settlement.adapters.ledger import Ledger
-from settlement.adapters.signer import Keys
-from tests.settlement_data import FIRST_EPOCH, LOG, manifest_of, publish, window
+from settlement import service
+from settlement.chain.job import SettleOptions
+from settlement.chain.ledger import Ledger
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys
+from tests.support.settlement_data import FIRST_EPOCH, LOG, manifest_of, publish, window
 
 ACTS = 6
 DEEP = 3
@@ -76,8 +76,8 @@ class Round:
 
     def play(self) -> None:
         """Raises AssertionError where something was lost, doubled or said badly."""
-        worker.deploy_contracts(self.place, self.node, LOG, self.keys)
-        worker.fund(self.place, self.node, LOG, self.keys, 10**13)
+        service.deploy_contracts(self.place, self.node, LOG, self.keys)
+        service.fund(self.place, self.node, LOG, self.keys, 10**13)
         self.ask("anvil_mine", DEEP + 1)
         for _ in range(3):
             self.truth.grow(self.place, self.draw)
@@ -88,7 +88,7 @@ class Round:
             self.truth.grow(self.place, self.draw)
         self.ask("evm_setAutomine", True)
         self.ask("evm_mine")
-        worker.settle(self.place, self.node, LOG, self.keys, SettleOptions(restate=True))
+        service.settle(self.place, self.node, LOG, self.keys, SettleOptions(restate=True))
         self.check()
 
     def do(self, act: str) -> None:
@@ -124,7 +124,7 @@ class Round:
             case "dispute":
                 live = Ledger.open(self.place, self.node).history().live
                 if live:
-                    worker.dispute(self.place, self.node, self.keys, self.draw.randint(1, len(live)))
+                    service.dispute(self.place, self.node, self.keys, self.draw.randint(1, len(live)))
                 self.truth.grow(self.place, self.draw)  # else the post would be the same again
                 with self.settling("--restate") as process:
                     if self.draw.random() < 0.5:
@@ -161,7 +161,7 @@ class Round:
             starts.append(end)
             ends.append(end)
         assert ends[-1] == LOG.epoch_span(max(self.truth.epochs))[1] // 1_000
-        report = worker.audit(self.place, self.node, LOG, self.truth)
+        report = service.audit(self.place, self.node, LOG, self.truth)
         assert report.ok, report.findings
         assert report.epochs == LOG.partitions * len(self.truth.epochs)
         assert report.unposted_epochs == 0
@@ -202,7 +202,7 @@ def settle(place: Path, url: str, *, restate: bool) -> int:
     node = Chain(url, poll_s=0.02)
     try:
         options = SettleOptions(restate=True) if restate else SettleOptions(max_epochs=2)
-        worker.settle(place, node, LOG, Keys({}, node.chain_id), options)
+        service.settle(place, node, LOG, Keys({}, node.chain_id), options)
     except InvalidInput as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -9,15 +9,15 @@ import pytest
 from eth_abi.abi import encode
 from eth_hash.auto import keccak
 
-from deploy.bootstrap import find_node
-from deploy.stack import start_evm
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.ledger import Deployment, Ledger
-from settlement.adapters.signer import Keys
-from settlement.adapters.store import Store
+from deploy.setup.bootstrap import find_node
+from deploy.stack.servers import start_evm
+from settlement import service
+from settlement.chain.ledger import Deployment, Ledger
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys
 from settlement.contracts.build import ABI_DIR, ROOT
-from tests.settlement_data import ALICE, BOB, FIRST_EPOCH, LOG, publish_all, window
+from settlement.storage.posts import Store
+from tests.support.settlement_data import ALICE, BOB, FIRST_EPOCH, LOG, publish_all, window
 
 pytestmark = pytest.mark.chain
 
@@ -55,10 +55,10 @@ def settled(folder: Path, chain: Chain) -> None:
     loss = window("pv-1", FIRST_EPOCH, -(2**40), place=10)
     publish_all(folder, {FIRST_EPOCH: {0: [*windows, mended, loss], 1: [window("cab-7", FIRST_EPOCH, 333, place=3)]}})
     keys = Keys({}, chain.chain_id)
-    worker.deploy_contracts(folder, chain, LOG, keys)
-    worker.fund(folder, chain, LOG, keys)
-    assert worker.settle(folder, chain, LOG, keys).posts == (1,)
-    worker.attest(folder, chain, keys)
+    service.deploy_contracts(folder, chain, LOG, keys)
+    service.fund(folder, chain, LOG, keys)
+    assert service.settle(folder, chain, LOG, keys).posts == (1,)
+    service.attest(folder, chain, keys)
     chain.pass_time(61)
 
 

@@ -6,22 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from deploy import money_commands
-from deploy.settings import Settings
-from deploy.terminal import Terminal
-from deploy.workplace import Workplace
+from deploy.cli import money_commands
+from deploy.cli.terminal import Terminal
+from deploy.config import Settings
+from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.contract import Call
-from settlement.adapters.driver import NotYet
-from settlement.adapters.job import SettleOptions
-from settlement.adapters.ledger import Ledger
-from settlement.adapters.signer import Keys, Signer
+from settlement import service
+from settlement.chain.contract import Call
+from settlement.chain.driver import NotYet
+from settlement.chain.job import SettleOptions
+from settlement.chain.ledger import Ledger
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys, Signer
 from settlement.posting import GWEI, Fees
 from tests.chain.crashes import Killed, journal_of, killed_at
-from tests.settlement_data import ALICE, FIRST_EPOCH, LOG, publish, publish_all, window
-from tests.watched_place import ask
+from tests.support.settlement_data import ALICE, FIRST_EPOCH, LOG, publish, publish_all, window
+from tests.support.watched_place import ask
 
 pytestmark = pytest.mark.chain
 
@@ -30,14 +30,14 @@ CAP = 40
 
 
 @pytest.fixture
-def place(tmp_path: Path, node: Chain, keys: Keys) -> Iterator[Workplace]:
+def place(tmp_path: Path, node: Chain, keys: Keys) -> Iterator[DataFolder]:
     """A data folder with a funded ledger that owes 900 dollars; whatever a test does to the node is taken back."""
     snapshot = ask(node, "evm_snapshot")
-    place = Workplace(tmp_path, Settings(data_dir=tmp_path, chain_rpc_url=node.rpc_url, fee_cap_gwei=CAP))
+    place = DataFolder(tmp_path, Settings(data_dir=tmp_path, chain_rpc_url=node.rpc_url, fee_cap_gwei=CAP))
     place.create_log(LOG)
-    worker.deploy_contracts(tmp_path, node, LOG, keys)
+    service.deploy_contracts(tmp_path, node, LOG, keys)
     publish_all(tmp_path, {DAY: {0: [window("pv-1", DAY, 900_000_000)]}})
-    worker.fund(tmp_path, node, LOG, keys)
+    service.fund(tmp_path, node, LOG, keys)
     yield place
     ask(node, "evm_setAutomine", True)
     assert ask(node, "evm_revert", snapshot)
@@ -48,7 +48,7 @@ def base_fee(node: Chain, gwei: int) -> None:
     ask(node, "anvil_setNextBlockBaseFeePerGas", hex(gwei * GWEI))
 
 
-def live(place: Workplace, node: Chain) -> int:
+def live(place: DataFolder, node: Chain) -> int:
     return len(Ledger.open(place.data_dir, node).history().live)
 
 
@@ -56,28 +56,28 @@ def capped(node: Chain, cap_gwei: int = CAP, tip: int | None = None) -> Chain:
     return Chain(node.rpc_url, fee_cap=cap_gwei * GWEI, priority_fee=tip, poll_s=0.01)
 
 
-def test_a_spike_within_the_cap_is_paid_and_one_above_it_is_told(place: Workplace, node: Chain, keys: Keys) -> None:
+def test_a_spike_within_the_cap_is_paid_and_one_above_it_is_told(place: DataFolder, node: Chain, keys: Keys) -> None:
     base_fee(node, 60)
     with pytest.raises(NotYet) as told:
-        worker.settle(place.data_dir, capped(node), LOG, keys)
+        service.settle(place.data_dir, capped(node), LOG, keys)
     assert "the base fee is 60 gwei now" in str(told.value)
     assert f"and the cap is {CAP}; wait, or raise TALLYROOT_FEE_CAP_GWEI; run settle again later" in str(told.value)
     with pytest.raises(InvalidInput, match="the base fee is 60 gwei now"):
-        worker.fund(place.data_dir, capped(node), LOG, keys, 1)
+        service.fund(place.data_dir, capped(node), LOG, keys, 1)
     base_fee(node, 30)  # twice that is above the cap; the cap itself is enough
-    assert worker.settle(place.data_dir, capped(node), LOG, keys).posts == (1,)
+    assert service.settle(place.data_dir, capped(node), LOG, keys).posts == (1,)
     assert live(place, node) == 1
     (posting,) = journal_of(place.data_dir)
     assert [attempt.fees.max_fee for attempt in posting.attempts] == [CAP * GWEI]
 
 
-def test_a_spike_after_the_signature_raises_the_offer(place: Workplace, node: Chain, keys: Keys) -> None:
+def test_a_spike_after_the_signature_raises_the_offer(place: DataFolder, node: Chain, keys: Keys) -> None:
     """The node refuses what offers less than the base fee; what was signed for the old one is never sent."""
     base_fee(node, 2)
     with pytest.raises(Killed):
-        worker.settle(place.data_dir, capped(node), LOG, keys, after=killed_at(3))
+        service.settle(place.data_dir, capped(node), LOG, keys, after=killed_at(3))
     base_fee(node, 20)
-    assert worker.settle(place.data_dir, capped(node), LOG, keys).posts == (1,)
+    assert service.settle(place.data_dir, capped(node), LOG, keys).posts == (1,)
     (posting,) = journal_of(place.data_dir)
     first, second = posting.attempts
     assert (first.nonce, first.sent_block, posting.state) == (second.nonce, None, "mined")
@@ -85,7 +85,7 @@ def test_a_spike_after_the_signature_raises_the_offer(place: Workplace, node: Ch
 
 
 def test_settle_that_follows_waits_a_spike_out(
-    place: Workplace, node: Chain, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: DataFolder, node: Chain, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It says once why it waits."""
     base_fee(node, 60)
@@ -111,17 +111,17 @@ def test_settle_that_follows_waits_a_spike_out(
 
 
 def test_the_tip_is_the_node_s_within_a_part_of_the_cap_or_what_is_set(
-    place: Workplace, node: Chain, keys: Keys
+    place: DataFolder, node: Chain, keys: Keys
 ) -> None:
     advised = capped(node).fees().priority_fee
     assert 0 < advised <= CAP * GWEI // 10
     assert capped(node, cap_gwei=1).fees().priority_fee == GWEI // 10
     tip = 3 * GWEI // 2
-    worker.settle(place.data_dir, capped(node, tip=tip), LOG, keys)
+    service.settle(place.data_dir, capped(node, tip=tip), LOG, keys)
     (posting,) = journal_of(place.data_dir)
     assert posting.attempts[0].fees.priority_fee == tip
     with pytest.raises(InvalidInput, match="a transaction must offer 4"):
-        worker.fund(place.data_dir, capped(node, cap_gwei=40, tip=40 * GWEI - 1), LOG, keys, 1)
+        service.fund(place.data_dir, capped(node, cap_gwei=40, tip=40 * GWEI - 1), LOG, keys, 1)
 
 
 def other_poster(ledger: Ledger, keys: Keys) -> Call:
@@ -153,32 +153,34 @@ def mined_before(node: Chain, signer: Signer, call: Call) -> None:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_post_that_is_refused_when_it_is_mined_says_why_and_what_to_do(
-    place: Workplace, node: Chain, keys: Keys, name: str
+    place: DataFolder, node: Chain, keys: Keys, name: str
 ) -> None:
     make, text = REFUSED[name]
     ask(node, "evm_setAutomine", False)
     with pytest.raises(Killed):
-        worker.settle(place.data_dir, node, LOG, keys, after=killed_at(5))
+        service.settle(place.data_dir, node, LOG, keys, after=killed_at(5))
     ledger = Ledger.open(place.data_dir, node)
     mined_before(node, keys.of("admin"), make(ledger, keys))
     with pytest.raises(InvalidInput, match=f"post 1 was refused when it was mined: .*{text}"):
-        worker.settle(place.data_dir, node, LOG, keys)
+        service.settle(place.data_dir, node, LOG, keys)
     (posting,) = journal_of(place.data_dir)
     assert posting.state == "reverted"
     assert f"transaction {posting.attempts[0].hash} was refused when it was mined: " in posting.note
     assert live(place, node) == 0
 
 
-def test_a_post_on_a_disputed_one_is_refused_and_the_dispute_is_told(place: Workplace, node: Chain, keys: Keys) -> None:
-    worker.settle(place.data_dir, node, LOG, keys)
+def test_a_post_on_a_disputed_one_is_refused_and_the_dispute_is_told(
+    place: DataFolder, node: Chain, keys: Keys
+) -> None:
+    service.settle(place.data_dir, node, LOG, keys)
     publish(place.data_dir, 0, DAY + 1, [window("pv-1", DAY + 1, 5)])
     publish(place.data_dir, 1, DAY + 1)
-    worker.fund(place.data_dir, node, LOG, keys)
+    service.fund(place.data_dir, node, LOG, keys)
     ask(node, "evm_setAutomine", False)
     with pytest.raises(Killed):
-        worker.settle(place.data_dir, node, LOG, keys, after=killed_at(5))
+        service.settle(place.data_dir, node, LOG, keys, after=killed_at(5))
     mined_before(node, keys.of("guardian"), Ledger.open(place.data_dir, node).dispute(1))
     with pytest.raises(InvalidInput, match="post 1 was disputed: find out why"):
-        worker.settle(place.data_dir, node, LOG, keys)
+        service.settle(place.data_dir, node, LOG, keys)
     assert [posting.state for posting in journal_of(place.data_dir)] == ["disputed", "superseded"]
-    assert worker.settle(place.data_dir, node, LOG, keys, SettleOptions(restate=True)).posts == (1,)
+    assert service.settle(place.data_dir, node, LOG, keys, SettleOptions(restate=True)).posts == (1,)

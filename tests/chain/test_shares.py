@@ -9,28 +9,28 @@ from typing import Any
 import msgspec
 import pyarrow.parquet as pq
 import pytest
-from sim_log import SimLog
 from typer.testing import CliRunner
 
-from deploy import cli
-from deploy.settings import load_settings
-from deploy.stack import Stack
-from deploy.statement_readings import window_readings
-from deploy.workplace import Workplace
+from deploy.cli import app as cli
+from deploy.config import load_settings
+from deploy.data_folder import DataFolder
+from deploy.explain.statement_readings import window_readings
+from deploy.stack.servers import Stack
 from schemas.arrow import windows_table
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import EpochFiles, epoch_folder
 from schemas.reading import HEARTBEAT, READING, REGISTERED
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.signer import Keys, development_signer
-from streams.adapters.archive import write_archive
-from streams.adapters.epochs import epoch_paths
-from streams.naive import Naive
-from streams.recompute import recompute
-from streams.records import Record
+from settlement import service
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys, development_signer
+from streams.core.recompute import recompute
+from streams.core.records import Record
+from streams.reference.recount import Naive
+from streams.storage.archive import write_archive
+from streams.storage.epochs import epoch_paths
+from tests.support.sim_log import SimLog
 
 pytestmark = pytest.mark.chain
 
@@ -50,9 +50,9 @@ class Place:
     def __init__(self, folder: Path, node: Chain) -> None:
         self.folder, self.node, self.keys = folder, node, Keys({}, node.chain_id)
         self.records: list[Record] = []
-        Workplace(folder, load_settings()).create_log(LOG)
+        DataFolder(folder, load_settings()).create_log(LOG)
         Stack.start(folder, kafka_bootstrap_servers="127.0.0.1:1", chain_rpc_url=node.rpc_url)
-        worker.deploy_contracts(folder, node, LOG, self.keys)
+        service.deploy_contracts(folder, node, LOG, self.keys)
 
     def send(self, kind: str, at_ms: int, document: object) -> None:
         """A record at so many ms after the log's start."""
@@ -96,9 +96,9 @@ class Place:
 
     def settle(self) -> None:
         """Funds, posts, attests, and waits until the post is active."""
-        worker.fund(self.folder, self.node, LOG, self.keys)
-        worker.settle(self.folder, self.node, LOG, self.keys)
-        worker.attest(self.folder, self.node, self.keys)
+        service.fund(self.folder, self.node, LOG, self.keys)
+        service.settle(self.folder, self.node, LOG, self.keys)
+        service.attest(self.folder, self.node, self.keys)
         self.node.pass_time(61)
 
     def run(self, *words: str) -> Answer:
@@ -151,7 +151,7 @@ def test_the_cents_of_two_investors_come_from_readings(place: Place) -> None:
     place.settle()
     assert place.run("income", "M1")["claimable"] > 0
 
-    worker.claim(place.folder, place.node, place.keys, shares)  # Anyone may; the shares are not told.
+    service.claim(place.folder, place.node, place.keys, shares)  # Anyone may; the shares are not told.
     income = place.run("income", "M1")["income"]
     assert income["received"] == 0
     assert place.run("collect", "M1")["arrived"] == income["unseen"] > 0
@@ -161,7 +161,7 @@ def test_the_cents_of_two_investors_come_from_readings(place: Place) -> None:
     assert "nothing is released" in place.refused("withdraw", "M1", "--as", "5")
 
     # Down, exactly: withdrawn -> income of the shares -> lines of the statement -> windows -> readings.
-    statement = worker.why(place.folder, place.node, shares)
+    statement = service.why(place.folder, place.node, shares)
     assert sum(row.amount_micros for row in statement.rows) == income["unseen"]
     assert got == {5: income["unseen"] * 300 // SUPPLY, 6: income["unseen"] * 123 // SUPPLY}
     for row in statement.rows:
@@ -239,7 +239,7 @@ def test_a_buyer_is_warned_of_terms_that_the_log_does_not_show_and_of_foreign_co
     closes_at_s = place.node.time_s() + 86_400
     false, _ = place.node.deploy(operator, "ShareOffering", shares, 1, 10, closes_at_s, terms)
     assert "promises 3334 basis points" in place.refused("buy", "M1", "1", "--offering", false)
-    ledger = worker.Deployment.load(place.folder).ledger
+    ledger = service.Deployment.load(place.folder).ledger
     foreign = place.node.deploy(operator, "DemoDollar", operator.address)[0]
     assert "no such contract" in place.refused("holders", foreign) or "refuses" in place.refused("holders", foreign)
     assert "no such contract" in place.refused("holders", ledger) or "refuses" in place.refused("holders", ledger)

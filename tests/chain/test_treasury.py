@@ -6,25 +6,25 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from deploy import keeper_commands, money_commands
-from deploy.settings import Settings
-from deploy.terminal import Terminal
-from deploy.workplace import Workplace
+from deploy.cli import keeper_commands, money_commands
+from deploy.cli.terminal import Terminal
+from deploy.config import Settings
+from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
 from schemas.payout import Funding
 from schemas.registration import Agreement
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.contract import Call
-from settlement.adapters.job import SettleOptions
-from settlement.adapters.ledger import Ledger
-from settlement.adapters.remote_signer import RemoteSigner
-from settlement.adapters.signer import Keys, development_signer
+from settlement import service
+from settlement.chain.contract import Call
+from settlement.chain.job import SettleOptions
+from settlement.chain.ledger import Ledger
+from settlement.chain.node import Chain
+from settlement.chain.remote_signer import RemoteSigner
+from settlement.chain.signer import Keys, development_signer
 from settlement.leaf import payout_leaf
 from settlement.merkle import proves
-from tests.odd_token import OddToken
-from tests.settlement_data import ALICE, BOB, FIRST_EPOCH, LOG, SOLAR, publish, publish_all, window
-from tests.signer_service import signer_service
+from tests.support.odd_token import OddToken
+from tests.support.settlement_data import ALICE, BOB, FIRST_EPOCH, LOG, SOLAR, publish, publish_all, window
+from tests.support.signer_service import signer_service
 
 pytestmark = pytest.mark.chain
 
@@ -34,9 +34,9 @@ POSTER_KEY = "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d"
 
 
 @pytest.fixture
-def place(tmp_path: Path, node: Chain) -> Workplace:
+def place(tmp_path: Path, node: Chain) -> DataFolder:
     """A data folder whose log has one epoch: it owes 900 dollars to three payees."""
-    place = Workplace(tmp_path, Settings(data_dir=tmp_path, chain_rpc_url=node.rpc_url))
+    place = DataFolder(tmp_path, Settings(data_dir=tmp_path, chain_rpc_url=node.rpc_url))
     place.create_log(LOG)
     publish_all(tmp_path, {DAY: {0: [window("pv-1", DAY, 600_000_000)], 1: [window("cab-7", DAY, 300_000_000)]}})
     return place
@@ -48,72 +48,72 @@ def out(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
     return found
 
 
-def paying(place: Workplace, node: Chain, keys: Keys) -> None:
+def paying(place: DataFolder, node: Chain, keys: Keys) -> None:
     """Posts, attests, and lets the delay pass."""
-    worker.fund(place.data_dir, node, LOG, keys)
-    worker.settle(place.data_dir, node, LOG, keys)
-    worker.attest(place.data_dir, node, keys)
+    service.fund(place.data_dir, node, LOG, keys)
+    service.settle(place.data_dir, node, LOG, keys)
+    service.attest(place.data_dir, node, keys)
     node.pass_time(61)
 
 
-def test_a_blocked_payee_stops_no_other_and_is_named(place: Workplace, node: Chain, keys: Keys) -> None:
+def test_a_blocked_payee_stops_no_other_and_is_named(place: DataFolder, node: Chain, keys: Keys) -> None:
     operator = keys.of("operator")
     token = OddToken(node, operator, 6)
     token.mint(operator.address, 10**12)
-    worker.deploy_contracts(place.data_dir, node, LOG, keys, token=token.address)
+    service.deploy_contracts(place.data_dir, node, LOG, keys, token=token.address)
     paying(place, node, keys)
     token.block(ALICE, blocked=True)
     with pytest.raises(InvalidInput):
-        worker.claim(place.data_dir, node, keys, ALICE)
-    worker.claim(place.data_dir, node, keys, BOB)
+        service.claim(place.data_dir, node, keys, ALICE)
+    service.claim(place.data_dir, node, keys, BOB)
     done = money_commands.claim_many(place, Terminal(as_json=False), None, 100)
     assert [(row.account, row.amount) for row in done.paid] == [(SOLAR, 450_000_000)]
     assert [row.account for row in done.returned] == [ALICE]
     assert done.already == (BOB,)
     assert (done.amount, len(done.transactions)) == (450_000_000, 1)
     token.block(ALICE, blocked=False)
-    again = worker.claim_many(place.data_dir, node, keys)
+    again = service.claim_many(place.data_dir, node, keys)
     assert [row.account for row in again.paid] == [ALICE]
-    none = worker.claim_many(place.data_dir, node, keys)
+    none = service.claim_many(place.data_dir, node, keys)
     assert (none.paid, none.transactions, len(none.already)) == ((), (), 3)
 
 
-def test_many_accounts_are_claimed_in_batches(place: Workplace, node: Chain, keys: Keys) -> None:
+def test_many_accounts_are_claimed_in_batches(place: DataFolder, node: Chain, keys: Keys) -> None:
     payees = {f"0x{number:040x}": 400 for number in range(1, 26)}
     publish_all(place.data_dir, {DAY: {0: [window("pv-1", DAY, 25_000_007, agreement=Agreement(payees))]}})
-    worker.deploy_contracts(place.data_dir, node, LOG, keys)
+    service.deploy_contracts(place.data_dir, node, LOG, keys)
     with pytest.raises(InvalidInput, match="nothing is posted yet"):
-        worker.claim_many(place.data_dir, node, keys)
-    worker.fund(place.data_dir, node, LOG, keys)
-    worker.settle(place.data_dir, node, LOG, keys)
+        service.claim_many(place.data_dir, node, keys)
+    service.fund(place.data_dir, node, LOG, keys)
+    service.settle(place.data_dir, node, LOG, keys)
     with pytest.raises(InvalidInput, match="post 1 is not attested yet"):
-        worker.claim_many(place.data_dir, node, keys)
-    worker.attest(place.data_dir, node, keys)
+        service.claim_many(place.data_dir, node, keys)
+    service.attest(place.data_dir, node, keys)
     with pytest.raises(InvalidInput, match=r"post 1 is not active until 20\d\d-"):
-        worker.claim_many(place.data_dir, node, keys)
+        service.claim_many(place.data_dir, node, keys)
     node.pass_time(61)
     with pytest.raises(InvalidInput, match=f"{SOLAR} is in no payout of post 1"):
-        worker.claim_many(place.data_dir, node, keys, [SOLAR, *payees])
-    two = worker.claim_many(place.data_dir, node, keys, [f"0x{n:040X}" for n in (3, 2, 3)])
+        service.claim_many(place.data_dir, node, keys, [SOLAR, *payees])
+    two = service.claim_many(place.data_dir, node, keys, [f"0x{n:040X}" for n in (3, 2, 3)])
     assert [row.account for row in two.paid] == [f"0x{n:040x}" for n in (3, 2)]
-    rest = worker.claim_many(place.data_dir, node, keys, batch=10)
+    rest = service.claim_many(place.data_dir, node, keys, batch=10)
     assert (len(rest.paid), len(rest.already), len(rest.transactions)) == (23, 2, 3)
     assert two.amount + rest.amount == 25_000_007
-    assert all(row.claimable == 0 for row in worker.payouts(place.data_dir, node))
+    assert all(row.claimable == 0 for row in service.payouts(place.data_dir, node))
 
 
 def test_every_account_gets_a_proof_file(
-    place: Workplace, node: Chain, keys: Keys, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: DataFolder, node: Chain, keys: Keys, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    worker.deploy_contracts(place.data_dir, node, LOG, keys)
+    service.deploy_contracts(place.data_dir, node, LOG, keys)
     paying(place, node, keys)
     folder = tmp_path / "published" / "proofs"
     assert money_commands.all_proofs(place, Terminal(as_json=True), folder) == 3
     assert out(capsys) == {"folder": str(folder), "proofs": 3}
     assert sorted(path.name for path in folder.iterdir()) == sorted(f"{a}.json" for a in (SOLAR, ALICE, BOB))
     for path in folder.iterdir():
-        file = worker.read_proof(path)
-        assert file == worker.proof(place.data_dir, node, file.account)
+        file = service.read_proof(path)
+        assert file == service.proof(place.data_dir, node, file.account)
         nodes = [bytes.fromhex(text[2:]) for text in file.proof]
         assert proves(bytes.fromhex(file.payouts_root[2:]), payout_leaf(file.account, int(file.cumulative)), nodes)
     (tmp_path / "file").write_text("")
@@ -126,9 +126,9 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_dry_run_tells_all_and_does_nothing(
-    place: Workplace, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
+    place: DataFolder, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    worker.deploy_contracts(place.data_dir, node, LOG, keys)
+    service.deploy_contracts(place.data_dir, node, LOG, keys)
     before, block = files_of(place.data_dir), node.block_number()
     first = money_commands.dry_run(place, Terminal(as_json=False), SettleOptions())
     shown = capsys.readouterr().out
@@ -143,12 +143,12 @@ def test_a_dry_run_tells_all_and_does_nothing(
     assert files_of(place.data_dir) == before
     assert node.block_number() == block
 
-    worker.fund(place.data_dir, node, LOG, keys)
-    second = worker.dry_run(place.data_dir, node, LOG, keys, SettleOptions())
+    service.fund(place.data_dir, node, LOG, keys)
+    second = service.dry_run(place.data_dir, node, LOG, keys, SettleOptions())
     assert (second.refusal, second.shortfall) == ("", 0)
     assert 0 < second.cost_wei <= second.most_wei < second.poster_wei
     assert second.poster == keys.of("poster").address
-    worker.settle(place.data_dir, node, LOG, keys)
+    service.settle(place.data_dir, node, LOG, keys)
     (posted,) = Ledger.open(place.data_dir, node).history().live
     (planned,) = second.posts
     assert planned.windows_root == posted.header.windows_root.hex()
@@ -161,24 +161,24 @@ def test_a_dry_run_tells_all_and_does_nothing(
 
 
 def test_a_dry_run_names_who_is_new_and_who_is_gone(
-    place: Workplace, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
+    place: DataFolder, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    worker.deploy_contracts(place.data_dir, node, LOG, keys)
-    worker.fund(place.data_dir, node, LOG, keys, 2_000_000_000)
-    worker.settle(place.data_dir, node, LOG, keys)
+    service.deploy_contracts(place.data_dir, node, LOG, keys)
+    service.fund(place.data_dir, node, LOG, keys, 2_000_000_000)
+    service.settle(place.data_dir, node, LOG, keys)
     new = "0x" + "d4" * 20
     publish(place.data_dir, 0, DAY + 1, [window("pv-1", DAY + 1, 100, agreement=Agreement({SOLAR: 5_000, new: 5_000}))])
     publish(place.data_dir, 1, DAY + 1)
     publish(place.data_dir, 0, DAY + 2, [window("pv-1", DAY + 2, 10)])
     publish(place.data_dir, 1, DAY + 2)
-    one = worker.dry_run(place.data_dir, node, LOG, keys, SettleOptions(max_epochs=1))
+    one = service.dry_run(place.data_dir, node, LOG, keys, SettleOptions(max_epochs=1))
     assert [post.sequence for post in one.posts] == [2, 3]  # as `settle --epochs 1` goes on until all is posted
-    found = worker.dry_run(place.data_dir, node, LOG, keys, SettleOptions(max_epochs=1, max_posts=1))
+    found = service.dry_run(place.data_dir, node, LOG, keys, SettleOptions(max_epochs=1, max_posts=1))
     assert [(c.account, c.before, c.after, c.last_amount) for c in found.changes] == [
         (SOLAR, 450_000_000, 450_000_050, 450_000_000), (new, 0, 50, 0),
     ]  # fmt: skip
     assert [change.account for change in found.gone] == [ALICE, BOB]
-    settled = worker.settle(place.data_dir, node, LOG, keys, SettleOptions(max_epochs=1))
+    settled = service.settle(place.data_dir, node, LOG, keys, SettleOptions(max_epochs=1))
     live = Ledger.open(place.data_dir, node).history().live
     assert settled.posts == (2, 3)
     assert [p.payouts_root for p in one.posts] == [posted.header.payouts_root.hex() for posted in live[1:]]
@@ -188,11 +188,11 @@ def test_a_dry_run_names_who_is_new_and_who_is_gone(
 
 
 def test_the_runway_shrinks_and_warns(
-    place: Workplace, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
+    place: DataFolder, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    worker.deploy_contracts(place.data_dir, node, LOG, keys)
-    assert worker.settlements(place.data_dir, node, LOG).runway.days is None
-    worker.fund(place.data_dir, node, LOG, keys, 900_000_000 + 4_600_000_000)
+    service.deploy_contracts(place.data_dir, node, LOG, keys)
+    assert service.settlements(place.data_dir, node, LOG).runway.days is None
+    service.fund(place.data_dir, node, LOG, keys, 900_000_000 + 4_600_000_000)
     money_commands.settle(place, Terminal(as_json=True), SettleOptions(), follow=False, runway_days=0)
     report = money_commands.settlements(place, Terminal(as_json=False), 5)
     assert (report.runway.free, report.runway.per_day, report.runway.days) == (4_600_000_000, 900_000_000, 5)
@@ -211,40 +211,40 @@ def test_the_runway_shrinks_and_warns(
     assert noted.runway_days == 1
 
 
-def test_a_post_is_signed_by_a_remote_key(place: Workplace, node: Chain, keys: Keys) -> None:
+def test_a_post_is_signed_by_a_remote_key(place: DataFolder, node: Chain, keys: Keys) -> None:
     poster = development_signer(1)
     with signer_service(POSTER_KEY) as service:
         assert service.account.address.lower() == poster.address
         remote = Keys({"poster": lambda: RemoteSigner(service.url, poster.address)}, node.chain_id)
-        worker.deploy_contracts(place.data_dir, node, LOG, keys, accounts={"poster": poster.address})
-        worker.fund(place.data_dir, node, LOG, keys)
+        service.deploy_contracts(place.data_dir, node, LOG, keys, accounts={"poster": poster.address})
+        service.fund(place.data_dir, node, LOG, keys)
         with pytest.raises(InvalidInput, match="is not the poster of the ledger"):
-            worker.settle(place.data_dir, node, LOG, keys)
-        assert worker.dry_run(place.data_dir, node, LOG, remote, SettleOptions()).refusal == ""
+            service.settle(place.data_dir, node, LOG, keys)
+        assert service.dry_run(place.data_dir, node, LOG, remote, SettleOptions()).refusal == ""
         assert service.asked == []
-        assert worker.settle(place.data_dir, node, LOG, remote).posts == (1,)
+        assert service.settle(place.data_dir, node, LOG, remote).posts == (1,)
         assert len(service.asked) == 1
 
 
 def test_guardian_and_admin_keep_the_ledger(
-    place: Workplace, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
+    place: DataFolder, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
 ) -> None:
     terminal = Terminal(as_json=True)
-    worker.deploy_contracts(place.data_dir, node, LOG, keys)
+    service.deploy_contracts(place.data_dir, node, LOG, keys)
     paying(place, node, keys)
     keeper_commands.pause(place, terminal, "2d")
     capsys.readouterr()
     assert money_commands.settlements(place, Terminal(as_json=False)).paused_until_s > node.time_s()
     assert "claims are paused until 20" in capsys.readouterr().out
     with pytest.raises(InvalidInput, match=r"claims are paused until 20\d\d-"):
-        worker.claim(place.data_dir, node, keys, SOLAR)
+        service.claim(place.data_dir, node, keys, SOLAR)
     with pytest.raises(InvalidInput, match="the next pause can start at"):
         keeper_commands.pause(place, terminal, "1d")
     keeper_commands.unpause(place, terminal)
-    assert worker.settlements(place.data_dir, node, LOG).paused_until_s == 0
+    assert service.settlements(place.data_dir, node, LOG).paused_until_s == 0
     with pytest.raises(InvalidInput, match="claims are not paused"):
         keeper_commands.unpause(place, terminal)
-    assert worker.claim(place.data_dir, node, keys, BOB).amount == 150_030_000
+    assert service.claim(place.data_dir, node, keys, BOB).amount == 150_030_000
 
     with pytest.raises(InvalidInput, match="can't be disputed any more"):
         money_commands.dispute(place, terminal, 1)
@@ -254,11 +254,11 @@ def test_guardian_and_admin_keep_the_ledger(
     assert out(capsys)["data"] == tried.data
     node.transact(keys.of("admin"), Call(tried.to, bytes.fromhex(tried.data[2:])))  # as a timelock does
     with pytest.raises(InvalidInput, match="post 1 was revoked"):
-        worker.claim(place.data_dir, node, keys, SOLAR)
+        service.claim(place.data_dir, node, keys, SOLAR)
     with pytest.raises(InvalidInput, match="post 1 is not active"):
         keeper_commands.revoke(place, terminal, 1, print_call=False)
 
-    worker.fund(place.data_dir, node, LOG, keys, 5_000_000)
+    service.fund(place.data_dir, node, LOG, keys, 5_000_000)
     with pytest.raises(InvalidInput, match="only 5000000 token units are owed to nobody"):
         keeper_commands.withdraw(place, terminal, "5.01", ALICE, print_call=False)
     keeper_commands.withdraw(place, terminal, "4.50", ALICE, print_call=False)

@@ -11,17 +11,17 @@ import pytest
 import requests
 from eth_account import Account
 
-from deploy import cli
-from deploy.settings import Settings
-from deploy.stack import start_evm
-from deploy.workplace import Workplace
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.ledger import Ledger
-from settlement.adapters.signer import Keys, Signer
+from deploy.cli import app as cli
+from deploy.config import Settings
+from deploy.data_folder import DataFolder
+from deploy.stack.servers import start_evm
+from settlement import service
+from settlement.chain.ledger import Ledger
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys, Signer
 from tests.chain.relay import relay
-from tests.odd_token import OddToken
-from tests.settlement_data import FIRST_EPOCH, LOG, SOLAR, publish_all, window
+from tests.support.odd_token import OddToken
+from tests.support.settlement_data import FIRST_EPOCH, LOG, SOLAR, publish_all, window
 
 pytestmark = pytest.mark.chain
 
@@ -104,7 +104,7 @@ def desk(
     for role, key in MARKED.items():
         monkeypatch.setenv(f"TALLYROOT_{role.upper()}_KEY", key)
         desk.ask("anvil_setBalance", ACCOUNTS[role], hex(10**18))
-    Workplace(desk.folder, Settings(data_dir=desk.folder)).create_log(LOG)
+    DataFolder(desk.folder, Settings(data_dir=desk.folder)).create_log(LOG)
     publish_all(desk.folder, {DAY: {0: [window("pv-1", DAY, 600_000_000)]}})
     yield desk
     assert "5ec2e7" not in desk.shown
@@ -189,7 +189,7 @@ def test_from_underfunded_to_claimed_each_step_too_early_is_told(ledger: Desk) -
     assert "nothing is posted yet" in desk.fails("claim", "--all")
     desk.run("settle")
     assert "post 1 is not attested yet" in desk.fails("claim", SOLAR)
-    worker.attest(desk.folder, desk.node, Keys({"auditor": Signer.from_key(MARKED["auditor"])}, CHAIN_ID))
+    service.attest(desk.folder, desk.node, Keys({"auditor": Signer.from_key(MARKED["auditor"])}, CHAIN_ID))
     assert "post 1 is not active until 20" in desk.fails("claim", SOLAR)
     assert "post 1 is not active until 20" in desk.fails("claim", "--all")
     desk.pass_days(3)
@@ -224,8 +224,8 @@ def test_a_wrong_key_is_named_with_the_role_that_it_lacks(ledger: Desk) -> None:
         assert f"is not the {role} of the ledger" in desk.fails(*words)
         desk.as_role(role, role)
     by_the_poster = Keys({"auditor": Signer.from_key(MARKED["poster"])}, CHAIN_ID)
-    with pytest.raises(worker.InvalidInput, match="is not the auditor of the ledger"):
-        worker.attest(desk.folder, desk.node, by_the_poster)
+    with pytest.raises(service.InvalidInput, match="is not the auditor of the ledger"):
+        service.attest(desk.folder, desk.node, by_the_poster)
     assert f"{ACCOUNTS['auditor'].lower()} is the auditor already" in desk.fails(
         "roles", "--grant", f"poster={ACCOUNTS['auditor']}"
     )

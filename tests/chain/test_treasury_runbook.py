@@ -8,20 +8,21 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from deploy import cli, keeper_commands, money_commands
-from deploy.settings import Settings
-from deploy.terminal import Terminal
-from deploy.workplace import Workplace
+from deploy.cli import app as cli
+from deploy.cli import keeper_commands, money_commands
+from deploy.cli.terminal import Terminal
+from deploy.config import Settings
+from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.job import SettleOptions
-from settlement.adapters.ledger import Ledger
-from settlement.adapters.signer import Keys, development_signer
+from settlement import service
+from settlement.chain.job import SettleOptions
+from settlement.chain.ledger import Ledger
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys, development_signer
 from settlement.head import PostHeader
 from tests.chain.crashes import Killed, killed_at
-from tests.settlement_data import ALICE, FIRST_EPOCH, LOG, publish, publish_all, window
-from tests.watched_place import ask
+from tests.support.settlement_data import ALICE, FIRST_EPOCH, LOG, publish, publish_all, window
+from tests.support.watched_place import ask
 
 pytestmark = pytest.mark.chain
 
@@ -29,12 +30,12 @@ DAY = FIRST_EPOCH
 
 
 @pytest.fixture
-def place(tmp_path: Path, node: Chain, keys: Keys) -> Workplace:
+def place(tmp_path: Path, node: Chain, keys: Keys) -> DataFolder:
     """A data folder with a ledger; its log has one epoch, which owes 900 dollars."""
-    place = Workplace(tmp_path, Settings(data_dir=tmp_path, chain_rpc_url=node.rpc_url))
+    place = DataFolder(tmp_path, Settings(data_dir=tmp_path, chain_rpc_url=node.rpc_url))
     place.create_log(LOG)
     publish_all(tmp_path, {DAY: {0: [window("pv-1", DAY, 600_000_000)], 1: [window("cab-7", DAY, 300_000_000)]}})
-    worker.deploy_contracts(tmp_path, node, LOG, keys)
+    service.deploy_contracts(tmp_path, node, LOG, keys)
     return place
 
 
@@ -43,10 +44,10 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_stolen_poster_s_role_changes_hands(
-    place: Workplace, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
+    place: DataFolder, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
 ) -> None:
     terminal = Terminal(as_json=False)
-    worker.fund(place.data_dir, node, LOG, keys)
+    service.fund(place.data_dir, node, LOG, keys)
     stolen, fresh = keys.of("poster"), development_signer(1)
     ledger = Ledger.open(place.data_dir, node)
     all_mine = PostHeader(
@@ -54,7 +55,7 @@ def test_a_stolen_poster_s_role_changes_hands(
         manifest_hash=b"m" * 32, epoch_start_s=1, epoch_end_s=2, total=900_000_000,
     )  # fmt: skip
     node.transact(stolen, ledger.post(all_mine))
-    for words in (worker.settle, worker.dry_run):
+    for words in (service.settle, service.dry_run):
         with pytest.raises(InvalidInput, match=r"post 1 .*is not in"):
             words(place.data_dir, node, LOG, keys, SettleOptions())
     money_commands.dispute(place, terminal, 1)
@@ -67,12 +68,12 @@ def test_a_stolen_poster_s_role_changes_hands(
     assert fresh.address in capsys.readouterr().out
     restate = SettleOptions(restate=True)
     with pytest.raises(InvalidInput, match="wrong key"):
-        worker.settle(place.data_dir, node, LOG, keys, restate)
+        service.settle(place.data_dir, node, LOG, keys, restate)
     mended = Keys({"poster": fresh}, node.chain_id)
     with pytest.raises(InvalidInput, match="post 1 was disputed"):
-        worker.dry_run(place.data_dir, node, LOG, mended, SettleOptions())
-    assert worker.dry_run(place.data_dir, node, LOG, mended, restate).refusal == ""
-    assert worker.settle(place.data_dir, node, LOG, mended, restate).posts == (1,)
+        service.dry_run(place.data_dir, node, LOG, mended, SettleOptions())
+    assert service.dry_run(place.data_dir, node, LOG, mended, restate).refusal == ""
+    assert service.settle(place.data_dir, node, LOG, mended, restate).posts == (1,)
     for change in ("poster", f"admin={ALICE}", "poster=0x12", "auditor:" + ALICE):
         with pytest.raises(InvalidInput):
             keeper_commands.roles(place, terminal, grant=change, revoke=None, print_call=False)
@@ -91,55 +92,55 @@ def test_the_runbook_s_commands_take_their_options() -> None:
 
 
 def test_a_lost_folder_of_posts_is_made_anew(
-    place: Workplace, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
+    place: DataFolder, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, terminal = place.data_dir / "settlement", Terminal(as_json=True)
-    worker.fund(place.data_dir, node, LOG, keys, 2_000_000_000)
-    worker.settle(place.data_dir, node, LOG, keys)
+    service.fund(place.data_dir, node, LOG, keys, 2_000_000_000)
+    service.settle(place.data_dir, node, LOG, keys)
     publish(place.data_dir, 0, DAY + 1, [window("pv-1", DAY + 1, 100)])
     publish(place.data_dir, 1, DAY + 1, [window("cab-7", DAY + 1, 7)])
-    worker.settle(place.data_dir, node, LOG, keys, SettleOptions(without={1}))
+    service.settle(place.data_dir, node, LOG, keys, SettleOptions(without={1}))
     publish(place.data_dir, 0, DAY + 2, [window("pv-1", DAY + 2, 10)])
     publish(place.data_dir, 1, DAY + 2)
-    worker.settle(place.data_dir, node, LOG, keys)
+    service.settle(place.data_dir, node, LOG, keys)
     kept = files_of(folder / "posts")
     shutil.rmtree(folder)  # posts and journal
     with pytest.raises(InvalidInput, match="is not in"):
-        worker.settle(place.data_dir, node, LOG, keys)
+        service.settle(place.data_dir, node, LOG, keys)
     with pytest.raises(InvalidInput, match="post 2 does not come out of the epochs here"):
         money_commands.restore_posts(place, terminal, [])
     assert money_commands.restore_posts(place, terminal, [1]) == (2, 3)
     assert json.loads(capsys.readouterr().out) == {"restored": [2, 3]}
     assert files_of(folder / "posts") == kept
-    assert worker.restore_posts(place.data_dir, node, LOG) == ()
+    assert service.restore_posts(place.data_dir, node, LOG) == ()
     publish(place.data_dir, 0, DAY + 3, [window("pv-1", DAY + 3, 10)])
     publish(place.data_dir, 1, DAY + 3)
-    assert worker.settle(place.data_dir, node, LOG, keys).posts == (4,)
+    assert service.settle(place.data_dir, node, LOG, keys).posts == (4,)
 
 
-def lose_journal(place: Workplace) -> None:
+def lose_journal(place: DataFolder) -> None:
     for path in (place.data_dir / "settlement").glob("journal.sqlite*"):
         path.unlink()
 
 
 @pytest.mark.parametrize("has_grown", [False, True])
 def test_a_journal_lost_while_a_post_waits_makes_no_second_one(
-    place: Workplace, node: Chain, keys: Keys, has_grown: bool
+    place: DataFolder, node: Chain, keys: Keys, has_grown: bool
 ) -> None:
-    worker.fund(place.data_dir, node, LOG, keys, 2_000_000_000)
+    service.fund(place.data_dir, node, LOG, keys, 2_000_000_000)
     ask(node, "evm_setAutomine", False)
     try:
         with pytest.raises(Killed):
-            worker.settle(place.data_dir, node, LOG, keys, after=killed_at(5))
+            service.settle(place.data_dir, node, LOG, keys, after=killed_at(5))
         lose_journal(place)
         if has_grown:
             publish(place.data_dir, 0, DAY + 1, [window("pv-1", DAY + 1, 100)])
             publish(place.data_dir, 1, DAY + 1)
             with pytest.raises(Killed):  # the very post that waits is sent again, not one with the new epoch
-                worker.settle(place.data_dir, node, LOG, keys, after=killed_at(5))
+                service.settle(place.data_dir, node, LOG, keys, after=killed_at(5))
     finally:
         ask(node, "evm_setAutomine", True)
         ask(node, "evm_mine")
-    worker.settle(place.data_dir, node, LOG, keys)
+    service.settle(place.data_dir, node, LOG, keys)
     live = Ledger.open(place.data_dir, node).history().live
     assert [posted.header.total for posted in live] == [900_000_000, 900_000_100][: 1 + has_grown]

@@ -9,25 +9,25 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from archived_log import LOG, MACHINES, fill, records_of
 from msgspec import structs
-from sim_log import SimLog
 from typer.testing import CliRunner
-from watched_place import THIEF, Place, ask, later, one_window, other_payee, other_root
 
-from deploy import cli
-from deploy.settings import load_settings
-from deploy.stack import Stack
-from deploy.terminal import Terminal
-from deploy.watch_commands import Watch, WatchOptions
-from deploy.workplace import Workplace
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.epochs import EpochReader
-from settlement.adapters.job import SettleOptions
-from settlement.adapters.signer import Keys
+from deploy.cli import app as cli
+from deploy.cli.terminal import Terminal
+from deploy.cli.watch_commands import Watch, WatchOptions
+from deploy.config import load_settings
+from deploy.data_folder import DataFolder
+from deploy.stack.servers import Stack
+from settlement import service
+from settlement.chain.job import SettleOptions
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys
 from settlement.keccak import keccak
-from streams.adapters.kafka_reader import KafkaAway
+from settlement.storage.epochs import EpochReader
+from streams.kafka.reader import KafkaAway
+from tests.support.archived_log import LOG, MACHINES, fill, records_of
+from tests.support.sim_log import SimLog
+from tests.support.watched_place import THIEF, Place, ask, later, one_window, other_payee, other_root
 
 pytestmark = pytest.mark.chain
 
@@ -41,8 +41,8 @@ def prepared(node: Chain, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, keys = Path(tmp_path_factory.mktemp("prepared")), Keys({}, node.chain_id)
     fill(folder)
     Stack.start(folder, kafka_bootstrap_servers="127.0.0.1:1", chain_rpc_url=node.rpc_url)
-    worker.deploy_contracts(folder, node, LOG, keys, delay_s=DELAY_S)
-    worker.fund(folder, node, LOG, keys, 10**9)
+    service.deploy_contracts(folder, node, LOG, keys, delay_s=DELAY_S)
+    service.fund(folder, node, LOG, keys, 10**9)
     return folder
 
 
@@ -66,7 +66,7 @@ def test_what_is_right_is_attested_under_the_head_that_was_checked(place: Place)
     assert place.events() == [("attested", 2)]
     assert place.events() == []
     place.node.pass_time(DELAY_S + 1)
-    assert worker.claim(place.folder, place.node, place.keys, worker.payouts(place.folder, place.node)[0].account)
+    assert service.claim(place.folder, place.node, place.keys, service.payouts(place.folder, place.node)[0].account)
 
 
 CHEATS: dict[str, tuple[dict[str, Any], str]] = {
@@ -108,7 +108,7 @@ def test_epochs_that_are_skipped_or_settled_twice_are_disputed(place: Place) -> 
     skipping(place)
     assert place.events() == [("disputed", 1)]
     options = SettleOptions(max_epochs=1, max_posts=1, restate=True)
-    worker.settle(place.folder, place.node, LOG, place.keys, options)
+    service.settle(place.folder, place.node, LOG, place.keys, options)
     assert place.events() == [("attested", 1)]
     place.post(next_epoch=None, partition_epochs={}, partition_offsets={}, change=later)
     assert place.events() == [("disputed", 2)]
@@ -286,7 +286,7 @@ def test_a_watcher_that_follows_looks_again_when_something_has_happened(
 ) -> None:
     """What is right and attested is not read again; what is said is said once."""
     options = WatchOptions(from_archive=True, every_s=2.0)
-    watcher = Watch(Workplace(place.folder, load_settings()), Terminal(as_json=True), options)
+    watcher = Watch(DataFolder(place.folder, load_settings()), Terminal(as_json=True), options)
     heard: list[list[tuple[str, int]]] = []
 
     def turn() -> list[tuple[str, int]]:
@@ -344,7 +344,7 @@ def test_without_a_key_there_are_only_alarms(place: Place) -> None:
 
 def test_a_wrong_post_that_is_mature_is_the_admin_s(place: Place) -> None:
     place.post(change=lambda header: structs.replace(header, total=header.total + 1))
-    worker.attest(place.folder, place.node, place.keys)
+    service.attest(place.folder, place.node, place.keys)
     place.node.pass_time(DELAY_S + 1)
     (done,) = place.look().done
     assert (done.event, "only the admin" in done.text) == ("alarm", True)

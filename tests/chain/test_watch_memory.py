@@ -4,18 +4,18 @@ import shutil
 from pathlib import Path
 
 import pytest
-from archived_log import LOG, MACHINES, fill, records_of
 from msgspec import structs
-from sim_log import SimLog
-from watched_place import Place, ask
 
-from deploy.watch_evidence import LogMemory
+from deploy.explain.watch_sources import LogMemory
 from schemas.errors import InvalidInput
 from schemas.units import HOUR_MS, MINUTE_MS
-from settlement import worker
-from settlement.adapters.chain import Chain
-from settlement.adapters.signer import Keys
-from settlement.adapters.watcher import Look, look
+from settlement import service
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys
+from settlement.chain.watcher import Look, look
+from tests.support.archived_log import LOG, MACHINES, fill, records_of
+from tests.support.sim_log import SimLog
+from tests.support.watched_place import Place, ask
 
 pytestmark = pytest.mark.chain
 
@@ -83,8 +83,8 @@ def watched(filled: Path, tmp_path: Path, node: Chain) -> Watched:
     """A copy of it, with a ledger of its own."""
     folder, keys = tmp_path / "data", Keys({}, node.chain_id)
     shutil.copytree(filled, folder)
-    worker.deploy_contracts(folder, node, LOG, keys, delay_s=3_600)
-    worker.fund(folder, node, LOG, keys, 10**9)
+    service.deploy_contracts(folder, node, LOG, keys, delay_s=3_600)
+    service.fund(folder, node, LOG, keys, 10**9)
     return Watched(Place(folder, node))
 
 

@@ -7,9 +7,9 @@ import duckdb
 
 from schemas.log import Log
 from schemas.manifest import EpochFiles, epoch_folder
-from streams.adapters.analytics import make_analytics
-from streams.adapters.kafka_reader import KafkaLogReader
-from streams.recompute import recompute
+from streams.core.recompute import recompute
+from streams.kafka.reader import KafkaLogReader
+from streams.storage.analytics import make_analytics
 
 
 def manifest_faults(bootstrap_servers: str, log: Log, found: Mapping[str, EpochFiles]) -> list[str]:

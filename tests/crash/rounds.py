@@ -2,7 +2,7 @@
 
 `python -m tests.crash.rounds --rounds 25 --workers 3 --seed 0 --seconds 12` plays them on a broker of its own. After a
 round the data folder must hold what one undisturbed reading of the log gives: the same manifests and the same rows of
-every checkpoint; the same manifests again from `streams.recompute`, which knows no checkpoint; and each window once in
+every checkpoint; the same manifests again from `core.recompute`, which knows no checkpoint; and each window once in
 the view. A round that fails prints its seed, its acts and its folder.
 """
 
@@ -19,15 +19,15 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 
-from deploy.stack import KafkaServer, start_kafka
+from deploy.stack.servers import KafkaServer, start_kafka
 from schemas.log import Log
 from schemas.units import HOUR_MS, MINUTE_MS
-from streams.adapters.topics import create_topic
-from streams.adapters.watchdog import is_away
-from tests.crash.kafka_log import POISON, Sender, a_log, outcome, readings, without_faust
+from streams.kafka.topics import create_topic
+from streams.worker.watchdog import is_away
 from tests.crash.recomputed import manifest_faults, view_faults
-from tests.crash.workers import WorkerProcess, Workers
-from tests.sim_log import START_MS, registration
+from tests.support.kafka_log import POISON, Sender, a_log, outcome, readings, without_faust
+from tests.support.sim_log import START_MS, registration
+from tests.support.workers import WorkerProcess, Workers
 
 HOURS = 3
 SESSION_SECONDS = 6.0

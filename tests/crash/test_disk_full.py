@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from streams.app import WorkerProgress
-from tests.crash.kafka_log import a_log, fill, outcome, without_faust
-from tests.crash.workers import Workers
+from streams.worker.app import WorkerProgress
+from tests.support.kafka_log import a_log, fill, outcome, without_faust
+from tests.support.workers import Workers
 
 pytestmark = [pytest.mark.crash, pytest.mark.kafka]
 

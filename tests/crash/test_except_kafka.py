@@ -8,21 +8,21 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from deploy import evidence
 from deploy.cli import app
+from deploy.explain import audit_sources as evidence
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
-from schemas.manifest import RangeException
+from schemas.manifest import SkippedRange
 from schemas.units import HOUR_MS
-from streams.adapters.exceptions_file import FILE, add_exception, adopt_exceptions, load_exceptions
-from streams.adapters.kafka_reader import KafkaLogReader
-from streams.adapters.topics import create_topic
-from streams.excepted import sign_exception
-from streams.signature import operator_account
-from tests.crash.kafka_log import Sender, a_log, outcome, readings
+from streams.core.signature import operator_account
+from streams.core.skipped_ranges import sign_skipped_range
+from streams.kafka.reader import KafkaLogReader
+from streams.kafka.topics import create_topic
+from streams.storage.skipped_ranges_file import FILE, add_skipped_range, adopt_exceptions, load_skipped_ranges
 from tests.crash.unreadable import send_unreadable
-from tests.crash.workers import Workers
-from tests.sim_log import START_MS, registration
+from tests.support.kafka_log import Sender, a_log, outcome, readings
+from tests.support.sim_log import START_MS, registration
+from tests.support.workers import Workers
 
 pytestmark = [pytest.mark.crash, pytest.mark.kafka]
 
@@ -62,13 +62,13 @@ def test_it_stops_a_worker_until_an_operator_signs(
     stopped = workers.start(poisoned)
     assert stopped.wait() == 70
     (line,) = stopped.said().splitlines()
-    assert "`tallyroot except 0 61 64 --reason TEXT`" in line
+    assert "`tallyroot skip-range 0 61 64 --reason TEXT`" in line
 
     (tmp_path / "log.json").write_bytes(msgspec.json.encode(poisoned))
     monkeypatch.setenv("TALLYROOT_OPERATOR_KEY", "0x" + KEY.hex())
     store = str(tmp_path / "store")
     monkeypatch.setenv("TALLYROOT_STORE", store)
-    asked = ["except", "0", "61", "64", "--reason", "a gateway in C", "--json", "--data-dir", str(tmp_path)]
+    asked = ["skip-range", "0", "61", "64", "--reason", "a gateway in C", "--json", "--data-dir", str(tmp_path)]
     said = CliRunner().invoke(app, asked)
     assert said.exit_code == 0, said.output
     added = json.loads(said.stdout)["added"]
@@ -81,15 +81,15 @@ def test_it_stops_a_worker_until_an_operator_signs(
     naming = [manifest for manifest in manifests.values() if manifest.exceptions]
     assert [msgspec.to_builtins(each) for manifest in naming for each in manifest.exceptions] == [added]
     assert naming[0].first_offset <= 61 < 64 <= naming[0].next_offset
-    exceptions = load_exceptions(tmp_path, poisoned)
+    exceptions = load_skipped_ranges(tmp_path, poisoned)
     reader = KafkaLogReader(kafka, poisoned.topic, 0, exceptions)
     for found in (evidence.from_log(poisoned, reader, 0, exceptions), evidence.from_archive(poisoned, tmp_path, 0)):
         assert [manifest for manifest, _ in found] == list(manifests.values())
 
     # What is final can't be taken back, and nothing can be added to it.
-    late = sign_exception(KEY, poisoned, 0, 3, 5, "too late")
+    late = sign_skipped_range(KEY, poisoned, 0, 3, 5, "too late")
     with pytest.raises(InvalidInput, match=r"comes too late: all before offset \d+ was counted"):
-        add_exception(tmp_path, poisoned, late)
+        add_skipped_range(tmp_path, poisoned, late)
     with pytest.raises(InvalidInput, match=r"contradicts .* which is final"):
         adopt_exceptions(tmp_path, poisoned, [late])
     (tmp_path / FILE).unlink()
@@ -99,7 +99,7 @@ def test_it_stops_a_worker_until_an_operator_signs(
 
 
 def test_an_exception_that_covers_half_of_it_is_not_enough(poisoned: Log, workers: Workers, tmp_path: Path) -> None:
-    add_exception(tmp_path, poisoned, sign_exception(KEY, poisoned, 0, 61, 63, "half"))
+    add_skipped_range(tmp_path, poisoned, sign_skipped_range(KEY, poisoned, 0, 61, 63, "half"))
     worker = workers.start(poisoned)
     assert worker.wait() == 70
     assert "between the offsets 61 and 64" in worker.said()
@@ -107,11 +107,11 @@ def test_an_exception_that_covers_half_of_it_is_not_enough(poisoned: Log, worker
 
 def test_only_an_operator_signs_for_one_log_and_one_range(tmp_path: Path) -> None:
     log, other = operated("one"), operated("other")
-    signed = sign_exception(KEY, log, 0, 5, 7, "why")
-    assert add_exception(tmp_path, log, signed) == add_exception(tmp_path, log, signed) == (signed,)
+    signed = sign_skipped_range(KEY, log, 0, 5, 7, "why")
+    assert add_skipped_range(tmp_path, log, signed) == add_skipped_range(tmp_path, log, signed) == (signed,)
     with pytest.raises(InvalidInput, match="not by an operator"):
-        sign_exception(OTHER, log, 0, 5, 7, "why")
-    wrong: list[tuple[Log, RangeException]] = [
+        sign_skipped_range(OTHER, log, 0, 5, 7, "why")
+    wrong: list[tuple[Log, SkippedRange]] = [
         (other, signed),
         (log, msgspec.structs.replace(signed, next_offset=8)),
         (log, msgspec.structs.replace(signed, reason="another")),
@@ -122,10 +122,10 @@ def test_only_an_operator_signs_for_one_log_and_one_range(tmp_path: Path) -> Non
         folder.mkdir()
         (folder / FILE).write_bytes(msgspec.json.encode([each]))
         with pytest.raises(InvalidInput, match="not by an operator"):
-            load_exceptions(folder, its_log)
+            load_skipped_ranges(folder, its_log)
     with pytest.raises(InvalidInput, match="overlaps"):
-        add_exception(tmp_path, log, sign_exception(KEY, log, 0, 6, 9, "why"))
+        add_skipped_range(tmp_path, log, sign_skipped_range(KEY, log, 0, 6, 9, "why"))
     with pytest.raises(InvalidInput, match="no partition"):
-        sign_exception(KEY, log, 1, 6, 9, "why")
+        sign_skipped_range(KEY, log, 1, 6, 9, "why")
     with pytest.raises(InvalidInput, match="below"):
-        sign_exception(KEY, log, 0, 9, 9, "why")
+        sign_skipped_range(KEY, log, 0, 9, 9, "why")

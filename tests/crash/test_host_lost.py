@@ -5,18 +5,18 @@ import random
 import shutil
 from pathlib import Path
 
-import partition_runs as runs
 import pytest
-import store_runs as hosts
-from sim_log import HOURLY
 
-from streams.adapters.object_store import ObjectStore
-from streams.adapters.stored_epochs import fetch_epochs
+from streams.storage.object_store import ObjectStore
+from streams.storage.stored_epochs import fetch_epochs
+from tests.support import partition_runs as runs
+from tests.support import store_runs as hosts
+from tests.support.sim_log import HOURLY
 
 pytestmark = pytest.mark.crash
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["streams.adapters.partition"])
+PROCESSES.set_forkserver_preload(["streams.worker.partition"])
 
 
 @pytest.fixture(scope="module")

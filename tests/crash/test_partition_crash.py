@@ -10,19 +10,19 @@ from typing import Any
 
 import duckdb
 import msgspec
-import partition_runs as runs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sim_log import HOURLY
 
 from schemas.errors import InvalidInput
-from streams.adapters.partition import Partition
+from streams.worker.partition import Partition
+from tests.support import partition_runs as runs
+from tests.support.sim_log import HOURLY
 
 pytestmark = pytest.mark.crash
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["streams.adapters.partition"])
+PROCESSES.set_forkserver_preload(["streams.worker.partition"])
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,14 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 
 from schemas.errors import InvalidInput
 from schemas.reject import KEPT_BYTES, RejectedRecord
-from streams.adapters.kafka_reader import KafkaLogReader, client_config
-from streams.adapters.rejected_topic import KafkaRejectedTopic, RejectedMessage
-from streams.adapters.topics import create_topic, rejected_topic
-from streams.app import WorkerProgress
-from streams.records import Record
-from tests.crash.kafka_log import POISON, Sender, a_log
-from tests.crash.workers import Workers
-from tests.sim_log import START_MS, reading
+from streams.core.records import Record
+from streams.kafka.reader import KafkaLogReader, client_config
+from streams.kafka.rejects_topic import KafkaRejectsTopic, RejectedMessage
+from streams.kafka.topics import create_topic, rejected_topic
+from streams.worker.app import WorkerProgress
+from tests.support.kafka_log import POISON, Sender, a_log
+from tests.support.sim_log import START_MS, reading
+from tests.support.workers import Workers
 
 pytestmark = [pytest.mark.crash, pytest.mark.kafka]
 
@@ -99,7 +99,7 @@ def message(offset: int) -> RejectedMessage:
 def test_who_opens_a_partition_fences_who_had_it_and_knows_how_far_it_is(kafka: str) -> None:
     log = a_log("fenced", partitions=1)
     create_topic(kafka, log)
-    topic = KafkaRejectedTopic(kafka, log.topic)
+    topic = KafkaRejectsTopic(kafka, log.topic)
     first = topic.open(0, "id")
     assert first.last_offset == -1
     first.send([message(3), message(7)])

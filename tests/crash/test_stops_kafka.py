@@ -18,12 +18,12 @@ from confluent_kafka.admin import (
 
 from schemas.log import Log
 from schemas.units import HOUR_MS, MINUTE_MS
-from streams.adapters.kafka_reader import client_config
-from streams.adapters.topics import create_topic
-from tests.crash.kafka_log import Sender, a_log
+from streams.kafka.reader import client_config
+from streams.kafka.topics import create_topic
 from tests.crash.rounds import Broker
-from tests.crash.workers import WorkerProcess, Workers
-from tests.sim_log import START_MS, heartbeat
+from tests.support.kafka_log import Sender, a_log
+from tests.support.sim_log import START_MS, heartbeat
+from tests.support.workers import WorkerProcess, Workers
 
 STANDS_AT_20 = "holds the offsets 0 to 5 and this data folder stands at 20"
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy import processes
-from deploy.settings import Settings
-from deploy.stack import Stack
-from deploy.supervise import Supervised, start_workers, stop_workers
-from deploy.workplace import Workplace
-from tests.crash.kafka_log import a_log, fill
+from deploy.config import Settings
+from deploy.data_folder import DataFolder
+from deploy.stack import processes
+from deploy.stack.servers import Stack
+from deploy.stack.supervise import Supervised, start_workers, stop_workers
+from tests.support.kafka_log import a_log, fill
 
 pytestmark = [pytest.mark.crash, pytest.mark.kafka, pytest.mark.slow]
 
@@ -26,7 +26,7 @@ def data_dir(kafka: str, tmp_path: Path) -> Iterator[Path]:
     fill(kafka, log, hours=1)
     data_dir = tmp_path / "data"
     Stack.start(data_dir, kafka_bootstrap_servers=kafka, chain_rpc_url="http://127.0.0.1:1")
-    Workplace(data_dir, Settings()).create_log(log)
+    DataFolder(data_dir, Settings()).create_log(log)
     yield data_dir
     stop_workers(data_dir)
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from streams.adapters.object_store import ObjectStore
-from streams.adapters.snapshot import SUFFIX
-from streams.adapters.stored_epochs import fetch_epochs
-from streams.app import WorkerProgress
-from tests.crash.kafka_log import a_log, fill, outcome, without_faust
-from tests.crash.workers import Workers
+from streams.storage.object_store import ObjectStore
+from streams.storage.snapshot import SUFFIX
+from streams.storage.stored_epochs import fetch_epochs
+from streams.worker.app import WorkerProgress
+from tests.support.kafka_log import a_log, fill, outcome, without_faust
+from tests.support.workers import Workers
 
 pytestmark = [pytest.mark.crash, pytest.mark.kafka, pytest.mark.slow]
 

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack import start_kafka
+from deploy.stack.servers import start_kafka
 from schemas.log import Log
 from schemas.units import HOUR_MS, MINUTE_MS
-from streams.adapters.kafka_reader import KafkaLogReader
-from streams.adapters.topics import create_topic
-from streams.adapters.watchdog import is_away
-from streams.app import FAUST_FOLDER, WorkerProgress
-from streams.records import Record
+from streams.core.records import Record
+from streams.kafka.reader import KafkaLogReader
+from streams.kafka.topics import create_topic
+from streams.worker.app import FAUST_FOLDER, WorkerProgress
+from streams.worker.watchdog import is_away
 from tests.crash import rounds
-from tests.crash.kafka_log import Outcome, Sender, a_log, drop_topic, fill, outcome, readings, without_faust
-from tests.crash.workers import Workers
-from tests.sim_log import START_MS, heartbeat
+from tests.support.kafka_log import Outcome, Sender, a_log, drop_topic, fill, outcome, readings, without_faust
+from tests.support.sim_log import START_MS, heartbeat
+from tests.support.workers import Workers
 
 pytestmark = [pytest.mark.crash, pytest.mark.kafka]
 

@@ -1,6 +1,6 @@
 """What went wrong in the field, in other people's systems: a folder each, with what must come out here, and why.
 
-A folder with a `log.json` is a log in the form of the vectors (see streams.replay), each record with a note of what it
+A folder with a `log.json` is a log in the form of the vectors (streams.reference), each record with a note of what it
 stands for; `expected.json` follows from the rules by the arithmetic in the folder's README. A folder with a `case.json`
 is about settlement, and has a test of its own.
 """
@@ -21,10 +21,10 @@ from settlement.accrual import Balances, Earning, terms_of
 from settlement.keccak import keccak
 from settlement.merkle import MerkleTree, proves
 from settlement.split import split
-from streams.advance import Advanced, Tally, advance, advance_in_runs, advance_plainly
-from streams.records import Record
-from streams.replay import log_of, open_windows, records_of
-from streams.state import State
+from streams.core.advance import Advanced, Tally, advance, advance_in_runs, advance_plainly
+from streams.core.records import Record
+from streams.core.state import State
+from streams.reference.vectors import log_of, open_windows, records_of
 
 HERE = Path(__file__).parent
 FOLDERS = sorted(path.parent for path in HERE.glob("*/README.md"))

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from schemas.reading import READING, Reading
-from streams.advance import Advanced, Tally, advance, advance_in_runs
-from streams.records import ARROW, Record
-from streams.replay import Document, advance_through, log_of, read_document, records_of, replay, result_of
-from streams.state import State
+from streams.core.advance import Advanced, Tally, advance, advance_in_runs
+from streams.core.records import ARROW, Record
+from streams.core.state import State
+from streams.reference.vectors import Document, advance_through, log_of, read_document, records_of, replay, result_of
 
 FILES = sorted((Path(__file__).parent / "vectors").glob("*.json.gz"))
 

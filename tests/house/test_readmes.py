@@ -45,7 +45,7 @@ def test_every_make_target_named_exists() -> None:
 
 def test_every_tallyroot_command_line_parses() -> None:
     """An inline mention may leave out what a command must be given; no option may be one that isn't there."""
-    from deploy import cli
+    from deploy.cli import app as cli
 
     group = typer.main.get_command(cli.app)
     wrong = [(path, line, said) for path, line in commands("tallyroot") if (said := parsed(group, line))]

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("schemas", "streams", "settlement", "deploy")
-LONGEST_FILE = 400
+PACKAGES = ("files", "schemas", "streams", "settlement", "deploy")
 LONGEST_FUNCTION = 60
 MACHINE_PATH = re.compile(rb"(?<![\w.~/])/(?:home|root|Users|work|farm)/[\w.-]+")
 REGISTRY_HOST = re.compile(
@@ -22,11 +21,11 @@ ADDRESS = re.compile(rb"https?://|git\+|file:|--(?:extra-)?index-url|--find-link
 LOCKS = (
     "requirements.lock",
     "package-lock.json",
-    "deploy/locks/pip.lock",
-    "deploy/locks/java.lock",
-    "deploy/locks/node.lock",
-    "deploy/locks/slither.lock",
-    "deploy/locks/kafka-jars.lock",
+    "deploy/setup/locks/pip.lock",
+    "deploy/setup/locks/java.lock",
+    "deploy/setup/locks/node.lock",
+    "deploy/setup/locks/slither.lock",
+    "deploy/setup/locks/kafka-jars.lock",
 )
 
 
@@ -42,20 +41,6 @@ def python_files() -> Iterator[Path]:
     """The product's own Python files."""
     for package in PACKAGES:
         yield from sorted((ROOT / package).rglob("*.py"))
-
-
-def length(path: Path) -> int:
-    """Lines of a file; of a contract those that are not comment, for its interface is documented in place."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    if path.suffix == ".sol":
-        lines = [line for line in lines if not line.strip().startswith(("//", "/*", "*"))]
-    return len(lines)
-
-
-def test_files_fit_in_a_head() -> None:
-    code = [path for path in tracked() if path.suffix in (".py", ".sol", ".sql")]
-    long = [f"{path.relative_to(ROOT)}: {length(path)}" for path in code if length(path) > LONGEST_FILE]
-    assert not long, f"longer than {LONGEST_FILE} lines:\n" + "\n".join(long)
 
 
 def test_functions_fit_on_a_screen() -> None:
@@ -112,7 +97,7 @@ def test_a_lock_names_hashes_and_no_addresses(name: str) -> None:
 
 def test_every_locked_python_package_has_a_hash() -> None:
     for name in LOCKS:
-        if name in ("package-lock.json", "deploy/locks/kafka-jars.lock"):
+        if name in ("package-lock.json", "deploy/setup/locks/kafka-jars.lock"):
             continue
         entries = re.split(r"(?m)^(?=[A-Za-z0-9])", (ROOT / name).read_text())
         bare = [entry.split("\n")[0] for entry in entries if "==" in entry and "--hash=sha256:" not in entry]

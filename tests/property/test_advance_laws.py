@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from dirty_logs import dirty_log, small_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,12 +15,13 @@ from schemas.manifest import Counts
 from schemas.reading import HEARTBEAT, READING
 from schemas.units import CARRY_BASE, HOUR_MS
 from schemas.window import Window
-from streams.advance import Advanced, advance
-from streams.naive import Naive, plain_windows
-from streams.recompute import recompute
-from streams.records import Record, decode_readings, record_type
-from streams.replay import advance_through, open_windows
-from streams.state import TABLES, State
+from streams.core.advance import Advanced, advance
+from streams.core.recompute import recompute
+from streams.core.records import Record, decode_readings, record_type
+from streams.core.state import TABLES, State
+from streams.reference.recount import Naive, plain_windows
+from streams.reference.vectors import advance_through, open_windows
+from tests.support.dirty_logs import dirty_log, small_log
 
 LOG = small_log()
 SEEDS = st.integers(0, 10**6)

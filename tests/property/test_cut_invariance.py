@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sim_log import HOURLY, START_MS, heartbeat, registration
 
 from schemas.units import HOUR_MS, MINUTE_MS, SECOND_MS
-from streams.advance import Advanced, advance
-from streams.recompute import EpochResult, recompute
-from streams.records import Record
-from streams.state import State
+from streams.core.advance import Advanced, advance
+from streams.core.recompute import EpochResult, recompute
+from streams.core.records import Record
+from streams.core.state import State
+from tests.support.sim_log import HOURLY, START_MS, heartbeat, registration
 
 STEPS_MS = (0, 0, 0, 1, SECOND_MS, MINUTE_MS, 7 * MINUTE_MS, -SECOND_MS, -5 * MINUTE_MS, 25 * MINUTE_MS)
 """How far the clock of the log goes between two records: ties, and steps back."""

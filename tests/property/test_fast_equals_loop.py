@@ -4,24 +4,24 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import fleet_logs
 import msgspec
 import numpy as np
 import pytest
-from dirty_logs import dirty_log, small_log
-from fleet_logs import as_arrow, fleet_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from signed_logs import SignedLog, key_of, signed
 
 from schemas.log import Log
 from schemas.manifest import Counts
 from schemas.reading import READING
-from streams.advance import RUN_MIN, Advanced, Tally, advance_in_runs, advance_plainly
-from streams.arrow_columns import arrow_parts
-from streams.columns import Refused, columns_of
-from streams.records import ARROW, Record, decode_readings, plain_object, record_type
-from streams.state import State
+from streams.core.advance import RUN_MIN, Advanced, Tally, advance_in_runs, advance_plainly
+from streams.core.arrow_columns import arrow_parts
+from streams.core.columns import Refused, columns_of
+from streams.core.records import ARROW, Record, decode_readings, plain_object, record_type
+from streams.core.state import State
+from tests.support import fleet_logs
+from tests.support.dirty_logs import dirty_log, small_log
+from tests.support.fleet_logs import as_arrow, fleet_log
+from tests.support.signed_logs import SignedLog, key_of, signed
 
 SEEDS = st.integers(0, 10**6)
 DIRT = st.sampled_from((0.0, 0.1, 0.5, 1.0))

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.reading import ROWS_MAX
-from streams.columns import Part, Refused, columns_of
-from streams.json_columns import is_known_reading, json_part
-from streams.json_shapes import shape_of, shaped_part
-from streams.name_index import NameIndex
+from streams.core.columns import Part, Refused, columns_of
+from streams.core.json_columns import is_known_reading, json_part
+from streams.core.json_shapes import shape_of, shaped_part
+from streams.core.name_index import NameIndex
 
 NAMES = [(f"m-{number}" + "x" * (number * 7 % 61), ("energy", "a", "b" * 64)[number % 3]) for number in range(40)]
 PLACES = {name: place for place, name in enumerate(NAMES)}

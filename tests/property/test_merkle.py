@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from settlement.audit.recount import leads_to, root_of
 from settlement.merkle import MerkleTree, proves
-from settlement.recount import leads_to, root_of
 
 leaves = st.sets(st.binary(min_size=32, max_size=32), min_size=1, max_size=40)
 

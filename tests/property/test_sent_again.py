@@ -4,17 +4,17 @@ import random
 from typing import Any
 
 import msgspec
-from dirty_logs import dirty_log, small_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sim_log import HOURLY, START_MS, heartbeat, registration
 
 from schemas.reading import HEARTBEAT
 from schemas.units import HOUR_MS, MINUTE_MS
-from streams.advance import Advanced
-from streams.records import Record, record_type
-from streams.replay import advance_through
-from streams.state import State
+from streams.core.advance import Advanced
+from streams.core.records import Record, record_type
+from streams.core.state import State
+from streams.reference.vectors import advance_through
+from tests.support.dirty_logs import dirty_log, small_log
+from tests.support.sim_log import HOURLY, START_MS, heartbeat, registration
 
 LOG = small_log()
 SPREAD = 1_000

@@ -9,16 +9,16 @@ from random import Random
 import msgspec
 import pytest
 
+from deploy.importers.acn_sessions import COLUMNS
+from deploy.importers.replay import planned
+from deploy.importers.source_log import SourceLog, SourceOptions
+from deploy.importers.sources import SOURCES
 from schemas.log import Log
 from schemas.reading import Reading
 from schemas.registration import Agreement
-from streams.advance import advance
-from streams.gateway.acn_sessions import COLUMNS
-from streams.gateway.replay import planned
-from streams.gateway.source_log import SourceLog, SourceOptions
-from streams.gateway.sources import SOURCES
-from streams.records import Record
-from streams.state import State
+from streams.core.advance import advance
+from streams.core.records import Record
+from streams.core.state import State
 
 LOG = Log(log_id="sessions", timestamp_type="CreateTime", partitions=1)
 START_S = 1_567_296_000

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from schemas.registration import Agreement
 from schemas.window import Window
 from settlement.accrual import earning_of
-from settlement.post import AssembledPost, PartitionEpoch, Run, Standing, assemble
-from settlement.recount import Recount, root_of
-from tests.settlement_data import ALICE, BOB, FIRST_EPOCH, OTHER_HALVES, SOLAR, THIRDS, manifest_of, window
+from settlement.audit.recount import Recount, root_of
+from settlement.post import AssembledPost, PartitionEpoch, PostStanding, Run, assemble
+from tests.support.settlement_data import ALICE, BOB, FIRST_EPOCH, OTHER_HALVES, SOLAR, THIRDS, manifest_of, window
 
 COOP = Agreement({"coop": 1_250, ALICE: 2_500, "0x" + ALICE[2:].upper(): 1_250, BOB: 5_000}, pays_trust=1)
 DECIMALS = 8
@@ -32,7 +32,7 @@ Days = list[tuple[list[Window], list[Window]]]
 
 def post_all(history: Days, cuts: Sequence[int]) -> list[AssembledPost]:
     """Posts runs that end before the days in `cuts`, and at the end; runs that owe nothing join the next one."""
-    standing, posts, first = Standing.initial(), [], 0
+    standing, posts, first = PostStanding.initial(), [], 0
     for cut in [*cuts, len(history)]:
         epochs: dict[int, list[PartitionEpoch]] = {0: [], 1: []}
         for day in range(first, cut):

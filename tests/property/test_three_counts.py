@@ -5,19 +5,19 @@ import random
 from collections import defaultdict
 from fractions import Fraction
 
-import fleet_logs
 import pytest
-from fleet_logs import fleet_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.units import CARRY_BASE
 from schemas.window import Window
-from streams.advance import Tally, advance_in_runs, advance_plainly
-from streams.naive import Naive, plain_windows
-from streams.records import Record
-from streams.replay import open_windows
-from streams.state import State
+from streams.core.advance import Tally, advance_in_runs, advance_plainly
+from streams.core.records import Record
+from streams.core.state import State
+from streams.reference.recount import Naive, plain_windows
+from streams.reference.vectors import open_windows
+from tests.support import fleet_logs
+from tests.support.fleet_logs import fleet_log
 
 FORMS = (("json", 1), ("json", 9), ("arrow", 40), ("mixed", 9))
 

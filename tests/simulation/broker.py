@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 
 from schemas.errors import InvalidInput
-from streams.records import LogRecord, Record
+from streams.core.records import LogRecord, Record
 from tests.simulation.traffic import Traffic
 
 Slice = tuple[int, int, list[Record]]

@@ -12,14 +12,14 @@ from typing import Any
 import msgspec
 
 from schemas.errors import InvalidInput
-from settlement.adapters.chain import Sent
-from settlement.adapters.contract import Call
-from settlement.adapters.ledger import Deployment
-from settlement.adapters.signer import Signer
+from settlement.chain.contract import Call
+from settlement.chain.ledger import Deployment
+from settlement.chain.node import Sent
+from settlement.chain.signer import Signer
 from settlement.head import HeaderFile, PostHeader, disputed_head
 from settlement.history import Disputed, History, Posted, fold
 from settlement.keccak import keccak
-from settlement.posting import Fees, Receipt
+from settlement.posting import Fees
 
 FINAL_DEPTH = 6
 DELAY_BLOCKS = 20
@@ -44,7 +44,7 @@ class Transaction(msgspec.Struct, frozen=True):
         return "0x" + keccak(msgspec.json.encode(self)).hex()
 
 
-class Mined(msgspec.Struct, frozen=True):
+class SimMined(msgspec.Struct, frozen=True):
     """A transaction in a block, and whether it did what it should."""
 
     transaction: Transaction
@@ -63,7 +63,7 @@ class SimulatedChain:
     def __init__(self, draw: random.Random, is_right: Callable[[PostHeader], bool] = lambda header: True) -> None:
         self._draw = draw
         self._is_right = is_right
-        self.blocks: list[list[Mined | Dispute]] = [[]]
+        self.blocks: list[list[SimMined | Dispute]] = [[]]
         self.pool: dict[int, Transaction] = {}
         self.disputes: list[int] = []
         self.stolen: set[int] = set()
@@ -97,22 +97,22 @@ class SimulatedChain:
             found.append(posted)
         return found
 
-    def mined(self) -> list[tuple[int, Mined]]:
+    def mined(self) -> list[tuple[int, SimMined]]:
         """The poster's transactions with their blocks."""
         return [
             (number, one)
             for number, content in enumerate(self.blocks)
             for one in content
-            if isinstance(one, Mined)
+            if isinstance(one, SimMined)
         ]  # fmt: skip
 
     def nonce(self, block: int) -> int:
         """The poster's next nonce after a block."""
         return sum(number <= block for number, _ in self.mined())
 
-    def receipt(self, hash_: str) -> Receipt | None:
+    def receipt(self, hash_: str) -> SimMined | None:
         """Where a transaction was mined."""
-        return next((Receipt(n, one.succeeded) for n, one in self.mined() if one.transaction.hash == hash_), None)
+        return next((SimMined(n, one.succeeded) for n, one in self.mined() if one.transaction.hash == hash_), None)
 
     def refuses(self, header: PostHeader) -> str:
         """Why the ledger would refuse a post now; empty where it would not."""
@@ -146,7 +146,7 @@ class SimulatedChain:
 
     def mine(self) -> None:
         """A block with what the pool has for it, in the order of nonces; disputes come before that or after."""
-        content: list[Mined | Dispute] = []
+        content: list[SimMined | Dispute] = []
         self.blocks.append(content)
         if self.disputes and self._draw.random() < 0.5:
             self._mine_disputes(content)
@@ -157,7 +157,7 @@ class SimulatedChain:
             refused = found.header is not None and bool(self.refuses(found.header.header()))
             unlucky = found.header is not None and self._draw.random() < self.bad_luck
             self.happened["reverted"] += refused or unlucky
-            content.append(Mined(found, not (refused or unlucky)))
+            content.append(SimMined(found, not (refused or unlucky)))
             self.stolen |= {found.nonce} if found.header is None else set()
         self._mine_disputes(content)
         self.pool = {nonce: one for nonce, one in self.pool.items() if nonce >= self.nonce(len(self.blocks) - 1)}
@@ -217,7 +217,7 @@ class SimulatedChain:
                     head = header.head()
                     yield Posted(header, head, 0, one.transaction.hash, number)
 
-    def _mine_disputes(self, content: list[Mined | Dispute]) -> None:
+    def _mine_disputes(self, content: list[SimMined | Dispute]) -> None:
         """The ledger refuses to dispute what is mature, or isn't there."""
         for sequence in self.disputes:
             if len(self.mature()) < sequence <= len(self.latest.live):
@@ -287,7 +287,7 @@ class SimulatedNode:
         self._told_nonce = self.chain.nonce(self.at)
         return self._told_nonce
 
-    def receipt(self, transaction: str) -> Receipt | None:
+    def receipt(self, transaction: str) -> SimMined | None:
         """Where a transaction was mined, unless it is kept back."""
         self._trouble("receipt")
         found = self.chain.receipt(transaction)

@@ -10,11 +10,11 @@ from schemas.arrow import windows_from
 from schemas.log import Log
 from schemas.manifest import EpochFiles, EpochManifest, epoch_folder
 from schemas.window import Window
-from streams.adapters.archive import read_archive
-from streams.adapters.epochs import read_manifest
-from streams.naive import Naive, plain_windows
-from streams.recompute import EpochResult, recompute
-from streams.records import Record
+from streams.core.recompute import EpochResult, recompute
+from streams.core.records import Record
+from streams.reference.recount import Naive, plain_windows
+from streams.storage.archive import read_archive
+from streams.storage.epochs import read_manifest
 
 
 class Published(NamedTuple):

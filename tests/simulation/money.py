@@ -8,12 +8,12 @@ from fractions import Fraction
 from schemas.log import Log
 from schemas.window import Window
 from settlement.accrual import earning_of
-from settlement.audit import Auditor
-from settlement.audit_epochs import Published as PublishedPost
+from settlement.audit.audit import Auditor
+from settlement.audit.sources import Published as PublishedPost
 from settlement.history import Posted
 from settlement.leaf import payout_leaf
 from settlement.merkle import proves
-from settlement.post import AssembledPost, PartitionEpoch, Run, Standing, assemble, token_units
+from settlement.post import AssembledPost, PartitionEpoch, PostStanding, Run, assemble, token_units
 from tests.simulation.checks import Published
 
 GENESIS = b"g" * 32
@@ -61,7 +61,7 @@ class NaiveMoney:
 
 def check_settled(log: Log, epochs: Epochs, draw: random.Random) -> int:
     """Posts all epochs that every partition has; gives how many posts that took."""
-    standing, head = Standing.initial(), GENESIS
+    standing, head = PostStanding.initial(), GENESIS
     counted, events, files = NaiveMoney(), [], {}
     for made in posts(standing, epochs, draw):
         for window in windows_of(epochs, made):
@@ -89,7 +89,7 @@ def check_settled(log: Log, epochs: Epochs, draw: random.Random) -> int:
     return len(events)
 
 
-def posts(standing: Standing, epochs: Epochs, draw: random.Random) -> Iterator[AssembledPost]:
+def posts(standing: PostStanding, epochs: Epochs, draw: random.Random) -> Iterator[AssembledPost]:
     """Runs of one or more epochs; what owes nothing joins the next run."""
     first = min(one.manifest.epoch for ones in epochs.values() for one in ones)
     last = min(ones[-1].manifest.epoch for ones in epochs.values())

@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import InvalidInput
-from settlement.adapters.job import SettleJob, SettleOptions
-from settlement.adapters.journal import Journal
-from settlement.adapters.ledger import Deployment
-from settlement.adapters.store import Store
+from settlement.chain.job import SettleJob, SettleOptions
+from settlement.chain.ledger import Deployment
 from settlement.history import Posted, same_post
 from settlement.posting import Posting
-from tests.settlement_data import LOG
+from settlement.storage.journal import Journal
+from settlement.storage.posts import Store
 from tests.simulation.chain import KIND_BASE_FEE, Poster, SimulatedChain, SimulatedLedger, SimulatedNode, Transaction
 from tests.simulation.seeds import again, run_seeds
 from tests.simulation.truth import Truth, epochs_of
+from tests.support.settlement_data import LOG
 
 MODULE = "tests.simulation.settling"
 

@@ -10,16 +10,16 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from partition_runs import GatedLog, feed, final_files
-from sim_log import HOURLY, SimLog, small_log
 
-from streams.adapters.analytics import make_analytics
-from streams.adapters.files import nothing
-from streams.adapters.partition import Partition
-from streams.recompute import recompute
+from files.write import nothing
+from streams.core.recompute import recompute
+from streams.storage.analytics import make_analytics
+from streams.worker.partition import Partition
 from tests.simulation.disk import Image, SimDisk
 from tests.simulation.view import Seen, windows_in
 from tests.simulation.workers import Died
+from tests.support.partition_runs import GatedLog, feed, final_files
+from tests.support.sim_log import HOURLY, SimLog, small_log
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
 

@@ -8,10 +8,10 @@ import msgspec
 from schemas.log import Log, Ruleset
 from schemas.reading import CORRECTED, HEARTBEAT, READING, REGISTERED
 from schemas.units import COUNT_MAX, HOUR_MS, MINUTE_MS
-from streams.murmur2 import partition_of
-from streams.records import ARROW, Record
-from tests.dirty_logs import DirtyLog, Plain
-from tests.fleet_logs import as_arrow
+from streams.core.murmur2 import partition_of
+from streams.core.records import ARROW, Record
+from tests.support.dirty_logs import DirtyLog, Plain
+from tests.support.fleet_logs import as_arrow
 
 ALICE, BOB = "0x" + "a1" * 20, "0x" + "B2" * 20
 NO_TIMES = (-1, -(2**63), 0, 1, 2**53, 2**62, 2**63 - 1)

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from settlement.audit.recount import Recount, root_of
 from settlement.head import PostHeader
-from settlement.recount import Recount, root_of
-from tests.settlement_data import FIRST_EPOCH, LOG, publish, window
+from tests.support.settlement_data import FIRST_EPOCH, LOG, publish, window
 
 DECIMALS = 6
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import duckdb
 
 from schemas.log import Log
-from streams.adapters.analytics import make_analytics
-from streams.naive import Naive, Plain
+from streams.reference.recount import Naive, Plain
+from streams.storage.analytics import make_analytics
 
 Seen = set[tuple[str, int, int]]
 

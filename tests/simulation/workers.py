@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from schemas.errors import InvariantBroken
 from schemas.log import Log
-from streams.adapters.partition import Partition
+from streams.worker.partition import Partition
 from tests.simulation.broker import SimBroker, Slice
 from tests.simulation.clock import SimClock
 from tests.simulation.disk import Image, SimDisk

@@ -9,13 +9,13 @@ from typing import Any
 import duckdb
 import msgspec
 import pytest
-from report_data import HOURLY, OWNER, at, fill, post_all, small_fleet
-from sim_log import SimLog, heartbeat
 
 from schemas.payout import Funding
-from streams.adapters.analytics import make_analytics
-from streams.records import Record
-from tests.analyst_notebook import code_cells, notebook, queries
+from streams.core.records import Record
+from streams.storage.analytics import make_analytics
+from tests.support.analyst_notebook import code_cells, notebook, queries
+from tests.support.report_data import HOURLY, OWNER, at, fill, post_all, small_fleet
+from tests.support.sim_log import SimLog, heartbeat
 
 
 @pytest.fixture(scope="module")

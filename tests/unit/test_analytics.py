@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import partition_runs as runs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from msgspec import structs
-from sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration, small_log
 
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Claim, Payout, rows_table
 from schemas.units import HOUR_MS
-from streams.adapters.analytics import make_analytics
-from streams.adapters.partition import Partition
-from streams.adapters.view_comments import COLUMNS, VIEWS
-from streams.murmur2 import partition_of
+from streams.core.murmur2 import partition_of
+from streams.storage.analytics import make_analytics
+from streams.storage.view_comments import COLUMNS, VIEWS
+from streams.worker.partition import Partition
+from tests.support import partition_runs as runs
+from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration, small_log
 
 PUBLIC = sorted(name for name in VIEWS if "." not in name)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from written_log import START_MS, Partition, registration
 
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
@@ -18,7 +17,8 @@ from schemas.window import Window
 from settlement.accrual import Balances, earning_of
 from settlement.shares import ShareTerms, require_kept, share_terms
 from settlement.split import split
-from streams.signature import operator_account, operator_of, sign_control
+from streams.core.signature import operator_account, operator_of, sign_control
+from tests.support.written_log import START_MS, Partition, registration
 
 KEY = bytes([7]) * 32
 OWNER, SHARES = "0x" + "a1" * 20, "0x" + "b2" * 20

@@ -5,22 +5,22 @@ from itertools import pairwise
 from pathlib import Path
 
 import msgspec
-import partition_runs as runs
 import pyarrow.parquet as pq
 import pytest
 from msgspec import structs
-from sim_log import HOURLY, SimLog, small_log
 
 from schemas.arrow import rejected_records_table, rejects_table, windows_table
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log, Ruleset
-from streams.adapters.archive import archive_digest, read_archive, read_leaves, receipt
-from streams.adapters.checkpoint import Checkpoint, Pinned
-from streams.adapters.epochs import EpochPaths, epoch_paths, read_manifest
-from streams.adapters.partition import Partition
-from streams.log_root import EMPTY_ROOT
-from streams.recompute import recompute
-from streams.state import State
+from streams.core.log_root import EMPTY_ROOT
+from streams.core.recompute import recompute
+from streams.core.state import State
+from streams.storage.archive import archive_digest, read_archive, read_leaves, receipt
+from streams.storage.checkpoint import Checkpoint, CheckpointIdentity
+from streams.storage.epochs import EpochPaths, epoch_paths, read_manifest
+from streams.worker.partition import Partition
+from tests.support import partition_runs as runs
+from tests.support.sim_log import HOURLY, SimLog, small_log
 
 
 def opened(data_dir: Path, log: Log = HOURLY, sim: SimLog | None = None, topic_id: str = "topic-1") -> Partition:
@@ -291,7 +291,7 @@ def test_the_state_comes_back_as_it_was(tmp_path: Path) -> None:
     partition.process(0, log.records[30].offset, log.records[:30])
     digest = partition._state.digest()
     partition.close()
-    pinned = Pinned(format=1, partition=0, topic_id="topic-1", log=HOURLY)
+    pinned = CheckpointIdentity(format=1, partition=0, topic_id="topic-1", log=HOURLY)
     checkpoint = Checkpoint(tmp_path / "partitions" / "0.duckdb", pinned)
     state: State = checkpoint.state(HOURLY, 0)
     assert state.digest() == digest

@@ -7,8 +7,8 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from streams.adapters.state_store import FOLD_COMMITS, StateStore
-from streams.state import TABLES, Changes
+from streams.core.state import TABLES, Changes
+from streams.storage.state_store import FOLD_COMMITS, StateStore
 
 
 def opened() -> StateStore:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy import disk
-from deploy.disk import check_disk, file_system
-from deploy.stack import STACK_FILE, Stack
+from deploy.stack import disk
+from deploy.stack.disk import check_disk, file_system
+from deploy.stack.servers import STACK_FILE, Stack
 from schemas.errors import InvalidInput
 
 LINUX = r"""

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
+from deploy.explain.advice import ADVICE, fault_in, reading_of
 from schemas.errors import InvalidInput
 from schemas.reading import Reading
 from schemas.reject import REASONS
-from streams.gateway.advice import ADVICE, fault_in, reading_of
-from streams.gateway.encode import arrow_value, json_row, json_value
-from streams.records import ARROW, Record, decode_plainly, decode_readings
+from streams.core.encode import arrow_value, json_row, json_value
+from streams.core.records import ARROW, Record, decode_plainly, decode_readings
 
 GOOD: dict[str, Any] = {"machine": "m", "meter": "e", "boot": 1, "seq": 1, "observed_at": 10**12, "quantity": 1}
 ROWS = [

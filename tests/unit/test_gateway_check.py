@@ -5,14 +5,14 @@ from typing import Any
 
 import msgspec
 
+from deploy.explain.advice import ADVICE, NOTICE_ADVICE
+from deploy.explain.check import PartitionCheck, Problem
 from schemas.log import Log
 from schemas.units import HOUR_MS
-from streams.gateway.advice import ADVICE, NOTICE_ADVICE
-from streams.gateway.check import PartitionCheck, Problem
-from streams.gateway.encode import arrow_value
-from streams.murmur2 import partition_of
-from streams.records import Record
-from tests.sim_log import START_MS, heartbeat, reading, registration
+from streams.core.encode import arrow_value
+from streams.core.murmur2 import partition_of
+from streams.core.records import Record
+from tests.support.sim_log import START_MS, heartbeat, reading, registration
 
 LOG = Log(log_id="check", partitions=2, timestamp_type="CreateTime", epoch_ms=HOUR_MS)
 NAME = next(name for name in ("m0", "m1", "m2", "m3") if partition_of(name.encode(), 2) == 0)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from jgo.maven import MavenContext
 
-from deploy import kafka_jars
-from deploy.toolchain import JARS_LOCK, jar_entries, jar_path, kafka_classpath
+from deploy.setup import kafka_jars
+from deploy.stack.toolchain import JARS_LOCK, jar_entries, jar_path, kafka_classpath
 from schemas.errors import InvalidInput
 
 COORDINATE = "org.example.deep:thing_2.13:1.0"

@@ -5,14 +5,14 @@ from typing import Any
 
 import duckdb
 import msgspec
-from sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration
 
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
-from streams.adapters.analytics import make_analytics
-from streams.adapters.partition import Partition
-from streams.records import Record
-from streams.replay import advance_through
-from streams.state import State
+from streams.core.records import Record
+from streams.core.state import State
+from streams.reference.vectors import advance_through
+from streams.storage.analytics import make_analytics
+from streams.worker.partition import Partition
+from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration
 
 NIGHT_MS = START_MS + HOUR_MS
 """Where the clocks go forward."""

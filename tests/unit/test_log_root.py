@@ -6,7 +6,7 @@ import random
 import pytest
 
 from schemas.errors import InvalidInput, InvariantBroken
-from streams.log_root import (
+from streams.core.log_root import (
     EMPTY_ROOT,
     LogDigest,
     Receipt,
@@ -19,7 +19,7 @@ from streams.log_root import (
     records_of,
     root_from,
 )
-from streams.records import Record
+from streams.core.records import Record
 
 RECORDS = [
     Record(5, 1_000, b"key", b"value", [("ce_type", b"reading"), ("zürich", None)]),

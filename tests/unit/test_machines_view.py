@@ -9,12 +9,12 @@ import duckdb
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sim_log import HOURLY
 
 from schemas.arrow import WINDOWS
 from schemas.units import DAY_MS
-from streams.adapters.analytics import make_analytics
-from streams.adapters.epochs import epoch_paths
+from streams.storage.analytics import make_analytics
+from streams.storage.epochs import epoch_paths
+from tests.support.sim_log import HOURLY
 
 WINDOW_MS = HOURLY.window_ms
 FIRST_MS = 18_000 * DAY_MS

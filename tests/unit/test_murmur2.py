@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.murmur2 import murmur2, partition_of
+from streams.core.murmur2 import murmur2, partition_of
 
 KAFKA_VECTORS = {  # UtilsTest.testMurmur2 of Apache Kafka, as signed integers
     b"21": -973932308,

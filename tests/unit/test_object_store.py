@@ -7,24 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import partition_runs as runs
 import pytest
-import store_runs as hosts
 from msgspec import structs
-from sim_log import HOURLY
 
 from schemas.errors import InvalidInput, InvariantBroken
-from streams.adapters import partition_store
-from streams.adapters.kafka_reader import KafkaAway
-from streams.adapters.object_store import ObjectStore, StoreAway, file_chunks, store_uri
-from streams.adapters.owned import OwnedPartitions
-from streams.adapters.partition import Partition
-from streams.adapters.pinned import FORMAT, Pinned
-from streams.adapters.rejected_topic import RejectedMessage
-from streams.adapters.snapshot import Snapshot, newest_snapshot
-from streams.adapters.stored_epochs import fetch_epochs, stored_manifests
+from streams.kafka.reader import KafkaAway
+from streams.kafka.rejects_topic import RejectedMessage
+from streams.storage import partition_store
+from streams.storage.checkpoint_identity import FORMAT, CheckpointIdentity
+from streams.storage.object_store import ObjectStore, StoreAway, file_chunks, store_uri
+from streams.storage.snapshot import Snapshot, newest_snapshot
+from streams.storage.stored_epochs import fetch_epochs, stored_manifests
+from streams.worker.partition import Partition
+from streams.worker.partition_owner import PartitionOwner
+from tests.support import partition_runs as runs
+from tests.support import store_runs as hosts
+from tests.support.sim_log import HOURLY
 
-PINNED = Pinned(format=FORMAT, partition=0, topic_id="topic-1", log=HOURLY)
+PINNED = CheckpointIdentity(format=FORMAT, partition=0, topic_id="topic-1", log=HOURLY)
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,7 @@ def test_a_store_that_is_away_holds_up_no_commit(
 
 
 class Rejected:
-    """A RejectedTopic and its partition that may be away."""
+    """A RejectsTopic and its partition that may be away."""
 
     def __init__(self) -> None:
         self.is_away = True
@@ -290,7 +290,7 @@ def test_a_worker_takes_no_new_partition_while_the_store_is_away(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     log, store = runs.the_log(), Flaky(str(tmp_path / "store"))
-    owned = OwnedPartitions(
+    owned = PartitionOwner(
         tmp_path / "data",
         structs.replace(HOURLY, partitions=3),
         log,

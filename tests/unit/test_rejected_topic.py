@@ -9,15 +9,15 @@ from typing import Any
 import duckdb
 import msgspec
 import pytest
-from partition_runs import FileTopic, feed, the_log
-from sim_log import HOURLY, START_MS, SimLog, heartbeat, registration, small_log
 
 from schemas.reject import KEPT_BYTES
 from schemas.units import HOUR_MS
-from streams.adapters.analytics import make_analytics
-from streams.adapters.partition import Partition
-from streams.adapters.rejected_topic import RejectedMessage
-from streams.records import Record
+from streams.core.records import Record
+from streams.kafka.rejects_topic import RejectedMessage
+from streams.storage.analytics import make_analytics
+from streams.worker.partition import Partition
+from tests.support.partition_runs import FileTopic, feed, the_log
+from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, registration, small_log
 
 
 def opened(data_dir: Path, log: SimLog, rejected: FileTopic | None, **options: Any) -> Partition:

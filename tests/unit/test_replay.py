@@ -7,15 +7,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from deploy.importers.replay import Outgoing, planned, rebased
+from deploy.importers.source_log import SourceLog, SourceMachine, SourceOptions
+from deploy.importers.sources import SOURCES
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.registration import Agreement, Registration
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
-from streams.gateway.replay import Outgoing, planned, rebased
-from streams.gateway.source_log import Machine, SourceLog, SourceOptions
-from streams.gateway.sources import SOURCES
-from streams.murmur2 import partition_of
-from streams.signature import operator_account, operator_of
+from streams.core.murmur2 import partition_of
+from streams.core.signature import operator_account, operator_of
 
 DATA = Path(__file__).parents[2] / "data"
 KEY = bytes(range(1, 33))
@@ -27,7 +27,7 @@ LOG = Log(
 )
 
 
-def agreement(machine: Machine) -> Agreement:
+def agreement(machine: SourceMachine) -> Agreement:
     return Agreement({operator_account(KEY): 10_000})
 
 
@@ -87,7 +87,7 @@ def test_registrations_come_first_and_are_signed(sources: list[SourceLog], plan:
             assert key.decode() in registered
             continue
         registration = msgspec.json.decode(outgoing.value, type=Registration)
-        assert registration.is_whole()
+        assert registration.is_valid()
         assert registration.route == registration.machine == key.decode()
         assert len(registration.salt) == 32
         record = (key, headers["ce_type"], headers["content-type"], outgoing.value)

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from deploy.log_commands import ReplayOptions, replay
-from deploy.settings import Settings
-from deploy.terminal import Terminal
-from deploy.workplace import Workplace
+from deploy.cli.log_commands import ReplayOptions, replay
+from deploy.cli.terminal import Terminal
+from deploy.config import Settings
+from deploy.data_folder import DataFolder
+from deploy.importers.replay import ReplayReport
 from schemas.errors import InvalidInput
-from streams.gateway.replay import ReplayReport
-from streams.records import decode_readings
-from streams.replay import read_document
-from streams.replay import replay as replayed
+from streams.core.records import decode_readings
+from streams.reference.vectors import read_document
+from streams.reference.vectors import replay as replayed
 
 DOCUMENT = (
     b'{"ruleset": {"window_ms": %s, "grace_ms": 0, "horizon_ms": 1, "skew_ms": 0, "epoch_ms": 900000, "partition": 0, '
@@ -23,7 +23,7 @@ DOCUMENT = (
 
 def test_a_replay_that_finds_no_servers_leaves_no_log_behind(tmp_path: Path) -> None:
     """Else the next one, with another random id, would be told that the folder belongs to another log."""
-    place = Workplace(tmp_path, Settings())
+    place = DataFolder(tmp_path, Settings())
     for _ in range(2):
         with pytest.raises(InvalidInput, match="tallyroot up"):
             replay(place, Terminal(as_json=True), [], ReplayOptions())

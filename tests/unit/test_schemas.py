@@ -62,14 +62,14 @@ def test_a_wrong_field_is_no_reading(change: dict[str, object]) -> None:
     ],
 )
 def test_a_reading_is_whole(change: dict[str, object], whole: bool) -> None:
-    assert msgspec.json.decode(msgspec.json.encode(READING | change), type=Reading).is_whole() is whole
+    assert msgspec.json.decode(msgspec.json.encode(READING | change), type=Reading).is_valid() is whole
 
 
 def test_components_and_dates() -> None:
-    assert Component("m", 1, per=3_600_000).is_whole() and Component("m", 1, per_session=True).is_whole()
-    assert not Component("m", 1, per=7).is_whole()
-    assert not Component("m", 1).is_whole() and not Component("m", 1, per=1, per_session=True).is_whole()
-    assert Restrictions(start_date="2024-02-29").is_whole() and not Restrictions(end_date="2023-02-29").is_whole()
+    assert Component("m", 1, per=3_600_000).is_valid() and Component("m", 1, per_session=True).is_valid()
+    assert not Component("m", 1, per=7).is_valid()
+    assert not Component("m", 1).is_valid() and not Component("m", 1, per=1, per_session=True).is_valid()
+    assert Restrictions(start_date="2024-02-29").is_valid() and not Restrictions(end_date="2023-02-29").is_valid()
 
 
 def test_control_records_refuse_unknown_fields_at_every_level() -> None:
@@ -80,7 +80,7 @@ def test_control_records_refuse_unknown_fields_at_every_level() -> None:
                    "offsets": [[0, 0]]},
         "agreement": {"payees": {"a": 10_000}},
     }  # fmt: skip
-    assert msgspec.convert(document, Registration).is_whole()
+    assert msgspec.convert(document, Registration).is_valid()
     for path in ([], ["tariff"], ["agreement"], ["meters", 0], ["tariff", "elements", 0, "restrictions"]):
         spoilt = msgspec.json.decode(msgspec.json.encode(document))
         level = spoilt

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.settings import Settings, load_settings
+from deploy.config import Settings, load_settings
 from schemas.errors import InvalidInput
 
 KEY = "11" * 32

@@ -5,9 +5,9 @@ from eth_utils.address import to_checksum_address
 
 from schemas.registration import Agreement
 from settlement.accrual import Balances, account_of, earning_of, terms_of
-from settlement.recount import is_account, payee_name
+from settlement.audit.recount import is_account, payee_name
 from settlement.statement import statement
-from tests.settlement_data import ALICE, BOB, SOLAR, THIRDS, window
+from tests.support.settlement_data import ALICE, BOB, SOLAR, THIRDS, window
 
 MIXED = to_checksum_address("0x" + "5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed")
 WRONG = MIXED.replace("a", "A", 1) if "a" in MIXED[2:] else MIXED

@@ -9,13 +9,13 @@ from schemas.manifest import EpochManifest
 from schemas.registration import Agreement
 from schemas.window import Window
 from settlement.accrual import Earning, earning_of
-from settlement.audit import Auditor, AuditReport
-from settlement.audit_epochs import EvidenceMissing, Published
+from settlement.audit.audit import Auditor, AuditReport
+from settlement.audit.sources import Published, SourceMissing
 from settlement.head import disputed_head
 from settlement.history import Disputed, Posted
 from settlement.leaf import payout_leaf
-from settlement.post import AssembledPost, PartitionEpoch, Run, Standing, assemble, token_units
-from tests.settlement_data import ALICE, FIRST_EPOCH, LOG, manifest_of, window
+from settlement.post import AssembledPost, PartitionEpoch, PostStanding, Run, assemble, token_units
+from tests.support.settlement_data import ALICE, FIRST_EPOCH, LOG, manifest_of, window
 
 GENESIS = b"g" * 32
 DECIMALS = 18
@@ -43,7 +43,7 @@ def recompute(log: Log) -> Callable[[int], list[tuple[EpochManifest, Sequence[Wi
 
 def post(log: Log, runs: Sequence[tuple[int, int]] = ((0, 1), (2, 2))) -> tuple[list[Posted], dict[int, Published]]:
     """Settles a log as the job does: the events that the chain would have, and the files."""
-    standing, head = Standing.initial(), GENESIS
+    standing, head = PostStanding.initial(), GENESIS
     events, files = [], {}
     for first, last in runs:
         epochs = {
@@ -186,7 +186,7 @@ def test_evidence_that_ends_is_no_proof_against_a_post() -> None:
 
         def recompute(partition: int, withheld: bool = withheld) -> Iterator[tuple[EpochManifest, Sequence[Window]]]:
             yield epoch(partition, 0, TRUTH[partition][0])
-            raise EvidenceMissing("gone", withheld=withheld)
+            raise SourceMissing("gone", withheld=withheld)
 
         report = Auditor(LOG, GENESIS, DECIMALS).run(events, lambda sequence: files[sequence], recompute)
         assert (verdicts(report), report.findings, report.gap) == ([first, "unknown"], (), "gone")

@@ -13,10 +13,10 @@ from settlement.posting import (
     ChainView,
     Fees,
     Mark,
+    Mined,
     Policy,
     Posting,
     PostingState,
-    Receipt,
     Rest,
     Send,
     Sign,
@@ -59,7 +59,7 @@ def kind(action: Action) -> object:
         (posting("prepared"), {"fees": Fees(1_001, 1), "base_fee": 1_000}, Wait),
         (posting("signed", structs.replace(FIRST, sent_block=None)), {"known": frozenset()}, Send),
         (posting("signed", structs.replace(FIRST, sent_block=None)), {}, Send),
-        (posting("signed", FIRST), {"receipts": {"0x1": Receipt(12, True)}, **POSTED}, (Mark, "mined")),
+        (posting("signed", FIRST), {"receipts": {"0x1": Mined(12, True)}, **POSTED}, (Mark, "mined")),
         (posting("sent", FIRST), {}, Wait),
         (posting("sent", FIRST), {"known": frozenset()}, Send),
         (posting("sent", FIRST), {"known": frozenset(), "head": b"x" * 32}, (Mark, "superseded")),
@@ -71,8 +71,8 @@ def kind(action: Action) -> object:
         (posting("sent", FIRST), {"block": 15, "base_fee": 999, "fees": Fees(1_999, 2)}, Wait),
         (posting("sent", structs.replace(FIRST, fees=Fees(900, 8))), {"block": 15}, Wait),
         (posting("sent", FIRST), {"nonce": 8, "known": frozenset()}, (Mark, "halted")),
-        (posting("sent", FIRST), {"nonce": 8, "receipts": {"0x1": Receipt(12, False)}}, (Mark, "reverted")),
-        (posting("sent", FIRST), {"receipts": {"0x1": Receipt(12, True)}, **POSTED}, (Mark, "mined")),
+        (posting("sent", FIRST), {"nonce": 8, "receipts": {"0x1": Mined(12, False)}}, (Mark, "reverted")),
+        (posting("sent", FIRST), {"receipts": {"0x1": Mined(12, True)}, **POSTED}, (Mark, "mined")),
         (posting("reverted", FIRST), {"nonce": 8}, Sign),
         (posting("reverted", FIRST), {"nonce": 8, "head": b"x" * 32}, (Mark, "superseded")),
         (posting("reverted", FIRST), {}, (Mark, "sent")),
@@ -91,10 +91,10 @@ def kind(action: Action) -> object:
         (posting("disputed", FIRST), {"dead": frozenset({HEAD})}, Rest),
         (posting("disputed", FIRST), POSTED, (Mark, "mined")),
         (posting("halted", FIRST), {"nonce": 8}, Rest),
-        (posting("halted", FIRST), {"nonce": 8, "receipts": {"0x1": Receipt(12, False)}}, (Mark, "sent")),
+        (posting("halted", FIRST), {"nonce": 8, "receipts": {"0x1": Mined(12, False)}}, (Mark, "sent")),
         (posting("sent", FIRST), {"nonce": 8}, Wait),
         (posting("sent", FIRST), {"nonce": 8, "known": frozenset(), "spent": frozenset({7})}, (Mark, "reverted")),
-        (posting("sent", FIRST), {"nonce": 8, "receipts": {"0x1": Receipt(12, True)}}, Wait),
+        (posting("sent", FIRST), {"nonce": 8, "receipts": {"0x1": Mined(12, True)}}, Wait),
         (posting("sent", FIRST), {**POSTED, "known": frozenset()}, (Mark, "mined")),
         (posting("sent", FIRST), {"head": b"x" * 32}, Wait),
         (posting("sent", FIRST), {"head": b"x" * 32, "nonce": 6}, (Mark, "superseded")),
@@ -127,7 +127,7 @@ def test_what_is_offered_stays_within_the_cap_and_a_spike_is_told_in_gwei() -> N
 
 def test_any_attempt_of_the_nonce_may_be_the_one_that_was_mined() -> None:
     second = Attempt(7, "0x2", b"raw2", Fees(90, 9), sent_block=15)
-    view = structs.replace(VIEW, **POSTED, receipts={"0x1": Receipt(12, True)})
+    view = structs.replace(VIEW, **POSTED, receipts={"0x1": Mined(12, True)})
     assert next_action(posting("sent", FIRST, second), view, POLICY) == Mark("mined", 12)
 
 

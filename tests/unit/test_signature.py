@@ -7,7 +7,7 @@ from eth_utils.crypto import keccak
 from nacl.signing import VerifyKey
 
 from schemas.errors import InvalidInput
-from streams.signature import (
+from streams.core.signature import (
     control_digest,
     is_signed_by,
     operator_account,

@@ -6,21 +6,21 @@ from fractions import Fraction
 import msgspec
 import pytest
 
+from deploy.importers.replay import Outgoing
+from deploy.simulate.fleet import Fleet
+from deploy.simulate.fleet_faults import FAULTS, Fault, faults_of
+from deploy.simulate.simulation import FORMS, FleetMemory, Form, Plan, Simulation, heartbeats, last_heartbeat_ms
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.registration import Agreement
 from schemas.units import CARRY_BASE, DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.window import Window
-from streams.advance import advance
-from streams.gateway.fleet import Fleet
-from streams.gateway.fleet_faults import FAULTS, Fault, faults_of
-from streams.gateway.replay import Outgoing
-from streams.gateway.simulation import FORMS, Form, Memory, Plan, Simulation, heartbeats, last_heartbeat_ms
-from streams.naive import Naive
-from streams.records import Record
-from streams.replay import open_windows
-from streams.signature import operator_account
-from streams.state import State
+from streams.core.advance import advance
+from streams.core.records import Record
+from streams.core.signature import operator_account
+from streams.core.state import State
+from streams.reference.recount import Naive
+from streams.reference.vectors import open_windows
 
 KEY = bytes(range(1, 33))
 START_MS = 20_605 * DAY_MS
@@ -163,7 +163,7 @@ def test_machines_go_on_after_a_stop(died_at: int | None) -> None:
     faults: tuple[Fault, ...] = () if died_at is None else ("reset",)
     simulation = Simulation(LOG, Fleet("s", 6), Plan(start_ms=START_MS, faults=faults, form="array"))
     sent = [*heartbeats(LOG, START_MS), *simulation.registrations(KEY, AGREEMENT, START_MS), *simulation.moments(0, 99)]
-    saved = msgspec.json.decode(msgspec.json.encode(simulation.remember()), type=Memory)
+    saved = msgspec.json.decode(msgspec.json.encode(simulation.remember()), type=FleetMemory)
     sent += simulation.moments(99, 101)
     assert simulation.boot() < saved.boot
     if died_at is None:

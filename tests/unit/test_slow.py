@@ -2,16 +2,16 @@
 
 import msgspec
 import pytest
-from dirty_logs import dirty_log, small_log
-from signed_logs import SignedLog
 
 from schemas.log import Log, Ruleset
 from schemas.units import MINUTE_MS
-from streams.naive import Naive
-from streams.recompute import recompute
-from streams.records import Record, record_type
-from streams.signature import operator_account, sign_control
-from streams.slow import _hold, recompute_slowly
+from streams.core.recompute import recompute
+from streams.core.records import Record, record_type
+from streams.core.signature import operator_account, sign_control
+from streams.reference.compare import _hold, recompute_slowly
+from streams.reference.recount import Naive
+from tests.support.dirty_logs import dirty_log, small_log
+from tests.support.signed_logs import SignedLog
 
 LOG = small_log()
 OPERATOR, OTHER = bytes([7]) * 32, bytes([8]) * 32

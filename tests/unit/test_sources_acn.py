@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from deploy.importers.acn_sessions import COLUMNS
+from deploy.importers.source_log import SourceLog, SourceOptions
+from deploy.importers.sources import SOURCES
 from schemas.errors import InvalidInput
 from schemas.reading import Reading
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
-from streams.gateway.acn_sessions import COLUMNS
-from streams.gateway.source_log import SourceLog, SourceOptions
-from streams.gateway.sources import SOURCES
 
 DATA = Path(__file__).parents[2] / "data"
 REAL = DATA / "ev_sessions_acn_2019.parquet"
@@ -92,7 +92,7 @@ def test_the_real_file_is_recounted_session_by_session(real: SourceLog, real_rea
 def test_every_reading_keeps_the_rules_of_the_wire(real: SourceLog, real_readings: list[Reading]) -> None:
     last: dict[tuple[str, str], Reading] = {}
     for reading, record in zip(real_readings, real.records(), strict=True):
-        assert reading.is_whole()
+        assert reading.is_valid()
         assert (record.timestamp_ms, record.key) == (reading.observed_at, reading.machine)
         before = last.get((reading.machine, reading.meter))
         assert reading.seq == (before.seq + 1 if before else 1)

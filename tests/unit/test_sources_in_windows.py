@@ -12,19 +12,19 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pyarrow.parquet as pq
 
+from deploy.importers.acn_sessions import COLUMNS
+from deploy.importers.replay import planned, rebased
+from deploy.importers.source_log import SourceLog, SourceMachine, SourceOptions
+from deploy.importers.sources import SOURCES
 from schemas.log import Log, Ruleset
 from schemas.reading import Reading
 from schemas.registration import Agreement
 from schemas.reject import Reject
 from schemas.window import Window
-from streams.advance import advance
-from streams.gateway.acn_sessions import COLUMNS
-from streams.gateway.replay import planned, rebased
-from streams.gateway.source_log import Machine, SourceLog, SourceOptions
-from streams.gateway.sources import SOURCES
-from streams.records import Record
-from streams.signature import operator_account
-from streams.state import State
+from streams.core.advance import advance
+from streams.core.records import Record
+from streams.core.signature import operator_account
+from streams.core.state import State
 
 DATA = Path(__file__).parents[2] / "data"
 KEY = bytes(range(1, 33))
@@ -56,7 +56,7 @@ class Outcome:
         return sum(window.gross_micros for window in self.windows)
 
 
-def agreement(machine: Machine) -> Agreement:
+def agreement(machine: SourceMachine) -> Agreement:
     return Agreement({operator_account(KEY): 10_000})
 
 

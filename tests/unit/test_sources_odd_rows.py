@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from deploy.importers.source_log import SourceLog, SourceOptions
+from deploy.importers.sources import SOURCES
 from schemas.errors import InvalidInput
-from streams.gateway.source_log import SourceLog, SourceOptions
-from streams.gateway.sources import SOURCES
 
 PV = "ts,meas_val_f", "2020-01-01 00:00:00,5", "2020-01-01 00:05:00,7"
 TAXI = "trip_start_timestamp,trip_seconds,trip_miles,fare,payment_type,company", "1400000000,60,1,5,Cash,A"

@@ -11,11 +11,11 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
+from deploy.importers.source_log import SourceLog, SourceOptions
+from deploy.importers.sources import SOURCES
 from schemas.errors import InvalidInput
 from schemas.reading import Reading
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
-from streams.gateway.source_log import SourceLog, SourceOptions
-from streams.gateway.sources import SOURCES
 
 DATA = Path(__file__).parents[2] / "data"
 REAL = {

@@ -10,11 +10,11 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
+from deploy.importers.chicago_taxi import COLUMNS
+from deploy.importers.source_log import SourceLog, SourceOptions
+from deploy.importers.sources import SOURCES
 from schemas.errors import InvalidInput
 from schemas.reading import Reading
-from streams.gateway.chicago_taxi import COLUMNS
-from streams.gateway.source_log import SourceLog, SourceOptions
-from streams.gateway.sources import SOURCES
 
 REAL = Path(__file__).parents[2] / "data" / "taxi_trips_chicago_a.parquet"
 

@@ -4,17 +4,17 @@ from typing import Any
 
 import msgspec
 import pytest
-from written_log import ONE, QUARTER_MS, START_MS, Partition, priced, registration
 
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log, Ruleset
 from schemas.reading import READING, REGISTERED
 from schemas.units import COUNT_MAX, DAY_MS, HOUR_MS, MINUTE_MS
-from streams.murmur2 import partition_of
-from streams.recompute import recompute
-from streams.records import Record
-from streams.replay import advance_through, main
-from streams.signature import operator_account, sign_control
+from streams.core.murmur2 import partition_of
+from streams.core.recompute import recompute
+from streams.core.records import Record
+from streams.core.signature import operator_account, sign_control
+from streams.reference.vectors import advance_through, main
+from tests.support.written_log import ONE, QUARTER_MS, START_MS, Partition, priced, registration
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import pytest
 from schemas.reading import Reading
 from schemas.registration import Component, Element, Restrictions, Tariff
 from schemas.units import COUNT_MAX, DAY_MS, HOUR_MS
-from streams.identity import judge_identity
-from streams.meters import NONE, Boot, Meter, Standing
-from streams.rating import PER_SESSION, UNPRICED, Price, Prices
-from streams.register import correction_limit, judge_usage, set_opening, time_needed_ms
+from streams.core.identity import judge_identity
+from streams.core.meters import NONE, Boot, MeterState, Standing
+from streams.core.rating import PER_SESSION, UNPRICED, Price, Prices
+from streams.core.register import correction_limit, judge_usage, set_opening, time_needed_ms
 
 NOW_MS = 1_700_000_000_000
 CAPACITY = 10_000
@@ -21,11 +21,11 @@ def row(boot: int = 1, seq: int = 0, at_ms: int = 0, **value: Any) -> Reading:
     return Reading("m", "energy", boot, seq, NOW_MS + at_ms, **(value or {"level": 0}))
 
 
-def verdicts(meter: Meter, *numbers: tuple[int, int], least: int = NONE) -> list[Any]:
+def verdicts(meter: MeterState, *numbers: tuple[int, int], least: int = NONE) -> list[Any]:
     return [judge_identity(meter, row(boot, seq), least)[0] for boot, seq in numbers]
 
 
-def add(meter: Meter, reading: Reading, capacity: int = CAPACITY) -> Any:
+def add(meter: MeterState, reading: Reading, capacity: int = CAPACITY) -> Any:
     """What a row comes to: its usage, with a flag if it has one, or its reason."""
     verdict, _ = judge_identity(meter, reading, NONE)
     assert verdict is None
@@ -37,7 +37,7 @@ def add(meter: Meter, reading: Reading, capacity: int = CAPACITY) -> Any:
 
 
 def test_the_first_reading_of_a_boot_leaves_one_hole_and_skips_nothing() -> None:
-    meter = Meter()
+    meter = MeterState()
     assert judge_identity(meter, row(seq=5), NONE) == (None, 0)
     assert meter.current is not None
     assert meter.current.holes == [(0, 4)]
@@ -46,14 +46,14 @@ def test_the_first_reading_of_a_boot_leaves_one_hole_and_skips_nothing() -> None
 
 
 def test_a_number_leaves_its_hole_which_may_split() -> None:
-    meter = Meter()
+    meter = MeterState()
     assert verdicts(meter, (1, 9), (1, 4), (1, 4), (1, 0), (1, 8)) == [None, None, "duplicate", None, None]
     assert meter.current is not None
     assert meter.current.holes == [(1, 3), (5, 7)]
 
 
 def test_over_sixteen_holes_the_lowest_goes() -> None:
-    meter = Meter()
+    meter = MeterState()
     verdicts(meter, *((1, seq) for seq in range(1, 34, 2)))
     assert meter.current is not None
     assert len(meter.current.holes) == 16
@@ -62,22 +62,22 @@ def test_over_sixteen_holes_the_lowest_goes() -> None:
 
 
 def test_a_split_at_sixteen_holes_may_take_the_lower_half_away() -> None:
-    meter = Meter()
+    meter = MeterState()
     verdicts(meter, (1, 3), *((1, seq) for seq in range(5, 36, 2)))
     assert meter.current is not None
     assert meter.current.holes[0] == (4, 4)  # (0, 2) has gone already.
-    meter = Meter(Boot(1, 40, holes=[(0, 2), *((seq, seq) for seq in range(4, 34, 2))]))
+    meter = MeterState(Boot(1, 40, holes=[(0, 2), *((seq, seq) for seq in range(4, 34, 2))]))
     assert verdicts(meter, (1, 1), (1, 0), (1, 2)) == [None, "below_floor", None]
 
 
 @pytest.mark.parametrize(("step", "verdict"), [(2**20, None), (2**20 + 1, "seq_jump")])
 def test_a_step_is_at_most_2_to_the_20(step: int, verdict: str | None) -> None:
-    meter = Meter()
+    meter = MeterState()
     assert verdicts(meter, (1, 7), (1, 7 + step), (1, 8)) == [None, verdict, None]
 
 
 def test_the_two_highest_boots_count() -> None:
-    meter = Meter()
+    meter = MeterState()
     assert verdicts(meter, (5, 0), (3, 0), (4, 0), (3, 1), (5, 1), (4, 1)) == [
         None,
         None,
@@ -95,7 +95,7 @@ def test_the_two_highest_boots_count() -> None:
 
 
 def test_under_a_registered_boot_all_is_stale() -> None:
-    meter = Meter(Boot(5))
+    meter = MeterState(Boot(5))
     assert verdicts(meter, (4, 0), (7, 0), (5, 3), (6, 0), (5, 4), least=5) == [
         "stale_boot",
         None,
@@ -106,7 +106,7 @@ def test_under_a_registered_boot_all_is_stale() -> None:
 
 
 def test_other_content_at_high_water_is_equivocation_and_a_false_mark_is_none() -> None:
-    meter = Meter()
+    meter = MeterState()
     judge_identity(meter, row(seq=1, level=3), NONE)
     assert judge_identity(meter, row(seq=1, level=3, session_start=False), NONE)[0] == "duplicate"
     for other in ({"level": 4}, {"quantity": 3}, {"level": 3, "reconstructed": True}, {"level": 3, "at_ms": 1}):
@@ -120,14 +120,14 @@ def test_other_content_at_high_water_is_equivocation_and_a_false_mark_is_none() 
 
 
 def test_a_lifetime_register_is_never_billed() -> None:
-    meter = Meter()
+    meter = MeterState()
     assert add(meter, row(seq=1, register=0)) == 0
     assert add(meter, row(seq=2, at_ms=HOUR_MS, register=48_000_000)) == "too_high"
     assert add(meter, row(seq=3, at_ms=5 * DAY_MS, register=48_000_100)) == (100, "rebaselined")
 
 
 def test_a_register_that_fell_and_came_back_continues() -> None:
-    meter = Meter()
+    meter = MeterState()
     assert add(meter, row(seq=1, register=5_000)) == 0
     assert add(meter, row(seq=2, at_ms=HOUR_MS, register=0)) == "too_low"
     assert add(meter, row(seq=3, at_ms=2 * HOUR_MS, register=9_000)) == 4_000
@@ -135,7 +135,7 @@ def test_a_register_that_fell_and_came_back_continues() -> None:
 
 
 def test_a_reset_needs_a_new_boot() -> None:
-    meter = Meter()
+    meter = MeterState()
     assert add(meter, row(1, 1, register=5_000)) == 0
     assert add(meter, row(2, 1, at_ms=60_000, register=100)) == (0, "reset")
     assert add(meter, row(2, 2, at_ms=HOUR_MS, register=1_100)) == 1_000
@@ -143,7 +143,7 @@ def test_a_reset_needs_a_new_boot() -> None:
 
 
 def test_what_comes_after_a_later_one_adds_nothing() -> None:
-    meter = Meter()
+    meter = MeterState()
     assert add(meter, row(seq=1, register=100)) == 0
     assert add(meter, row(seq=5, at_ms=HOUR_MS, register=900)) == 800
     assert add(meter, row(seq=3, at_ms=HOUR_MS // 2, register=10**12)) == 0  # By seq.
@@ -153,7 +153,7 @@ def test_what_comes_after_a_later_one_adds_nothing() -> None:
 
 
 def test_an_opening_register_has_no_boot() -> None:
-    meter = Meter()
+    meter = MeterState()
     set_opening(meter, 1_000, NOW_MS)
     assert add(meter, row(9, 1, at_ms=-1, register=0)) == 0  # Observed before it stood there.
     assert add(meter, row(9, 2, at_ms=HOUR_MS, register=999)) == "too_low"
@@ -161,7 +161,7 @@ def test_an_opening_register_has_no_boot() -> None:
 
 
 def test_slack_is_paid_back_by_time() -> None:
-    meter = Meter()
+    meter = MeterState()
     burst = 225  # 60 s at 135 % of 10 kWh an hour
     assert time_needed_ms(burst, CAPACITY) == 60_000
     assert time_needed_ms(burst + 1, CAPACITY) == 60_267  # Rounded up.
@@ -177,7 +177,7 @@ def test_slack_is_paid_back_by_time() -> None:
 
 def test_elapsed_time_is_at_most_35_days() -> None:
     most = 35 * 24 * CAPACITY * 135 // 100
-    meter = Meter()
+    meter = MeterState()
     add(meter, row(seq=1, register=0))
     assert add(meter, row(seq=2, at_ms=300 * DAY_MS, register=most + 226)) == "too_high"
     assert add(meter, row(seq=3, at_ms=300 * DAY_MS, register=most + 225)) == most + 225
@@ -185,11 +185,11 @@ def test_elapsed_time_is_at_most_35_days() -> None:
 
 
 def test_the_higher_origin_wins_and_a_tie_is_the_baseline_s() -> None:
-    meter = Meter(baseline=Standing(1, 0, NOW_MS, 100), suspect=Standing(1, 1, NOW_MS + 1, 100))
+    meter = MeterState(baseline=Standing(1, 0, NOW_MS, 100), suspect=Standing(1, 1, NOW_MS + 1, 100))
     assert add(meter, row(seq=2, at_ms=HOUR_MS, register=150)) == 50
-    meter = Meter(baseline=Standing(1, 0, NOW_MS, 100), suspect=Standing(1, 1, NOW_MS + 1, 120))
+    meter = MeterState(baseline=Standing(1, 0, NOW_MS, 100), suspect=Standing(1, 1, NOW_MS + 1, 120))
     assert add(meter, row(seq=2, at_ms=HOUR_MS, register=150)) == (30, "rebaselined")
-    meter = Meter(baseline=Standing(1, 0, NOW_MS, 100), suspect=Standing(1, 1, NOW_MS + HOUR_MS, 120))
+    meter = MeterState(baseline=Standing(1, 0, NOW_MS, 100), suspect=Standing(1, 1, NOW_MS + HOUR_MS, 120))
     assert add(meter, row(seq=2, at_ms=HOUR_MS, register=150)) == 50  # Not strictly after the suspect.
 
 
@@ -197,7 +197,7 @@ def test_the_higher_origin_wins_and_a_tie_is_the_baseline_s() -> None:
 
 
 def test_quantities_have_a_day_first_then_the_distance_to_the_newest() -> None:
-    meter = Meter()
+    meter = MeterState()
     day = CAPACITY * 24 * 135 // 100
     assert add(meter, row(seq=0, quantity=day + 226)) == "too_high"
     assert add(meter, row(seq=1, quantity=day)) == day

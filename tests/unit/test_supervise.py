@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.supervise import SAME_MAX, Restarts, last_words
+from deploy.stack.supervise import SAME_MAX, Restarts, last_words
 
 
 def here() -> bool:

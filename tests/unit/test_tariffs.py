@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from deploy.importers.source_log import SourceMachine
+from deploy.importers.tariffs import flat, offsets_of, time_of_use, zone_of
 from schemas.errors import InvalidInput
 from schemas.registration import Agreement, Meter
-from streams.gateway.source_log import Machine
-from streams.gateway.tariffs import flat, offsets_of, time_of_use, zone_of
 
 PACIFIC = "America/Los_Angeles"
 
@@ -43,7 +43,7 @@ def test_a_zone_is_one_of_the_package() -> None:
 def test_what_is_written_is_whole() -> None:
     meters = (Meter("energy", "Wh", "register", 1),)
     for tariff in (time_of_use(("energy",), PACIFIC, 2, 1, 1_000), flat({"energy": (1, 1)}, "Europe/Paris")):
-        machine = Machine("m", "ev_charger", meters, tariff)
-        assert machine.registration(Agreement({"0xa": 10_000}), "", 0).is_whole()
+        machine = SourceMachine("m", "ev_charger", meters, tariff)
+        assert machine.registration(Agreement({"0xa": 10_000}), "", 0).is_valid()
         with pytest.raises(InvalidInput, match="basis points"):
             machine.registration(Agreement({"0xa": 9_999}), "", 0)

@@ -5,17 +5,17 @@ from typing import Any
 
 import msgspec
 import pytest
-from signed_logs import key_of, signature_headers, signed
-from written_log import ONE, QUARTER_MS, START_MS, Partition
 
 from schemas.reading import READING
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.window import HARDWARE_BACKED, SELF_REPORTED, SIGNED, Window
 from settlement.accrual import Balances, earning_of
-from settlement.recount import Recount
-from streams.records import Record
-from streams.signature import reading_message
-from streams.trust import signature_of, trust_of
+from settlement.audit.recount import Recount
+from streams.core.records import Record
+from streams.core.signature import reading_message
+from streams.core.trust import signature_of, trust_of
+from tests.support.signed_logs import key_of, signature_headers, signed
+from tests.support.written_log import ONE, QUARTER_MS, START_MS, Partition
 
 KEYS = [key_of("gateway", 1), key_of("device", 2, hardware=True)]
 ACCOUNT = "0x" + "1" * 40

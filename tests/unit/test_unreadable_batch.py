@@ -11,8 +11,8 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as Buil
 from aiokafka.record.memory_records import MemoryRecords
 
 from schemas.errors import InvalidInput
-from schemas.manifest import RangeException
-from streams.adapters.whole_batches import WholeBatches
+from schemas.manifest import SkippedRange
+from streams.kafka.whole_batches import WholeBatches
 
 PLACE = TopicPartition("log", 3)
 
@@ -64,10 +64,10 @@ def test_a_wrong_checksum_is_no_record_and_can_be_stepped_over() -> None:
         broken = bytearray(batch(0, b"ok"))
         broken[-1] ^= 1
         data = bytes(broken) + batch(2, b"ok")
-        with pytest.raises(InvalidInput, match=r"offsets 0 and 2, .* checksum is wrong.*`tallyroot except 3 0 2 "):
+        with pytest.raises(InvalidInput, match=r"offsets 0 and 2, .* checksum is wrong.*`tallyroot skip-range 3 0 2 "):
             WholeBatches(await result_of(data)).getall()
         half, all_of_it = (
-            RangeException(partition=3, first_offset=0, next_offset=end, reason="x", signature="00" * 65)
+            SkippedRange(partition=3, first_offset=0, next_offset=end, reason="x", signature="00" * 65)
             for end in (1, 2)
         )
         with pytest.raises(InvalidInput, match="checksum is wrong"):

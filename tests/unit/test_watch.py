@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from settlement.verdict import PostVerdict, VerdictKind
-from settlement.watch import Step, WatchView, decide
+from settlement.audit.verdict import PostVerdict, VerdictKind
+from settlement.audit.watch import WatchStep, WatchView, decide
 
 KINDS: tuple[VerdictKind, ...] = ("right", "wrong", "unpublished", "withheld", "unknown")
 DELAY_S, WAIT_S = 172_800, 64_800
@@ -83,11 +83,11 @@ def test_a_revoked_post_is_over() -> None:
         verdicts=[PostVerdict(1, "wrong"), PostVerdict(2, "right")], attested=1, delay_ends_s={1: 9, 2: 19}, delay_s=9,
         now_s=9, revoked=frozenset({1}),
     )  # fmt: skip
-    assert decide(seen) == [Step("attest", 2)]
+    assert decide(seen) == [WatchStep("attest", 2)]
 
 
 def test_a_view_that_contradicts_itself_says_nothing() -> None:
     seen = WatchView(
         verdicts=[PostVerdict(1, "wrong")], attested=0, delay_ends_s={1: 9}, delay_s=9, now_s=0, distrust="folds"
     )
-    assert decide(seen) == [Step("alarm", 0, "folds")]
+    assert decide(seen) == [WatchStep("alarm", 0, "folds")]

@@ -12,15 +12,15 @@ from aiokafka.errors import NodeNotReadyError
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.units import MINUTE_MS
-from streams.adapters.consumer import PROVED, Slice
-from streams.adapters.faust_app import Fetched
-from streams.adapters.heartbeats import Quiet
-from streams.adapters.owned import AHEAD_MAX_MS, first_offset, sound_part
-from streams.adapters.quiet import RateLimit, quiet_logs
-from streams.adapters.topics import topic_config, topic_faults
-from streams.adapters.watchdog import StallJudge, is_away, message_of
-from streams.adapters.whole_batches import WholeBatchFetcher
-from streams.records import Record
+from streams.core.records import Record
+from streams.kafka.consumer import PROVED, Slice
+from streams.kafka.heartbeats import Quiet
+from streams.kafka.topics import topic_config, topic_faults
+from streams.kafka.whole_batches import WholeBatchFetcher
+from streams.worker.faust_app import Fetched
+from streams.worker.logs import RateLimit, quiet_logs
+from streams.worker.partition_owner import AHEAD_MAX_MS, first_offset, sound_part
+from streams.worker.watchdog import StallJudge, is_away, message_of
 
 NOW_MS = 1_700_000_000_000
 LOG = Log(log_id="unit", partitions=4)

@@ -12,14 +12,14 @@ import pytest
 from schemas.errors import InvalidInput
 from schemas.manifest import Counts
 from schemas.payout import Funding
-from streams.adapters.consumer import Slice
-from streams.adapters.health import Condition, StatusServer
-from streams.adapters.metrics import WorkerMetrics
-from streams.adapters.owned import Committed
-from streams.adapters.partition import Progress
-from streams.adapters.quiet import RejectSummary, event_line, quiet_logs, say
-from streams.adapters.watchdog import StallJudge
-from streams.records import Record
+from streams.core.records import Record
+from streams.kafka.consumer import Slice
+from streams.worker.health import Condition, StatusServer
+from streams.worker.logs import RejectSummary, event_line, quiet_logs, say
+from streams.worker.metrics import WorkerMetrics
+from streams.worker.partition import Progress
+from streams.worker.partition_owner import Committed
+from streams.worker.watchdog import StallJudge
 
 
 def get(url: str, path: str) -> tuple[int, str]:

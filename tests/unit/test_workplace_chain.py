@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy.evm_node import EvmNode
-from deploy.kafka_server import KafkaServer
-from deploy.processes import Process
-from deploy.settings import Settings
-from deploy.stack import Stack
-from deploy.workplace import Workplace
+from deploy.config import Settings
+from deploy.data_folder import DataFolder
+from deploy.stack.evm_node import EvmNode
+from deploy.stack.kafka_server import KafkaServer
+from deploy.stack.processes import Process
+from deploy.stack.servers import Stack
 from schemas.errors import InvalidInput
 
 DEAD = Process(pid=2**22, started="never")
@@ -27,14 +27,14 @@ def remembered(folder: Path, evm: EvmNode | None) -> None:
 
 def test_the_chain_is_there_though_kafka_is_not(tmp_path: Path) -> None:
     remembered(tmp_path, None)
-    assert Workplace(tmp_path, Settings()).chain_rpc_url() == URL
+    assert DataFolder(tmp_path, Settings()).chain_rpc_url() == URL
     with pytest.raises(InvalidInput, match="tallyroot up"):
-        Workplace(tmp_path, Settings()).stack()
+        DataFolder(tmp_path, Settings()).stack()
 
 
 def test_a_folder_without_servers_takes_the_chain_of_the_settings(tmp_path: Path) -> None:
-    assert Workplace(tmp_path, Settings(chain_rpc_url=OTHER)).chain_rpc_url() == OTHER
+    assert DataFolder(tmp_path, Settings(chain_rpc_url=OTHER)).chain_rpc_url() == OTHER
     remembered(tmp_path, EvmNode(process=DEAD, port=8545))
-    assert Workplace(tmp_path, Settings(chain_rpc_url=OTHER)).chain_rpc_url() == OTHER
+    assert DataFolder(tmp_path, Settings(chain_rpc_url=OTHER)).chain_rpc_url() == OTHER
     with pytest.raises(InvalidInput, match="CHAIN_RPC_URL"):
-        Workplace(tmp_path, Settings()).chain_rpc_url()
+        DataFolder(tmp_path, Settings()).chain_rpc_url()

@@ -2,21 +2,21 @@
 
 from pathlib import Path
 
-import partition_runs as runs
 import pytest
-import store_runs as hosts
 from msgspec import structs
-from sim_log import HOURLY
 
-from deploy.local_commands import query
-from deploy.settings import Settings
-from deploy.workplace import Workplace
+from deploy.cli.local_commands import query
+from deploy.config import Settings
+from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
-from streams.adapters.stored_epochs import share_log
+from streams.storage.stored_epochs import share_log
+from tests.support import partition_runs as runs
+from tests.support import store_runs as hosts
+from tests.support.sim_log import HOURLY
 
 
-def place(folder: Path, store: str | None = None) -> Workplace:
-    return Workplace(folder, Settings(store=store))
+def place(folder: Path, store: str | None = None) -> DataFolder:
+    return DataFolder(folder, Settings(store=store))
 
 
 def test_a_folder_remembers_its_store(tmp_path: Path) -> None:

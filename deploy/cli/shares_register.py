@@ -1,0 +1,95 @@
+"""Makes the shares of a machine a payee in the log, locked: the operator's next registration of the machine."""
+
+from itertools import islice
+
+import msgspec
+
+from deploy.cli.terminal import Terminal
+from deploy.data_folder import DataFolder
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from schemas.reading import REGISTERED
+from schemas.registration import Agreement
+from settlement.shares import points_of
+from streams.core.advance import advance
+from streams.core.control import register as judge
+from streams.core.encode import signed_headers
+from streams.core.records import JSON, Record
+from streams.core.signature import operator_account, sign_control
+from streams.core.state import State
+from streams.kafka.producer import LogProducer
+from streams.kafka.reader import KafkaLogReader
+from streams.storage.skipped_ranges_file import load_skipped_ranges
+
+CHUNK = 10_000
+"""So many records are held at once."""
+
+
+def register_shares(
+    data: DataFolder, terminal: Terminal, machine: str, shares: str, *, points: int, locked_until_ms: int,
+    giver: str | None,
+) -> None:  # fmt: skip
+    """Sends the registration; its agreement comes into force at the next window that no reading can lie in yet."""
+    log, servers, key = data.log(), data.stack().kafka_bootstrap_servers, data.operator_key()
+    operators = log.rulesets[-1].operators
+    if operators and operator_account(key) not in operators:
+        raise InvalidInput(f"{operator_account(key)} does not operate this log: set TALLYROOT_OPERATOR_KEY")
+    state = state_with(data, log, servers, machine)
+    last, now_ms = state.machines[machine].last.registration, state.now_ms
+    agreement = shared_agreement(last.agreement, shares, points, locked_until_ms, giver)
+    registration = msgspec.structs.replace(
+        last, version=last.version + 1, agreement=agreement, effective_from=now_ms
+    )  # fmt: skip
+    value = msgspec.json.encode(registration)
+    route = registration.route.encode()
+    signature = sign_control(key, log.log_id, route, REGISTERED, JSON, value)
+    headers = (("ce_type", REGISTERED.encode()), *signed_headers(JSON, operator_account(key), signature))
+    # Judged as the log will judge it; where it will lie does not matter to that.
+    refused = judge(state, Record(0, now_ms, route, value, headers))
+    if refused is not None:
+        raise InvalidInput(f"the log would refuse it ({refused}): a locked agreement lowers nobody's part")
+    producer = LogProducer(servers, log)
+    try:
+        producer.send(now_ms, route, value, headers)
+        producer.flush()
+    finally:
+        producer.close()
+    terminal.say(
+        f"version {registration.version} of {machine} is in the log: {points / 100:.2f} % for {shares}, locked"
+    )
+    terminal.say("an offering can be made once a window has sealed under it")
+    terminal.result({"machine": machine, "version": registration.version, "payees": agreement.payees})
+
+
+def shared_agreement(before: Agreement, shares: str, points: int, locked_until_ms: int, giver: str | None) -> Agreement:
+    """The agreement in which the giver (else the largest payee) gives the shares what they lack of their points."""
+    if not 1 <= points <= 10_000:
+        raise InvalidInput("points are 1 to 10,000 basis points of the machine's income")
+    payees = dict(before.payees)
+    missing = points - points_of(before, shares)
+    others = {name: part for name, part in payees.items() if name.lower() != shares}
+    chosen = giver if giver is not None else max(sorted(others), key=lambda name: others[name], default="")
+    if missing < 0 or others.get(chosen, 0) < missing:
+        raise InvalidInput(
+            f"{chosen or 'nobody'} has {others.get(chosen, 0)} basis points and can't give {missing}: choose --from"
+        )
+    parts = others | {chosen: others[chosen] - missing} if missing else others
+    kept = {name: part for name, part in parts.items() if part}
+    return Agreement(kept | {shares: points}, locked_until=locked_until_ms, pays_trust=before.pays_trust)
+
+
+def state_with(data: DataFolder, log: Log, servers: str, machine: str) -> State:
+    """The state at the log's end of the partition that the machine is registered in, by the rules.
+
+    Raises InvalidInput where it is registered in none.
+    """
+    reader = KafkaLogReader(servers, log.topic, 0, load_skipped_ranges(data.data_dir, log))
+    for partition in range(log.partitions):
+        state = State.new(log, partition)
+        records = reader.read(partition, *reader.range(partition))
+        while piece := list(islice(records, CHUNK)):
+            while piece:
+                piece = piece[advance(state, piece).consumed :]
+        if machine in state.machines:
+            return state
+    raise InvalidInput(f"no such machine: {machine} is not registered in the topic {log.topic}")

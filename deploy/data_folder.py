@@ -1,0 +1,168 @@
+"""One data folder and what it remembers: its log, its servers, its ledger. Every command finds its way through here.
+
+What signs is imported where it is used: it takes seconds that most commands don't need.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from deploy.config import Settings
+from deploy.keys import private_key
+from deploy.stack.servers import Stack
+from schemas.errors import InvalidInput
+from schemas.log import Log
+
+if TYPE_CHECKING:
+    from schemas.manifest import SkippedRange
+    from streams.storage.object_store import ObjectStore
+
+LOG_FILE = "log.json"
+STORE_FILE = "store.json"
+
+DEMO_PAYEES = {"owner": 7_000, "site": 2_000, "investor": 1_000}
+"""Who gets what of a machine on the embedded chain: names to basis points."""
+
+
+def demo_account(name: str) -> str:
+    """The account of one of the demo's payees, the same on every machine."""
+    from settlement.chain.signer import Signer
+
+    return Signer.from_seed("demo", name).address
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """A data folder with the settings that a command runs under."""
+
+    data_dir: Path
+    settings: Settings
+
+    def log(self) -> Log:
+        """The log that this folder belongs to. Raises InvalidInput where there is none yet."""
+        path = self.data_dir / LOG_FILE
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Log)
+        except FileNotFoundError:
+            return self._log_of_store()
+        except msgspec.MsgspecError as error:
+            raise InvalidInput(f"{path} is not a log's description ({error}): restore it from a copy") from None
+
+    def _log_of_store(self) -> Log:
+        from streams.storage.stored_epochs import stored_log
+
+        store = self.store()
+        log = None if store is None else stored_log(store)
+        if log is None:
+            raise InvalidInput(f"no log in {self.data_dir}: make one with `tallyroot simulate`, `replay` or `demo`")
+        return self.create_log(log)
+
+    def store(self) -> "ObjectStore | None":
+        """The store that this folder shares with other hosts, remembered in `store.json`; None without one.
+
+        Raises InvalidInput where TALLYROOT_STORE or the file names none that can be used; a new one must answer.
+        """
+        from streams.storage.object_store import ObjectStore, store_uri
+
+        path = self.data_dir / STORE_FILE
+        try:
+            kept = msgspec.json.decode(path.read_bytes(), type=dict[str, str])["uri"]
+        except FileNotFoundError:
+            kept = None
+        except (msgspec.MsgspecError, KeyError) as error:
+            raise InvalidInput(f"{path} names no store ({error}): remove it, and set TALLYROOT_STORE") from None
+        uri = kept if self.settings.store is None else store_uri(self.settings.store)
+        store = None if uri is None else ObjectStore(uri)
+        if store is not None and uri != kept:
+            store.check()
+            self._write(path, {"uri": uri})
+        return store
+
+    def fetch_epochs(self) -> None:
+        """Brings here what workers on other hosts made final, if there is a store. Raises InvalidInput."""
+        store = self.store()
+        if store is not None:
+            from streams.storage.stored_epochs import fetch_epochs
+
+            fetch_epochs(store, self.data_dir, self.log())
+
+    def exceptions(self) -> "tuple[SkippedRange, ...]":
+        """What an operator had stepped over, of this folder and of the store, if there is one. Raises InvalidInput."""
+        from streams.storage.skipped_ranges_file import load_skipped_ranges, share_skipped_ranges
+
+        store = self.store()
+        if store is None:
+            return load_skipped_ranges(self.data_dir, self.log())
+        return share_skipped_ranges(store, self.data_dir, self.log())
+
+    def create_log(self, log: Log) -> Log:
+        """Writes the log's description, once: a folder belongs to one log for its life."""
+        path = self.data_dir / LOG_FILE
+        if path.exists():
+            kept = self.log()
+            if kept != log:
+                raise InvalidInput(
+                    f"{self.data_dir} belongs to the log {kept.log_id} with other settings: choose another --data-dir"
+                )
+            return kept
+        self._write(path, log)
+        return log
+
+    def _write(self, path: Path, document: object) -> None:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+        temporary.rename(path)
+
+    def operator_key(self) -> bytes:
+        """The 32 bytes that sign registrations; on the embedded chain the development node's.
+
+        Raises InvalidInput where somebody else's chain is used and no key is set, or a remote signer keeps it.
+        """
+        key = private_key(self.settings.key_of("operator"))
+        if key is not None:
+            return key
+        if self.settings.chain_rpc_url is not None:
+            raise InvalidInput("no key for the operator: set TALLYROOT_OPERATOR_KEY or TALLYROOT_OPERATOR_KEYSTORE")
+        from eth_account import Account
+
+        from settlement.chain.signer import DEVELOPMENT_MNEMONIC, ROLES
+
+        Account.enable_unaudited_hdwallet_features()  # of a public mnemonic nothing can leak
+        path = f"m/44'/60'/0'/0/{ROLES.index('operator')}"
+        return bytes(Account.from_mnemonic(DEVELOPMENT_MNEMONIC, account_path=path).key)
+
+    def demo_payees(self) -> dict[str, int]:
+        """Owner, site and investor of every machine where nobody else is named: accounts to basis points."""
+        if self.settings.chain_rpc_url is not None:
+            raise InvalidInput("name who is paid: --payee 0x…=7000 --payee 0x…=3000, adding up to 10,000")
+        return {demo_account(name): points for name, points in DEMO_PAYEES.items()}
+
+    def stack(self) -> Stack:
+        """The running servers of this folder. Raises InvalidInput where none run."""
+        stack = Stack.load(self.data_dir)
+        if stack is None or not stack.alive():
+            raise InvalidInput(f"nothing runs for {self.data_dir}: start it with `tallyroot up`")
+        return stack
+
+    def chain_rpc_url(self) -> str:
+        """The chain of this folder, or else of the settings: whoever audits the archive needs no Kafka that runs.
+
+        Raises InvalidInput where none is known, or the folder's own node doesn't run.
+        """
+        stack = Stack.load(self.data_dir)
+        if stack is not None and stack.chain_rpc_url and (stack.evm is None or stack.evm.alive()):
+            return stack.chain_rpc_url
+        if self.settings.chain_rpc_url is None:
+            raise InvalidInput(f"no chain runs for {self.data_dir}: start it with `tallyroot up`, or set CHAIN_RPC_URL")
+        return self.settings.chain_rpc_url
+
+    def start_stack(self) -> Stack:
+        """The running servers of this folder, started where they do not run yet."""
+        return Stack.start(
+            self.data_dir,
+            kafka_bootstrap_servers=self.settings.kafka_bootstrap_servers,
+            chain_rpc_url=self.settings.chain_rpc_url,
+        )

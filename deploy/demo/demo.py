@@ -1,0 +1,283 @@
+"""`tallyroot demo`: real records end to end, with the same functions that the commands call.
+
+Its data folder is its own and emptied at the start (`demo_ends`), so that every run gives the same roots.
+"""
+
+import shlex
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from deploy.cli import audit_commands, log_commands, money_commands
+from deploy.cli.local_commands import query
+from deploy.cli.log_commands import ReplayOptions
+from deploy.cli.machine_page import agreement_of
+from deploy.cli.money_commands import Treasury
+from deploy.cli.terminal import Terminal, money, units
+from deploy.data_folder import DEMO_PAYEES, DataFolder, demo_account
+from deploy.demo.cheat import cheat
+from deploy.demo.ends import demo_folder
+from deploy.demo.workers import stream_with_a_kill
+from deploy.importers.replay import rebased
+from deploy.importers.source_log import SourceLog, SourceOptions
+from deploy.importers.sources import SOURCES
+from deploy.report.figures import Wish
+from deploy.report.report import report as write_report
+from deploy.simulate.fleet_source import fleet_source
+from schemas.registration import Agreement
+from schemas.units import DAY_MS, SECOND_MS
+from settlement import service
+from settlement.chain.ledger import Ledger
+from settlement.chain.shares import Shares, buy_shares, issue_shares, open_offering
+from settlement.chain.signer import development_signer
+from settlement.results import SettlementsReport
+from settlement.shares import share_terms
+
+DAYS = 14
+SEED = "demo"
+POST_MS = 7 * DAY_MS
+DATA = Path(__file__).resolve().parents[2] / "data"
+FILES = (
+    ("acn-sessions", "ev_sessions_acn_2019.parquet", SourceOptions()),
+    ("pv-power", "pv_serf_east_15min.parquet", SourceOptions(unit="W")),
+    ("pv-power", "pv_abb_5min.parquet", SourceOptions(unit="kW", zone="UTC")),
+    ("chicago-taxi", "taxi_trips_chicago_a.parquet", SourceOptions()),
+)
+"""Chargers, inverters and taxis, as recorded: data/README.md has their sources and what is odd in them."""
+
+SIMULATED = ("drone", "robot", "sensor")
+CLAIM_DELAY_S = 61
+RELEASE_S = 7 * DAY_MS // SECOND_MS
+
+SHARED_MACHINE = "jpl.AG-1F10"
+"""The charger that is shared; of files without it, their first machine."""
+
+SHARES, SHARE_PRICE = 1_000, 10_000
+"""How many, and what one costs in token units: a cent."""
+
+PAYEES_WITH_SHARES = {"owner": 6_000, "site": 2_000, "investor": 1_000}
+YOUR_POINTS = 1_000
+TERM_END = datetime(2036, 1, 1, tzinfo=UTC)
+YOU = 7
+"""The development node's account of this number stands for whoever watches."""
+
+
+def run(data: DataFolder, terminal: Terminal, files: list[tuple[str, Path]] | None, options: ReplayOptions) -> bool:
+    """The whole demo, in its own folder; whether its audit is ok."""
+    with demo_folder(data.data_dir):
+        return _run(data, terminal, files, options)
+
+
+def _run(data: DataFolder, terminal: Terminal, files: list[tuple[str, Path]] | None, options: ReplayOptions) -> bool:
+    terminal.step("1/8 starting Kafka and the EVM node")
+    data.start_stack()
+    sources = _sources(files, options)
+    machine = _shared_machine(sources)
+    terminal.step(f"2/8 a ledger on the chain, and {SHARES:,} shares of the charger {machine}")
+    log_commands.make_log(data, options)
+    treasury = Treasury(data)
+    service.deploy_contracts(data.data_dir, treasury.chain, treasury.log, treasury.keys)
+    issue_shares(
+        data.data_dir, treasury.chain, treasury.keys.of("operator"), machine=machine, symbol="YOU10", supply=SHARES
+    )
+    shares = Shares.open(data.data_dir, treasury.chain, "YOU10")
+    terminal.step(f"3/8 replaying the records into a new log; {', '.join(SIMULATED)} are simulated")
+    payees = {demo_account(name): points for name, points in DEMO_PAYEES.items()}
+    replayed = log_commands.replay(
+        data, terminal, sources, replace(options, payees=payees), {machine: _agreement(shares.address)}
+    )
+    terminal.step("4/8 two workers turn the log into earnings windows; one is killed")
+    kill = stream_with_a_kill(data.data_dir, terminal)
+    figures = _figures(data)
+    _show_figures(terminal, figures)
+    terminal.step(f"5/8 you buy {YOUR_POINTS // 100} % of {machine}'s income, locked in the log until {TERM_END:%Y}")
+    _buy(treasury, terminal, shares)
+    terminal.step("6/8 posting on the chain, a week at a time; an auditor recomputes every root, and attests")
+    _post(treasury)
+    audit = audit_commands.run_audit(treasury, from_archive=False)
+    if audit.ok:
+        service.attest(treasury.data_dir, treasury.chain, treasury.keys, head=bytes.fromhex(audit.head))
+        treasury.chain.pass_time(CLAIM_DELAY_S)
+    terminal.step("7/8 the payees claim, and so do you")
+    claimed, yours = _claim(data, treasury, terminal, shares)
+    report = service.settlements(treasury.data_dir, treasury.chain, treasury.log)
+    money_commands.show_settlements(terminal, treasury.log, report)
+    terminal.say("")
+    audit_commands.show_audit(terminal, treasury.log, audit)
+    terminal.say("")
+    terminal.step("8/8 and now it cheats")
+    cheated = cheat(data, terminal, machine, audit, development_signer(YOU).address)
+    names = {demo_account(name): name for name in DEMO_PAYEES} | {shares.address: "you, through shares"}
+    terminal.say("")
+    write_report(data, terminal, wish=Wish(first=machine), names=names)
+    _farewell(data, terminal, report)
+    verdict: dict[str, Any] = {
+        "claimed_micros": claimed, "you": yours, "kill": kill, "cheat": cheated,
+        "audit": "ok" if audit.ok else audit.findings[0].text,
+    }  # fmt: skip
+    terminal.result({"records": replayed.records} | msgspec.structs.asdict(figures) | _posts(report) | verdict)
+    return audit.ok
+
+
+def _sources(files: list[tuple[str, Path]] | None, options: ReplayOptions) -> list[SourceLog]:
+    """The caller's files, else the demo's own, which are from different years and moved onto one calendar."""
+    if files is not None:
+        return log_commands.read_sources(files, options)
+    recorded = rebased([SOURCES[kind].read(DATA / name, replace(of, days=options.days)) for kind, name, of in FILES])
+    return [*recorded, fleet_source(SEED, SIMULATED, recorded[0].start_ms, options.days or DAYS)]
+
+
+def _shared_machine(sources: list[SourceLog]) -> str:
+    names = [machine.machine for source in sources for machine in source.machines]
+    return SHARED_MACHINE if SHARED_MACHINE in names else names[0]
+
+
+def _agreement(shares: str) -> Agreement:
+    payees = {demo_account(name): points for name, points in PAYEES_WITH_SHARES.items()}
+    return Agreement(payees | {shares: YOUR_POINTS}, locked_until=int(TERM_END.timestamp()) * SECOND_MS)
+
+
+class DemoFigures(msgspec.Struct, frozen=True):
+    """What the log came to. `quantity` is usage by unit, `rejected` entries by reason."""
+
+    entries: int
+    accepted: int
+    duplicates: int
+    rejected: dict[str, int]
+    machines: int
+    windows: int
+    adjustments: int
+    earned_micros: int
+    simulated_micros: int
+    currency: str
+    quantity: dict[str, int]
+
+
+def _figures(data: DataFolder) -> DemoFigures:
+    """Asked of the analysts' views, as anybody would."""
+    ((entries, accepted, duplicates),) = query(
+        data, "SELECT sum(entries), sum(accepted), sum(duplicate) FROM epochs"
+    ).rows
+    ((machines, windows, adjustments, earned, simulated),) = query(
+        data,
+        "SELECT count(DISTINCT machine), count(*) FILTER (mends IS NULL), count(*) FILTER (mends IS NOT NULL),"
+        " sum(gross_micros), sum(gross_micros) FILTER (starts_with(machine, 'sim-')) FROM windows",
+    ).rows
+    reasons = query(data, "SELECT reason, count(*) FROM rejects GROUP BY 1 ORDER BY 1").rows
+    amounts = query(data, "SELECT unit, sum(usage) FROM lines GROUP BY 1 ORDER BY 1").rows
+    return DemoFigures(
+        entries=_int(entries),
+        accepted=_int(accepted),
+        duplicates=_int(duplicates),
+        rejected={str(reason): _int(count) for reason, count in reasons},
+        machines=_int(machines),
+        windows=_int(windows),
+        adjustments=_int(adjustments),
+        earned_micros=_int(earned),
+        simulated_micros=_int(simulated),
+        currency=data.log().currency,
+        quantity={str(unit): _int(amount) for unit, amount in amounts},
+    )
+
+
+def _int(value: object) -> int:
+    return int(str(value or 0))
+
+
+def _show_figures(terminal: Terminal, figures: DemoFigures) -> None:
+    terminal.say("")
+    for unit, amount in figures.quantity.items():
+        terminal.say(f"{'energy' if unit == 'Wh' else 'usage':12}{amount:,} {unit}")
+    terminal.say(
+        f"{'income':12}{money(figures.earned_micros, figures.currency)} of {figures.machines} machines"
+        f" in {figures.windows:,} windows, {figures.adjustments:,} adjustments;"
+        f" {money(figures.simulated_micros, figures.currency)} of it simulated"
+    )
+    refused = "".join(f"; {reason} {count:,}" for reason, count in figures.rejected.items())
+    terminal.say(
+        f"{'entries':12}{figures.entries:,} = {figures.accepted:,} accepted + {figures.duplicates:,} duplicate"
+        f" + {sum(figures.rejected.values()):,} rejected{refused}"
+    )
+
+
+def _buy(treasury: Treasury, terminal: Terminal, shares: Shares) -> None:
+    """The operator offers all shares on terms that the log carries, you buy them."""
+    folder, chain, you = treasury.data_dir, treasury.chain, development_signer(YOU)
+    ledger = Ledger.open(folder, chain)
+    terms = share_terms(
+        shares.machine, agreement_of(treasury.data, shares.machine), shares.address, int(TERM_END.timestamp())
+    )
+    offering = open_offering(
+        folder, shares, treasury.keys.of("operator"), price=SHARE_PRICE, cap=SHARES, terms=terms,
+        closes_at_s=chain.time_s() + DAY_MS // SECOND_MS,
+    )  # fmt: skip
+    chain.transact(treasury.keys.of("operator"), ledger.mint(you.address, SHARES * SHARE_PRICE))
+    cost, _ = buy_shares(ledger, offering, you, SHARES)
+    decimals = ledger.deployment.decimals
+    terminal.say(f"{SHARES:,} shares for {units(cost, decimals)}: {YOUR_POINTS // 100} % of its income are yours")
+
+
+def _post(treasury: Treasury) -> None:
+    """Posts a week at a time, funded, until nothing is left to post."""
+    folder, chain, log, keys = treasury.data_dir, treasury.chain, treasury.log, treasury.keys
+    service.fund(folder, chain, log, keys)
+    service.settle(folder, chain, log, keys, service.SettleOptions(max_epochs=max(1, POST_MS // log.epoch_ms)))
+
+
+def _claim(data: DataFolder, treasury: Treasury, terminal: Terminal, shares: Shares) -> tuple[int, int]:
+    """Every payee claims, the shares for their holder; micros paid in all, and token units that are yours."""
+    ledger = Ledger.open(treasury.data_dir, treasury.chain)
+    decimals = ledger.deployment.decimals
+    rows = {row.account: row for row in service.payouts(treasury.data_dir, treasury.chain)}
+    paid = 0
+    shown = []
+    for name in DEMO_PAYEES:
+        row = rows.get(demo_account(name))
+        if row is None or not row.claimable:
+            continue
+        claimed = service.claim(treasury.data_dir, treasury.chain, treasury.keys, row.account)
+        before, after = claimed.balance - claimed.amount, claimed.balance
+        shown.append((name, row.account, units(before, decimals), units(after, decimals)))
+        paid += claimed.amount
+    you, arrived = development_signer(YOU), 0
+    if rows[shares.address].claimable:
+        arrived, _ = shares.collect(you, service.proof(treasury.data_dir, treasury.chain, shares.address))
+        treasury.chain.pass_time(RELEASE_S)
+        before = ledger.balance_of(you.address)
+        shares.withdraw(you, you.address)
+        shown.append(("you", you.address, units(before, decimals), units(ledger.balance_of(you.address), decimals)))
+    terminal.say("")
+    terminal.table("balances", ["payee", "account", "before", "after its claim"], shown)
+    return (paid + arrived) // int(10 ** (decimals - 6)), arrived
+
+
+def _posts(report: SettlementsReport) -> dict[str, object]:
+    posts = []
+    for row in report.posts:
+        post = row.settlement
+        posts.append(
+            {
+                "sequence": post.sequence,
+                "epochs": [post.first_epoch, post.last_epoch],
+                "windows_root": post.windows_root,
+                "payouts_root": post.payouts_root,
+                "transaction": post.transaction,
+                "state": post.state,
+            }
+        )
+    return {"posts": posts}
+
+
+def _farewell(data: DataFolder, terminal: Terminal, report: SettlementsReport) -> None:
+    folder = f"--data-dir {shlex.quote(str(data.data_dir))}"
+    terminal.say("")
+    if report.posts:
+        root = report.posts[-1].settlement.windows_root
+        terminal.say(f"Everyone who runs this gets this root: 0x{root}")
+    terminal.say("Kafka and the EVM node still run. Try, or end them with `down`:")
+    terminal.say(f"  .venv/bin/tallyroot sql {folder} 'FROM machines LIMIT 5'")
+    terminal.say(f"  .venv/bin/tallyroot why {demo_account('owner')} {folder}")
+    terminal.say(f"  .venv/bin/tallyroot down {folder}")

@@ -1,0 +1,1 @@
+"""Why a reading, a window or an amount is what it is."""

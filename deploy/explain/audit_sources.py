@@ -1,0 +1,157 @@
+"""Where an audit reads the log: Kafka itself, or the archive beside it. Both are replayed by the same pure core.
+
+What can't be read ends the epochs with SourceMissing, after all those that could be: an audit judges what it can.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from schemas.manifest import EpochManifest, SkippedRange
+from schemas.reading import HEARTBEAT
+from schemas.window import Window
+from settlement.audit.sources import SourceMissing
+from streams.core.log_reader import LogReader
+from streams.core.recompute import EpochResult, recompute
+from streams.core.records import LogRecord, Record
+from streams.core.skipped_ranges import checked
+from streams.storage.archive import archived_batches, read_archive
+from streams.storage.epochs import read_manifest
+
+Epoch = tuple[EpochManifest, list[Window]]
+Recount = Callable[[Log, int, Iterable[LogRecord], Sequence[SkippedRange]], Iterator[EpochResult]]
+"""Log, partition, its records and exceptions to its epochs."""
+
+
+def quickly(
+    log: Log, partition: int, records: Iterable[LogRecord], exceptions: Sequence[SkippedRange]
+) -> Iterator[EpochResult]:
+    """The recount by `advance` alone."""
+    return recompute(log, partition, records, exceptions=exceptions)
+
+
+def from_log(
+    log: Log,
+    reader: LogReader,
+    partition: int,
+    exceptions: Sequence[SkippedRange] = (),
+    recount: Recount = quickly,
+) -> Iterator[Epoch]:
+    """The epochs of a partition as Kafka's log gives them, without what the exceptions leave out (as the reader does).
+
+    Raises SourceMissing if Kafka doesn't answer, or the log has lost its beginning.
+    """
+    try:
+        earliest, end = reader.range(partition)
+        if earliest:
+            raise InvalidInput(
+                f"Kafka has lost the first {earliest} offsets of partition {partition}: audit with --from-archive"
+            )
+        records = reader.read(partition, 0, end) if end else ()
+        yield from _epochs(recount(log, partition, records, exceptions))
+    except InvalidInput as error:
+        raise SourceMissing(str(error), withheld=False) from None
+
+
+def from_archive(log: Log, data_dir: Path, partition: int, recount: Recount = quickly) -> Iterator[Epoch]:
+    """The epochs of a partition as its archive gives them, without Kafka. Raises SourceMissing where it ends."""
+    archive = ArchiveSource(data_dir, partition)
+    try:
+        exceptions = checked(log, (each for manifest in archive.manifests for each in manifest.exceptions))
+    except InvalidInput as error:
+        raise SourceMissing(str(error), withheld=True) from None
+    yield from _epochs(recount(log, partition, archive.records(), exceptions))
+    if archive.gap is not None:
+        raise archive.gap
+
+
+def archived_records(data_dir: Path, partition: int) -> Iterator[LogRecord]:
+    """All archived records of a partition, then the cut of the last epoch. Raises SourceMissing where one lacks."""
+    archive = ArchiveSource(data_dir, partition)
+    yield from archive.records()
+    if archive.gap is not None:
+        raise archive.gap
+
+
+class ArchiveSource:
+    """The archived epochs of one partition: `manifests` in their order, up to the first that doesn't follow.
+
+    `gap` is what ends them before the last one that was published: set when the records were read.
+    """
+
+    def __init__(self, data_dir: Path, partition: int) -> None:
+        self._data_dir = data_dir
+        self._partition = partition
+        self._folders: list[str] = []
+        self.manifests: list[EpochManifest] = []
+        self.gap: SourceMissing | None = None
+        for path in sorted(data_dir.glob(f"epochs/*/{partition}.manifest.json")):
+            if not self._follows(path):
+                break
+        if not self.manifests and self.gap is None:
+            text = f"no archive of partition {partition} in {data_dir}: let a worker finish an epoch"
+            self.gap = SourceMissing(text, withheld=False)
+
+    def records(self) -> Iterator[Record]:
+        """The records of each epoch whose archive is its manifest's, then the cut of the last.
+
+        The record that made that cut is the first one of an archive that isn't there. Its manifest says its offset and
+        what it did to stream time; a heartbeat that does the same stands in for it.
+        """
+        last: EpochManifest | None = None
+        for folder, manifest in zip(self._folders, self.manifests, strict=True):
+            path = self._data_dir / "log" / folder / f"{self._partition}.parquet"
+            gap = _gap_of(path)
+            if gap is not None:
+                self.gap = gap
+                break
+            yield from read_archive(path)
+            last = manifest
+        if last is not None:
+            yield Record(last.next_offset, last.stream_time_ms, None, b"{}", (("ce_type", HEARTBEAT.encode()),))
+
+    def _follows(self, path: Path) -> bool:
+        """Takes the next manifest; False where one is missing before it, or it can't be read."""
+        try:
+            found = read_manifest(path)
+        except (InvalidInput, OSError) as error:
+            self.gap = SourceMissing(str(error), withheld=not isinstance(error, OSError))
+            return False
+        if found is None or found.manifest.digest().hex() != found.manifest_digest:
+            self.gap = SourceMissing(f"{path} was changed: restore it, or audit from Kafka", withheld=True)
+            return False
+        epoch, next_offset = found.manifest.epoch, self.manifests[-1].next_offset if self.manifests else 0
+        if found.manifest.first_offset != next_offset or (self.manifests and self.manifests[-1].epoch + 1 != epoch):
+            text = f"epochs of partition {self._partition} before {path.parent.name} are missing: restore them"
+            self.gap = SourceMissing(text, withheld=True)
+            return False
+        self._folders.append(path.parent.name)
+        self.manifests.append(found.manifest)
+        return True
+
+
+def _gap_of(path: Path) -> SourceMissing | None:
+    """Why an archive can't be used. Where none of the archive is here at all, or the disk fails, that is no one's.
+
+    One that can be read and was changed is replayed: the audit shall name the window that differs for it.
+    """
+    if not path.is_file():
+        text = f"the archive {path} is missing: restore it, or audit from Kafka"
+        return SourceMissing(text, withheld=path.parent.parent.is_dir())
+    try:
+        for _ in archived_batches(path):
+            pass  # read once as a whole: its records shall not fail in the middle
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:  # it may hold anything
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        is_disk = isinstance(error, OSError) and error.errno is not None
+        text = f"the archive {path} can't be read ({line}): restore it, or audit from Kafka"
+        return SourceMissing(text, withheld=not is_disk)
+    return None
+
+
+def _epochs(results: Iterable[EpochResult]) -> Iterator[Epoch]:
+    for result in results:
+        yield result.manifest, result.windows

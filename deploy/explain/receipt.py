@@ -1,0 +1,328 @@
+"""A receipt of one reading: what became of it and why, and the proof that the log held it. It reads the archive alone.
+
+A reading is named by (machine, meter, boot, seq) and may stand in the log many times. Every place gets its verdict from
+the real core, replayed over the partition's archived records up to and with that place; the archive is first held
+against the log roots in the manifests, so the verdict follows from records that can be proven one by one.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec import Struct
+
+from deploy.cli.terminal import Terminal, moment_text
+from deploy.data_folder import DataFolder
+from deploy.explain.reading_rows import Billed, Change, ReadingName, Watch, records_naming, rows_of
+from schemas.canonical import chain_digest
+from schemas.errors import InvalidInput, InvariantBroken
+from schemas.log import Log
+from schemas.manifest import EpochManifest, epoch_folder
+from schemas.reading import HEARTBEAT
+from schemas.reject import Reason
+from settlement.storage.epochs import EpochReader
+from streams.core.advance import advance, judge_record
+from streams.core.judge import Outcome
+from streams.core.log_root import Receipt
+from streams.core.records import LogRecord, Record
+from streams.core.state import State
+from streams.storage.archive import archive_digest, read_archive
+from streams.storage.archive import receipt as receipt_of
+from streams.storage.epochs import epoch_paths
+
+CHUNK = 10_000
+"""So many records are replayed at once."""
+
+Verdict = Literal["accepted", "duplicate", "rejected"]
+
+
+class WindowOfReading(Struct, frozen=True, kw_only=True):
+    """The window that an accepted reading lies in, and what it added there.
+
+    Times are epoch ms. `digest` and `manifest_digest` (hex) are those of the sealed window and of its epoch, None while
+    that epoch hasn't ended.
+    """
+
+    start_ms: int
+    end_ms: int
+    mends_ms: int | None
+    billed: tuple[Billed, ...]
+    epoch: str
+    digest: str | None
+    manifest_digest: str | None
+
+
+class Place(Struct, frozen=True, kw_only=True):
+    """One place of the log where the reading stands. `proof` is the place of its proof among the receipt's.
+
+    `row` counts from 0 in the record; -1 where the record was refused as a whole.
+    """
+
+    partition: int
+    offset: int
+    row: int
+    logged_ms: int
+    verdict: Verdict
+    reason: Reason | None
+    window: WindowOfReading | None
+    proof: int
+
+
+class LogProof(Struct, frozen=True, kw_only=True):
+    """That a chunk's records were in the log; all bytes are hex.
+
+    `chunk` holds the records (see streams.core.log_root), `path` leads from its leaf, number `index` of `leaves`, to
+    `log_root`, which stands in the manifest of that epoch and partition.
+    """
+
+    partition: int
+    epoch: str
+    manifest_digest: str
+    log_root: str
+    index: int
+    leaves: int
+    path: tuple[str, ...]
+    chunk: str
+
+    def records(self) -> list[Record]:
+        """The chunk's records. Raises InvalidInput where the proof doesn't lead to `log_root`."""
+        try:
+            path = tuple(bytes.fromhex(part) for part in self.path)
+            proven = Receipt(chunk=bytes.fromhex(self.chunk), index=self.index, leaves=self.leaves, path=path)
+        except ValueError:
+            raise InvalidInput("the receipt holds text that is no hex: take the file as it was written") from None
+        if proven.root().hex() != self.log_root:
+            raise InvalidInput(f"the chunk isn't under the log root {self.log_root}: ask for the receipt again")
+        return proven.records()
+
+
+class ReadingReceipt(Struct, frozen=True, kw_only=True):
+    """What became of a reading: accepted if it was so anywhere, else what its first place came to."""
+
+    log_id: str
+    reading: ReadingName
+    verdict: Verdict
+    reason: Reason | None
+    places: tuple[Place, ...]
+    proofs: tuple[LogProof, ...]
+
+
+def receipt(place: DataFolder, terminal: Terminal, name: ReadingName, out: Path | None) -> None:
+    """Says what became of a reading and, if asked, writes all of it with its proofs to a file."""
+    place.fetch_epochs()
+    found = find_reading(place.data_dir, place.log(), name)
+    because = f", {found.reason}" if found.reason else ""
+    terminal.say(f"reading {name}: {found.verdict}{because}")
+    terminal.table(
+        "where it stands in the log",
+        ["partition", "offset", "row", "logged", "verdict", "reason"],
+        [(p.partition, p.offset, p.row, moment_text(p.logged_ms), p.verdict, p.reason) for p in found.places],
+    )
+    for spot in found.places:
+        if spot.window is not None:
+            _show_window(terminal, spot.window)
+    for proof in found.proofs:
+        terminal.say(
+            f"proof: chunk {proof.index + 1} of {proof.leaves} under the log root 0x{proof.log_root}"
+            f" of epoch {proof.epoch}, partition {proof.partition}, manifest 0x{proof.manifest_digest}"
+        )
+    if out is not None:
+        try:
+            out.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+        except OSError as error:
+            raise InvalidInput(f"{out} can't be written ({error.strerror}): choose another --out") from None
+        terminal.say(f"written to {out}")
+    terminal.result(found)
+
+
+def _show_window(terminal: Terminal, window: WindowOfReading) -> None:
+    mends = "" if window.mends_ms is None else f", an adjustment of that of {moment_text(window.mends_ms)}"
+    terminal.say(f"window: {moment_text(window.start_ms)}{mends}")
+    if not window.billed:
+        terminal.say("  it bills nothing")
+    for line in window.billed:
+        each = f"per {line.per}" if line.per else "per session"
+        terminal.say(
+            f"  it bills {line.usage} at {line.price_micros} micros {each} (registration {line.registration_version})"
+        )
+    if window.digest is None:
+        terminal.say(f"  epoch {window.epoch} has not ended yet: the window has no final digest")
+    else:
+        terminal.say(f"  window digest 0x{window.digest}, epoch {window.epoch}, manifest 0x{window.manifest_digest}")
+
+
+def find_reading(data_dir: Path, log: Log, name: ReadingName) -> ReadingReceipt:
+    """The receipt of a reading, from the archive of a data folder. All partitions are looked through.
+
+    Raises InvalidInput where the reading is nowhere, and where an archive can't be read or isn't its manifest's.
+    """
+    places: list[Place] = []
+    proofs: list[LogProof] = []
+    try:
+        for partition, first_epoch in sorted(EpochReader(data_dir, log).first_epochs().items()):
+            for place, proof in _Archive(data_dir, log, partition, first_epoch, name).places():
+                if proof not in proofs:
+                    proofs.append(proof)
+                places.append(msgspec.structs.replace(place, proof=proofs.index(proof)))
+    except (pa.ArrowException, OSError) as error:
+        line = str(error).splitlines()[0]
+        raise InvalidInput(f"the archive in {data_dir} can't be read ({line}): restore it from a copy") from None
+    if not places:
+        raise InvalidInput(
+            f"no reading {name} in the archive of {data_dir}: check its four parts, or wait until its epoch has ended"
+        )
+    main = next((place for place in places if place.verdict == "accepted"), places[0])
+    return ReadingReceipt(
+        log_id=log.log_id,
+        reading=name,
+        verdict=main.verdict,
+        reason=main.reason,
+        places=tuple(places),
+        proofs=tuple(proofs),
+    )
+
+
+class _Archive:
+    """The archived epochs of one partition, asked for one reading."""
+
+    def __init__(self, data_dir: Path, log: Log, partition: int, first_epoch: int, name: ReadingName) -> None:
+        self._data_dir = data_dir
+        self._log = log
+        self._partition = partition
+        self._name = name
+        self._manifests: dict[int, EpochManifest] = {}
+        reader = EpochReader(data_dir, log)
+        while (manifest := reader.manifest(partition, first_epoch)) is not None:
+            self._manifests[first_epoch] = manifest
+            first_epoch += 1
+
+    def places(self) -> Iterator[tuple[Place, LogProof]]:
+        """Where the reading stands, by offset and row, each with its proof; `proof` in a place is still 0."""
+        rows_at = self._rows_by_offset()
+        if not rows_at:
+            return
+        state = State.new(self._log, self._partition)
+        held: list[Record] = []
+        for record in self._records(max(rows_at)):
+            rows = rows_at.get(record.offset)
+            if rows is None:
+                held.append(record)
+                if len(held) == CHUNK:
+                    _replay(state, held)
+                    held = []
+                continue
+            # The heartbeat stands in for the record while time moves, windows seal and epochs end: its entries come
+            # after that, and are watched.
+            _replay(state, [*held, _heartbeat(record)])
+            held = []
+            watch = Watch(state, self._name.machine, rows)
+            judge_record(state, record, watch)
+            proof = self._proof(record.offset)
+            for row, outcome, change in watch.seen:
+                yield self._place(record, row, outcome, change), proof
+
+    def _rows_by_offset(self) -> dict[int, list[int]]:
+        """The rows in which the reading stands, well formed or not."""
+        found: dict[int, list[int]] = {}
+        for epoch in self._manifests:
+            with pq.ParquetFile(self._path(epoch)) as file:
+                for batch in file.iter_batches():
+                    for record in records_naming(batch, self._name.machine):
+                        rows = rows_of(record, self._name)
+                        if rows:
+                            found[record.offset] = rows
+        return found
+
+    def _records(self, last: int) -> Iterator[Record]:
+        """The records up to the offset `last`, each epoch's archive held against its log root before it is read."""
+        for epoch, manifest in self._manifests.items():
+            if manifest.first_offset > last:
+                return
+            path = self._path(epoch)
+            if archive_digest(path).finish().hex() != manifest.log_root:
+                raise InvalidInput(f"{path} isn't what its manifest says: restore it, or look at `tallyroot audit`")
+            yield from (record for record in read_archive(path) if record.offset <= last)
+
+    def _place(self, record: Record, row: int, outcome: Outcome, change: Change | None) -> Place:
+        verdict: Verdict = "rejected"
+        if outcome is None:
+            verdict = "accepted"
+        elif outcome == "duplicate":
+            verdict = "duplicate"
+        return Place(
+            partition=self._partition,
+            offset=record.offset,
+            row=row,
+            logged_ms=record.timestamp,
+            verdict=verdict,
+            reason=None if outcome == "duplicate" else outcome,
+            window=None if change is None else self._window(change),
+            proof=0,
+        )
+
+    def _window(self, change: Change) -> WindowOfReading:
+        epoch = self._log.epoch_of(change.start_ms)
+        manifest = self._manifests.get(epoch)
+        return WindowOfReading(
+            start_ms=change.start_ms,
+            end_ms=change.start_ms + self._log.window_ms,
+            mends_ms=change.mends_ms,
+            billed=change.billed,
+            epoch=epoch_folder(self._log.epoch_span(epoch)[0]),
+            digest=None if manifest is None else self._window_digest(manifest, change),
+            manifest_digest=None if manifest is None else manifest.digest().hex(),
+        )
+
+    def _window_digest(self, manifest: EpochManifest, change: Change) -> str:
+        """The digest of the sealed window, from a list that is held against the manifest."""
+        path = epoch_paths(self._data_dir, self._log, manifest.epoch, self._partition).windows
+        table = pq.read_table(path, columns=["machine", "start_ms", "mends_ms", "digest"])
+        rows = table.to_pylist()
+        wanted = {"machine": self._name.machine, "start_ms": change.start_ms, "mends_ms": change.mends_ms}
+        digests = [row.pop("digest") for row in rows]
+        if chain_digest("windows 1", digests).hex() != manifest.windows_digest or wanted not in rows:
+            raise InvalidInput(f"{path} isn't what its manifest says: restore it, or look at `tallyroot audit`")
+        digest: bytes = digests[rows.index(wanted)]
+        return digest.hex()
+
+    def _proof(self, offset: int) -> LogProof:
+        epoch, manifest = next(
+            (epoch, manifest) for epoch, manifest in self._manifests.items() if offset < manifest.next_offset
+        )
+        found = receipt_of(self._path(epoch), offset)
+        proof = LogProof(
+            partition=self._partition,
+            epoch=epoch_folder(manifest.start_ms),
+            manifest_digest=manifest.digest().hex(),
+            log_root=manifest.log_root,
+            index=found.index,
+            leaves=found.leaves,
+            path=tuple(part.hex() for part in found.path),
+            chunk=found.chunk.hex(),
+        )
+        if all(record.offset != offset for record in proof.records()):
+            raise InvariantBroken(f"the proof of offset {offset} of partition {self._partition} is of other records")
+        return proof
+
+    def _path(self, epoch: int) -> Path:
+        path = epoch_paths(self._data_dir, self._log, epoch, self._partition).archive
+        if not path.is_file():
+            raise InvalidInput(f"the archive {path} is missing: restore it")
+        return path
+
+
+def _replay(state: State, records: Sequence[LogRecord]) -> None:
+    """Takes the state through records, and through the ends of epochs among them."""
+    while True:
+        done = advance(state, records)
+        records = records[done.consumed :]
+        if done.cut is None:
+            return
+
+
+def _heartbeat(record: Record) -> Record:
+    """A record that moves time as this one does, and says nothing."""
+    return Record(record.offset, record.timestamp, None, b"{}", (("ce_type", HEARTBEAT.encode()),))

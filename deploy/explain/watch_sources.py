@@ -1,0 +1,107 @@
+"""Kafka's log as a watcher reads it: on from where its last look ended, as long as its process lives."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+from deploy.cli.money_commands import Treasury
+from deploy.explain.audit_sources import Epoch
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from schemas.manifest import SkippedRange
+from settlement.audit.sources import Recompute, SourceMissing
+from settlement.chain.watcher import WatcherMemory
+from streams.core.log_reader import LogReader
+from streams.core.recompute import recompute
+from streams.core.records import LogRecord
+
+
+class Tail:
+    """The records of a partition: an iterator that ends where the log did when a look began, and goes on in another."""
+
+    def __init__(self, partition: int) -> None:
+        self._partition = partition
+        self._reader: LogReader | None = None
+        self._records: Iterator[LogRecord] | None = None
+        self._next = self._end = 0
+
+    def open(self, reader: LogReader) -> None:
+        """Another look begins. Raises InvalidInput where Kafka doesn't answer, or has lost what was to come."""
+        earliest, self._end = reader.range(self._partition)
+        self._reader = reader
+        if earliest > self._next:
+            raise InvalidInput(
+                f"Kafka has lost offsets {self._next} to {earliest} of partition {self._partition}:"
+                " watch with --from-archive"
+            )
+
+    def close(self) -> None:
+        """The look is over: nothing stays connected."""
+        if self._records is not None:
+            cast(Generator[LogRecord, None, None], self._records).close()
+        self._reader = self._records = None
+
+    def __iter__(self) -> "Tail":
+        return self
+
+    def __next__(self) -> LogRecord:
+        if self._reader is None or self._next >= self._end:
+            raise StopIteration
+        if self._records is None:
+            self._records = self._reader.read(self._partition, self._next, self._end)
+        record = next(self._records, None)
+        self._next = self._end if record is None else record.offset + 1
+        if record is None:
+            self._records = None
+            raise StopIteration
+        return record
+
+
+class LogMemory:
+    """What a watcher of Kafka's log keeps between its looks: the memory of what it judged, and where it reads on."""
+
+    def __init__(self, log: Log) -> None:
+        self.memory = WatcherMemory()
+        self._log = log
+        self._tails: dict[int, Tail] = {}
+        self._exceptions: Sequence[SkippedRange] = ()
+
+    @contextmanager
+    def reading(self, reader: Callable[[], LogReader], exceptions: Sequence[SkippedRange] = ()) -> Iterator[Recompute]:
+        """What gives the epochs of a partition, while one look lasts. With other exceptions it begins anew."""
+        readers = [reader() for _ in range(self._log.partitions)]
+        if list(exceptions) != list(self._exceptions):
+            self.memory.forget()
+        self._exceptions = exceptions
+        try:
+            for partition, tail in self._tails.items():
+                tail.open(readers[partition])
+            yield lambda partition: self._epochs(partition, readers[partition])
+        finally:
+            for tail in self._tails.values():
+                tail.close()
+            for each in readers:
+                each.close()
+
+    def _epochs(self, partition: int, reader: LogReader) -> Iterator[Epoch]:
+        tail = self._tails[partition] = Tail(partition)
+        try:
+            tail.open(reader)
+            for result in recompute(self._log, partition, tail, exceptions=self._exceptions):
+                yield result.manifest, result.windows
+        except InvalidInput as error:
+            raise SourceMissing(str(error), withheld=False) from None
+
+
+@contextmanager
+def reading_on(treasury: Treasury, kept: LogMemory) -> Iterator[Recompute]:
+    """The same, from the Kafka of a data folder."""
+    import logging
+
+    from streams.kafka.reader import KafkaLogReader
+
+    # Its loop rests while windows are recomputed; a fetch that timed out meanwhile is made again and needs no line.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    servers, exceptions = treasury.data.stack().kafka_bootstrap_servers, treasury.data.exceptions()
+    with kept.reading(lambda: KafkaLogReader(servers, treasury.log.topic, 0, exceptions), exceptions) as epochs:
+        yield epochs

@@ -1,0 +1,1 @@
+"""Recorded files as the records of a log."""

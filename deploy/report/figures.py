@@ -1,0 +1,228 @@
+"""What a report shows of all machines: figures, income by day, rejects, and which days it goes into.
+
+All of it is asked of the analysts' views, as anybody would; only a machine's kind is looked up in the archive, where
+its registration lies.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import msgspec
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from msgspec import Struct
+
+from deploy.data_folder import DataFolder
+from schemas.errors import InvalidInput
+from schemas.reading import REGISTERED
+from schemas.registration import Registration
+from schemas.units import DAY_MS
+from streams.core.log_root import RECORDS, records_from
+from streams.core.records import record_type
+from streams.storage.analytics import make_analytics
+
+MACHINES = 300
+"""So many machines are shown one by one, those with the highest income; the others as one."""
+OTHERS = "(others)"
+"""No machine can have this id."""
+STRETCHES = 42
+"""Income is summed by day, or by stretches of equally many days where these would be more."""
+DAYS = 6
+"""So many machine days are embedded down to their readings, spread over the kinds of machines."""
+DAY_READINGS = 400
+"""A day with more readings isn't chosen by itself: it would make the file large."""
+DAY_READINGS_MAX = 20_000
+"""A day with more readings isn't embedded at all: no browser would like it."""
+
+
+class Views:
+    """The analysts' views of a data folder, opened once for many questions."""
+
+    def __init__(self, data: DataFolder) -> None:
+        self._connection = duckdb.connect(str(make_analytics(data.data_dir, data.log())), read_only=True)
+
+    def ask(self, text: str) -> list[tuple[object, ...]]:
+        """The rows of a query. Raises InvalidInput where a file under the views can't be read."""
+        try:
+            return self._connection.execute(text).fetchall()
+        except duckdb.Error as error:
+            raise InvalidInput(f"the views can't be read: {str(error).splitlines()[0]}") from None
+
+    def close(self) -> None:
+        """Closes the database."""
+        self._connection.close()
+
+
+class Wish(Struct, frozen=True):
+    """What shall be embedded down to readings: days of this machine alone, this day (days since 1970) alone.
+
+    `first` is a machine that comes before the others.
+    """
+
+    machine: str | None = None
+    day: int | None = None
+    first: str | None = None
+
+
+class Figures(Struct, frozen=True):
+    """What the whole log came to; `rejects` are entries by reason, times epoch ms."""
+
+    entries: int
+    accepted: int
+    duplicates: int
+    rejects: dict[str, int]
+    machines: int
+    windows: int
+    adjustments: int
+    readings: int
+    earned_micros: str
+    first_ms: int
+    last_ms: int
+
+
+class MachineRow(Struct, frozen=True):
+    """One machine. `uptime_thousandths` is thousandths of a percent; None where it has no reading yet."""
+
+    machine: str
+    kind: str
+    windows: int
+    readings: int
+    net_micros: str
+    trust: int
+    flags: tuple[str, ...]
+    uptime_thousandths: int | None
+
+
+class DayChoice(Struct, frozen=True):
+    """A day of a machine that can be embedded, `day` in days since 1970."""
+
+    machine: str
+    partition: int
+    day: int
+    readings: int
+    priced: int
+    net_micros: int
+
+
+def read_figures(views: Views) -> Figures:
+    """The figures of the log."""
+    ((entries, accepted, duplicates),) = views.ask("SELECT sum(entries), sum(accepted), sum(duplicate) FROM epochs")
+    ((machines, windows, adjustments, readings, earned, first_ms, last_ms),) = views.ask(
+        "SELECT count(DISTINCT machine), count(*) FILTER (mends IS NULL), count(*) FILTER (mends IS NOT NULL),"
+        " sum(readings), sum(net_micros), min(start_ms), max(end_ms) FROM windows",
+    )
+    reasons = views.ask("SELECT reason, count(*) FROM rejects GROUP BY 1 ORDER BY 2 DESC, 1")
+    return Figures(
+        _int(entries), _int(accepted), _int(duplicates), {str(reason): _int(n) for reason, n in reasons},
+        _int(machines), _int(windows), _int(adjustments), _int(readings), str(_int(earned)), _int(first_ms),
+        _int(last_ms),
+    )  # fmt: skip
+
+
+def read_machines(views: Views, kinds: Mapping[str, str]) -> list[MachineRow]:
+    """The machines by income, those behind the first MACHINES as one."""
+    rows = views.ask(
+        "SELECT m.machine, m.windows, m.readings, (SELECT sum(net_micros) FROM windows w WHERE w.machine = m.machine),"
+        " m.trust, m.flags, (m.uptime * 1000)::BIGINT FROM machines AS m ORDER BY 4 DESC, 1",
+    )
+    found = [
+        MachineRow(
+            str(name), kinds.get(str(name), "machine"), _int(windows), _int(readings), str(_int(net)), _int(trust),
+            tuple(str(flag) for flag in _list(flags)), None if uptime is None else _int(uptime),
+        )
+        for name, windows, readings, net, trust, flags, uptime in rows
+    ]  # fmt: skip
+    kept, rest = found[:MACHINES], found[MACHINES:]
+    if rest:
+        net = str(sum(int(row.net_micros) for row in rest))
+        counts = sum(row.windows for row in rest), sum(row.readings for row in rest)
+        kept.append(MachineRow(OTHERS, "others", *counts, net, min(row.trust for row in rest), (), None))
+    return kept
+
+
+def stretch_days(figures: Figures) -> int:
+    """How many days a stretch of the incomes has."""
+    days = (figures.last_ms - 1) // DAY_MS - figures.first_ms // DAY_MS + 1
+    return -(-days // STRETCHES)
+
+
+def read_incomes(views: Views, figures: Figures, places: Mapping[str, int], others: int) -> list[tuple[int, int, str]]:
+    """Income in micros: (place of the machine, number of the stretch of days, amount as a decimal string).
+
+    `places` says where each machine stands, `others` where those stand that it lacks.
+    """
+    first = figures.first_ms // DAY_MS
+    rows = views.ask(
+        f"SELECT machine, (start_ms // {DAY_MS} - {first}) // {stretch_days(figures)}, sum(net_micros)"  # noqa: S608
+        " FROM windows GROUP BY 1, 2"
+    )
+    sums: dict[tuple[int, int], int] = {}
+    for machine, stretch, net in rows:
+        key = (_int(stretch), places.get(str(machine), others))
+        sums[key] = sums.get(key, 0) + _int(net)
+    return [(at, stretch, str(net)) for (stretch, at), net in sorted(sums.items()) if net]
+
+
+def choose_days(views: Views, kinds: Mapping[str, str], wish: Wish) -> list[DayChoice]:
+    """The days to embed: those asked for, else of each kind of machines the ones with the most windows that earn.
+
+    A day counts once all of its windows are final. Raises InvalidInput where what is asked for is too large.
+    """
+    rows = views.ask(
+        f'SELECT machine, any_value("partition"), start_ms // {DAY_MS}, sum(readings),'  # noqa: S608
+        " count(*) FILTER (net_micros > 0), sum(net_micros)"
+        ' FROM windows GROUP BY 1, 3 HAVING bool_and(final) AND count(DISTINCT "partition") = 1',
+    )
+    choices = [DayChoice(str(name), *(_int(cell) for cell in rest)) for name, *rest in rows]
+    if wish.machine is None and wish.day is None:
+        fitting = [choice for choice in choices if choice.readings <= DAY_READINGS]
+    else:
+        fitting = [c for c in choices if wish.machine in (None, c.machine) and wish.day in (None, c.day)]
+        if fitting and min(choice.readings for choice in fitting) > DAY_READINGS_MAX:
+            raise InvalidInput(
+                f"such a day has over {DAY_READINGS_MAX:,} readings, too many for a page: choose another"
+            )
+        fitting = [choice for choice in fitting if choice.readings <= DAY_READINGS_MAX]
+    best: dict[str, DayChoice] = {}
+    for choice in sorted(fitting, key=lambda c: (-c.priced, -c.net_micros, c.day)):
+        best.setdefault(choice.machine, choice)
+    by_kind: dict[str, list[DayChoice]] = {}
+    for choice in sorted(best.values(), key=lambda c: c.machine != wish.first):
+        by_kind.setdefault(kinds.get(choice.machine, ""), []).append(choice)
+    share = max(1, DAYS // max(1, len(by_kind)))
+    # A fleet's largest kind comes first, unless there is a wish.
+    in_order = sorted(by_kind, key=lambda kind: (by_kind[kind][0].machine != wish.first, -len(by_kind[kind]), kind))
+    return [choice for kind in in_order for choice in by_kind[kind][:share]][:DAYS]
+
+
+def read_kinds(data_dir: Path) -> dict[str, str]:
+    """The kind of each machine, as its registrations in the archive say."""
+    kinds: dict[str, str] = {}
+    for path in sorted(data_dir.glob("log/*/*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                values = batch.column(RECORDS.names.index("value"))
+                named = batch.filter(pc.fill_null(pc.match_substring(values, b'"agreement"'), False))
+                for record in records_from(named.cast(RECORDS) if named.schema != RECORDS else named):
+                    if record_type(record) == REGISTERED:
+                        found = _registration(record.value or b"")
+                        if found is not None:
+                            kinds[found.machine] = found.kind
+    return kinds
+
+
+def _registration(value: bytes) -> Registration | None:
+    try:
+        return msgspec.json.decode(value, type=Registration)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _int(value: object) -> int:
+    return int(str(value or 0))
+
+
+def _list(value: Any) -> Sequence[object]:
+    return list(value or ())

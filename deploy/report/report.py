@@ -1,0 +1,266 @@
+"""`report.html`: one file that shows what machines earned and lets anybody check it, without a network.
+
+The page holds the figures, the posts, and a few machine days down to their readings with the proofs of their windows.
+Its own script recomputes all of that. What is data stays data: it stands in the page as JSON in which no character can
+end it, and the script puts it into the page as text.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from deploy.cli.terminal import Terminal
+from deploy.data_folder import DataFolder
+from deploy.report.day import Item, MachineDay, MeterFacts, read_days, wanted_day
+from deploy.report.figures import (
+    OTHERS,
+    Figures,
+    MachineRow,
+    Views,
+    Wish,
+    choose_days,
+    read_figures,
+    read_incomes,
+    read_kinds,
+    read_machines,
+    stretch_days,
+)
+from deploy.report.money import HELD, OUTSIDE, Money, PostPage, WindowName, WindowProof, read_money
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from schemas.units import DAY_MS
+
+REPORT_FILE = "report.html"
+CHAIN_FILE = "chain.json"
+FLOW_ACCOUNTS = 20
+"""So many accounts the picture of the flow is made of; what the others got is summed."""
+LOGIC = ("bytes.js", "keccak.js", "sha256.js", "rules.js", "proofs.js", "day.js")
+"""What computes: it needs no page, so Node can run it."""
+PAGE = ("words.js", "dom.js", "charts.js", "flow.js", "overview.js", "window_parts.js", "editor.js", "page.js")
+"""What shows."""
+
+
+class DayWindow(Struct, frozen=True):
+    """A sealed window: the document that its digest covers without the salt, the salt, and where it was settled."""
+
+    document: dict[str, object]
+    salt: str
+    digest: str
+    settled: WindowProof | None
+
+
+class DayPage(Struct, frozen=True):
+    """A machine's day as the page has it; times are epoch ms."""
+
+    machine: str
+    kind: str
+    day_ms: int
+    meters: tuple[MeterFacts, ...]
+    items: tuple[Item, ...]
+    windows: tuple[DayWindow, ...]
+
+
+class ChainPage(Struct, frozen=True):
+    """What chain.json says of the ledger: the page needs no node, and so no library that talks to one."""
+
+    chain_id: int
+    currency: str
+    ledger: str
+    token: str
+    decimals: int
+
+
+class PostState(Struct, frozen=True):
+    """What the chain said of a post when the tables of settlements were written last."""
+
+    state: str
+    transaction: str
+    head: str
+
+
+class ReportData(Struct, frozen=True, kw_only=True):
+    """All that the page knows. Amounts are decimal strings of micros, or of token units where a name says so.
+
+    `flows` are (place of the machine, account or "held", "outside" or "(others)", micros); `incomes` are (place of the
+    machine, number of the stretch of `stretch_days` days, micros). Where a post was ever disputed, heads don't simply
+    follow each other.
+    """
+
+    log: Log
+    chain: ChainPage | None
+    names: dict[str, str]
+    figures: Figures
+    machines: list[MachineRow]
+    stretch_days: int
+    incomes: list[tuple[int, int, str]]
+    flows: list[tuple[int, str, str]]
+    unposted_micros: str
+    posts: tuple[PostPage, ...]
+    posts_in_all: int
+    states: dict[int, PostState]
+    has_disputes: bool
+    claimed_units: str
+    claimants: int
+    days: tuple[DayPage, ...]
+
+
+def report(
+    data: DataFolder,
+    terminal: Terminal,
+    out: Path | None = None,
+    *,
+    wish: Wish | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Path:
+    """Writes the report into the data folder, or to `out`; where it is.
+
+    `wish` chooses what is embedded down to readings; `names` says who an account is.
+    Raises InvalidInput where the folder holds no window yet, its files are damaged, or the page can't be written.
+    """
+    data.fetch_epochs()
+    shown = gather(data, wish or Wish(), names or {})
+    path = out or data.data_dir / REPORT_FILE
+    page = render(shown)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_bytes(page)
+        temporary.rename(path)
+    except OSError as error:
+        raise InvalidInput(f"{path} can't be written ({error.strerror}): choose another --out") from None
+    readings = sum(len(part.items) for part in shown.days)
+    terminal.say(f"{path}: open it in a browser, it needs no network ({len(page) / 1e6:.1f} MB)")
+    terminal.say(f"  down to readings: {', '.join(part.machine for part in shown.days) or 'no day, none is final yet'}")
+    terminal.result(
+        {"path": path, "bytes": len(page), "days": len(shown.days), "readings": readings, "posts": len(shown.posts)}
+    )
+    return path
+
+
+def gather(data: DataFolder, wish: Wish, names: Mapping[str, str]) -> ReportData:
+    """Reads the data folder. Raises InvalidInput."""
+    views = Views(data)
+    try:
+        return _gather(data, views, wish, names)
+    finally:
+        views.close()
+
+
+def _gather(data: DataFolder, views: Views, wish: Wish, names: Mapping[str, str]) -> ReportData:
+    log, folder = data.log(), data.data_dir
+    figures = read_figures(views)
+    if not figures.windows:
+        raise InvalidInput(f"no window in {folder} yet: let `tallyroot stream` make some")
+    kinds = read_kinds(folder)
+    machines = read_machines(views, kinds)
+    choices = choose_days(views, kinds, wish)
+    if not choices and (wish.machine is not None or wish.day is not None):
+        raise InvalidInput("no such day of such a machine is final here: see `tallyroot machines`")
+    wanted = [
+        wanted_day(folder, log, c.machine, kinds.get(c.machine, "machine"), c.partition, c.day * DAY_MS)
+        for c in choices
+    ]
+    windows: list[WindowName] = [(w.machine, w.start_ms, w.mends_ms or 0) for part in wanted for w in part.windows]
+    money = read_money(folder, log, windows)
+    places = {row.machine: at for at, row in enumerate(machines)}
+    others = places.get(OTHERS, 0)
+    shown = {post.header.sequence for post in money.posts}
+    states = _states(views)
+    ((claimed, claimants),) = views.ask("SELECT sum(amount), count(DISTINCT account) FROM claims")
+    return ReportData(
+        log=log,
+        chain=_chain(folder),
+        names={account.lower(): name for account, name in names.items()},
+        figures=figures,
+        machines=machines,
+        stretch_days=stretch_days(figures),
+        incomes=read_incomes(views, figures, places, others),
+        flows=_flows(money, places, others),
+        unposted_micros=str(money.unposted_micros),
+        posts=money.posts,
+        posts_in_all=money.posts_in_all,
+        states={sequence: state for sequence, state in states if sequence in shown},
+        has_disputes=any(post.state == "disputed" for _, post in states),
+        claimed_units=str(claimed or 0),
+        claimants=int(str(claimants)),
+        days=tuple(day_page(part, money) for part in read_days(folder, log, wanted)),
+    )
+
+
+def render(data: ReportData) -> bytes:
+    """The page. Only the script and the style that we wrote may run in it, by their hashes."""
+    style, code = read_part("page.css"), script((*LOGIC, *PAGE))
+    policy = (
+        f"default-src 'none'; script-src '{_source_hash(code)}'; style-src '{_source_hash(style)}';"
+        " img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    # A "<" can't be told from its escape by who parses the JSON, and without it no text can end the element.
+    text = msgspec.json.encode(data).decode().replace("<", "\\u003c")
+    page = read_part("page.html")
+    for name, value in (("policy", policy), ("style", style), ("script", code), ("data", text)):
+        page = page.replace("{{" + name + "}}", value, 1)
+    return page.encode()
+
+
+def script(names: Sequence[str]) -> str:
+    """Parts of the page's script as one, which leaves nothing in the page's global names."""
+    body = "\n".join(read_part(name) for name in names)
+    return f'(() => {{\n"use strict";\n{body}\n}})();\n'
+
+
+def read_part(name: str) -> str:
+    """A file of the page's source."""
+    return (resources.files("deploy.report") / "page" / name).read_text(encoding="utf-8")
+
+
+def _source_hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def day_page(day: MachineDay, money: Money) -> DayPage:
+    """A machine's day with the proofs of its windows."""
+    wanted = day.wanted
+    windows = tuple(
+        DayWindow(
+            window.document(),
+            day.salts.get(window.registration_version, ""),
+            window.digest.hex(),
+            money.proofs.get((window.machine, window.start_ms, window.mends_ms or 0)),
+        )
+        for window in wanted.windows
+    )
+    return DayPage(wanted.machine, wanted.kind, wanted.day_ms, day.meters, day.items, windows)
+
+
+def _flows(money: Money, places: Mapping[str, int], others: int) -> list[tuple[int, str, str]]:
+    """By place of the machine and account; the accounts behind the first FLOW_ACCOUNTS as one."""
+    totals: dict[str, int] = {}
+    for (_, account), micros in money.flows.items():
+        totals[account] = totals.get(account, 0) + micros
+    most = sorted(totals, key=lambda account: (-totals[account], account))[:FLOW_ACCOUNTS]
+    kept = {*most, HELD, OUTSIDE}
+    sums: dict[tuple[int, str], int] = {}
+    for (machine, account), micros in money.flows.items():
+        key = (places.get(machine, others), account if account in kept else OTHERS)
+        sums[key] = sums.get(key, 0) + micros
+    return [(at, account, str(micros)) for (at, account), micros in sorted(sums.items()) if micros]
+
+
+def _states(views: Views) -> list[tuple[int, PostState]]:
+    """In the order of their blocks: of a sequence that was posted again the last one stands."""
+    rows = views.ask('SELECT "sequence", "state", "transaction", head FROM settlements ORDER BY posted_block')
+    return [(int(str(sequence)), PostState(str(state), str(sent), str(head))) for sequence, state, sent, head in rows]
+
+
+def _chain(folder: Path) -> ChainPage | None:
+    path = folder / CHAIN_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ChainPage)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"{path} is damaged ({error}): restore it from a copy") from None

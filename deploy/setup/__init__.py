@@ -1,0 +1,1 @@
+"""From a bare checkout to everything that `make` needs."""

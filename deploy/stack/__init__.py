@@ -1,0 +1,1 @@
+"""The servers and workers of a data folder: started, found again, supervised, stopped."""

@@ -1,0 +1,89 @@
+"""The embedded EVM node: a real one for development (anvil), on 127.0.0.1, its chain kept in one file."""
+
+import http.client
+import json
+from pathlib import Path
+
+import msgspec
+
+from deploy.stack import processes, toolchain
+from deploy.stack.processes import LOOPBACK, Process
+from schemas.errors import InvalidInput
+
+CHAIN_ID = 31337
+_START_S = 30.0
+_STOP_S = 20.0
+_TRIES = 3
+
+
+class EvmNode(msgspec.Struct, frozen=True):
+    """A running embedded node."""
+
+    process: Process
+    port: int
+
+    @property
+    def rpc_url(self) -> str:
+        """The JSON-RPC endpoint. Loopback: never to be called through a proxy."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The node's process id."""
+        return self.process.pid
+
+    def alive(self) -> bool:
+        """Whether the node's process runs."""
+        return self.process.alive()
+
+    def stop(self) -> None:
+        """End the node; it writes its chain into its folder first."""
+        self.process.stop(_STOP_S)
+
+
+def start_evm(
+    folder: Path, wanted_ports: tuple[int, ...] = (), *, slots_in_an_epoch: int = 4, block_time_s: int | None = None
+) -> EvmNode:
+    """Start a node on the folder, with the chain of an earlier start if there is one; return once it serves.
+
+    `slots_in_an_epoch` makes `safe` and `finalized` lag by one and two of them, as on a real chain. Without
+    `block_time_s` every transaction is mined at once. The accounts are anvil's ten well-known ones.
+    Raises InvalidInput, with the tail of the node's log, if it does not come up.
+    """
+    folder = folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    options = ["--slots-in-an-epoch", str(slots_in_an_epoch)]
+    if block_time_s is not None:
+        options += ["--block-time", str(block_time_s)]
+    for left in reversed(range(_TRIES)):
+        (port,) = processes.free_ports(1, wanted_ports)
+        try:
+            return _start_on(folder, port, options)
+        except InvalidInput as error:
+            # Between our look and the node's bind, somebody else may have taken the port.
+            if not left or "in use" not in str(error):
+                raise
+    raise InvalidInput("the embedded EVM node found no free port")
+
+
+def _start_on(folder: Path, port: int, options: list[str]) -> EvmNode:
+    log = folder / "node.log"
+    fixed = ["--host", LOOPBACK, "--port", str(port), "--chain-id", str(CHAIN_ID), "--state", "state.json", "--quiet"]
+    # What does not fit into its memory it would keep in the home folder.
+    process = processes.start([str(toolchain.anvil()), *fixed, "--cache-path", "cache", *options], folder, log)
+    processes.await_ready("EVM node", process, lambda: _serves(port), log, _START_S)
+    return EvmNode(process, port)
+
+
+def _serves(port: int) -> bool:
+    """Whether the node answers with our chain's id."""
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []})
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2.0)
+    try:
+        connection.request("POST", "/", body, {"Content-Type": "application/json"})
+        answer = json.loads(connection.getresponse().read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+    finally:
+        connection.close()
+    return isinstance(answer, dict) and answer.get("result") == hex(CHAIN_ID)

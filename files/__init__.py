@@ -1,0 +1,1 @@
+"""How this project writes a file, and how it opens one that somebody else wrote."""

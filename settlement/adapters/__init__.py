@@ -1,1 +1,0 @@
-"""Ports to the outside: files, the journal, keys and the chain."""

@@ -1,0 +1,1 @@
+"""Proves, or refutes, what was posted."""

@@ -1,0 +1,378 @@
+"""Proves, or refutes, every post from the log alone: recomputed epochs against the chain and the published files.
+
+It finds the first window that differs, roots that differ, money that does not add up, epochs that were left out. It
+can't find a meter that lies under its own key, a machine that stops reporting or comes back under another name.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import zip_longest
+from typing import Literal
+
+from msgspec import Struct, structs
+
+from schemas.log import Log
+from schemas.window import Window
+from settlement.audit.recount import Recount, head_after_dispute, head_after_post, leads_to, root_of, window_leaf_of
+from settlement.audit.sources import (
+    Before,
+    Epoch,
+    EpochStream,
+    Published,
+    PublishedWindow,
+    Recompute,
+    SourceMissing,
+    expected_manifest,
+    in_order,
+    last_epochs,
+    other_records,
+    plain_manifest,
+)
+from settlement.audit.verdict import Finding, PostVerdict, judged, verdict_of
+from settlement.head import PostHeader
+from settlement.history import Disputed, Posted
+from settlement.keccak import keccak
+
+
+class MachineSums(Struct, frozen=True):
+    """What became of the nets of one machine under one agreement (its digest), micros: nets = paid + held + carry."""
+
+    machine: str
+    agreement: str
+    nets_micros: int
+    paid_micros: int
+    held_micros: int
+    carry_micros: int
+
+
+class LedgerMoney(Struct, frozen=True):
+    """The ledger in token units: earned (posted or not), funded, claimed, and what of the earned isn't funded."""
+
+    earned: int
+    posted: int
+    funded: int
+    claimed: int
+    shortfall: int
+    decimals: int
+
+
+class AuditReport(Struct, frozen=True, kw_only=True):
+    """`head` is the ledger's head that all of this was found under: what an auditor may attest if `ok`.
+
+    Amounts in micros: nets = paid + unsettled to payees without an account + held back + carries; in all, and (with
+    unsettled as paid) in each of `machines`. `leaves_total` and `total_on_chain` (token units) are the sum of all
+    leaves of the last post as the log has them, and the total that was posted with them. `gap` says what of the log
+    could not be read: what needs it was not judged. `money` is None where no ledger was asked.
+    """
+
+    ok: bool
+    findings: tuple[Finding, ...]
+    head: str
+    posts: int
+    disputed: int
+    epochs: int
+    windows: int
+    nets_micros: int
+    paid_micros: int
+    outside_micros: int
+    held_micros: int
+    carry_micros: int
+    leaves_total: int
+    total_on_chain: int
+    unposted_epochs: int
+    unposted_micros: int
+    machines: tuple[MachineSums, ...] = ()
+    verdicts: tuple[PostVerdict, ...] = ()
+    gap: str = ""
+    money: LedgerMoney | None = None
+
+
+class Auditor:
+    """One audit. `genesis` is the ledger's first head, `decimals` the token's."""
+
+    def __init__(self, log: Log, genesis: bytes, decimals: int) -> None:
+        self._log = log
+        self._genesis = genesis
+        self._decimals = decimals
+        self._recount = Recount()
+        self._verdicts: list[PostVerdict] = []
+        self._judged: list[bytes] = []
+        self._streams: dict[int, EpochStream] = {}
+        self._gap = ""
+        self._epoch_end_s: int | None = None
+        self._findings: list[Finding] = []
+        self._windows = 0
+        self._epochs = 0
+        self._next_offsets = dict.fromkeys(range(log.partitions), 0)
+
+    def run(
+        self,
+        events: Iterable[Posted | Disputed],
+        published: Callable[[int], Published],
+        recompute: Recompute,
+        *,
+        posted_only: bool = False,
+    ) -> AuditReport:
+        """Audits all live posts, up to where evidence is missing. What is wrong in them is in the report.
+
+        With `posted_only` what isn't posted yet is left unread, and may be audited by another run that `goes_on`: then
+        the epochs that the first run has asked for are read on, and `recompute` isn't asked again.
+        """
+        head, live, dead = self._fold(events)
+        streams = self._streams
+        if not streams:
+            streams |= {partition: EpochStream(recompute(partition)) for partition in range(self._log.partitions)}
+        for posted in live[len(self._judged) :]:
+            if not self._gap:
+                self._judge(posted.header, published, streams)
+                self._judged.append(posted.head)
+        paid, last_total = self._recount.total(), live[-1].header.total if live else 0
+        self._check_sums(len(live))
+        posted_epochs = self._epochs
+        if not posted_only and not self._gap:
+            for epoch in in_order({partition: stream.take_all() for partition, stream in streams.items()}):
+                self._take(epoch)
+            self._gap = next((str(stream.gap) for stream in streams.values() if stream.gap is not None), "")
+        sums = self._recount.sums
+        return AuditReport(
+            ok=not self._findings,
+            findings=tuple(self._findings),
+            head=head.hex(),
+            posts=len(live),
+            disputed=dead,
+            epochs=self._epochs,
+            windows=self._windows,
+            nets_micros=sum(s.nets for s in sums.values()),
+            paid_micros=self._recount.total(),
+            outside_micros=sum(self._recount.outside.values()),
+            held_micros=sum(s.held for s in sums.values()),
+            carry_micros=sum(s.carry for s in sums.values()),
+            leaves_total=paid * self._unit,
+            total_on_chain=last_total,
+            unposted_epochs=self._epochs - posted_epochs,
+            unposted_micros=self._recount.total() - paid,
+            machines=tuple(MachineSums(*key, s.nets, s.paid, s.held, s.carry) for key, s in sorted(sums.items())),
+            verdicts=judged(self._verdicts, len(live)),
+            gap=self._gap,
+        )
+
+    def goes_on(self, events: Iterable[Posted | Disputed]) -> bool:
+        """Whether all that was audited is right, and these events leave it as it was: at most, posts come after it."""
+        _, live, _ = self._fold(events)
+        heads = [posted.head for posted in live]
+        return not self._findings and not self._gap and heads[: len(self._judged)] == self._judged
+
+    @property
+    def _unit(self) -> int:
+        return int(10**self._decimals // 10**6)
+
+    def _find(self, kind: str, sequence: int, text: str, found: object = "", expected: object = "") -> None:
+        self._findings.append(
+            Finding(kind=kind, sequence=sequence, text=text, found=str(found), expected=str(expected))
+        )
+
+    def _find_file(self, kind: str, sequence: int, text: str, found: object = "", expected: object = "") -> None:
+        self._find(kind, sequence, text, found, expected)
+        self._findings[-1] = structs.replace(self._findings[-1], about="files")
+
+    def _fold(self, events: Iterable[Posted | Disputed]) -> tuple[bytes, list[Posted], int]:
+        head, dead = self._genesis, 0
+        live: list[Posted] = []
+        for event in events:
+            if isinstance(event, Posted):
+                h = event.header
+                roots = (h.windows_root, h.payouts_root, h.manifest_hash)
+                head = head_after_post(head, (h.sequence, *roots, h.epoch_start_s, h.epoch_end_s, h.total))
+                live.append(event)
+            else:
+                head = head_after_dispute(head, event.sequence)
+                dead += len(live) - (event.sequence - 1)
+                live = live[: event.sequence - 1]
+            if head != event.head:
+                self._find(
+                    "head", len(live), "the ledger's events do not fold to its head", event.head.hex(), head.hex()
+                )
+        return head, live, dead
+
+    def _judge(
+        self, header: PostHeader, published: Callable[[int], Published], streams: Mapping[int, EpochStream]
+    ) -> None:
+        try:
+            files = published(header.sequence)
+        except SourceMissing as gap:
+            self._note_gap(header.sequence, gap)
+        else:
+            self._post(header, files, streams)
+
+    def _note_gap(self, sequence: int, gap: SourceMissing) -> None:
+        self._gap = str(gap)
+        self._verdicts.append(PostVerdict(sequence, "withheld" if gap.withheld else "unknown", self._gap))
+
+    def _post(self, header: PostHeader, files: Published, streams: Mapping[int, EpochStream]) -> None:
+        found_before = len(self._findings)
+        manifest = files.manifest
+        if manifest is None or keccak(manifest) != header.manifest_hash:
+            text = "manifest.json is missing, or is not the one under the manifest hash"
+            self._find_file("manifest", header.sequence, text)
+            manifest = None
+        ends = last_epochs(manifest, header, self._log)
+        taken = {partition: stream.take(ends.get(partition)) for partition, stream in streams.items()}
+        short = [partition for partition, stream in streams.items() if not stream.reaches(ends.get(partition))]
+        if self._stops(header.sequence, streams, short):
+            return
+        before = Before(self._recount.total(), self._recount.unsettled(), dict(self._next_offsets))
+        ordered = in_order(taken)
+        for epoch in ordered:
+            self._take(epoch)
+        self._check_epochs(header, taken)
+        self._check_windows(header, files, [window for epoch in ordered for window in epoch[1]])
+        self._check_payouts(header, files)
+        self._check_manifest(header, manifest, expected_manifest(self._log, header, taken, before, self._recount))
+        for partition, items in taken.items():
+            if items:
+                self._next_offsets[partition] = items[-1][0].next_offset
+        lacking = self._findings[found_before].text if manifest is None else other_records(manifest, taken)
+        if short:
+            lacking = f"the log of partition {short[0]} does not reach the end of epoch {ends[short[0]]}"
+        self._verdicts.append(verdict_of(header.sequence, self._findings[found_before:], lacking))
+
+    def _stops(self, sequence: int, streams: Mapping[int, EpochStream], short: Sequence[int]) -> bool:
+        """Whether evidence is missing that a post needs, so that neither it nor a later one can be judged."""
+        gap = next((gap for partition in short if (gap := streams[partition].gap) is not None), None)
+        if gap is None and any(streams[partition].is_empty for partition in short):
+            # A log that says nothing at all is more likely the wrong one, or none.
+            gap = SourceMissing("the log has not ended a single epoch: is it this ledger's log?", withheld=False)
+        if gap is not None:
+            self._note_gap(sequence, gap)
+        return gap is not None
+
+    def _check_epochs(self, header: PostHeader, taken: Mapping[int, Sequence[Epoch]]) -> None:
+        """A post begins where the last one ended, the first one with the log; its partitions end together."""
+        epochs = [epoch for items in taken.values() for epoch, _ in items]
+        start_s = self._epoch_end_s
+        if start_s is None and epochs:
+            start_s = min(epoch.start_ms for epoch in epochs) // 1_000
+        self._epoch_end_s = header.epoch_end_s
+        if header.epoch_start_s != (header.epoch_start_s if start_s is None else start_s):
+            text = "the post does not begin where the one before ended, or the log began"
+            self._find("epochs", header.sequence, text, header.epoch_start_s, start_s)
+        ends_s = {items[-1][0].end_ms // 1_000 for items in taken.values() if items}
+        if ends_s - {header.epoch_end_s}:
+            text = "the post does not end with the epochs that it settles"
+            self._find("epochs", header.sequence, text, header.epoch_end_s, max(ends_s))
+
+    def _take(self, epoch: Epoch) -> None:
+        self._epochs += 1
+        self._windows += len(epoch[1])
+        for window in epoch[1]:
+            self._recount.take(window)
+
+    def _check_windows(self, header: PostHeader, files: Published, windows: Sequence[Window]) -> None:
+        root = root_of(map(window_leaf_of, windows))
+        published = files.windows
+        if published is None:
+            self._find_file("windows", header.sequence, "windows.parquet is missing or unreadable")
+        different = None if published is None else first_difference(header.sequence, published, windows)
+        if root != header.windows_root and different is None:
+            text = "the windows root is not that of the log, and no published window shows why"
+            self._find("windows_root", header.sequence, text, header.windows_root.hex(), root.hex())
+        elif different is not None:
+            about: Literal["post", "files"] = "files" if root == header.windows_root else "post"
+            self._findings.append(structs.replace(different, about=about))
+            if root != header.windows_root:
+                text = "the windows root is not that of the log"
+                self._find("windows_root", header.sequence, text, header.windows_root.hex(), root.hex())
+
+    def _check_payouts(self, header: PostHeader, files: Published) -> None:
+        leaves = self._recount.payout_leaves(self._decimals)
+        root = root_of(leaves.values())
+        if root != header.payouts_root:
+            text = "the payouts root is not that of the log"
+            self._find("payouts_root", header.sequence, text, header.payouts_root.hex(), root.hex())
+        if header.total != self._recount.total() * self._unit:
+            text = "the total is not the sum of all that is owed"
+            self._find("total", header.sequence, text, header.total, self._recount.total() * self._unit)
+        if files.payouts is None:
+            self._find_file("payouts", header.sequence, "payouts.json is missing or unreadable: nobody can claim")
+            return
+        for account in sorted(leaves.keys() | files.payouts.keys()):
+            units, proof = files.payouts.get(account, (0, ()))
+            due = self._recount.owed.get(account, 0) * self._unit
+            if units != due:
+                self._find_file("payout", header.sequence, f"{account} is published with another amount", units, due)
+                return
+            is_led = account not in leaves or leads_to(header.payouts_root, leaves[account], proof)
+            if not is_led and root == header.payouts_root:
+                text = f"the published proof of {account} does not lead to the root"
+                self._find_file("proof", header.sequence, text)
+                return
+
+    def _check_manifest(self, header: PostHeader, found: bytes | None, expected: Mapping[str, object]) -> None:
+        own = json.dumps(expected, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        if keccak(own) == header.manifest_hash:
+            return
+        text = "the manifest is not what the log says"
+        document = plain_manifest(found)
+        for name in expected:
+            if document and document.get(name) != expected[name]:
+                self._find("manifest", header.sequence, f"{text}: {name}", document.get(name), expected[name])
+                return
+        self._find("manifest", header.sequence, text, header.manifest_hash.hex(), keccak(own).hex())
+
+    def _check_sums(self, sequence: int) -> None:
+        for (machine, agreement), sums in sorted(self._recount.sums.items()):
+            if not sums.add_up():
+                text = f"the nets of {machine} under the agreement {agreement[:16]} are not what became of them"
+                self._find("sums", sequence, text, sums.paid + sums.held + sums.carry, sums.nets)
+        nets = sum(sums.nets for sums in self._recount.sums.values())
+        rest = sum(sums.held + sums.carry for sums in self._recount.sums.values())
+        given = self._recount.total() + sum(self._recount.outside.values()) + rest
+        if nets != given:
+            self._find("sums", sequence, "the nets of all machines are not what all payees got", given, nets)
+
+
+def first_difference(sequence: int, found: Sequence[PublishedWindow], expected: Sequence[Window]) -> Finding | None:
+    """The first published window that is not the log's; both are in the order of (epoch, partition, sealing)."""
+    for place, (published, own) in enumerate(zip_longest(found, expected)):
+        if own is not None and (published is None or _is_missing(own, published, found, expected)):
+            return _window_finding(sequence, own, "is in the log and was left out", "", _shown(own))
+        if published is not None and (own is None or _is_missing(published, own, expected, found)):
+            return _window_finding(sequence, published, "is published and not in the log", _shown(published), "")
+        if own is not None and published is not None and _fields(published) != _fields(own):
+            text = f"differs from the log (window {place + 1} of the post)"
+            return _window_finding(sequence, own, text, _shown(published), _shown(own))
+    return None
+
+
+def _is_missing(
+    window: PublishedWindow | Window,
+    other: PublishedWindow | Window,
+    others: Sequence[PublishedWindow | Window],
+    own: Sequence[PublishedWindow | Window],
+) -> bool:
+    """Whether `others` have no such window, while the one in its place is found on both sides."""
+    if _place(window) == _place(other):
+        return False
+    return _place(window) not in set(map(_place, others)) and _place(other) in set(map(_place, own))
+
+
+def _place(window: PublishedWindow | Window) -> tuple[str, int, int]:
+    return window.machine, window.start_ms, window.mends_ms or 0
+
+
+def _fields(window: PublishedWindow | Window) -> tuple[str, int, int, int, int, bytes]:
+    return (
+        window.machine, window.start_ms, window.end_ms, window.mends_ms or 0, window.net_micros, window.digest
+    )  # fmt: skip
+
+
+def _shown(window: PublishedWindow | Window) -> str:
+    mends = f", mends {window.mends_ms}" if window.mends_ms else ""
+    return f"{window.machine} at {window.start_ms}{mends}: net {window.net_micros}, digest {window.digest.hex()}"
+
+
+def _window_finding(sequence: int, at: PublishedWindow | Window, text: str, found: str, expected: str) -> Finding:
+    return Finding(
+        kind="window", sequence=sequence, text=f"the window of {at.machine} at {at.start_ms} ms {text}",
+        machine=at.machine, window_start_ms=at.start_ms, found=found, expected=expected,
+    )  # fmt: skip

@@ -1,0 +1,224 @@
+"""What an audit compares: epochs as the log gives them, posts as they were published, manifests as they should be."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from schemas.canonical import chain_digest, document_digest
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from schemas.manifest import EpochManifest
+from schemas.window import Window
+from settlement.audit.recount import Recount
+from settlement.head import PostHeader
+
+MANIFEST_DEPTH_MAX = 16
+
+Epoch = tuple[EpochManifest, Sequence[Window]]
+Recompute = Callable[[int], Iterable[Epoch]]
+"""Partition to its epochs in order, from the log alone: each with its manifest and its windows in sealing order."""
+
+
+class SourceMissing(InvalidInput):
+    """The log can't be read to its end. `withheld`: what should hold the rest answers, and hasn't got it.
+
+    Anything else (a server that is away, a disk that fails, no folder at all) says nothing about whoever posted.
+    """
+
+    def __init__(self, text: str, *, withheld: bool) -> None:
+        super().__init__(text)
+        self.withheld = withheld
+
+
+class PublishedWindow(Protocol):
+    """A window as it stands in a post's windows.parquet; `mends_ms` is 0 for a plain one."""
+
+    @property
+    def machine(self) -> str: ...
+    @property
+    def start_ms(self) -> int: ...
+    @property
+    def end_ms(self) -> int: ...
+    @property
+    def mends_ms(self) -> int: ...
+    @property
+    def net_micros(self) -> int: ...
+    @property
+    def digest(self) -> bytes: ...
+
+
+class Published(Struct, frozen=True):
+    """The files of one post as they are; None for what is missing. Payouts: by account token units and proof."""
+
+    manifest: bytes | None
+    windows: Sequence[PublishedWindow] | None
+    payouts: Mapping[str, tuple[int, Sequence[bytes]]] | None
+
+
+class Before(Struct, frozen=True):
+    """Where the recount stood before a post: total and unsettled in micros, by partition the next offset."""
+
+    total: int
+    unsettled: Mapping[tuple[str, str, str], int]
+    next_offsets: Mapping[int, int]
+
+
+class EpochStream:
+    """One partition's recomputed epochs, taken as posts need them.
+
+    `gap` is why there are no more, if that isn't the log's end; `is_empty` while there was none at all.
+    """
+
+    def __init__(self, epochs: Iterable[Epoch]) -> None:
+        self._epochs: Iterator[Epoch] = iter(epochs)
+        self._waiting: Epoch | None = None
+        self._last = -1
+        self.gap: SourceMissing | None = None
+
+    def take(self, last_epoch: int | None) -> list[Epoch]:
+        """All epochs up to a number that were not taken yet; none for None."""
+        taken: list[Epoch] = []
+        while last_epoch is not None:
+            item = self._waiting or self._next()
+            self._waiting = item
+            if item is None or item[0].epoch > last_epoch:
+                break
+            taken.append(item)
+            self._waiting = None
+            if item[0].epoch == last_epoch:  # what comes after may not be there yet
+                break
+        return taken
+
+    def take_all(self) -> list[Epoch]:
+        """All that were not taken yet."""
+        taken: list[Epoch] = []
+        while (item := self._waiting or self._next()) is not None:
+            taken.append(item)
+            self._waiting = None
+        return taken
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the log has not given any epoch."""
+        return self._last < 0
+
+    def reaches(self, last_epoch: int | None) -> bool:
+        """Whether the log was seen to end an epoch; none is always seen."""
+        return last_epoch is None or self._last >= last_epoch
+
+    def _next(self) -> Epoch | None:
+        try:
+            item = None if self.gap is not None else next(self._epochs, None)
+        except SourceMissing as gap:
+            self.gap, item = gap, None
+        self._last = self._last if item is None else item[0].epoch
+        return item
+
+
+def in_order(epochs: Mapping[int, Sequence[Epoch]]) -> list[Epoch]:
+    """Epochs by partition in the order in which they settle: by epoch, then partition."""
+    pairs = [(partition, item) for partition, items in epochs.items() for item in items]
+    return [item for _, item in sorted(pairs, key=lambda pair: (pair[1][0].epoch, pair[0]))]
+
+
+def plain_manifest(manifest: bytes | None) -> dict[str, Any]:
+    """A post's manifest as plain JSON; empty where it is none. Whoever posted may have written anything.
+
+    Deep brackets are never given to the decoder: libraries raise Python's limit, and its stack would overflow.
+    """
+    content = manifest or b""
+    depth = 0
+    for byte in content:
+        depth += (byte in b"[{") - (byte in b"]}")  # names in a manifest hold no brackets
+        if depth > MANIFEST_DEPTH_MAX:
+            return {}
+    try:
+        document = json.loads(content)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def last_epochs(manifest: bytes | None, header: PostHeader, log: Log) -> dict[int, int]:
+    """By partition the last epoch that a post settles: as its manifest says, else all up to the end of the post."""
+    last = header.epoch_end_s * 1_000 // log.epoch_ms - 1
+    try:
+        ranges = plain_manifest(manifest)["partitions"]
+        return {int(r["partition"]): int(r["epochs"][-1]["epoch"]) for r in ranges if r["epochs"]}
+    except (ValueError, LookupError, TypeError, OverflowError):
+        return dict.fromkeys(range(log.partitions), last)
+
+
+def other_records(manifest: bytes | None, taken: Mapping[int, Sequence[Epoch]]) -> str:
+    """Names the first epoch whose records aren't those under the log root in a post's manifest; empty if none.
+
+    Either the log was rewritten, or this is another log: from here the two look the same.
+    """
+    try:
+        ranges = plain_manifest(manifest)["partitions"]
+        roots = {(int(r["partition"]), int(e["epoch"])): e["log_root"] for r in ranges for e in r["epochs"]}
+    except (ValueError, LookupError, TypeError, OverflowError):
+        return ""
+    for partition, items in taken.items():
+        for own, _ in items:
+            if roots.get((partition, own.epoch), own.log_root) != own.log_root:
+                return f"the records of partition {partition}, epoch {own.epoch} are not those that were settled from"
+    return ""
+
+
+def expected_manifest(
+    log: Log, header: PostHeader, taken: Mapping[int, Sequence[Epoch]], before: Before, recount: Recount
+) -> dict[str, object]:
+    """The post's manifest, made from the log; `recount` stands after the post."""
+    epoch_s = log.epoch_ms // 1_000
+    after = recount.unsettled()
+    grown = {place: after[place] - before.unsettled.get(place, 0) for place in sorted(after)}
+    outside = sum(amount for place, amount in grown.items() if place[0] == "no_account")
+    paid = recount.total() - before.total
+    digests = [chain_digest("windows 1", (w.digest for w in windows)) for _, windows in in_order(taken)]
+    windows = [window for items in taken.values() for _, windows in items for window in windows]
+    return {
+        "rules": 1,
+        "log_id": log.log_id,
+        "currency": log.currency,
+        "first_epoch": header.epoch_start_s // epoch_s,
+        "last_epoch": header.epoch_end_s // epoch_s - 1,
+        "start_ms": header.epoch_start_s * 1_000,
+        "end_ms": header.epoch_end_s * 1_000,
+        "partitions": [_range(partition, taken[partition], before) for partition in sorted(taken)],
+        "windows_digest": chain_digest("post windows 1", digests).hex(),
+        "carries_digest": document_digest("post carries 1", recount.carries()).hex(),
+        "totals": {
+            "windows": len(windows),
+            "net": str(sum(window.net_micros for window in windows)),
+            "payable": str(paid + outside),
+            "held": str(sum(amount for place, amount in grown.items() if place[0] == "trust")),
+            "paid": str(paid),
+            "cumulative": str(recount.total()),
+        },
+        "unsettled": [
+            {"reason": reason, "machine": machine, "payee": payee, "micros": str(amount)}
+            for (reason, machine, payee), amount in grown.items()
+            if amount
+        ],
+    }
+
+
+def _range(partition: int, items: Sequence[Epoch], before: Before) -> dict[str, object]:
+    offset = before.next_offsets[partition]
+    return {
+        "partition": partition,
+        "first_offset": offset,
+        "next_offset": items[-1][0].next_offset if items else offset,
+        "epochs": [
+            {
+                "epoch": manifest.epoch,
+                "manifest_digest": manifest.digest().hex(),
+                "log_root": manifest.log_root,
+                "ruleset_digest": manifest.ruleset_digest,
+            }
+            for manifest, _ in items
+        ],
+    }

@@ -1,0 +1,1 @@
+"""Everything of settlement that speaks to the chain or holds a key."""

@@ -1,0 +1,213 @@
+"""The committed artefacts: calls and events as bytes, and every refusal of the contracts in plain words."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from eth_abi.abi import decode, encode
+from eth_abi.exceptions import DecodingError
+from msgspec import Struct
+
+from schemas.errors import InvalidInput
+from settlement.chain.signer import Role
+from settlement.keccak import keccak
+
+ROLE_HASHES: dict[Role, bytes] = {
+    "admin": bytes(32),
+    "poster": keccak(b"POSTER_ROLE"),
+    "auditor": keccak(b"AUDITOR_ROLE"),
+    "guardian": keccak(b"GUARDIAN_ROLE"),
+}
+"""The roles of a ledger, as OpenZeppelin's AccessControl names them."""
+
+FOLDER = Path(__file__).parents[1] / "abi"
+STANDARD_ERROR = "Error(string)"
+PANIC = "Panic(uint256)"
+
+
+class Call(Struct, frozen=True):
+    """A call as bytes; without `to` it creates a contract. `returns` are Solidity types."""
+
+    to: str | None
+    data: bytes
+    returns: tuple[str, ...] = ()
+
+    def result(self, returned: bytes) -> Any:
+        """The one value that the call returned. Raises InvalidInput where no such contract stands."""
+        try:
+            return decode(self.returns, returned)[0]
+        except (DecodingError, ValueError):
+            raise InvalidInput(f"there is no such contract at {self.to}: is it the right chain?") from None
+
+
+class Artefact(Struct, frozen=True):
+    """A contract's creation code, functions by name, events by topic, and custom errors by selector (0x-hex)."""
+
+    name: str
+    bytecode: bytes
+    constructor: tuple[str, ...]
+    functions: Mapping[str, tuple[bytes, tuple[str, ...], tuple[str, ...]]]
+    events: Mapping[bytes, tuple[str, tuple[dict[str, Any], ...]]]
+    errors: Mapping[str, tuple[str, tuple[str, ...]]]
+
+    def call(self, address: str, function: str, *arguments: Any) -> Call:
+        """A call of a function; accounts are hex, hashes bytes."""
+        selector, takes, returns = self.functions[function]
+        return Call(address, selector + encode(takes, arguments), returns)
+
+    def creation(self, *arguments: Any) -> Call:
+        """What creates the contract."""
+        return Call(None, self.bytecode + encode(self.constructor, arguments))
+
+    def event(self, topics: Sequence[bytes], data: bytes) -> tuple[str, dict[str, Any]] | None:
+        """An event's name and values; None for one that this contract does not have."""
+        found = self.events.get(topics[0])
+        if found is None:
+            return None
+        name, inputs = found
+        indexed = [part for part in inputs if part["indexed"]]
+        plain = [part for part in inputs if not part["indexed"]]
+        values = dict(zip((part["name"] for part in plain), decode(_types(plain), data), strict=True))
+        for part, topic in zip(indexed, topics[1:], strict=True):
+            values[part["name"]] = decode([part["type"]], topic)[0]
+        return name, values
+
+
+@lru_cache(maxsize=8)
+def artefact(name: str) -> Artefact:
+    """A contract of settlement/abi by its name."""
+    document = json.loads((FOLDER / f"{name}.json").read_text())
+    constructor: tuple[str, ...] = ()
+    functions, events, errors = {}, {}, {}
+    for item in document["abi"]:
+        types = _types(item.get("inputs", ()))
+        topic = keccak(f"{item.get('name')}({','.join(types)})".encode())
+        match item["type"]:
+            case "constructor":
+                constructor = types
+            case "function":
+                functions[item["name"]] = (topic[:4], types, _types(item["outputs"]))
+            case "event":
+                events[topic] = (item["name"], tuple(item["inputs"]))
+            case "error":
+                errors["0x" + topic[:4].hex()] = (item["name"], types)
+    code = bytes.fromhex(document["bytecode"].removeprefix("0x"))
+    return Artefact(name, code, constructor, functions, events, errors)
+
+
+def _types(parts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    return tuple(_type(part) for part in parts)
+
+
+def _type(part: Mapping[str, Any]) -> str:
+    kind: str = part["type"]
+    return f"({','.join(_types(part['components']))}){kind[5:]}" if kind.startswith("tuple") else kind
+
+
+def decode_refusal(data: str | None) -> tuple[str, tuple[Any, ...]] | None:
+    """The custom error (name, arguments) in a call's revert data (0x-hex); None where we know none."""
+    if not data or len(data) < 10:
+        return None
+    known = dict(artefact("SettlementLedger").errors) | {
+        _selector(STANDARD_ERROR): ("Error", ("string",)),
+        _selector(PANIC): ("Panic", ("uint256",)),
+    }
+    found = known.get(data[:10]) or artefact("DemoDollar").errors.get(data[:10])
+    if found is None:
+        return None
+    try:
+        return found[0], tuple(decode(found[1], bytes.fromhex(data[10:])))
+    except (DecodingError, ValueError):
+        return None
+
+
+def refusal(name: str, arguments: Sequence[Any]) -> InvalidInput:
+    """A contract's refusal as one line that says what to do."""
+    text = _TEXTS.get(name)
+    if text is None:
+        return InvalidInput(f"the contract refuses: {name}{tuple(arguments)}")
+    return InvalidInput(text(*arguments))
+
+
+def moment(seconds: int) -> str:
+    """Unix seconds as a person reads them, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _role(found: bytes) -> str:
+    return next((role for role, hash_ in ROLE_HASHES.items() if hash_ == bytes(found)), "holder of another role")
+
+
+def _selector(signature: str) -> str:
+    return "0x" + keccak(signature.encode())[:4].hex()
+
+
+_TEXTS: dict[str, Callable[..., str]] = {
+    "Error": lambda text: f"the contract refuses: {text}",
+    "AccessControlUnauthorizedAccount": lambda account, role: (
+        f"wrong key: {account} is not the {_role(role)} of the ledger; `tallyroot roles` shows whose key it takes"
+    ),
+    "OwnableUnauthorizedAccount": lambda account: (
+        f"wrong key: {account} does not own the token; use the operator's key"
+    ),
+    "SequenceMismatch": lambda sequence, expected: (
+        f"the ledger expects post {expected}, not {sequence}: somebody has posted or disputed; run settle again"
+    ),
+    "HeadMismatch": lambda head, expected: (
+        "the ledger's head has moved on: something was posted or disputed meanwhile; look at it and run this again"
+    ),
+    "EpochEmpty": lambda start, end: f"the epochs end ({moment(end)}) before they start ({moment(start)})",
+    "EpochOverlaps": lambda start, end: (
+        f"epochs up to {moment(end)} are settled already, this post starts at {moment(start)}: is it the right ledger?"
+    ),
+    "EpochNotOver": lambda end, now: (
+        f"the epoch ends at {moment(end)}, but the chain's clock says {moment(now)}: wait until it is over"
+    ),
+    "TotalFalls": lambda total, before: (
+        f"the total would fall from {before} to {total} token units: is settlement/ that of this ledger?"
+    ),
+    "StepTooLarge": lambda step, most: (
+        f"the post raises the total by {step} token units, the ledger allows {most}: post fewer epochs at a time"
+        " (--epochs), or let the admin raise maxStep"
+    ),
+    "Underfunded": lambda balance, owed: (
+        f"the ledger is short of {owed - balance} token units (it holds {balance}, it will owe {owed}):"
+        " run `tallyroot fund` first"
+    ),
+    "PostUnknown": lambda sequence: f"the ledger has no post {sequence}: it was never made, or it was disputed",
+    "PostAttested": lambda sequence, attested: f"post {sequence} is attested already (up to {attested})",
+    "PostMature": lambda sequence: f"post {sequence} is attested and its delay is over: it can't be disputed any more",
+    "PostNotActive": lambda sequence: (
+        f"post {sequence} is not active: not attested, still within its delay, disputed or revoked;"
+        " see `tallyroot settlements`"
+    ),
+    "ClaimsPaused": lambda until: f"claims are paused until {moment(until)}: try again then",
+    "ProofInvalid": lambda sequence, account, cumulative: (
+        f"the proof does not lead from {account} with {cumulative} to the payouts root of post {sequence}"
+    ),
+    "NothingToClaim": lambda account, cumulative, before: (
+        f"{account} has already claimed {before} token units, all that this post owes it: wait for the next post"
+    ),
+    "ClaimsExceedTotal": lambda claimed, total: (
+        f"claims would come to {claimed} token units, more than its total of {total}: the root is wrong; audit it"
+    ),
+    "RecipientInvalid": lambda recipient: f"{recipient} can't be paid: choose another recipient",
+    "WithdrawalExceedsFree": lambda amount, free: (
+        f"only {free} token units are owed to nobody: withdraw no more than that"
+    ),
+    "DecimalsOutOfRange": lambda decimals: f"a token of {decimals} decimals is not supported: use one of 6 to 18",
+    "CurrencyInvalid": lambda currency: "a currency is three capital letters, such as USD",
+    "DelayOutOfRange": lambda delay, least, most: f"the delay of {delay} s must lie between {least} s and {most} s",
+    "AccountHoldsAnotherRole": lambda account, role: (
+        f"{account} is the {_role(role)} already: use a key of its own for each role"
+    ),
+    "PauseOutOfRange": lambda duration, most: f"a pause lasts 1 s to {most} s",
+    "PauseTooSoon": lambda earliest: f"the next pause can start at {moment(earliest)}",
+    "NotPaused": lambda: "claims are not paused",
+    "ERC20InsufficientBalance": lambda sender, balance, needed: (
+        f"{sender} holds {balance} token units and needs {needed}: send it some first"
+    ),
+}

@@ -1,0 +1,244 @@
+"""The settle job: posts what can be posted, one post at a time, and can be killed anywhere.
+
+One post goes through numbered steps; a crash after any of them repeats from there and never posts twice:
+(1) its folder in settlement/posts is written; (2) the journal has it as prepared; (3) the journal has its signed bytes;
+(4) they are sent; (5) the journal has them as sent; (6) the journal has it as mined.
+Safety is the contract's: a sequence and a head can be posted once.
+"""
+
+import fcntl
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from settlement.accrual import Balances
+from settlement.chain.driver import Clock, Crash, Driver, LedgerPort, may_return
+from settlement.chain.signer import Signer
+from settlement.history import History, Posted, same_post
+from settlement.post import PartitionEpoch, PostStanding, Run, assemble
+from settlement.posting import OVER, Policy
+from settlement.storage.epochs import EpochReader
+from settlement.storage.journal import Journal
+from settlement.storage.posts import Store
+
+
+class Settled(Struct, frozen=True):
+    """What one run of the job came to: the posts that it saw mined, also those begun by another, and why it stopped."""
+
+    posts: tuple[int, ...]
+    waiting_for: str
+
+
+class SettleOptions(Struct, frozen=True, kw_only=True):
+    """At most `max_epochs` epochs in which something is owed go into one post, at most `max_posts` posts are made.
+
+    `without` names partitions that are dead: their range stays empty, and their windows enter a later post.
+    """
+
+    max_epochs: int | None = None
+    max_posts: int | None = None
+    without: Collection[int] = frozenset()
+    bump_blocks: int = 5
+    restate: bool = False
+    """Goes on after a dispute: the epochs of the dead posts are posted anew if they are not the same again."""
+
+
+class SettleJob:
+    """Settles one data folder with one poster's key. `after` is for crash tests, `clock` for simulations."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        log: Log,
+        ledger: LedgerPort,
+        poster: Signer,
+        after: Crash = lambda step: None,
+        clock: Clock = time,
+    ) -> None:
+        if (log.log_id, log.currency) != (ledger.deployment.log_id, ledger.deployment.currency):
+            raise InvalidInput(f"the ledger settles the log {ledger.deployment.log_id}, this folder has {log.log_id}")
+        self._data_dir = data_dir
+        self._log = log
+        self._ledger = ledger
+        self._chain = ledger.chain
+        self._poster = poster
+        self._after = after
+        self._clock = clock
+        self._store = Store(data_dir)
+        self._epochs = EpochReader(data_dir, log)
+
+    def settle(self, options: SettleOptions) -> Settled:
+        """Settles until nothing more can be posted.
+
+        Raises InvalidInput where a person must act: unfunded, wrong key, foreign posts, a missing file.
+        """
+        made = 0
+        with _only_one(self._store.folder), Journal(self._store.folder / "journal.sqlite") as journal:
+            policy = Policy(self._chain.fee_cap, options.bump_blocks)
+            driver = Driver(self._ledger, self._poster, journal, policy, self._after, self._clock)
+            while True:
+                driver.drive_all()
+                if options.max_posts is not None and made >= options.max_posts:
+                    return Settled(tuple(sorted(driver.mined)), "")
+                history = self._ledger.history()
+                standing = self._standing(history, journal)
+                if history.disputed is not None and not options.restate:
+                    raise InvalidInput(
+                        f"post {history.disputed} was disputed: find out why, mend it (a correction, a registration), "
+                        "then run settle with --restate"
+                    )
+                if self._returned(journal, history):
+                    continue
+                begun = self._begun(history.head, standing)
+                run, reason = (begun, "") if begun else choose_run(self._epochs, standing, self._log, options)
+                if run is None or not self._prepare(journal, history, standing, run, options):
+                    return Settled(tuple(sorted(driver.mined)), reason)
+                made += 1
+
+    def _returned(self, journal: Journal, history: History) -> bool:
+        """Whether the next post was signed before: a reorganisation has taken it since it was last looked at."""
+        return any(
+            posting.attempts
+            and posting.header.sequence == history.next_sequence
+            and (posting.state not in OVER or may_return(posting, history))
+            for posting in journal.postings()
+        )
+
+    def _standing(self, history: History, journal: Journal) -> PostStanding:
+        """Where the next post starts. Raises InvalidInput where a live post is not ours."""
+        for posted in history.live:
+            self._require_ours(posted)
+        if any(posting.state == "halted" for posting in journal.postings()):
+            raise InvalidInput(
+                "settlement is halted: a foreign transaction has used the poster's key; change the key, then remove "
+                f"{self._store.folder / 'journal.sqlite'}"
+            )
+        return self._store.standing(len(history.live))
+
+    def _require_ours(self, posted: Posted) -> None:
+        kept = self._store.header(posted.header.sequence)
+        if (kept is None or kept.header.header() != posted.header) and self._store.bring_back(posted.header):
+            return  # restated, and then a reorganisation took the dispute
+        if kept is None:
+            raise InvalidInput(
+                f"post {posted.header.sequence} on the ledger is not in {self._store.folder}: "
+                "restore the folder from a copy; if nobody of yours made it, the poster's key is stolen: dispute it"
+            )
+        if kept.header.header() != posted.header:
+            raise InvalidInput(
+                f"post {posted.header.sequence} on the ledger differs from the one in {self._store.folder}: "
+                "if nobody of yours made it, the poster's key is stolen: dispute it"
+            )
+
+    def _begun(self, head: bytes, standing: PostStanding) -> Run | None:
+        """The run of a post that the store has and the ledger not yet, if the epochs still give it to the byte.
+
+        A lost journal may have signed it: the very same post is ours whichever transaction is mined, another one not.
+        """
+        sequence = standing.sequence + 1
+        kept = self._store.header(sequence)
+        if kept is None or kept.header.previous_head != head.hex():
+            return None
+        try:
+            manifest = self._store.manifest(sequence)
+        except InvalidInput:  # it is damaged, and made anew
+            return None
+        left_out = frozenset(part.partition for part in manifest.partitions if not part.epochs)
+        options = SettleOptions(without=left_out)
+        run, _ = choose_run(self._epochs, standing, self._log, options, last=manifest.last_epoch)
+        decimals = self._ledger.deployment.decimals
+        post = None if run is None else assemble(standing, run, decimals)
+        return run if post is not None and post.header(head, decimals) == kept.header.header() else None
+
+    def _prepare(
+        self, journal: Journal, history: History, standing: PostStanding, run: Run, options: SettleOptions
+    ) -> bool:
+        """Writes the run's post down; False where it owes nothing."""
+        post = assemble(standing, run, self._ledger.deployment.decimals)
+        if post is None:
+            return False
+        sequence = standing.sequence + 1
+        header = post.header(history.head, self._ledger.deployment.decimals)
+        older = [posting for posting in journal.postings() if posting.header.sequence == sequence]
+        if history.was_disputed(header):
+            raise InvalidInput(same_again(sequence))
+        if not options.restate and any(p.state == "disputed" and same_post(p.header, header) for p in older):
+            raise InvalidInput(
+                f"post {sequence} was disputed, and a reorganisation has taken the dispute back: mend the post, or if"
+                " it was disputed for nothing run settle with --restate"
+            )
+        self._chain.ask(self._ledger.post(header), self._poster.address)  # what it would refuse is said now
+        generation = older[-1].generation + 1 if older else 1
+        kept = self._store.header(sequence)
+        if kept is None or kept.header.header() != header:  # else the folder is this very post's
+            self._store.save(post, header, generation, self._ledger.deployment.decimals)  # (1)
+        self._after(1)
+        before = next((posting for posting in older if posting.header == header and posting.attempts), None)
+        if before is None:
+            journal.prepare(header, generation)  # (2)
+        else:  # a reorganisation took it, and its dispute: its own bytes come before any new ones
+            journal.mark(before, "sent", None, "")
+        self._after(2)
+        return True
+
+
+def same_again(sequence: int) -> str:
+    """Why a post that was disputed is not posted."""
+    return (
+        f"post {sequence} was disputed and would be the same again: a disputed post is never posted twice; mend it"
+        " first (a correction, a registration), or if it was disputed for nothing wait for another epoch"
+    )
+
+
+def choose_run(
+    epochs: EpochReader, standing: PostStanding, log: Log, options: SettleOptions, last: int | None = None
+) -> tuple[Run | None, str]:
+    """The epochs of the next post, none after `last`; or None with what is waited for.
+
+    It starts where the last post ended, is contiguous and as long as can be; with `max_epochs` it ends with the last
+    epoch of so many in which something is owed.
+    """
+    firsts = epochs.first_epochs()
+    alive = [partition for partition in range(log.partitions) if partition not in options.without]
+    silent = [partition for partition in alive if partition not in firsts]
+    if not firsts or silent:
+        return None, f"the first epoch of partition {silent[0] if silent else 0}"
+    first = min(firsts[partition] for partition in alive) if standing.next_epoch is None else standing.next_epoch
+    chosen: dict[int, list[PartitionEpoch]] = {partition: [] for partition in range(log.partitions)}
+    balances: Balances = standing.balances.copy()
+    epoch, owing, waiting = first, 0, ""
+    while (options.max_epochs is None or owing < options.max_epochs) and (last is None or epoch <= last):
+        missing = [p for p in alive if firsts[p] <= epoch and epochs.manifest(p, epoch) is None]
+        if missing:
+            waiting = f"epoch {epoch} of partition {missing[0]}"
+            break
+        before = sum(balances.cumulative.values())
+        for partition in alive:
+            due = standing.partition_epochs.get(partition, firsts[partition])
+            taken = chosen[partition]
+            # A partition that was left out before brings all its epochs since then.
+            for number in range(epoch if taken else due, epoch + 1):
+                taken.append(epochs.read(partition, number))
+                for earning in taken[-1].earnings if options.max_epochs is not None else ():
+                    balances.accrue(earning)
+        owing += sum(balances.cumulative.values()) > before
+        epoch += 1
+    if epoch == first:
+        return None, waiting
+    return Run(first, epoch - 1, chosen), waiting
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "settle.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidInput(f"another settle runs on {folder}: wait for it to end") from None
+        yield

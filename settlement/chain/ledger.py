@@ -1,0 +1,299 @@
+"""The deployed ledger of a data folder: where it stands (chain.json), what it says, and what it is asked."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from schemas.errors import InvalidInput
+from schemas.payout import Claim
+from settlement.chain.contract import ROLE_HASHES, Call, artefact
+from settlement.chain.node import NO_CODE, Chain
+from settlement.chain.signer import Role
+from settlement.head import PostHeader, genesis_head
+from settlement.history import Disputed, History, Posted, fold
+
+CHAIN_FILE = "chain.json"
+HEAD_TRIES = 3
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """chain.json: addresses in lower case; `demo_token` where we deployed the token and can make more of it.
+
+    `first_epoch` is the first one that the log had when the ledger was deployed, None where it had none.
+    """
+
+    chain_id: int
+    log_id: str
+    currency: str
+    epoch_ms: int
+    ledger: str
+    token: str
+    decimals: int
+    demo_token: bool
+    operator: str
+    block: int
+    code_hash: str
+    first_epoch: int | None = None
+
+    @classmethod
+    def load(cls, data_dir: Path) -> "Deployment":
+        """Raises InvalidInput where nothing is deployed for this folder yet."""
+        path = data_dir / CHAIN_FILE
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError:
+            raise InvalidInput(f"no ledger for {data_dir}: run `tallyroot deploy-contracts` first") from None
+        except msgspec.MsgspecError as error:
+            raise InvalidInput(f"{path} is damaged ({error}): restore it from a copy") from None
+
+    def save(self, data_dir: Path) -> None:
+        """Writes chain.json, whole or not at all."""
+        data_dir.mkdir(parents=True, exist_ok=True)
+        temporary = data_dir / f".{CHAIN_FILE}.tmp"
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
+        temporary.rename(data_dir / CHAIN_FILE)
+
+
+class LedgerState(msgspec.Struct, frozen=True):
+    """The ledger now: amounts in token units, times in Unix seconds."""
+
+    head: bytes
+    next_sequence: int
+    attested: int
+    total: int
+    claimed: int
+    balance: int
+    max_step: int
+    paused_until_s: int
+
+
+class Ledger:
+    """A SettlementLedger and its token. Raises InvalidInput where the chain or the code is not the one deployed."""
+
+    def __init__(self, chain: Chain, deployment: Deployment) -> None:
+        self.chain = chain
+        self.deployment = deployment
+        if chain.chain_id != deployment.chain_id:
+            raise InvalidInput(
+                f"wrong chain: the ledger is on chain {deployment.chain_id}, this node serves {chain.chain_id}; "
+                "check CHAIN_RPC_URL"
+            )
+        code = chain.code_hash(deployment.ledger)
+        if code == NO_CODE:
+            raise InvalidInput(
+                f"the chain has no ledger at {deployment.ledger} (a development chain that was reset?): "
+                "use its old state, or a new data folder"
+            )
+        if code != deployment.code_hash:
+            raise InvalidInput(
+                f"what stands at {deployment.ledger} is not the ledger that was deployed (code {code[:16]}, not"
+                f" {deployment.code_hash[:16]}): restore chain.json from a copy, or ask another node (CHAIN_RPC_URL)"
+            )
+
+    @classmethod
+    def open(cls, data_dir: Path, chain: Chain) -> "Ledger":
+        """The ledger of a data folder."""
+        return cls(chain, Deployment.load(data_dir))
+
+    @property
+    def genesis(self) -> bytes:
+        """The first head."""
+        d = self.deployment
+        return genesis_head(d.chain_id, d.ledger, d.token, d.currency)
+
+    def state(self) -> LedgerState:
+        """What the ledger says now."""
+        return LedgerState(
+            self.head(), self._view("nextSequence"), self._view("attested"), self._view("total"),
+            self._view("claimed"), self.balance_of(self.deployment.ledger), self._view("maxStep"),
+            self._view("pausedUntil"),
+        )  # fmt: skip
+
+    def head(self) -> bytes:
+        """The head now."""
+        return bytes(self._view("head"))
+
+    def delay_s(self) -> int:
+        """Seconds from a post until it may be mature."""
+        return int(self._view("delay"))
+
+    def attested(self) -> int:
+        """The last post attested."""
+        return int(self._view("attested"))
+
+    def history(self) -> History:
+        """All posts and disputes, folded, and held against the ledger's own head.
+
+        Raises InvariantBroken where the events do not follow from each other, and InvalidInput where the head is not
+        theirs: a node that lags, has forgotten old events, or lies.
+        """
+        for _ in range(HEAD_TRIES):  # a post may be mined between the two questions
+            history = fold(self.genesis, self.events())
+            head = self.head()
+            if head == history.head:
+                return history
+        raise InvalidInput(
+            f"this node contradicts itself: it says that the ledger's head is {head.hex()}, and its events come to "
+            f"{history.head.hex()}; ask another node (CHAIN_RPC_URL), one that keeps all events"
+        )
+
+    def events(self) -> list[Posted | Disputed]:
+        """The events EpochPosted and PostDisputed in the chain's order."""
+        found: list[Posted | Disputed] = []
+        for name, values, log in self._decoded("EpochPosted", "PostDisputed"):
+            if name == "EpochPosted":
+                found.append(_posted(values, log))
+            else:
+                found.append(Disputed(values["sequence"], bytes(values["head"]), int(log["blockNumber"])))
+        return found
+
+    def revoked(self) -> frozenset[int]:
+        """The posts that the admin has taken back."""
+        return frozenset(values["sequence"] for _, values, _ in self._decoded("PostRevoked"))
+
+    def claims(self) -> list[Claim]:
+        """Every payment, in the chain's order; amounts in token units."""
+        return [
+            Claim(values["account"].lower(), values["sequence"], values["amount"],
+                  "0x" + bytes(log["transactionHash"]).hex(), int(log["blockNumber"]))
+            for _, values, log in self._decoded("PayoutClaimed")
+        ]  # fmt: skip
+
+    def claimed_amounts(self) -> dict[str, int]:
+        """All that each account has claimed, token units, from the events: one question for any number of accounts."""
+        found: dict[str, int] = {}
+        for paid in self.claims():
+            found[paid.account] = found.get(paid.account, 0) + paid.amount
+        return found
+
+    def holders(self) -> dict[Role, tuple[str, ...]]:
+        """Who holds each role of the ledger now, in the order of the grants."""
+        held: dict[Role, list[str]] = {role: [] for role in ROLE_HASHES}
+        names = {hash_: role for role, hash_ in ROLE_HASHES.items()}
+        for name, values, _ in self._decoded("RoleGranted", "RoleRevoked"):
+            if name == "RoleGranted":
+                held[names[bytes(values["role"])]].append(values["account"].lower())
+            else:
+                held[names[bytes(values["role"])]].remove(values["account"].lower())
+        return {role: tuple(accounts) for role, accounts in held.items()}
+
+    def happened(self, receipt: Mapping[str, Any], *names: str) -> list[tuple[str, dict[str, Any]]]:
+        """The ledger's events of these names in a receipt, with their values."""
+        own = [log for log in receipt["logs"] if log["address"].lower() == self.deployment.ledger]
+        return [(name, values) for name, values, _ in _events(own, names)]
+
+    def is_active(self, sequence: int) -> bool:
+        """Whether a post pays now."""
+        return bool(self.chain.ask(self._of_ledger("isActive", sequence), at="pending"))
+
+    def claimed_by(self, account: str) -> int:
+        """All that an account has claimed, token units."""
+        return int(self._view("claimedBy", account))
+
+    def balance_of(self, account: str) -> int:
+        """The account's tokens, in units."""
+        return int(self.chain.ask(self._of_token("balanceOf", account)))
+
+    def claimable(self, account: str, sequence: int, cumulative: int, proof: list[bytes]) -> int:
+        """What a claim would pay now, token units; 0 where the proof is wrong or the post not active."""
+        call = self._of_ledger("claimable", account, sequence, cumulative, proof)
+        return int(self.chain.ask(call, at="pending"))
+
+    def post(self, header: PostHeader) -> Call:
+        """The call that posts."""
+        return self._of_ledger("post", *header.arguments)
+
+    def attest(self, sequence: int, head: bytes) -> Call:
+        """The call that attests every post up to a sequence, if the head is still this one."""
+        return self._of_ledger("attest", sequence, head)
+
+    def dispute(self, sequence: int) -> Call:
+        """The call that kills a post and all above it."""
+        return self._of_ledger("dispute", sequence)
+
+    def claim(self, account: str, sequence: int, cumulative: int, proof: list[bytes]) -> Call:
+        """The call that pays an account what it has not claimed yet."""
+        return self._of_ledger("claim", account, sequence, cumulative, proof)
+
+    def claim_many(self, sequence: int, leaves: Sequence[tuple[str, int, list[bytes]]]) -> Call:
+        """The call that pays many accounts: (account, cumulative, proof) each."""
+        return self._of_ledger("claimMany", sequence, leaves)
+
+    def revoke(self, sequence: int) -> Call:
+        """The call that takes an active post back; for the admin."""
+        return self._of_ledger("revoke", sequence)
+
+    def pause(self, duration_s: int) -> Call:
+        """The call that stops claims for a while; for the guardian."""
+        return self._of_ledger("pause", duration_s)
+
+    def unpause(self) -> Call:
+        """The call that ends a pause; for the guardian."""
+        return self._of_ledger("unpause")
+
+    def withdraw(self, recipient: str, amount: int) -> Call:
+        """The call that sends tokens that are owed to nobody; for the admin."""
+        return self._of_ledger("withdraw", recipient, amount)
+
+    def set_max_step(self, amount: int) -> Call:
+        """The call that changes by how much a post may raise the total; for the admin."""
+        return self._of_ledger("setMaxStep", amount)
+
+    def change_role(self, role: Role, account: str, *, grant: bool) -> Call:
+        """The call that gives an account a role or takes it away; for the admin."""
+        return self._of_ledger("grantRole" if grant else "revokeRole", ROLE_HASHES[role], account)
+
+    def transfer(self, recipient: str, amount: int) -> Call:
+        """The call that sends tokens of the caller."""
+        return self._of_token("transfer", recipient, amount)
+
+    def mint(self, recipient: str, amount: int) -> Call:
+        """The call that makes demo tokens; for their owner."""
+        return self._of_token("mint", recipient, amount)
+
+    def _of_ledger(self, function: str, *arguments: Any) -> Call:
+        return artefact("SettlementLedger").call(self.deployment.ledger, function, *arguments)
+
+    def _of_token(self, function: str, *arguments: Any) -> Call:
+        return artefact("DemoDollar").call(self.deployment.token, function, *arguments)
+
+    def _view(self, function: str, *arguments: Any) -> Any:
+        return self.chain.ask(self._of_ledger(function, *arguments))
+
+    def _decoded(self, *names: str) -> list[tuple[str, dict[str, Any], Any]]:
+        return _events(self.chain.logs(self.deployment.ledger, self.deployment.block), names)
+
+
+def token_decimals(chain: Chain, token: str) -> int:
+    """The decimals of a token. Raises InvalidInput where no token answers at the address."""
+    return int(chain.ask(artefact("DemoDollar").call(token, "decimals")))
+
+
+def _events(logs: Iterable[Any], names: Collection[str]) -> list[tuple[str, dict[str, Any], Any]]:
+    """The events of these names, decoded; there may be a hundred thousand claims beside the few posts."""
+    ledger = artefact("SettlementLedger")
+    wanted = {topic for topic, (name, _) in ledger.events.items() if name in names}
+    found = []
+    for log in logs:
+        topics = [bytes(topic) for topic in log["topics"]]
+        event = ledger.event(topics, bytes(log["data"])) if topics[0] in wanted else None
+        if event is not None:
+            found.append((*event, log))
+    return found
+
+
+def _posted(values: Any, log: Any) -> Posted:
+    header = PostHeader(
+        sequence=values["sequence"],
+        previous_head=bytes(values["previousHead"]),
+        windows_root=bytes(values["windowsRoot"]),
+        payouts_root=bytes(values["payoutsRoot"]),
+        manifest_hash=bytes(values["manifestHash"]),
+        epoch_start_s=values["epochStart"],
+        epoch_end_s=values["epochEnd"],
+        total=values["total"],
+    )
+    transaction = "0x" + bytes(log["transactionHash"]).hex()
+    return Posted(header, bytes(values["head"]), values["delayEnd"], transaction, int(log["blockNumber"]))

@@ -1,0 +1,321 @@
+"""One EVM node over JSON-RPC: reads, raw transactions, and waiting. Loopback never goes through a proxy."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+import requests
+from eth_typing import ChecksumAddress
+from eth_utils.address import to_checksum_address
+from web3 import HTTPProvider, Web3
+from web3.exceptions import (
+    ContractLogicError,
+    TransactionNotFound,
+    Web3Exception,
+)
+from web3.middleware import ExtraDataToPOAMiddleware
+from web3.providers.rpc.utils import REQUEST_RETRY_ALLOWLIST, ExceptionRetryConfiguration
+from web3.types import TxParams
+
+from schemas.errors import InvalidInput
+from settlement.chain.contract import Call, artefact, decode_refusal, refusal
+from settlement.chain.signer import DEVELOPMENT_CHAIN_ID, Signer
+from settlement.posting import GWEI, Fees, Mined, too_dear
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+SEND = "eth_sendRawTransaction"
+REQUEST_TIMEOUT_S = 30.0
+MINED_TIMEOUT_S = 180.0
+LOGS_BLOCKS = 10_000
+SYNCED_BLOCKS = 10
+"""A node that is so many blocks behind may be used: some always are a few."""
+NO_CODE = Web3.keccak(b"").hex()
+TIP_PARTS = 10
+"""The tip that a node advises is followed up to this part of the cap: it may be mistaken, or lie."""
+
+Sent = Literal["sent", "nonce too low", "too cheap"]
+Moment = Literal["latest", "pending"]
+
+
+class Chain:
+    """A node. Fees are in wei per gas: at most `fee_cap`; with no `priority_fee` the tip is what the node advises.
+
+    Without the tag `finalized` a block is final under `final_depth` others.
+    """
+
+    def __init__(
+        self, rpc_url: str, *, fee_cap: int = 500 * GWEI, priority_fee: int | None = None, final_depth: int = 64,
+        poll_s: float = 0.1,
+    ) -> None:  # fmt: skip
+        self.rpc_url = rpc_url
+        self.fee_cap = fee_cap
+        self._priority_fee = priority_fee
+        self._final_depth = final_depth
+        self.poll_s = poll_s
+        session = requests.Session()
+        session.trust_env = urlsplit(rpc_url).hostname not in LOOPBACK
+        retries = ExceptionRetryConfiguration(
+            errors=(requests.ConnectionError, requests.Timeout),
+            retries=3,
+            method_allowlist=[method for method in REQUEST_RETRY_ALLOWLIST if method != SEND],
+        )
+        provider = HTTPProvider(
+            rpc_url,
+            request_kwargs={"timeout": REQUEST_TIMEOUT_S},
+            session=session,
+            exception_retry_configuration=retries,
+        )
+        self._web3 = Web3(provider)
+        self._web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
+        self._web3.middleware_onion.remove("validation")  # it asks for the chain's id at every call
+        self._eth = self._web3.eth
+        with self.speaking():
+            self.chain_id = int(self._eth.chain_id)
+        self._require_synced()
+
+    def _require_synced(self) -> None:
+        """Raises InvalidInput where the node says that it is many blocks behind: it would show an old ledger."""
+        with self.speaking():
+            try:
+                found = self._eth.syncing
+            except Web3Exception:  # not every node has the question
+                return
+        behind = 0 if isinstance(found, bool) else int(found.get("highestBlock", 0)) - int(found.get("currentBlock", 0))
+        if behind > SYNCED_BLOCKS:
+            raise InvalidInput(
+                f"the EVM node at {_shown(self.rpc_url)} is {behind:,} blocks behind its chain: wait until it has"
+                " caught up, or ask another one (CHAIN_RPC_URL)"
+            )
+
+    @contextmanager
+    def speaking(self) -> Iterator[None]:
+        """Turns what the node and the contracts refuse into InvalidInput."""
+        try:
+            yield
+        except requests.RequestException as error:
+            answer = type(error).__name__ if error.response is None else f"HTTP status {error.response.status_code}"
+            raise InvalidInput(
+                f"no EVM node answers at {_shown(self.rpc_url)} ({answer}): "
+                "start it with `tallyroot up`, or check CHAIN_RPC_URL"
+            ) from None
+        except json.JSONDecodeError:
+            raise InvalidInput(f"what answers at {_shown(self.rpc_url)} is no EVM node: check CHAIN_RPC_URL") from None
+        except ContractLogicError as error:
+            raise explained(error) from None
+        except Web3Exception as error:
+            message = _message(error)
+            if "insufficient funds" in message.lower():
+                raise InvalidInput("the sender has too little ether for gas: send it some") from None
+            raise InvalidInput(f"the EVM node refuses: {message}") from None
+
+    def block_number(self) -> int:
+        """The latest block."""
+        with self.speaking():
+            return int(self._eth.block_number)
+
+    def time_s(self, *, at: Moment = "latest") -> int:
+        """The latest block's time, Unix seconds; `pending` gives that of the next one, where the node tells."""
+        with self.speaking():
+            try:
+                return int(self._eth.get_block(at)["timestamp"])
+            except Web3Exception:
+                return int(self._eth.get_block("latest")["timestamp"])
+
+    def final_block(self) -> int:
+        """The last block that can't be taken back any more (-1: none yet): by its tag, else by depth."""
+        with self.speaking():
+            try:
+                return int(self._eth.get_block("finalized")["number"])
+            except Web3Exception:
+                return int(self._eth.block_number) - self._final_depth
+
+    def nonce(self, account: str) -> int:
+        """The account's next nonce at the latest block; waiting transactions don't count."""
+        with self.speaking():
+            return int(self._eth.get_transaction_count(checksum(account), "latest"))
+
+    def receipt(self, transaction: str) -> Mined | None:
+        """Where a transaction was mined; None where it is not."""
+        with self.speaking():
+            try:
+                found = self._eth.get_transaction_receipt(_hash(transaction))
+            except TransactionNotFound:
+                return None
+            return Mined(int(found["blockNumber"]), found["status"] == 1)
+
+    def knows(self, transaction: str) -> bool:
+        """Whether the node has a transaction, mined or waiting."""
+        with self.speaking():
+            try:
+                self._eth.get_transaction(_hash(transaction))
+            except TransactionNotFound:
+                return False
+            return True
+
+    def base_fee(self) -> int:
+        """The next block's base fee, wei per gas; where the node does not tell, that of the latest."""
+        with self.speaking():
+            try:
+                return int(self._eth.fee_history(1, "latest", [])["baseFeePerGas"][-1])
+            except (Web3Exception, LookupError):
+                return int(self._eth.get_block("latest").get("baseFeePerGas", 0))
+
+    def fees(self) -> Fees:
+        """What a transaction should offer now: twice the base fee and the tip."""
+        tip = self._priority_fee
+        if tip is None:
+            with self.speaking():
+                tip = min(int(self._eth.max_priority_fee), self.fee_cap // TIP_PARTS)
+        return Fees(2 * self.base_fee() + tip, tip)
+
+    def code_hash(self, address: str) -> str:
+        """Keccak (hex) of the code at an address; of nothing where there is none."""
+        with self.speaking():
+            return bytes(Web3.keccak(self._eth.get_code(checksum(address)))).hex()
+
+    def ether(self, account: str) -> int:
+        """The account's balance in wei."""
+        with self.speaking():
+            return int(self._eth.get_balance(checksum(account)))
+
+    def logs(self, address: str, first_block: int) -> list[Any]:
+        """All logs of a contract from a block on, in the chain's order."""
+        found: list[Any] = []
+        with self.speaking():
+            last = int(self._eth.block_number)
+            for start in range(first_block, last + 1, LOGS_BLOCKS):
+                end = min(start + LOGS_BLOCKS - 1, last)
+                found += self._eth.get_logs(
+                    {"address": checksum(address), "fromBlock": cast(Any, start), "toBlock": cast(Any, end)}
+                )
+        return sorted(found, key=lambda log: (log["blockNumber"], log["logIndex"]))
+
+    def ask(self, call: Call, sender: str | None = None, *, at: Moment = "latest") -> Any:
+        """The one value that a call returns. Raises InvalidInput with what it refuses.
+
+        `pending` asks as of now; where blocks come only with transactions, the latest one may be hours old.
+        """
+        with self.speaking():
+            returned = bytes(self._eth.call(_transaction(call, sender), at))
+        return call.result(returned) if call.returns else None
+
+    def signed(self, signer: Signer, call: Call, nonce: int, fees: Fees, *, at: Moment = "latest") -> tuple[bytes, str]:
+        """Raw bytes and hash of a call or a creation. Raises InvalidInput with what the contract would refuse."""
+        with self.speaking():
+            gas = int(self._eth.estimate_gas(_transaction(call, signer.address), at))
+        return signer.sign(
+            {
+                **({} if call.to is None else {"to": checksum(call.to)}),
+                "data": call.data,
+                "value": 0,
+                # What a call needs can grow a little until it is mined; gas that is not used is not paid.
+                "gas": gas * 6 // 5,
+                "nonce": nonce,
+                "maxFeePerGas": fees.max_fee,
+                "maxPriorityFeePerGas": fees.priority_fee,
+                "chainId": self.chain_id,
+                "type": 2,
+            }
+        )
+
+    def send_raw(self, raw: bytes) -> Sent:
+        """Gives signed bytes to the node, once. A node that has them already has been sent them."""
+        try:
+            with self.speaking():
+                self._eth.send_raw_transaction(raw)
+        except InvalidInput as error:
+            text = str(error).lower()
+            if "already known" in text or "already imported" in text:
+                return "sent"
+            if "nonce too low" in text or "nonce is too low" in text:
+                return "nonce too low"
+            if "less than block base fee" in text:
+                return "too cheap"
+            raise
+        return "sent"
+
+    def transact(self, signer: Signer, call: Call) -> Mapping[str, Any]:
+        """Signs, sends and waits for one transaction outside the journal; returns its receipt.
+
+        Only for what the contract makes safe to repeat. Raises InvalidInput with what the contract refuses.
+        """
+        raw, transaction = self.signed(signer, call, self.nonce(signer.address), self._affordable(), at="pending")
+        answer = self.send_raw(raw)
+        if answer == "nonce too low":
+            raise InvalidInput(f"{signer.address} is in use by another process: run this again")
+        if answer == "too cheap":
+            raise InvalidInput("the base fee has risen meanwhile: run this again")
+        deadline = time.monotonic() + MINED_TIMEOUT_S
+        while (receipt := self.receipt(transaction)) is None:
+            if time.monotonic() > deadline:
+                raise InvalidInput(f"transaction {transaction} is not mined yet: look for it before you run this again")
+            time.sleep(self.poll_s)
+        if not receipt.succeeded:
+            raise InvalidInput(f"transaction {transaction} was refused when it was mined: run this again")
+        with self.speaking():
+            return cast(Mapping[str, Any], self._eth.get_transaction_receipt(_hash(transaction)))
+
+    def _affordable(self) -> Fees:
+        """What a transaction should offer, up to the cap. Raises InvalidInput where that is not enough."""
+        wanted, base_fee = self.fees(), self.base_fee()
+        least = base_fee + wanted.priority_fee
+        fees = wanted.within(self.fee_cap, least)
+        if fees is None:
+            raise InvalidInput(too_dear(base_fee, least, self.fee_cap))
+        return fees
+
+    def deploy(self, signer: Signer, name: str, *arguments: Any) -> tuple[str, int]:
+        """Deploys a contract of settlement/abi; returns its address in lower case and its block."""
+        receipt = self.transact(signer, artefact(name).creation(*arguments))
+        return str(receipt["contractAddress"]).lower(), int(receipt["blockNumber"])
+
+    def pass_time(self, seconds: int) -> None:
+        """Moves a development chain's clock on and mines a block. Raises InvalidInput on any other chain."""
+        if self.chain_id != DEVELOPMENT_CHAIN_ID:
+            raise InvalidInput(f"time can only be moved on a development chain, not on chain {self.chain_id}")
+        with self.speaking():
+            for method, parameters in (("evm_increaseTime", [seconds]), ("evm_mine", [])):
+                self._web3.provider.make_request(cast(Any, method), parameters)
+
+
+def explained(error: ContractLogicError) -> InvalidInput:
+    """A contract's refusal as one line."""
+    data = error.data if isinstance(error.data, str) else None
+    found = decode_refusal(data)
+    if found is None:
+        return InvalidInput(f"the contract refuses: {_message(error)}")
+    return refusal(*found)
+
+
+def checksum(address: str) -> ChecksumAddress:
+    """The spelling that web3 asks for."""
+    return to_checksum_address(address)
+
+
+def _transaction(call: Call, sender: str | None) -> TxParams:
+    transaction: dict[str, Any] = {"data": "0x" + call.data.hex()}
+    if call.to is not None:
+        transaction["to"] = checksum(call.to)
+    if sender is not None:
+        transaction["from"] = checksum(sender)
+    return cast(TxParams, transaction)
+
+
+def _hash(transaction: str) -> Any:
+    return cast(Any, transaction)
+
+
+def _message(error: Web3Exception) -> str:
+    response = getattr(error, "rpc_response", None)
+    details = response.get("error") if isinstance(response, dict) else None
+    message = details.get("message") if isinstance(details, dict) else getattr(error, "message", None)
+    return " ".join(str(message or error).split())
+
+
+def _shown(url: str) -> str:
+    """Scheme, host and port of a URL: its path and user often hold an access key."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")

@@ -1,0 +1,109 @@
+"""Where posts and money stand: read from the chain and the posts' folder, for people and for analysts."""
+
+import time
+from pathlib import Path
+
+from schemas.log import Log
+from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Funding, PostState, Settlement, rows_table
+from schemas.units import DAY_MS, SECOND_MS
+from settlement.chain.job import SettleOptions, choose_run
+from settlement.chain.ledger import Ledger, LedgerState
+from settlement.chain.node import Chain
+from settlement.history import History
+from settlement.post import token_units
+from settlement.results import PostRow, Runway
+from settlement.storage.epochs import EpochReader
+from settlement.storage.posts import Store
+
+RUNWAY_S = 30 * DAY_MS // SECOND_MS
+DAY_S = DAY_MS // SECOND_MS
+
+
+def refresh_tables(data_dir: Path, chain: Chain) -> None:
+    """Writes settlement/{settlements,payouts,claims}.parquet anew, from the chain and the posts."""
+    ledger, store = Ledger.open(data_dir, chain), Store(data_dir)
+    rows = post_rows(ledger)
+    live = [row.settlement.sequence for row in rows if row.settlement.state != "disputed"]
+    store.write_table("settlements", rows_table([row.settlement for row in rows], SETTLEMENTS))
+    store.write_table("payouts", rows_table(list(store.payout_rows(live)), PAYOUTS))
+    store.write_table("claims", rows_table(ledger.claims(), CLAIMS))
+
+
+def post_rows(ledger: Ledger) -> list[PostRow]:
+    """Every post ever made, dead ones too, in the order of their blocks."""
+    history, attested, revoked = ledger.history(), ledger.attested(), ledger.revoked()
+    active_to = last_active(ledger, history)  # posts mature in order
+    epoch_s = ledger.deployment.epoch_ms // SECOND_MS
+    factor = 10 ** (ledger.deployment.decimals - 6)
+    rows = []
+    for posted in sorted((*history.dead, *history.live), key=lambda posted: posted.block):
+        header = posted.header
+        live = posted in history.live
+        settlement = Settlement(
+            sequence=header.sequence,
+            first_epoch=header.epoch_start_s // epoch_s,
+            last_epoch=header.epoch_end_s // epoch_s - 1,
+            windows_root=header.windows_root.hex(),
+            payouts_root=header.payouts_root.hex(),
+            head=posted.head.hex(),
+            transaction=posted.transaction,
+            state=_post_state(header.sequence, header.sequence in revoked, attested, active_to) if live else "disputed",
+            total_micros=header.total // factor,
+            posted_block=posted.block,
+        )
+        rows.append(PostRow(settlement, posted.delay_end_s, header.total))
+    return rows
+
+
+def _post_state(sequence: int, revoked: bool, attested: int, active_to: int) -> PostState:
+    if revoked:
+        return "revoked"
+    if sequence > attested:
+        return "pending"
+    return "active" if sequence <= active_to else "attested"
+
+
+def unposted(data_dir: Path, log: Log, ledger: Ledger) -> int:
+    """Token units that the epochs published so far add to the total of the last post."""
+    standing = Store(data_dir).standing(len(ledger.history().live))
+    run, _ = choose_run(EpochReader(data_dir, log), standing, log, SettleOptions())
+    if run is None:
+        return 0
+    balances = standing.balances.copy()
+    for items in run.epochs.values():
+        for item in items:
+            for earning in item.earnings:
+                balances.accrue(earning)
+    added = sum(balances.cumulative.values()) - sum(standing.balances.cumulative.values())
+    return token_units(added, ledger.deployment.decimals)
+
+
+def shortfall(state: LedgerState, earned_since: int) -> int:
+    """Token units that are earned, posted or not, but not funded."""
+    return max(0, state.total + earned_since - state.claimed - state.balance)
+
+
+def runway(history: History, state: LedgerState, unposted: int) -> Runway:
+    """How many days the free funds last at the pace of the posts that end within 30 days of the last one."""
+    free = max(0, state.balance + state.claimed - state.total - unposted)
+    if not history.live:
+        return Runway(free, 0, None)
+    end = history.live[-1].header.epoch_end_s
+    late = [posted.header for posted in history.live if posted.header.epoch_end_s > end - RUNWAY_S]
+    before = history.post(late[0].sequence - 1)
+    added = late[-1].total - (0 if before is None else before.header.total)
+    per_day = added * DAY_S // (end - late[0].epoch_start_s)
+    return Runway(free, per_day, free // per_day if per_day else None)
+
+
+def note_funding(data_dir: Path, log: Log, ledger: Ledger) -> None:
+    """Writes settlement/funding.json: workers show it to those who watch, and ask no chain."""
+    state, earned_since = ledger.state(), unposted(data_dir, log, ledger)
+    missing, lasts = shortfall(state, earned_since), runway(ledger.history(), state, earned_since)
+    now_ms = time.time_ns() // 1_000_000
+    Store(data_dir).write_funding(Funding(str(missing), ledger.deployment.decimals, now_ms, lasts.days))
+
+
+def last_active(ledger: Ledger, history: History) -> int:
+    """The last post that pays now; 0 where none does."""
+    return next((s for s in range(len(history.live), 0, -1) if ledger.is_active(s)), 0)

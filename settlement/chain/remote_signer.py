@@ -1,0 +1,113 @@
+"""A key that lies elsewhere: a service (a KMS, an HSM, a vault behind a few lines) that signs digests over HTTP.
+
+    POST <url>    {"address": "0x…", "digest": "0x… (32 bytes)"}
+    200           {"signature": "0x…"}: DER, or r and s of 32 bytes each, with or without a last byte v;
+                  or {"r": "0x…", "s": "0x…"}
+
+Such services know neither Ethereum's low s nor its v: both are made here, and a signature that is not the known
+account's is refused. Credentials in the URL (https://user:password@host/…) go as HTTP basic authentication.
+"""
+
+import binascii
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from eth_keys.datatypes import Signature as PlainSignature
+from eth_keys.exceptions import BadSignature
+from eth_utils.exceptions import ValidationError
+
+from schemas.errors import InvalidInput
+from settlement.accrual import account_of
+from settlement.chain.signer import Signature, Signer
+
+ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+"""Of secp256k1 (SEC 2): s and ORDER - s sign alike, Ethereum takes the lower one (EIP-2)."""
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+TIMEOUT_S = 30.0
+
+
+class RemoteSigner(Signer):
+    """An account whose key a service holds. Nothing is asked before something must be signed."""
+
+    def __init__(self, url: str, address: str) -> None:
+        account = account_of(address)
+        if account is None:
+            raise InvalidInput(f"{address} is no account: give the one whose key the signer holds")
+        self._url = url
+        self._account = account
+        self._session = requests.Session()
+        self._session.trust_env = urlsplit(url).hostname not in LOOPBACK
+
+    @property
+    def address(self) -> str:
+        """The account, in lower case."""
+        return self._account
+
+    def sign_digest(self, digest: bytes) -> Signature:
+        """Asks the service. Raises InvalidInput, showing only its host, where it doesn't give this account's word."""
+        question = {"address": self._account, "digest": "0x" + digest.hex()}
+        try:
+            answer = self._session.post(self._url, json=question, timeout=TIMEOUT_S, allow_redirects=False)
+        except requests.RequestException as error:
+            raise self._failed(f"does not answer ({type(error).__name__}): start it, or check its URL") from None
+        if answer.status_code != requests.codes.ok:
+            raise self._failed(f"refuses (HTTP status {answer.status_code}): look at its log")
+        try:
+            found = list(_pairs(answer.json()))
+        except (ValueError, KeyError, TypeError):  # binascii's and JSON's errors are ValueErrors
+            raise self._failed("answers with no signature: it must sign digests on secp256k1") from None
+        for r, s in found:
+            signature = _recovered(digest, r, s, self._account)
+            if signature is not None:
+                return signature
+        raise self._failed(f"signs with another key than that of {self._account}: check the address, or its key")
+
+    def _failed(self, what: str) -> InvalidInput:
+        parts = urlsplit(self._url)
+        host = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+        return InvalidInput(f"the signer at {host} {what}")
+
+
+def _pairs(answer: Any) -> Iterator[tuple[int, int]]:
+    """The (r, s) that an answer can be read as. Raises ValueError, KeyError or TypeError where it is none."""
+    if "signature" not in answer:
+        yield int(answer["r"], 16), int(answer["s"], 16)
+        return
+    signature = binascii.unhexlify(str(answer["signature"]).removeprefix("0x"))
+    pair = _der(signature)
+    if pair is not None:
+        yield pair
+    if len(signature) in (64, 65):
+        yield int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
+    elif pair is None:
+        raise ValueError("no signature")
+
+
+def _der(signature: bytes) -> tuple[int, int] | None:
+    """r and s of `SEQUENCE { INTEGER r, INTEGER s }` (X.690), each of 1 to 33 bytes; None where it is no such thing."""
+    if len(signature) < 2 or signature[0] != 0x30 or signature[1] != len(signature) - 2:
+        return None
+    numbers, rest = [], signature[2:]
+    for _ in range(2):
+        end = 2 + (rest[1] if len(rest) > 1 else 0)
+        if rest[:1] != b"\x02" or not 2 < end <= len(rest):
+            return None
+        numbers.append(int.from_bytes(rest[2:end], "big"))
+        rest = rest[end:]
+    return None if rest else (numbers[0], numbers[1])
+
+
+def _recovered(digest: bytes, r: int, s: int, account: str) -> Signature | None:
+    """The signature with a low s and the parity under which it is the account's; None where it never is."""
+    low = min(s, ORDER - s)
+    for parity in (0, 1):
+        try:
+            key = PlainSignature(vrs=(parity, r, low)).recover_public_key_from_msg_hash(digest)
+        except (BadSignature, ValidationError):
+            continue
+        if key.to_address() == account:
+            return Signature(r, low, parity)
+    return None

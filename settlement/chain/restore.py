@@ -1,0 +1,75 @@
+"""A lost folder of posts, made anew: the chain says which epochs each post settled, and `epochs/` what they held."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from schemas.errors import InvalidInput, InvariantBroken
+from schemas.log import Log
+from schemas.manifest import EpochManifest
+from schemas.units import SECOND_MS
+from settlement.chain.claims import require_ours
+from settlement.chain.job import SettleOptions, choose_run
+from settlement.chain.ledger import Ledger
+from settlement.chain.node import Chain
+from settlement.chain.overview import refresh_tables
+from settlement.history import Posted
+from settlement.post import AssembledPost, PostStanding, assemble
+from settlement.storage.epochs import EpochReader
+from settlement.storage.posts import Store
+
+
+def restore_posts(data_dir: Path, chain: Chain, log: Log, without: Collection[int] = ()) -> tuple[int, ...]:
+    """Writes the folder of every live post that has none, if it comes out as the very post on the chain.
+
+    `without` names partitions that posts may have left out. Returns the sequences restored. Raises InvalidInput where
+    the epochs here don't give the post: then only a copy of the folder helps, or nobody of ours made the post.
+    """
+    ledger, store = Ledger.open(data_dir, chain), Store(data_dir)
+    history = ledger.history()
+    standing = store.standing(0)
+    restored: list[int] = []
+    for posted in history.live:
+        sequence = posted.header.sequence
+        if store.header(sequence) is not None:
+            require_ours(store, history, sequence)
+            standing = store.standing(sequence)
+            continue
+        post = _made_anew(data_dir, log, ledger, standing, posted, without)
+        store.save(post, posted.header, 1, ledger.deployment.decimals)
+        restored.append(sequence)
+        standing = post.after
+    refresh_tables(data_dir, chain)
+    return tuple(restored)
+
+
+class _EpochsUpTo(EpochReader):
+    """The epochs as they were when a post was made: later ones are not there yet."""
+
+    def __init__(self, data_dir: Path, log: Log, last: int) -> None:
+        super().__init__(data_dir, log)
+        self._last = last
+
+    def manifest(self, partition: int, epoch: int) -> EpochManifest | None:
+        """None for a later epoch."""
+        return None if epoch > self._last else super().manifest(partition, epoch)
+
+
+def _made_anew(
+    data_dir: Path, log: Log, ledger: Ledger, standing: PostStanding, posted: Posted, without: Collection[int]
+) -> AssembledPost:
+    header, decimals = posted.header, ledger.deployment.decimals
+    last = header.epoch_end_s // (log.epoch_ms // SECOND_MS) - 1
+    epochs = _EpochsUpTo(data_dir, log, last)
+    for left_out in ((), without) if without else ((),):
+        try:
+            run, _ = choose_run(epochs, standing, log, SettleOptions(without=frozenset(left_out)))
+            post = None if run is None else assemble(standing, run, decimals)
+        except InvariantBroken:  # these epochs don't continue the post before
+            post = None
+        if post is not None and post.header(header.previous_head, decimals) == header:
+            return post
+    raise InvalidInput(
+        f"post {header.sequence} does not come out of the epochs here: bring them up to date (`tallyroot stream`), "
+        "name the partitions that it left out (--without), or restore settlement/ from a copy; if nobody of yours made "
+        "the post, dispute it"
+    )

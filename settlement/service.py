@@ -1,0 +1,142 @@
+"""What the command line calls: each function takes the data folder and the chain, and returns what came of it.
+
+Amounts are token units (settlement/results.py). Every function raises InvalidInput, in one line that says what to
+do, for whatever a person can mend.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from settlement.audit.audit import Auditor, AuditReport, LedgerMoney
+from settlement.audit.sources import Recompute
+from settlement.audit.verdict import Finding
+from settlement.chain.claims import (
+    account_name,
+    claim,
+    claim_many,
+    payouts,
+    proof,
+    proofs,
+    read_proof,
+    verify,
+    write_proof,
+)
+from settlement.chain.driver import Crash
+from settlement.chain.forecast import dry_run
+from settlement.chain.job import Settled, SettleJob, SettleOptions
+from settlement.chain.ledger import Deployment, Ledger
+from settlement.chain.node import Chain
+from settlement.chain.overview import note_funding, post_rows, refresh_tables, runway, shortfall, unposted
+from settlement.chain.paying import gas_of, hash_of, transact
+from settlement.chain.restore import restore_posts
+from settlement.chain.signer import Keys
+from settlement.chain.treasury import deploy_contracts, fund, keep, refresh_if_here, roles
+from settlement.post import token_units, windows_tree
+from settlement.results import Attested, SettlementsReport
+from settlement.statement import Statement, statement
+from settlement.storage.posts import Store
+
+__all__ = [
+    "Chain", "Deployment", "Keys", "Ledger", "SettleOptions", "Settled",
+    "attest", "audit", "claim", "claim_many", "deploy_contracts", "dispute", "dry_run", "fund", "keep", "payouts",
+    "proof", "proofs", "read_proof", "restore_posts", "roles", "settle", "settlements", "verify", "why", "write_proof",
+]  # fmt: skip
+
+
+def settle(
+    data_dir: Path, chain: Chain, log: Log, keys: Keys, options: SettleOptions | None = None, after: Crash | None = None
+) -> Settled:
+    """Posts what can be posted; safe to run at any time, again and again. `after` is for crash tests."""
+    ledger = Ledger.open(data_dir, chain)
+    poster = keys.of("poster")
+    job = SettleJob(data_dir, log, ledger, poster, after or _go_on)
+    note_funding(data_dir, log, ledger)  # before: a post may fail for just what is missing
+    with gas_of(chain, "poster", poster):
+        settled = job.settle(options or SettleOptions())
+    if settled.posts:
+        note_funding(data_dir, log, ledger)  # after: the pace of the posts is another one
+    refresh_tables(data_dir, chain)
+    return settled
+
+
+def settlements(data_dir: Path, chain: Chain, log: Log) -> SettlementsReport:
+    """Every post with its state, and what is missing."""
+    ledger = Ledger.open(data_dir, chain)
+    state = ledger.state()
+    earned_since = unposted(data_dir, log, ledger)
+    return SettlementsReport(
+        tuple(post_rows(ledger)), state.total, state.claimed, state.balance, earned_since,
+        shortfall(state, earned_since), ledger.deployment.decimals, runway(ledger.history(), state, earned_since),
+        state.paused_until_s if state.paused_until_s > chain.time_s(at="pending") else 0,
+    )  # fmt: skip
+
+
+def attest(
+    data_dir: Path, chain: Chain, keys: Keys, *, head: bytes | None = None, sequence: int | None = None
+) -> Attested:
+    """Attests every live post, or those up to `sequence`, with the auditor's key.
+
+    `head` is the one that an audit has checked: if the ledger has moved on since, nothing is attested.
+    """
+    ledger = Ledger.open(data_dir, chain)
+    history = ledger.history()
+    last = sequence if sequence is not None else len(history.live)
+    if not history.live or not 1 <= last <= len(history.live):
+        raise InvalidInput("there is no such post to attest: run `tallyroot settle` first")
+    attested = ledger.attested()
+    if last <= attested:
+        raise InvalidInput(f"all posts up to {attested} are attested already")
+    seen = head or history.head
+    receipt = transact(chain, keys, "auditor", ledger.attest(last, seen))
+    refresh_if_here(data_dir, chain)
+    return Attested(last, seen.hex(), hash_of(receipt))
+
+
+def dispute(data_dir: Path, chain: Chain, keys: Keys, sequence: int) -> str:
+    """Kills a post that is not mature, and every later one, with the guardian's key; returns the transaction."""
+    ledger = Ledger.open(data_dir, chain)
+    receipt = transact(chain, keys, "guardian", ledger.dispute(sequence))
+    refresh_if_here(data_dir, chain)
+    return hash_of(receipt)
+
+
+def audit(data_dir: Path, chain: Chain, log: Log, recompute: Recompute) -> AuditReport:
+    """Holds every post on the chain, and its published files, against the epochs that `recompute` gets from the log."""
+    ledger = Ledger.open(data_dir, chain)
+    auditor = Auditor(log, ledger.genesis, ledger.deployment.decimals)
+    report = auditor.run(ledger.events(), Store(data_dir).published, recompute)
+    if report.gap and report.ok:
+        raise InvalidInput(report.gap)
+    if report.gap:  # what was found before it counts
+        gap = Finding(kind="evidence", sequence=0, text=f"the rest was not audited: {report.gap}", about="files")
+        report = msgspec.structs.replace(report, findings=(*report.findings, gap))
+    state = ledger.state()
+    if state.head.hex() != report.head and report.ok:
+        raise InvalidInput("the ledger has moved on, or this node leaves events out: audit again, or ask another node")
+    decimals = ledger.deployment.decimals
+    earned, funded = token_units(report.paid_micros, decimals), state.balance + state.claimed
+    missing = max(0, earned - funded)
+    money = LedgerMoney(earned, state.total, funded, state.claimed, missing, decimals)
+    return msgspec.structs.replace(report, money=money)
+
+
+def why(data_dir: Path, chain: Chain, account: str) -> Statement:
+    """Why an account is owed what it is: every window of the live posts that it has a part in."""
+    ledger, store = Ledger.open(data_dir, chain), Store(data_dir)
+    posts = []
+    for posted in ledger.history().live:
+        windows = store.windows(posted.header.sequence)
+        if windows is None:
+            raise InvalidInput(f"the windows of post {posted.header.sequence} are missing: restore settlement/")
+        earnings = [earning for _, earning in windows]
+        if windows_tree(earnings).root != posted.header.windows_root:
+            raise InvalidInput(f"the windows of post {posted.header.sequence} are not those on the chain: restore them")
+        posts.append((posted.header.sequence, earnings))
+    return statement(account_name(account), posts)
+
+
+def _go_on(step: int) -> None:
+    """No crash."""

@@ -1,0 +1,316 @@
+"""The folder `settlement/`: every post with what is needed to pay, prove, audit and continue from it.
+
+posts/<sequence>/manifest.json    the canonical bytes whose keccak is on the chain
+                 header.json      the arguments of the post, its generation, the token's decimals
+                 windows.parquet  the windows in the order of accrual: the leaves of the windows root
+                 payouts.json     by account: cumulative and amount in micros, cumulative in token units, proof
+                 balances.json    what the next post starts from
+{settlements,payouts,claims}.parquet   for analysts; made anew from posts and chain
+funding.json                        what is earned and not funded, when a settlement looked last
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.arrow import MICROS
+from schemas.errors import InvalidInput
+from schemas.payout import Carry, Funding, Payout, Unsettled
+from schemas.post import PostManifest, carries_digest
+from settlement.accrual import Balances, Earning, Terms
+from settlement.audit.sources import Published
+from settlement.head import HeaderFile, PostHeader
+from settlement.keccak import keccak
+from settlement.leaf import payout_leaf
+from settlement.post import AssembledPost, PostStanding, payouts_tree, token_units
+
+POST_WINDOWS = pa.schema(
+    [
+        ("partition", pa.int64()),
+        ("machine", pa.string()),
+        ("start_ms", pa.int64()),
+        ("end_ms", pa.int64()),
+        ("mends_ms", pa.int64()),
+        ("net_micros", MICROS),
+        ("trust", pa.int64()),
+        ("digest", pa.binary(32)),
+        ("agreement", pa.string()),
+        ("pays_trust", pa.int64()),
+        ("points", pa.map_(pa.string(), pa.int64())),
+        ("outside", pa.list_(pa.string())),
+    ]
+)
+
+
+UNREADABLE = (
+    InvalidInput, pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError,
+)  # fmt: skip
+"""What reading a file that holds something else may raise."""
+
+
+class StoredHeader(msgspec.Struct, frozen=True):
+    """header.json."""
+
+    header: HeaderFile
+    generation: int
+    decimals: int
+
+
+class AccountPayout(msgspec.Struct, frozen=True):
+    """One account of payouts.json: micros and token units as decimal strings, the proof as hex."""
+
+    cumulative_micros: str
+    amount_micros: str
+    cumulative: str
+    proof: tuple[str, ...]
+
+
+class BalancesFile(msgspec.Struct, frozen=True):
+    """balances.json: micros as decimal strings; by partition the next epoch and the next offset."""
+
+    sequence: int
+    next_epoch: int
+    partition_epochs: dict[int, int]
+    partition_offsets: dict[int, int]
+    cumulative: dict[str, str]
+    carries: tuple[Carry, ...]
+    unsettled: tuple[Unsettled, ...]
+
+
+class Store:
+    """The posts of a data folder. A post's folder appears whole, by a rename, or not at all."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.folder = data_dir / "settlement"
+        self._posts = self.folder / "posts"
+
+    def save(self, post: AssembledPost, header: PostHeader, generation: int, decimals: int) -> None:
+        """Writes a post: (1) all its files in a temporary folder, (2) on the disk, (3) its rename.
+
+        What stands in its place (never signed, or disputed) moves aside.
+        """
+        final = self._posts / str(header.sequence)
+        temporary = self._posts / f".{header.sequence}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        # (1)
+        (temporary / "manifest.json").write_bytes(post.manifest.canonical())
+        _write_json(temporary / "header.json", StoredHeader(HeaderFile.of(header), generation, decimals))
+        pq.write_table(_windows_table(post.windows), temporary / "windows.parquet", compression="zstd")
+        _write_json(temporary / "payouts.json", _payouts(post, decimals))
+        _write_json(temporary / "balances.json", _balances_file(post.after))
+        # (2)
+        for path in (*temporary.iterdir(), temporary):
+            _sync(path)
+        # (3)
+        if final.exists():
+            self._set_aside(final, header.sequence)
+        temporary.rename(final)
+        _sync(self._posts)
+
+    def header(self, sequence: int) -> StoredHeader | None:
+        """header.json of a post; None where there is no such folder."""
+        path = self._posts / str(sequence) / "header.json"
+        return _read_json(path, StoredHeader) if path.parent.exists() else None
+
+    def standing(self, sequence: int) -> PostStanding:
+        """What the next post starts from. Raises InvalidInput where it is not what the post's hashes cover."""
+        if sequence == 0:
+            return PostStanding.initial()
+        kept = self.stored_header(sequence)
+        file = _read_json(self._posts / str(sequence) / "balances.json", BalancesFile)
+        balances = Balances(
+            {account: int(amount) for account, amount in file.cumulative.items()},
+            {(carry.machine, carry.agreement): int(carry.micros) for carry in file.carries},
+            {(part.reason, part.machine, part.payee): int(part.micros) for part in file.unsettled},
+        )
+        root = payouts_tree(balances.payouts(), kept.decimals).root.hex()
+        manifest = self.manifest(sequence)
+        covered = (
+            root == kept.header.payouts_root
+            and carries_digest(balances.carries()) == manifest.carries_digest
+            and (file.sequence, file.next_epoch) == (sequence, manifest.last_epoch + 1)
+            and file.partition_offsets == {r.partition: r.next_offset for r in manifest.partitions}
+        )
+        if not covered:
+            raise InvalidInput(f"{self._posts / str(sequence)} was changed after it was posted: restore it from a copy")
+        return PostStanding(sequence, balances, file.next_epoch, file.partition_epochs, file.partition_offsets)
+
+    def stored_header(self, sequence: int) -> StoredHeader:
+        """header.json of a post. Raises InvalidInput where it is missing."""
+        kept = self.header(sequence)
+        if kept is None:
+            raise InvalidInput(f"post {sequence} is not in {self._posts}: restore the folder settlement/ from a copy")
+        return kept
+
+    def manifest_bytes(self, sequence: int) -> bytes | None:
+        """manifest.json as it is; None where it is missing."""
+        path = self._posts / str(sequence) / "manifest.json"
+        return path.read_bytes() if path.exists() else None
+
+    def manifest(self, sequence: int) -> PostManifest:
+        """The post's manifest. Raises InvalidInput where its bytes are not those of the manifest hash."""
+        content = self.manifest_bytes(sequence)
+        if content is None or keccak(content).hex() != self.stored_header(sequence).header.manifest_hash:
+            raise InvalidInput(f"the manifest of post {sequence} is missing or was changed: restore it from a copy")
+        return msgspec.json.decode(content, type=PostManifest)
+
+    def payouts(self, sequence: int) -> dict[str, AccountPayout]:
+        """payouts.json: every account of the post's payouts root."""
+        self.stored_header(sequence)
+        found: dict[str, AccountPayout] = _read_json(
+            self._posts / str(sequence) / "payouts.json", dict[str, AccountPayout]
+        )
+        return found
+
+    def windows(self, sequence: int) -> list[tuple[int, Earning]] | None:
+        """The post's windows with their partitions, in the order of accrual; None where the file is missing."""
+        path = self._posts / str(sequence) / "windows.parquet"
+        return _windows(pq.ParquetFile(path).read()) if path.exists() else None
+
+    def published(self, sequence: int) -> Published:
+        """The post's files as they are, for an audit: what is missing or unreadable is None."""
+        found: list[Any] = []
+        for read in (self.manifest_bytes, self._published_windows, self._published_payouts):
+            try:
+                found.append(read(sequence))
+            except UNREADABLE:  # whoever posted may have written anything
+                found.append(None)
+        return Published(*found)
+
+    def _published_windows(self, sequence: int) -> list[Earning] | None:
+        windows = self.windows(sequence)
+        return None if windows is None else [_whole(earning) for _, earning in windows]
+
+    def _published_payouts(self, sequence: int) -> dict[str, tuple[int, list[bytes]]]:
+        return {
+            account: (int(row.cumulative), [bytes.fromhex(node[2:]) for node in row.proof])
+            for account, row in self.payouts(sequence).items()
+        }
+
+    def payout_rows(self, sequences: Sequence[int]) -> Iterator[Payout]:
+        """The rows of payouts.parquet."""
+        for sequence in sequences:
+            for account, row in self.payouts(sequence).items():
+                yield Payout(sequence, account, int(row.cumulative_micros), int(row.amount_micros))
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Writes settlement/<name>.parquet, whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f".{name}.{os.getpid()}.tmp"  # claims may run beside a settle
+        pq.write_table(table, temporary, compression="zstd")
+        _sync(temporary)
+        temporary.rename(self.folder / f"{name}.parquet")
+        _sync(self.folder)
+
+    def write_funding(self, funding: Funding) -> None:
+        """Writes settlement/funding.json, whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f".funding.{os.getpid()}.tmp"
+        _write_json(temporary, funding)
+        temporary.rename(self.folder / "funding.json")
+
+    def bring_back(self, header: PostHeader) -> bool:
+        """Puts a post that was set aside into its place again; False where none is this one."""
+        final = self._posts / str(header.sequence)
+        for aside in sorted(self._posts.glob(f"{header.sequence}.replaced-*")):
+            if _read_json(aside / "header.json", StoredHeader).header.header() == header:
+                if final.exists():
+                    self._set_aside(final, header.sequence)
+                aside.rename(final)
+                _sync(self._posts)
+                return True
+        return False
+
+    def _set_aside(self, folder: Path, sequence: int) -> None:
+        number = 1
+        while (aside := self._posts / f"{sequence}.replaced-{number}").exists():
+            number += 1
+        folder.rename(aside)
+
+
+def _balances_file(after: PostStanding) -> BalancesFile:
+    balances = after.balances
+    parts = [Unsettled(*place, str(amount)) for place, amount in sorted(balances.unsettled.items()) if amount]
+    return BalancesFile(
+        after.sequence, after.next_epoch or 0, dict(after.partition_epochs), dict(after.partition_offsets),
+        {account: str(amount) for account, amount in balances.payouts().items()}, balances.carries(), tuple(parts),
+    )  # fmt: skip
+
+
+def _payouts(post: AssembledPost, decimals: int) -> dict[str, AccountPayout]:
+    before = post.before.balances.cumulative
+    rows = {}
+    for account, micros in post.after.balances.payouts().items():
+        units = token_units(micros, decimals)
+        proof = tuple("0x" + node.hex() for node in post.payouts_tree.proof(payout_leaf(account, units)))
+        rows[account] = AccountPayout(str(micros), str(micros - before.get(account, 0)), str(units), proof)
+    return rows
+
+
+def _windows_table(windows: Sequence[tuple[int, Earning]]) -> pa.Table:
+    earnings = [earning for _, earning in windows]
+    columns: dict[str, list[Any]] = {
+        "partition": [partition for partition, _ in windows],
+        "net_micros": [Decimal(e.net_micros) for e in earnings],
+        "agreement": [e.terms.digest for e in earnings],
+        "pays_trust": [e.terms.pays_trust for e in earnings],
+        "points": [e.terms.points for e in earnings],
+        "outside": [sorted(e.terms.outside) for e in earnings],
+    }
+    for name in ("machine", "start_ms", "end_ms", "mends_ms", "trust", "digest"):
+        columns[name] = [getattr(e, name) for e in earnings]
+    return pa.table([columns[name] for name in POST_WINDOWS.names], schema=POST_WINDOWS)
+
+
+def _windows(table: pa.Table) -> list[tuple[int, Earning]]:
+    rows = zip(*(table.column(name).to_pylist() for name in POST_WINDOWS.names), strict=True)
+    known: dict[object, Terms] = {}
+    found = []
+    for partition, machine, start, end, mends, net, trust, digest, agreement, pays_trust, points, outside in rows:
+        key = (agreement, pays_trust, tuple(points))
+        terms = known.get(key)
+        if terms is None:
+            terms = known[key] = Terms(tuple(points), frozenset(outside), pays_trust, agreement)
+        found.append((partition, Earning(machine, start, end, mends, int(net), trust, digest, terms)))
+    return found
+
+
+def _whole(earning: Earning) -> Earning:
+    """The window, if nothing of it is missing. Raises TypeError."""
+    kinds = (str, int, int, int, int, int, bytes)
+    parts = (
+        earning.machine, earning.start_ms, earning.end_ms, earning.mends_ms, earning.net_micros, earning.trust,
+        earning.digest,
+    )  # fmt: skip
+    if not all(isinstance(part, kind) for part, kind in zip(parts, kinds, strict=True)):
+        raise TypeError("a window lacks a column")
+    return earning
+
+
+def _write_json(path: Path, document: object) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
+
+
+def _read_json(path: Path, kind: type[Any]) -> Any:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        raise InvalidInput(f"{path} is missing: restore the folder settlement/ from a copy") from None
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"{path} is damaged ({error}): restore the folder settlement/ from a copy") from None
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,1 +1,0 @@
-"""Everything of streams that touches Kafka, DuckDB, files or a clock."""

@@ -1,0 +1,63 @@
+"""The one function that says what a partition's epoch came to."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from schemas.canonical import chain_digest
+from schemas.log import Log
+from schemas.manifest import Counts, EpochManifest, SkippedRange
+from schemas.reject import Reject, reject_digest
+from schemas.window import Window
+from streams.core.skipped_ranges import within
+
+
+def build_manifest(
+    *,
+    log: Log,
+    partition: int,
+    epoch: int,
+    first_offset: int,
+    next_offset: int,
+    stream_time_ms: int,
+    counts: Counts,
+    windows: Sequence[Window],
+    rejects: Sequence[Reject],
+    value_sha256: Mapping[int, bytes],
+    log_root: bytes,
+    state_digest: bytes,
+    exceptions: Sequence[SkippedRange] = (),
+) -> EpochManifest:
+    """The manifest of the offsets [first_offset, next_offset) of one partition.
+
+    `windows` are in sealing order and carry their digests, `rejects` are in the order of the log, `value_sha256` gives
+    the digest of a refused record's value by offset, `state_digest` is that of the state at the cut.
+    `exceptions` may be all of the log's: those within the range are named. A cut is a record's offset, so none lies
+    across it.
+    `windows` counts all of them, `adjustments` those among them that mend.
+    """
+    start_ms, end_ms = log.epoch_span(epoch)
+    reasons = Counter(reject.reason for reject in rejects)
+    reject_digests = [reject_digest(reject, value_sha256[reject.offset]) for reject in rejects]
+    return EpochManifest(
+        log_id=log.log_id,
+        currency=log.currency,
+        partition=partition,
+        epoch=epoch,
+        start_ms=start_ms,
+        end_ms=end_ms,
+        first_offset=first_offset,
+        next_offset=next_offset,
+        stream_time_ms=stream_time_ms,
+        counts=counts,
+        rejects_by_reason=dict(sorted(reasons.items())),
+        windows=len(windows),
+        adjustments=sum(window.mends_ms is not None for window in windows),
+        gross_micros=str(sum(window.gross_micros for window in windows)),
+        net_micros=str(sum(window.net_micros for window in windows)),
+        windows_digest=chain_digest("windows 1", (window.digest for window in windows)).hex(),
+        rejects_digest=chain_digest("rejects 1", reject_digests).hex(),
+        log_root=log_root.hex(),
+        ruleset_digest=log.ruleset_digest(epoch).hex(),
+        state_digest=state_digest.hex(),
+        exceptions=within(exceptions, partition, first_offset, next_offset),
+    )

@@ -1,0 +1,139 @@
+"""What an open window has come to so far, and how it seals (rules 6, 21 and 26)."""
+
+from msgspec import Struct
+
+from schemas.errors import InvariantBroken
+from schemas.log import Log
+from schemas.units import CARRY_BASE
+from schemas.window import HARDWARE_BACKED, Flag, Line, Window
+from streams.core.machines import Machine, Version
+from streams.core.meters import NONE
+from streams.core.rating import PER_SESSION, Price
+
+FLAGS: tuple[Flag, ...] = ("equivocation", "rebaselined", "reconstructed", "reset")
+USAGE_MIN, USAGE_MAX = -(2**63), 2**63 - 1
+
+LineKey = tuple[str, int, int, int]
+"""(meter, version, price in micros, per): lines are summed by it and lie in its order."""
+
+WindowKey = tuple[int, str, int]
+"""(start in ms, machine, start of the mended window in ms or NONE): the order in which windows seal."""
+
+
+class OpenWindow(Struct):
+    """A window, or an adjustment that lies in it, of one machine. Offsets are NONE until something lies there."""
+
+    readings: int = 0
+    first_offset: int = NONE
+    last_offset: int = NONE
+    skipped: int = 0
+    flags: int = 0
+    """One bit for each of FLAGS."""
+    trust: int = HARDWARE_BACKED
+    """The lowest of its readings; of none, the highest."""
+    usage: dict[LineKey, int] = {}
+
+    def note_offset(self, offset: int) -> None:
+        """Something of the record at `offset` lies here. It may be said in any order."""
+        if self.first_offset == NONE or offset < self.first_offset:
+            self.first_offset = offset
+        self.last_offset = max(self.last_offset, offset)
+
+    def join(
+        self, readings: int, offsets: tuple[int, int], skipped: int, flags: int, trust: int, line: LineKey, usage: int
+    ) -> None:
+        """Many readings lie here, between the first and the last of `offsets`, with their usage in one line."""
+        self.readings += readings
+        first, last = offsets
+        if self.first_offset == NONE or first < self.first_offset:
+            self.first_offset = first
+        self.last_offset = max(self.last_offset, last)
+        self.skipped += skipped
+        self.flags |= flags
+        self.note_trust(trust)
+        if usage:
+            self._add(line, usage)
+
+    def set_flag(self, flag: Flag) -> None:
+        """Marks the window."""
+        self.flags |= flag_bit(flag)
+
+    def note_trust(self, trust: int) -> None:
+        """A reading of this trust lies here."""
+        self.trust = min(self.trust, trust)
+
+    def add_usage(self, meter: str, version: int, price: Price, usage: int) -> None:
+        """Sums usage by meter, version and price. Raises InvariantBroken where a sum leaves 64 bits (rule 21)."""
+        self._add((meter, version, price.micros, price.per), usage)
+
+    def _add(self, line: LineKey, usage: int) -> None:
+        total = self.usage.get(line, 0) + usage
+        if not USAGE_MIN <= total <= USAGE_MAX:
+            raise InvariantBroken(f"the usage of meter {line[0]} in one window leaves 64 bits")
+        self.usage[line] = total
+
+
+def flag_bit(flag: Flag) -> int:
+    """The bit of a flag."""
+    return 1 << FLAGS.index(flag)
+
+
+def version_of(machine: Machine, key: WindowKey) -> Version:
+    """A window's version is the one in force at its start; an adjustment's, at the start of what it mends (rule 22)."""
+    return machine.version_at(_moment_ms(key))
+
+
+def _moment_ms(key: WindowKey) -> int:
+    """What a window is about: its start, or the start of what it mends (epoch ms)."""
+    start_ms, _, mends_ms = key
+    return start_ms if mends_ms == NONE else mends_ms
+
+
+def seal(log: Log, machine: Machine, version: Version, key: WindowKey, window: OpenWindow, carry_in: int) -> Window:
+    """The sealed window with its digest. Its `carry_out` is the next carry of (machine, agreement).
+
+    Sum of usage × price × (3,600,000 / per) + carry in = gross × 3,600,000 + carry out.
+    """
+    start_ms, name, mends_ms = key
+    carry = carry_in
+    lines = []
+    for (meter, priced_by, micros, per), usage in sorted(window.usage.items()):
+        if usage:
+            amount, carry = divmod(usage * micros * _parts(per) + carry, CARRY_BASE)
+            unit = machine.unit_of(meter, priced_by)
+            lines.append(Line(meter, unit, priced_by, usage, micros, per, amount))
+    gross_micros = sum(line.amount_micros for line in lines)
+    expenses_micros = 0
+    return Window(
+        machine=name,
+        start_ms=start_ms,
+        end_ms=start_ms + log.window_ms,
+        mends_ms=None if mends_ms == NONE else mends_ms,
+        utc_offset_s=version.prices.utc_offset_s(_moment_ms(key)),
+        gross_micros=gross_micros,
+        expenses_micros=expenses_micros,
+        net_micros=gross_micros - expenses_micros,
+        lines=tuple(lines),
+        carry_in=carry_in,
+        carry_out=carry,
+        registration_version=version.number,
+        agreement=version.registration.agreement,
+        readings=window.readings,
+        first_offset=window.first_offset,
+        last_offset=window.last_offset,
+        skipped=window.skipped,
+        flags=_flags(window, machine),
+        trust=window.trust,
+    ).sealed(version.registration.salt)
+
+
+def _parts(per: int) -> int:
+    """How many parts of 1/3,600,000 micro a price has for one unit; a session counts as per 1."""
+    return CARRY_BASE if per == PER_SESSION else CARRY_BASE // per
+
+
+def _flags(window: OpenWindow, machine: Machine) -> tuple[Flag, ...]:
+    flags = {flag for place, flag in enumerate(FLAGS) if window.flags >> place & 1}
+    if machine.is_marked:
+        flags.add("equivocation")
+    return tuple(sorted(flags))

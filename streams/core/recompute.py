@@ -1,0 +1,107 @@
+"""Everything that a worker publishes of a partition, from its log alone: what an audit compares a worker with."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from msgspec import Struct
+
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from schemas.manifest import Counts, EpochManifest, SkippedRange
+from schemas.reject import Reject, RejectedRecord
+from schemas.window import Window
+from streams.core.advance import Advanced, advance
+from streams.core.log_root import LogDigest
+from streams.core.manifest import build_manifest
+from streams.core.records import LogRecord
+from streams.core.state import State
+
+CHUNK = 10_000
+"""So many records are held at once."""
+
+
+class EpochResult(Struct, frozen=True, kw_only=True):
+    """One epoch of one partition. `rejected` holds the records that had refused entries, by offset."""
+
+    manifest: EpochManifest
+    windows: list[Window]
+    rejects: list[Reject]
+    rejected: list[RejectedRecord]
+
+
+def recompute(
+    log: Log,
+    partition: int,
+    records: Iterable[LogRecord],
+    chunk: int = CHUNK,
+    exceptions: Sequence[SkippedRange] = (),
+) -> Iterator[EpochResult]:
+    """The epochs of a partition that its log has cut, in their order; the result doesn't depend on `chunk`.
+
+    `records` are those of the partition from the log's first offset on. What lies after the last cut is not reported.
+    `exceptions` are the ranges that an operator had stepped over: `records` hold nothing of them.
+    Raises InvalidInput where offsets don't ascend.
+    """
+    state = State.new(log, partition)
+    pending = _Pending(0)
+    for piece in _pieces(records, chunk):
+        left = piece
+        while left:
+            done = advance(state, left)
+            pending.add(done, left[: done.consumed])
+            left = left[done.consumed :]
+            if done.cut is not None:
+                yield pending.result(log, state, done.cut, left[0].offset, exceptions)
+                pending = _Pending(left[0].offset)
+
+
+class _Pending:
+    """The epoch that isn't cut yet. It begins where the one before ended; a log begins at offset 0."""
+
+    def __init__(self, first_offset: int) -> None:
+        self.first_offset = first_offset
+        self.windows: list[Window] = []
+        self.rejects: list[Reject] = []
+        self.rejected: list[RejectedRecord] = []
+        self.counts = Counts()
+        self.log_digest = LogDigest()
+
+    def add(self, done: Advanced, records: Sequence[LogRecord]) -> None:
+        self.windows += done.windows
+        self.rejects += done.rejects
+        self.rejected += done.rejected
+        self.counts += done.counts
+        self.log_digest.add(records)
+
+    def result(
+        self, log: Log, state: State, epoch: int, next_offset: int, exceptions: Sequence[SkippedRange]
+    ) -> EpochResult:
+        manifest = build_manifest(
+            log=log,
+            partition=state.partition,
+            epoch=epoch,
+            first_offset=self.first_offset,
+            next_offset=next_offset,
+            stream_time_ms=state.now_ms,
+            counts=self.counts,
+            windows=self.windows,
+            rejects=self.rejects,
+            value_sha256={record.offset: record.value_sha256 for record in self.rejected},
+            log_root=self.log_digest.finish(),
+            state_digest=state.digest(),
+            exceptions=exceptions,
+        )
+        return EpochResult(manifest=manifest, windows=self.windows, rejects=self.rejects, rejected=self.rejected)
+
+
+def _pieces(records: Iterable[LogRecord], chunk: int) -> Iterator[list[LogRecord]]:
+    source = iter(records)
+    last_offset = -1
+    while piece := list(islice(source, chunk)):
+        for record in piece:
+            if record.offset <= last_offset:
+                raise InvalidInput(
+                    f"offset {record.offset} follows {last_offset}: give the log from its start, in order"
+                )
+            last_offset = record.offset
+        yield piece

@@ -1,0 +1,304 @@
+"""Judges a run of reading records in columns: exactly what the plain loop makes of it, without a call for each row.
+
+In a run nothing seals, nobody registers and nothing is corrected. Then the order of rows matters only within a meter:
+
+- a row reads and writes the facts of its own meter; of its machine it reads versions, which nothing here changes, and
+  it may set the mark of equivocation, which is only read when a window seals or a version comes;
+- of time it reads the stream time of its own record, known beforehand as a running maximum; all else that follows from
+  time (the epoch, its rules, the earliest open window) is the same throughout the run;
+- windows only collect sums, counts, flags and the least and greatest offset, in any order. Readings add no usage below
+  zero, so a sum leaves 64 bits on the way if and only if it does at the end;
+- entries are counted, and refused ones are put in their order at the end.
+
+So the rows go meter by meter. In each round every meter's leading rows that are simple (see `Round`) are taken at
+once; the first that isn't goes through the plain loop's `judge_row`, and the rest waits for the next round.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from schemas.reject import Reason
+from schemas.window import SELF_REPORTED
+from streams.core.arrow_columns import arrow_parts
+from streams.core.columns import IS_RECONSTRUCTED, IS_START, Columns, Ints, Mask, Part, Refused, columns_of
+from streams.core.json_columns import is_known_reading, json_part
+from streams.core.json_shapes import shaped_part
+from streams.core.judge import judge_row
+from streams.core.meter_facts import MeterFacts
+from streams.core.meters import NONE
+from streams.core.open_window import flag_bit
+from streams.core.records import IS_ARROW, IS_SIGNED, LogRecord
+from streams.core.rounds import Round, Taken
+from streams.core.state import State
+from streams.core.trust import RecordSignature, trust_of
+
+ALIKE_BYTES_MIN = 50_000
+"""In less than this, looking for values that are spelled alike costs more than it saves."""
+
+ROUNDS_MAX = 12
+"""After so many rounds the plain loop takes what is left."""
+
+PAYING_PART = 8
+"""A round that judges less than this part of its rows doesn't pay: after two, the plain loop takes what is left."""
+
+
+@dataclass(slots=True)
+class RunResult:
+    """What a run came to: rows accepted (`in_columns` of them in columns), duplicates, and in order what was refused.
+
+    That is (place of the record, row or WHOLE_RECORD, reason).
+    """
+
+    accepted: int = 0
+    duplicate: int = 0
+    in_columns: int = 0
+    refused: list[Refused] = field(default_factory=list)
+
+
+def judge_run(
+    state: State, records: Sequence[LogRecord], kinds: Sequence[int], now_ms: Ints, rows_min: int
+) -> RunResult:
+    """Judges reading records, JSON or Arrow, that belong to one run.
+
+    `now_ms` is the stream time at each of them (epoch ms). With fewer than `rows_min` rows left, columns don't pay.
+    """
+    run = _Run(state, records, kinds, now_ms)
+    columns = run.decode(kinds)
+    if columns is not None and len(columns):
+        run.judge(columns, rows_min)
+    state.observe(int(now_ms[-1]))
+    run.result.refused.sort()
+    return run.result
+
+
+class _Run:
+    """One run while it is judged."""
+
+    def __init__(self, state: State, records: Sequence[LogRecord], kinds: Sequence[int], now_ms: Ints) -> None:
+        self.state = state
+        self.records = records
+        self.now_ms = now_ms
+        self.result = RunResult()
+        self.signatures: dict[int, RecordSignature] = {}
+        """Those of the records that have one, by place."""
+        if any(kinds) and max(kinds) >= IS_SIGNED:
+            signed = (place for place, kind in enumerate(kinds) if kind & IS_SIGNED)
+            self.signatures = {place: RecordSignature(state.log.log_id, records[place]) for place in signed}
+
+    def decode(self, kinds: Sequence[int]) -> Columns | None:
+        """The well-formed rows; what is refused before that is noted."""
+        place_of = self.state.meters.place_of
+        refused = self.result.refused
+        arrow = [place for place, kind in enumerate(kinds) if kind & IS_ARROW] if any(kinds) else []
+        json = [place for place, kind in enumerate(kinds) if not kind & IS_ARROW] if arrow else range(len(self.records))
+        parts = arrow_parts(arrow, [self.records[place].value for place in arrow], place_of, refused)
+        if json:
+            parts += self._decode_json(json)
+        return columns_of(parts, refused) if parts else None
+
+    def _decode_json(self, places: Sequence[int]) -> list[Part]:
+        """Rows that are spelled alike, then the others one by one."""
+        values = [self.records[place].value or b"" for place in places]
+        parts: list[Part] = []
+        if sum(map(len, values)) >= ALIKE_BYTES_MIN:
+            index = self.state.facts.index_of(self.state.meters.names).keep_up(len(values))
+            part, left = shaped_part(places, values, index, is_known_reading)
+            if part is not None:
+                parts.append(part)
+                places, values = [places[at] for at in left], [values[at] for at in left]
+        if values:
+            parts.append(json_part(places, values, self.state.meters.place_of, self.result.refused))
+        return parts
+
+    def judge(self, columns: Columns, rows_min: int) -> None:
+        """Takes the rows meter by meter, in rounds."""
+        state = self.state
+        began_ms = state.stream_time_ms
+        _look_up(state, columns)
+        trust = self._trust(columns)
+        refused = self._refused_before_identity(columns, trust)
+        self._refuse(columns, np.flatnonzero(refused).tolist())
+        order = np.flatnonzero(~refused) if refused.any() else np.arange(len(columns))
+        order = order[_stable_order(columns.place[order])]
+        columns, trust = columns.take(order), trust[order] if trust is not None else None
+        is_known = _in_stretch(state.facts, columns.place, columns.observed_at)
+        may_be_simple = is_known & self._may_be_simple(columns)
+        left = np.arange(len(columns))
+        taken: list[Taken] = []
+        pays = True
+        for _ in range(ROUNDS_MAX):
+            if len(left) < max(rows_min, 1):
+                break
+            state.meters.give_back()
+            chosen = Round(state, columns, left, is_known, may_be_simple).take()
+            taken.append(chosen.taken)
+            self.result.duplicate += len(chosen.duplicates)
+            self._note_equivocations(columns, chosen.equivocations)
+            self._judge_plainly(columns, chosen.first)
+            before, left = len(left), chosen.left
+            has_paid, pays = pays, before - len(left) - len(chosen.first) >= before // PAYING_PART
+            if not (pays or has_paid):
+                break
+        self._judge_plainly(columns, left)
+        state.stream_time_ms = began_ms
+        if taken:
+            self._place(columns, trust, taken)
+
+    def _note_equivocations(self, columns: Columns, rows: Ints) -> None:
+        """Rule 9: refused, and their machines are marked."""
+        state = self.state
+        for row in rows.tolist():
+            machine = state.machines[columns.names(row)[0]]
+            machine.is_marked = True
+            state.touch(machine)
+            self.result.refused.append((int(columns.record[row]), int(columns.row[row]), "equivocation"))
+
+    def _judge_plainly(self, columns: Columns, rows: Ints) -> None:
+        """Rows as the plain loop judges them, each at the stream time of its record."""
+        state, records, result = self.state, self.records, self.result
+        for record, row, reading in columns.readings(rows):
+            state.stream_time_ms = int(self.now_ms[record])
+            outcome = judge_row(state, records[record], self.signatures.get(record), reading)
+            if outcome is None:
+                result.accepted += 1
+            elif outcome == "duplicate":
+                result.duplicate += 1
+            else:
+                result.refused.append((record, row, outcome))
+
+    def _refuse(self, columns: Columns, rows: Sequence[int]) -> None:
+        """Says why of rows that are refused before identity (rule 4)."""
+        machines, skew_ms = self.state.machines, self.state.ruleset.skew_ms
+        for row in rows:
+            record, place = int(columns.record[row]), int(columns.place[row])
+            observed_at = int(columns.observed_at[row])
+            machine = machines.get(columns.names(row)[0])
+            reason: Reason = "unknown_meter"
+            if machine is None:
+                reason = "unknown_machine"
+            elif trust_of(self.signatures.get(record), machine.version_at(observed_at)) is None:
+                reason = "bad_signature"
+            elif observed_at > self.now_ms[record] + skew_ms:
+                reason = "from_the_future"
+            elif place != NONE and self.state.facts.column("kind")[place] != NONE:
+                reason = "wrong_kind"
+            self.result.refused.append((record, int(columns.row[row]), reason))
+
+    def _trust(self, columns: Columns) -> Ints | None:
+        """The trust of each row whose meter's facts are known, NONE for one that is wrongly signed.
+
+        None where nothing is signed nor has to be: then it is SELF_REPORTED everywhere.
+        """
+        facts = self.state.facts
+        if not self.signatures and not facts.column("needs_signature").any():
+            return None
+        trust = np.full(len(columns), SELF_REPORTED)
+        known = np.flatnonzero(columns.place != NONE)
+        known = known[_in_stretch(facts, columns.place[known], columns.observed_at[known])]
+        place, record = columns.place[known], columns.record[known]
+        trust[known] = np.where(facts.column("needs_signature")[place], NONE, SELF_REPORTED)
+        is_signed = np.zeros(len(self.records), np.bool_)
+        is_signed[list(self.signatures)] = True
+        signed = np.flatnonzero(is_signed[record])
+        count = len(facts.signers)
+        pairs, which = np.unique(record[signed] * count + facts.column("signers")[place[signed]], return_inverse=True)
+        found = [self.signatures[pair // count].trust_by(facts.signers[pair % count]) for pair in pairs.tolist()]
+        trust[known[signed]] = np.array([NONE if given is None else given for given in found], np.int64)[which]
+        return trust
+
+    def _refused_before_identity(self, columns: Columns, trust: Ints | None) -> Mask:
+        """The rows that are refused whatever their meter knows: they change nothing, and stand in nobody's way."""
+        place, observed_at, facts = columns.place, columns.observed_at, self.state.facts
+        unknown: Mask = place == NONE
+        future = observed_at > self.now_ms[columns.record] + self.state.ruleset.skew_ms
+        known = np.where(unknown, 0, place)
+        other_kind: Mask = _in_stretch(facts, known, observed_at) & (facts.column("kind")[known] != columns.kind)
+        refused: Mask = unknown | future | other_kind
+        return refused if trust is None else refused | (trust == NONE)
+
+    def _may_be_simple(self, columns: Columns) -> Mask:
+        """What makes a row simple by itself: known facts in force, and a window to lie in."""
+        place, observed_at, facts = columns.place, columns.observed_at, self.state.facts
+        simple: Mask = facts.column("is_retired")[place] == 0
+        if observed_at.min(initial=self.state.earliest_open_ms) < self.state.earliest_open_ms:  # Rule 5.
+            horizon_ms = self.now_ms[columns.record] - self.state.ruleset.horizon_ms
+            simple &= (observed_at >= self.state.earliest_open_ms) | (observed_at >= horizon_ms)
+        started_at = columns.started_at
+        if started_at.max(initial=NONE) != NONE:  # Rule 19: the version of the session's start is the same one.
+            is_same = facts.column("version_from_ms")[place] <= started_at
+            is_same &= started_at < facts.column("version_to_ms")[place]
+            simple &= is_same | (started_at == NONE)
+            simple &= (columns.marks & IS_START == 0) | (facts.column("has_session_price")[place] == 0)
+        return simple
+
+    def _place(self, columns: Columns, trust: Ints | None, taken: Sequence[Taken]) -> None:
+        """Puts the rows taken into their windows, summed by meter and window."""
+        rows, usage, skipped = (np.concatenate(part) for part in zip(*taken, strict=True))
+        self.result.accepted += len(rows)
+        self.result.in_columns += len(rows)
+        if not len(rows):
+            return
+        state, facts = self.state, self.state.facts
+        place, observed_at = columns.place[rows], columns.observed_at[rows]
+        start_ms = observed_at - observed_at % state.log.window_ms
+        if len(taken) > 1 or (np.diff(start_ms)[place[1:] == place[:-1]] < 0).any():
+            order = np.lexsort((start_ms, place))
+            place, start_ms, usage, rows, skipped = (part[order] for part in (place, start_ms, usage, rows, skipped))
+        firsts = np.flatnonzero(np.r_[True, (place[1:] != place[:-1]) | (start_ms[1:] != start_ms[:-1])])
+        if int(usage.max()) * len(usage) >= 2**62:
+            usage = usage.astype(object)  # Exact in any size; whether the sum is allowed is asked where it is kept.
+        offset, is_reconstructed = self._offsets()[columns.record[rows]], columns.marks[rows] & IS_RECONSTRUCTED != 0
+        place = place[firsts]
+        names = state.meters.names
+        at = place.tolist()
+        joined = zip(
+            state.windows_at([names[place][0] for place in at], start_ms[firsts].tolist()),
+            np.diff(np.r_[firsts, len(rows)]).tolist(),
+            zip(
+                np.minimum.reduceat(offset, firsts).tolist(), np.maximum.reduceat(offset, firsts).tolist(), strict=True
+            ),
+            np.add.reduceat(skipped, firsts).tolist(),
+            np.where(np.logical_or.reduceat(is_reconstructed, firsts), flag_bit("reconstructed"), 0).tolist(),
+            [SELF_REPORTED] * len(at) if trust is None else np.minimum.reduceat(trust[rows], firsts).tolist(),
+            [facts.lines[place] for place in at],
+            np.add.reduceat(usage, firsts).tolist(),
+            strict=True,
+        )
+        for window, *of_window in joined:
+            window.join(*of_window)
+
+    def _offsets(self) -> Ints:
+        """The records' offsets, which ascend, mostly without a gap."""
+        first, last = self.records[0].offset, self.records[-1].offset
+        if last - first == len(self.records) - 1:
+            return np.arange(first, last + 1)
+        return np.array([record.offset for record in self.records], np.int64)
+
+
+def _look_up(state: State, columns: Columns) -> None:
+    """Asks for the facts of meters most of whose rows lie outside the stretch that is known, at one of these rows."""
+    facts, size = state.facts, len(state.meters.names)
+    facts.grow(max(size, 1))
+    rows = np.flatnonzero(columns.place != NONE)
+    place, observed_at = columns.place[rows], columns.observed_at[rows]
+    outside = ~_in_stretch(facts, place, observed_at)
+    if not outside.any():
+        return
+    wanted = np.flatnonzero(2 * np.bincount(place[outside], minlength=size) > np.bincount(place, minlength=size))
+    moments = np.zeros(size, np.int64)
+    moments[place[outside]] = observed_at[outside]
+    facts.look_up(state.meters.names, state.machines, wanted.tolist(), moments[wanted].tolist())
+
+
+def _in_stretch(facts: MeterFacts, place: Ints, observed_at: Ints) -> Mask:
+    inside: Mask = (facts.column("from_ms")[place] <= observed_at) & (observed_at < facts.column("to_ms")[place])
+    return inside
+
+
+def _stable_order(place: Ints) -> Ints:
+    """Sorts by place and keeps the order of the log within."""
+    if place.max(initial=0) < 2**16:
+        return np.argsort(place.astype(np.uint16), kind="stable")
+    return np.argsort(place, kind="stable")

@@ -1,0 +1,90 @@
+"""Ranges of offsets that an operator had stepped over, because Kafka's clients can't read what they hold.
+
+A partition's result stays a pure function of its log and of these signed decisions: each is named in the manifest of
+the epoch that holds it, and so stands under its root. The operator signs like a control record (streams.signature),
+with the partition as the key, RECORD_TYPE, JSON, and `signed_bytes` as the value.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from schemas.canonical import canonical_json
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from schemas.manifest import SkippedRange
+from streams.core.signature import operator_of, sign_control
+
+RECORD_TYPE = "range.excepted"
+_CONTENT_TYPE = "application/json"
+
+
+def sign_skipped_range(
+    operator_key: bytes, log: Log, partition: int, first_offset: int, next_offset: int, reason: str
+) -> SkippedRange:
+    """An operator's exception for [first_offset, next_offset) of a partition.
+
+    Raises InvalidInput for an empty range, a partition that the log hasn't, no reason, or a key of no operator of it.
+    """
+    value = signed_bytes(partition, first_offset, next_offset, reason)
+    signature = sign_control(operator_key, log.log_id, str(partition), RECORD_TYPE, _CONTENT_TYPE, value)
+    signed = SkippedRange(
+        partition=partition,
+        first_offset=first_offset,
+        next_offset=next_offset,
+        reason=reason,
+        signature=signature.hex(),
+    )
+    return checked(log, [signed])[0]
+
+
+def signed_bytes(partition: int, first_offset: int, next_offset: int, reason: str) -> bytes:
+    """What the operator signs for: canonical JSON of all that the exception says."""
+    return canonical_json(
+        {"partition": partition, "first_offset": first_offset, "next_offset": next_offset, "reason": reason}
+    )
+
+
+def signer_of(log: Log, exception: SkippedRange) -> str | None:
+    """The EVM account that signed it (in lower case), None where the signature is none."""
+    value = signed_bytes(exception.partition, exception.first_offset, exception.next_offset, exception.reason)
+    signature = bytes.fromhex(exception.signature)
+    return operator_of(signature, log.log_id, str(exception.partition), RECORD_TYPE, _CONTENT_TYPE, value)
+
+
+def checked(log: Log, exceptions: Iterable[SkippedRange]) -> tuple[SkippedRange, ...]:
+    """The exceptions by partition and offset. Raises InvalidInput if one isn't right or wasn't signed by an operator.
+
+    Any operator of any of the log's rulesets may sign: an offset has no epoch before the log is read.
+    """
+    operators = {operator for ruleset in log.rulesets for operator in ruleset.operators}
+    ordered = sorted(exceptions, key=lambda each: (each.partition, each.first_offset))
+    for each in ordered:
+        if each.partition >= log.partitions:
+            raise InvalidInput(f"{named(each)} is of no partition of the log: it has {log.partitions}")
+        if each.first_offset >= each.next_offset or not each.reason.strip():
+            raise InvalidInput(f"{named(each)} needs a first offset below the next one, and a reason")
+        signer = signer_of(log, each)
+        if signer not in operators:
+            who = "nobody" if signer is None else signer
+            raise InvalidInput(f"{named(each)} was signed by {who}, not by an operator of this log: have one sign it")
+    for one, other in pairwise(ordered):
+        if one.partition == other.partition and other.first_offset < one.next_offset:
+            raise InvalidInput(f"{named(other)} overlaps another: remove one of the two")
+    return tuple(ordered)
+
+
+def within(
+    exceptions: Sequence[SkippedRange], partition: int, first_offset: int, next_offset: int
+) -> tuple[SkippedRange, ...]:
+    """Those of a partition that begin in [first_offset, next_offset), in their order."""
+    return tuple(
+        each for each in exceptions if each.partition == partition and first_offset <= each.first_offset < next_offset
+    )
+
+
+def named(exception: SkippedRange) -> str:
+    """How an exception is called in a message."""
+    return (
+        f"the exception for the offsets {exception.first_offset} to {exception.next_offset}"
+        f" of partition {exception.partition}"
+    )

@@ -1,0 +1,1 @@
+"""What reads from Kafka and writes to it."""

@@ -1,0 +1,106 @@
+"""The producer of a log: idempotent, keyed as Kafka's Java client does it, with the timestamps that it is given."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TopicPartition as Place
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from streams.kafka.reader import client_config, describe, list_offsets
+
+DELIVERY_SECONDS = 60
+"""How long a record may wait for the broker before it counts as refused."""
+
+QUEUE_RECORDS = 100_000
+"""So many records wait in memory at once; then sending waits for the broker."""
+
+
+def producer_config(bootstrap_servers: str) -> dict[str, Any]:
+    """What every producer of a log is told: nothing twice or out of order, partitions as Java's client has them."""
+    return client_config(bootstrap_servers) | {
+        "enable.idempotence": True,
+        "partitioner": "murmur2_random",
+        "compression.type": "lz4",
+    }
+
+
+class LogProducer:
+    """Writes records into one log's topic. What `flush` has not confirmed may be missing."""
+
+    def __init__(self, bootstrap_servers: str, log: Log) -> None:
+        """Asks the broker for the topic. Raises InvalidInput if it is away, or has no such topic of that size."""
+        self._admin = AdminClient(client_config(bootstrap_servers))
+        self._log = log
+        found = describe(self._admin, log.topic)
+        if found.partitions != log.partitions:
+            raise InvalidInput(
+                f"the topic {log.topic} has {found.partitions} partitions, its log {log.partitions}: name another topic"
+            )
+        self._refused: KafkaError | None = None
+        self._producer = Producer(
+            producer_config(bootstrap_servers)
+            | {
+                "linger.ms": 20,
+                "queue.buffering.max.messages": QUEUE_RECORDS,
+                "message.timeout.ms": DELIVERY_SECONDS * 1000,
+                "delivery.report.only.error": True,
+                "on_delivery": self._delivered,
+            }
+        )
+
+    def stream_times(self) -> list[int | None]:
+        """The largest record timestamp (epoch ms) in each partition, None for an empty one. Raises InvalidInput."""
+        places = [Place(self._log.topic, partition) for partition in range(self._log.partitions)]
+        found = list_offsets(self._admin, places, OffsetSpec.max_timestamp())
+        times = [found[partition].timestamp for partition in range(self._log.partitions)]
+        return [None if time_ms < 0 else time_ms for time_ms in times]
+
+    def send(
+        self,
+        timestamp_ms: int,
+        key: bytes | None,
+        value: bytes,
+        headers: Sequence[tuple[str, bytes]] = (),
+        partition: int | None = None,
+    ) -> None:
+        """Queues one record; without `partition` the key decides. Raises InvalidInput once the broker refused one."""
+        place: dict[str, Any] = {} if partition is None else {"partition": partition}
+        while True:
+            self._check()
+            try:
+                self._producer.produce(
+                    self._log.topic, value=value, key=key, timestamp=timestamp_ms, headers=list(headers), **place
+                )
+            except BufferError:
+                self._producer.poll(0.1)
+            except KafkaException as error:
+                raise self._failed(error.args[0]) from None
+            else:
+                self._producer.poll(0)
+                return
+
+    def flush(self) -> None:
+        """Returns once the broker has all that was sent. Raises InvalidInput if it did not take it."""
+        left = self._producer.flush(DELIVERY_SECONDS + 5)
+        self._check()
+        if left:
+            raise InvalidInput(f"Kafka left {left} records of the topic {self._log.topic} unconfirmed: is it up?")
+
+    def close(self) -> None:
+        """Drops what is still queued and lets go of the connections."""
+        self._producer.purge()
+        self._producer.flush(1)
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None and self._refused is None:
+            self._refused = error
+
+    def _check(self) -> None:
+        if self._refused is not None:
+            raise self._failed(self._refused)
+
+    def _failed(self, error: KafkaError) -> InvalidInput:
+        return InvalidInput(f"Kafka did not take a record of the topic {self._log.topic} ({error.str()}): is it up?")

@@ -1,0 +1,254 @@
+"""Exact ranges of one topic, read beside the group's consumer: for the archive and the audit.
+
+Records are parsed by the worker's own client, so that both see the same bytes: librdkafka ends a header's name at its
+first NUL, and a record could be one thing to the worker and another to an auditor. It is asked for the rest, which
+aiokafka doesn't know: topic ids, and offsets without a group.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import aiokafka
+import aiokafka.errors
+from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import TopicPartition as Place
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from schemas.errors import InvalidInput
+from schemas.manifest import SkippedRange
+from streams.core.records import LogRecord
+from streams.kafka.whole_batches import WholeBatchFetcher
+
+T = TypeVar("T")
+
+REQUEST_SECONDS = 10.0
+"""How long the broker may take for one answer about the topic."""
+
+SILENCE_SECONDS = 30.0
+"""How long a read waits for the broker to get on."""
+
+SLICE_RECORDS = 5_000
+FETCH_BYTES = 1 << 20
+"""A read holds about so much in memory; bytes count compressed."""
+
+
+LEADERLESS = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+)
+LEADERLESS_SECONDS = 10.0
+"""How long a partition may be without a leader before a call about it fails."""
+
+
+class KafkaAway(InvalidInput):
+    """Kafka gave no answer, or none for now. The same call may succeed later."""
+
+
+class KafkaLogReader:
+    """The LogReader of a Kafka topic. It joins no group and commits nothing."""
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topic: str,
+        patience_seconds: float = 0,
+        exceptions: Sequence[SkippedRange] = (),
+    ) -> None:
+        """Connects at the first call, not here. `bootstrap_servers` is `host:port[,host:port...]`.
+
+        For so many seconds a call that gets no answer is made again; then it raises KafkaAway.
+        Of `exceptions`, ranges that an operator had stepped over, no record is given.
+        """
+        self._exceptions = exceptions
+        self._topic = topic
+        self._patience_seconds = patience_seconds
+        self._servers = bootstrap_servers
+        self._admin = AdminClient(client_config(bootstrap_servers))
+
+    def read(self, partition: int, first: int, next: int) -> Iterator[LogRecord]:
+        """The committed records with `first` <= offset < `next`, by ascending offset; offsets may have gaps.
+
+        Any thread may call it that has no event loop of its own, and several at once.
+        Raises InvalidInput if the log doesn't hold the whole range, or the broker falls silent.
+        """
+        earliest, end = self.range(partition)
+        if first < earliest or next > end:
+            raise InvalidInput(
+                f"partition {partition} of the topic {self._topic} holds the offsets {earliest} to {end}, not"
+                f" {first} to {next}: the log has lost records, or it is another log; restore it before going on"
+            )
+        if first < next:
+            with closing(self._patiently(lambda: self._range_from(partition, first))) as place:
+                while place.position < next:
+                    for record in place.fetch():
+                        if record.offset >= next:
+                            return
+                        yield record
+
+    def _range_from(self, partition: int, first: int) -> "_Range":
+        return _Range(self._servers, self._topic, partition, first, self._exceptions)
+
+    def range(self, partition: int) -> tuple[int, int]:
+        """(earliest, end): `end` is the last stable offset, below which every transaction has ended."""
+        return self.ranges([partition])[partition]
+
+    def ranges(self, partitions: list[int]) -> dict[int, tuple[int, int]]:
+        """(earliest, end) of several partitions in two requests. Raises InvalidInput if the broker has no answer."""
+        places = [Place(self._topic, partition) for partition in partitions]
+        first, end = (
+            self._patiently(partial(self._offsets, places, spec))
+            for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
+        )
+        return {partition: (first[partition], end[partition]) for partition in partitions}
+
+    def topic_id(self) -> str:
+        """The id that the broker gave the topic when it was made. Raises InvalidInput if there is no such topic."""
+        return self._patiently(lambda: describe(self._admin, self._topic)).topic_id
+
+    def close(self) -> None:
+        """Nothing is kept open between two calls but librdkafka's own threads, which end with the reader."""
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        deadline = time.monotonic() + self._patience_seconds
+        while True:
+            try:
+                return call()
+            except KafkaAway:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(0.2)
+
+    def _offsets(self, places: list[Place], spec: OffsetSpec) -> dict[int, int]:
+        return {partition: found.offset for partition, found in list_offsets(self._admin, places, spec).items()}
+
+
+class _Range:
+    """aiokafka's consumer on one partition, in an event loop that runs only while somebody waits for records."""
+
+    def __init__(
+        self, bootstrap_servers: str, topic: str, partition: int, first: int, exceptions: Sequence[SkippedRange]
+    ) -> None:
+        self._exceptions = exceptions
+        self._place = aiokafka.TopicPartition(topic, partition)
+        self._first = first
+        self._moved_at = time.monotonic()
+        self._loop = asyncio.new_event_loop()
+        try:
+            self._consumer = self._loop.run_until_complete(self._start(bootstrap_servers))
+        except (aiokafka.errors.KafkaError, OSError) as error:
+            self._loop.close()
+            raise unreachable(topic, error) from None
+        self.position = first
+
+    def fetch(self) -> list[LogRecord]:
+        """The next records, maybe none; then `position` is the offset after all that was looked at."""
+        try:
+            records: list[LogRecord] = self._loop.run_until_complete(self._fetch())
+        except aiokafka.errors.KafkaError as error:
+            raise unreachable(self._place.topic, error) from None
+        now = time.monotonic()
+        position = self._loop.run_until_complete(self._consumer.position(self._place))
+        if position > self.position:
+            self.position, self._moved_at = position, now
+        elif now - self._moved_at > SILENCE_SECONDS:
+            raise KafkaAway(
+                f"Kafka sent nothing of the topic {self._place.topic} for {SILENCE_SECONDS:.0f} s: is it up? Try again"
+            )
+        return records
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._loop.run_until_complete(self._consumer.stop())
+        self._loop.close()
+
+    async def _start(self, bootstrap_servers: str) -> Any:
+        consumer = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=[server.strip() for server in bootstrap_servers.split(",")],
+            client_id="tallyroot-reader",
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=50,
+            max_partition_fetch_bytes=FETCH_BYTES,
+            fetch_max_bytes=FETCH_BYTES,
+        )
+        await consumer.start()
+        WholeBatchFetcher.adopt(consumer, self._exceptions)
+        consumer.assign([self._place])
+        consumer.seek(self._place, self._first)
+        return consumer
+
+    async def _fetch(self) -> Any:
+        fetched = await self._consumer.getmany(self._place, timeout_ms=200, max_records=SLICE_RECORDS)
+        return fetched.get(self._place, [])
+
+
+class TopicDescription(NamedTuple):
+    """What the broker says of a topic."""
+
+    topic_id: str
+    partitions: int
+
+
+def describe(admin: AdminClient, topic: str) -> TopicDescription:
+    """The topic's id and number of partitions. Raises InvalidInput if there is no such topic or no broker."""
+    try:
+        futures = admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_SECONDS)
+        found = futures[topic].result(REQUEST_SECONDS + 1)
+    except (KafkaException, TimeoutError) as error:
+        raise unreachable(topic, error) from None
+    return TopicDescription(str(found.topic_id), len(found.partitions))
+
+
+def list_offsets(admin: AdminClient, places: list[Place], spec: OffsetSpec) -> dict[int, Any]:
+    """What `spec` finds of committed records, by partition: each has `.offset` and `.timestamp`.
+
+    A partition may be between two leaders for a moment (its topic is new, or its broker came back): it is asked again.
+    Raises InvalidInput if Kafka doesn't answer.
+    """
+    deadline = time.monotonic() + LEADERLESS_SECONDS
+    while True:
+        futures = admin.list_offsets(
+            dict.fromkeys(places, spec),
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=REQUEST_SECONDS,
+        )
+        error: Exception = TimeoutError("it is between two leaders")
+        try:
+            found = {place.partition: future.result(REQUEST_SECONDS + 1) for place, future in futures.items()}
+            if all(each.offset != OFFSET_INVALID for each in found.values()):  # seen while a broker came back
+                return found
+        except (KafkaException, TimeoutError) as raised:
+            error = raised
+            if isinstance(error, TimeoutError) or error.args[0].code() not in LEADERLESS:
+                raise unreachable(places[0].topic, error) from None
+        if time.monotonic() > deadline:
+            raise unreachable(places[0].topic, error)
+        time.sleep(0.05)
+        with suppress(KafkaException):  # else librdkafka asks on with the leader epoch that it knew before
+            admin.list_topics(places[0].topic, timeout=REQUEST_SECONDS)
+
+
+def client_config(bootstrap_servers: str) -> dict[str, str | int | float | bool]:
+    """What every librdkafka client of ours is told; quiet, because each failed call already says what failed."""
+    return {"bootstrap.servers": bootstrap_servers, "log_level": 2, "socket.connection.setup.timeout.ms": 5_000}
+
+
+def is_unknown_topic(error: Exception) -> bool:
+    """Whether a failed call says that there is no such topic."""
+    unknown = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+    return isinstance(error, KafkaException) and error.args[0].code() in unknown
+
+
+def unreachable(topic: str, error: Exception) -> InvalidInput:
+    """The one line for a call about a topic that failed."""
+    if is_unknown_topic(error):
+        return InvalidInput(f"there is no topic {topic} on this Kafka: create the log first, or name another")
+    said = error.args[0].str() if isinstance(error, KafkaException) else str(error) or "no answer"
+    return KafkaAway(f"Kafka doesn't answer about the topic {topic} ({said}): is it up, and is its address right?")

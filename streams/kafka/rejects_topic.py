@@ -1,0 +1,197 @@
+"""The topic `<log's topic>.rejected`: each refused record of the log once, for gateways and alerts.
+
+Partition n of the log goes to partition n, by ascending offset. Each batch is a Kafka transaction, so a reader with
+`isolation.level=read_committed` (confluent's and librdkafka's default) sees each offset exactly once, also when a
+worker dies in the middle or what it had sent arrives late: whoever opens a partition fences all who had it before,
+and only then looks how far it is.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Protocol
+
+import msgspec
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from schemas.errors import InvalidInput
+from schemas.reject import KEPT_BYTES, RejectedRecord
+from streams.kafka.reader import REQUEST_SECONDS, KafkaAway, client_config
+from streams.kafka.topics import rejected_topic
+
+ENTRY_REJECTED = "entry.rejected"
+
+NONE_SENT = -1
+"""What `last_offset` is where nothing stands."""
+
+SEND_SECONDS = 10.0
+"""How long a batch may wait for its acknowledgement before it is given up and sent again."""
+
+SPAN = 2
+"""The last record of a partition lies so many offsets before its end: a transaction's end has an offset too."""
+
+
+class RejectedMessage(msgspec.Struct, frozen=True):
+    """A refused record on its way: what was kept of it, its epoch, and [[row, reason], ...] as JSON."""
+
+    record: RejectedRecord
+    epoch: int
+    reasons: bytes
+
+    def headers(self, topic_id: str) -> list[tuple[str, str | bytes | None]]:
+        """The headers of the message. The timestamp is there too: in Kafka, one of 0 or less would become "now"."""
+        record = self.record
+        return [
+            ("ce_type", ENTRY_REJECTED.encode()),
+            ("offset", b"%d" % record.offset),
+            ("timestamp", b"%d" % record.timestamp_ms),
+            ("epoch", b"%d" % self.epoch),
+            ("value-size", b"%d" % record.value_size),
+            ("value-sha256", record.value_sha256.hex().encode()),
+            ("reasons", self.reasons),
+            ("topic-id", topic_id.encode()),
+        ]
+
+
+class RejectsPartition(Protocol):
+    """One partition of the topic, in the hands of one sender."""
+
+    @property
+    def last_offset(self) -> int:
+        """The last offset of the log that stood in it when it was opened; NONE_SENT if none."""
+        ...
+
+    def send(self, messages: Sequence[RejectedMessage]) -> None:
+        """Returns once all of them stand there for good. After an error, they may or may not: open it again."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of the connection. It may be called after an error."""
+        ...
+
+
+class RejectsTopic(Protocol):
+    """Where refused records are sent to."""
+
+    def open(self, partition: int, topic_id: str) -> RejectsPartition:
+        """Takes a partition from whoever sent to it before. `topic_id` is that of the log's topic.
+
+        Raises KafkaAway if there is no answer now, InvalidInput if another log's records stand there.
+        """
+        ...
+
+
+class KafkaRejectsTopic:
+    """The RejectsTopic in Kafka. It connects only when there is something to send."""
+
+    def __init__(self, bootstrap_servers: str, log_topic: str) -> None:
+        """`bootstrap_servers` is `host:port[,host:port...]`."""
+        self._servers = bootstrap_servers
+        self._topic = rejected_topic(log_topic)
+
+    def open(self, partition: int, topic_id: str) -> "KafkaRejectsPartition":
+        """See RejectsTopic."""
+        return KafkaRejectsPartition(self._servers, self._topic, partition, topic_id)
+
+
+class KafkaRejectsPartition:
+    """The RejectsPartition in Kafka: a transactional producer."""
+
+    def __init__(self, bootstrap_servers: str, topic: str, partition: int, topic_id: str) -> None:
+        """See RejectsTopic.open."""
+        self._topic = topic
+        self._partition = partition
+        self._topic_id = topic_id
+        self._producer = Producer(
+            client_config(bootstrap_servers)
+            | {
+                "transactional.id": f"tallyroot-{topic}-{partition}",
+                "transaction.timeout.ms": 60_000,
+                "compression.type": "zstd",
+                "linger.ms": 5,
+            }
+        )
+        try:
+            self._producer.init_transactions(SEND_SECONDS)
+            last = last_record(bootstrap_servers, topic, partition)
+        except KafkaException as error:
+            self.close()
+            raise _away(topic, error) from None
+        except BaseException:
+            self.close()
+            raise
+        headers: dict[str, bytes] = {} if last is None else dict(last.headers() or [])  # type: ignore[arg-type]
+        if last is not None and headers.get("topic-id") != topic_id.encode():
+            self.close()
+            raise InvalidInput(
+                f"the topic {topic} holds refused records of another log, whose topic had the same name:"
+                " delete it, it is made again"
+            )
+        self.last_offset = int(headers.get("offset", b"%d" % NONE_SENT))
+
+    def send(self, messages: Sequence[RejectedMessage]) -> None:
+        """See RejectsPartition."""
+        try:
+            self._producer.begin_transaction()
+            for message in messages:
+                record = message.record
+                self._producer.produce(
+                    self._topic,
+                    record.value,
+                    None if record.key is None else record.key[:KEPT_BYTES],
+                    self._partition,
+                    timestamp=max(0, record.timestamp_ms),
+                    headers=message.headers(self._topic_id),
+                )
+            self._producer.commit_transaction(SEND_SECONDS)
+        except (KafkaException, BufferError) as error:
+            raise _away(self._topic, error) from None
+
+    def close(self) -> None:
+        """See RejectsPartition."""
+        self._producer.purge()
+
+
+def last_record(bootstrap_servers: str, topic: str, partition: int) -> Message | None:
+    """The last committed record of a partition. Raises KafkaAway or KafkaException if there is no answer."""
+    settings = {
+        "group.id": "tallyroot-rejected",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "error",
+        "fetch.wait.max.ms": 50,
+    }
+    with closing(Consumer(client_config(bootstrap_servers) | settings)) as consumer:
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), REQUEST_SECONDS)
+        span = SPAN
+        while high > low:
+            first = max(low, high - span)
+            last = _last_from(consumer, topic, partition, first)
+            if last is not None or first == low:
+                return last
+            span *= 8  # all of these were taken back, or end transactions
+        return None
+
+
+def _last_from(consumer: Consumer, topic: str, partition: int, first: int) -> Message | None:
+    consumer.assign([TopicPartition(topic, partition, first)])
+    last = None
+    deadline = time.monotonic() + REQUEST_SECONDS
+    while time.monotonic() < deadline:
+        for message in consumer.consume(64, 0.5):
+            error = message.error()
+            if error is None:
+                last = message
+                deadline = time.monotonic() + REQUEST_SECONDS
+            elif error.code() == KafkaError._PARTITION_EOF:
+                return last
+            elif not error.retriable():
+                raise KafkaException(error)
+    raise KafkaAway(f"Kafka sent nothing of the topic {topic} for {REQUEST_SECONDS:.0f} s: is it up?")
+
+
+def _away(topic: str, error: Exception) -> KafkaAway:
+    said = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+    return KafkaAway(f"refused records can't be sent to the topic {topic} now ({said}): is Kafka up?")

@@ -1,0 +1,197 @@
+"""Replays a log in the form of the vectors and prints what it comes to, in the same form.
+
+    python -m streams.reference FILE        FILE is JSON, plain or gzipped: {"ruleset", "log"}
+
+A record there is `{"offset", "timestamp", "type", "value"}`; its key is the first route of its machine. The value
+`"<undecodable>"` stands for bytes that are no JSON. A value that only some JSON libraries read, such as NaN or half a
+surrogate pair, is a record's like any other, and is refused as the same bytes from Kafka are.
+"""
+
+import gzip
+import json
+import math
+import sys
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from schemas.errors import InvalidInput
+from schemas.log import Log, Ruleset
+from schemas.manifest import Counts
+from schemas.reading import REGISTERED
+from schemas.reject import Reject
+from schemas.units import Count, Positive
+from schemas.window import Window
+from streams.core.advance import Advanced, Tally, advance, seal_windows
+from streams.core.records import Record
+from streams.core.state import State
+from streams.core.stream_time import TIMESTAMP_MAX_MS
+
+UNDECODABLE = "<undecodable>"
+
+DIGITS_MAX = 4_300
+"""Integers with more digits are out of range to the stream's decoder; Python's own reads none that is longer."""
+
+Document = dict[str, Any]
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """The rules of a document: what a log fixes for its life, and which of its partitions this is."""
+
+    window_ms: Positive
+    grace_ms: Count
+    horizon_ms: Count
+    skew_ms: Count
+    epoch_ms: Positive
+    partition: Count
+    partitions: Positive
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One record of a document; `timestamp` is epoch ms."""
+
+    offset: Count
+    timestamp: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+    type: str
+    value: Any
+
+
+def read_document(path: Path) -> Document:
+    """A document of the vectors' form. Raises InvalidInput for a file that is none."""
+    try:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        # What isn't UTF-8 becomes half a surrogate pair, which fits nowhere but in a value.
+        text = content.decode("utf-8", "surrogateescape")
+        document: Document = json.loads(text, parse_int=_integer)
+        log_of(document)
+        records_of(document)
+    except (
+        OSError, EOFError, zlib.error, ValueError, msgspec.DecodeError, KeyError, TypeError, RecursionError
+    ) as error:  # fmt: skip
+        raise InvalidInput(f"{path} is no log in the vectors' form ({error}): give a JSON file of one") from error
+    return document
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= DIGITS_MAX else math.inf
+
+
+def log_of(document: Document) -> Log:
+    """The log's identity and its one ruleset."""
+    rules = msgspec.convert(document["ruleset"], Rules)
+    return Log(
+        log_id="replay",
+        partitions=rules.partitions,
+        window_ms=rules.window_ms,
+        epoch_ms=rules.epoch_ms,
+        rulesets=(
+            Ruleset(grace_ms=rules.grace_ms, horizon_ms=rules.horizon_ms, skew_ms=rules.skew_ms),
+        ),
+    )  # fmt: skip
+
+
+def records_of(document: Document) -> list[Record]:
+    """The records of a document, values as JSON."""
+    routes: dict[str, str] = {}
+    records = []
+    for entry in msgspec.convert(document["log"], list[Entry]):
+        value = entry.value
+        if entry.type == REGISTERED and isinstance(value, dict) and isinstance(value.get("route"), str):
+            routes.setdefault(str(value.get("machine")), value["route"])
+        machine = str(value.get("machine")) if isinstance(value, dict) else ""
+        key = routes.get(machine, machine).encode("utf-8", "surrogatepass")
+        body = (UNDECODABLE if value == UNDECODABLE else json.dumps(value)).encode()
+        records.append(Record(entry.offset, entry.timestamp, key, body, [("ce_type", entry.type.encode())]))
+    return records
+
+
+def advance_through(state: State, records: Sequence[Record]) -> list[Advanced]:
+    """What `advance` gives for records and all the cuts in them."""
+    parts = []
+    while True:
+        parts.append(advance(state, records))
+        records = records[parts[-1].consumed :]
+        if parts[-1].cut is None:
+            return parts
+
+
+def result_of(state: State, parts: Sequence[Advanced]) -> Document:
+    """The expected part of a document. `state` is as it was left after the parts."""
+    counts = Counts()
+    for part in parts:
+        counts += part.counts
+    return {
+        "windows": [window_form(window) for part in parts for window in part.windows],
+        "open": [window_form(window) for window in open_windows(state)],
+        "rejects": [reject_form(reject) for part in parts for reject in part.rejects],
+        "counts": msgspec.to_builtins(counts),
+        "stream_time": state.stream_time_ms,
+    }
+
+
+def open_windows(state: State) -> list[Window]:
+    """What is left, as it would seal. Leaves `state` as it is."""
+    copy = State.load(state.log, state.partition, state.tables())
+    tally = Tally()
+    seal_windows(copy, tally, TIMESTAMP_MAX_MS)
+    return tally.windows
+
+
+def window_form(window: Window) -> Document:
+    """A window as the vectors write it."""
+    return {
+        "machine": window.machine,
+        "start": window.start_ms,
+        "end": window.end_ms,
+        "mends": window.mends_ms,
+        "earned": window.gross_micros,
+        "lines": [
+            {
+                "meter": line.meter,
+                "version": line.version,
+                "usage": line.usage,
+                "price": line.price_micros,
+                "per": line.per,
+                "amount": line.amount_micros,
+            }
+            for line in window.lines
+        ],
+        "carry_in": window.carry_in,
+        "carry_out": window.carry_out,
+        "registration_version": window.registration_version,
+        "readings": window.readings,
+        "first_offset": window.first_offset,
+        "last_offset": window.last_offset,
+        "skipped": window.skipped,
+        "flags": list(window.flags),
+    }
+
+
+def reject_form(reject: Reject) -> list[object]:
+    """A reject as the vectors write it."""
+    return [reject.offset, reject.row, reject.reason]
+
+
+def replay(document: Document) -> Document:
+    """What a document's log comes to."""
+    state = State.new(log_of(document), document["ruleset"]["partition"])
+    parts = advance_through(state, records_of(document))
+    return result_of(state, parts)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prints the result of one file; 1 for a file that is no log, 2 for a wrong call."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m streams.reference FILE\n")
+        return 2
+    try:
+        document = read_document(Path(arguments[0]))
+    except InvalidInput as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(msgspec.json.encode(replay(document)).decode() + "\n")
+    return 0

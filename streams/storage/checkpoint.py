@@ -1,0 +1,332 @@
+# ruff: noqa: S608 - every name put into a statement is a constant of ours
+"""One partition's checkpoint: its state, its next offset and what it has sealed, in one DuckDB file.
+
+Everything that one slice of the log changes is committed in one transaction, or not at all. Sealed rows and rejects of
+an epoch stay in the file until the epoch's own files are final. Tables have no keys and no indexes: a changed row is
+deleted and inserted again. Nobody else opens the file; a snapshot is a copy of it, taken at a cut.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import duckdb
+import msgspec
+import pyarrow as pa
+
+from schemas.arrow import (
+    REJECTED_RECORDS,
+    REJECTS,
+    WINDOWS,
+    rejected_records_table,
+    rejects_table,
+    windows_table,
+)
+from schemas.errors import InvalidInput, InvariantBroken
+from schemas.log import Log
+from schemas.manifest import Counts, EpochManifest
+from schemas.reject import Reject, RejectedRecord
+from schemas.window import Window
+from streams.core.state import Changes, State
+from streams.storage.checkpoint_identity import CheckpointIdentity
+from streams.storage.state_store import StateStore
+from streams.storage.stored_rejects import StoredRejects
+
+_ROWS = {"windows": WINDOWS, "rejects": REJECTS, "rejected_records": REJECTED_RECORDS}
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the partition is. `epoch` is the one not yet cut; `first_offset`, `records` and `counts` are its own."""
+
+    next_offset: int | None = None
+    stream_time_ms: int | None = None
+    epoch: int | None = None
+    first_offset: int = 0
+    records: int = 0
+    counts: Counts = Counts()
+
+
+class Cut(msgspec.Struct, frozen=True, kw_only=True):
+    """An epoch that has ended, as its manifest will need it, whatever is committed on top."""
+
+    epoch: int
+    first_offset: int
+    next_offset: int
+    records: int
+    counts: Counts
+    stream_time_ms: int
+    state_digest: bytes
+
+
+class Piece(msgspec.Struct, frozen=True, kw_only=True):
+    """What one transaction commits: the slice [start, position.next_offset), all of it of one epoch.
+
+    `live_ms` names the live file of the piece's windows: the start of the first.
+    """
+
+    start: int
+    epoch: int
+    changes: dict[str, Changes]
+    position: Position
+    windows: list[Window]
+    rejects: list[Reject]
+    rejected: list[RejectedRecord]
+    cut: Cut | None
+
+    @property
+    def live_ms(self) -> int | None:
+        return self.windows[0].start_ms if self.windows else None
+
+
+class Checkpoint:
+    """The open file. One thread at a time."""
+
+    def __init__(self, path: Path, pinned: CheckpointIdentity) -> None:
+        """Opens or makes the file at `path`.
+
+        Raises InvalidInput if it belongs to another topic, log or partition, if the log's rules contradict an epoch
+        that it has judged, or if another program has it open.
+        """
+        try:
+            self._db = duckdb.connect(str(path), config={"threads": 1})
+        except duckdb.Error as error:
+            raise _unopened(path, error) from None
+        self._state = StateStore(self._db)
+        self.refused = StoredRejects(self._db)
+        """What was refused, beyond one epoch."""
+        try:
+            with self._transaction():
+                self._prepare(path, pinned)
+        except BaseException:
+            self._db.close()
+            raise
+
+    @property
+    def position(self) -> Position:
+        """How far the partition is."""
+        (row,) = self._db.execute("SELECT * FROM position").fetchall()
+        return Position(
+            stream_time_ms=row[0],
+            epoch=row[1],
+            first_offset=row[2],
+            next_offset=row[3],
+            records=row[4],
+            counts=Counts(*row[5:]),
+        )
+
+    def state(self, log: Log, partition: int) -> State:
+        """The state that the next slice continues; a new one if nothing was ever committed."""
+        if self.position.next_offset is None:
+            return State.new(log, partition)
+        with self._transaction():
+            tables = self._state.load()
+        return State.load(log, partition, tables)
+
+    def restore(self, manifest: EpochManifest, tables: Mapping[str, pa.Table]) -> None:
+        """Puts in place of all that is here the state at the cut of an epoch whose files are final."""
+        records = 0  # how many the epoch had is asked only until its files are final
+        offsets = (manifest.first_offset, manifest.next_offset, records)
+        row = [manifest.epoch, *offsets, *_counts(manifest.counts), manifest.stream_time_ms]
+        digests = [bytes.fromhex(manifest.state_digest), manifest.digest()]
+        with self._transaction():
+            for name in (*_ROWS, "cuts", "position"):
+                self._db.execute(f"DELETE FROM {name}")
+            self._state.restore(tables)
+            self._db.execute(f"INSERT INTO cuts VALUES ({', '.join('?' * 11)})", [*row, *digests])
+            self._db.execute(
+                "INSERT INTO position VALUES (?, ?, ?, ?, 0, 0, 0, 0, 0)",
+                [manifest.stream_time_ms, manifest.epoch + 1, manifest.next_offset, manifest.next_offset],
+            )
+
+    def commit(self, piece: Piece) -> None:
+        """Commits a piece whole.
+
+        Raises InvariantBroken if the piece doesn't start where the file ends: then nothing of it is committed.
+        """
+        with self._transaction():
+            self._move(piece)
+            self._state.append(piece.changes)
+            if piece.windows:
+                self._seal(piece)
+            if piece.rejects:
+                self._insert("rejects", rejects_table(piece.rejects), str(piece.epoch))
+                self._insert("rejected_records", rejected_records_table(piece.rejected), str(piece.epoch))
+            if piece.cut is not None:
+                cut = piece.cut
+                offsets = (cut.first_offset, cut.next_offset, cut.records)
+                row = [cut.epoch, *offsets, *_counts(cut.counts), cut.stream_time_ms, cut.state_digest]
+                self._db.execute("INSERT INTO cuts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row)
+        if self._state.is_fold_due:
+            with self._transaction():
+                self._state.fold()
+
+    def pending(self) -> list[Cut]:
+        """The epochs that have ended and whose rows are still here, in their order."""
+        rows = self._db.execute("SELECT * FROM cuts WHERE manifest_digest IS NULL ORDER BY epoch").fetchall()
+        return [
+            Cut(
+                epoch=row[0],
+                first_offset=row[1],
+                next_offset=row[2],
+                records=row[3],
+                counts=Counts(*row[4:8]),
+                stream_time_ms=row[8],
+                state_digest=row[9],
+            )
+            for row in rows
+        ]
+
+    def last_published(self) -> int | None:
+        """The number of the last epoch whose files are final."""
+        ((epoch,),) = self._db.execute("SELECT max(epoch) FROM cuts WHERE manifest_digest IS NOT NULL").fetchall()
+        return None if epoch is None else int(epoch)
+
+    def windows(self, epoch: int) -> pa.Table:
+        """The sealed rows of an epoch in the order in which they sealed: schema WINDOWS."""
+        return self._rows(f"SELECT {_names(WINDOWS)} FROM windows WHERE epoch = {epoch:d} ORDER BY sealed", WINDOWS)
+
+    def rejects(self, epoch: int) -> pa.Table:
+        """The refused entries of an epoch by offset and row: schema REJECTS."""
+        query = f'SELECT {_names(REJECTS)} FROM rejects WHERE epoch = {epoch:d} ORDER BY "offset", "row"'
+        return self._rows(query, REJECTS)
+
+    def rejected_records(self, epoch: int) -> pa.Table:
+        """The refused records of an epoch by offset: schema REJECTED_RECORDS."""
+        names = _names(REJECTED_RECORDS)
+        query = f'SELECT {names} FROM rejected_records WHERE epoch = {epoch:d} ORDER BY "offset"'
+        return self._rows(query, REJECTED_RECORDS)
+
+    def last_refused(self, epoch: int) -> int | None:
+        """The last offset that is here of what was refused in an epoch and before it."""
+        query = 'SELECT max("offset") FROM rejected_records WHERE epoch <= ?'
+        ((offset,),) = self._db.execute(query, [epoch]).fetchall()
+        return None if offset is None else int(offset)
+
+    def live_starts(self) -> list[int]:
+        """The names (epoch ms) of all live files whose rows are here."""
+        rows = self._db.execute("SELECT DISTINCT live_ms FROM windows ORDER BY live_ms").fetchall()
+        return [row[0] for row in rows]
+
+    def live_windows(self, live_ms: int) -> pa.Table:
+        """The rows of one live file: schema WINDOWS."""
+        return self._rows(f"SELECT {_names(WINDOWS)} FROM windows WHERE live_ms = {live_ms:d} ORDER BY sealed", WINDOWS)
+
+    def drop(self, epoch: int, manifest_digest: bytes, *, with_rejects: bool = True) -> None:
+        """Drops the rows of an epoch whose files are final, in one transaction; or else leaves it its rejects."""
+        with self._transaction():
+            for name in _ROWS if with_rejects else ("windows",):
+                self._db.execute(f"DELETE FROM {name} WHERE epoch = ?", [epoch])
+            self._db.execute("UPDATE cuts SET manifest_digest = ? WHERE epoch = ?", [manifest_digest, epoch])
+
+    def reader(self) -> "Checkpoint":
+        """The same file through a connection of its own, for one other thread, that only reads."""
+        other = object.__new__(Checkpoint)
+        other._db = self._db.cursor()
+        return other
+
+    def refused_reader(self) -> StoredRejects:
+        """What was refused, through a connection of its own, for one other thread."""
+        return StoredRejects(self._db.cursor())
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    def _prepare(self, path: Path, pinned: CheckpointIdentity) -> None:
+        if not self._db.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'pinned'").fetchall():
+            self._create()
+        else:
+            ((content,),) = self._db.execute("SELECT content FROM pinned").fetchall()
+            msgspec.json.decode(content, type=CheckpointIdentity).compare(path, pinned, self.position.epoch)
+        self._db.execute("DELETE FROM pinned")
+        self._db.execute("INSERT INTO pinned VALUES (?)", [msgspec.json.encode(pinned).decode()])
+
+    def _create(self) -> None:
+        offsets = "first_offset BIGINT, next_offset BIGINT"
+        counts = "records BIGINT, entries BIGINT, accepted BIGINT, duplicate BIGINT, rejected BIGINT"
+        self._db.execute("CREATE TABLE pinned (content VARCHAR)")
+        self._db.execute(f"CREATE TABLE position (stream_time_ms BIGINT, epoch BIGINT, {offsets}, {counts})")
+        self._db.execute("INSERT INTO position VALUES (NULL, NULL, 0, NULL, 0, 0, 0, 0, 0)")
+        self._db.execute(
+            f"CREATE TABLE cuts (epoch BIGINT, {offsets}, {counts},"
+            " stream_time_ms BIGINT, state_digest BLOB, manifest_digest BLOB)"
+        )
+        extra = {"windows": "0::BIGINT AS epoch, 0::BIGINT AS live_ms, 0::BIGINT AS sealed"}
+        for name, schema in _ROWS.items():
+            self._like(name, extra.get(name, "0::BIGINT AS epoch") + ", *", schema.empty_table())
+        self._state.create()
+
+    def _like(self, name: str, columns: str, incoming: pa.Table) -> None:
+        self._db.execute(f"CREATE TABLE {name} AS SELECT {columns} FROM incoming")
+
+    def _seal(self, piece: Piece) -> None:
+        # The order of sealing is stored, not trusted to a table's order. Rows of other epochs come and go meanwhile.
+        query = "SELECT count(*) FROM windows WHERE epoch = ?"
+        ((before,),) = self._db.execute(query, [piece.epoch]).fetchall()
+        table = windows_table(piece.windows)
+        sealed = pa.array(range(before, before + table.num_rows), pa.int64())
+        self._insert("windows", table.add_column(0, "sealed", sealed), f"{piece.epoch:d}, {piece.live_ms:d}")
+
+    # `incoming` in a statement is the table of that name here, as in StateStore.
+
+    def _insert(self, name: str, incoming: pa.Table, extra: str = "") -> None:
+        if incoming.num_rows:
+            self._db.execute(f"INSERT INTO {name} SELECT {extra + ', ' if extra else ''}* FROM incoming")
+
+    def _move(self, piece: Piece) -> None:
+        """Moves the position if it is where the piece starts."""
+        position = piece.position
+        moved = self._db.execute(
+            "UPDATE position SET next_offset = ?, stream_time_ms = ?, epoch = ?, first_offset = ?,"
+            " records = ?, entries = ?, accepted = ?, duplicate = ?, rejected = ?"
+            " WHERE coalesce(next_offset, 0) = ?",
+            [
+                position.next_offset,
+                position.stream_time_ms,
+                position.epoch,
+                position.first_offset,
+                position.records,
+                *_counts(position.counts),
+                piece.start,
+            ],
+        ).fetchall()
+        if moved != [(1,)]:
+            stored = self.position.next_offset or 0
+            raise InvariantBroken(f"the checkpoint stands at {stored}, the slice starts at {piece.start}")
+
+    def _rows(self, query: str, schema: pa.Schema) -> pa.Table:
+        table: pa.Table = self._db.sql(query).to_arrow_table()
+        return table.cast(schema)
+
+    def _transaction(self) -> "_Transaction":
+        return _Transaction(self._db)
+
+
+class _Transaction:
+    """All or nothing."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+def _counts(counts: Counts) -> list[int]:
+    return [counts.entries, counts.accepted, counts.duplicate, counts.rejected]
+
+
+def _names(schema: pa.Schema) -> str:
+    return ", ".join(f'"{name}"' for name in schema.names)
+
+
+def _unopened(path: Path, error: duckdb.Error) -> InvalidInput:
+    line = str(error).splitlines()[0]
+    if "lock" in line:
+        return InvalidInput(f"{path} can't be opened: end the program that has it open ({line})")
+    return InvalidInput(f"{path} is damaged ({line}): restore it, or remove it to have it made again from the log")

@@ -1,0 +1,176 @@
+"""The final files of one epoch of one partition. It exists once its manifest does, and never changes again."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+
+from files.write import Step, Temporary, file_digest, sync_folder
+from schemas.arrow import windows_from
+from schemas.errors import InvalidInput, InvariantBroken
+from schemas.log import Log
+from schemas.manifest import EpochFiles, EpochManifest, SkippedRange, epoch_folder
+from schemas.reject import Reject
+from streams.core.log_reader import LogReader
+from streams.core.manifest import build_manifest
+from streams.storage.archive import write_archive
+from streams.storage.checkpoint import Checkpoint, Cut
+from streams.storage.skipped_ranges_file import read_exceptions
+
+
+class EpochPaths(msgspec.Struct, frozen=True):
+    """Where the files of an epoch of a partition are."""
+
+    data_dir: Path
+    folder: str
+    partition: int
+
+    @property
+    def windows(self) -> Path:
+        return self.data_dir / "epochs" / self.folder / f"{self.partition}.parquet"
+
+    @property
+    def rejects(self) -> Path:
+        return self.windows.with_suffix(".rejects.parquet")
+
+    @property
+    def rejected_records(self) -> Path:
+        return self.windows.with_suffix(".rejected_records.parquet")
+
+    @property
+    def manifest(self) -> Path:
+        return self.windows.with_suffix(".manifest.json")
+
+    @property
+    def archive(self) -> Path:
+        return self.data_dir / "log" / self.folder / f"{self.partition}.parquet"
+
+
+def epoch_paths(data_dir: Path, log: Log, epoch: int, partition: int) -> EpochPaths:
+    """The paths of an epoch (its number) of a partition."""
+    return EpochPaths(data_dir, epoch_folder(log.epoch_span(epoch)[0]), partition)
+
+
+def read_manifest(path: Path) -> EpochFiles | None:
+    """The manifest at `path` and what stands beside it, or None if the epoch doesn't exist.
+
+    Raises InvalidInput if the file is no manifest.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=EpochFiles)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"{path} is no manifest ({error}): restore it, or remove it to have it made again") from None
+
+
+def last_manifest(data_dir: Path, partition: int) -> int | None:
+    """The number of the last epoch of a partition whose manifest is there."""
+    paths = (data_dir / "epochs").glob(f"*/{partition}.manifest.json")
+    found = read_manifest(max(paths, default=Path(), key=lambda path: path.parent.name))
+    return None if found is None else found.manifest.epoch
+
+
+def publish_epoch(
+    data_dir: Path,
+    log: Log,
+    partition: int,
+    cut: Cut,
+    checkpoint: Checkpoint,
+    reader: LogReader,
+    step: Step,
+    stopped: Callable[[], bool],
+) -> bytes | None:
+    """Steps 3 and 4 of a cut (see Partition): writes what isn't final yet and returns the manifest's digest.
+
+    None once `stopped()`. Repeating it changes nothing: where a manifest is, it is only held against what the
+    checkpoint and the log say. Raises InvariantBroken if they differ.
+    """
+    paths = epoch_paths(data_dir, log, cut.epoch, partition)
+    existing = read_manifest(paths.manifest)
+    windows, rejects, records = (
+        read(cut.epoch) for read in (checkpoint.windows, checkpoint.rejects, checkpoint.rejected_records)
+    )
+    # (3) The sealed rows and what was refused.
+    if existing is None:
+        for path, table in ((paths.windows, windows), (paths.rejects, rejects), (paths.rejected_records, records)):
+            Temporary(path).write_table(table).publish()
+            step(f"3 {path.suffixes[0]}")
+        sync_folder(paths.windows.parent)
+    # (4) The archive, then the manifest.
+    archive = write_archive(paths.archive, reader, partition, cut.first_offset, cut.next_offset, stopped)
+    if archive is None:
+        return None
+    step("4 archive written")
+    if archive.count != cut.records:
+        raise InvariantBroken(
+            f"partition {partition}: the log gives {archive.count} records for the offsets {cut.first_offset} to"
+            f" {cut.next_offset}, the worker was given {cut.records}"
+        )
+    manifest = _manifest(log, partition, cut, windows, rejects, records, archive.root, read_exceptions(data_dir, log))
+    if existing is not None:
+        archive.records.drop()
+        archive.leaves.drop()
+        _hold_against(data_dir, paths, existing, manifest)
+        return manifest.digest()
+    archive.leaves.publish()
+    archive.records.publish()
+    sync_folder(paths.archive.parent)
+    step("4 archive published")
+    Temporary(paths.manifest).write(_document(data_dir, paths, manifest)).publish()
+    sync_folder(paths.manifest.parent)
+    return manifest.digest()
+
+
+def _manifest(
+    log: Log,
+    partition: int,
+    cut: Cut,
+    windows: pa.Table,
+    rejects: pa.Table,
+    records: pa.Table,
+    log_root: bytes,
+    exceptions: Sequence[SkippedRange],
+) -> EpochManifest:
+    columns = [rejects.column(name).to_pylist() for name in ("offset", "row", "reason")]
+    offsets, digests = (records.column(name).to_pylist() for name in ("offset", "value_sha256"))
+    return build_manifest(
+        log=log,
+        partition=partition,
+        epoch=cut.epoch,
+        first_offset=cut.first_offset,
+        next_offset=cut.next_offset,
+        stream_time_ms=cut.stream_time_ms,
+        counts=cut.counts,
+        windows=windows_from(windows),
+        rejects=[Reject(*row) for row in zip(*columns, strict=True)],
+        value_sha256=dict(zip(offsets, digests, strict=True)),
+        log_root=log_root,
+        state_digest=cut.state_digest,
+        exceptions=exceptions,
+    )
+
+
+def _document(data_dir: Path, paths: EpochPaths, manifest: EpochManifest) -> bytes:
+    files = (paths.windows, paths.rejects, paths.rejected_records, paths.archive, paths.archive.with_suffix(".leaves"))
+    whole = EpochFiles(
+        manifest=manifest,
+        manifest_digest=manifest.digest().hex(),
+        files={path.relative_to(data_dir).as_posix(): file_digest(path) for path in files},
+    )
+    return msgspec.json.format(msgspec.json.encode(whole), indent=1) + b"\n"
+
+
+def _hold_against(data_dir: Path, paths: EpochPaths, existing: EpochFiles, manifest: EpochManifest) -> None:
+    if existing.manifest.digest() != manifest.digest():
+        names = [
+            name
+            for name in EpochManifest.__struct_fields__
+            if getattr(existing.manifest, name) != getattr(manifest, name)
+        ]
+        raise InvariantBroken(f"{paths.manifest} is final, and the log now gives another {', '.join(names)}")
+    for name, digest in existing.files.items():
+        path = data_dir / name
+        if not path.is_file() or file_digest(path) != digest:
+            raise InvariantBroken(f"{path} isn't the file that {paths.manifest} names")

@@ -1,0 +1,191 @@
+"""What analysts see of an unfinished epoch: `live/<partition>/<number>.parquet`. A cache: never settled from.
+
+A row is shown once at any moment, also while files move, and no query fails because a file went away:
+
+- `boundary.parquet` says from which moment on the partition's rows are taken from here; earlier ones are taken from
+  `epochs/`. It is one row in one file, replaced in one step, and a query reads it once for both sides.
+- It passes an epoch only some time after the epoch's manifest came, so that a query that listed `epochs/` just before
+  still finds all that the boundary leaves to it.
+- Files are replaced, never removed while queries may run: one whose windows the boundary has passed is used again for
+  newer windows, and only some time later, so that a query that has read the boundary still finds them.
+
+`<number>.rejects.parquet` holds all that an epoch has refused so far, by the same rules: it is complete before the
+epoch's own files are made, and until then a few seconds old.
+"""
+
+import os
+from collections.abc import Callable, Set
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from files.write import Temporary, sync_folder
+
+LISTED_SECONDS = 10.0
+"""How long a query may take from listing `epochs/` to reading the boundary."""
+
+READ_SECONDS = 60.0
+"""How long a query may take from reading the boundary to opening its last live file."""
+
+OPEN_SECONDS = 2.0
+"""How old `open.parquet`, the windows that still fill, may be while slices come."""
+
+REJECTS_SHARE = 60
+"""A file of rejects is written again only after so many times the time that it took."""
+
+BOUNDARY = pa.schema([("partition", pa.int64()), ("from_ms", pa.int64())])
+
+
+class Live:
+    """The live files of one partition, written by its owner."""
+
+    def __init__(
+        self,
+        folder: Path,
+        partition: int,
+        published_ms: int,
+        unpublished: Set[int],
+        refused: Set[int],
+        seconds: Callable[[], float],
+        *,
+        is_new: bool,
+    ) -> None:
+        """`published_ms` is the end (epoch ms) of the last epoch whose files are final, `unpublished` are the starts
+        of the files that the checkpoint still has the rows of, `refused` are the starts of the unfinished epochs that
+        it has rejects of, `seconds` is a monotonic clock. If the checkpoint `is_new`, all that is final is taken from
+        `epochs/` at once: what was here is of a checkpoint that is lost.
+        """
+        self._folder = folder / str(partition)
+        self._partition = partition
+        self._seconds = seconds
+        self._folder.mkdir(parents=True, exist_ok=True)
+        stored = _stored_boundary(self._folder)
+        self._boundary_ms = published_ms if stored is None or is_new else stored
+        self._moved_at = seconds()
+        self._published: list[tuple[float, int]] = []
+        if self._boundary_ms != stored:
+            self._write_boundary()
+        elif published_ms > stored:
+            self.published(published_ms)
+        kept = partial(self._is_kept, published_ms)
+        self._windows = _Numbered(self._folder, ".parquet", lambda start_ms: kept(unpublished, start_ms))
+        self._rejects = _Numbered(self._folder, ".rejects.parquet", lambda start_ms: kept(refused, start_ms))
+        self._open_at: float | None = None
+        self._rejects_due = seconds()
+
+    def write(self, start_ms: int, windows: pa.Table) -> None:
+        """Writes the windows that sealed together, the first of them at `start_ms`. Repeating it is harmless."""
+        if start_ms >= self._boundary_ms:  # else final already: the log is read again for a lost checkpoint
+            Temporary(self._windows.path(start_ms)).write_table(windows).publish(durable=False)
+
+    @property
+    def is_rejects_due(self) -> bool:
+        """Whether what an epoch has refused may be written again: rarely, if it is much."""
+        return self._seconds() >= self._rejects_due
+
+    def write_rejects(self, start_ms: int, write: Callable[[Path], None]) -> None:
+        """Writes what an epoch that starts at `start_ms` has refused so far; `write` is told where to."""
+        if start_ms < self._boundary_ms:
+            return
+        begun = self._seconds()
+        file = Temporary(self._rejects.path(start_ms))
+        write(file.temporary)
+        file.publish(durable=False)
+        ended = self._seconds()
+        self._rejects_due = ended + max(OPEN_SECONDS, REJECTS_SHARE * (ended - begun))
+
+    @property
+    def is_open_due(self) -> bool:
+        """Whether `open.parquet` is missing or too old."""
+        return self._open_at is None or self._seconds() - self._open_at >= OPEN_SECONDS
+
+    def write_open(self, windows: pa.Table) -> None:
+        """Writes the windows that still fill."""
+        Temporary(self._folder / "open.parquet").write_table(windows).publish(durable=False)
+        self._open_at = self._seconds()
+
+    def keep(self, end_ms: int) -> None:
+        """Makes durable the files of epochs up to `end_ms`: from then on the checkpoint can't write them again."""
+        for files in (self._windows, self._rejects):
+            files.sync(end_ms)
+        sync_folder(self._folder)
+
+    def published(self, end_ms: int) -> None:
+        """The files of an epoch that ends at `end_ms` are final: its rows may leave, in a while."""
+        self._published.append((self._seconds(), end_ms))
+
+    def tidy(self) -> None:
+        """Frees the files that no query can still want, then lets the boundary pass what is final for long enough."""
+        now = self._seconds()
+        if not self._published or now - self._moved_at < READ_SECONDS:
+            return
+        for files in (self._windows, self._rejects):
+            files.free(self._boundary_ms)
+        passed = max((end_ms for at, end_ms in self._published if now - at >= LISTED_SECONDS), default=0)
+        if passed > self._boundary_ms:
+            self._boundary_ms = passed
+            self._moved_at = now
+            self._write_boundary()
+        self._published = [entry for entry in self._published if entry[1] > self._boundary_ms]
+
+    def _is_kept(self, published_ms: int, held: Set[int], start_ms: int) -> bool:
+        return start_ms in held or self._boundary_ms <= start_ms < published_ms
+
+    def _write_boundary(self) -> None:
+        row = pa.table([[self._partition], [self._boundary_ms]], schema=BOUNDARY)
+        Temporary(self._folder / "boundary.parquet").write_table(row).publish()
+
+
+class _Numbered:
+    """Files of one kind, each named by a number and known by the start (epoch ms) of its first row."""
+
+    def __init__(self, folder: Path, suffix: str, is_kept: Callable[[int], bool]) -> None:
+        """Takes over what is there of an earlier run. Only here files are removed: torn, passed, or of a lost
+        checkpoint.
+        """
+        self._folder = folder
+        self._suffix = suffix
+        self._numbers: dict[int, int] = {}
+        self._free: list[int] = []
+        for path in folder.glob(f"*[0-9]{suffix}"):
+            start_ms = _first_start(path)
+            if start_ms is not None and is_kept(start_ms):
+                self._numbers[start_ms] = int(path.name.removesuffix(suffix))
+            else:
+                path.unlink()
+
+    def path(self, start_ms: int) -> Path:
+        """The file for rows from `start_ms` on: the one they have, or a free one."""
+        number = self._numbers.get(start_ms)
+        if number is None:
+            number = self._free.pop() if self._free else max(self._numbers.values(), default=-1) + 1
+            self._numbers[start_ms] = number
+        return self._folder / f"{number}{self._suffix}"
+
+    def sync(self, before_ms: int) -> None:
+        """Makes durable the files whose rows start before."""
+        for start_ms in [start_ms for start_ms in self._numbers if start_ms < before_ms]:
+            with suppress(FileNotFoundError), self.path(start_ms).open("rb") as file:
+                os.fsync(file.fileno())
+
+    def free(self, before_ms: int) -> None:
+        """Lets the files be used again whose rows start before."""
+        for start_ms in [start_ms for start_ms in self._numbers if start_ms < before_ms]:
+            self._free.append(self._numbers.pop(start_ms))
+
+
+def _stored_boundary(folder: Path) -> int | None:
+    try:
+        return int(pq.read_table(folder / "boundary.parquet").column("from_ms")[0].as_py())
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return None
+
+
+def _first_start(path: Path) -> int | None:
+    try:
+        return int(pq.read_table(path, columns=["start_ms"]).column("start_ms")[0].as_py())
+    except (pa.ArrowInvalid, IndexError):
+        return None

@@ -1,0 +1,181 @@
+"""Named objects that several hosts share: in a folder, or in a bucket by `s3://`, both through `pyarrow.fs`.
+
+An object is whole or not there. What must never be overwritten carries the digest of its content in its name: Arrow's
+S3 client has no conditional put, and a name that only one content can have needs none.
+"""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
+
+from files.write import TEMPORARY, sync_folder
+from schemas.errors import InvalidInput, InvariantBroken
+
+CHUNK_BYTES = 16 * 1_024 * 1_024
+"""How much of a file is held in memory on its way."""
+
+
+class StoreAway(InvalidInput):
+    """The store gave no answer, or none for now. The same call may succeed later."""
+
+
+class ObjectStore:
+    """Objects by name, such as `manifests/0/20190901T000000Z/<digest>.json`. Any thread may call."""
+
+    def __init__(self, uri: str) -> None:
+        """Connects at the first call, not here. `uri` is as `store_uri` gives it.
+
+        Raises InvalidInput if nothing can be made of it.
+        """
+        self.uri = uri
+        try:
+            self._files, root = (LocalFileSystem(), uri) if uri.startswith("/") else FileSystem.from_uri(uri)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise InvalidInput(f"the store {uri} can't be used: {_first_line(error)}") from None
+        self._root = root.rstrip("/")
+        self._is_local = isinstance(self._files, LocalFileSystem)
+
+    def check(self) -> None:
+        """Asks once whether the store is there; a folder is made. Raises InvalidInput if not, StoreAway."""
+        with self._answer():
+            if self._is_local:
+                Path(self._root).mkdir(parents=True, exist_ok=True)
+            (found,) = self._files.get_file_info([self._root.split("/")[0] or "/"])
+        if found.type == FileType.NotFound:
+            raise InvalidInput(f"there is no bucket {found.path} for the store {self.uri}: make it, or name another")
+
+    def names(self, folder: str) -> list[str]:
+        """The names of all objects under a folder, in order. Raises StoreAway."""
+        selector = FileSelector(f"{self._root}/{folder}", allow_not_found=True, recursive=True)
+        with self._answer():
+            found = self._files.get_file_info(selector)
+        names = (info.path[len(self._root) + 1 :] for info in found if info.type == FileType.File)
+        return sorted(name for name in names if not name.endswith(TEMPORARY))
+
+    def put(self, name: str, chunks: Iterable[bytes]) -> None:
+        """Puts an object, over an older one of that name. Durable once it returns. Raises StoreAway."""
+        with self._answer():
+            if self._is_local:
+                write_whole(Path(self._root) / name, chunks)
+                return
+            # An error between two chunks leaves a part of them under the name; what names the object comes later.
+            with self._files.open_output_stream(f"{self._root}/{name}", compression=None) as stream:
+                for chunk in chunks:
+                    stream.write(chunk)
+
+    def read(self, name: str) -> bytes | None:
+        """An object's bytes, or None if it isn't there. Raises StoreAway."""
+        try:
+            return b"".join(self._chunks(name))
+        except FileNotFoundError:
+            return None
+
+    def fetch(self, name: str, path: Path, sha256: str) -> None:
+        """Copies an object to `path`, over an older file.
+
+        Raises InvariantBroken, and leaves `path` as it was, if the object isn't there or its digest (hex) is another;
+        StoreAway.
+        """
+        try:
+            write_whole(path, self._chunks(name), sha256)
+        except (FileNotFoundError, _OtherDigest):
+            raise InvariantBroken(
+                f"{name} in the store {self.uri} is missing or was changed: restore it from a copy"
+            ) from None
+
+    def remove(self, name: str) -> None:
+        """Removes an object, if it is there. Raises StoreAway."""
+        try:
+            with self._answer():
+                self._files.delete_file(f"{self._root}/{name}")
+        except FileNotFoundError:
+            pass
+
+    def _chunks(self, name: str) -> Iterator[bytes]:
+        with self._answer():
+            stream = self._files.open_input_stream(f"{self._root}/{name}", compression=None)
+        with stream:
+            while True:
+                with self._answer():
+                    chunk = stream.read(CHUNK_BYTES)
+                if not chunk:
+                    return
+                yield chunk
+
+    @contextmanager
+    def _answer(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StoreAway(f"the store {self.uri} gave no answer ({_first_line(error)}): see that it is up") from None
+
+
+class _OtherDigest(Exception):
+    """A file on its way isn't the one it should be."""
+
+
+def store_uri(text: str) -> str:
+    """What a person wrote as the address of a store, as it is kept: an absolute path, or a URI without a secret.
+
+    Raises InvalidInput for what is neither a folder nor `s3://bucket/prefix?...`, or holds a password.
+    """
+    if "://" not in text:
+        return str(Path(text).expanduser().absolute())
+    parts = urlsplit(text)
+    if parts.scheme == "file" and parts.path.startswith("/"):
+        return parts.path if not parts.netloc and "%" not in parts.path else text
+    if parts.scheme != "s3" or not parts.netloc:
+        raise InvalidInput(f"'{parts.scheme}://…' is no store: write a folder, or s3://bucket/prefix?region=…")
+    if "@" in parts.netloc:
+        raise InvalidInput("the store's address holds a key: put it into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    return text
+
+
+def write_whole(path: Path, chunks: Iterable[bytes], sha256: str | None = None) -> None:
+    """Writes a file in one step, whoever else writes one of that name: own temporary name, fsync, rename.
+
+    Raises _OtherDigest, before the rename, if a `sha256` (hex) is given and the bytes have another.
+    """
+    _make_folder(path.parent)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{TEMPORARY}")
+    digest = hashlib.sha256()
+    try:
+        with temporary.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+                digest.update(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        if sha256 is not None and digest.hexdigest() != sha256:
+            raise _OtherDigest
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def file_chunks(path: Path) -> Iterator[bytes]:
+    """A file's bytes, a bounded part at a time."""
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,142 @@
+"""`exceptions.json` of a data folder: the operator's signed exceptions, held against every manifest already there.
+
+In a store that hosts share, `exceptions/<SHA-256>.json` holds one each: hosts add theirs without overwriting another's.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import msgspec
+
+from files.write import FileLock, Temporary, sync_folder
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from schemas.manifest import EpochFiles, SkippedRange
+from streams.core.skipped_ranges import checked, named, within
+from streams.storage.object_store import ObjectStore
+
+FILE = "exceptions.json"
+FOLDER = "exceptions"
+
+LOCK_SECONDS = 15.0
+"""How long another program's turn is waited for."""
+
+
+def load_skipped_ranges(data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
+    """The exceptions of the folder, checked; none without the file.
+
+    Raises InvalidInput if the file can't be read, if one isn't signed by an operator, or if they contradict a cut
+    that was passed: what is in a manifest can't be taken back, and nothing can be added to it.
+    """
+    exceptions = read_exceptions(data_dir, log)
+    _check_published(data_dir, exceptions)
+    return exceptions
+
+
+def read_exceptions(data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
+    """As `load_skipped_ranges`, without a look at what is final: that takes the longer, the more there is."""
+    path = data_dir / FILE
+    try:
+        return checked(log, msgspec.json.decode(path.read_bytes(), type=list[SkippedRange]))
+    except FileNotFoundError:
+        return ()
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"{path} doesn't hold exceptions ({error}): restore it from a copy") from None
+
+
+def add_skipped_range(data_dir: Path, log: Log, exception: SkippedRange) -> tuple[SkippedRange, ...]:
+    """Adds an operator's new one to the folder's file; gives all of them.
+
+    Raises InvalidInput as `load_skipped_ranges`, or if a worker here has the partition, or has counted a record of the
+    range; adds nothing then.
+    """
+    checked(log, [exception])
+    folder = data_dir / "partitions"
+    with _locked(folder / f"{exception.partition}.lock", "a worker reads the partition: run `tallyroot down` first"):
+        counted = _counted(folder / f"{exception.partition}.duckdb")
+        if counted > exception.first_offset and exception not in read_exceptions(data_dir, log):
+            raise InvalidInput(f"{named(exception)} comes too late: all before offset {counted} was counted already")
+        return adopt_exceptions(data_dir, log, [exception])
+
+
+def adopt_exceptions(data_dir: Path, log: Log, others: Iterable[SkippedRange]) -> tuple[SkippedRange, ...]:
+    """Adds what others have signed and acted on; gives all. Raises InvalidInput as `load_skipped_ranges`."""
+    with _locked(data_dir / "exceptions.lock", "another program is changing the exceptions: try again"):
+        here = read_exceptions(data_dir, log)
+        exceptions = checked(log, {*here, *others})
+        _check_published(data_dir, exceptions)
+        if exceptions != here:
+            written = msgspec.json.format(msgspec.json.encode(exceptions), indent=1) + b"\n"
+            Temporary(data_dir / FILE).write(written).publish()
+            sync_folder(data_dir)
+    return exceptions
+
+
+def share_skipped_ranges(store: ObjectStore, data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
+    """Puts into each of the two, folder and store, what only the other names; gives all.
+
+    Raises InvalidInput as `load_skipped_ranges`, StoreAway.
+    """
+    stored = {name: _stored(store, name) for name in store.names(FOLDER) if name.endswith(".json")}
+    exceptions = adopt_exceptions(data_dir, log, stored.values())
+    for each in exceptions:
+        content = msgspec.json.encode(each)
+        name = f"{FOLDER}/{hashlib.sha256(content).hexdigest()}.json"
+        if name not in stored:
+            store.put(name, [content])
+    return exceptions
+
+
+def _stored(store: ObjectStore, name: str) -> SkippedRange:
+    try:
+        return msgspec.json.decode(store.read(name) or b"", type=SkippedRange)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"{name} in the store {store.uri} is no exception ({error}): remove it there") from None
+
+
+def _counted(checkpoint: Path) -> int:
+    """The offset that a checkpoint stands at. The caller holds the partition's lock."""
+    if not checkpoint.exists():
+        return 0
+    try:
+        with duckdb.connect(str(checkpoint)) as db:
+            ((offset,),) = db.execute("SELECT next_offset FROM position").fetchall()
+    except duckdb.Error as error:
+        raise InvalidInput(f"{checkpoint} can't be read ({str(error).splitlines()[0]})") from None
+    return int(offset or 0)
+
+
+@contextmanager
+def _locked(path: Path, otherwise: str) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + LOCK_SECONDS
+    while (lock := FileLock.take(path)) is None:
+        if time.monotonic() > deadline:
+            raise InvalidInput(f"{path} is held: {otherwise}")
+        time.sleep(0.05)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_published(data_dir: Path, exceptions: Sequence[SkippedRange]) -> None:
+    for path in sorted(data_dir.glob("epochs/*/*.manifest.json")):
+        try:
+            manifest = msgspec.json.decode(path.read_bytes(), type=EpochFiles).manifest
+        except msgspec.MsgspecError:
+            continue  # whoever needs the manifest says what is wrong with it
+        expected = within(exceptions, manifest.partition, manifest.first_offset, manifest.next_offset)
+        if manifest.exceptions != expected:
+            other = next(
+                each
+                for each in (*manifest.exceptions, *expected)
+                if not (each in expected and each in manifest.exceptions)
+            )
+            raise InvalidInput(
+                f"{named(other)} contradicts {path}, which is final: {data_dir / FILE} must name just what it names"
+            )

@@ -1,0 +1,114 @@
+"""Snapshots of a partition's state at a cut: with one, another host goes on from the cut and not from offset 0.
+
+`snapshots/<partition>/<epoch>.snapshot` in the store holds the state's tables and what the checkpoint was made for.
+Where the partition stands at the cut is in the epoch's manifest, and so is the digest of the state: a snapshot is used
+only if the state that it gives has that digest. The last two are kept.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import msgspec
+import pyarrow as pa
+
+from schemas.manifest import EpochManifest
+from streams.core.state import TABLES, State
+from streams.core.tables import tables_digest
+from streams.storage.checkpoint_identity import CheckpointIdentity
+from streams.storage.object_store import ObjectStore, file_chunks, write_whole
+from streams.storage.stored_epochs import read_stored, stored_manifests
+
+logger = logging.getLogger(__name__)
+
+KEPT = 2
+"""Snapshots of a partition in a store: the newest, and one for the case that it is damaged."""
+
+SUFFIX = ".snapshot"
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The file. `tables` are Arrow IPC streams by name, as State.tables() gives them."""
+
+    pinned: CheckpointIdentity
+    tables: dict[str, bytes]
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot that is what its epoch's manifest says."""
+
+    manifest: EpochManifest
+    tables: dict[str, pa.Table]
+
+
+def write_snapshot(path: Path, pinned: CheckpointIdentity, tables: Mapping[str, pa.Table]) -> None:
+    """Writes the tables of a state to a local file, whole or not at all."""
+    packed = {name: _packed(table) for name, table in tables.items()}
+    write_whole(path, [msgspec.msgpack.encode(Snapshot(pinned=pinned, tables=packed))])
+
+
+def put_snapshot(store: ObjectStore, path: Path, partition: int, folder: str) -> None:
+    """Puts the snapshot of an epoch whose manifest the store has, and removes all but the last. Raises StoreAway."""
+    store.put(_name(partition, folder), file_chunks(path))
+    for name in store.names(f"snapshots/{partition}")[:-KEPT]:
+        store.remove(name)
+
+
+def newest_snapshot(store: ObjectStore, pinned: CheckpointIdentity, above: int) -> Restored | None:
+    """The newest sound snapshot of the pinned partition at an offset over `above`, or None.
+
+    One that doesn't fit its manifest is passed over, with a line in the log. Raises InvalidInput if the store belongs
+    to another log, topic or list of rulesets, InvariantBroken if it has two manifests of an epoch, StoreAway.
+    """
+    partition = pinned.partition
+    for name in reversed(store.names(f"snapshots/{partition}")):
+        folder = PurePosixPath(name).name.removesuffix(SUFFIX)
+        digest = stored_manifests(store, partition, folder).get(folder)
+        if digest is None:
+            logger.warning("%s in the store has no manifest: not used", name)
+            continue
+        whole, _ = read_stored(store, pinned.log, partition, folder, digest)
+        if whole.manifest.next_offset <= above:
+            return None
+        found = _restored(name, store.read(name) or b"", pinned, whole.manifest)
+        if found is not None:
+            return found
+    return None
+
+
+def _restored(name: str, content: bytes, pinned: CheckpointIdentity, manifest: EpochManifest) -> Restored | None:
+    try:
+        snapshot = msgspec.msgpack.decode(content, type=Snapshot)
+        tables = {name: _unpacked(snapshot.tables[name], TABLES[name].schema) for name in TABLES}
+        packed_digest = tables_digest(tables).hex()
+    except (pa.ArrowException, msgspec.MsgspecError, OSError, LookupError, ValueError, TypeError) as error:
+        logger.warning("%s in the store can't be read (%s): not used", name, error)
+        return None
+    # The tables first: no state is made of what may be anything. Then the state, since that is what goes on.
+    if packed_digest != manifest.state_digest or _state_digest(pinned, tables) != manifest.state_digest:
+        logger.warning("%s in the store doesn't give the state of its manifest: not used", name)
+        return None
+    # The format is a checkpoint's; what a state is made of, its digest says.
+    made_for = msgspec.structs.replace(snapshot.pinned, format=pinned.format)
+    made_for.compare(f"{name} in the store", pinned, manifest.epoch)
+    return Restored(manifest=manifest, tables=tables)
+
+
+def _state_digest(pinned: CheckpointIdentity, tables: Mapping[str, pa.Table]) -> str:
+    return State.load(pinned.log, pinned.partition, tables).digest().hex()
+
+
+def _name(partition: int, folder: str) -> str:
+    return f"snapshots/{partition}/{folder}{SUFFIX}"
+
+
+def _packed(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _unpacked(content: bytes, schema: pa.Schema) -> pa.Table:
+    return pa.ipc.open_stream(content).read_all().cast(schema)

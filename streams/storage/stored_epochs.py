@@ -1,0 +1,202 @@
+"""The final files of epochs in a store that hosts share.
+
+`manifests/<partition>/<epoch>/<digest>.json`      the manifest, named by its digest, and what stands beside it
+`epochs/<epoch>/<n>.<SHA-256>.parquet` and so on   the files that it names, each by its bytes
+
+So nothing final is ever overwritten, by whatever host: two manifests that differ have two names, and whoever lists
+both stops. It needs a store that lists what was put before: a local folder, and S3 since 2020, do.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from files.write import FileLock, Step, file_digest
+from schemas.errors import InvalidInput, InvariantBroken
+from schemas.log import Log
+from schemas.manifest import EpochFiles, epoch_folder
+from streams.storage.epochs import EpochPaths, read_manifest
+from streams.storage.object_store import ObjectStore, file_chunks, write_whole
+from streams.storage.skipped_ranges_file import adopt_exceptions
+
+LOG_NAME = "log.json"
+
+_MANIFEST = re.compile(r"manifests/([0-9]+)/([0-9TZ]+)/([0-9a-f]{64})\.json")
+
+
+def share_log(store: ObjectStore, log: Log) -> None:
+    """Puts the log's description where other hosts find it. Raises InvalidInput if the store is another log's."""
+    stored = stored_log(store)
+    if stored is not None and stored.log_id != log.log_id:
+        raise _of_another(store, stored.log_id)
+    # Rulesets are only ever added: the longer list is the newer one.
+    if stored is None or len(stored.rulesets) < len(log.rulesets):
+        store.put(LOG_NAME, [msgspec.json.format(msgspec.json.encode(log), indent=2) + b"\n"])
+
+
+def stored_log(store: ObjectStore) -> Log | None:
+    """The log that a store belongs to; None in a new one. Raises InvalidInput, StoreAway."""
+    content = store.read(LOG_NAME)
+    try:
+        return None if content is None else msgspec.json.decode(content, type=Log)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"{LOG_NAME} in the store {store.uri} describes no log ({error}): restore it") from None
+
+
+def stored_manifests(store: ObjectStore, partition: int, folder: str = "") -> dict[str, str]:
+    """The digest (hex) of the manifest of each epoch, by the epoch's folder; of one epoch alone if `folder` says so.
+
+    Raises InvariantBroken if there are two of one epoch, StoreAway.
+    """
+    return _digests(store, store.names(f"manifests/{partition}/{folder}".rstrip("/")))
+
+
+def _digests(store: ObjectStore, names: Iterable[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in names:
+        if (match := _MANIFEST.fullmatch(name)) is None:
+            continue  # what somebody else left there
+        partition, epoch, digest = match.groups()
+        if found.setdefault(epoch, digest) != digest:
+            raise InvariantBroken(
+                f"the store {store.uri} holds two manifests of the epoch {epoch} of partition {partition}: two hosts"
+                " had different records or rules; audit both against the log"
+            )
+    return found
+
+
+def read_stored(store: ObjectStore, log: Log, partition: int, folder: str, digest: str) -> tuple[EpochFiles, bytes]:
+    """A stored manifest with what stands beside it, and its bytes.
+
+    Raises InvalidInput if it is of another log, InvariantBroken if it isn't what its name says, StoreAway.
+    """
+    name = f"manifests/{partition}/{folder}/{digest}.json"
+    content = store.read(name) or b""
+    try:
+        whole = msgspec.json.decode(content, type=EpochFiles)
+    except msgspec.MsgspecError:
+        whole = None
+    manifest = None if whole is None else whole.manifest
+    if whole is None or manifest is None or manifest.digest().hex() != digest:
+        raise InvariantBroken(f"{name} in the store {store.uri} is missing or was changed: restore it from a copy")
+    if manifest.log_id != log.log_id:
+        raise _of_another(store, manifest.log_id)
+    if (manifest.partition, epoch_folder(manifest.start_ms)) != (partition, folder):
+        raise InvariantBroken(f"{name} in the store {store.uri} speaks of another partition or epoch")
+    return whole, content
+
+
+def put_epoch(store: ObjectStore, paths: EpochPaths, step: Step) -> None:
+    """Puts the files of an epoch whose manifest is final here, then the manifest. Repeating it changes nothing.
+
+    Raises InvariantBroken if the store has another manifest of the epoch, StoreAway.
+    """
+    whole = read_manifest(paths.manifest)
+    if whole is None:
+        raise InvariantBroken(f"{paths.manifest} went away")
+    if not _is_there(store, paths, whole):
+        for path, digest in _files(paths, whole).items():
+            if file_digest(path) != digest:
+                raise InvariantBroken(f"{path} isn't the file that {paths.manifest} names")
+            store.put(_object_name(paths, path, digest), file_chunks(path))
+        step("4 files stored")
+        name = f"manifests/{paths.partition}/{paths.folder}/{whole.manifest_digest}.json"
+        store.put(name, [paths.manifest.read_bytes()])
+        _is_there(store, paths, whole)
+    step("4 manifest stored")
+
+
+def fetch_epoch(store: ObjectStore, data_dir: Path, log: Log, partition: int, folder: str, digest: str) -> None:
+    """Copies the files of an epoch to where the worker that made them had them, the manifest last.
+
+    Raises InvariantBroken if one isn't what its manifest names, InvalidInput if the store is another log's, StoreAway.
+    """
+    whole, content = read_stored(store, log, partition, folder, digest)
+    paths = EpochPaths(data_dir, folder, partition)
+    if whole.manifest.exceptions:  # each is signed; without them the manifest would contradict this folder
+        adopt_exceptions(data_dir, log, whole.manifest.exceptions)
+    for path, sha256 in _files(paths, whole).items():
+        store.fetch(_object_name(paths, path, sha256), path, sha256)
+    write_whole(paths.manifest, [content])
+
+
+def sync_partition(
+    store: ObjectStore, data_dir: Path, log: Log, partition: int, before: str, stopped: Callable[[], bool]
+) -> None:
+    """Brings here the epochs that only the store has, and to the store those that only are here.
+
+    Only epochs whose folder's name is less than `before`, and none once `stopped()`. The caller holds the partition's
+    lock. Raises InvariantBroken if the two contradict each other, InvalidInput, StoreAway.
+    """
+    stored, here = stored_manifests(store, partition), _epochs_here(data_dir, partition)
+    for folder in sorted(stored.keys() ^ here):
+        if stopped() or folder >= before:
+            break
+        if folder in stored:
+            fetch_epoch(store, data_dir, log, partition, folder, stored[folder])
+        else:
+            put_epoch(store, EpochPaths(data_dir, folder, partition), lambda _: None)
+
+
+def fetch_epochs(store: ObjectStore, data_dir: Path, log: Log) -> int:
+    """Brings here what other hosts made final, for settlement, audits and queries on this host; how many epochs.
+
+    A partition that a worker here holds is left out: its worker does it. Raises InvariantBroken if the store holds two
+    manifests of an epoch, or a file that isn't the one its manifest names; InvalidInput if it is another log's;
+    StoreAway.
+    """
+    folder = data_dir / "partitions"
+    folder.mkdir(parents=True, exist_ok=True)
+    fetched = 0
+    names = [name for name in store.names("manifests") if _MANIFEST.fullmatch(name)]
+    for number, group in groupby(names, key=lambda name: name.split("/")[1]):
+        partition, stored = int(number), _digests(store, group)
+        is_valid = stored.keys() <= _epochs_here(data_dir, partition)
+        lock = None if is_valid else FileLock.take(folder / f"{partition}.lock")
+        if lock is None:
+            continue
+        try:
+            for epoch in sorted(stored.keys() - _epochs_here(data_dir, partition)):
+                fetch_epoch(store, data_dir, log, partition, epoch, stored[epoch])
+                fetched += 1
+        finally:
+            lock.release()
+    return fetched
+
+
+def _epochs_here(data_dir: Path, partition: int) -> set[str]:
+    return {path.parent.name for path in (data_dir / "epochs").glob(f"*/{partition}.manifest.json")}
+
+
+def _of_another(store: ObjectStore, log_id: str) -> InvalidInput:
+    return InvalidInput(f"the store {store.uri} belongs to the log {log_id}: choose another store or prefix")
+
+
+def _is_there(store: ObjectStore, paths: EpochPaths, whole: EpochFiles) -> bool:
+    stored = stored_manifests(store, paths.partition, paths.folder).get(paths.folder)
+    if stored not in {None, whole.manifest_digest}:
+        raise InvariantBroken(
+            f"{paths.manifest} has the digest {whole.manifest_digest}, the store {store.uri} has {stored} for this"
+            " epoch: another host had different records or rules; audit both against the log"
+        )
+    return stored is not None
+
+
+def _files(paths: EpochPaths, whole: EpochFiles) -> dict[Path, str]:
+    """The files of an epoch with their digests (hex)."""
+    found = {}
+    tables = (paths.windows, paths.rejects, paths.rejected_records)
+    for path in (*tables, paths.archive, paths.archive.with_suffix(".leaves")):
+        name = path.relative_to(paths.data_dir).as_posix()
+        if name not in whole.files:
+            raise InvalidInput(f"{paths.manifest} names no {name}: use the version that wrote it")
+        found[path] = whole.files[name]
+    return found
+
+
+def _object_name(paths: EpochPaths, path: Path, digest: str) -> str:
+    name = PurePosixPath(path.relative_to(paths.data_dir).as_posix())
+    return str(name.with_name(f"{name.stem}.{digest}{name.suffix}"))

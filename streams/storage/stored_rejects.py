@@ -1,0 +1,109 @@
+# ruff: noqa: S608 - every name put into a statement is a constant of ours
+"""The refused records that a checkpoint holds: of epochs that aren't final, and what the broker hasn't acknowledged."""
+
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+import duckdb
+import msgspec
+import pyarrow as pa
+
+from schemas.arrow import REJECTED_RECORDS
+from schemas.reject import KEPT_BYTES, RejectedRecord
+from streams.kafka.rejects_topic import RejectedMessage
+
+BATCH_RECORDS = 10_000
+BATCH_BYTES = 8 << 20
+"""A batch ends with the record that reaches one of them."""
+
+ENTRY_BYTES = 64
+"""What an entry's reason may take in memory."""
+
+LIVE_REJECTS = pa.schema(
+    [
+        ("start_ms", pa.int64()),
+        *REJECTED_RECORDS,
+        ("entries", pa.list_(pa.struct([("row", pa.int64()), ("reason", pa.string())]))),
+    ]
+)
+"""A live file's refused records: the start of their epoch, the record once, its refused entries."""
+
+_NEXT = """
+    WITH following AS (
+        SELECT "offset", least(value_size, $kept) + coalesce(octet_length("key"), 0) AS size
+        FROM rejected_records WHERE "offset" > $after ORDER BY "offset" LIMIT $records
+    )
+    SELECT following."offset", any_value(size) + count(*) * $entry
+    FROM following JOIN rejects USING ("offset")
+    WHERE rejects."offset" > $after AND rejects."offset" <= (SELECT max("offset") FROM following)
+    GROUP BY following."offset" ORDER BY following."offset"
+"""
+_RECORDS = """
+    SELECT "offset", timestamp_ms, "key", "value", value_size, value_sha256, epoch
+    FROM rejected_records WHERE "offset" BETWEEN ? AND ? ORDER BY "offset"
+"""
+_REASONS = 'SELECT "offset", "row", reason FROM rejects WHERE "offset" BETWEEN ? AND ? ORDER BY "offset", "row"'
+_FINAL = "epoch IN (SELECT epoch FROM cuts WHERE manifest_digest IS NOT NULL)"
+# Sorting the lists costs half of what an ordered aggregate does. Row groups are small because DuckDB holds one of them
+# whole, and a value may have 64 KiB.
+_COPY = """
+    COPY (SELECT {start_ms:d}::BIGINT AS start_ms, records.* EXCLUDE epoch, entries
+          FROM rejected_records AS records JOIN (
+              SELECT "offset", list_sort(list({{'row': "row", 'reason': reason}})) AS entries
+              FROM rejects WHERE epoch = {epoch:d} GROUP BY "offset"
+          ) USING ("offset")
+          WHERE epoch = {epoch:d})
+    TO '{path}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 2048)
+"""
+
+
+class StoredRejects:
+    """A checkpoint's tables `rejects` and `rejected_records`, through a connection to it."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
+        """One thread at a time."""
+        self._db = db
+
+    def next_batch(self, after: int) -> list[RejectedMessage]:
+        """The refused records that follow the offset `after`, by offset: a bounded number of bytes and of entries."""
+        bounds = {"after": after, "kept": KEPT_BYTES, "records": BATCH_RECORDS, "entry": ENTRY_BYTES}
+        sizes = self._db.execute(_NEXT, bounds).fetchall()
+        if not sizes:
+            return []
+        taken, left = 0, BATCH_BYTES
+        while taken < len(sizes) and left > 0:
+            left -= sizes[taken][1]
+            taken += 1
+        within = [sizes[0][0], sizes[taken - 1][0]]
+        rows = self._db.execute(_REASONS, within).fetchall()
+        reasons = {
+            offset: msgspec.json.encode([[row, reason] for _, row, reason in group])
+            for offset, group in groupby(rows, itemgetter(0))
+        }
+        records = self._db.execute(_RECORDS, within).fetchall()
+        return [RejectedMessage(RejectedRecord(*row[:-1]), row[-1], reasons[row[0]]) for row in records]
+
+    def unfinished_epochs(self) -> set[int]:
+        """The epochs that have refused records here and no manifest yet."""
+        rows = self._db.execute(f"SELECT DISTINCT epoch FROM rejected_records WHERE NOT {_FINAL}").fetchall()
+        return {row[0] for row in rows}
+
+    def write(self, epoch: int, start_ms: int, path: Path) -> None:
+        """Writes what was refused of an epoch that starts at `start_ms` to a Parquet file: schema LIVE_REJECTS."""
+        self._db.execute(_COPY.format(epoch=epoch, start_ms=start_ms, path=str(path).replace("'", "''")))
+
+    def drop_sent(self, sent: int) -> int | None:
+        """Drops what lies in final epochs and not behind the offset `sent`; gives the last offset of what is left
+        of final epochs.
+        """
+        self._db.execute("BEGIN")
+        for name in ("rejects", "rejected_records"):
+            self._db.execute(f'DELETE FROM {name} WHERE "offset" <= ? AND {_FINAL}', [sent])
+        self._db.execute("COMMIT")
+        ((left,),) = self._db.execute(f'SELECT max("offset") FROM rejected_records WHERE {_FINAL}').fetchall()
+        return None if left is None else int(left)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._db.close()

@@ -1,0 +1,1 @@
+"""The stream worker: Faust, the partitions it owns, and how it is watched."""

@@ -1,0 +1,334 @@
+"""The stream worker: Faust's wiring. It fetches, asks the checkpoints' thread to commit, and decides nothing.
+
+Start more of them on one data folder and they share the partitions; a partition's result doesn't depend on it.
+"""
+
+import asyncio
+import gc
+import os
+import time
+from collections.abc import Callable, Sequence, Set
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiokafka.errors import KafkaConnectionError
+
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from schemas.manifest import SkippedRange
+from streams.kafka.consumer import RECORDS_MAX
+from streams.kafka.heartbeats import Heartbeats
+from streams.kafka.reader import KafkaAway, KafkaLogReader
+from streams.kafka.rejects_topic import KafkaRejectsTopic
+from streams.kafka.topics import check_topic, create_rejected_topic
+from streams.storage.object_store import ObjectStore
+from streams.storage.skipped_ranges_file import load_skipped_ranges, share_skipped_ranges
+from streams.worker.faust_app import BatchApp, Fetched, PromptWorker, delivered, fetched, live_seek
+from streams.worker.health import STALLED_SECONDS, Condition, StatusServer
+from streams.worker.logs import RejectSummary, quiet_logs, say
+from streams.worker.metrics import WorkerMetrics
+from streams.worker.partition_owner import Committed, PartitionOwner
+from streams.worker.watchdog import CHECK_SECONDS, EXIT_TERMINATED, Ending, StallJudge, Watchdog, is_away
+
+FAUST_FOLDER = "faust"
+"""Faust asks for a folder. Without tables it keeps nothing there, so all workers of a data folder have the same one."""
+
+GC_THRESHOLD = (100_000, 50, 50)
+"""What lives after the start lives on: the collector would only walk over it again and again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerProgress:
+    """What one commit came to. `cut` is the number of the last epoch that it ended, if any."""
+
+    partition: int
+    next_offset: int
+    records: int
+    sealed: int
+    rejected: int
+    stream_time_ms: int | None
+    cut: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """All that a worker needs to know. `bootstrap_servers` is `host:port[,host:port...]`.
+
+    `on_progress` is called after every commit, from another thread. A worker that has something to do and doesn't move
+    for `stall_seconds` ends with exit code 75; choose it above the longest batch. `records_max` bounds one commit.
+    In a live log (LogAppendTime), a partition gets a heartbeat when it is quiet for `heartbeat_seconds`, and when a
+    window of it waits to be sealed.
+    Every `topic_check_seconds` the topic is looked at again: retention may have been set since.
+    With a `store`, ended epochs and snapshots go there, and partitions go on from what other hosts left there.
+    With a `metrics_port` (0: any free one) `/health` and `/metrics` are served; `on_listening` is told their address.
+    With `log_json` stderr holds one JSON object a line, of events and errors; else one line for each error.
+    """
+
+    bootstrap_servers: str
+    data_dir: Path
+    log: Log
+    until_caught_up: bool = False
+    on_progress: Callable[[WorkerProgress], None] | None = None
+    stall_seconds: float = 60.0
+    records_max: int = RECORDS_MAX
+    heartbeat_seconds: float = 60.0
+    topic_check_seconds: float = CHECK_SECONDS
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    on_listening: Callable[[str], None] | None = None
+    log_json: bool = False
+    store: ObjectStore | None = None
+
+
+def run_worker(settings: WorkerSettings) -> int:
+    """Runs a worker in this process, in its main thread, until SIGTERM, SIGINT or (if asked) it has caught up.
+
+    Gives the exit code, 0. Ends the process by itself, with a line on stderr, with 70 if it can't go on, with 75 if it
+    doesn't move. Raises InvalidInput if the topic is not there or not fit for the log, or the port is taken,
+    or the exceptions of the folder and the store are not signed or contradict what is final; StoreAway.
+    """
+    check_topic(settings.bootstrap_servers, settings.log)
+    create_rejected_topic(settings.bootstrap_servers, settings.log)
+    if settings.store is None:
+        exceptions = load_skipped_ranges(settings.data_dir, settings.log)
+    else:
+        exceptions = share_skipped_ranges(settings.store, settings.data_dir, settings.log)
+    reader, archive_reader = (
+        KafkaLogReader(settings.bootstrap_servers, settings.log.topic, patience_seconds, exceptions)
+        for patience_seconds in (0, 60)
+    )
+    (settings.data_dir / FAUST_FOLDER).mkdir(parents=True, exist_ok=True)
+    ending = Ending(as_json=settings.log_json)
+    try:
+        with quiet_logs(as_json=settings.log_json):
+            return _Worker(settings, exceptions, reader, archive_reader, ending).run()
+    finally:
+        reader.close()
+        archive_reader.close()
+
+
+def build_app(
+    settings: WorkerSettings,
+    checkpoints: PartitionOwner,
+    ending: Ending,
+    loop: asyncio.AbstractEventLoop,
+    exceptions: Sequence[SkippedRange] = (),
+) -> BatchApp:
+    """The Faust app: one agent over the log's topic, no tables, no web, no leader, no commits to Kafka."""
+    app = BatchApp(
+        f"tallyroot-{settings.log.log_id}",
+        topic=settings.log.topic,
+        checkpoints=checkpoints,
+        fatal=ending.fatal,
+        exceptions=exceptions,
+        broker_max_poll_records=settings.records_max,
+        broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
+        broker_client_id="tallyroot",
+        broker_session_timeout=6.0,
+        broker_heartbeat_interval=1.0,
+        broker_rebalance_timeout=10.0,
+        broker_request_timeout=30.0,
+        broker_max_poll_interval=600.0,
+        consumer_metadata_max_age_ms=5_000,
+        datadir=settings.data_dir / FAUST_FOLDER,
+        store="memory://",
+        stream_buffer_maxsize=2,
+        stream_wait_empty=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        worker_redirect_stdouts=False,
+        loop=loop,
+    )
+
+    async def commit(stream: Any) -> None:
+        try:
+            async for event in stream.events():
+                await checkpoints.commit(event.value)
+        except Exception as error:
+            ending.fatal(error)
+            raise
+
+    app.agent(app.topic(settings.log.topic, acks=False), name="commit")(commit)
+    return app
+
+
+class _Worker:
+    """One run: the app, its checkpoints and its watchdog."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        exceptions: Sequence[SkippedRange],
+        reader: KafkaLogReader,
+        archive_reader: KafkaLogReader,
+        ending: Ending,
+    ) -> None:
+        self._settings = settings
+        self._ending = ending
+        self._frozen = False
+        self._draining = False
+        self._assigned: Set[int] | None = None
+        self._ends: dict[int, int] | None = None
+        if settings.until_caught_up:
+            ranges = reader.ranges(list(range(settings.log.partitions)))
+            self._ends = {partition: end for partition, (_, end) in ranges.items()}
+        self._loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self._loop)
+        self._checkpoints = PartitionOwner(
+            settings.data_dir,
+            settings.log,
+            reader,
+            archive_reader,
+            store=settings.store,
+            rejected=KafkaRejectsTopic(settings.bootstrap_servers, settings.log.topic),
+            fatal=ending.fatal,
+            on_commit=self._committed,
+            on_resumed=self._resumed,
+        )
+        self._app = build_app(settings, self._checkpoints, ending, self._loop, exceptions)
+        self._checkpoints.live_seek = lambda: live_seek(self._app)
+        self._faust = PromptWorker(self._app, self._loop, lambda: ending.now(EXIT_TERMINATED))
+        self._judge = StallJudge(settings.stall_seconds)
+        self._watchdog = Watchdog(
+            self._verdict, self._is_excused, ending, self._check_topic, settings.topic_check_seconds
+        )
+        self._rejects = RejectSummary()
+        self._metrics = WorkerMetrics(settings.data_dir, self._ends_of_log, self._checkpoints.committed)
+        self._status: StatusServer | None = None
+        if settings.metrics_port is not None:
+            self._status = StatusServer(
+                settings.metrics_host, settings.metrics_port, self._condition, self._metrics.page
+            )
+        self._heartbeats: Heartbeats | None = None
+        if settings.log.timestamp_type == "LogAppendTime" and not settings.until_caught_up:
+            self._heartbeats = Heartbeats(
+                settings.bootstrap_servers, settings.log, settings.heartbeat_seconds, lambda: self._assigned or set()
+            )
+
+    def run(self) -> int:
+        """Until it stops; then all partitions are closed. Gives the exit code."""
+        threshold = gc.get_threshold()
+        self._started()
+        try:
+            self._faust.execute_from_commandline()
+        except SystemExit as left:
+            if left.code:
+                self._ending.fatal(self._crash(left))
+        finally:
+            self._watchdog.stop()
+            if self._heartbeats is not None:
+                self._heartbeats.stop()
+            self._checkpoints.end()
+            if self._status is not None:
+                self._status.stop()
+            self._faust.ended()
+            gc.set_threshold(*threshold)
+            gc.unfreeze()
+            asyncio.set_event_loop(None)
+        self._rejects.tell(time.monotonic())
+        say("stopped", exit_code=0, reason="it has caught up" if self._has_caught_up() else "it was told to")
+        return 0
+
+    def _started(self) -> None:
+        self._watchdog.start()
+        if self._heartbeats is not None:
+            self._heartbeats.start()
+        if self._status is not None:
+            self._status.start()
+            if self._settings.on_listening is not None:
+                self._settings.on_listening(self._status.url)
+        log, url = self._settings.log, None if self._status is None else self._status.url
+        say("started", pid=os.getpid(), log=log.log_id, topic=log.topic, partitions=log.partitions, status=url)
+
+    def _crash(self, left: SystemExit) -> BaseException:
+        crash = self._faust.crash_reason or left.__context__ or left
+        if isinstance(crash, KafkaConnectionError):
+            return InvalidInput(
+                f"Kafka at {self._settings.bootstrap_servers} went away: start the worker again once it is up"
+            )
+        return crash
+
+    def _verdict(self, now: float) -> str | None:
+        return self._judge.verdict(now, fetched(self._app), delivered(self._app), dict(self._checkpoints.committed))
+
+    def _check_topic(self) -> None:
+        """Raises InvalidInput if the topic is no longer as the log needs it. Kafka away is for others to notice."""
+        with suppress(KafkaAway):
+            check_topic(self._settings.bootstrap_servers, self._settings.log)
+
+    def _is_excused(self) -> bool:
+        if not is_away(self._settings.bootstrap_servers):
+            return False
+        self._judge.forget()
+        return True
+
+    def _condition(self) -> Condition:
+        """What /health says, at any moment, from any thread."""
+        return Condition.judge(
+            is_draining=self._draining or self._app.should_stop,
+            fetched=self._fetched(),
+            standing=self._judge.standing(time.monotonic(), STALLED_SECONDS),
+            is_away=lambda: is_away(self._settings.bootstrap_servers),
+        )
+
+    def _ends_of_log(self) -> dict[int, int]:
+        """The end of the log of each partition that is read, as far as its last fetch told."""
+        states = self._fetched()
+        if isinstance(states, str):
+            return {}
+        return {partition: state.stable_end for partition, state in states.items() if state is not None}
+
+    def _fetched(self) -> str | dict[int, Fetched | None]:
+        # Who asks too early would make Faust make its consumer in the wrong thread.
+        return "it has only just started" if self._assigned is None else fetched(self._app)
+
+    def _resumed(self, assigned: Set[int]) -> None:
+        self._assigned = assigned
+        if not self._frozen:
+            self._frozen = True
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*GC_THRESHOLD)
+        self._finish_if_caught_up()
+
+    def _committed(self, done: Committed) -> None:
+        piece, progress = done.piece, done.progress
+        self._metrics.committed(done)
+        self._rejects.add(progress.rejects_by_reason, time.monotonic())
+        for epoch in progress.cuts:
+            say("epoch_cut", partition=piece.partition, epoch=epoch, next_offset=piece.next)
+        if self._heartbeats is not None and piece.records:
+            self._heartbeats.heard(piece.partition, progress.stream_time_ms)
+        if self._settings.on_progress is not None:
+            self._settings.on_progress(
+                WorkerProgress(
+                    partition=piece.partition,
+                    next_offset=piece.next,
+                    records=len(piece.records),
+                    sealed=progress.sealed,
+                    rejected=progress.rejected,
+                    stream_time_ms=progress.stream_time_ms,
+                    cut=progress.cut,
+                )
+            )
+        self._finish_if_caught_up()
+
+    def _finish_if_caught_up(self) -> None:
+        if self._has_caught_up() and not self._draining:
+            self._draining = True
+            self._checkpoints.drain(self._drained)
+
+    def _drained(self, drained: Set[int]) -> None:
+        self._draining = False
+        # What a rebalance has just taken was not drained. If it comes back, `_resumed` asks again.
+        if self._has_caught_up() and self._assigned is not None and drained >= self._assigned:
+            self._faust.finish()
+
+    def _has_caught_up(self) -> bool:
+        ends, assigned, committed = self._ends, self._assigned, self._checkpoints.committed
+        if ends is None or assigned is None:
+            return False
+        return all(committed.get(partition, -1) >= ends[partition] for partition in assigned)

@@ -1,0 +1,138 @@
+"""Faust's app and worker, without what a checkpointed log has no use for: codecs, waits, output, its hold on the logs.
+
+What is private to Faust and touched here was proved with the versions in consumer.PROVED.
+"""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import faust
+import faust.tables.manager
+import faust.topics
+
+from schemas.manifest import SkippedRange
+from streams.kafka.consumer import BatchConsumer, BatchTransport, Checkpoints, partition_state
+
+STOP_SECONDS = 8.0
+"""A SIGTERM may find Faust where it can't stop (while it starts, for one): then the process ends without it."""
+
+
+class BatchTopic(faust.topics.Topic):
+    """Its value is a Slice and passes as it is: no codec has a say."""
+
+    def _compile_decode(self) -> None:
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return self.app.create_event(None, message.value, [], message)
+
+        self.decode = decode  # type: ignore[method-assign]
+
+
+class PromptTables(faust.tables.manager.TableManager):
+    """Faust waits a second here for tables to register. There are none."""
+
+    async def on_start(self) -> None:
+        """Starts at once."""
+        if not self.should_stop:
+            await self._update_channels()
+            await self.recovery.start()
+
+
+class BatchApp(faust.App):
+    """A Faust app over one log topic. `fatal` ends the process and doesn't return."""
+
+    def __init__(
+        self,
+        group: str,
+        *,
+        topic: str,
+        checkpoints: Checkpoints,
+        fatal: Callable[[BaseException], None],
+        exceptions: Sequence[SkippedRange] = (),
+        **settings: Any,
+    ) -> None:
+        self.log_topic = topic
+        self.checkpoints = checkpoints
+        self.fatal = fatal
+        self.exceptions = exceptions
+        super().__init__(group, Topic=BatchTopic, TableManager=PromptTables, **settings)
+
+    def _new_transport(self) -> Any:
+        return BatchTransport(self.conf.broker_consumer, self)
+
+
+class PromptWorker(faust.Worker):
+    """Faust's worker without its last second, its process title, its output and its hold on the logs."""
+
+    def __init__(self, app: BatchApp, loop: asyncio.AbstractEventLoop, on_hang: Callable[[], None]) -> None:
+        super().__init__(app, quiet=True, redirect_stdouts=False, override_logging=False, loop=loop)
+        self.spinner = None
+        self._hang = threading.Timer(STOP_SECONDS, on_hang)
+        self._hang.daemon = True
+
+    def finish(self) -> None:
+        """Stops the worker as a SIGTERM would. Any thread may call it, any number of times."""
+        self.loop.call_soon_threadsafe(self._on_sigterm)
+
+    def ended(self) -> None:
+        """It did stop: the timer must not end whatever the process does next."""
+        self._hang.cancel()
+        if self._hang.is_alive():
+            self._hang.join()  # a thread that outlives Python makes DuckDB's binding complain on stderr
+
+    def _schedule_shutdown(self, signal: signal.Signals) -> None:
+        if not self._signal_stop_time:
+            self._hang.start()
+        super()._schedule_shutdown(signal)
+
+    async def _sentinel_task(self) -> None:
+        await asyncio.sleep(0)
+
+    def _setproctitle(self, info: str, *, ident: str = "") -> None:
+        pass
+
+
+class Fetched(NamedTuple):
+    """How far a partition is read, as its last fetch told: all offsets, `answered` any number that moves with each."""
+
+    position: int
+    stable_end: int
+    answered: int
+
+
+def fetched(app: BatchApp) -> str | dict[int, Fetched | None]:
+    """What the consumer does with each partition that it should read, or why it reads none. Never blocks or waits."""
+    consumer: BatchConsumer = app.consumer  # type: ignore[assignment]
+    kafka = consumer._thread._consumer
+    if kafka is None or kafka._subscription.subscription is None:
+        return "it is not subscribed"
+    assignment = kafka._subscription.subscription.assignment
+    if assignment is None:
+        return "no partitions were assigned to it"
+    if app.rebalancing:
+        return "the group is rebalancing"
+    paused = {tp.partition for tp in consumer._paused_partitions}
+    return {tp.partition: _fetched(kafka, tp) for tp in assignment.tps if tp.partition not in paused}
+
+
+def live_seek(app: BatchApp) -> int:
+    """The number of the seek whose slices may be committed, STALE while partitions change hands."""
+    consumer: BatchConsumer = app.consumer  # type: ignore[assignment]
+    return consumer.live_seek
+
+
+def delivered(app: BatchApp) -> dict[int, int]:
+    """The end of the last slice of each partition that left the consumer's thread."""
+    consumer: BatchConsumer = app.consumer  # type: ignore[assignment]
+    return dict(consumer._thread.cursor)
+
+
+def _fetched(kafka: Any, place: Any) -> Fetched | None:
+    state = partition_state(kafka, place)
+    if state is None or not state.has_valid_position or state.highwater is None:
+        return None
+    # Beyond the last stable offset lie open transactions: no lag of ours.
+    end = state.highwater if state.lso in (None, -1) else min(state.lso, state.highwater)
+    return Fetched(state.position, end, state.timestamp or 0)

@@ -1,0 +1,400 @@
+"""One partition of the log in the hands of one process: slices in, sealed windows and epochs' files out.
+
+A slice is committed in pieces; a piece ends with the slice or at a cut. For each piece:
+
+(1) one transaction: changed state, next offset, stream time, sealed rows, rejects and, at a cut, what the epoch was;
+(2) `live/<n>/<number>.parquet`: the windows that sealed, for analysts;
+(2b) the refused records, to the topic of rejects: beside the commits, when Kafka takes them. Every few seconds, and
+before (3), `live/<n>/<number>.rejects.parquet`: what an epoch has refused so far.
+
+At a cut also, for the epoch that ended, perhaps later and with other pieces committed on top:
+
+(3) `epochs/<epoch>/<n>.parquet`, `.rejects.parquet`, `.rejected_records.parquet`: what the checkpoint holds of it;
+(4) `log/<epoch>/<n>.parquet` and `.leaves`: the archive, read from the log again; then the manifest, last. With a store
+    that hosts share: all of it goes there, the manifest last, then the snapshot that was made before the cut's (1);
+(5) one transaction drops the epoch's rows from the checkpoint; what was refused waits there until (2b) is acknowledged.
+
+Steps 2 to 5 only write what the checkpoint and the log decide, and each can be repeated: whatever a crash cuts off is
+done again when the partition is opened, from (2) on.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from msgspec import Struct
+
+from files.write import FileLock, Step, nothing, sync_folder
+from schemas.arrow import windows_table
+from schemas.errors import InvariantBroken
+from schemas.log import Log
+from schemas.manifest import Counts
+from streams.core.advance import Advanced, advance
+from streams.core.log_reader import LogReader
+from streams.core.records import LogRecord
+from streams.core.tables import tables_digest
+from streams.kafka.rejects_outbox import RejectsSender
+from streams.kafka.rejects_topic import NONE_SENT, RejectsTopic
+from streams.storage.checkpoint import Checkpoint, Cut, Piece, Position
+from streams.storage.checkpoint_identity import FORMAT, CheckpointIdentity
+from streams.storage.epochs import last_manifest, publish_epoch
+from streams.storage.live import Live
+from streams.storage.object_store import ObjectStore
+from streams.storage.open_windows import open_windows
+from streams.storage.partition_store import PartitionStore
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """What one slice came to. `cuts` are the epochs that it ended, `rejects_by_reason` counts what it refused."""
+
+    next_offset: int
+    records: int
+    counts: Counts
+    sealed: int
+    rejected: int
+    rejects_by_reason: dict[str, int]
+    stream_time_ms: int | None
+    cuts: tuple[int, ...]
+
+    @property
+    def cut(self) -> int | None:
+        """The last epoch that the slice ended, if any."""
+        return self.cuts[-1] if self.cuts else None
+
+
+class Partition:
+    """An open partition. All calls come from one thread; an error in `process` leaves it unusable."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        log: Log,
+        partition: int,
+        checkpoint: Checkpoint,
+        lock: FileLock,
+        reader: LogReader,
+        sender: RejectsSender | None,
+        store: PartitionStore,
+        background: bool,
+        step: Step,
+        seconds: Callable[[], float],
+    ) -> None:
+        """See `open`."""
+        is_restored = store.restore(checkpoint)
+        self._data_dir = data_dir
+        self._log = log
+        self._partition = partition
+        self._checkpoint = checkpoint
+        self._lock = lock
+        self._reader = reader
+        self._sender = sender
+        self._store = store
+        self._step = step
+        self._broken = False
+        self._position = checkpoint.position
+        self._state = checkpoint.state(log, partition)
+        is_new = is_restored or self._position.next_offset is None
+        here = last_manifest(data_dir, partition) if is_new else None
+        ends = [log.epoch_span(last)[1] for last in (here, checkpoint.last_published()) if last is not None]
+        published_ms = max(ends, default=0)
+        unpublished = set(checkpoint.live_starts())
+        self._unshown = checkpoint.refused.unfinished_epochs()
+        """The epochs whose live file lacks something that was refused."""
+        refused = {log.epoch_span(epoch)[0] for epoch in self._unshown}
+        self._live = Live(data_dir / "live", partition, published_ms, unpublished, refused, seconds, is_new=is_new)
+        self._unsent = checkpoint.refused.drop_sent(NONE_SENT)
+        """The last offset of what final epochs refused and the broker hasn't acknowledged."""
+        self._pending = checkpoint.pending()
+        self._stopping = threading.Event()
+        self._thread = ThreadPoolExecutor(1, f"epochs-{partition}") if background else None
+        self._running: Future[bytes | None] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        data_dir: Path,
+        log: Log,
+        partition: int,
+        topic_id: str,
+        reader: LogReader,
+        *,
+        rejected: RejectsTopic | None = None,
+        store: ObjectStore | None = None,
+        background: bool = False,
+        step: Step = nothing,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> "Partition | None":
+        """Takes the partition and does again what a crash cut off, or gives None if another process holds it.
+
+        With `background`, steps 3 and 4 run beside the commits, on a thread of their own that reads the log through
+        `reader`, and step 2b on another; else inside of `open` and `process`. Without `rejected` there is no step 2b.
+        With a `store`, what another host left there is gone on from if it is further than what is here. `step` is told
+        each step that is done, `seconds` is a clock.
+        Raises InvalidInput if the data folder or the store belongs to another log, topic or list of rulesets (StoreAway
+        if the store gives no answer), InvariantBroken if an epoch's manifest contradicts the log or the store.
+        """
+        for name in ("partitions", "epochs", "log", "live"):
+            (data_dir / name).mkdir(parents=True, exist_ok=True)
+        sync_folder(data_dir)
+        folder = data_dir / "partitions"
+        lock = FileLock.take(folder / f"{partition}.lock")
+        if lock is None:
+            return None
+        try:
+            pinned = CheckpointIdentity(format=FORMAT, partition=partition, topic_id=topic_id, log=log)
+            checkpoint = Checkpoint(folder / f"{partition}.duckdb", pinned)
+        except BaseException:
+            lock.release()
+            raise
+        sender = None
+        if rejected is not None:
+            stored = checkpoint.refused_reader
+            sender = RejectsSender(rejected, partition, topic_id, stored, step, background=background)
+        try:
+            shared = PartitionStore(store, data_dir, pinned, step, background=background)
+            opened = cls(data_dir, log, partition, checkpoint, lock, reader, sender, shared, background, step, seconds)
+        except BaseException:
+            checkpoint.close()
+            lock.release()
+            raise
+        try:
+            opened._repeat()
+        except BaseException:
+            opened._broken = True
+            opened.close()
+            raise
+        return opened
+
+    @property
+    def next_offset(self) -> int | None:
+        """The offset to go on from, or None if nothing was ever committed (then 0)."""
+        return self._position.next_offset
+
+    @property
+    def pending(self) -> tuple[int, ...]:
+        """The epochs that have ended and whose files are not final yet."""
+        return tuple(cut.epoch for cut in self._pending)
+
+    def process(self, start: int, next: int, records: Sequence[LogRecord]) -> Progress:
+        """Takes the slice [start, next) of the log; `start` is where the slice before ended. Offsets may have gaps.
+
+        Raises InvariantBroken if the slice doesn't continue the checkpoint: nothing of it is committed then.
+        """
+        if self._broken:
+            raise InvariantBroken(f"partition {self._partition} was used after an error")
+        self._check(start, next, records)
+        self._broken = True
+        pieces: list[tuple[Piece, Advanced]] = []
+        left = records
+        while not pieces or pieces[-1][0].cut is not None:
+            done = advance(self._state, left)
+            at_cut = done.cut is not None
+            piece = self._piece(start, left[done.consumed].offset if at_cut else next, done)
+            self._commit(piece)
+            pieces.append((piece, done))
+            left = left[done.consumed :]
+            start = piece.position.next_offset or 0
+        self._live.tidy()
+        if self._live.is_open_due:
+            self._live.write_open(open_windows(self._state, self._partition))
+        if self._unshown and self._live.is_rejects_due:
+            self._show_rejects()
+        self._drop_sent()
+        self._broken = False
+        return Progress(
+            next_offset=next,
+            records=len(records),
+            counts=sum((done.counts for _, done in pieces), Counts()),
+            sealed=sum(len(done.windows) for _, done in pieces),
+            rejected=sum(done.counts.rejected for _, done in pieces),
+            rejects_by_reason=dict(Counter(reject.reason for _, done in pieces for reject in done.rejects)),
+            stream_time_ms=self._position.stream_time_ms,
+            cuts=tuple(done.cut for _, done in pieces if done.cut is not None),
+        )
+
+    def drain(self) -> None:
+        """Returns once the files of every epoch that has ended are final and what was refused is acknowledged.
+
+        Raises what stopped them from it.
+        """
+        while self._pending:
+            self._finish_epochs(wait=True)
+        self._store.check(wait=True)
+        if self._sender is not None:
+            self._sender.drain()
+            self._drop_sent()
+        self._show_rejects()
+        self._live.write_open(open_windows(self._state, self._partition))
+
+    def close(self) -> None:
+        """Ends what runs beside, closes the checkpoint, then drops the lock. Epochs not final are so after `open`."""
+        self._stopping.set()
+        self._store.close()
+        try:
+            if self._thread is not None:
+                self._thread.shutdown()
+                if not self._broken:
+                    self._finish_epochs(wait=False)
+            if self._sender is not None:
+                self._sender.close()
+            if not self._broken:
+                self._drop_sent()
+                self._show_rejects()
+                self._live.write_open(open_windows(self._state, self._partition))
+        finally:
+            self._checkpoint.close()
+            self._lock.release()
+
+    def _check(self, start: int, next: int, records: Sequence[LogRecord]) -> None:
+        stored = self._position.next_offset or 0
+        if start != stored:
+            raise InvariantBroken(f"partition {self._partition} stands at offset {stored}, the slice starts at {start}")
+        if next < start or (records and not start <= records[0].offset <= records[-1].offset < next):
+            raise InvariantBroken(f"partition {self._partition}: the slice [{start}, {next}) holds other offsets")
+
+    def _piece(self, start: int, next: int, done: Advanced) -> Piece:
+        """What step 1 commits, once `advance` has changed the state."""
+        state, before = self._state, self._position
+        counts = before.counts + done.counts
+        records = before.records + done.consumed
+        position = Position(
+            next_offset=next,
+            stream_time_ms=state.stream_time_ms,
+            epoch=state.epoch,
+            first_offset=before.first_offset,
+            records=records,
+            counts=counts,
+        )
+        cut = None
+        if done.cut is not None:
+            tables = state.tables()
+            self._store.note(done.cut, tables)
+            cut = Cut(
+                epoch=done.cut,
+                first_offset=before.first_offset,
+                next_offset=next,
+                records=records,
+                counts=counts,
+                stream_time_ms=state.now_ms,
+                state_digest=tables_digest(tables),
+            )
+            position = Position(
+                next_offset=next, stream_time_ms=state.stream_time_ms, epoch=state.epoch, first_offset=next
+            )
+        return Piece(
+            start=start,
+            epoch=(state.epoch or 0) if done.cut is None else done.cut,
+            changes=state.changes(),
+            position=position,
+            windows=done.windows,
+            rejects=done.rejects,
+            rejected=done.rejected,
+            cut=cut,
+        )
+
+    def _commit(self, piece: Piece) -> None:
+        # (1) The transaction.
+        self._checkpoint.commit(piece)
+        self._position = piece.position
+        self._step("1 committed")
+        # (2) The live file.
+        if piece.live_ms is not None:
+            self._live.write(piece.live_ms, windows_table(piece.windows))
+            self._step("2 live")
+        # (2b) The topic of rejects, beside.
+        if piece.rejects:
+            self._unshown.add(piece.epoch)
+            if self._sender is not None:
+                self._sender.wake()
+        # (3) to (5)
+        if piece.cut is not None:
+            self._pending.append(piece.cut)
+        self._finish_epochs(wait=False)
+
+    def _repeat(self) -> None:
+        """Steps 2 to 5 for all that the checkpoint still holds."""
+        for live_ms in self._checkpoint.live_starts():
+            self._live.write(live_ms, self._checkpoint.live_windows(live_ms))
+            self._step("2 live")
+        if self._sender is not None and (self._unshown or self._unsent is not None):
+            self._sender.wake()
+        self._finish_epochs(wait=False)
+        if self._position.epoch is not None:
+            self._store.sync(self._pending[0].epoch if self._pending else self._position.epoch)
+
+    def _finish_epochs(self, *, wait: bool) -> None:
+        """Goes as far with the ended epochs as it can: to their end, or to the one that runs beside."""
+        self._store.check()
+        while self._pending:
+            cut = self._pending[0]
+            if self._running is None and cut.epoch in self._unshown:
+                self._show_rejects()
+            if self._thread is None:
+                digest = self._publish(cut, self._checkpoint)
+            else:
+                if self._running is None:
+                    if self._stopping.is_set():
+                        return
+                    self._running = self._thread.submit(self._publish_beside, cut)
+                if not (wait or self._running.done()):
+                    return
+                digest, self._running = self._running.result(), None
+            if digest is None:
+                return
+            # (5) The epoch is final: its rows leave the checkpoint. Queries take some from live/ for a while yet.
+            self._live.keep(self._log.epoch_span(cut.epoch)[1])
+            self._checkpoint.drop(cut.epoch, digest, with_rejects=self._sender is None)
+            self._drop_sent(force=True)
+            self._live.published(self._log.epoch_span(cut.epoch)[1])
+            self._pending.pop(0)
+            self._step("5 dropped")
+
+    def _show_rejects(self) -> None:
+        """Writes what unfinished epochs have refused to their live files."""
+        for epoch in sorted(self._unshown):
+            start_ms, _ = self._log.epoch_span(epoch)
+            self._live.write_rejects(start_ms, partial(self._checkpoint.refused.write, epoch, start_ms))
+        self._unshown.clear()
+
+    def _drop_sent(self, *, force: bool = False) -> None:
+        """Drops what final epochs refused and the broker has acknowledged."""
+        if self._sender is None:
+            return
+        self._sender.check()
+        if force or (self._unsent is not None and self._sender.sent >= self._unsent):
+            self._unsent = self._checkpoint.refused.drop_sent(self._sender.sent)
+
+    def _publish(self, cut: Cut, checkpoint: Checkpoint) -> bytes | None:
+        digest = publish_epoch(
+            self._data_dir,
+            self._log,
+            self._partition,
+            cut,
+            checkpoint,
+            self._reader,
+            self._step,
+            self._stopping.is_set,
+        )
+        if digest is None:
+            return None
+        self._step("4 manifest")
+        is_kept = self._store.keep(cut.epoch, partial(self._is_sent, checkpoint.last_refused(cut.epoch)))
+        return digest if is_kept else None
+
+    def _is_sent(self, refused: int | None) -> bool:
+        """Whether what was refused up to an offset is acknowledged. Raises what has stopped the sender."""
+        if refused is None or self._sender is None:
+            return True
+        self._sender.check()
+        return self._sender.sent >= refused
+
+    def _publish_beside(self, cut: Cut) -> bytes | None:
+        checkpoint = self._checkpoint.reader()
+        try:
+            return self._publish(cut, checkpoint)
+        finally:
+            checkpoint.close()

@@ -1,0 +1,241 @@
+"""The partitions that this process owns, opened, written and closed by one thread of their own.
+
+One thread makes one order: a commit that has begun ends before a revocation closes its partition, whoever gave up
+waiting for it, and a slice that comes after the revocation finds its seek stale.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, ParamSpec, TypeVar
+
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from schemas.units import MINUTE_MS
+from streams.core.log_reader import LogReader
+from streams.kafka.consumer import Slice
+from streams.kafka.reader import KafkaAway
+from streams.kafka.rejects_topic import RejectsTopic
+from streams.storage.object_store import ObjectStore, StoreAway
+from streams.worker.logs import say
+from streams.worker.partition import Partition, Progress
+
+logger = logging.getLogger(__name__)
+
+AHEAD_MAX_MS = 10 * MINUTE_MS
+"""A record stamped further ahead of the wall clock than this is not committed: one of the two clocks is wrong."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Committed(NamedTuple):
+    """One commit of a slice: what it came to, what it took, how many ended epochs wait for their files after it."""
+
+    piece: Slice
+    progress: Progress
+    seconds: float
+    pending: int
+
+
+class PartitionOwner:
+    """The Checkpoints of a worker. An error in a commit goes to `fatal`, which ends the process."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        log: Log,
+        reader: LogReader,
+        archive_reader: LogReader,
+        *,
+        rejected: RejectsTopic | None = None,
+        store: ObjectStore | None = None,
+        fatal: Callable[[BaseException], None],
+        on_commit: Callable[[Committed], None],
+        on_resumed: Callable[[Set[int]], None],
+    ) -> None:
+        self.committed: dict[int, int] = {}
+        """The offset that each partition's checkpoint stands at. Any thread may read it."""
+        self.live_seek: Callable[[], int] = lambda: -1
+        self._data_dir = data_dir
+        self._log = log
+        self._reader = reader
+        self._archive_reader = archive_reader
+        self._rejected = rejected
+        self._store = store
+        self._fatal = fatal
+        self._on_commit = on_commit
+        self._on_resumed = on_resumed
+        self._held: dict[int, Partition] = {}
+        self._reported_locked: set[int] = set()
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+
+    async def open(self, partitions: Set[int], *, only: bool) -> dict[int, int]:
+        """Takes the partitions whose lock is free: partition to the offset to go on from. Never waits for a lock.
+
+        Takes none while Kafka or the store doesn't answer. `archive_reader` may be patient, `reader` must not: a seek
+        waits for it.
+        Raises InvalidInput if the log is not the one that a checkpoint was made from.
+        """
+        return await self._run(self._open, partitions, only)
+
+    def resumed(self, offsets: Mapping[int, int], assigned: Set[int]) -> None:
+        """The consumer reads these partitions from these offsets; all of `assigned` are or will be read."""
+        self.committed.update(offsets)
+        say("assigned", partitions=sorted(assigned), offsets={str(number): at for number, at in offsets.items()})
+        self._on_resumed(assigned)
+
+    async def commit(self, piece: Slice) -> None:
+        """Commits a slice, or drops it if it was fetched before the last seek. Errors go to `fatal`."""
+        await self._run(self._commit, piece)
+
+    async def close(self) -> None:
+        """Closes all partitions and drops their locks, after the commit that runs."""
+        await self._run(lambda: self._close(set(self._held)))
+
+    def drain(self, then: Callable[[Set[int]], None]) -> None:
+        """Waits, on the checkpoints' thread, until the files of all ended epochs are final; then calls `then` there.
+
+        It is told of which partitions: those held then, maybe none, where a rebalance has just taken them.
+        """
+        self._thread.submit(self._drain, then)
+
+    def end(self) -> None:
+        """Closes all partitions, after the commit that runs; nothing can be opened afterwards. For any thread."""
+        self._thread.submit(lambda: self._close(set(self._held))).result()
+        self._thread.shutdown()
+
+    async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        job = asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, **kwargs))
+        return await asyncio.shield(job)
+
+    def _open(self, partitions: Set[int], only: bool) -> dict[int, int]:
+        if max(partitions, default=0) >= self._log.partitions:
+            raise InvalidInput(
+                f"the topic {self._log.topic} was given a partition {max(partitions)}, the log has"
+                f" {self._log.partitions} for life: its keys now belong elsewhere; name the topic made for this log"
+            )
+        if only:
+            self._close(set(self._held) - partitions)
+        try:
+            topic_id = self._reader.topic_id()
+            ranges = {number: self._reader.range(number) for number in sorted(partitions)}
+        except KafkaAway as away:
+            logger.warning("%s Trying again", away)  # a broker that just came back: not yet, then
+            return {}
+        offsets = {}
+        is_away = False
+        for number, within in ranges.items():
+            held = self._held.get(number)
+            if held is None and not is_away:
+                try:
+                    held = self._opened(number, topic_id)
+                except StoreAway as away:
+                    logger.warning("%s. Trying again", away)
+                    is_away = True  # for all: each would wait for an answer as long again
+            if held is None:
+                if not is_away:
+                    self._report_locked(number)
+                continue
+            self._held[number] = held
+            offsets[number] = first_offset(self._log.topic, number, held.next_offset, within)
+        return offsets
+
+    def _opened(self, number: int, topic_id: str) -> Partition | None:
+        return Partition.open(
+            self._data_dir,
+            self._log,
+            number,
+            topic_id,
+            self._archive_reader,
+            rejected=self._rejected,
+            store=self._store,
+            background=True,
+        )
+
+    def _report_locked(self, number: int) -> None:
+        if number not in self._reported_locked:
+            self._reported_locked.add(number)
+            logger.warning("partition %d is held by another process on this data folder; waiting for it", number)
+
+    def _commit(self, piece: Slice) -> None:
+        partition = self._held.get(piece.partition)
+        if piece.seek != self.live_seek() or partition is None:
+            return
+        try:
+            sound, refused = sound_part(piece, time.time_ns() // 1_000_000)
+            if sound.next > sound.start:
+                begun = time.monotonic()
+                before = partition.pending
+                progress = partition.process(sound.start, sound.next, sound.records)
+                seconds = time.monotonic() - begun
+                self.committed[sound.partition] = sound.next
+                self._on_commit(Committed(sound, progress, seconds, len(partition.pending)))
+                self._say_final(sound.partition, partition, before + progress.cuts)
+            if refused is not None:
+                raise refused
+        except BaseException as error:
+            self._fatal(error)
+            raise
+
+    def _drain(self, then: Callable[[Set[int]], None]) -> None:
+        try:
+            for number, partition in self._held.items():
+                before = partition.pending
+                partition.drain()
+                self._say_final(number, partition, before)
+            then(set(self._held))
+        except BaseException as error:
+            self._fatal(error)
+            raise
+
+    def _close(self, partitions: Set[int]) -> None:
+        for number in partitions:
+            partition = self._held.pop(number)
+            before = partition.pending
+            partition.close()
+            self._say_final(number, partition, before)
+            self._reported_locked.discard(number)
+        if partitions:
+            say("revoked", partitions=sorted(partitions))
+
+    def _say_final(self, number: int, partition: Partition, before: Sequence[int]) -> None:
+        for epoch in before:
+            if epoch not in partition.pending:
+                say("epoch_final", partition=number, epoch=epoch)
+
+
+def first_offset(topic: str, partition: int, stored: int | None, held: tuple[int, int]) -> int:
+    """Where to go on: the stored offset, or 0 for a partition never read.
+
+    `held` is the log's (earliest, end). Raises InvalidInput if the log doesn't reach back, or forward, to that offset.
+    """
+    earliest, end = held
+    offset = stored or 0
+    if earliest <= offset <= end:
+        return offset
+    raise InvalidInput(
+        f"partition {partition} of the topic {topic} holds the offsets {earliest} to {end} and this data folder stands"
+        f" at {offset}: records were deleted, or it is another log; restore the topic, or start a new log and folder"
+    )
+
+
+def sound_part(piece: Slice, now_ms: int) -> tuple[Slice, InvalidInput | None]:
+    """The slice up to the first record that no clock can have stamped by `now_ms` (epoch ms), and what to say of that.
+
+    The wall clock only ever stops a worker: it decides nothing that is committed.
+    """
+    latest_ms = now_ms + AHEAD_MAX_MS
+    if not piece.records or max(record.timestamp for record in piece.records) <= latest_ms:
+        return piece, None
+    place = next(place for place, record in enumerate(piece.records) if record.timestamp > latest_ms)
+    record = piece.records[place]
+    refused = InvalidInput(
+        f"the record at offset {record.offset} of partition {piece.partition} is stamped"
+        f" {(record.timestamp - now_ms) // MINUTE_MS} minutes ahead of this host's clock: set the clock that is wrong"
+    )
+    return piece._replace(next=record.offset, records=piece.records[:place]), refused

@@ -1,0 +1,172 @@
+"""The demo and the commands after it, as a person runs them: one small file, real Kafka, a real EVM node."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from deploy.demo.ends import MARKER, demo_folder
+from schemas.errors import InvalidInput
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chain, pytest.mark.slow, pytest.mark.timeout(900)]
+
+SESSIONS = Path(__file__).parents[2] / "data" / "ev_sessions_acn_2019.parquet"
+ROWS = 60
+FIGURES = """SELECT entries, accepted, duplicates, machines, windows - adjustments, adjustments, micros FROM
+    (SELECT sum(entries) AS entries, sum(accepted) AS accepted, sum(duplicate) AS duplicates FROM epochs),
+    (SELECT count(DISTINCT machine) AS machines, count(*) AS windows, count(mends) AS adjustments,
+        sum(gross_micros) AS micros FROM windows)"""
+AMOUNTS = "SELECT unit, sum(usage) FROM lines GROUP BY 1"
+
+
+def tallyroot(*words: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Runs a command in a process of its own; its exit code must be `code`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy", *words], cwd=cwd, capture_output=True, text=True, timeout=800, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def last_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The object on the last line of stdout."""
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert isinstance(result, dict)
+    return result
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the first sessions as CSV; whatever the tests start in it is ended."""
+    folder = tmp_path_factory.mktemp("ein Ort mit ü")
+    rows = pq.read_table(SESSIONS).slice(0, ROWS).to_pylist()
+    with (folder / "sessions.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    yield folder
+    tallyroot("down", "--data-dir", "data", cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def demo(place: Path) -> dict[str, object]:
+    """What the demo came to."""
+    words = ("--source", "acn-sessions=sessions.csv", "--data-dir", "data", "--json")
+    return last_json(tallyroot("demo", *words, cwd=place))
+
+
+def test_its_figures_are_those_of_the_file(place: Path, demo: dict[str, object]) -> None:
+    with (place / "sessions.csv").open() as file:
+        kwh = [Decimal(row["delivered_energy_kwh"]) for row in csv.DictReader(file)]
+    energy_wh = sum(int((1000 * amount).to_integral_value(ROUND_HALF_UP)) for amount in kwh)
+    assert demo["quantity"] == {"Wh": energy_wh}
+    assert demo["rejected"] == {}
+    assert demo["entries"] == demo["accepted"]
+    assert demo["claimed_micros"] == demo["earned_micros"] != 0
+    assert demo["audit"] == "ok"
+    posts = demo["posts"]
+    assert isinstance(posts, list)
+    assert [post["state"] for post in posts] == ["active"] * len(posts)
+
+
+def test_it_cheats_and_is_caught(demo: dict[str, object]) -> None:
+    cheat = demo["cheat"]
+    assert isinstance(cheat, dict)
+    assert cheat["more_micros"] > 0
+    assert cheat["window_start_ms"] is not None
+    assert cheat["refusal"].startswith("refused (the proof does not lead")
+
+
+def test_what_is_yours_is_a_tenth_of_the_shared_charger(place: Path, demo: dict[str, object]) -> None:
+    cheat = demo["cheat"]
+    assert isinstance(cheat, dict)
+    query = f"SELECT sum(gross_micros) AS gross FROM windows WHERE machine = '{cheat['machine']}'"
+    (row,) = last_json(tallyroot("sql", query, "--data-dir", "data", "--json", cwd=place))["rows"]
+    assert demo["you"] == int(str(next(iter(row.values()) if isinstance(row, dict) else iter(row)))) // 10
+
+
+def test_every_command_answers_in_json_and_in_words(place: Path, demo: dict[str, object]) -> None:
+    where = ("--data-dir", "data")
+    answers: dict[tuple[str, ...], dict[str, Any]] = {
+        words: last_json(tallyroot(*words, *where, "--json", cwd=place))
+        for words in (
+            ("status",), ("machines",), ("settlements",), ("payouts",), ("audit",), ("audit", "--from-archive"),
+            ("settle",), ("sql", FIGURES), ("sql", AMOUNTS),
+        )
+    }  # fmt: skip
+    assert all(answers.values())
+    figures_are_those_of_the_commands(demo, answers)
+    for word in ("status", "machines", "settlements", "payouts"):
+        assert tallyroot(word, *where, cwd=place).stdout
+    payouts = last_json(tallyroot("payouts", *where, "--json", cwd=place))["payouts"]
+    assert isinstance(payouts, list)
+    account = payouts[0]["account"]
+    tallyroot("proof", account, "--out", "proof.json", *where, cwd=place)
+    assert last_json(tallyroot("verify", "proof.json", *where, "--json", cwd=place))["valid"] is True
+    refused = tallyroot("claim", account, *where, cwd=place, code=1)
+    assert "has already claimed" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert len(tallyroot("sql", "SELEC", *where, cwd=place, code=1).stderr.splitlines()) == 1
+    assert len(tallyroot("nonsense", cwd=place, code=2).stderr.splitlines()) == 1
+    older = tallyroot("replay", "acn-sessions", "sessions.csv", "--seed", "demo", *where, cwd=place, code=1)
+    assert "in use" in older.stderr or "other settings" in older.stderr
+
+
+def figures_are_those_of_the_commands(demo: dict[str, Any], answers: dict[tuple[str, ...], dict[str, Any]]) -> None:
+    """What the demo said in JSON, held against what a user's commands say of its folder."""
+    names = ("entries", "accepted", "duplicates", "machines", "windows", "adjustments", "earned_micros")
+    assert [demo[name] for name in names] == answers["sql", FIGURES]["rows"][0]
+    assert demo["quantity"] == dict(answers["sql", AMOUNTS]["rows"])
+    posts = [row["settlement"] for row in answers["settlements",]["posts"]]
+    same = ("sequence", "windows_root", "payouts_root", "transaction", "state")
+    assert [[post[name] for name in same] for post in demo["posts"]] == [
+        [post[name] for name in same] for post in posts
+    ]
+    assert [post["epochs"] for post in demo["posts"]] == [[post["first_epoch"], post["last_epoch"]] for post in posts]
+    assert demo["claimed_micros"] == sum(row["claimed"] for row in answers["payouts",]["payouts"])
+    audit = answers["audit",]
+    assert (demo["audit"], demo["earned_micros"], demo["windows"]) == ("ok", audit["nets_micros"], audit["windows"])
+
+
+def test_one_changed_byte_of_one_reading_is_named(place: Path, demo: dict[str, object]) -> None:
+    copy = place / "copy"
+    shutil.copytree(place / "data", copy, ignore=shutil.ignore_patterns("kafka", "evm"))
+    path = max((copy / "log").glob("*/*.parquet"), key=lambda path: path.stat().st_size)
+    table = pq.read_table(path)
+    values = table.column("value").to_pylist()
+    row = next(row for row, value in enumerate(values) if b'"seq":3,' in value)
+    values[row] = values[row].replace(b'"seq":3,', b'"seq":4,')
+    reading = json.loads(values[row])
+    column = table.schema.get_field_index("value")
+    pq.write_table(table.set_column(column, "value", pa.array(values, table.schema.field(column).type)), path)
+    words = ("audit", "--from-archive", "--data-dir", "copy")
+    report = last_json(tallyroot(*words, "--json", cwd=place, code=1))
+    findings = report["findings"]
+    assert isinstance(findings, list)
+    named = [finding for finding in findings if finding["kind"] == "window"]
+    assert named[0]["machine"] == reading["machine"]
+    start = named[0]["window_start_ms"]
+    assert start <= reading["observed_at"] < start + 900_000
+    assert "NOT ok" in tallyroot(*words, cwd=place, code=1).stdout
+
+
+def test_a_folder_is_one_demos_at_a_time_and_no_other_is_emptied(tmp_path: Path) -> None:
+    with demo_folder(tmp_path), pytest.raises(InvalidInput, match="another demo runs"), demo_folder(tmp_path):
+        pass
+    (tmp_path / "forged" / "log").mkdir(parents=True)
+    with demo_folder(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [MARKER]
+    (tmp_path / MARKER).rename(tmp_path / "thesis.txt")
+    with pytest.raises(InvalidInput, match="something else"), demo_folder(tmp_path):
+        pass
+    assert (tmp_path / "thesis.txt").exists()

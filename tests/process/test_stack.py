@@ -1,0 +1,131 @@
+"""The embedded servers, really started: what they hold survives, whoever asks finds them, no proxy is in the way."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from deploy.stack import processes
+from deploy.stack import servers as stack
+from deploy.stack.servers import Stack, start_evm
+from schemas.errors import InvalidInput
+
+
+def rpc(url: str, method: str, *params: object) -> object:
+    """One JSON-RPC call."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10.0)
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+    connection.request("POST", "/", body, {"Content-Type": "application/json"})
+    answer = json.loads(connection.getresponse().read())
+    connection.close()
+    return answer["result"]
+
+
+@pytest.mark.kafka
+@pytest.mark.chain
+def test_the_stack_survives_stop_kill_and_moving(tmp_path: Path) -> None:
+    folder = tmp_path / "ä data folder"
+    assert Stack.load(folder) is None
+    first = Stack.start(folder)
+    try:
+        assert first.alive()
+        assert Stack.load(folder) == first
+        assert Stack.start(folder) == first  # nothing to start
+
+        admin = AdminClient({"bootstrap.servers": first.kafka_bootstrap_servers})
+        admin.create_topics([NewTopic("kept", num_partitions=2)])["kept"].result(20.0)
+        producer = Producer({"bootstrap.servers": first.kafka_bootstrap_servers})
+        producer.produce("kept", b"value", partition=1)
+        assert producer.flush(20.0) == 0
+        rpc(first.chain_rpc_url, "anvil_mine", "0x7")
+    finally:
+        first.stop()
+    assert not first.alive()
+
+    moved = folder.rename(tmp_path / "moved")
+    second = Stack.start(moved)
+    try:
+        assert second.kafka_bootstrap_servers == first.kafka_bootstrap_servers
+        assert second.chain_rpc_url == first.chain_rpc_url
+        admin = AdminClient({"bootstrap.servers": second.kafka_bootstrap_servers})
+        assert len(admin.list_topics("kept", timeout=20.0).topics["kept"].partitions) == 2
+        assert rpc(second.chain_rpc_url, "eth_blockNumber") == "0x7"
+
+        assert second.kafka is not None
+        signal_and_wait(second.kafka.process)
+        assert not second.alive()
+        third = Stack.start(moved)
+        assert third.alive()
+        assert third.evm == second.evm  # only what had ended was started
+        third.stop()
+    finally:
+        second.stop()
+
+
+def signal_and_wait(process: processes.Process) -> None:
+    """SIGKILL, as a crash does."""
+    os.kill(process.pid, signal.SIGKILL)
+    assert processes.wait_until(lambda: not process.alive(), 10.0)
+
+
+@pytest.mark.chain
+def test_finalized_lags_as_on_a_real_chain(tmp_path: Path) -> None:
+    node = start_evm(tmp_path)
+    try:
+        rpc(node.rpc_url, "anvil_mine", "0x14")
+        heights = [rpc(node.rpc_url, "eth_getBlockByNumber", tag, False) for tag in ("latest", "safe", "finalized")]
+        assert [int(str(block["number"]), 16) for block in heights if isinstance(block, dict)] == [20, 16, 12]
+    finally:
+        node.stop()
+
+
+@pytest.mark.chain
+def test_a_port_taken_between_our_look_and_the_node_s_bind_is_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free_ports = processes.free_ports
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        chosen = iter([[taken.getsockname()[1]]])
+        monkeypatch.setattr(processes, "free_ports", lambda *given: next(chosen, None) or free_ports(*given))
+        node = start_evm(tmp_path)
+        node.stop()
+        assert node.port != taken.getsockname()[1]
+
+
+def test_named_servers_are_used_and_never_stopped(tmp_path: Path) -> None:
+    named = Stack.start(tmp_path, kafka_bootstrap_servers="broker:9092", chain_rpc_url="http://chain:8545")
+    assert (named.kafka, named.evm) == (None, None)
+    assert Stack.load(tmp_path) == named
+    assert named.alive()
+    named.stop()
+
+
+def test_a_stack_file_that_is_no_stack_is_refused(tmp_path: Path) -> None:
+    (tmp_path / stack.STACK_FILE).write_text("[]")
+    with pytest.raises(InvalidInput, match="remove it"):
+        Stack.load(tmp_path)
+
+
+@pytest.mark.chain
+def test_a_node_that_cannot_start_says_why(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text("no chain")
+    with pytest.raises(InvalidInput, match=r"EVM node ended at once; its log .* ends: ") as caught:
+        start_evm(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("kafka")
+def test_the_suite_s_broker_refuses_unknown_topics(kafka: str) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka})
+    assert "never-made" not in admin.list_topics(timeout=20.0).topics
+    assert admin.list_topics("never-made", timeout=20.0).topics["never-made"].error is not None
+
+
+def test_the_suite_s_node_is_a_development_chain(evm: str) -> None:
+    assert rpc(evm, "eth_chainId") == "0x7a69"

@@ -1,0 +1,65 @@
+"""A worker in a process of its own: `python -m tests.support.worker_main '{"bootstrap_servers": ...}'`.
+
+It prints a line for each commit. `on_progress` names what it does besides: nothing, `dawdle`, `raise` or `hang`.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from streams.storage.object_store import ObjectStore
+from streams.worker.app import WorkerProgress, WorkerSettings, run_worker
+
+
+class Order(msgspec.Struct, kw_only=True):
+    """What the parent wants."""
+
+    bootstrap_servers: str
+    data_dir: str
+    log: Log
+    until_caught_up: bool = False
+    stall_seconds: float = 60.0
+    records_max: int = 20_000
+    heartbeat_seconds: float = 60.0
+    topic_check_seconds: float = 120.0
+    on_progress: str = ""
+    store: str = ""
+
+
+def main() -> int:
+    order = msgspec.json.decode(sys.argv[1], type=Order)
+
+    def report(progress: WorkerProgress) -> None:
+        print(msgspec.json.encode(progress).decode(), flush=True)
+        if order.on_progress == "dawdle":
+            time.sleep(0.1)
+        if order.on_progress == "raise":
+            raise RuntimeError("the callback failed")
+        if order.on_progress == "hang":
+            time.sleep(1_000)
+
+    settings = WorkerSettings(
+        bootstrap_servers=order.bootstrap_servers,
+        data_dir=Path(order.data_dir),
+        log=order.log,
+        until_caught_up=order.until_caught_up,
+        on_progress=report,
+        stall_seconds=order.stall_seconds,
+        records_max=order.records_max,
+        heartbeat_seconds=order.heartbeat_seconds,
+        topic_check_seconds=order.topic_check_seconds,
+        store=ObjectStore(order.store) if order.store else None,
+    )
+    try:
+        return run_worker(settings)
+    except InvalidInput as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
