@@ -57,7 +57,7 @@ export function faultOf(fields) {
 
 /** A value as it is shown in a message. */
 export function shown(value) {
-  if (typeof value === "string") return `'${value}'`;
+  if (typeof value === "string") return `'${JSON.stringify(value).slice(1, -1)}'`; // one line, whatever it holds
   if (typeof value === "bigint") return `${value}n`;
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }

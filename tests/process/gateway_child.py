@@ -2,7 +2,7 @@
 
 import sys
 
-from streams.gateway.gateway import Gateway
+from tallyroot_gateway import Gateway
 
 
 def main() -> None:

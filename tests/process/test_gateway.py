@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from schemas.errors import InvalidInput
 from streams.core.signature import reading_key
-from streams.gateway.gateway import Gateway
+from tallyroot_gateway import Gateway, InvalidInput
 from tests.support.gateway_logs import KEY, arrived, new_log, window_facts
 
 CHILD = Path(__file__).with_name("gateway_child.py")
@@ -96,7 +95,7 @@ def test_another_number_of_partitions_is_said_and_nothing_sent(kafka: str, tmp_p
     log = new_log(kafka, "gateway-partitions")
     gateway = Gateway(kafka, log_id=log.log_id, topic=log.topic, partitions=8, route="taxi-1", spool=tmp_path)
     gateway.send("taxi-1", "trips", quantity=1)
-    with pytest.raises(InvalidInput, match="has 4 partitions, this gateway was told 8"):
+    with pytest.raises(InvalidInput, match="has 4 partitions, not 8: make the gateway with"):
         gateway.flush(2)
     assert gateway.close(0) == 1
 
@@ -104,7 +103,7 @@ def test_another_number_of_partitions_is_said_and_nothing_sent(kafka: str, tmp_p
 def test_a_bad_reading_is_refused_before_it_has_a_number(tmp_path: Path) -> None:
     gateway = Gateway(NOBODY, log_id="l", route="taxi-1", spool=tmp_path)
     first = gateway.send("taxi-1", "trips", quantity=1).seq
-    with pytest.raises(InvalidInput, match="this is no reading: quantity: expected int, got float"):
+    with pytest.raises(InvalidInput, match="this reading was not taken: quantity: use an integer"):
         gateway.send("taxi-1", "trips", quantity=1.0)  # type: ignore[arg-type]
     assert gateway.send("taxi-1", "trips", quantity=1).seq == first + 1
     began = time.monotonic()
