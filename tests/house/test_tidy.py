@@ -104,8 +104,9 @@ def test_every_locked_python_package_has_a_hash() -> None:
         assert not bare, f"{name}: {bare}"
 
 
-def test_every_direct_requirement_is_locked_and_says_why() -> None:
-    text = (ROOT / "pyproject.toml").read_text()
+@pytest.mark.parametrize("folder", [".", "gateway/python"])
+def test_every_direct_requirement_is_locked_and_says_why(folder: str) -> None:
+    text = (ROOT / folder / "pyproject.toml").read_text()
     project = tomllib.loads(text)["project"]
     wanted = list(project["dependencies"])
     for extra in project["optional-dependencies"].values():

@@ -3,7 +3,6 @@ trusted, its spool is Python's, and so are its words."""
 
 import base64
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from deploy.setup.bootstrap import find_node
 from schemas.log import Log
 from streams.core.murmur2 import partition_of
 from streams.core.signature import reading_key
@@ -22,44 +20,25 @@ from tallyroot_gateway import Gateway, Reading
 from tallyroot_gateway.spool import Spool
 from tests.support.gateway_faults import FAULTS, GOOD
 from tests.support.gateway_logs import KEY, arrived, new_log, window_facts
+from tests.support.gateway_packages import ROOT, node_device, node_environment
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "gateway" / "js"
 CHILD = Path(__file__).with_name("gateway_child.mjs")
 
 
 @pytest.fixture(scope="module")
-def tools() -> dict[str, str]:
-    """An environment in which `node` and `npm` are found, and npm asks no registry."""
-    folder = find_node()
-    assert folder is not None, "no Node: run `make setup`"
-    return dict(os.environ) | {"PATH": folder + os.pathsep + os.environ.get("PATH", ""), "npm_config_offline": "true"}
-
-
-@pytest.fixture(scope="module")
-def installed(tools: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which nothing is installed but the packed package, and the child beside it."""
-    folder = tmp_path_factory.mktemp("device")
-    environment = tools | {"npm_config_cache": str(tmp_path_factory.mktemp("cache"))}
-
-    def npm(cwd: Path, *words: str) -> None:
-        done = subprocess.run(["npm", *words], cwd=cwd, env=environment, capture_output=True, check=False, timeout=120)
-        assert done.returncode == 0, done.stderr
-
-    npm(PACKAGE, "pack", "--pack-destination", str(folder))
-    (folder / "package.json").write_text('{"private": true}')
-    (tarball,) = folder.glob("*.tgz")
-    npm(folder, "install", "--no-audit", "--no-fund", f"./{tarball.name}")
+    folder = node_device(tmp_path_factory.mktemp("device"))
     shutil.copy(CHILD, folder)
     return folder
 
 
 @pytest.fixture
-def run(tools: dict[str, str], installed: Path) -> Any:
+def run(installed: Path) -> Any:
     def run(task: dict[str, Any]) -> list[Any]:
         """The lines that the child said."""
         command = ["node", str(installed / CHILD.name), json.dumps(task)]
-        done = subprocess.run(command, env=tools, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, env=node_environment(), capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == (-9 if task.get("dies") else 0), done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -164,14 +143,14 @@ def test_a_register_that_falls_needs_reset_also_after_a_restart_by_either(run: A
     assert said["boot"] == spool.boot
 
 
-def test_the_partition_is_kafka_s(tools: dict[str, str], installed: Path) -> None:
+def test_the_partition_is_kafka_s(installed: Path) -> None:
     keys = [f"site-{number}.é{'x' * (number % 7)}" for number in range(200)]
     text = (
         'import { partitionOf } from "./node_modules/tallyroot-gateway/wire.js";'
         f"console.log(JSON.stringify({json.dumps(keys)}.map((key) => partitionOf(key, 64))))"
     )
     command = ["node", "--input-type=module", "-e", text]
-    done = subprocess.run(command, cwd=installed, env=tools, check=True, capture_output=True, timeout=60)
+    done = subprocess.run(command, cwd=installed, env=node_environment(), check=True, capture_output=True, timeout=60)
     assert json.loads(done.stdout) == [partition_of(key.encode(), 64) for key in keys]
 
 
