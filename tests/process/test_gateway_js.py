@@ -21,8 +21,11 @@ from tallyroot_gateway.spool import Spool
 from tests.support.gateway_faults import FAULTS, GOOD
 from tests.support.gateway_logs import KEY, arrived, new_log, window_facts
 from tests.support.gateway_packages import ROOT, node_device, node_environment
+from tests.support.gateway_packages import run as run_command
+from tests.support.gateway_spools import NOW_MS, check_after_kill
 
 CHILD = Path(__file__).with_name("gateway_child.mjs")
+SPOOL_CHILD = Path(__file__).with_name("spool_child.mjs")
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +33,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which nothing is installed but the packed package, and the child beside it."""
     folder = node_device(tmp_path_factory.mktemp("device"))
     shutil.copy(CHILD, folder)
+    shutil.copy(SPOOL_CHILD, folder)
     return folder
 
 
@@ -168,6 +172,17 @@ def test_killed_it_leaves_a_spool_that_python_goes_on_with(kafka: str, run: Any,
     state, done, _ = arrived(kafka, log)
     assert (done.rejects, done.counts.accepted) == ([], 62)
     assert window_facts(state) == (61, 61, 0)
+
+
+def test_wherever_its_spool_is_cut_python_goes_on(installed: Path, tmp_path: Path) -> None:
+    command = ["node", str(installed / SPOOL_CHILD.name), str(tmp_path), str(NOW_MS)]
+    lines = run_command(command, installed, node_environment()).splitlines()
+    assert len(lines) > 50
+    for line in lines:
+        done = json.loads(line)
+        returned = [Reading(**reading) for reading in done["returned"]]
+        check_after_kill(tmp_path / str(done["step"]), returned, done["acknowledged"])
+    assert len(returned) == 22
 
 
 def test_it_goes_on_with_the_spool_of_python(run: Any, tmp_path: Path) -> None:
