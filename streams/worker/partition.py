@@ -28,7 +28,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from files.write import FileLock, Step, nothing, sync_folder
+from files.lock import FileLock
+from files.write import Step, no_step, sync_folder
 from schemas.arrow import windows_table
 from schemas.errors import InvariantBroken
 from schemas.log import Log
@@ -125,7 +126,7 @@ class Partition:
         rejected: RejectsTopic | None = None,
         store: ObjectStore | None = None,
         background: bool = False,
-        step: Step = nothing,
+        step: Step = no_step,
         seconds: Callable[[], float] = time.monotonic,
     ) -> "Partition | None":
         """Takes the partition and does again what a crash cut off, or gives None if another process holds it.
@@ -141,7 +142,7 @@ class Partition:
             (data_dir / name).mkdir(parents=True, exist_ok=True)
         sync_folder(data_dir)
         folder = data_dir / "partitions"
-        lock = FileLock.take(folder / f"{partition}.lock")
+        lock = FileLock.acquire(folder / f"{partition}.lock")
         if lock is None:
             return None
         try:
