@@ -5,7 +5,7 @@
 // 3. What Kafka has acknowledged leaves the spool.
 
 import { InvalidInput } from "./errors.js";
-import { FIELDS, faultOf, isId, refused, shown } from "./reading.js";
+import { FIELDS, faultOf, flagFault, isId, refused, shown } from "./reading.js";
 import { Spool, isBehind } from "./spool.js";
 import { headersOf, jsonValue, partitionOf, publicKeyOf } from "./wire.js";
 
@@ -25,6 +25,7 @@ export class Gateway {
   #problem = null;
   #running = null;
   #timer = null;
+  #syncTimer = null;
   #isOpen = true;
   #broken = null;
 
@@ -57,6 +58,7 @@ export class Gateway {
     reading.seq = this.#spool.nextSeq(machine, meter);
     this.#spool.append(reading);
     if (sync === "reading") this.#spool.sync();
+    else this.#syncTimer ??= setTimeout(() => this.#sync(), batchMs);
     this.#schedule(this.#spool.count >= batchRows ? 0 : batchMs);
     return reading;
   }
@@ -81,6 +83,7 @@ export class Gateway {
       await this.#sent(ms);
       this.#isOpen = false;
       clearTimeout(this.#timer);
+      clearTimeout(this.#syncTimer);
       this.#spool.close();
     }
     return this.#spool.count;
@@ -98,6 +101,8 @@ export class Gateway {
   }
 
   #registerFault({ machine, meter, register }, reset) {
+    const fault = flagFault("reset", reset);
+    if (fault !== null) return fault;
     if (reset) return register === undefined ? "reset needs a register" : null;
     const last = this.#spool.lastRegister(machine, meter);
     if (last === null || register === undefined || register >= last) return null;
@@ -110,6 +115,16 @@ export class Gateway {
   #checkOpen() {
     if (this.#broken !== null) throw this.#broken;
     if (!this.#isOpen) throw new InvalidInput("the gateway is closed: make a new one");
+  }
+
+  /** Makes the spool outlast a loss of power, also while nothing can leave it. */
+  #sync() {
+    this.#syncTimer = null;
+    try {
+      this.#spool.sync();
+    } catch (error) {
+      this.#problem = error.message;
+    }
   }
 
   #schedule(ms) {

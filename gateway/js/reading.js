@@ -82,7 +82,8 @@ function timeFault(name, value) {
   return `${name}: ${value} is ${when}: set the clock, and use milliseconds since 1970 (UTC)`;
 }
 
-function flagFault(name, value) {
+/** What is wrong with a value that must be true or false, null if nothing is. */
+export function flagFault(name, value) {
   return typeof value === "boolean" ? null : `${name}: use true or false, not ${shown(value)}`;
 }
 

@@ -60,13 +60,17 @@ export class Spool {
     this.file = null;
     this.headBytes = 0;
     this.unsynced = false;
-    mkdirSync(folder, { recursive: true });
-    this.#lock();
+    try {
+      mkdirSync(folder, { recursive: true });
+      this.#lock();
+    } catch (error) {
+      throw this.#unusable(error);
+    }
     try {
       this.#open(nowMs, leastBoot);
     } catch (error) {
       unlinkSync(join(folder, "lock.pid"));
-      throw error;
+      throw this.#unusable(error);
     }
   }
 
@@ -307,6 +311,11 @@ export class Spool {
       `the spool ${this.folder} is full, ${this.count} readings wait for Kafka: this reading was not taken;` +
         " see why Kafka doesn't take them, or raise spoolBytes",
     );
+  }
+
+  #unusable(error) {
+    if (error.syscall === undefined) return error;
+    return new InvalidInput(`the spool ${this.folder} can't be used (${error.code}): name a folder that can be written`);
   }
 
   #unwritable(error) {

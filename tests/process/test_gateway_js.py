@@ -147,6 +147,31 @@ def test_a_register_that_falls_needs_reset_also_after_a_restart_by_either(run: A
     assert said["boot"] == spool.boot
 
 
+def test_while_kafka_is_away_readings_still_outlast_a_loss_of_power(installed: Path, tmp_path: Path) -> None:
+    text = f"""
+import fs from "node:fs";
+import {{ syncBuiltinESMExports }} from "node:module";
+import {{ Gateway }} from "tallyroot-gateway";
+const spool = {json.dumps(str(tmp_path))};
+const gateway = new Gateway({{ logId: "l", route: "r", spool, produce: () => new Promise(() => {{}}) }});
+for (let n = 0; n < 2; n++) {{
+  await new Promise((resolve) => {{
+    fs.fsyncSync = resolve;
+    syncBuiltinESMExports();
+    gateway.send({{ machine: "m", meter: "e", level: n }});
+  }});
+}}
+console.log(await gateway.close(0));
+"""
+    command = ["node", "--input-type=module", "-e", text]
+    assert run_command(command, installed, node_environment()) == "2\n"
+
+
+def test_a_folder_that_cant_be_written_is_said(run: Any) -> None:
+    (said,) = run({"options": {"logId": "l", "route": "r", "spool": "/dev/null/spool"}})
+    assert said["fault"] == "the spool /dev/null/spool can't be used (ENOTDIR): name a folder that can be written"
+
+
 def test_the_partition_is_kafka_s(installed: Path) -> None:
     keys = [f"site-{number}.é{'x' * (number % 7)}" for number in range(200)]
     text = (

@@ -35,5 +35,6 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"session_start": True}, "session_start needs a session"),
     ({"session_start": "yes"}, "session_start: use true or false, not 'yes'"),
     ({"register": None, "quantity": 5, "reset": True}, "reset needs a register"),
+    ({"reset": "yes"}, "reset: use true or false, not 'yes'"),
 ]
 """What differs from GOOD, and what the refusal says after its first words."""

@@ -1,7 +1,9 @@
 """A gateway looks at what it is given: the caller learns at once what is wrong, and a refused reading has no number."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -94,9 +96,9 @@ def test_a_restart_remembers_every_meter_s_last_register(tmp_path: Path) -> None
         ({"route": ""}, "route: use 1 to 64"),
         ({"key_id": "k"}, "needs both key_id and private_key"),
         ({"key_id": "k", "private_key": b"x"}, "give its 32 bytes"),
-        ({"partitions": 0}, "partitions: a log has 1 to 1,024, not 0"),
+        ({"partitions": 0}, "partitions: use an integer from 1 to 1024, not 0"),
         ({"format": "xml"}, "format: use json or arrow, not 'xml'"),
-        ({"batch_rows": 10_001}, "batch_rows: use 1 to 10,000, not 10001"),
+        ({"batch_rows": 10_001}, "batch_rows: use an integer from 1 to 10000, not 10001"),
         ({"sync": "never"}, "sync: use batch or reading, not 'never'"),
     ],
 )
@@ -105,3 +107,21 @@ def test_an_option_that_cant_be_right_is_said(tmp_path: Path, options: dict[str,
         Gateway(NOBODY, **({"log_id": "l", "route": "r", "spool": tmp_path} | options))
     assert words in str(raised.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_while_kafka_is_away_readings_still_outlast_a_loss_of_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = opened(tmp_path)
+    for _ in range(2):
+        synced = Event()
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "fsync", lambda _file, synced=synced: synced.set())
+            gateway.send("m", "energy", register=9)
+            assert synced.wait(30)
+    assert gateway.close(0) == 2
+
+
+def test_a_folder_that_cant_be_written_is_said() -> None:
+    with pytest.raises(InvalidInput, match=r"the spool /dev/null/spool can't be used .Not a directory.: name a folder"):
+        opened(Path("/dev/null/spool"))

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from tallyroot_gateway.errors import InvalidInput
-from tallyroot_gateway.reading import Reading, is_id, reading_of, refused
+from tallyroot_gateway.reading import Reading, flag_fault, is_id, reading_of, refused
 from tallyroot_gateway.sender import Address, BatchLimits, Sender
 from tallyroot_gateway.spool import Spool
 from tallyroot_gateway.wire import CONTENT_TYPES, PARTITIONS_MAX, ROWS_MAX, Format, partition_of, public_key_of
@@ -205,6 +205,9 @@ class Gateway:
 
     def _check_register(self, reading: Reading, reset: bool) -> None:
         last = self._spool.last_register(reading.machine, reading.meter)
+        fault = flag_fault("reset", reset)
+        if fault is not None:
+            raise refused(fault)
         if reset:
             if reading.register is msgspec.UNSET:
                 raise refused("reset needs a register")
@@ -236,13 +239,12 @@ def _check(
             raise InvalidInput(f"{name}: use 1 to 64 of A-Z a-z 0-9 . _ : -, not {value!r}")
     if (key_id is None) != (private_key is None):
         raise InvalidInput("a gateway that signs needs both key_id and private_key")
-    if not 1 <= partitions <= PARTITIONS_MAX:
-        raise InvalidInput(f"partitions: a log has 1 to {PARTITIONS_MAX:,}, not {partitions}")
+    for name, number, most in (("partitions", partitions, PARTITIONS_MAX), ("batch_rows", batch_rows, ROWS_MAX)):
+        if type(number) is not int or not 1 <= number <= most:
+            raise InvalidInput(f"{name}: use an integer from 1 to {most}, not {number!r}")
     if format not in CONTENT_TYPES:
         raise InvalidInput(f"format: use json or arrow, not {format!r}")
     if format == "arrow" and importlib.util.find_spec("pyarrow") is None:
         raise InvalidInput("format='arrow' needs pyarrow: pip install 'tallyroot-gateway[arrow]'")
-    if not 1 <= batch_rows <= ROWS_MAX:
-        raise InvalidInput(f"batch_rows: use 1 to {ROWS_MAX:,}, not {batch_rows}")
     if sync not in ("batch", "reading"):
         raise InvalidInput(f"sync: use batch or reading, not {sync!r}")

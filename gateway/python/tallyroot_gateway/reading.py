@@ -60,7 +60,7 @@ def fault_of(fields: Mapping[str, Any]) -> str | None:
         *(_count_fault(name, fields.get(name)) for name in ("boot", "seq", *values)),
         _time_fault("observed_at", fields.get("observed_at")),
         *(_time_fault(name, fields[name]) for name in ("session_started_at",) if name in fields),
-        *(_flag_fault(name, fields[name]) for name in ("session_start", "reconstructed") if name in fields),
+        *(flag_fault(name, fields[name]) for name in ("session_start", "reconstructed") if name in fields),
     ]
     fault = next((fault for fault in faults if fault is not None), None)
     if fault is not None:
@@ -73,6 +73,11 @@ def fault_of(fields: Mapping[str, Any]) -> str | None:
 def is_id(value: object) -> bool:
     """Whether a value can name a log, a route, a machine, a meter, a session or a key."""
     return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+def flag_fault(name: str, value: object) -> str | None:
+    """What is wrong with a value that must be true or false; None if nothing is."""
+    return None if isinstance(value, bool) else f"{name}: use true or false, not {value!r}"
 
 
 def _id_fault(name: str, value: object) -> str | None:
@@ -95,10 +100,6 @@ def _time_fault(name: str, value: object) -> str | None:
             return f"{name}: {value} looks like {unit}: use milliseconds since 1970 (UTC)"
     when = "before the year 2000" if value < OLDEST_MS else "after the year 2099"
     return f"{name}: {value} is {when}: set the clock, and use milliseconds since 1970 (UTC)"
-
-
-def _flag_fault(name: str, value: object) -> str | None:
-    return None if isinstance(value, bool) else f"{name}: use true or false, not {value!r}"
 
 
 def _session_fault(fields: Mapping[str, Any]) -> str | None:

@@ -24,6 +24,9 @@ METADATA_SECONDS, METADATA_TRIES = 0.3, 20
 PAUSE_SECONDS, PAUSE_MAX_SECONDS = 0.5, 30.0
 """How long to wait after a failure: twice as long each time."""
 
+SYNC_SECONDS = 0.3
+"""How often the spool is made to outlast a loss of power while nothing can leave."""
+
 NOTE_SECONDS = 1.0
 """How often the spool writes down how far Kafka is."""
 
@@ -104,8 +107,21 @@ class Sender:
                     self._turn.notify_all()
                 return
             pause = PAUSE_SECONDS if self._spool.acked != before else min(2 * pause, PAUSE_MAX_SECONDS)
+            self._pause(pause)
+
+    def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self._stopping and (left := end - time.monotonic()) > 0:
+            self._sync()
             with self._turn:
-                self._turn.wait_for(lambda: self._stopping, pause)
+                self._turn.wait_for(lambda: self._stopping, min(left, SYNC_SECONDS))
+
+    def _sync(self) -> None:
+        try:
+            with self._turn:
+                self._spool.sync()
+        except OSError as error:
+            self.problem = _words_of(error)
 
     def _send(self) -> None:
         """Sends from the last acknowledged reading on, until Kafka refuses something or the gateway stops."""
@@ -153,6 +169,7 @@ class Sender:
             waiting = self._spool.count - sum(batch.rows for batch in in_flight)
             if not waiting or len(in_flight) >= BATCHES_IN_FLIGHT:
                 self._waiting_since = None
+                self._spool.sync()
                 if not in_flight:
                     self._turn.wait(0.2)
                 return False
@@ -225,6 +242,7 @@ class Sender:
         """Kafka's metadata of the topic, None if the gateway stops first. Raises InvalidInput."""
         while not self._stopping:
             tries -= 1
+            self._sync()
             try:
                 found = producer.list_topics(self._address.topic, timeout=METADATA_SECONDS)
             except KafkaException as error:

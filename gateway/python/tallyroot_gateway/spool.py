@@ -1,4 +1,4 @@
-"""What a gateway has taken and Kafka has not: readings in files, and the numbers that they bear.
+"""What a gateway has taken and Kafka has not: readings in files, and their numbers.
 
 A folder holds segments, `000000000001.readings` and so on. A segment's first line says whose it is and, for each meter,
 its last number and register before the segment; each further line is one reading. Every line is eight hex digits of its
@@ -97,8 +97,8 @@ class Spool:
     ) -> None:
         """Opens the folder or makes it; `now_ms` is epoch ms. The boot is never below `least_boot`.
 
-        Raises InvalidInput where another gateway has the folder, it belongs to another log or route, or it was written
-        by a later version.
+        Raises InvalidInput where the folder can't be written, another gateway has it, it belongs to another log or
+        route, or a later version wrote it.
         """
         self.folder = folder
         self.warnings: list[str] = []
@@ -112,10 +112,12 @@ class Spool:
         self._last: dict[tuple[str, str], Last] = {}
         self._segment, self._file, self._head_bytes = 0, -1, 0
         self._unsynced = False
-        folder.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(folder)
         try:
             self._open(now_ms, least_boot)
+        except OSError as error:
+            os.close(self._lock)
+            raise _unusable(folder, error) from None
         except BaseException:
             os.close(self._lock)
             raise
@@ -146,7 +148,7 @@ class Spool:
             raise self._unwritable(error) from None
 
     def append(self, reading: Reading) -> None:
-        """Writes a reading that bears this boot and its meter's next number.
+        """Writes a reading of this boot with its meter's next number.
 
         Raises SpoolFull without room, InvalidInput where the disk doesn't take it; then the number is still free.
         """
@@ -388,8 +390,16 @@ def _text(line: bytes) -> bytes | None:
     return text if line == _line(text) else None
 
 
+def _unusable(folder: Path, error: OSError) -> InvalidInput:
+    return InvalidInput(f"the spool {folder} can't be used ({error.strerror}): name a folder that can be written")
+
+
 def _lock(folder: Path) -> int:
-    file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unusable(folder, error) from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
