@@ -97,6 +97,22 @@ def test_no_reading_is_lost_or_counted_twice_over_kills(kafka: str, tmp_path: Pa
     assert sum(window.skipped for at in state.open_windows.values() for window in at.values()) == 0
 
 
+def test_a_reset_bills_nothing_and_gets_the_stream_past_a_misread_register(kafka: str, tmp_path: Path) -> None:
+    log = new_log(kafka, "gateway-reset")
+    with Gateway(kafka, log_id=log.log_id, topic=log.topic, route="taxi-1", spool=tmp_path) as gateway:
+        for register in (1_000, 1_010, 1_000_000_000):
+            gateway.send("taxi-1", "energy", register=register)
+        with pytest.raises(InvalidInput, match=r"register: 1020 is below 1000000000"):
+            gateway.send("taxi-1", "energy", register=1_020)
+        gateway.send("taxi-1", "energy", register=1_020, reset=True)
+        gateway.send("taxi-1", "energy", register=3, reset=True)
+        gateway.send("taxi-1", "energy", register=5)
+        gateway.flush()
+    state, done, _ = arrived(kafka, log)
+    assert [reject.reason for reject in done.rejects] == ["too_high"]
+    assert window_facts(state)[:2] == (5, 10 + 10 + 2)
+
+
 def test_a_topic_that_is_not_there_is_said(kafka: str, tmp_path: Path) -> None:
     gateway = Gateway(kafka, log_id="l", topic="gateway-nowhere", route="taxi-1", spool=tmp_path)
     gateway.send("taxi-1", "trips", quantity=1)
