@@ -12,7 +12,7 @@ import msgspec
 from deploy.config import Settings
 from deploy.keys import private_key
 from deploy.stack.servers import Stack
-from files.write import write_json
+from files.write import make_folder, write_json
 from schemas.errors import InvalidInput
 from schemas.log import Log
 
@@ -112,6 +112,7 @@ class DataFolder:
         return log
 
     def _write(self, path: Path, document: object) -> None:
+        make_folder(self.data_dir)
         write_json(path, document)
 
     def operator_key(self) -> bytes:

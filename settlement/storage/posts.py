@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from files.parquet import publish_table, read_table
 from files.read import read_bytes, read_json
-from files.write import Temporary, rename, write_bytes, write_json
+from files.write import Temporary, make_folder, rename, write_bytes, write_json
 from schemas.arrow import MICROS
 from schemas.errors import InvalidInput
 from schemas.payout import Carry, Funding, Payout, Unsettled
@@ -209,6 +209,7 @@ class Store:
 
     def write_funding(self, funding: Funding) -> None:
         """Writes settlement/funding.json, whole or not at all."""
+        make_folder(self.folder)
         write_json(self.folder / "funding.json", funding, indent=1)
 
     def bring_back(self, header: PostHeader) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 import pyarrow as pa
 
 from files.read import file_chunks
-from files.write import write_bytes
+from files.write import make_folder, write_bytes
 from schemas.manifest import EpochManifest
 from streams.core.state import TABLES, State
 from streams.core.tables import tables_digest
@@ -46,6 +46,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
 def write_snapshot(path: Path, pinned: CheckpointIdentity, tables: Mapping[str, pa.Table]) -> None:
     """Writes the tables of a state to a local file, whole or not at all."""
     packed = {name: _packed(table) for name, table in tables.items()}
+    make_folder(path.parent)
     write_bytes(path, msgspec.msgpack.encode(Snapshot(pinned=pinned, tables=packed)))
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from files.lock import FileLock
 from files.read import file_chunks
-from files.write import Step, file_digest, json_bytes, no_step, write_bytes
+from files.write import Step, file_digest, json_bytes, make_folder, no_step, write_bytes
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.manifest import EpochFiles, epoch_folder
@@ -122,6 +122,7 @@ def fetch_epoch(store: ObjectStore, data_dir: Path, log: Log, partition: int, fo
         adopt_exceptions(data_dir, log, whole.manifest.exceptions)
     for path, sha256 in _files(paths, whole).items():
         store.fetch(_object_name(paths, path, sha256), path, sha256)
+    make_folder(paths.manifest.parent)
     write_bytes(paths.manifest, content)
 
 
