@@ -52,7 +52,7 @@ class DataFolder:
             raise InvalidInput(f"{path} is not a log's description ({error}): restore it from a copy") from None
 
     def _log_of_store(self) -> Log:
-        from streams.storage.stored_epochs import stored_log
+        from streams.storage.shared_epochs import stored_log
 
         store = self.store()
         log = None if store is None else stored_log(store)
@@ -85,7 +85,7 @@ class DataFolder:
         """Brings here what workers on other hosts made final, if there is a store. Raises InvalidInput."""
         store = self.store()
         if store is not None:
-            from streams.storage.stored_epochs import fetch_epochs
+            from streams.storage.shared_epochs import fetch_epochs
 
             fetch_epochs(store, self.data_dir, self.log())
 

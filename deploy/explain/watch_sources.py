@@ -11,9 +11,9 @@ from schemas.log import Log
 from schemas.manifest import SkippedRange
 from settlement.audit.sources import Recompute, SourceMissing
 from settlement.chain.watcher import WatcherMemory
-from streams.core.log_reader import LogReader
 from streams.core.recompute import recompute
 from streams.core.records import LogRecord
+from streams.storage.log_reader import LogReader
 
 
 class Tail:

@@ -29,7 +29,7 @@ from streams.core.records import LogRecord, Record, decode_readings, media_type,
 from streams.core.state import State
 from streams.core.trust import RecordSignature, signature_of, trust_of
 from streams.reference.vectors import advance_through
-from streams.storage.epochs import epoch_paths
+from streams.storage.epoch_files import epoch_paths
 
 CHUNK = 10_000
 """So many records are replayed at once."""

@@ -13,20 +13,16 @@ from msgspec import Struct, structs
 
 from schemas.log import Log
 from schemas.window import Window
+from settlement.audit.post_manifest import Before, expected_manifest, last_epochs, other_records, plain_manifest
 from settlement.audit.recount import Recount, head_after_dispute, head_after_post, leads_to, root_of, window_leaf_of
 from settlement.audit.sources import (
-    Before,
     Epoch,
     EpochStream,
     Published,
     PublishedWindow,
     Recompute,
     SourceMissing,
-    expected_manifest,
     in_order,
-    last_epochs,
-    other_records,
-    plain_manifest,
 )
 from settlement.audit.verdict import Finding, PostVerdict, judged, verdict_of
 from settlement.head import PostHeader

@@ -45,7 +45,7 @@ def _part(
     starts = np.cumsum([0, *lengths[:-1]])
     table = _Table(pa.Table.from_batches(batches), rows)
     machines, meters = table.texts("machine"), table.texts("meter")
-    texts = _Texts(machines, meters, table.column("session"))
+    texts = _ArrowTexts(machines, meters, table.column("session"))
     place = _places(machines, meters, place_of)
     columns = {name: table.ints(name) for name in ("boot", "seq", "observed_at", "session_started_at")}
     is_bad = table.is_bad | (machines.codes < 0) | (meters.codes < 0)
@@ -142,7 +142,7 @@ class _Table:
         return has
 
 
-class _Texts:
+class _ArrowTexts:
     def __init__(self, machines: _Coded, meters: _Coded, sessions: Any) -> None:
         self._machines, self._meters, self._sessions = machines, meters, sessions
 

@@ -44,7 +44,7 @@ def json_part(
 ) -> Part:
     """The rows of the values of `records` (their places); records and rows that are malformed go to `refused`."""
     items, record, row = _items(records, [_decoded(value) for value in values], values, refused)
-    texts = _Texts(items)
+    texts = _ObjectTexts(items)
     get = place_of.get
     place = np.array([get((item.machine, item.meter), NONE) for item in items], np.int64)
     is_bad = np.zeros(len(items), np.bool_)
@@ -72,7 +72,7 @@ def is_known_reading(value: bytes) -> bool:
     return isinstance(_decoded(value), _Flat)
 
 
-class _Texts:
+class _ObjectTexts:
     def __init__(self, items: Sequence[_Flat]) -> None:
         self._items = items
 

@@ -300,7 +300,7 @@ class _Match:
             has_session=has_session,
             marks=self.marks[chosen],
             is_bad=np.zeros(len(chosen), np.bool_),
-            texts=_Texts(self, chosen),
+            texts=_ShapeTexts(self, chosen),
         )
         return part, left
 
@@ -321,7 +321,7 @@ class _Match:
         return joined
 
 
-class _Texts:
+class _ShapeTexts:
     """Names and sessions of the rows that were taken."""
 
     def __init__(self, match: _Match, rows: Ints) -> None:

@@ -43,7 +43,7 @@ RECORDS = pa.schema(
 _DOMAIN = b"tallyroot log chunk 1\n"
 
 
-class Receipt(Struct, frozen=True, kw_only=True):
+class ChunkProof(Struct, frozen=True, kw_only=True):
     """That a chunk's records were in the log: its canonical bytes, its place among the leaves and the audit path."""
 
     chunk: bytes

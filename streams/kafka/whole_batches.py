@@ -101,10 +101,10 @@ def readable(source: Any, batch: Any, exceptions: Sequence[SkippedRange] = ()) -
     Raises InvalidInput if aiokafka can't read it and it isn't all within one of the exceptions (of this partition).
     """
     first, end = batch.base_offset, batch.next_offset
-    is_excepted = any(each.first_offset <= first and end <= each.next_offset for each in exceptions)
+    is_skipped = any(each.first_offset <= first and end <= each.next_offset for each in exceptions)
     if source._check_crcs and not batch.validate_crc():
         # The end of a transaction is never stepped over: what its producer sent next would be taken for aborted.
-        if is_excepted and not batch.is_control_batch:
+        if is_skipped and not batch.is_control_batch:
             return []
         raise _unreadable(source, first, end, "records whose checksum is wrong: the broker's disk has changed them")
     if source._isolation_level == READ_COMMITTED and batch.producer_id is not None:
@@ -120,7 +120,7 @@ def readable(source: Any, batch: Any, exceptions: Sequence[SkippedRange] = ()) -
     try:
         records = list(batch)
     except UnicodeDecodeError as error:
-        if is_excepted:
+        if is_skipped:
             return []
         what = f"a record with a header whose name is not UTF-8 ({error}): Kafka's clients for Python can't read it"
         raise _unreadable(source, first, end, what) from None

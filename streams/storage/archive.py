@@ -16,12 +16,11 @@ from msgspec import Struct
 
 from files.write import Temporary
 from schemas.errors import InvalidInput, InvariantBroken
-from streams.core.log_reader import LogReader
 from streams.core.log_root import (
     CHUNK_OFFSETS,
     RECORDS,
+    ChunkProof,
     LogDigest,
-    Receipt,
     audit_path,
     chunk_bytes,
     merkle_root,
@@ -29,6 +28,7 @@ from streams.core.log_root import (
     records_from,
 )
 from streams.core.records import LogRecord, Record
+from streams.storage.log_reader import LogReader
 
 BATCH_RECORDS = 16_384
 BATCH_BYTES = 64 * 1_024 * 1_024
@@ -90,7 +90,7 @@ def archive_digest(path: Path) -> LogDigest:
     return digest
 
 
-def receipt(path: Path, offset: int) -> Receipt:
+def chunk_proof(path: Path, offset: int) -> ChunkProof:
     """That the record at `offset` was in the log: its chunk and the path to the log root.
 
     Raises InvalidInput if the archive at `path` holds no such record, or its leaves don't fit its records.
@@ -104,7 +104,7 @@ def receipt(path: Path, offset: int) -> Receipt:
     first = offset // CHUNK_OFFSETS * CHUNK_OFFSETS
     within = (pc.field("offset") >= first) & (pc.field("offset") < first + CHUNK_OFFSETS)
     (batch,) = pq.read_table(path, filters=within).cast(RECORDS).combine_chunks().to_batches()
-    found = Receipt(chunk=chunk_bytes(batch), index=index, leaves=len(leaves), path=audit_path(leaves, index))
+    found = ChunkProof(chunk=chunk_bytes(batch), index=index, leaves=len(leaves), path=audit_path(leaves, index))
     if found.root() != merkle_root(leaves):
         raise InvalidInput(f"{path} was changed: its records don't give the leaves beside it")
     return found

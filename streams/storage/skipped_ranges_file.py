@@ -33,12 +33,12 @@ def load_skipped_ranges(data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
     Raises InvalidInput if the file can't be read, if one isn't signed by an operator, or if they contradict a cut
     that was passed: what is in a manifest can't be taken back, and nothing can be added to it.
     """
-    exceptions = read_exceptions(data_dir, log)
+    exceptions = read_skipped_ranges(data_dir, log)
     _check_published(data_dir, exceptions)
     return exceptions
 
 
-def read_exceptions(data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
+def read_skipped_ranges(data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
     """As `load_skipped_ranges`, without a look at what is final: that takes the longer, the more there is."""
     path = data_dir / FILE
     try:
@@ -59,15 +59,15 @@ def add_skipped_range(data_dir: Path, log: Log, exception: SkippedRange) -> tupl
     folder = data_dir / "partitions"
     with _locked(folder / f"{exception.partition}.lock", "a worker reads the partition: run `tallyroot down` first"):
         counted = _counted(folder / f"{exception.partition}.duckdb")
-        if counted > exception.first_offset and exception not in read_exceptions(data_dir, log):
+        if counted > exception.first_offset and exception not in read_skipped_ranges(data_dir, log):
             raise InvalidInput(f"{named(exception)} comes too late: all before offset {counted} was counted already")
-        return adopt_exceptions(data_dir, log, [exception])
+        return adopt_skipped_ranges(data_dir, log, [exception])
 
 
-def adopt_exceptions(data_dir: Path, log: Log, others: Iterable[SkippedRange]) -> tuple[SkippedRange, ...]:
+def adopt_skipped_ranges(data_dir: Path, log: Log, others: Iterable[SkippedRange]) -> tuple[SkippedRange, ...]:
     """Adds what others have signed and acted on; gives all. Raises InvalidInput as `load_skipped_ranges`."""
     with _locked(data_dir / "exceptions.lock", "another program is changing the exceptions: try again"):
-        here = read_exceptions(data_dir, log)
+        here = read_skipped_ranges(data_dir, log)
         exceptions = checked(log, {*here, *others})
         _check_published(data_dir, exceptions)
         if exceptions != here:
@@ -81,7 +81,7 @@ def share_skipped_ranges(store: ObjectStore, data_dir: Path, log: Log) -> tuple[
     Raises InvalidInput as `load_skipped_ranges`, StoreAway.
     """
     stored = {name: _stored(store, name) for name in store.names(FOLDER) if name.endswith(".json")}
-    exceptions = adopt_exceptions(data_dir, log, stored.values())
+    exceptions = adopt_skipped_ranges(data_dir, log, stored.values())
     for each in exceptions:
         content = msgspec.json.encode(each)
         name = f"{FOLDER}/{hashlib.sha256(content).hexdigest()}.json"

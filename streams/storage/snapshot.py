@@ -15,11 +15,12 @@ import pyarrow as pa
 from files.read import file_chunks
 from files.write import make_folder, write_bytes
 from schemas.manifest import EpochManifest
-from streams.core.state import TABLES, State
+from streams.core.state import State
+from streams.core.state_tables import TABLES
 from streams.core.tables import tables_digest
 from streams.storage.checkpoint_identity import CheckpointIdentity
 from streams.storage.object_store import ObjectStore
-from streams.storage.stored_epochs import read_stored, stored_manifests
+from streams.storage.shared_epochs import read_stored, stored_manifests
 
 logger = logging.getLogger(__name__)
 

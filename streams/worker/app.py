@@ -27,7 +27,7 @@ from streams.storage.object_store import ObjectStore
 from streams.storage.skipped_ranges_file import load_skipped_ranges, share_skipped_ranges
 from streams.worker.faust_app import BatchApp, Fetched, PromptWorker, delivered, fetched, live_seek
 from streams.worker.health import STALLED_SECONDS, Condition, StatusServer
-from streams.worker.logs import RejectSummary, quiet_logs, say
+from streams.worker.logs import RejectSummary, limited_logs, say
 from streams.worker.metrics import WorkerMetrics
 from streams.worker.partition_owner import Committed, PartitionOwner
 from streams.worker.watchdog import CHECK_SECONDS, EXIT_TERMINATED, Ending, StallJudge, Watchdog, is_away
@@ -102,8 +102,8 @@ def run_worker(settings: WorkerSettings) -> int:
     (settings.data_dir / FAUST_FOLDER).mkdir(parents=True, exist_ok=True)
     ending = Ending(as_json=settings.log_json)
     try:
-        with quiet_logs(as_json=settings.log_json):
-            return _Worker(settings, exceptions, reader, archive_reader, ending).run()
+        with limited_logs(as_json=settings.log_json):
+            return _WorkerRun(settings, exceptions, reader, archive_reader, ending).run()
     finally:
         reader.close()
         archive_reader.close()
@@ -155,7 +155,7 @@ def build_app(
     return app
 
 
-class _Worker:
+class _WorkerRun:
     """One run: the app, its checkpoints and its watchdog."""
 
     def __init__(

@@ -16,10 +16,10 @@ from typing import NamedTuple, ParamSpec, TypeVar
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.units import MINUTE_MS
-from streams.core.log_reader import LogReader
 from streams.kafka.consumer import Slice
 from streams.kafka.reader import KafkaAway
 from streams.kafka.rejects_topic import RejectsTopic
+from streams.storage.log_reader import LogReader
 from streams.storage.object_store import ObjectStore, StoreAway
 from streams.worker.logs import say
 from streams.worker.partition import Partition, Progress

@@ -18,7 +18,7 @@ from streams.kafka.heartbeats import Quiet
 from streams.kafka.topics import topic_config, topic_faults
 from streams.kafka.whole_batches import WholeBatchFetcher
 from streams.worker.faust_app import Fetched
-from streams.worker.logs import RateLimit, quiet_logs
+from streams.worker.logs import RateLimit, limited_logs
 from streams.worker.partition_owner import AHEAD_MAX_MS, first_offset, sound_part
 from streams.worker.watchdog import StallJudge, is_away, message_of
 
@@ -223,7 +223,7 @@ class TestQuiet:
     def test_loggers_are_given_back_as_they_were(self, capsys: pytest.CaptureFixture[str]) -> None:
         logger = logging.getLogger("aiokafka")
         before = (logger.level, logger.propagate, list(logger.handlers))
-        with quiet_logs():
+        with limited_logs():
             logger.warning("a rebalance")
             logging.getLogger("aiokafka.client").error("a fault")
         said = capsys.readouterr()
