@@ -30,7 +30,7 @@ def quickly(
     log: Log, partition: int, records: Iterable[LogRecord], exceptions: Sequence[SkippedRange]
 ) -> Iterator[EpochResult]:
     """The recount by `advance` alone."""
-    return recompute(log, partition, records, exceptions=exceptions)
+    return recompute(log, partition, records, skipped_ranges=exceptions)
 
 
 def from_log(

@@ -87,7 +87,7 @@ class LogMemory:
         tail = self._tails[partition] = Tail(partition)
         try:
             tail.open(reader)
-            for result in recompute(self._log, partition, tail, exceptions=self._exceptions):
+            for result in recompute(self._log, partition, tail, skipped_ranges=self._exceptions):
                 yield result.manifest, result.windows
         except InvalidInput as error:
             raise SourceMissing(str(error), withheld=False) from None

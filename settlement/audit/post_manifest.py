@@ -75,8 +75,8 @@ def expected_manifest(
     """The post's manifest, made from the log; `recount` stands after the post."""
     epoch_s = log.epoch_ms // 1_000
     after = recount.unsettled()
-    grown = {place: after[place] - before.unsettled.get(place, 0) for place in sorted(after)}
-    outside = sum(amount for place, amount in grown.items() if place[0] == "no_account")
+    grown = {key: after[key] - before.unsettled.get(key, 0) for key in sorted(after)}
+    outside = sum(amount for key, amount in grown.items() if key[0] == "no_account")
     paid = recount.total() - before.total
     digests = [chain_digest("windows 1", (w.digest for w in windows)) for _, windows in in_order(taken)]
     windows = [window for items in taken.values() for _, windows in items for window in windows]
@@ -95,7 +95,7 @@ def expected_manifest(
             "windows": len(windows),
             "net": str(sum(window.net_micros for window in windows)),
             "payable": str(paid + outside),
-            "held": str(sum(amount for place, amount in grown.items() if place[0] == "trust")),
+            "held": str(sum(amount for key, amount in grown.items() if key[0] == "trust")),
             "paid": str(paid),
             "cumulative": str(recount.total()),
         },

@@ -232,7 +232,7 @@ class Store:
 
 def _balances_file(after: PostStanding) -> BalancesFile:
     balances = after.balances
-    parts = [Unsettled(*place, str(amount)) for place, amount in sorted(balances.unsettled.items()) if amount]
+    parts = [Unsettled(*key, str(amount)) for key, amount in sorted(balances.unsettled.items()) if amount]
     return BalancesFile(
         after.sequence, after.next_epoch or 0, dict(after.partition_epochs), dict(after.partition_offsets),
         {account: str(amount) for account, amount in balances.payouts().items()}, balances.carries(), tuple(parts),

@@ -15,7 +15,7 @@ def recompute_and_compare(
     log: Log,
     partition: int,
     records: Iterable[LogRecord],
-    exceptions: Sequence[SkippedRange],
+    skipped_ranges: Sequence[SkippedRange],
     differs: Callable[[str], None],
     progress: Callable[[int], None],
 ) -> Iterator[EpochResult]:
@@ -24,7 +24,7 @@ def recompute_and_compare(
     `progress` is told now and then how many records were counted. Memory grows with the readings.
     """
     recount = PartitionRecount(log, partition)
-    for result in recompute(log, partition, _counted(recount, records, progress), exceptions=exceptions):
+    for result in recompute(log, partition, _counted(recount, records, progress), skipped_ranges=skipped_ranges):
         _hold(recount, result, differs)
         yield result
 

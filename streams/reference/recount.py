@@ -121,21 +121,21 @@ class MeterRecount:
 
     def register(self, row: Plain, capacity: int) -> int | str:
         """What a register adds, or why it is refused."""
-        place, at, value, base = (row["boot"], row["seq"]), row["observed_at"], row["register"], self.base
-        here = {"place": place, "at": at, "value": value}
+        number, at, value, base = (row["boot"], row["seq"]), row["observed_at"], row["register"], self.base
+        here = {"number": number, "at": at, "value": value}
         self.flag = None
         if row["boot"] != self.boots[0].boot:
             return 0
         if base is None:
             self.base = here
             return 0
-        if at < base["at"] or place < base["place"]:
+        if at < base["at"] or number < base["number"]:
             return 0
-        if base["place"] != (-1, -1) and place[0] > base["place"][0] and value < base["value"]:
+        if base["number"] != (-1, -1) and number[0] > base["number"][0] and value < base["value"]:
             self.base, self.suspect, self.slack, self.flag = here, None, Fraction(60_000), "reset"
             return 0
         origins = [base]
-        if self.suspect and place > self.suspect["place"] and at > self.suspect["at"]:
+        if self.suspect and number > self.suspect["number"] and at > self.suspect["at"]:
             origins.append(self.suspect)
         fit = [
             (one["value"], -rank, one)
@@ -209,7 +209,7 @@ class PartitionRecount:
                 verdicts: list[tuple[int, str | None]] = (
                     [(-1, rows)]
                     if isinstance(rows, str)
-                    else [(place, self.row(row, record)) for place, row in enumerate(rows)]
+                    else [(index, self.row(row, record)) for index, row in enumerate(rows)]
                 )
             elif kind == "machine.registered":
                 verdicts = [(-1, self.registration(record))]
@@ -217,11 +217,11 @@ class PartitionRecount:
                 verdicts = [(-1, self.correction(record))]
             else:
                 verdicts = [(-1, None if kind == "heartbeat" else "unknown_type")]
-            for place, verdict in verdicts:
+            for index, verdict in verdicts:
                 self.accepted += verdict is None
                 self.duplicate += verdict == "duplicate"
                 if verdict not in (None, "duplicate"):
-                    self.rejects.append((record.offset, place, str(verdict)))
+                    self.rejects.append((record.offset, index, str(verdict)))
         return self
 
     def move(self, record: LogRecord) -> None:
@@ -411,13 +411,13 @@ class PartitionRecount:
             for name in [name for name in self.meters if name[0] == machine]:
                 meter = self.meters[name]
                 meter.boots, meter.suspect = [], None
-                if meter.base and meter.base["place"][0] > plain["boot"]:
+                if meter.base and meter.base["number"][0] > plain["boot"]:
                     meter.base = None
         for part in plain["meters"]:
             if part["kind"] == "register" and "opening_register" in part and (acts or not past):
                 meter = self.meters[machine, part["meter"]]
                 at = self.now if past else plain["effective_from"]
-                meter.base = {"place": (-1, -1), "at": at, "value": part["opening_register"]}
+                meter.base = {"number": (-1, -1), "at": at, "value": part["opening_register"]}
                 meter.suspect, meter.slack = None, Fraction(60_000)
         return None
 

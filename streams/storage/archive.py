@@ -97,9 +97,9 @@ def chunk_proof(path: Path, offset: int) -> ChunkProof:
     """
     leaves = read_leaves(path)
     offsets = pq.read_table(path, columns=["offset"]).column(0).to_numpy()
-    places = np.unique(offsets // CHUNK_OFFSETS)
-    index = int(np.searchsorted(places, offset // CHUNK_OFFSETS))
-    if offset not in offsets or len(places) != len(leaves):
+    chunks = np.unique(offsets // CHUNK_OFFSETS)
+    index = int(np.searchsorted(chunks, offset // CHUNK_OFFSETS))
+    if offset not in offsets or len(chunks) != len(leaves):
         raise InvalidInput(f"{path} holds no record at offset {offset}: look for it in the archive of another epoch")
     first = offset // CHUNK_OFFSETS * CHUNK_OFFSETS
     within = (pc.field("offset") >= first) & (pc.field("offset") < first + CHUNK_OFFSETS)
@@ -113,7 +113,7 @@ def chunk_proof(path: Path, offset: int) -> ChunkProof:
 def read_leaves(path: Path) -> list[bytes]:
     """The leaves (32 bytes each) that stand beside an archive."""
     content = path.with_suffix(".leaves").read_bytes()
-    return [content[place : place + 32] for place in range(0, len(content), 32)]
+    return [content[at : at + 32] for at in range(0, len(content), 32)]
 
 
 def _batches(records: Iterable[LogRecord]) -> Iterator[pa.RecordBatch]:

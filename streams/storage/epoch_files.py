@@ -134,7 +134,7 @@ def _manifest(
     rejects: pa.Table,
     records: pa.Table,
     log_root: bytes,
-    exceptions: Sequence[SkippedRange],
+    skipped_ranges: Sequence[SkippedRange],
 ) -> EpochManifest:
     columns = [rejects.column(name).to_pylist() for name in ("offset", "row", "reason")]
     offsets, digests = (records.column(name).to_pylist() for name in ("offset", "value_sha256"))
@@ -151,7 +151,7 @@ def _manifest(
         value_sha256=dict(zip(offsets, digests, strict=True)),
         log_root=log_root,
         state_digest=cut.state_digest,
-        exceptions=exceptions,
+        skipped_ranges=skipped_ranges,
     )
 
 

@@ -92,18 +92,18 @@ def run_worker(settings: WorkerSettings) -> int:
     check_topic(settings.bootstrap_servers, settings.log)
     create_rejected_topic(settings.bootstrap_servers, settings.log)
     if settings.store is None:
-        exceptions = load_skipped_ranges(settings.data_dir, settings.log)
+        skipped_ranges = load_skipped_ranges(settings.data_dir, settings.log)
     else:
-        exceptions = share_skipped_ranges(settings.store, settings.data_dir, settings.log)
+        skipped_ranges = share_skipped_ranges(settings.store, settings.data_dir, settings.log)
     reader, archive_reader = (
-        KafkaLogReader(settings.bootstrap_servers, settings.log.topic, patience_seconds, exceptions)
+        KafkaLogReader(settings.bootstrap_servers, settings.log.topic, patience_seconds, skipped_ranges)
         for patience_seconds in (0, 60)
     )
     (settings.data_dir / FAUST_FOLDER).mkdir(parents=True, exist_ok=True)
     ending = Ending(as_json=settings.log_json)
     try:
         with limited_logs(as_json=settings.log_json):
-            return _WorkerRun(settings, exceptions, reader, archive_reader, ending).run()
+            return _WorkerRun(settings, skipped_ranges, reader, archive_reader, ending).run()
     finally:
         reader.close()
         archive_reader.close()
@@ -114,7 +114,7 @@ def build_app(
     checkpoints: PartitionOwner,
     ending: Ending,
     loop: asyncio.AbstractEventLoop,
-    exceptions: Sequence[SkippedRange] = (),
+    skipped_ranges: Sequence[SkippedRange] = (),
 ) -> BatchApp:
     """The Faust app: one agent over the log's topic, no tables, no web, no leader, no commits to Kafka."""
     app = BatchApp(
@@ -122,7 +122,7 @@ def build_app(
         topic=settings.log.topic,
         checkpoints=checkpoints,
         fatal=ending.fatal,
-        exceptions=exceptions,
+        skipped_ranges=skipped_ranges,
         broker_max_poll_records=settings.records_max,
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
         broker_client_id="tallyroot",
@@ -161,7 +161,7 @@ class _WorkerRun:
     def __init__(
         self,
         settings: WorkerSettings,
-        exceptions: Sequence[SkippedRange],
+        skipped_ranges: Sequence[SkippedRange],
         reader: KafkaLogReader,
         archive_reader: KafkaLogReader,
         ending: Ending,
@@ -188,7 +188,7 @@ class _WorkerRun:
             on_commit=self._committed,
             on_resumed=self._resumed,
         )
-        self._app = build_app(settings, self._checkpoints, ending, self._loop, exceptions)
+        self._app = build_app(settings, self._checkpoints, ending, self._loop, skipped_ranges)
         self._checkpoints.live_seek = lambda: live_seek(self._app)
         self._faust = PromptWorker(self._app, self._loop, lambda: ending.now(EXIT_TERMINATED))
         self._judge = StallJudge(settings.stall_seconds)
