@@ -14,7 +14,7 @@ from schemas.log import Log
 from schemas.reading import CORRECTED, HEARTBEAT, REGISTERED
 from schemas.reject import Reason
 from streams.core.advance import advance
-from streams.core.log_reader import LogReader
+from streams.storage.log_reader import LogReader
 from streams.core.machines import Machine
 from streams.core.murmur2 import partition_of
 from streams.core.records import LogRecord, Record, record_type

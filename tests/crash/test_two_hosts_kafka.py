@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from streams.storage.object_store import ObjectStore
+from streams.storage.shared_epochs import fetch_epochs
 from streams.storage.snapshot import SUFFIX
-from streams.storage.stored_epochs import fetch_epochs
 from streams.worker.app import WorkerProgress
 from tests.support.kafka_log import a_log, fill, outcome, without_faust
 from tests.support.workers import Workers
