@@ -105,7 +105,7 @@ def test_a_backfill_that_was_stopped_is_taken_up(kafka: str, tmp_path: Path) -> 
                 raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deploy.simulate.run.PROGRESS_SECONDS", 0.1)
+        patch.setattr("deploy.simulate.run.PROGRESS_SECONDS", 0)
         with pytest.raises(KeyboardInterrupt):
             simulate(stopped, Stopping(as_json=True), options)
     with pytest.raises(InvalidInput, match="another fleet is in this log"):

@@ -3,6 +3,7 @@
 It prints a line for each commit. `on_progress` names what it does besides: nothing, `dawdle`, `raise` or `hang`.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -26,12 +27,23 @@ class Order(msgspec.Struct, kw_only=True):
     records_max: int = 20_000
     heartbeat_seconds: float = 60.0
     topic_check_seconds: float = 120.0
+    session_seconds: float = 6.0
     on_progress: str = ""
     store: str = ""
 
 
-def main() -> int:
-    order = msgspec.json.decode(sys.argv[1], type=Order)
+def main_of_forked(document: str, out: str, err: str) -> None:
+    """The same in a process that was forked, with its output in two files."""
+    for number, path in ((1, out), (2, err)):
+        file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        os.dup2(file, number)
+        os.close(file)
+    sys.exit(main(document))
+
+
+def main(document: str) -> int:
+    """Does what the order says until it is done or ended; the exit code."""
+    order = msgspec.json.decode(document, type=Order)
 
     def report(progress: WorkerProgress) -> None:
         print(msgspec.json.encode(progress).decode(), flush=True)
@@ -52,6 +64,7 @@ def main() -> int:
         records_max=order.records_max,
         heartbeat_seconds=order.heartbeat_seconds,
         topic_check_seconds=order.topic_check_seconds,
+        session_seconds=order.session_seconds,
         store=ObjectStore(order.store) if order.store else None,
     )
     try:
@@ -62,4 +75,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1]))
