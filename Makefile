@@ -6,10 +6,14 @@ TOOLS = .venv/bin/
 # Set for other projects, they would bring foreign modules into ours.
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: demo test test-containers setup lint types tests bench analyse lock clean
+.PHONY: demo check test test-containers setup lint types tests bench analyse lock clean
 
 demo: setup
 	$(TOOLS)tallyroot demo
+
+# What needs no process and no server: before each commit.
+check: setup lint types
+	$(TOOLS)python -m pytest tests/unit tests/house -q
 
 test: setup lint types tests
 
