@@ -1,4 +1,5 @@
-# `make demo` and `make test` are the only two commands to know; both do all the set-up first.
+# `make demo` and `make test` are the only two commands to know; both do all the set-up first. `make check` is the part
+# of `make test` that starts no server.
 # Paths are relative, so a folder with spaces in its name is fine; GNU make 3.81 is enough.
 PYTHON = python3
 TOOLS = .venv/bin/
@@ -15,7 +16,10 @@ demo: setup
 check: setup lint types
 	$(TOOLS)python -m pytest tests/unit tests/house -q
 
-test: setup lint types tests
+check: lint types
+	$(PYTEST) $(addprefix tests/,unit property golden field simulation house) $(ARGS)
+
+test: lint types tests
 
 # Idempotent: a second run installs nothing.
 setup:
@@ -28,9 +32,11 @@ lint: setup
 types: setup
 	$(TOOLS)mypy
 
+# Two lanes, each with servers of its own, for most tests wait. A file stays in one lane, in the order of conftest.py.
 # Where the set-up brought Node, the tests that compile contracts find it in .venv.
+PYTEST = PATH="$$PWD/.venv/bin:$$PATH" $(TOOLS)python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 tests: setup
-	PATH="$$PWD/.venv/bin:$$PATH" $(TOOLS)python -m pytest
+	$(PYTEST) $(ARGS)
 
 # The tests of the log against Kafka in a container; skipped, with the reason, where no container engine answers.
 test-containers: setup

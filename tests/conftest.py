@@ -19,14 +19,23 @@ hypothesis.settings.register_profile("search", max_examples=2_000, deadline=None
 hypothesis.settings.load_profile("suite")
 
 _SERVER_MARKERS = {"kafka": "kafka", "evm": "chain"}
+_LONG_FIRST = ("test_readme", "test_demo", "crash", "process", "chain", "bench", "browser")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that uses a server's fixture carries the server's marker, so that `-m "not kafka"` means what it says."""
+    """A test that uses a server's fixture carries the server's marker, so that `-m "not kafka"` means what it says.
+
+    Long ones come first, so that two lanes end together.
+    """
     for item in items:
         for fixture, marker in _SERVER_MARKERS.items():
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(marker)
+    items.sort(key=lambda item: _rank(item.path))
+
+
+def _rank(path: Path) -> int:
+    return next((place for place, name in enumerate(_LONG_FIRST) if name in path.parts or name == path.stem), 99)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -53,6 +55,13 @@ class Broker:
         os.kill(self._server.pid, signal.SIGKILL)
         while self._server.alive() or not is_away(self.servers):
             time.sleep(0.05)
+
+    @contextmanager
+    def halted(self) -> Iterator[None]:
+        """Meanwhile its folder is as a SIGKILL would leave it."""
+        os.kill(self._server.pid, signal.SIGSTOP)
+        yield
+        os.kill(self._server.pid, signal.SIGCONT)
 
     def come_back(self) -> None:
         """Starts it again. Raises RuntimeError if its ports were taken meanwhile."""

@@ -3,7 +3,6 @@
 It prints a line for each commit. `on_progress` names what it does besides: nothing, `dawdle`, `raise` or `hang`.
 """
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from schemas.errors import InvalidInput
 from schemas.log import Log
 from streams.storage.object_store import ObjectStore
 from streams.worker.app import WorkerProgress, WorkerSettings, run_worker
+from tests.support.forked import send_output_to
 
 
 class Order(msgspec.Struct, kw_only=True):
@@ -34,10 +34,7 @@ class Order(msgspec.Struct, kw_only=True):
 
 def main_of_forked(document: str, out: str, err: str) -> None:
     """The same in a process that was forked, with its output in two files."""
-    for number, path in ((1, out), (2, err)):
-        file = os.open(path, os.O_WRONLY | os.O_APPEND)
-        os.dup2(file, number)
-        os.close(file)
+    send_output_to(Path(out), Path(err))
     sys.exit(main(document))
 
 
