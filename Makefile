@@ -1,5 +1,4 @@
-# `make demo` and `make test` are the only two commands to know; both do all the set-up first. `make check` is the part
-# of `make test` that starts no server.
+# `make demo` and `make test` are the only two commands to know; both do all the set-up first.
 # Paths are relative, so a folder with spaces in its name is fine; GNU make 3.81 is enough.
 PYTHON = python3
 TOOLS = .venv/bin/
@@ -12,12 +11,9 @@ unexport PYTHONHOME PYTHONPATH
 demo: setup
 	$(TOOLS)tallyroot demo
 
-# What needs no process and no server: before each commit.
-check: setup lint types
-	$(TOOLS)python -m pytest tests/unit tests/house -q
-
+# What starts no server and no process of ours: before each commit.
 check: lint types
-	$(PYTEST) $(addprefix tests/,unit property golden field simulation house) $(ARGS)
+	$(PYTEST) -q $(addprefix tests/,unit property golden field simulation house) $(ARGS)
 
 test: lint types tests
 

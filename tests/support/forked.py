@@ -13,7 +13,7 @@ FORKED.set_forkserver_preload(
         "deploy.cli.app",
         "settlement.service",
         "streams.storage.analytics",
-    ]  # fmt: skip
+    ]
 )
 
 
