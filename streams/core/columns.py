@@ -6,7 +6,7 @@ malformed. In all columns an integer that isn't there is NONE.
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate
 from typing import Protocol, get_args
@@ -190,9 +190,3 @@ def mark_bad_names(part_place: Ints, texts: Texts, is_bad: Mask) -> None:
     for at in np.flatnonzero(part_place == NONE).tolist():
         if not is_bad[at] and not all(is_id(name) for name in texts.names(at)):
             is_bad[at] = True
-
-
-def place_lookup(place_of: Mapping[tuple[str, str], int], names: Iterable[tuple[str, str]]) -> list[int]:
-    """The places of meters by (machine, meter), NONE for those that nobody registered."""
-    get = place_of.get
-    return [get(name, NONE) for name in names]
