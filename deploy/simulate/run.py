@@ -20,7 +20,7 @@ from deploy.simulate.fleet import Fleet
 from deploy.simulate.fleet_faults import Fault
 from deploy.simulate.simulation import FleetMemory, Form, Plan, Simulation, heartbeats, last_heartbeat_ms
 from deploy.stack.servers import Stack
-from files.write import Temporary
+from files.write import write_bytes
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.registration import Agreement
@@ -304,7 +304,7 @@ class _Run:
         return whole, now + max(SAVE_SECONDS, SAVE_SHARE * (now - began))
 
     def _write(self, kept: _Kept) -> None:
-        Temporary(self._path).write(msgspec.json.encode(kept)).publish()
+        write_bytes(self._path, msgspec.json.encode(kept))
 
     def _send(self, records: Iterable[Outgoing]) -> None:
         for out in records:
