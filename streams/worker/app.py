@@ -67,6 +67,7 @@ class WorkerSettings:
     In a live log (LogAppendTime), a partition gets a heartbeat when it is quiet for `heartbeat_seconds`, and when a
     window of it waits to be sealed.
     Every `topic_check_seconds` the topic is looked at again: retention may have been set since.
+    A worker that dies without leaving its group keeps its partitions from the others for `session_seconds`.
     With a `store`, ended epochs and snapshots go there, and partitions go on from what other hosts left there.
     With a `metrics_port` (0: any free one) `/health` and `/metrics` are served; `on_listening` is told their address.
     With `log_json` stderr holds one JSON object a line, of events and errors; else one line for each error.
@@ -81,6 +82,7 @@ class WorkerSettings:
     records_max: int = RECORDS_MAX
     heartbeat_seconds: float = 60.0
     topic_check_seconds: float = CHECK_SECONDS
+    session_seconds: float = 6.0
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
     on_listening: Callable[[str], None] | None = None
@@ -132,8 +134,8 @@ def build_app(
         broker_max_poll_records=settings.records_max,
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
         broker_client_id="tallyroot",
-        broker_session_timeout=6.0,
-        broker_heartbeat_interval=1.0,
+        broker_session_timeout=settings.session_seconds,
+        broker_heartbeat_interval=settings.session_seconds / 6,
         broker_rebalance_timeout=10.0,
         broker_request_timeout=30.0,
         broker_max_poll_interval=600.0,
