@@ -121,7 +121,7 @@ class DataFolder:
 
         Raises InvalidInput where somebody else's chain is used and no key is set, or a remote signer keeps it.
         """
-        key = private_key(self.settings.key_of("operator"))
+        key = private_key(self.settings.operator)
         if key is not None:
             return key
         if self.settings.chain_rpc_url is not None:

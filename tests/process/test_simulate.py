@@ -11,7 +11,7 @@ import pytest
 
 from deploy.cli.local_commands import query
 from deploy.cli.terminal import Terminal
-from deploy.config import Settings
+from deploy.config import KeySettings, Settings
 from deploy.data_folder import DataFolder
 from deploy.simulate.run import SimulateOptions, SimulateReport, simulate
 from schemas.errors import InvalidInput
@@ -30,7 +30,7 @@ TERMINAL = Terminal(as_json=True)
 def a_place(kafka: str, folder: Path, topic: str) -> DataFolder:
     """A data folder on the shared broker; nothing asks its chain."""
     settings = Settings(
-        topic=topic, kafka_bootstrap_servers=kafka, chain_rpc_url="http://127.0.0.1:1", operator_key="0x" + KEY.hex()
+        topic=topic, kafka_bootstrap_servers=kafka, chain_rpc_url="http://127.0.0.1:1", operator=KeySettings(key=KEY.hex())
     )
     return DataFolder(folder, settings)
 
