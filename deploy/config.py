@@ -128,7 +128,9 @@ def _fault(said: str) -> str:
     hints = get_type_hints(KeySettings if roles else Settings, include_extras=True)
     kinds = [hints.get(field), *get_args(hints.get(field))]
     texts = [part.description for kind in kinds for part in get_args(kind) if isinstance(part, Meta)]
-    return f"{name}: {next((text for text in texts if text), 'must be a table' if field in ROLES else 'must be a text')}"
+    return (
+        f"{name}: {next((text for text in texts if text), 'must be a table' if field in ROLES else 'must be a text')}"
+    )
 
 
 def _check(settings: Settings) -> None:

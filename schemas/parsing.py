@@ -1,4 +1,4 @@
-"""Durations, days, moments and amounts as people write them. Each function raises InvalidInput for what it can't read."""
+"""Durations, days, times, accounts and amounts as people write them; InvalidInput for what can't be read."""
 
 import re
 from datetime import UTC, date, datetime
@@ -27,7 +27,7 @@ def day_number(text: str) -> int:
 
 
 def moment_ms(text: str) -> int:
-    """A time such as 2019-09-01T17:00Z in epoch ms, cut to the second; UTC where it has no offset; digits as they are."""
+    """A time such as 2019-09-01T17:00Z in epoch ms, cut to the second, UTC without an offset; digits are epoch ms."""
     if text.isdecimal():
         return int(text)
     try:
@@ -37,7 +37,7 @@ def moment_ms(text: str) -> int:
     return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()) * SECOND_MS
 
 
-def token_units(text: str, decimals: int, what: str = "an amount") -> int:
+def token_amount(text: str, decimals: int, what: str = "an amount") -> int:
     """An amount such as 12.50 in units of a token with so many decimals; `what` names it in the error."""
     match = re.fullmatch(r"([0-9]{1,30})(?:\.([0-9]+))?", text)
     if match is None or len(match[2] or "") > decimals:

@@ -141,4 +141,3 @@ class Prices:
 
 def _minute(text: str) -> int:
     return int(text[:2]) * 60 + int(text[3:])
-

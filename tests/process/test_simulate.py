@@ -30,7 +30,10 @@ TERMINAL = Terminal(as_json=True)
 def a_place(kafka: str, folder: Path, topic: str) -> DataFolder:
     """A data folder on the shared broker; nothing asks its chain."""
     settings = Settings(
-        topic=topic, kafka_bootstrap_servers=kafka, chain_rpc_url="http://127.0.0.1:1", operator=KeySettings(key=KEY.hex())
+        topic=topic,
+        kafka_bootstrap_servers=kafka,
+        chain_rpc_url="http://127.0.0.1:1",
+        operator=KeySettings(key=KEY.hex()),
     )
     return DataFolder(folder, settings)
 
