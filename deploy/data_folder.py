@@ -12,6 +12,7 @@ import msgspec
 from deploy.config import Settings
 from deploy.keys import private_key
 from deploy.stack.servers import Stack
+from files.write import write_json
 from schemas.errors import InvalidInput
 from schemas.log import Log
 
@@ -128,10 +129,7 @@ class DataFolder:
         return log
 
     def _write(self, path: Path, document: object) -> None:
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
-        temporary.rename(path)
+        write_json(path, document)
 
     def operator_key(self) -> bytes:
         """The 32 bytes that sign registrations; on the embedded chain the development node's.

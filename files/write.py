@@ -1,40 +1,47 @@
-"""Final files, whole or not there: temporary name, fsync, rename, fsync of the folder. And an flock on a side file."""
+"""Writes files that are either whole or not there: temporary name, fsync, rename, fsync of the folder.
 
-import fcntl
+Light to import: what needs Arrow is in `parquet`.
+"""
+
 import hashlib
 import os
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import msgspec
 
 TEMPORARY = ".tmp"
-"""How a file ends that is still being written. No reader's pattern matches it."""
+"""How the name of an unfinished file ends. No reader's pattern matches it."""
 
-ROW_GROUP = 65_536
-"""Rows in a group of a Parquet file: fixed, so that the same rows give the same bytes."""
+FILE_MODE = 0o666
+"""Permissions of a new file, less the process' umask."""
+
+Step = Callable[[str], None]
+"""Called with the name of each step of a commit once it is done: where crash tests end the process."""
+
+
+def no_step(_: str) -> None:
+    """The Step of everything but the crash tests."""
+
+
+class OtherDigest(Exception):
+    """The bytes written have another SHA-256 than the one expected."""
 
 
 class Temporary:
     """A file on its way: written under a temporary name, then published in one step, or dropped."""
 
     def __init__(self, path: Path, mark: str = "") -> None:
-        """`path` is the final name; its folder is made if it is missing. A `mark` tells apart who writes it at once."""
+        """`path` is the final name; missing folders are created. A `mark` separates concurrent writers of one path."""
         self.path = path
         self.temporary = path.with_name(path.name + mark + TEMPORARY)
-        if not path.parent.is_dir():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            sync_folder(path.parent.parent)
+        make_folder(path.parent)
 
     def write(self, content: bytes) -> "Temporary":
-        """Writes all of the file."""
+        """Writes the whole content; returns itself."""
         self.temporary.write_bytes(content)
-        return self
-
-    def write_table(self, table: pa.Table) -> "Temporary":
-        """Writes all of the file as Parquet; equal rows give equal bytes under one version of Arrow."""
-        pq.write_table(table.combine_chunks(), self.temporary, row_group_size=ROW_GROUP, compression="zstd")
         return self
 
     def digest(self) -> str:
@@ -42,44 +49,94 @@ class Temporary:
         return file_digest(self.temporary)
 
     def publish(self, *, durable: bool = True) -> None:
-        """Gives the file its final name, over an older one. The folder is the caller's to sync: once for many files."""
+        """Renames the file to its final name, over an older one; `durable` flushes its bytes to the disk before.
+
+        The folder is the caller's to sync: once for many files.
+        """
         if durable:
-            with self.temporary.open("rb") as file:
-                os.fsync(file.fileno())
+            sync_file(self.temporary)
         self.temporary.replace(self.path)
 
     def drop(self) -> None:
-        """Forgets what was written."""
+        """Removes what was written."""
         self.temporary.unlink(missing_ok=True)
 
 
-class FileLock:
-    """An flock on a side file: DuckDB's own lock falls when its file is opened twice in a process."""
+def write_bytes(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
+    """Writes a file in one step, durably. `mode` are the permissions that it has from its first byte on.
 
-    def __init__(self, descriptor: int) -> None:
-        """`descriptor` is an open file that holds the lock; see `take`."""
-        self._descriptor = descriptor
+    Raises OSError; then `path` is as it was.
+    """
+    write_chunks(path, [content], mode=mode)
 
-    @classmethod
-    def take(cls, path: Path) -> "FileLock | None":
-        """The lock, with our process id in the file, or None if another one holds it. Never waits."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        return cls(descriptor)
 
-    def release(self) -> None:
-        """Lets go. The file stays: removing it would let two processes hold two locks of one name."""
-        os.close(self._descriptor)
+def write_json(
+    path: Path,
+    document: object,
+    *,
+    indent: int = 2,
+    mode: int = FILE_MODE,
+    enc_hook: Callable[[Any], Any] | None = None,
+) -> None:
+    """Writes a document as indented JSON, as `write_bytes`; `enc_hook` encodes what msgspec does not know."""
+    write_bytes(path, json_bytes(document, indent=indent, enc_hook=enc_hook), mode=mode)
+
+
+def json_bytes(document: object, *, indent: int = 2, enc_hook: Callable[[Any], Any] | None = None) -> bytes:
+    """A document as the bytes of a JSON file that people read: indented, with a newline at its end."""
+    return msgspec.json.format(msgspec.json.encode(document, enc_hook=enc_hook), indent=indent) + b"\n"
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes], sha256: str | None = None, *, mode: int = FILE_MODE) -> None:
+    """Writes a file in one step, durably, also beside other writers of the same path: the last rename wins.
+
+    A `path` that is a device or a pipe is written to as it is. Raises OtherDigest if `sha256` (hex) is given and the
+    bytes have another, OSError, and whatever `chunks` raises; then `path` is as it was.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as device:
+            device.writelines(chunks)
+        return
+    make_folder(path.parent)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{TEMPORARY}")
+    digest = hashlib.sha256()
+    try:
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            for chunk in chunks:
+                file.write(chunk)
+                digest.update(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        if sha256 is not None and digest.hexdigest() != sha256:
+            raise OtherDigest
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Renames a file or a folder whose content is on the disk already, durably. `target` must be a free name."""
+    source.rename(target)
+    sync_folder(target.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Creates a folder and those above it, durably."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Flushes a file's bytes to the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable."""
+    """Flushes the names in a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -91,11 +148,3 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def nothing(_: str) -> None:
-    """What is done between two steps of a commit outside of the crash tests."""
-
-
-Step = Callable[[str], None]
-"""Told the name of each step of a commit once it is done."""

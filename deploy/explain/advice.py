@@ -5,7 +5,6 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from schemas.errors import InvalidInput
 from schemas.reading import READING, Reading
 from schemas.reject import Reason
 from streams.core.arrow_rows import decode_arrow
@@ -59,14 +58,6 @@ NOTICE_ADVICE: Mapping[Notice, str] = {
     " the log's own number of partitions",
     "not_the_route": "send the route of the machine's registration as the key: another one is here by chance only",
 }
-
-
-def reading_of(item: Mapping[str, Any]) -> Reading:
-    """The reading in a plain object. Raises InvalidInput that says what is wrong with it, in one line."""
-    fault = fault_of(item)
-    if fault is not None:
-        raise InvalidInput(f"this is no reading: {fault}")
-    return msgspec.convert(item, Reading)
 
 
 def fault_of(item: object) -> str | None:

@@ -18,6 +18,7 @@ from deploy.cli.terminal import Terminal
 from deploy.data_folder import DataFolder
 from deploy.explain.reading_rows import Billed, Change, ReadingName, Watch, records_naming, rows_of
 from deploy.texts import moment_text
+from files.write import write_json
 from schemas.canonical import chain_digest
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
@@ -132,7 +133,7 @@ def receipt(place: DataFolder, terminal: Terminal, name: ReadingName, out: Path 
         )
     if out is not None:
         try:
-            out.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+            write_json(out, found, indent=1)
         except OSError as error:
             raise InvalidInput(f"{out} can't be written ({error.strerror}): choose another --out") from None
         terminal.say(f"written to {out}")

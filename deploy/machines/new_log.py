@@ -15,6 +15,7 @@ from msgspec import Struct
 from deploy.data_folder import LOG_FILE, DataFolder
 from deploy.importers.tariffs import zone_of
 from deploy.machines.operator import OPERATOR_FILE, Operator, OperatorFile, load_operator, make_keystore, opened
+from files.write import write_json
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.reading import HEARTBEAT
@@ -102,8 +103,7 @@ def _zone(data_dir: Path, wanted: str | None) -> str:
     if wanted is None or wanted == kept:
         return kept or "UTC"
     zone_of(wanted)
-    data_dir.mkdir(parents=True, exist_ok=True)
-    _write(data_dir / ZONE_FILE, wanted)
+    write_json(data_dir / ZONE_FILE, wanted)
     return wanted
 
 
@@ -117,13 +117,12 @@ def _operator(data: DataFolder, options: InitOptions) -> tuple[Operator, Path | 
                 f"{data.data_dir / OPERATOR_FILE} names another key than --operator: leave it out, or remove the file"
             )
         operator = Operator(opened(data.data_dir, wanted)())
-        data.data_dir.mkdir(parents=True, exist_ok=True)
-        _write(data.data_dir / OPERATOR_FILE, wanted)
+        write_json(data.data_dir / OPERATOR_FILE, wanted)
         return operator, None
     if kept is not None or way.key or way.keystore or way.signer:
         return operator_of(data), None
     made, _ = make_keystore(data.data_dir)
-    _write(data.data_dir / OPERATOR_FILE, made)
+    write_json(data.data_dir / OPERATOR_FILE, made)
     return Operator(opened(data.data_dir, made)()), data.data_dir / str(made.keystore)
 
 
@@ -199,12 +198,6 @@ def _begin(servers: str, log: Log, begins_ms: int) -> None:
         producer.flush()
     finally:
         producer.close()
-
-
-def _write(path: Path, content: object) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(msgspec.json.encode(content) + b"\n")
-    temporary.rename(path)
 
 
 def day_ms(day: str) -> int:

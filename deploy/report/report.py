@@ -30,6 +30,7 @@ from deploy.report.figures import (
     stretch_days,
 )
 from deploy.report.money import HELD, OUTSIDE, Money, PostPage, WindowName, WindowProof, read_money
+from files.write import write_bytes
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.units import DAY_MS
@@ -131,10 +132,8 @@ def write_report(
     shown = gather(data, wish or Wish(), names or {})
     path = out or data.data_dir / REPORT_FILE
     page = render(shown)
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        temporary.write_bytes(page)
-        temporary.rename(path)
+        write_bytes(path, page)
     except OSError as error:
         raise InvalidInput(f"{path} can't be written ({error.strerror}): choose another --out") from None
     return WrittenReport(

@@ -1,8 +1,8 @@
 """Sends a simulated fleet into a log, in real time or as fast as possible.
 
 A live fleet remembers in the data folder what its machines know, so that it continues where it was stopped. A
-backfill that was stopped is computed again, and what the log has of it is not sent twice: the same options make the same
-records.
+backfill that was stopped is computed again, and what the log has of it is not sent twice: the same options make
+the same records.
 """
 
 import time
@@ -19,7 +19,7 @@ from deploy.simulate.fleet_faults import Fault
 from deploy.simulate.simulation import FleetMemory, Form, Plan, Simulation, heartbeats, last_heartbeat_ms
 from deploy.stack.servers import Stack
 from deploy.texts import moment_text
-from files.write import Temporary
+from files.write import write_bytes
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.parsing import day_number, duration_ms
@@ -103,8 +103,8 @@ def simulate(data: DataFolder, step: Callable[[str], None], options: SimulateOpt
     """Sends a fleet's readings into this folder's log, which is made where there is none.
 
     Live: until Ctrl-C, or for as long as asked. Fast: a number of days, then heartbeats that end the last epoch.
-    Where no servers run, they are started, and keep running. Raises InvalidInput if they don't come up, the log is of the
-    other kind, or another fleet is in it.
+    Where no servers run, they are started, and keep running. Raises InvalidInput if they don't come up, the log is of
+    the other kind, or another fleet is in it.
     """
     options.check()
     stack, is_new = _stack(data, step)
@@ -301,7 +301,7 @@ class _Run:
         return whole, now + max(SAVE_SECONDS, SAVE_SHARE * (now - began))
 
     def _write(self, kept: _Kept) -> None:
-        Temporary(self._path).write(msgspec.json.encode(kept)).publish()
+        write_bytes(self._path, msgspec.json.encode(kept))
 
     def _send(self, records: Iterable[Outgoing]) -> None:
         for out in records:

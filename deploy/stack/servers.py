@@ -11,6 +11,7 @@ import msgspec
 from deploy.stack.disk import check_disk
 from deploy.stack.evm_node import EvmNode, start_evm
 from deploy.stack.kafka_server import KafkaServer, start_kafka
+from files.write import write_json
 from schemas.errors import InvalidInput
 
 __all__ = ["EvmNode", "KafkaServer", "Stack", "start_evm", "start_kafka"]
@@ -90,10 +91,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _save(self) -> None:
-        path = self.data_dir / STACK_FILE
-        unfinished = path.with_suffix(".new")
-        unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(self, enc_hook=str), indent=2) + b"\n")
-        unfinished.replace(path)
+        write_json(self.data_dir / STACK_FILE, self, enc_hook=str)
 
 
 @contextmanager

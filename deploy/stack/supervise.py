@@ -22,6 +22,7 @@ from deploy.cli.terminal import fail
 from deploy.stack import processes
 from deploy.stack.processes import Process
 from deploy.stack.servers import Stack
+from files.write import write_json
 from schemas.errors import InvalidInput
 from streams.worker.watchdog import EXIT_FATAL, EXIT_STALLED, EXIT_TERMINATED, is_away
 
@@ -74,9 +75,7 @@ class Supervised(msgspec.Struct, kw_only=True):
 
     def save(self, data_dir: Path) -> None:
         """Writes the file, whole or not at all."""
-        unfinished = data_dir / f"{WORKERS_FILE}.new"
-        unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
-        unfinished.replace(data_dir / WORKERS_FILE)
+        write_json(data_dir / WORKERS_FILE, self)
 
 
 class Restarts:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import msgspec
-
+from files.read import read_json
+from files.write import write_json
 from schemas.errors import InvalidInput
 from settlement.accrual import account_of
 from settlement.chain.contract import moment
@@ -147,19 +147,14 @@ def proofs(
 def write_proof(path: Path, file: ProofFile) -> None:
     """Writes a proof as JSON. Raises InvalidInput where the file can't be written."""
     try:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(file), indent=2) + b"\n")
+        write_json(path, file)
     except OSError as error:
         raise InvalidInput(f"can't write {path}: {error.strerror}") from None
 
 
 def read_proof(path: Path) -> ProofFile:
-    """The proof in a file that was written as JSON."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=ProofFile)
-    except OSError as error:
-        raise InvalidInput(f"can't read {path}: {error.strerror}") from None
-    except msgspec.MsgspecError as error:
-        raise InvalidInput(f"{path} is no proof ({error}): write one with `tallyroot proof --out`") from None
+    """The proof in a file that `write_proof` wrote. Raises InvalidInput."""
+    return read_json(path, ProofFile, what="a proof", remedy="write one with `tallyroot proof --out`")
 
 
 def verify(data_dir: Path, chain: Chain, file: ProofFile) -> Verified:

@@ -6,7 +6,6 @@ One post goes through numbered steps; a crash after any of them repeats from the
 Safety is the contract's: a sequence and a head can be posted once.
 """
 
-import fcntl
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from files.lock import FileLock
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from settlement.accrual import Balances
@@ -236,9 +236,10 @@ def choose_run(
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "settle.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InvalidInput(f"another settle runs on {folder}: wait for it to end") from None
+    lock = FileLock.acquire(folder / "settle.lock")
+    if lock is None:
+        raise InvalidInput(f"another settle runs on {folder}: wait for it to end")
+    try:
         yield
+    finally:
+        lock.release()

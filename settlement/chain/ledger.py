@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from files.read import FileMissing, read_json
+from files.write import write_json
 from schemas.errors import InvalidInput
 from schemas.payout import Claim
 from settlement.chain.contract import ROLE_HASHES, Call, artefact
@@ -42,18 +44,13 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         """Raises InvalidInput where nothing is deployed for this folder yet."""
         path = data_dir / CHAIN_FILE
         try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
-        except FileNotFoundError:
+            return read_json(path, cls, what="the description of a ledger", remedy="restore it from a copy")
+        except FileMissing:
             raise InvalidInput(f"no ledger for {data_dir}: run `tallyroot deploy-contracts` first") from None
-        except msgspec.MsgspecError as error:
-            raise InvalidInput(f"{path} is damaged ({error}): restore it from a copy") from None
 
     def save(self, data_dir: Path) -> None:
         """Writes chain.json, whole or not at all."""
-        data_dir.mkdir(parents=True, exist_ok=True)
-        temporary = data_dir / f".{CHAIN_FILE}.tmp"
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
-        temporary.rename(data_dir / CHAIN_FILE)
+        write_json(data_dir / CHAIN_FILE, self)
 
 
 class LedgerState(msgspec.Struct, frozen=True):

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from files.read import FileMissing, read_json
+from files.write import write_json
 from schemas.errors import InvalidInput
 from settlement.accrual import NOBODY, account_of
 from settlement.chain.contract import Call, artefact, moment
@@ -97,11 +99,9 @@ class ShareBook:
     def issues(self) -> list[Issue]:
         """All of them, in the order of their issue."""
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=list[Issue])
-        except FileNotFoundError:
+            return read_json(self._path, list[Issue], what="a list of shares", remedy="restore it from a copy")
+        except FileMissing:
             return []
-        except msgspec.MsgspecError as error:
-            raise InvalidInput(f"{self._path} is damaged ({error}): restore it from a copy") from None
 
     def put(self, issue: Issue) -> None:
         """Writes an issue down, in place of what was known of it."""
@@ -110,9 +110,7 @@ class ShareBook:
             found = [issue if other.shares == issue.shares else other for other in known]
         else:
             found = [*known, issue]
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
-        temporary.rename(self._path)
+        write_json(self._path, found)
 
     def find(self, name: str) -> Issue | None:
         """An issue by its symbol or address."""

@@ -1,13 +1,16 @@
 """Reads what the stream published: manifests and the windows' columns that settlement needs."""
 
-import hashlib
 import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pyarrow.parquet as pq
+import pyarrow as pa
 
+from files.parquet import read_table
+from files.read import read_json
+from files.write import file_digest
+from schemas.arrow import WINDOWS
 from schemas.canonical import chain_digest
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -16,10 +19,16 @@ from schemas.registration import Agreement
 from settlement.accrual import Earning, Terms, terms_of
 from settlement.post import PartitionEpoch
 
-COLUMNS = [
-    "machine", "start_ms", "end_ms", "mends_ms", "net_micros", "trust", "digest", "payees", "locked_until_ms",
-    "pays_trust",
-]  # fmt: skip
+COLUMNS = pa.schema(
+    WINDOWS.field(name)
+    for name in (
+        "machine", "start_ms", "end_ms", "mends_ms", "net_micros", "trust", "digest", "payees", "locked_until_ms",
+        "pays_trust",
+    )
+)  # fmt: skip
+"""What settlement needs of the schema WINDOWS."""
+
+RESTORE = "restore it, or rebuild it from the log"
 MANIFEST_NAME = re.compile(r"(\d+)\.manifest\.json")
 
 
@@ -61,15 +70,9 @@ class EpochReader:
             raise InvalidInput(f"epoch {epoch} of partition {partition} is not there: let `tallyroot stream` catch up")
         manifest = files.manifest
         path = self._folder(epoch) / f"{partition}.parquet"
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            raise InvalidInput(f"{path} is missing: restore it, or rebuild it from the log") from None
         expected = files.files.get(str(path.relative_to(self._data_dir)))
-        if expected is not None and hashlib.sha256(content).hexdigest() != expected:
-            raise InvalidInput(
-                f"{path} is not the file that its manifest names: restore it, or rebuild it from the log"
-            )
+        if expected is not None and path.exists() and file_digest(path) != expected:
+            raise InvalidInput(f"{path} is not the file that its manifest names: {RESTORE}")
         earnings = self._earnings(path)
         digest = chain_digest("windows 1", (earning.digest for earning in earnings)).hex()
         net = str(sum(earning.net_micros for earning in earnings))
@@ -90,21 +93,17 @@ class EpochReader:
         return files
 
     def _manifest_at(self, path: Path) -> EpochFiles:
-        try:
-            files = msgspec.json.decode(path.read_bytes(), type=EpochFiles)
-        except msgspec.MsgspecError as error:
-            raise InvalidInput(f"{path} is no manifest ({error}): restore it, or rebuild it from the log") from None
+        files = read_json(path, EpochFiles, what="a manifest", remedy=RESTORE)
         manifest = files.manifest
         if manifest.digest().hex() != files.manifest_digest:
-            raise InvalidInput(f"{path} does not have the digest it names: restore it, or rebuild it from the log")
+            raise InvalidInput(f"{path} does not have the digest it names: {RESTORE}")
         if (manifest.log_id, manifest.currency) != (self._log.log_id, self._log.currency):
             raise InvalidInput(f"{path} belongs to the log {manifest.log_id}, not to {self._log.log_id}")
         return files
 
     def _earnings(self, path: Path) -> list[Earning]:
-        columns: list[list[Any]] = [
-            column.to_pylist() for column in pq.ParquetFile(path).read(columns=COLUMNS).select(COLUMNS).columns
-        ]
+        table = read_table(path, COLUMNS, remedy=RESTORE)
+        columns: list[list[Any]] = [column.to_pylist() for column in table.columns]
         return [
             Earning(machine, start, end, mends or 0, int(net), trust, digest, self._cached(payees, locked, pays))
             for machine, start, end, mends, net, trust, digest, payees, locked, pays in zip(*columns, strict=True)

@@ -9,17 +9,19 @@ posts/<sequence>/manifest.json    the canonical bytes whose keccak is on the cha
 funding.json                        what is earned and not funded, when a settlement looked last
 """
 
-import os
 import shutil
+import uuid
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from files.parquet import publish_table, read_table
+from files.read import read_bytes, read_json
+from files.write import Temporary, rename, write_bytes, write_json
 from schemas.arrow import MICROS
 from schemas.errors import InvalidInput
 from schemas.payout import Carry, Funding, Payout, Unsettled
@@ -48,6 +50,12 @@ POST_WINDOWS = pa.schema(
     ]
 )
 
+
+RESTORE = "restore the folder settlement/ from a copy"
+FILE_BYTES_MAX = 8 << 30
+"""A file of a post: proofs of millions of accounts are gigabytes."""
+
+T = TypeVar("T")
 
 UNREADABLE = (
     InvalidInput, pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError,
@@ -92,7 +100,7 @@ class Store:
         self._posts = self.folder / "posts"
 
     def save(self, post: AssembledPost, header: PostHeader, generation: int, decimals: int) -> None:
-        """Writes a post: (1) all its files in a temporary folder, (2) on the disk, (3) its rename.
+        """Writes a post: (1) all its files, durably, in a temporary folder, (2) its rename.
 
         What stands in its place (never signed, or disputed) moves aside.
         """
@@ -101,31 +109,27 @@ class Store:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         # (1)
-        (temporary / "manifest.json").write_bytes(post.manifest.canonical())
-        _write_json(temporary / "header.json", StoredHeader(HeaderFile.of(header), generation, decimals))
-        pq.write_table(_windows_table(post.windows), temporary / "windows.parquet", compression="zstd")
-        _write_json(temporary / "payouts.json", _payouts(post, decimals))
-        _write_json(temporary / "balances.json", _balances_file(post.after))
+        write_bytes(temporary / "manifest.json", post.manifest.canonical())
+        write_json(temporary / "header.json", StoredHeader(HeaderFile.of(header), generation, decimals), indent=1)
+        publish_table(Temporary(temporary / "windows.parquet"), _windows_table(post.windows))
+        write_json(temporary / "payouts.json", _payouts(post, decimals), indent=1)
+        write_json(temporary / "balances.json", _balances_file(post.after), indent=1)
         # (2)
-        for path in (*temporary.iterdir(), temporary):
-            _sync(path)
-        # (3)
         if final.exists():
             self._set_aside(final, header.sequence)
-        temporary.rename(final)
-        _sync(self._posts)
+        rename(temporary, final)
 
     def header(self, sequence: int) -> StoredHeader | None:
         """header.json of a post; None where there is no such folder."""
         path = self._posts / str(sequence) / "header.json"
-        return _read_json(path, StoredHeader) if path.parent.exists() else None
+        return _read(path, StoredHeader) if path.parent.exists() else None
 
     def standing(self, sequence: int) -> PostStanding:
         """What the next post starts from. Raises InvalidInput where it is not what the post's hashes cover."""
         if sequence == 0:
             return PostStanding.initial()
         kept = self.stored_header(sequence)
-        file = _read_json(self._posts / str(sequence) / "balances.json", BalancesFile)
+        file = _read(self._posts / str(sequence) / "balances.json", BalancesFile)
         balances = Balances(
             {account: int(amount) for account, amount in file.cumulative.items()},
             {(carry.machine, carry.agreement): int(carry.micros) for carry in file.carries},
@@ -153,7 +157,7 @@ class Store:
     def manifest_bytes(self, sequence: int) -> bytes | None:
         """manifest.json as it is; None where it is missing."""
         path = self._posts / str(sequence) / "manifest.json"
-        return path.read_bytes() if path.exists() else None
+        return read_bytes(path, remedy=RESTORE, max_bytes=FILE_BYTES_MAX) if path.exists() else None
 
     def manifest(self, sequence: int) -> PostManifest:
         """The post's manifest. Raises InvalidInput where its bytes are not those of the manifest hash."""
@@ -165,15 +169,12 @@ class Store:
     def payouts(self, sequence: int) -> dict[str, AccountPayout]:
         """payouts.json: every account of the post's payouts root."""
         self.stored_header(sequence)
-        found: dict[str, AccountPayout] = _read_json(
-            self._posts / str(sequence) / "payouts.json", dict[str, AccountPayout]
-        )
-        return found
+        return _read(self._posts / str(sequence) / "payouts.json", dict[str, AccountPayout])
 
     def windows(self, sequence: int) -> list[tuple[int, Earning]] | None:
         """The post's windows with their partitions, in the order of accrual; None where the file is missing."""
         path = self._posts / str(sequence) / "windows.parquet"
-        return _windows(pq.ParquetFile(path).read()) if path.exists() else None
+        return _windows(read_table(path, POST_WINDOWS, remedy=RESTORE)) if path.exists() else None
 
     def published(self, sequence: int) -> Published:
         """The post's files as they are, for an audit: what is missing or unreadable is None."""
@@ -203,29 +204,21 @@ class Store:
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Writes settlement/<name>.parquet, whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{name}.{os.getpid()}.tmp"  # claims may run beside a settle
-        pq.write_table(table, temporary, compression="zstd")
-        _sync(temporary)
-        temporary.rename(self.folder / f"{name}.parquet")
-        _sync(self.folder)
+        mark = f".{uuid.uuid4().hex}"  # claims may run beside a settle
+        publish_table(Temporary(self.folder / f"{name}.parquet", mark), table)
 
     def write_funding(self, funding: Funding) -> None:
         """Writes settlement/funding.json, whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".funding.{os.getpid()}.tmp"
-        _write_json(temporary, funding)
-        temporary.rename(self.folder / "funding.json")
+        write_json(self.folder / "funding.json", funding, indent=1)
 
     def bring_back(self, header: PostHeader) -> bool:
         """Puts a post that was set aside into its place again; False where none is this one."""
         final = self._posts / str(header.sequence)
         for aside in sorted(self._posts.glob(f"{header.sequence}.replaced-*")):
-            if _read_json(aside / "header.json", StoredHeader).header.header() == header:
+            if _read(aside / "header.json", StoredHeader).header.header() == header:
                 if final.exists():
                     self._set_aside(final, header.sequence)
-                aside.rename(final)
-                _sync(self._posts)
+                rename(aside, final)
                 return True
         return False
 
@@ -233,7 +226,7 @@ class Store:
         number = 1
         while (aside := self._posts / f"{sequence}.replaced-{number}").exists():
             number += 1
-        folder.rename(aside)
+        rename(folder, aside)
 
 
 def _balances_file(after: PostStanding) -> BalancesFile:
@@ -295,22 +288,5 @@ def _whole(earning: Earning) -> Earning:
     return earning
 
 
-def _write_json(path: Path, document: object) -> None:
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
-
-
-def _read_json(path: Path, kind: type[Any]) -> Any:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except FileNotFoundError:
-        raise InvalidInput(f"{path} is missing: restore the folder settlement/ from a copy") from None
-    except msgspec.MsgspecError as error:
-        raise InvalidInput(f"{path} is damaged ({error}): restore the folder settlement/ from a copy") from None
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _read(path: Path, kind: type[T]) -> T:
+    return read_json(path, kind, what="a file of a post", remedy=RESTORE, max_bytes=FILE_BYTES_MAX)

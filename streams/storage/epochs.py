@@ -6,9 +6,11 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
-from files.write import Step, Temporary, file_digest, sync_folder
+from files.parquet import write_table
+from files.read import FileMissing, read_json
+from files.write import Step, Temporary, file_digest, json_bytes, sync_folder
 from schemas.arrow import windows_from
-from schemas.errors import InvalidInput, InvariantBroken
+from schemas.errors import InvariantBroken
 from schemas.log import Log
 from schemas.manifest import EpochFiles, EpochManifest, SkippedRange, epoch_folder
 from schemas.reject import Reject
@@ -57,18 +59,17 @@ def read_manifest(path: Path) -> EpochFiles | None:
 
     Raises InvalidInput if the file is no manifest.
     """
-    if not path.is_file():
-        return None
     try:
-        return msgspec.json.decode(path.read_bytes(), type=EpochFiles)
-    except msgspec.MsgspecError as error:
-        raise InvalidInput(f"{path} is no manifest ({error}): restore it, or remove it to have it made again") from None
+        return read_json(path, EpochFiles, what="a manifest", remedy="restore it, or remove it to have it rebuilt")
+    except FileMissing:
+        return None
 
 
 def last_manifest(data_dir: Path, partition: int) -> int | None:
     """The number of the last epoch of a partition whose manifest is there."""
     paths = (data_dir / "epochs").glob(f"*/{partition}.manifest.json")
-    found = read_manifest(max(paths, default=Path(), key=lambda path: path.parent.name))
+    newest = max(paths, default=None, key=lambda path: path.parent.name)
+    found = None if newest is None else read_manifest(newest)
     return None if found is None else found.manifest.epoch
 
 
@@ -95,7 +96,7 @@ def publish_epoch(
     # (3) The sealed rows and what was refused.
     if existing is None:
         for path, table in ((paths.windows, windows), (paths.rejects, rejects), (paths.rejected_records, records)):
-            Temporary(path).write_table(table).publish()
+            write_table(Temporary(path), table).publish()
             step(f"3 {path.suffixes[0]}")
         sync_folder(paths.windows.parent)
     # (4) The archive, then the manifest.
@@ -159,7 +160,7 @@ def _document(data_dir: Path, paths: EpochPaths, manifest: EpochManifest) -> byt
         manifest_digest=manifest.digest().hex(),
         files={path.relative_to(data_dir).as_posix(): file_digest(path) for path in files},
     )
-    return msgspec.json.format(msgspec.json.encode(whole), indent=1) + b"\n"
+    return json_bytes(whole, indent=1)
 
 
 def _hold_against(data_dir: Path, paths: EpochPaths, existing: EpochFiles, manifest: EpochManifest) -> None:

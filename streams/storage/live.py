@@ -13,16 +13,16 @@ A row is shown once at any moment, also while files move, and no query fails bec
 epoch's own files are made, and until then a few seconds old.
 """
 
-import os
 from collections.abc import Callable, Set
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from files.write import Temporary, sync_folder
+from files.parquet import read_table, write_table
+from files.write import Temporary, sync_file, sync_folder
+from schemas.errors import InvalidInput
 
 LISTED_SECONDS = 10.0
 """How long a query may take from listing `epochs/` to reading the boundary."""
@@ -79,7 +79,7 @@ class Live:
     def write(self, start_ms: int, windows: pa.Table) -> None:
         """Writes the windows that sealed together, the first of them at `start_ms`. Repeating it is harmless."""
         if start_ms >= self._boundary_ms:  # else final already: the log is read again for a lost checkpoint
-            Temporary(self._windows.path(start_ms)).write_table(windows).publish(durable=False)
+            write_table(Temporary(self._windows.path(start_ms)), windows).publish(durable=False)
 
     @property
     def is_rejects_due(self) -> bool:
@@ -104,7 +104,7 @@ class Live:
 
     def write_open(self, windows: pa.Table) -> None:
         """Writes the windows that still fill."""
-        Temporary(self._folder / "open.parquet").write_table(windows).publish(durable=False)
+        write_table(Temporary(self._folder / "open.parquet"), windows).publish(durable=False)
         self._open_at = self._seconds()
 
     def keep(self, end_ms: int) -> None:
@@ -136,7 +136,7 @@ class Live:
 
     def _write_boundary(self) -> None:
         row = pa.table([[self._partition], [self._boundary_ms]], schema=BOUNDARY)
-        Temporary(self._folder / "boundary.parquet").write_table(row).publish()
+        write_table(Temporary(self._folder / "boundary.parquet"), row).publish()
 
 
 class _Numbered:
@@ -168,8 +168,8 @@ class _Numbered:
     def sync(self, before_ms: int) -> None:
         """Makes durable the files whose rows start before."""
         for start_ms in [start_ms for start_ms in self._numbers if start_ms < before_ms]:
-            with suppress(FileNotFoundError), self.path(start_ms).open("rb") as file:
-                os.fsync(file.fileno())
+            with suppress(FileNotFoundError):
+                sync_file(self.path(start_ms))
 
     def free(self, before_ms: int) -> None:
         """Lets the files be used again whose rows start before."""
@@ -178,14 +178,17 @@ class _Numbered:
 
 
 def _stored_boundary(folder: Path) -> int | None:
-    try:
-        return int(pq.read_table(folder / "boundary.parquet").column("from_ms")[0].as_py())
-    except (FileNotFoundError, pa.ArrowInvalid):
-        return None
+    return _first_value(folder / "boundary.parquet", "from_ms")
 
 
 def _first_start(path: Path) -> int | None:
+    return _first_value(path, "start_ms")
+
+
+def _first_value(path: Path, column: str) -> int | None:
+    """The first value of a column of integers; None where the file is missing, torn or empty."""
     try:
-        return int(pq.read_table(path, columns=["start_ms"]).column("start_ms")[0].as_py())
-    except (pa.ArrowInvalid, IndexError):
+        table = read_table(path, pa.schema([(column, pa.int64())]), remedy="it is rebuilt")
+    except InvalidInput:
         return None
+    return int(table.column(0)[0].as_py()) if table.num_rows else None

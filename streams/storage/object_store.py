@@ -4,9 +4,6 @@ An object is whole or not there. What must never be overwritten carries the dige
 S3 client has no conditional put, and a name that only one content can have needs none.
 """
 
-import hashlib
-import os
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +12,9 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
-from files.write import TEMPORARY, sync_folder
+from files.read import CHUNK_BYTES
+from files.write import TEMPORARY, OtherDigest, write_chunks
 from schemas.errors import InvalidInput, InvariantBroken
-
-CHUNK_BYTES = 16 * 1_024 * 1_024
-"""How much of a file is held in memory on its way."""
 
 
 class StoreAway(InvalidInput):
@@ -63,7 +58,7 @@ class ObjectStore:
         """Puts an object, over an older one of that name. Durable once it returns. Raises StoreAway."""
         with self._answer():
             if self._is_local:
-                write_whole(Path(self._root) / name, chunks)
+                write_chunks(Path(self._root) / name, chunks)
                 return
             # An error between two chunks leaves a part of them under the name; what names the object comes later.
             with self._files.open_output_stream(f"{self._root}/{name}", compression=None) as stream:
@@ -84,8 +79,8 @@ class ObjectStore:
         StoreAway.
         """
         try:
-            write_whole(path, self._chunks(name), sha256)
-        except (FileNotFoundError, _OtherDigest):
+            write_chunks(path, self._chunks(name), sha256)
+        except (FileNotFoundError, OtherDigest):
             raise InvariantBroken(
                 f"{name} in the store {self.uri} is missing or was changed: restore it from a copy"
             ) from None
@@ -119,10 +114,6 @@ class ObjectStore:
             raise StoreAway(f"the store {self.uri} gave no answer ({_first_line(error)}): see that it is up") from None
 
 
-class _OtherDigest(Exception):
-    """A file on its way isn't the one it should be."""
-
-
 def store_uri(text: str) -> str:
     """What a person wrote as the address of a store, as it is kept: an absolute path, or a URI without a secret.
 
@@ -138,43 +129,6 @@ def store_uri(text: str) -> str:
     if "@" in parts.netloc:
         raise InvalidInput("the store's address holds a key: put it into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     return text
-
-
-def write_whole(path: Path, chunks: Iterable[bytes], sha256: str | None = None) -> None:
-    """Writes a file in one step, whoever else writes one of that name: own temporary name, fsync, rename.
-
-    Raises _OtherDigest, before the rename, if a `sha256` (hex) is given and the bytes have another.
-    """
-    _make_folder(path.parent)
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{TEMPORARY}")
-    digest = hashlib.sha256()
-    try:
-        with temporary.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-                digest.update(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        if sha256 is not None and digest.hexdigest() != sha256:
-            raise _OtherDigest
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def file_chunks(path: Path) -> Iterator[bytes]:
-    """A file's bytes, a bounded part at a time."""
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            yield chunk
-
-
-def _make_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
 
 
 def _first_line(error: Exception) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 import duckdb
 import msgspec
 
-from files.write import FileLock, Temporary, sync_folder
+from files.lock import FileLock
+from files.write import write_json
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import EpochFiles, SkippedRange
@@ -70,9 +71,7 @@ def adopt_exceptions(data_dir: Path, log: Log, others: Iterable[SkippedRange]) -
         exceptions = checked(log, {*here, *others})
         _check_published(data_dir, exceptions)
         if exceptions != here:
-            written = msgspec.json.format(msgspec.json.encode(exceptions), indent=1) + b"\n"
-            Temporary(data_dir / FILE).write(written).publish()
-            sync_folder(data_dir)
+            write_json(data_dir / FILE, exceptions, indent=1)
     return exceptions
 
 
@@ -114,7 +113,7 @@ def _counted(checkpoint: Path) -> int:
 def _locked(path: Path, otherwise: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + LOCK_SECONDS
-    while (lock := FileLock.take(path)) is None:
+    while (lock := FileLock.acquire(path)) is None:
         if time.monotonic() > deadline:
             raise InvalidInput(f"{path} is held: {otherwise}")
         time.sleep(0.05)

@@ -14,12 +14,14 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from files.write import FileLock, Step, file_digest
+from files.lock import FileLock
+from files.read import file_chunks
+from files.write import Step, file_digest, json_bytes, no_step, write_bytes
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.manifest import EpochFiles, epoch_folder
 from streams.storage.epochs import EpochPaths, read_manifest
-from streams.storage.object_store import ObjectStore, file_chunks, write_whole
+from streams.storage.object_store import ObjectStore
 from streams.storage.skipped_ranges_file import adopt_exceptions
 
 LOG_NAME = "log.json"
@@ -34,7 +36,7 @@ def share_log(store: ObjectStore, log: Log) -> None:
         raise _of_another(store, stored.log_id)
     # Rulesets are only ever added: the longer list is the newer one.
     if stored is None or len(stored.rulesets) < len(log.rulesets):
-        store.put(LOG_NAME, [msgspec.json.format(msgspec.json.encode(log), indent=2) + b"\n"])
+        store.put(LOG_NAME, [json_bytes(log)])
 
 
 def stored_log(store: ObjectStore) -> Log | None:
@@ -120,7 +122,7 @@ def fetch_epoch(store: ObjectStore, data_dir: Path, log: Log, partition: int, fo
         adopt_exceptions(data_dir, log, whole.manifest.exceptions)
     for path, sha256 in _files(paths, whole).items():
         store.fetch(_object_name(paths, path, sha256), path, sha256)
-    write_whole(paths.manifest, [content])
+    write_bytes(paths.manifest, content)
 
 
 def sync_partition(
@@ -138,7 +140,7 @@ def sync_partition(
         if folder in stored:
             fetch_epoch(store, data_dir, log, partition, folder, stored[folder])
         else:
-            put_epoch(store, EpochPaths(data_dir, folder, partition), lambda _: None)
+            put_epoch(store, EpochPaths(data_dir, folder, partition), no_step)
 
 
 def fetch_epochs(store: ObjectStore, data_dir: Path, log: Log) -> int:
@@ -155,7 +157,7 @@ def fetch_epochs(store: ObjectStore, data_dir: Path, log: Log) -> int:
     for number, group in groupby(names, key=lambda name: name.split("/")[1]):
         partition, stored = int(number), _digests(store, group)
         is_valid = stored.keys() <= _epochs_here(data_dir, partition)
-        lock = None if is_valid else FileLock.take(folder / f"{partition}.lock")
+        lock = None if is_valid else FileLock.acquire(folder / f"{partition}.lock")
         if lock is None:
             continue
         try:

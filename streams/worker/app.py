@@ -6,6 +6,7 @@ Start more of them on one data folder and they share the partitions; a partition
 import asyncio
 import gc
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
@@ -24,6 +25,7 @@ from streams.kafka.reader import KafkaAway, KafkaLogReader
 from streams.kafka.rejects_topic import KafkaRejectsTopic
 from streams.kafka.topics import check_topic, create_rejected_topic
 from streams.storage.object_store import ObjectStore
+from streams.storage.offset_mark import partitions_behind
 from streams.storage.skipped_ranges_file import load_skipped_ranges, share_skipped_ranges
 from streams.worker.faust_app import BatchApp, Fetched, PromptWorker, delivered, fetched, live_seek
 from streams.worker.health import STALLED_SECONDS, Condition, StatusServer
@@ -34,6 +36,10 @@ from streams.worker.watchdog import CHECK_SECONDS, EXIT_TERMINATED, Ending, Stal
 
 FAUST_FOLDER = "faust"
 """Faust asks for a folder. Without tables it keeps nothing there, so all workers of a data folder have the same one."""
+
+OTHERS_CHECK_SECONDS = 0.2
+OTHERS_SAY_SECONDS = 10.0
+"""How often a worker that is to catch up looks for what other workers have committed, and says whom it waits for."""
 
 GC_THRESHOLD = (100_000, 50, 50)
 """What lives after the start lives on: the collector would only walk over it again and again."""
@@ -175,6 +181,8 @@ class _Worker:
         if settings.until_caught_up:
             ranges = reader.ranges(list(range(settings.log.partitions)))
             self._ends = {partition: end for partition, (_, end) in ranges.items()}
+        self._stopped = threading.Event()
+        self._others = threading.Thread(target=self._await_others, name="others", daemon=True)
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
         self._checkpoints = PartitionOwner(
@@ -219,6 +227,9 @@ class _Worker:
                 self._ending.fatal(self._crash(left))
         finally:
             self._watchdog.stop()
+            self._stopped.set()
+            if self._others.is_alive():
+                self._others.join()
             if self._heartbeats is not None:
                 self._heartbeats.stop()
             self._checkpoints.end()
@@ -234,6 +245,8 @@ class _Worker:
 
     def _started(self) -> None:
         self._watchdog.start()
+        if self._ends is not None:
+            self._others.start()
         if self._heartbeats is not None:
             self._heartbeats.start()
         if self._status is not None:
@@ -317,18 +330,39 @@ class _Worker:
         self._finish_if_caught_up()
 
     def _finish_if_caught_up(self) -> None:
-        if self._has_caught_up() and not self._draining:
+        if self._has_caught_up() and not self._draining and not self._stopped.is_set():
             self._draining = True
             self._checkpoints.drain(self._drained)
 
     def _drained(self, drained: Set[int]) -> None:
         self._draining = False
-        # What a rebalance has just taken was not drained. If it comes back, `_resumed` asks again.
+        # What a rebalance has just revoked was not drained. If it comes back, `_resumed` asks again.
         if self._has_caught_up() and self._assigned is not None and drained >= self._assigned:
-            self._faust.finish()
+            if not self._stopped.is_set():
+                self._faust.finish()
+            self._stopped.set()
 
     def _has_caught_up(self) -> bool:
-        ends, assigned, committed = self._ends, self._assigned, self._checkpoints.committed
-        if ends is None or assigned is None:
-            return False
-        return all(committed.get(partition, -1) >= ends[partition] for partition in assigned)
+        """Whether every partition of the log stands at its end, by this worker's checkpoint or another's.
+
+        A worker that has no partition yet, or is between two assignments, knows it by the marks of the others alone.
+        """
+        return self._ends is not None and self._assigned is not None and not self._behind()
+
+    def _behind(self) -> dict[int, int]:
+        return partitions_behind(self._ends or {}, self._settings.data_dir / "partitions")
+
+    def _await_others(self) -> None:
+        """Looks again and again: the last commit of the log may be another worker's. Says who is waited for."""
+        said_at = time.monotonic()
+        while not self._stopped.wait(OTHERS_CHECK_SECONDS):
+            self._finish_if_caught_up()
+            now = time.monotonic()
+            own = set(self._assigned or ())
+            behind = {number: at for number, at in self._behind().items() if number not in own}
+            if behind and now - said_at > OTHERS_SAY_SECONDS and self._ends is not None:
+                said_at = now
+                say(
+                    "waiting",
+                    partitions={str(number): f"{at} of {self._ends[number]}" for number, at in behind.items()},
+                )

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -17,6 +16,8 @@ from prometheus_client import (
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from files.read import read_json
+from schemas.errors import InvalidInput
 from schemas.payout import Funding
 from streams.worker.partition_owner import Committed
 
@@ -145,6 +146,6 @@ class _Gauges(Collector):
 
 def _funding(path: Path) -> Funding | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Funding)
-    except (OSError, msgspec.MsgspecError):
+        return read_json(path, Funding, what="a settlement's figures", remedy="run `tallyroot settle`")
+    except InvalidInput:
         return None

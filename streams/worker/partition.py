@@ -28,7 +28,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from files.write import FileLock, Step, nothing, sync_folder
+from files.lock import FileLock
+from files.write import Step, no_step, sync_folder
 from schemas.arrow import windows_table
 from schemas.errors import InvariantBroken
 from schemas.log import Log
@@ -44,6 +45,7 @@ from streams.storage.checkpoint_identity import FORMAT, CheckpointIdentity
 from streams.storage.epochs import last_manifest, publish_epoch
 from streams.storage.live import Live
 from streams.storage.object_store import ObjectStore
+from streams.storage.offset_mark import OffsetMark
 from streams.storage.open_windows import open_windows
 from streams.storage.partition_store import PartitionStore
 
@@ -96,6 +98,8 @@ class Partition:
         self._step = step
         self._broken = False
         self._position = checkpoint.position
+        self._mark = OffsetMark(data_dir / "partitions", partition)
+        self._mark.set(self._position.next_offset or 0)
         self._state = checkpoint.state(log, partition)
         is_new = is_restored or self._position.next_offset is None
         here = last_manifest(data_dir, partition) if is_new else None
@@ -125,7 +129,7 @@ class Partition:
         rejected: RejectsTopic | None = None,
         store: ObjectStore | None = None,
         background: bool = False,
-        step: Step = nothing,
+        step: Step = no_step,
         seconds: Callable[[], float] = time.monotonic,
     ) -> "Partition | None":
         """Takes the partition and does again what a crash cut off, or gives None if another process holds it.
@@ -141,7 +145,7 @@ class Partition:
             (data_dir / name).mkdir(parents=True, exist_ok=True)
         sync_folder(data_dir)
         folder = data_dir / "partitions"
-        lock = FileLock.take(folder / f"{partition}.lock")
+        lock = FileLock.acquire(folder / f"{partition}.lock")
         if lock is None:
             return None
         try:
@@ -247,6 +251,7 @@ class Partition:
                 self._live.write_open(open_windows(self._state, self._partition))
         finally:
             self._checkpoint.close()
+            self._mark.close()
             self._lock.release()
 
     def _check(self, start: int, next: int, records: Sequence[LogRecord]) -> None:
@@ -300,6 +305,7 @@ class Partition:
         # (1) The transaction.
         self._checkpoint.commit(piece)
         self._position = piece.position
+        self._mark.set(piece.position.next_offset or 0)
         self._step("1 committed")
         # (2) The live file.
         if piece.live_ms is not None:

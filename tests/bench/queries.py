@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from files.parquet import write_table
 from files.write import Temporary
 from schemas.arrow import LINE, MICROS, REJECTED_RECORDS, REJECTS, WINDOWS
 from schemas.log import Log
@@ -155,10 +156,10 @@ def _publish(paths: EpochPaths, partition: int, epoch: int, windows: pa.Table, n
         range(count), [epoch * DAY_MS] * count, [names[n % len(names)].encode() for n in range(count)],
         [b"{ no json"] * count, [9] * count, [bytes(32)] * count,
     ]  # fmt: skip
-    Temporary(paths.windows).write_table(windows).publish(durable=False)
-    Temporary(paths.rejects).write_table(pa.table([*map(list, rejects)], schema=REJECTS)).publish(durable=False)
+    write_table(Temporary(paths.windows), windows).publish(durable=False)
+    write_table(Temporary(paths.rejects), pa.table([*map(list, rejects)], schema=REJECTS)).publish(durable=False)
     table = pa.table([*map(list, records)], schema=REJECTED_RECORDS)
-    Temporary(paths.rejected_records).write_table(table).publish(durable=False)
+    write_table(Temporary(paths.rejected_records), table).publish(durable=False)
     counts = {"entries": count, "accepted": 0, "duplicate": 0, "rejected": count}
     manifest = {
         "partition": partition, "epoch": epoch, "start_ms": epoch * DAY_MS, "end_ms": (epoch + 1) * DAY_MS,
@@ -183,7 +184,7 @@ def _settle(data_dir: Path, machines: int, until: int) -> None:
         ("settlements", settlements, SETTLEMENTS), ("payouts", payouts, PAYOUTS), ("claims", claims, CLAIMS),
     ):  # fmt: skip
         path = data_dir / "settlement" / f"{name}.parquet"
-        Temporary(path).write_table(rows_table(rows, schema)).publish(durable=False)
+        write_table(Temporary(path), rows_table(rows, schema)).publish(durable=False)
 
 
 def _micros(amounts: Any) -> pa.Array:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("files", "schemas", "streams", "settlement", "deploy")
+PACKAGES = ("files", "schemas", "streams", "gateway", "settlement", "deploy")
 LONGEST_FUNCTION = 60
 MACHINE_PATH = re.compile(rb"(?<![\w.~/])/(?:home|root|Users|work|farm)/[\w.-]+")
 REGISTRY_HOST = re.compile(
@@ -104,8 +104,9 @@ def test_every_locked_python_package_has_a_hash() -> None:
         assert not bare, f"{name}: {bare}"
 
 
-def test_every_direct_requirement_is_locked_and_says_why() -> None:
-    text = (ROOT / "pyproject.toml").read_text()
+@pytest.mark.parametrize("folder", [".", "gateway/python"])
+def test_every_direct_requirement_is_locked_and_says_why(folder: str) -> None:
+    text = (ROOT / folder / "pyproject.toml").read_text()
     project = tomllib.loads(text)["project"]
     wanted = list(project["dependencies"])
     for extra in project["optional-dependencies"].values():

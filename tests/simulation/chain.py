@@ -19,7 +19,7 @@ from settlement.chain.signer import Signer
 from settlement.head import HeaderFile, PostHeader, disputed_head
 from settlement.history import Disputed, History, Posted, fold
 from settlement.keccak import keccak
-from settlement.posting import Fees
+from settlement.posting import Fees, Mined
 
 FINAL_DEPTH = 6
 DELAY_BLOCKS = 20
@@ -110,9 +110,9 @@ class SimulatedChain:
         """The poster's next nonce after a block."""
         return sum(number <= block for number, _ in self.mined())
 
-    def receipt(self, hash_: str) -> SimMined | None:
+    def receipt(self, hash_: str) -> Mined | None:
         """Where a transaction was mined."""
-        return next((SimMined(n, one.succeeded) for n, one in self.mined() if one.transaction.hash == hash_), None)
+        return next((Mined(n, one.succeeded) for n, one in self.mined() if one.transaction.hash == hash_), None)
 
     def refuses(self, header: PostHeader) -> str:
         """Why the ledger would refuse a post now; empty where it would not."""
@@ -287,7 +287,7 @@ class SimulatedNode:
         self._told_nonce = self.chain.nonce(self.at)
         return self._told_nonce
 
-    def receipt(self, transaction: str) -> SimMined | None:
+    def receipt(self, transaction: str) -> Mined | None:
         """Where a transaction was mined, unless it is kept back."""
         self._trouble("receipt")
         found = self.chain.receipt(transaction)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from files.write import nothing
+from files.write import no_step
 from streams.core.recompute import recompute
 from streams.storage.analytics import make_analytics
 from streams.worker.partition import Partition
@@ -69,7 +69,7 @@ def drain(root: Path, dies_after: int | None = None) -> Image | None:
             raise Died(name)
 
     try:
-        partition = Partition.open(root, HOURLY, 0, log.topic_id(), log, step=nothing if dies_after is None else step)
+        partition = Partition.open(root, HOURLY, 0, log.topic_id(), log, step=no_step if dies_after is None else step)
     except Died:
         disk.restore(0, images[0])
         return images[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import msgspec
 
-from files.write import nothing
+from files.write import no_step
 from streams.core.records import LogRecord
 from streams.kafka.reader import KafkaAway
 from streams.kafka.rejects_topic import NONE_SENT, RejectedMessage
@@ -36,7 +36,7 @@ class FileTopic:
     `step` is told when a batch stands there and nobody has heard of it. While it `is_away`, nothing is taken.
     """
 
-    def __init__(self, path: Path, step: Callable[[str], None] = nothing) -> None:
+    def __init__(self, path: Path, step: Callable[[str], None] = no_step) -> None:
         self.path = path
         self.is_away = False
         self.last_offset = NONE_SENT
@@ -70,7 +70,7 @@ def the_log() -> SimLog:
     return small_log(machines=2, minutes=70, silent_hours=2)
 
 
-def run(data_dir: Path, step: Callable[[str], None] = nothing, *, slice_size: int = SLICE) -> None:
+def run(data_dir: Path, step: Callable[[str], None] = no_step, *, slice_size: int = SLICE) -> None:
     """Opens the partition, takes the rest of the log, closes."""
     log = the_log()
     rejected = FileTopic(data_dir / "rejected", step)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from files.write import nothing
+from files.write import no_step
 from streams.storage.object_store import ObjectStore
 from streams.worker.partition import Partition
 from tests.support.partition_runs import DIED, feed, the_log
@@ -15,7 +15,7 @@ class Died(BaseException):
     """A host dies, as far as a process can say so of itself."""
 
 
-def opened(data_dir: Path, store: str | None, step: Callable[[str], None] = nothing, **options: bool) -> Partition:
+def opened(data_dir: Path, store: str | None, step: Callable[[str], None] = no_step, **options: bool) -> Partition:
     """The partition on a host."""
     log = the_log()
     shared = None if store is None else ObjectStore(store)
@@ -24,7 +24,7 @@ def opened(data_dir: Path, store: str | None, step: Callable[[str], None] = noth
     return partition
 
 
-def run(data_dir: Path, store: str | None, step: Callable[[str], None] = nothing) -> None:
+def run(data_dir: Path, store: str | None, step: Callable[[str], None] = no_step) -> None:
     """Takes the rest of the log and closes."""
     partition = opened(data_dir, store, step)
     try:

@@ -10,12 +10,13 @@ import msgspec
 import pytest
 from msgspec import structs
 
+from files.read import file_chunks
 from schemas.errors import InvalidInput, InvariantBroken
 from streams.kafka.reader import KafkaAway
 from streams.kafka.rejects_topic import RejectedMessage
 from streams.storage import partition_store
 from streams.storage.checkpoint_identity import FORMAT, CheckpointIdentity
-from streams.storage.object_store import ObjectStore, StoreAway, file_chunks, store_uri
+from streams.storage.object_store import ObjectStore, StoreAway, store_uri
 from streams.storage.snapshot import Snapshot, newest_snapshot
 from streams.storage.stored_epochs import fetch_epochs, stored_manifests
 from streams.worker.partition import Partition

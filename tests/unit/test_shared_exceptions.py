@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from files.write import FileLock
+from files.lock import FileLock
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from streams.core.signature import operator_account
@@ -56,7 +56,7 @@ def test_a_partition_that_a_worker_reads_is_left_alone(tmp_path: Path, monkeypat
     monkeypatch.setattr("streams.storage.skipped_ranges_file.LOCK_SECONDS", 0.1)
     log = the_log()
     (tmp_path / "partitions").mkdir()
-    lock = FileLock.take(tmp_path / "partitions" / "0.lock")
+    lock = FileLock.acquire(tmp_path / "partitions" / "0.lock")
     assert lock is not None
     with pytest.raises(InvalidInput, match="run `tallyroot down` first"):
         add_skipped_range(tmp_path, log, sign_skipped_range(KEY, log, 0, 5, 7, "why"))

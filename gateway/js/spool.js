@@ -1,36 +1,26 @@
 // What a gateway has taken and Kafka has not: readings in files, and the numbers that they bear.
 //
-// The files are those of spool.py, line for line, and so are the rules: spool.py says them.
+// The files are those of the Python gateway, byte for byte; its spool.py describes them and their rules.
 
 import { createHash } from "node:crypto";
 import {
   closeSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, truncateSync,
   unlinkSync, writeFileSync, writeSync,
 } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
+
+import { InvalidInput, InvariantBroken, SpoolFull } from "./errors.js";
+import { jsonRow } from "./reading.js";
+
+/** The version of the files. */
+const FORMAT = 1;
 
 /** A new boot is the number of quarters of an hour since 2020, its first number the ms within the quarter. */
 export const BOOT_UNIT_MS = 15 * 60_000;
 export const BOOTS_BEGIN_MS = 1_577_836_800_000;
 
-/** The caller's fault: the message is one line that says what to do. */
-export class InvalidInput extends Error {}
-
-/** The spool has no room: the reading was not taken and has no number. */
-export class SpoolFull extends InvalidInput {}
-
-/** The fields of a reading in their order. */
-export const FIELDS = [
-  "machine", "meter", "boot", "seq", "observed_at", "register", "quantity", "level", "session", "session_started_at",
-  "session_start", "reconstructed",
-];
-
-/** One reading as JSON, without what is absent or false, its fields in their order. */
-export function jsonRow(reading) {
-  const kept = {};
-  for (const name of FIELDS) if (reading[name] !== undefined && reading[name] !== false) kept[name] = reading[name];
-  return Buffer.from(JSON.stringify(kept));
-}
+/** No reading's line is longer. */
+const LINE_MAX_BYTES = 1 << 10;
 
 function line(text) {
   const mark = createHash("sha256").update(text).digest("hex").slice(0, 8);
@@ -52,9 +42,10 @@ function* linesOf(data, from = 0) {
   }
 }
 
-const isBehind = (a, b) => a[0] < b[0] || (a[0] === b[0] && a[1] < b[1]);
+/** Whether place a is before place b. */
+export const isBehind = (a, b) => a[0] < b[0] || (a[0] === b[0] && a[1] < b[1]);
 
-/** What a gateway has taken and Kafka has not. The files are those of spool.py, which says what they hold. */
+/** One gateway's folder. A place in it is [segment, offset]. */
 export class Spool {
   constructor(folder, logId, route, { nowMs, leastBoot = 0, limitBytes = 1 << 28, segmentBytes = 1 << 22 }) {
     Object.assign(this, { folder, logId, route, limitBytes, segmentBytes: Math.min(segmentBytes, limitBytes >> 3) });
@@ -62,54 +53,73 @@ export class Spool {
     this.count = 0;
     this.boot = -1;
     this.first = 0;
+    /** By "machine meter": { seq, register }, the register null before the meter's first in this boot. */
     this.last = new Map();
     this.sizes = new Map();
     this.segment = 0;
     this.file = null;
     this.headBytes = 0;
     this.unsynced = false;
-    mkdirSync(folder, { recursive: true });
-    this.#lock();
+    try {
+      mkdirSync(folder, { recursive: true });
+      this.#lock();
+    } catch (error) {
+      throw this.#unusable(error);
+    }
     try {
       this.#open(nowMs, leastBoot);
     } catch (error) {
       unlinkSync(join(folder, "lock.pid"));
-      throw error;
+      throw this.#unusable(error);
     }
   }
 
   nextSeq(machine, meter) {
-    return (this.last.get(`${machine} ${meter}`) ?? this.first) + 1;
+    return (this.last.get(`${machine} ${meter}`)?.seq ?? this.first) + 1;
+  }
+
+  /** The meter's last register in this boot; null before its first. */
+  lastRegister(machine, meter) {
+    return this.last.get(`${machine} ${meter}`)?.register ?? null;
+  }
+
+  /** Begins a higher boot, because this meter's register begins again; the other meters keep theirs. */
+  beginBoot(machine, meter, nowMs) {
+    const { boot, first, last } = this;
+    this.#checkRoom(this.headBytes + LINE_MAX_BYTES);
+    this.#countBoot(nowMs, boot + 1);
+    const others = [...last].filter(([name]) => name !== `${machine} ${meter}`);
+    this.last = new Map(others.map(([name, { register }]) => [name, { seq: this.first, register }]));
+    try {
+      this.#beginSegment();
+    } catch (error) {
+      Object.assign(this, { boot, first, last });
+      throw this.#unwritable(error);
+    }
   }
 
   append(reading) {
     const bytes = line(jsonRow(reading));
-    let total = 0;
-    for (const size of this.sizes.values()) total += size;
-    if (total + bytes.length > this.limitBytes) {
-      throw new SpoolFull(
-        `the spool ${this.folder} is full, ${this.count} readings wait for Kafka: this reading was not taken`,
-      );
-    }
+    this.#checkRoom(bytes.length);
     try {
       if (this.sizes.get(this.segment) - this.headBytes + bytes.length > this.segmentBytes) this.#beginSegment();
       this.#write(bytes);
     } catch (error) {
-      throw new InvalidInput(`the spool ${this.folder} can't be written (${error.code}): this reading was not taken`);
+      throw this.#unwritable(error);
     }
     this.sizes.set(this.segment, this.sizes.get(this.segment) + bytes.length);
-    this.last.set(`${reading.machine} ${reading.meter}`, reading.seq);
+    this.#note(reading);
     this.unsynced = true;
     this.count += 1;
   }
 
-  /** All that was written outlasts a loss of power. */
+  /** Makes all that was written outlast a loss of power. */
   sync() {
     if (this.unsynced) fsyncSync(this.file);
     this.unsynced = false;
   }
 
-  /** The JSON of the readings from a place ([segment, offset]) on, and the place after them. */
+  /** The readings' JSON from a place on, within both limits but at least one if any, and the place after them. */
   read(place, rowsMax, bytesMax) {
     const rows = [];
     let taken = 0;
@@ -117,7 +127,9 @@ export class Spool {
       let offset = segment === place[0] ? place[1] : 0;
       for (const bytes of linesOf(readFileSync(this.#path(segment)), offset)) {
         const text = textOf(bytes);
-        if (text === null) throw new Error(`${this.#path(segment)} is damaged at byte ${offset}: start again`);
+        if (text === null) {
+          throw new InvariantBroken(`${this.#path(segment)} is damaged at byte ${offset}: make a new gateway`);
+        }
         if (offset) {
           taken += text.length + 1;
           if (rows.length && taken > bytesMax) return [rows, [segment, offset]];
@@ -135,7 +147,7 @@ export class Spool {
   forget(place, count) {
     this.acked = place;
     this.count -= count;
-    if (!isBehind(place, [this.segment, this.sizes.get(this.segment)]) && place[1] > this.segmentBytes >> 1) {
+    if (!isBehind(place, this.end) && place[1] > this.segmentBytes >> 1) {
       this.#beginSegment();
       this.acked = [this.segment, 0];
     }
@@ -146,6 +158,12 @@ export class Spool {
     }
   }
 
+  /** The place after the last reading. */
+  get end() {
+    return [this.segment, this.sizes.get(this.segment)];
+  }
+
+  /** Writes down how far Kafka has them, so that a restart sends less again; duplicates do no harm. */
   noteAcked() {
     this.#replace("acked", line(Buffer.from(JSON.stringify(this.acked))), false);
   }
@@ -164,7 +182,14 @@ export class Spool {
       .sort((a, b) => a - b);
     const areWhole = numbers.map((number) => this.#load(number, number === numbers.at(-1)));
     const isWhole = areWhole.length && !areWhole.includes(false);
-    if (!isWhole || this.boot < leastBoot) this.#beginBoot(nowMs, leastBoot, !numbers.length);
+    if (!isWhole || this.boot < leastBoot) {
+      if (nowMs < BOOTS_BEGIN_MS && this.boot < 0) {
+        throw new InvalidInput("the clock is before 2020 and the spool is new: set the clock first");
+      }
+      // What was lost may have been of this quarter's boot.
+      this.#countBoot(nowMs + (numbers.length ? BOOT_UNIT_MS : 0), Math.max(leastBoot, this.boot + 1));
+      this.last = new Map();
+    }
     this.acked = this.#loadAcked();
     for (let place = this.acked, rows; ([rows, place] = this.read(place, 10_000, 1 << 22)), rows.length; ) {
       this.count += rows.length;
@@ -180,7 +205,7 @@ export class Spool {
     let offset = 0;
     for (const bytes of linesOf(data)) {
       const text = textOf(bytes);
-      if (text === null || !this.#takeIn(JSON.parse(text), offset === 0)) break;
+      if (text === null || !this.#takeIn(text, offset === 0)) break;
       offset += bytes.length;
     }
     const rest = data.subarray(offset);
@@ -190,7 +215,7 @@ export class Spool {
       const aside = path.replace(/readings$/, "damaged");
       writeFileSync(aside, rest);
       this.warnings.push(
-        `the spool ${path} is damaged from byte ${offset} on: what lay there is kept in ${aside} and won't be sent;` +
+        `the spool ${path} is damaged from byte ${offset}: the rest was moved to ${basename(aside)} and won't be sent;` +
           " a new boot begins",
       );
     }
@@ -199,33 +224,53 @@ export class Spool {
     return offset > 0 && (!rest.length || isCutOff);
   }
 
-  #takeIn(said, isHead) {
+  /** Loads one line; false where it is neither a head nor a reading. */
+  #takeIn(text, isHead) {
+    let row;
+    try {
+      row = JSON.parse(text);
+    } catch {
+      return false;
+    }
     if (!isHead) {
-      this.last.set(`${said.machine} ${said.meter}`, said.seq);
+      if (!Number.isSafeInteger(row?.seq)) return false;
+      this.#note(row);
       return true;
     }
-    if (said.spool !== 1) return false;
-    if (said.log_id !== this.logId || said.route !== this.route) {
-      throw new InvalidInput(
-        `the spool ${this.folder} belongs to the route ${said.route} of the log ${said.log_id}:` +
-          " give each gateway a folder of its own",
-      );
+    if (!Number.isSafeInteger(row?.spool) || !Array.isArray(row.last)) return false;
+    this.#checkHead(row);
+    if (row.boot !== this.boot) this.last = new Map();
+    this.boot = row.boot;
+    this.first = row.first;
+    for (const [machine, meter, seq, register = null] of row.last) {
+      // A head that could not be made durable is behind the lines that followed it in the segment before.
+      if (seq >= this.nextSeq(machine, meter) - 1) this.last.set(`${machine} ${meter}`, { seq, register });
     }
-    this.boot = said.boot;
-    this.first = said.first;
-    this.last = new Map(said.last.map(([machine, meter, seq]) => [`${machine} ${meter}`, seq]));
     return true;
   }
 
-  #beginBoot(nowMs, leastBoot, isNew) {
-    const since = nowMs - BOOTS_BEGIN_MS;
-    if (since < 0 && this.boot < 0) {
-      throw new InvalidInput("the clock is before 2020 and the spool is new: set the clock first");
+  /** A reading's number and, where it has one, register are its meter's last. */
+  #note({ machine, meter, seq, register }) {
+    this.last.set(`${machine} ${meter}`, { seq, register: register ?? this.lastRegister(machine, meter) });
+  }
+
+  #checkHead(head) {
+    if (head.spool !== FORMAT) {
+      throw new InvalidInput(`the spool ${this.folder} has format ${head.spool}: use the version that wrote it`);
     }
-    this.first = Math.max(0, since) % BOOT_UNIT_MS;
-    const quarter = Math.floor(Math.max(0, since) / BOOT_UNIT_MS);
-    this.boot = Math.max(isNew ? quarter : quarter + 1, leastBoot, this.boot + 1);
-    this.last = new Map();
+    if (head.log_id !== this.logId || head.route !== this.route) {
+      throw new InvalidInput(
+        `the spool ${this.folder} belongs to the route ${head.route} of the log ${head.log_id}:` +
+          " use one folder for each gateway",
+      );
+    }
+  }
+
+  /** The boot of this moment, or the least if that is higher. */
+  #countBoot(nowMs, least) {
+    const since = Math.max(0, nowMs - BOOTS_BEGIN_MS);
+    this.first = since % BOOT_UNIT_MS;
+    this.boot = Math.max(Math.floor(since / BOOT_UNIT_MS), least);
   }
 
   #loadAcked() {
@@ -243,11 +288,13 @@ export class Spool {
 
   #beginSegment() {
     if (this.file !== null) this.sync();
-    const last = [...this.last].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, seq]) => [...name.split(" "), seq]);
-    const head = { spool: 1, log_id: this.logId, route: this.route, boot: this.boot, first: this.first, last };
+    const last = [...this.last]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([name, { seq, register }]) => [...name.split(" "), seq, register]);
+    const head = { spool: FORMAT, log_id: this.logId, route: this.route, boot: this.boot, first: this.first, last };
     const bytes = line(Buffer.from(JSON.stringify(head)));
     const path = this.#path(this.segment + 1);
-    this.#replace(path.slice(this.folder.length + 1), bytes, true);
+    this.#replace(basename(path), bytes, true);
     const file = openSync(path, "a");
     if (this.file !== null) closeSync(this.file);
     this.segment += 1;
@@ -256,6 +303,26 @@ export class Spool {
     this.sizes.set(this.segment, bytes.length);
   }
 
+  #checkRoom(size) {
+    let total = size;
+    for (const each of this.sizes.values()) total += each;
+    if (total <= this.limitBytes) return;
+    throw new SpoolFull(
+      `the spool ${this.folder} is full, ${this.count} readings wait for Kafka: this reading was not taken;` +
+        " see why Kafka doesn't take them, or raise spoolBytes",
+    );
+  }
+
+  #unusable(error) {
+    if (error.syscall === undefined) return error;
+    return new InvalidInput(`the spool ${this.folder} can't be used (${error.code}): name a folder that can be written`);
+  }
+
+  #unwritable(error) {
+    return new InvalidInput(`the spool ${this.folder} can't be written (${error.code ?? error.message}): this reading was not taken`);
+  }
+
+  /** Writes all of a line or nothing. */
   #write(bytes) {
     let written = 0;
     try {
@@ -291,7 +358,7 @@ export class Spool {
     }
     const owner = readFileSync(path, "utf8");
     if (owner && owner === identityOf(parseInt(owner, 10))) {
-      throw new InvalidInput(`another gateway has the spool ${this.folder}: give each one a folder of its own`);
+      throw new InvalidInput(`another gateway has the spool ${this.folder}: use one folder for each gateway`);
     }
     writeFileSync(path, identityOf(process.pid));
   }
@@ -301,7 +368,7 @@ export class Spool {
   }
 }
 
-/** A process as its id and, where the system says so, when it began: in a container every first process is 1. */
+/** A process as its id and, where the system tells it, its start: in a container every first process is 1. */
 function identityOf(pid) {
   try {
     const said = readFileSync(`/proc/${pid}/stat`, "utf8");

@@ -1,35 +1,34 @@
-"""The thread that takes readings from a spool to Kafka: batches, signs, and begins again where Kafka's word ends."""
+"""The thread that brings readings from a spool to Kafka: batches, signs, retries from the last acknowledged one."""
 
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import TopicMetadata
 
-from schemas.errors import InvalidInput, InvariantBroken
-from schemas.reading import READING
-from streams.core.encode import CONTENT_TYPES, Format, Headers, signed_headers, value_of
-from streams.core.signature import sign_reading
-from streams.gateway.spool import Place, Spool
-from streams.kafka.producer import producer_config
-from streams.kafka.reader import unreachable
+from tallyroot_gateway.errors import InvalidInput, InvariantBroken
+from tallyroot_gateway.spool import Place, Spool
+from tallyroot_gateway.wire import Format, Headers, headers_of, signed_headers, value_of
 
 BATCH_BYTES = 1 << 19
-"""No value is larger than so many bytes of JSON: brokers take a million by default."""
+"""No value is longer in JSON: brokers accept a million bytes by default."""
 
 BATCHES_IN_FLIGHT = 16
-"""So many batches wait for Kafka's word at once."""
+"""How many batches may wait for Kafka's acknowledgement at once."""
 
 METADATA_SECONDS, METADATA_TRIES = 0.3, 20
-"""Kafka is asked for the topic in short turns, so that a gateway ends soon with Kafka away, too."""
+"""Kafka is asked for the topic in short turns, so that `close` is quick also while Kafka is away."""
 
 PAUSE_SECONDS, PAUSE_MAX_SECONDS = 0.5, 30.0
-"""How long to wait after a refusal: twice as long each time."""
+"""How long to wait after a failure: twice as long each time."""
+
+SYNC_SECONDS = 0.3
+"""How often the spool is made to outlast a loss of power while nothing can leave."""
 
 NOTE_SECONDS = 1.0
-"""How often the spool is told to keep how far Kafka is."""
+"""How often the spool writes down how far Kafka is."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Address:
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """A batch leaves with so many rows, or when its first row has waited so long."""
+    """A batch leaves once it has `rows` rows, or once its first row has waited `wait_ms`."""
 
     rows: int
     wait_ms: int
@@ -58,22 +57,22 @@ class BatchLimits:
 class _Batch:
     rows: int
     end: Place
-    is_taken: bool = False
+    is_acknowledged: bool = False
 
 
 class Sender:
-    """Sends one spool's readings in their order. `turn` guards the spool, and is told of every change."""
+    """Sends one spool's readings in their order. `turn` guards the spool, and is notified of every change."""
 
     def __init__(
         self, bootstrap_servers: str, spool: Spool, turn: threading.Condition, address: Address, limits: BatchLimits
     ) -> None:
         """Connects once it runs: a gateway starts with Kafka away, too."""
         self.problem: str | None = None
-        """Why readings wait, as far as is known. None while Kafka takes them."""
+        """Why readings wait, as far as is known; None while Kafka acknowledges them."""
         self.broken: InvariantBroken | None = None
-        """Why nothing will be sent any more."""
+        """Why nothing more will be sent."""
         self.hurried = 0
-        """Whoever waits for all to be sent counts here: then no batch waits for more rows."""
+        """How many callers wait for all to be sent: while any does, no batch waits for more rows."""
         self._servers, self._spool, self._turn = bootstrap_servers, spool, turn
         self._address, self._limits = address, limits
         self._stopping = False
@@ -83,11 +82,11 @@ class Sender:
         self._thread = threading.Thread(target=self._run, name="tallyroot-gateway", daemon=True)
 
     def start(self) -> None:
-        """Begins to send."""
+        """Starts the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread. What Kafka hasn't confirmed stays in the spool."""
+        """Ends the thread. What Kafka hasn't acknowledged stays in the spool."""
         with self._turn:
             self._stopping = True
             self._turn.notify_all()
@@ -100,23 +99,40 @@ class Sender:
             try:
                 self._send()
             except (InvalidInput, KafkaException, OSError) as error:
-                self.problem = _said(error)
-            except Exception as error:  # noqa: BLE001 - the last resort of a thread: its owner raises what it met
+                self.problem = _words_of(error)
+            except Exception as error:  # noqa: BLE001 - the thread's last resort: its owner raises it
                 self.broken = error if isinstance(error, InvariantBroken) else InvariantBroken(f"sending: {error!r}")
                 self.problem = str(self.broken)
                 with self._turn:
                     self._turn.notify_all()
                 return
             pause = PAUSE_SECONDS if self._spool.acked != before else min(2 * pause, PAUSE_MAX_SECONDS)
+            self._pause(pause)
+
+    def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self._stopping and (left := end - time.monotonic()) > 0:
+            self._sync()
             with self._turn:
-                self._turn.wait_for(lambda: self._stopping, pause)
+                self._turn.wait_for(lambda: self._stopping, min(left, SYNC_SECONDS))
+
+    def _sync(self) -> None:
+        try:
+            with self._turn:
+                self._spool.sync()
+        except OSError as error:
+            self.problem = _words_of(error)
 
     def _send(self) -> None:
-        """Sends from where Kafka's word ends, until it refuses something or the gateway stops."""
+        """Sends from the last acknowledged reading on, until Kafka refuses something or the gateway stops."""
         self._refused = None
         producer = Producer(
-            producer_config(self._servers)
-            | {
+            {
+                "bootstrap.servers": self._servers,
+                "enable.idempotence": True,  # nothing twice, nothing out of order
+                "compression.type": "lz4",
+                "log_level": 2,  # `problem` says what failed
+                "socket.connection.setup.timeout.ms": 5_000,
                 "message.timeout.ms": 0,  # the spool waits for as long as Kafka is away
                 "message.max.bytes": 2 * BATCH_BYTES,
                 "error_cb": self._note_problem,
@@ -142,17 +158,18 @@ class Sender:
                 continue
             with self._turn:
                 rows, place = self._spool.read(place, self._limits.rows, BATCH_BYTES)
-                self._spool.sync()  # before the first byte leaves: no number is given again
+                self._spool.sync()  # before the first byte leaves: no number is used again
             batch = _Batch(len(rows), place)
             in_flight.append(batch)
             self._produce(producer, rows, batch)
 
     def _is_due(self, in_flight: deque[_Batch]) -> bool:
-        """Whether a batch shall leave now; waits a moment where it shan't."""
+        """Whether a batch should leave now; waits a moment if not."""
         with self._turn:
             waiting = self._spool.count - sum(batch.rows for batch in in_flight)
             if not waiting or len(in_flight) >= BATCHES_IN_FLIGHT:
                 self._waiting_since = None
+                self._spool.sync()
                 if not in_flight:
                     self._turn.wait(0.2)
                 return False
@@ -173,7 +190,7 @@ class Sender:
         value = value_of(rows, address.format)
 
         def on_delivery(error: KafkaError | None, message: Message) -> None:
-            batch.is_taken = error is None
+            batch.is_acknowledged = error is None
             if error is not None and self._refused is None:
                 self._refused = error
 
@@ -188,18 +205,16 @@ class Sender:
 
     def _headers(self, value: bytes) -> Headers:
         address = self._address
-        content_type = CONTENT_TYPES[address.format]
         if address.key_id is None or address.private_key is None:
-            return (("content-type", content_type.encode()),)
-        signature = sign_reading(address.private_key, address.log_id, address.key, READING, content_type, value)
-        return signed_headers(content_type, address.key_id, signature)
+            return headers_of(address.format)
+        return signed_headers(address.key_id, address.private_key, address.log_id, address.key, address.format, value)
 
     def _settle(self, in_flight: deque[_Batch]) -> None:
-        """Lets go of what Kafka has."""
-        if not in_flight or not in_flight[0].is_taken:
+        """Forgets the batches that Kafka has acknowledged."""
+        if not in_flight or not in_flight[0].is_acknowledged:
             return
         with self._turn:
-            while in_flight and in_flight[0].is_taken:
+            while in_flight and in_flight[0].is_acknowledged:
                 batch = in_flight.popleft()
                 self._spool.forget(batch.end, batch.rows)
             now = time.monotonic()
@@ -215,33 +230,41 @@ class Sender:
         if found is None:
             return
         if found.error is not None:
-            raise unreachable(topic, KafkaException(found.error))
+            raise _unreachable(topic, found.error)
         if len(found.partitions) != wanted:
             raise InvalidInput(
-                f"the topic {topic} has {len(found.partitions)} partitions, this gateway was told {wanted}:"
-                " give it the log's number"
+                f"the topic {topic} has {len(found.partitions)} partitions, not {wanted}:"
+                " make the gateway with the log's number of partitions"
             )
         self.problem = None
 
-    def _describe(self, producer: Producer, tries: int) -> TopicMetadata | None:
-        """What Kafka says of the topic, None where the gateway stops first. Raises InvalidInput."""
+    def _describe(self, producer: Producer, tries: int) -> Any:
+        """Kafka's metadata of the topic, None if the gateway stops first. Raises InvalidInput."""
         while not self._stopping:
             tries -= 1
+            self._sync()
             try:
                 found = producer.list_topics(self._address.topic, timeout=METADATA_SECONDS)
             except KafkaException as error:
                 if not tries:
-                    raise unreachable(self._address.topic, error) from None
+                    raise _unreachable(self._address.topic, error.args[0]) from None
             else:
-                topic: TopicMetadata = found.topics[self._address.topic]
-                return topic
+                return found.topics[self._address.topic]
         return None
 
     def _note_problem(self, error: KafkaError) -> None:
         self.problem = f"Kafka: {error.str()}"
 
 
-def _said(error: Exception) -> str:
+def _words_of(error: Exception) -> str:
     if isinstance(error, KafkaException):
         return f"Kafka: {error.args[0].str()}"
     return str(error)
+
+
+def _unreachable(topic: str, error: KafkaError) -> InvalidInput:
+    if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+        return InvalidInput(f"there is no topic {topic} on this Kafka: create the log first, or name another topic")
+    return InvalidInput(
+        f"Kafka doesn't answer about the topic {topic} ({error.str()}): check its address, and that it is up"
+    )

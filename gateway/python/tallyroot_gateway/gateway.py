@@ -1,5 +1,11 @@
-"""What a machine's gateway calls: `send` a reading, and it is numbered, kept, batched, signed and brought to Kafka."""
+"""What a machine's gateway calls: `send` a reading, and it is checked, numbered, kept, batched, signed and produced.
 
+1. `send` checks the reading, numbers it and writes it to the spool.
+2. The sender's thread makes the spool outlast a loss of power, then produces a batch.
+3. What Kafka has acknowledged leaves the spool.
+"""
+
+import importlib.util
 import logging
 import threading
 import time
@@ -11,15 +17,11 @@ from typing import Any, Literal, Self
 import msgspec
 from msgspec import Struct
 
-from deploy.explain.advice import reading_of
-from schemas.errors import InvalidInput
-from schemas.reading import ROWS_MAX, Reading
-from schemas.units import Id
-from streams.core.encode import Format
-from streams.core.murmur2 import partition_of
-from streams.core.signature import reading_key
-from streams.gateway.sender import Address, BatchLimits, Sender
-from streams.gateway.spool import Spool
+from tallyroot_gateway.errors import InvalidInput
+from tallyroot_gateway.reading import Reading, flag_fault, is_id, reading_of, refused
+from tallyroot_gateway.sender import Address, BatchLimits, Sender
+from tallyroot_gateway.spool import Spool
+from tallyroot_gateway.wire import CONTENT_TYPES, PARTITIONS_MAX, ROWS_MAX, Format, partition_of, public_key_of
 
 FLUSH_SECONDS = 30.0
 CLOSE_SECONDS = 5.0
@@ -30,9 +32,9 @@ _log = logging.getLogger("tallyroot.gateway")
 
 
 class GatewayStatus(Struct, frozen=True):
-    """How a gateway does. `waiting` readings are in the spool and not confirmed by Kafka; `problem` says why, if known.
+    """How a gateway is doing. Kafka has not acknowledged `waiting` readings yet; `problem` says why, if known.
 
-    `public_key` (64 hex digits) is what the machines' registrations name; None where nothing is signed.
+    `public_key` (64 hex digits) is for the machines' registrations; None if nothing is signed.
     """
 
     boot: int
@@ -47,10 +49,11 @@ def wall_ms() -> int:
 
 
 class Gateway:
-    """One route's gateway. Any thread may call it; it ends with `close`, or as a context manager.
+    """One route's gateway. Thread-safe; end it with `close`, or use it as a context manager.
 
-    What `send` has returned is on disk and reaches Kafka once it can, in order, after any crash of the process. With
-    `sync="batch"` a loss of power may take the readings of the last batch that had not left yet; with `"reading"` none.
+    A reading that `send` returned is on disk and reaches Kafka as soon as it can, in order, also after a crash of the
+    process. With `sync="batch"` a loss of power may lose the last readings, which had not left yet; with `"reading"`
+    none.
     """
 
     def __init__(
@@ -74,9 +77,9 @@ class Gateway:
     ) -> None:
         """`route` is the key of all records, as the machines' registrations say; `partitions` is the log's number.
 
-        With `key_id` and `private_key` (32 bytes of Ed25519) every record is signed. `boot` is the lowest to be used,
-        where an operator registered one. Kafka may be away. Raises InvalidInput for what can't be right, and where
-        another gateway has the spool's folder.
+        With `key_id` and `private_key` (32 bytes of Ed25519) every record is signed. `boot` is the lowest to use,
+        where an operator registered one. `now_ms` returns epoch ms. Kafka may be away. Raises InvalidInput for options
+        that can't be right, and where another gateway has the spool's folder.
         """
         _check(log_id, route, partitions, key_id, private_key, format, batch_rows, sync)
         address = Address(
@@ -91,7 +94,7 @@ class Gateway:
         )
         self._now_ms = now_ms
         self._sync = sync
-        self._public_key = None if private_key is None else reading_key(private_key)
+        self._public_key = None if private_key is None else public_key_of(private_key)
         self._turn = threading.Condition()
         self._spool = Spool(
             Path(spool), log_id, route, now_ms=now_ms(), least_boot=boot, limit_bytes=max(spool_bytes, 1 << 14)
@@ -116,11 +119,13 @@ class Gateway:
         session_started_at: int | None = None,
         session_start: bool = False,
         reconstructed: bool = False,
+        reset: bool = False,
     ) -> Reading:
-        """Takes one reading, observed now unless it says when (epoch ms), and gives it back with its boot and number.
+        """Takes one reading, observed now unless `observed_at` (epoch ms) says when; returns it with boot and number.
 
-        Values are integers in the meter's unit. Raises InvalidInput for what the log would refuse as malformed, and
-        SpoolFull where there is no room: then it was not taken, and no number is missing.
+        Values are integers in the meter's unit. `reset` says that the meter's register began again, so that it may be
+        below the last one: a new boot begins. Raises InvalidInput for a reading that the log would refuse, or whose
+        register fell without `reset`, and SpoolFull where there is no room: it was not taken, and no number is missing.
         """
         given = {
             "machine": machine,
@@ -135,10 +140,15 @@ class Gateway:
             "observed_at": self._now_ms() if observed_at is None else observed_at,
         }
         item: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        unnumbered = reading_of(item | {"boot": self._spool.boot, "seq": 0})
+        unnumbered = reading_of(item | {"boot": 0, "seq": 0})
         with self._turn:
             self._check_open()
-            reading = msgspec.structs.replace(unnumbered, seq=self._spool.next_seq(machine, meter))
+            self._check_register(unnumbered, reset)
+            if reset:
+                self._spool.begin_boot(machine, meter, self._now_ms())
+            reading = msgspec.structs.replace(
+                unnumbered, boot=self._spool.boot, seq=self._spool.next_seq(machine, meter)
+            )
             self._spool.append(reading)
             if self._sync == "reading":
                 self._spool.sync()
@@ -146,22 +156,22 @@ class Gateway:
         return reading
 
     def flush(self, seconds: float = FLUSH_SECONDS) -> None:
-        """Returns once Kafka has all that was sent so far. Raises InvalidInput after so many seconds; it all stays."""
+        """Returns once Kafka has all that was sent so far. Raises InvalidInput after `seconds`; the spool keeps all."""
         with self._turn:
             self._check_open()
             if not self._await_sent(seconds):
-                why = self._sender.problem or "it gives no answer"
+                why = self._sender.problem or "no answer"
                 raise InvalidInput(
                     f"{self._spool.count:,} readings still wait for Kafka ({why}): they stay in {self._spool.folder}"
                 )
 
     def status(self) -> GatewayStatus:
-        """How it does right now."""
+        """How it is doing now."""
         with self._turn:
             return GatewayStatus(self._spool.boot, self._spool.count, self._sender.problem, self._public_key)
 
     def close(self, seconds: float = CLOSE_SECONDS) -> int:
-        """Sends what it can within so many seconds and ends; how many readings wait in the spool for the next start."""
+        """Sends what it can within `seconds` and ends; returns how many readings stay in the spool for later."""
         with self._turn:
             if not self._is_open:
                 return self._spool.count
@@ -182,7 +192,7 @@ class Gateway:
         self.close()
 
     def _await_sent(self, seconds: float) -> bool:
-        """Whether Kafka had all that is written by now within so many seconds. The turn is held."""
+        """Whether Kafka has all that is written by now, within `seconds`. The turn is held."""
         end = self._spool.end
         self._sender.hurried += 1
         self._turn.notify_all()
@@ -192,6 +202,20 @@ class Gateway:
             ) and (not self._spool.count or self._spool.acked >= end)
         finally:
             self._sender.hurried -= 1
+
+    def _check_register(self, reading: Reading, reset: bool) -> None:
+        last = self._spool.last_register(reading.machine, reading.meter)
+        fault = flag_fault("reset", reset)
+        if fault is not None:
+            raise refused(fault)
+        if reset:
+            if reading.register is msgspec.UNSET:
+                raise refused("reset needs a register")
+        elif last is not None and reading.register is not msgspec.UNSET and reading.register < last:
+            raise refused(
+                f"register: {reading.register} is below {last}, the last of {reading.machine}'s {reading.meter}: send"
+                " registers in their order; if the meter began again, say so with reset"
+            )
 
     def _check_open(self) -> None:
         if self._sender.broken is not None:
@@ -210,18 +234,17 @@ def _check(
     batch_rows: int,
     sync: str,
 ) -> None:
-    for name, value in (("log id", log_id), ("route", route), ("key id", key_id)):
-        try:
-            msgspec.convert(value, Id | None)
-        except msgspec.ValidationError:
-            raise InvalidInput(f"'{value}' is no {name}: use at most 64 of A-Z a-z 0-9 . _ : -") from None
+    for name, value in (("log_id", log_id), ("route", route), ("key_id", key_id)):
+        if not is_id(value) and (name, value) != ("key_id", None):
+            raise InvalidInput(f"{name}: use 1 to 64 of A-Z a-z 0-9 . _ : -, not {value!r}")
     if (key_id is None) != (private_key is None):
-        raise InvalidInput("a signing gateway needs both, key_id and private_key")
-    if not 1 <= partitions <= 1_024:
-        raise InvalidInput(f"a log has 1 to 1,024 partitions, not {partitions}")
-    if format not in ("json", "arrow"):
-        raise InvalidInput(f"'{format}' is no format: choose json or arrow")
-    if not 1 <= batch_rows <= ROWS_MAX:
-        raise InvalidInput(f"a batch has 1 to {ROWS_MAX:,} rows, not {batch_rows}")
+        raise InvalidInput("a gateway that signs needs both key_id and private_key")
+    for name, number, most in (("partitions", partitions, PARTITIONS_MAX), ("batch_rows", batch_rows, ROWS_MAX)):
+        if type(number) is not int or not 1 <= number <= most:
+            raise InvalidInput(f"{name}: use an integer from 1 to {most}, not {number!r}")
+    if format not in CONTENT_TYPES:
+        raise InvalidInput(f"format: use json or arrow, not {format!r}")
+    if format == "arrow" and importlib.util.find_spec("pyarrow") is None:
+        raise InvalidInput("format='arrow' needs pyarrow: pip install 'tallyroot-gateway[arrow]'")
     if sync not in ("batch", "reading"):
-        raise InvalidInput(f"'{sync}' is no way to sync: choose batch or reading")
+        raise InvalidInput(f"sync: use batch or reading, not {sync!r}")

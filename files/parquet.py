@@ -1,0 +1,55 @@
+"""Parquet files: written whole, and read with bounded rows and a schema known beforehand."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from files.read import open_regular
+from files.write import Temporary, sync_folder
+from schemas.errors import InvalidInput
+
+ROW_GROUP = 65_536
+"""Rows in a group of a Parquet file: fixed, so that the same rows give the same bytes."""
+
+ROWS_MAX = 1 << 28
+BYTES_MAX = 64 << 30
+"""The largest Parquet file that is read where the caller states no other bounds; bytes also as uncompressed."""
+
+
+def write_table(file: Temporary, table: pa.Table) -> Temporary:
+    """Writes a table as Parquet to a file on its way; equal rows give equal bytes under one version of Arrow."""
+    pq.write_table(table.combine_chunks(), file.temporary, row_group_size=ROW_GROUP, compression="zstd")
+    return file
+
+
+def publish_table(file: Temporary, table: pa.Table) -> None:
+    """Writes a table as Parquet in one step, durably."""
+    write_table(file, table).publish()
+    sync_folder(file.path.parent)
+
+
+def read_table(
+    path: Path, schema: pa.Schema, *, remedy: str, max_rows: int = ROWS_MAX, max_bytes: int = BYTES_MAX
+) -> pa.Table:
+    """The columns of `schema` from a Parquet file that somebody else may have written; other columns are not read.
+
+    Raises FileMissing, and InvalidInput where it is not Parquet, has more rows or bytes than allowed, or lacks a column
+    of the schema in its type.
+    """
+    with open_regular(path, remedy=remedy, max_bytes=max_bytes) as source:
+        try:
+            file = pq.ParquetFile(source)
+            groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+            size = sum(group.total_byte_size for group in groups)
+            if file.metadata.num_rows > max_rows or size > max_bytes:
+                raise InvalidInput(f"{path} holds more than {max_rows:,} rows or {max_bytes:,} bytes: {remedy}")
+            found = file.schema_arrow
+            for field in schema:
+                if field.name not in found.names or found.field(field.name).type != field.type:
+                    raise InvalidInput(f"{path} has no column {field.name} of the type {field.type}: {remedy}")
+            table: pa.Table = file.read(columns=schema.names)
+            return table.select(schema.names)
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InvalidInput(f"{path} is not a Parquet file that can be read ({line}): {remedy}") from None
