@@ -228,13 +228,13 @@ def attack(data_dir: DataDir = None, json: Json = False) -> None:
 
     terminal = Terminal(as_json=json)
     attacked = attack(data_folder(data_dir), terminal.step)
-    _show_attack(terminal, attacked)
+    show_attack(terminal, attacked)
     terminal.result(attacked)
     if not attacked.ok:
         raise typer.Exit(1)
 
 
-def _show_attack(terminal: Terminal, report: "Attacked") -> None:
+def show_attack(terminal: Terminal, report: "Attacked") -> None:
     """What was caught; what nothing here can catch, and what helps; the totals."""
     from deploy.attack.cheat import NOT_CAUGHT
 
