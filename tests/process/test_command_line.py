@@ -105,7 +105,7 @@ def test_words_become_values_or_one_line_says_what_they_should_be() -> None:
     assert parse("why", "0x1", "--window", "m", "2019-09-01T17:00Z")["window"] == ("m", "2019-09-01T17:00Z")
     assert parse("watch", "--every", "0.5")["every"] == 0.5
     assert parse("claim", "a", "b")["accounts"] == ["a", "b"]
-    assert parse("claim", "--all")["accounts"] is None
+    assert not parse("claim", "--all")["accounts"]
     assert parse("down", "--data-dir", "x")["data_dir"] == Path("x")
     for words, said in (
         (["watch", "--every", "nan"], "'nan' is not a number, 0.1 or more"),
