@@ -1,7 +1,7 @@
 """What is wrong with a reading, in words for who wrote the gateway; and what to do about every reason of refusal."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import msgspec
 
@@ -49,8 +49,6 @@ ADVICE: Mapping[Reason, str] = {
 
 Notice = Literal["no_key", "misplaced_key", "not_the_route"]
 """What is wrong with a record of readings that the rules don't refuse it for."""
-
-NOTICES: tuple[Notice, ...] = get_args(Notice)
 
 NOTICE_ADVICE: Mapping[Notice, str] = {
     "no_key": "send the machine's route as the record's key: without one, readings go to any partition",

@@ -20,7 +20,7 @@ from settlement.results import Attested
 from streams.core.recompute import EpochResult
 from streams.core.records import LogRecord
 from streams.kafka.reader import KafkaLogReader
-from streams.reference.compare import recompute_slowly
+from streams.reference.compare import recompute_and_compare
 
 
 def audit(treasury: Treasury, *, from_archive: bool, recount: Recount = quickly) -> AuditReport:
@@ -72,6 +72,6 @@ def _slowly(step: Callable[[str], None], differences: list[str]) -> Recount:
         def progress(count: int) -> None:
             step(f"partition {partition}: {count:,} records counted twice")
 
-        return recompute_slowly(log, partition, records, exceptions, differences.append, progress)
+        return recompute_and_compare(log, partition, records, exceptions, differences.append, progress)
 
     return recount

@@ -6,7 +6,7 @@ from deploy.data_folder import DataFolder
 from deploy.texts import day_text
 from streams.kafka.consumer import RECORDS_MAX
 from streams.storage.analytics import make_analytics
-from streams.storage.stored_epochs import share_log
+from streams.storage.shared_epochs import share_log
 from streams.worker.app import WorkerProgress, WorkerSettings, run_worker
 
 

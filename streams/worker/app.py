@@ -29,7 +29,7 @@ from streams.storage.offset_mark import partitions_behind
 from streams.storage.skipped_ranges_file import load_skipped_ranges, share_skipped_ranges
 from streams.worker.faust_app import BatchApp, Fetched, PromptWorker, delivered, fetched, live_seek
 from streams.worker.health import STALLED_SECONDS, Condition, StatusServer
-from streams.worker.logs import RejectSummary, quiet_logs, say
+from streams.worker.logs import RejectSummary, limited_logs, say
 from streams.worker.metrics import WorkerMetrics
 from streams.worker.partition_owner import Committed, PartitionOwner
 from streams.worker.watchdog import CHECK_SECONDS, EXIT_TERMINATED, Ending, StallJudge, Watchdog, is_away
@@ -67,6 +67,7 @@ class WorkerSettings:
     In a live log (LogAppendTime), a partition gets a heartbeat when it is quiet for `heartbeat_seconds`, and when a
     window of it waits to be sealed.
     Every `topic_check_seconds` the topic is looked at again: retention may have been set since.
+    A worker that dies without leaving its group keeps its partitions from the others for `session_seconds`.
     With a `store`, ended epochs and snapshots go there, and partitions go on from what other hosts left there.
     With a `metrics_port` (0: any free one) `/health` and `/metrics` are served; `on_listening` is told their address.
     With `log_json` stderr holds one JSON object a line, of events and errors; else one line for each error.
@@ -81,6 +82,7 @@ class WorkerSettings:
     records_max: int = RECORDS_MAX
     heartbeat_seconds: float = 60.0
     topic_check_seconds: float = CHECK_SECONDS
+    session_seconds: float = 6.0
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
     on_listening: Callable[[str], None] | None = None
@@ -98,18 +100,18 @@ def run_worker(settings: WorkerSettings) -> int:
     check_topic(settings.bootstrap_servers, settings.log)
     create_rejected_topic(settings.bootstrap_servers, settings.log)
     if settings.store is None:
-        exceptions = load_skipped_ranges(settings.data_dir, settings.log)
+        skipped_ranges = load_skipped_ranges(settings.data_dir, settings.log)
     else:
-        exceptions = share_skipped_ranges(settings.store, settings.data_dir, settings.log)
+        skipped_ranges = share_skipped_ranges(settings.store, settings.data_dir, settings.log)
     reader, archive_reader = (
-        KafkaLogReader(settings.bootstrap_servers, settings.log.topic, patience_seconds, exceptions)
+        KafkaLogReader(settings.bootstrap_servers, settings.log.topic, patience_seconds, skipped_ranges)
         for patience_seconds in (0, 60)
     )
     (settings.data_dir / FAUST_FOLDER).mkdir(parents=True, exist_ok=True)
     ending = Ending(as_json=settings.log_json)
     try:
-        with quiet_logs(as_json=settings.log_json):
-            return _Worker(settings, exceptions, reader, archive_reader, ending).run()
+        with limited_logs(as_json=settings.log_json):
+            return _WorkerRun(settings, skipped_ranges, reader, archive_reader, ending).run()
     finally:
         reader.close()
         archive_reader.close()
@@ -120,7 +122,7 @@ def build_app(
     checkpoints: PartitionOwner,
     ending: Ending,
     loop: asyncio.AbstractEventLoop,
-    exceptions: Sequence[SkippedRange] = (),
+    skipped_ranges: Sequence[SkippedRange] = (),
 ) -> BatchApp:
     """The Faust app: one agent over the log's topic, no tables, no web, no leader, no commits to Kafka."""
     app = BatchApp(
@@ -128,12 +130,12 @@ def build_app(
         topic=settings.log.topic,
         checkpoints=checkpoints,
         fatal=ending.fatal,
-        exceptions=exceptions,
+        skipped_ranges=skipped_ranges,
         broker_max_poll_records=settings.records_max,
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
         broker_client_id="tallyroot",
-        broker_session_timeout=6.0,
-        broker_heartbeat_interval=1.0,
+        broker_session_timeout=settings.session_seconds,
+        broker_heartbeat_interval=settings.session_seconds / 6,
         broker_rebalance_timeout=10.0,
         broker_request_timeout=30.0,
         broker_max_poll_interval=600.0,
@@ -161,13 +163,13 @@ def build_app(
     return app
 
 
-class _Worker:
+class _WorkerRun:
     """One run: the app, its checkpoints and its watchdog."""
 
     def __init__(
         self,
         settings: WorkerSettings,
-        exceptions: Sequence[SkippedRange],
+        skipped_ranges: Sequence[SkippedRange],
         reader: KafkaLogReader,
         archive_reader: KafkaLogReader,
         ending: Ending,
@@ -196,7 +198,7 @@ class _Worker:
             on_commit=self._committed,
             on_resumed=self._resumed,
         )
-        self._app = build_app(settings, self._checkpoints, ending, self._loop, exceptions)
+        self._app = build_app(settings, self._checkpoints, ending, self._loop, skipped_ranges)
         self._checkpoints.live_seek = lambda: live_seek(self._app)
         self._faust = PromptWorker(self._app, self._loop, lambda: ending.now(EXIT_TERMINATED))
         self._judge = StallJudge(settings.stall_seconds)
