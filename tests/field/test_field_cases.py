@@ -23,8 +23,9 @@ from settlement.merkle import MerkleTree, proves
 from settlement.split import split
 from streams.core.advance import Advanced, Tally, advance, advance_in_runs, advance_plainly
 from streams.core.records import Record
+from streams.core.replay import open_windows
 from streams.core.state import State
-from streams.reference.vectors import log_of, open_windows, records_of
+from streams.reference.vectors import log_of, records_of
 
 HERE = Path(__file__).parent
 FOLDERS = sorted(path.parent for path in HERE.glob("*/README.md"))

@@ -10,8 +10,9 @@ import pytest
 from schemas.reading import READING, Reading
 from streams.core.advance import Advanced, Tally, advance, advance_in_runs
 from streams.core.records import ARROW, Record
+from streams.core.replay import advance_through
 from streams.core.state import State
-from streams.reference.vectors import Document, advance_through, log_of, read_document, records_of, replay, result_of
+from streams.reference.vectors import Document, log_of, read_document, records_of, replay, result_of
 
 FILES = sorted((Path(__file__).parent / "vectors").glob("*.json.gz"))
 

@@ -13,9 +13,9 @@ from schemas.units import CARRY_BASE
 from schemas.window import Window
 from streams.core.advance import Tally, advance_in_runs, advance_plainly
 from streams.core.records import Record
+from streams.core.replay import open_windows
 from streams.core.state import State
 from streams.reference.recount import PartitionRecount, plain_windows
-from streams.reference.vectors import open_windows
 from tests.support import fleet_logs
 from tests.support.fleet_logs import fleet_log
 

@@ -17,10 +17,10 @@ from schemas.units import CARRY_BASE, DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.window import Window
 from streams.core.advance import advance
 from streams.core.records import Record
+from streams.core.replay import open_windows
 from streams.core.signature import operator_account
 from streams.core.state import State
 from streams.reference.recount import PartitionRecount
-from streams.reference.vectors import open_windows
 
 KEY = bytes(range(1, 33))
 START_MS = 20_605 * DAY_MS
