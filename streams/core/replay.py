@@ -26,6 +26,8 @@ from streams.core.trust import RecordSignature, signature_of, trust_of
 CHUNK = 10_000
 """Records that are replayed at once."""
 
+Step = Callable[[State, Sequence[LogRecord]], Advanced]
+
 
 class Stop(Struct, frozen=True):
     """Where a replay stands, and the windows that sealed since the stop before.
@@ -88,13 +90,24 @@ class RowChange(Struct, frozen=True):
     basis: Basis | None = None
 
 
-def advance_through(state: State, records: Sequence[LogRecord]) -> list[Advanced]:
-    """Takes records through all the cuts in them; one part for each cut and one for the rest. Changes `state`."""
-    parts = [advance(state, records)]
-    while parts[-1].cut is not None:
-        records = records[parts[-1].consumed :]
-        parts.append(advance(state, records))
-    return parts
+def advance_by_cuts(
+    state: State, records: Sequence[LogRecord], step: Step = advance
+) -> Iterator[tuple[Advanced, Sequence[LogRecord]]]:
+    """Takes records through all the cuts in them: each part with the records from its first one on.
+
+    Between two parts `state` is as the cut left it. `step` is `advance`, or another text of it.
+    """
+    is_cut = True
+    while is_cut:
+        done = step(state, records)
+        yield done, records
+        records = records[done.consumed :]
+        is_cut = done.cut is not None
+
+
+def advance_through(state: State, records: Sequence[LogRecord], step: Step = advance) -> list[Advanced]:
+    """The parts of `advance_by_cuts` at once: one for each cut and one for the rest. Changes `state`."""
+    return [done for done, _ in advance_by_cuts(state, records, step)]
 
 
 def replay(state: State, records: Iterable[LogRecord], is_watched: Callable[[LogRecord], bool]) -> Iterator[Stop]:
