@@ -33,7 +33,7 @@ class Problem(Struct, frozen=True, kw_only=True):
 
 
 class MachineReport(Struct, frozen=True, kw_only=True):
-    """What became of one machine's readings. `problems` counts refusals and notices by reason.
+    """The outcome of one machine's readings. `problems` counts refusals and notices by reason.
 
     `earned_micros` is gross, in micros of the log's currency, open windows included; `trust` the lowest of its windows,
     None without one; `skipped` are numbers that never came.
@@ -69,7 +69,7 @@ class PartitionCheck:
     """The check of one partition. Records are given in the order of the log, from its first one on."""
 
     def __init__(self, log: Log, partition: int, on_problem: Callable[[Problem], None], machine: str | None) -> None:
-        """`on_problem` is told of each; with a `machine`, only of those that are, or may be, its own."""
+        """`on_problem` is called with each; with a `machine`, only with those that are, or may be, its own."""
         self._log, self._partition, self._machine = log, partition, machine
         self._on_problem = on_problem
         self._state = State.new(log, partition)

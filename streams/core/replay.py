@@ -2,7 +2,7 @@
 
     sum of the changes of a window's lines = the usage of its lines, however the log is cut
 
-Whoever explains a verdict or an amount stands on this module; how the core judges is not their business.
+What explains a verdict or an amount uses this module, and nothing of how the core judges.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
