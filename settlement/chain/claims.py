@@ -45,6 +45,14 @@ def payouts(data_dir: Path, chain: Chain, account: str | None = None) -> list[Pa
     return rows
 
 
+class NotActive(InvalidInput):
+    """A post pays only once its delay has passed: from `until_s` on (Unix seconds)."""
+
+    def __init__(self, message: str, until_s: int) -> None:
+        super().__init__(message)
+        self.until_s = until_s
+
+
 def claim(data_dir: Path, chain: Chain, keys: Keys, account: str, sequence: int | None = None) -> Claimed:
     """Pays an account all that it can have: under the last active post, or under `sequence`.
 
@@ -217,7 +225,9 @@ def _not_active(ledger: Ledger, history: History, sequence: int) -> InvalidInput
         return InvalidInput(f"post {sequence} was revoked: wait for a later one")
     if sequence > ledger.attested():
         return InvalidInput(f"post {sequence} is not attested yet: an auditor must run `tallyroot attest`")
-    return InvalidInput(f"post {sequence} is not active until {moment(posted.delay_end_s)}: claim then")
+    return NotActive(
+        f"post {sequence} is not active until {moment(posted.delay_end_s)}: claim then", posted.delay_end_s
+    )
 
 
 def _nothing(history: History, account: str, claimed: int, sequence: int) -> InvalidInput:
