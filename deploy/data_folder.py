@@ -12,7 +12,7 @@ import msgspec
 from deploy.config import Settings
 from deploy.keys import private_key
 from deploy.stack.servers import Stack
-from files.write import write_json
+from files.write import make_folder, write_json
 from schemas.errors import InvalidInput
 from schemas.log import Log
 
@@ -52,7 +52,7 @@ class DataFolder:
             raise InvalidInput(f"{path} is not a log's description ({error}): restore it from a copy") from None
 
     def _log_of_store(self) -> Log:
-        from streams.storage.stored_epochs import stored_log
+        from streams.storage.shared_epochs import stored_log
 
         store = self.store()
         log = None if store is None else stored_log(store)
@@ -85,7 +85,7 @@ class DataFolder:
         """Brings here what workers on other hosts made final, if there is a store. Raises InvalidInput."""
         store = self.store()
         if store is not None:
-            from streams.storage.stored_epochs import fetch_epochs
+            from streams.storage.shared_epochs import fetch_epochs
 
             fetch_epochs(store, self.data_dir, self.log())
 
@@ -112,6 +112,7 @@ class DataFolder:
         return log
 
     def _write(self, path: Path, document: object) -> None:
+        make_folder(self.data_dir)
         write_json(path, document)
 
     def operator_key(self) -> bytes:

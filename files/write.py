@@ -65,7 +65,7 @@ class Temporary:
 def write_bytes(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
     """Writes a file in one step, durably. `mode` are the permissions that it has from its first byte on.
 
-    Raises OSError; then `path` is as it was.
+    The folder must exist. Raises OSError; then `path` is as it was.
     """
     write_chunks(path, [content], mode=mode)
 
@@ -97,7 +97,6 @@ def write_chunks(path: Path, chunks: Iterable[bytes], sha256: str | None = None,
         with path.open("wb") as device:
             device.writelines(chunks)
         return
-    make_folder(path.parent)
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{TEMPORARY}")
     digest = hashlib.sha256()
     try:

@@ -145,8 +145,8 @@ class Balances:
         for account, part in step.parts.items():
             self.cumulative[account] = self.cumulative.get(account, 0) + part
         for (reason, payee), part in step.unsettled.items():
-            place = (reason, key[0], payee)
-            self.unsettled[place] = self.unsettled.get(place, 0) + part
+            part_key = (reason, key[0], payee)
+            self.unsettled[part_key] = self.unsettled.get(part_key, 0) + part
 
     def payouts(self) -> dict[str, int]:
         """Cumulative micros of every account that was ever owed anything, ascending by account."""
@@ -159,9 +159,9 @@ class Balances:
     def unsettled_since(self, before: "Balances") -> tuple[Unsettled, ...]:
         """What became unsettled after `before`, sorted."""
         return tuple(
-            Unsettled(*place, str(amount - before.unsettled.get(place, 0)))
-            for place, amount in sorted(self.unsettled.items())
-            if amount != before.unsettled.get(place, 0)
+            Unsettled(*part_key, str(amount - before.unsettled.get(part_key, 0)))
+            for part_key, amount in sorted(self.unsettled.items())
+            if amount != before.unsettled.get(part_key, 0)
         )
 
 

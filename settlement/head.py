@@ -86,8 +86,8 @@ class HeaderFile(Struct, frozen=True, kw_only=True):
 
 def genesis_head(chain_id: int, ledger: str, token: str, currency: str) -> bytes:
     """The first head of a ledger; addresses are hex of any case."""
-    places = (account_bytes(address.lower()).rjust(32, b"\0") for address in (ledger, token))
-    return keccak(GENESIS + _word(chain_id) + b"".join(places) + currency.encode().ljust(32, b"\0"))
+    words = (account_bytes(address.lower()).rjust(32, b"\0") for address in (ledger, token))
+    return keccak(GENESIS + _word(chain_id) + b"".join(words) + currency.encode().ljust(32, b"\0"))
 
 
 def disputed_head(previous_head: bytes, sequence: int) -> bytes:

@@ -28,7 +28,7 @@ class MerkleTree:
         for i in range(count - 2, -1, -1):
             left, right = nodes[2 * i + 1], nodes[2 * i + 2]
             nodes[i] = keccak(left + right if left < right else right + left)
-        self._place = {leaf: 2 * count - 2 - k for k, leaf in enumerate(ascending)}
+        self._index = {leaf: 2 * count - 2 - k for k, leaf in enumerate(ascending)}
 
     @property
     def root(self) -> bytes:
@@ -37,13 +37,13 @@ class MerkleTree:
 
     def proof(self, leaf: bytes) -> list[bytes]:
         """Siblings from the leaf up to the root. Raises InvariantBroken if the leaf is not in the tree."""
-        place = self._place.get(leaf)
-        if place is None:
+        index = self._index.get(leaf)
+        if index is None:
             raise InvariantBroken(f"the tree has no leaf {leaf.hex()}")
         siblings = []
-        while place > 0:
-            siblings.append(self.nodes[place + 1 if place % 2 else place - 1])
-            place = (place - 1) // 2
+        while index > 0:
+            siblings.append(self.nodes[index + 1 if index % 2 else index - 1])
+            index = (index - 1) // 2
         return siblings
 
 

@@ -32,7 +32,7 @@ from schemas.log import Log
 from schemas.manifest import epoch_folder
 from settlement.chain.job import SettleOptions, choose_run
 from settlement.post import PostStanding
-from settlement.storage.epochs import EpochReader
+from settlement.storage.published_epochs import EpochReader
 
 EPOCHS = 2
 """So many epochs in which something is owed are copied, and all before them."""

@@ -16,7 +16,7 @@ from deploy.demo.cheat import change_a_byte
 from schemas.errors import InvalidInput, InvariantBroken
 from settlement.chain.job import SettleOptions, choose_run
 from settlement.post import PostStanding
-from settlement.storage.epochs import EpochReader
+from settlement.storage.published_epochs import EpochReader
 
 STREAM_TIME = re.compile(rb'("stream_time_ms": ?)(\d)')
 

@@ -23,8 +23,8 @@ from settlement.chain.signer import Keys, Signer
 from settlement.chain.watcher import look
 from settlement.head import PostHeader
 from settlement.post import PartitionEpoch, Run, assemble
-from settlement.storage.epochs import EpochReader
 from settlement.storage.posts import Store
+from settlement.storage.published_epochs import EpochReader
 
 DELAY_S = 3_600
 FREE_WHOLE = 1_000

@@ -180,7 +180,7 @@ class PartitionCopy:
 
 def _target(state: State, records: Sequence[Record], fallback: str) -> Target:
     """The first meter of the archive that a gateway could cheat with; else the attack's own machine."""
-    places = sorted(state.meters.place_of, key=lambda place: (place[0] == fallback, place))
+    places = sorted(state.meters.index_of, key=lambda place: (place[0] == fallback, place))
     for name, meter_name in places:
         machine, meter = state.machines[name], state.meters.borrow(name, meter_name)
         version, base, current = machine.version_at(state.now_ms), meter.baseline, meter.current

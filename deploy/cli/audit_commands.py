@@ -21,7 +21,7 @@ from settlement.audit.verdict import Finding
 from streams.core.recompute import EpochResult
 from streams.core.records import LogRecord
 from streams.kafka.reader import KafkaLogReader
-from streams.reference.compare import recompute_slowly
+from streams.reference.compare import recompute_and_compare
 
 
 def audit(data: DataFolder, terminal: Terminal, *, from_archive: bool, slow: bool) -> bool:
@@ -126,6 +126,6 @@ def _slowly(terminal: Terminal, differences: list[str]) -> Recount:
         def progress(count: int) -> None:
             terminal.step(f"partition {partition}: {count:,} records counted twice")
 
-        return recompute_slowly(log, partition, records, exceptions, differences.append, progress)
+        return recompute_and_compare(log, partition, records, exceptions, differences.append, progress)
 
     return recount

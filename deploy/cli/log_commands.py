@@ -20,7 +20,7 @@ from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from streams.core.signature import operator_account
 from streams.kafka.topics import create_topic
 from streams.storage.analytics import make_analytics
-from streams.storage.stored_epochs import share_log
+from streams.storage.shared_epochs import share_log
 
 UNITS_MS = {"s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
 

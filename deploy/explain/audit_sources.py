@@ -14,12 +14,12 @@ from schemas.manifest import EpochManifest, SkippedRange
 from schemas.reading import HEARTBEAT
 from schemas.window import Window
 from settlement.audit.sources import SourceMissing
-from streams.core.log_reader import LogReader
 from streams.core.recompute import EpochResult, recompute
 from streams.core.records import LogRecord, Record
 from streams.core.skipped_ranges import checked
 from streams.storage.archive import archived_batches, read_archive
-from streams.storage.epochs import read_manifest
+from streams.storage.epoch_files import read_manifest
+from streams.storage.log_reader import LogReader
 
 Epoch = tuple[EpochManifest, list[Window]]
 Recount = Callable[[Log, int, Iterable[LogRecord], Sequence[SkippedRange]], Iterator[EpochResult]]
@@ -30,7 +30,7 @@ def quickly(
     log: Log, partition: int, records: Iterable[LogRecord], exceptions: Sequence[SkippedRange]
 ) -> Iterator[EpochResult]:
     """The recount by `advance` alone."""
-    return recompute(log, partition, records, exceptions=exceptions)
+    return recompute(log, partition, records, skipped_ranges=exceptions)
 
 
 def from_log(

@@ -24,15 +24,14 @@ from schemas.log import Log
 from schemas.manifest import EpochManifest, epoch_folder
 from schemas.reading import HEARTBEAT
 from schemas.reject import Reason
-from settlement.storage.epochs import EpochReader
+from settlement.storage.published_epochs import EpochReader
 from streams.core.advance import advance, judge_record
 from streams.core.judge import Outcome
-from streams.core.log_root import Receipt
+from streams.core.log_root import ChunkProof
 from streams.core.records import LogRecord, Record
 from streams.core.state import State
-from streams.storage.archive import archive_digest, read_archive
-from streams.storage.archive import receipt as receipt_of
-from streams.storage.epochs import epoch_paths
+from streams.storage.archive import archive_digest, chunk_proof, read_archive
+from streams.storage.epoch_files import epoch_paths
 
 CHUNK = 10_000
 """So many records are replayed at once."""
@@ -92,7 +91,7 @@ class LogProof(Struct, frozen=True, kw_only=True):
         """The chunk's records. Raises InvalidInput where the proof doesn't lead to `log_root`."""
         try:
             path = tuple(bytes.fromhex(part) for part in self.path)
-            proven = Receipt(chunk=bytes.fromhex(self.chunk), index=self.index, leaves=self.leaves, path=path)
+            proven = ChunkProof(chunk=bytes.fromhex(self.chunk), index=self.index, leaves=self.leaves, path=path)
         except ValueError:
             raise InvalidInput("the receipt holds text that is no hex: take the file as it was written") from None
         if proven.root().hex() != self.log_root:
@@ -293,7 +292,7 @@ class _Archive:
         epoch, manifest = next(
             (epoch, manifest) for epoch, manifest in self._manifests.items() if offset < manifest.next_offset
         )
-        found = receipt_of(self._path(epoch), offset)
+        found = chunk_proof(self._path(epoch), offset)
         proof = LogProof(
             partition=self._partition,
             epoch=epoch_folder(manifest.start_ms),

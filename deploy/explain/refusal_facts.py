@@ -73,7 +73,7 @@ def _why_unsigned(record: LogRecord, reading: Reading, machine: Machine) -> str:
 
 
 def _why_numbered_wrong(state: State, reading: Reading) -> str | None:
-    if (reading.machine, reading.meter) not in state.meters.place_of:
+    if (reading.machine, reading.meter) not in state.meters.index_of:
         return None
     current = state.meters.borrow(reading.machine, reading.meter).current
     if current is None:

@@ -27,7 +27,7 @@ from streams.core.open_window import LineKey, WindowKey
 from streams.core.rating import PER_SESSION
 from streams.core.records import LogRecord, Record, decode_control, decode_readings, media_type, record_type
 from streams.core.state import State
-from streams.storage.epochs import epoch_paths
+from streams.storage.epoch_files import epoch_paths
 
 CHUNK = 10_000
 

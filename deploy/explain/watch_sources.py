@@ -11,9 +11,9 @@ from schemas.log import Log
 from schemas.manifest import SkippedRange
 from settlement.audit.sources import Recompute, SourceMissing
 from settlement.chain.watcher import WatcherMemory
-from streams.core.log_reader import LogReader
 from streams.core.recompute import recompute
 from streams.core.records import LogRecord
+from streams.storage.log_reader import LogReader
 
 
 class Tail:
@@ -87,7 +87,7 @@ class LogMemory:
         tail = self._tails[partition] = Tail(partition)
         try:
             tail.open(reader)
-            for result in recompute(self._log, partition, tail, exceptions=self._exceptions):
+            for result in recompute(self._log, partition, tail, skipped_ranges=self._exceptions):
                 yield result.manifest, result.windows
         except InvalidInput as error:
             raise SourceMissing(str(error), withheld=False) from None

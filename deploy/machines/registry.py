@@ -14,11 +14,11 @@ from schemas.log import Log
 from schemas.reading import CORRECTED, HEARTBEAT, REGISTERED
 from schemas.reject import Reason
 from streams.core.advance import advance
-from streams.core.log_reader import LogReader
 from streams.core.machines import Machine
 from streams.core.murmur2 import partition_of
 from streams.core.records import LogRecord, Record, record_type
 from streams.core.state import State
+from streams.storage.log_reader import LogReader
 
 PROGRESS_RECORDS = 100_000
 """How many records are read between two lines of progress."""

@@ -29,7 +29,7 @@ from streams.core.records import LogRecord, Record, decode_readings, media_type,
 from streams.core.state import State
 from streams.core.trust import RecordSignature, signature_of, trust_of
 from streams.reference.vectors import advance_through
-from streams.storage.epochs import epoch_paths
+from streams.storage.epoch_files import epoch_paths
 
 CHUNK = 10_000
 """So many records are replayed at once."""
@@ -289,7 +289,7 @@ class _Watch:
                 self._items.append(CorrectionItem(offset=record.offset, where=where, lines=lines))
 
     def _all_facts(self, state: State) -> dict[str, MeterFacts]:
-        names = sorted(meter for machine, meter in state.meters.place_of if machine == self.wanted.machine)
+        names = sorted(meter for machine, meter in state.meters.index_of if machine == self.wanted.machine)
         return {name: MeterFacts.of(name, state.meters.borrow(self.wanted.machine, name)) for name in names}
 
     def _all_usage(self, state: State) -> dict[Where, tuple[int, dict[LineKey, int]]]:

@@ -12,8 +12,8 @@ from settlement.accrual import Balances, Earning
 from settlement.head import HeaderFile
 from settlement.leaf import machine_hash
 from settlement.post import PartitionEpoch, earning_leaf, windows_tree
-from settlement.storage.epochs import EpochReader
 from settlement.storage.posts import AccountPayout, Store, StoredHeader
+from settlement.storage.published_epochs import EpochReader
 
 POSTS = 20
 """So many posts are embedded: the last ones, and all that hold an embedded window."""

@@ -13,20 +13,16 @@ from msgspec import Struct, structs
 
 from schemas.log import Log
 from schemas.window import Window
+from settlement.audit.post_manifest import Before, expected_manifest, last_epochs, other_records, plain_manifest
 from settlement.audit.recount import Recount, head_after_dispute, head_after_post, leads_to, root_of, window_leaf_of
 from settlement.audit.sources import (
-    Before,
     Epoch,
     EpochStream,
     Published,
     PublishedWindow,
     Recompute,
     SourceMissing,
-    expected_manifest,
     in_order,
-    last_epochs,
-    other_records,
-    plain_manifest,
 )
 from settlement.audit.verdict import Finding, PostVerdict, judged, verdict_of
 from settlement.head import PostHeader
@@ -333,13 +329,13 @@ class Auditor:
 
 def first_difference(sequence: int, found: Sequence[PublishedWindow], expected: Sequence[Window]) -> Finding | None:
     """The first published window that is not the log's; both are in the order of (epoch, partition, sealing)."""
-    for place, (published, own) in enumerate(zip_longest(found, expected)):
+    for index, (published, own) in enumerate(zip_longest(found, expected)):
         if own is not None and (published is None or _is_missing(own, published, found, expected)):
             return _window_finding(sequence, own, "is in the log and was left out", "", _shown(own))
         if published is not None and (own is None or _is_missing(published, own, expected, found)):
             return _window_finding(sequence, published, "is published and not in the log", _shown(published), "")
         if own is not None and published is not None and _fields(published) != _fields(own):
-            text = f"differs from the log (window {place + 1} of the post)"
+            text = f"differs from the log (window {index + 1} of the post)"
             return _window_finding(sequence, own, text, _shown(published), _shown(own))
     return None
 
@@ -351,12 +347,12 @@ def _is_missing(
     own: Sequence[PublishedWindow | Window],
 ) -> bool:
     """Whether `others` have no such window, while the one in its place is found on both sides."""
-    if _place(window) == _place(other):
+    if _identity(window) == _identity(other):
         return False
-    return _place(window) not in set(map(_place, others)) and _place(other) in set(map(_place, own))
+    return _identity(window) not in set(map(_identity, others)) and _identity(other) in set(map(_identity, own))
 
 
-def _place(window: PublishedWindow | Window) -> tuple[str, int, int]:
+def _identity(window: PublishedWindow | Window) -> tuple[str, int, int]:
     return window.machine, window.start_ms, window.mends_ms or 0
 
 

@@ -56,8 +56,8 @@ class Recount:
             if is_account(payee):
                 self.owed[payee] = self.owed.get(payee, 0) + part
             else:
-                place = (window.machine, payee)
-                self.outside[place] = self.outside.get(place, 0) + part
+                key = (window.machine, payee)
+                self.outside[key] = self.outside.get(key, 0) + part
         sums.paid += sums.carry
         sums.carry = 0
 
@@ -77,8 +77,8 @@ class Recount:
         """What no account gets, by (reason, machine, payee), since the first epoch."""
         found = {("no_account", machine, payee): amount for (machine, payee), amount in self.outside.items()}
         for (machine, _), sums in self.sums.items():
-            place = ("trust", machine, "")
-            found[place] = found.get(place, 0) + sums.held
+            key = ("trust", machine, "")
+            found[key] = found.get(key, 0) + sums.held
         return found
 
     def payout_leaves(self, decimals: int) -> dict[str, bytes]:

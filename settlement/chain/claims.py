@@ -104,8 +104,8 @@ def claim_many(
             raise InvalidInput(f"{len(paid)} accounts were paid, then: {error}" if paid else str(error)) from None
         transactions.append(hash_of(receipt))
         for name, values in ledger.happened(receipt, "PayoutClaimed", "PayoutReturned"):
-            place = paid if name == "PayoutClaimed" else returned
-            place.append(Paid(values["account"].lower(), values["amount"]))
+            rows = paid if name == "PayoutClaimed" else returned
+            rows.append(Paid(values["account"].lower(), values["amount"]))
     refresh_tables(data_dir, chain)
     done = {row.account for row in (*paid, *returned)}
     already = tuple(name for name in wanted if name not in done)

@@ -16,9 +16,9 @@ from settlement.history import History
 from settlement.post import AssembledPost, assemble, token_units
 from settlement.posting import too_dear
 from settlement.results import DryRun, PayeeChange, PlannedPost
-from settlement.storage.epochs import EpochReader
 from settlement.storage.journal import Journal
 from settlement.storage.posts import Store
+from settlement.storage.published_epochs import EpochReader
 
 POST_GAS = 121_000
 """Of a whole post transaction, by the gas table: where the ledger would refuse it, no node gives an estimate."""

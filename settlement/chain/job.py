@@ -22,9 +22,9 @@ from settlement.chain.signer import Signer
 from settlement.history import History, Posted, same_post
 from settlement.post import PartitionEpoch, PostStanding, Run, assemble
 from settlement.posting import OVER, Policy
-from settlement.storage.epochs import EpochReader
 from settlement.storage.journal import Journal
 from settlement.storage.posts import Store
+from settlement.storage.published_epochs import EpochReader
 
 
 class Settled(Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from files.read import FileMissing, read_json
-from files.write import write_json
+from files.write import make_folder, write_json
 from schemas.errors import InvalidInput
 from schemas.payout import Claim
 from settlement.chain.contract import ROLE_HASHES, Call, artefact
@@ -50,6 +50,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
     def save(self, data_dir: Path) -> None:
         """Writes chain.json, whole or not at all."""
+        make_folder(data_dir)
         write_json(data_dir / CHAIN_FILE, self)
 
 

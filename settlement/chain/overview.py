@@ -12,8 +12,8 @@ from settlement.chain.node import Chain
 from settlement.history import History
 from settlement.post import token_units
 from settlement.results import PostRow, Runway
-from settlement.storage.epochs import EpochReader
 from settlement.storage.posts import Store
+from settlement.storage.published_epochs import EpochReader
 
 RUNWAY_S = 30 * DAY_MS // SECOND_MS
 DAY_S = DAY_MS // SECOND_MS

@@ -14,8 +14,8 @@ from settlement.chain.node import Chain
 from settlement.chain.overview import refresh_tables
 from settlement.history import Posted
 from settlement.post import AssembledPost, PostStanding, assemble
-from settlement.storage.epochs import EpochReader
 from settlement.storage.posts import Store
+from settlement.storage.published_epochs import EpochReader
 
 
 def restore_posts(data_dir: Path, chain: Chain, log: Log, without: Collection[int] = ()) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from settlement.chain.paying import gas_of, hash_of, transact
 from settlement.chain.signer import DEVELOPMENT_CHAIN_ID, Keys, Role
 from settlement.post import token_units
 from settlement.results import Funded, KeeperCall, RoleHolder
-from settlement.storage.epochs import EpochReader
+from settlement.storage.published_epochs import EpochReader
 
 DEVELOPMENT_DELAY_S = MINUTE_MS // SECOND_MS
 DELAY_S = 2 * DAY_MS // SECOND_MS

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from files.parquet import publish_table, read_table
 from files.read import read_bytes, read_json
-from files.write import Temporary, rename, write_bytes, write_json
+from files.write import Temporary, make_folder, rename, write_bytes, write_json
 from schemas.arrow import MICROS
 from schemas.errors import InvalidInput
 from schemas.payout import Carry, Funding, Payout, Unsettled
@@ -209,6 +209,7 @@ class Store:
 
     def write_funding(self, funding: Funding) -> None:
         """Writes settlement/funding.json, whole or not at all."""
+        make_folder(self.folder)
         write_json(self.folder / "funding.json", funding, indent=1)
 
     def bring_back(self, header: PostHeader) -> bool:
@@ -231,7 +232,7 @@ class Store:
 
 def _balances_file(after: PostStanding) -> BalancesFile:
     balances = after.balances
-    parts = [Unsettled(*place, str(amount)) for place, amount in sorted(balances.unsettled.items()) if amount]
+    parts = [Unsettled(*key, str(amount)) for key, amount in sorted(balances.unsettled.items()) if amount]
     return BalancesFile(
         after.sequence, after.next_epoch or 0, dict(after.partition_epochs), dict(after.partition_offsets),
         {account: str(amount) for account, amount in balances.payouts().items()}, balances.carries(), tuple(parts),

@@ -17,7 +17,7 @@ from streams.core.meters import NONE
 def arrow_parts(
     records: Sequence[int],
     values: Sequence[bytes | None],
-    place_of: Mapping[tuple[str, str], int],
+    index_of: Mapping[tuple[str, str], int],
     refused: list[Refused],
 ) -> list[Part]:
     """The rows of the values of `records` (their places), one part for each schema."""
@@ -27,26 +27,26 @@ def arrow_parts(
         if isinstance(decoded, str):
             refused.append((record, WHOLE_RECORD, decoded))
             continue
-        batches, places, firsts = by_schema.setdefault(decoded[0].schema.remove_metadata(), ([], [], []))
+        batches, numbers, firsts = by_schema.setdefault(decoded[0].schema.remove_metadata(), ([], [], []))
         first = 0
         for batch in decoded:
             batches.append(batch.replace_schema_metadata(None))
-            places.append(record)
+            numbers.append(record)
             firsts.append(first)
             first += batch.num_rows
-    return [_part(*group, place_of) for group in by_schema.values()]
+    return [_part(*group, index_of) for group in by_schema.values()]
 
 
 def _part(
-    batches: Sequence[pa.RecordBatch], records: Sequence[int], firsts: Sequence[int], place_of: Mapping[Any, int]
+    batches: Sequence[pa.RecordBatch], records: Sequence[int], firsts: Sequence[int], index_of: Mapping[Any, int]
 ) -> Part:
     lengths = [batch.num_rows for batch in batches]
     rows = sum(lengths)
     starts = np.cumsum([0, *lengths[:-1]])
     table = _Table(pa.Table.from_batches(batches), rows)
     machines, meters = table.texts("machine"), table.texts("meter")
-    texts = _Texts(machines, meters, table.column("session"))
-    place = _places(machines, meters, place_of)
+    texts = _ArrowTexts(machines, meters, table.column("session"))
+    meter = _meter_indices(machines, meters, index_of)
     columns = {name: table.ints(name) for name in ("boot", "seq", "observed_at", "session_started_at")}
     is_bad = table.is_bad | (machines.codes < 0) | (meters.codes < 0)
     for name in ("boot", "seq", "observed_at"):
@@ -54,11 +54,11 @@ def _part(
     has_session = table.has_session()
     values = [table.ints(name) for name in ("register", "quantity", "level")]
     is_bad |= table.is_bad
-    mark_bad_names(place, texts, is_bad)
+    mark_bad_names(meter, texts, is_bad)
     return Part(
         record=np.repeat(np.asarray(records, np.int64), lengths),
         row=np.arange(rows) - np.repeat(starts - np.asarray(firsts, np.int64), lengths),
-        place=place,
+        meter=meter,
         boot=columns["boot"],
         seq=columns["seq"],
         observed_at=columns["observed_at"],
@@ -142,7 +142,7 @@ class _Table:
         return has
 
 
-class _Texts:
+class _ArrowTexts:
     def __init__(self, machines: _Coded, meters: _Coded, sessions: Any) -> None:
         self._machines, self._meters, self._sessions = machines, meters, sessions
 
@@ -153,7 +153,7 @@ class _Texts:
         return "" if self._sessions is None else self._sessions[at].as_py() or ""
 
 
-def _places(machines: _Coded, meters: _Coded, place_of: Mapping[tuple[str, str], int]) -> Ints:
+def _meter_indices(machines: _Coded, meters: _Coded, index_of: Mapping[tuple[str, str], int]) -> Ints:
     """The place of each row's meter: looked up once for each pair of names that occurs."""
     width = len(meters.words)
     codes = machines.codes * width + meters.codes
@@ -162,14 +162,14 @@ def _places(machines: _Coded, meters: _Coded, place_of: Mapping[tuple[str, str],
     words = machines.words, meters.words
     is_small = size <= 8 * len(codes) + 8
     pairs = _marked(codes, size) if is_small else np.unique(codes[codes != NONE])
-    found = [place_of.get((words[0][pair // width], words[1][pair % width]), NONE) for pair in pairs.tolist()]
+    found = [index_of.get((words[0][pair // width], words[1][pair % width]), NONE) for pair in pairs.tolist()]
     if is_small:
         by_code = np.full(size + 1, NONE)
         by_code[pairs] = found
         return np.asarray(by_code[codes], np.int64)
-    places, is_named = np.full(len(codes), NONE), codes != NONE
-    places[is_named] = np.array(found, np.int64)[np.searchsorted(pairs, codes[is_named])]
-    return places
+    indices, is_named = np.full(len(codes), NONE), codes != NONE
+    indices[is_named] = np.array(found, np.int64)[np.searchsorted(pairs, codes[is_named])]
+    return indices
 
 
 def _marked(codes: Ints, size: int) -> Ints:

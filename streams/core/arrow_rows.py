@@ -110,11 +110,11 @@ def _is_compressed(metadata: pa.Buffer) -> bool:
     return _field(data, header + _u32(data, header), _BATCH_COMPRESSION) is not None
 
 
-def _field(data: bytes, table: int, place: int) -> int | None:
+def _field(data: bytes, table: int, number: int) -> int | None:
     """Where a field of a FlatBuffer table lies, or None if it is left out."""
     vtable = table - struct.unpack_from("<i", data, table)[0]
     size = struct.unpack_from("<H", data, vtable)[0]
-    entry = 4 + 2 * place
+    entry = 4 + 2 * number
     offset = struct.unpack_from("<H", data, vtable + entry)[0] if entry < size else 0
     return table + int(offset) if offset else None
 

@@ -54,7 +54,7 @@ class Part:
 
     record: Ints
     row: Ints
-    place: Ints
+    meter: Ints
     boot: Ints
     seq: Ints
     observed_at: Ints
@@ -84,7 +84,7 @@ class Columns:
 
     record: Ints
     row: Ints
-    place: Ints
+    meter: Ints
     boot: Ints
     seq: Ints
     observed_at: Ints
@@ -163,7 +163,7 @@ def columns_of(parts: Sequence[Part], refused: list[Refused]) -> Columns:
     columns = Columns(
         record=joined("record"),
         row=joined("row"),
-        place=joined("place"),
+        meter=joined("meter"),
         boot=joined("boot"),
         seq=joined("seq"),
         observed_at=joined("observed_at"),
@@ -177,16 +177,16 @@ def columns_of(parts: Sequence[Part], refused: list[Refused]) -> Columns:
     whole = np.concatenate([part.are_whole() for part in parts])
     if not whole.all():
         bad = np.flatnonzero(~whole)
-        places = zip(columns.record[bad].tolist(), columns.row[bad].tolist(), strict=True)
-        refused += [(record, row, "malformed") for record, row in places]
+        where = zip(columns.record[bad].tolist(), columns.row[bad].tolist(), strict=True)
+        refused += [(record, row, "malformed") for record, row in where]
     if len(parts) > 1:
         order = np.lexsort((columns.row, columns.record))
         return columns.take(order[whole[order]])
     return columns if whole.all() else columns.take(np.flatnonzero(whole))
 
 
-def mark_bad_names(part_place: Ints, texts: Texts, is_bad: Mask) -> None:
+def mark_bad_names(meters: Ints, texts: Texts, is_bad: Mask) -> None:
     """Names that no meter has may be no ids at all. Those of known meters are."""
-    for at in np.flatnonzero(part_place == NONE).tolist():
+    for at in np.flatnonzero(meters == NONE).tolist():
         if not is_bad[at] and not all(is_id(name) for name in texts.names(at)):
             is_bad[at] = True

@@ -141,7 +141,7 @@ def _set_boot(state: State, machine: Machine, boot: int) -> None:
 def _set_meters(state: State, machine: Machine, registration: Registration, is_first: bool, acts: bool) -> None:
     """New meters get their places; opening registers count in a first version or with a boot that acts (rule 13)."""
     for registered in registration.meters:
-        if (machine.machine, registered.meter) not in state.meters.place_of:
+        if (machine.machine, registered.meter) not in state.meters.index_of:
             current = None if machine.least_boot == NONE else Boot(machine.least_boot)
             state.meters.add(machine.machine, registered.meter, MeterState(current))
         if registered.kind != "register" or registered.opening_register is UNSET or not (is_first or acts):

@@ -77,11 +77,11 @@ def _raise_high_water(boot: Boot, row: Reading) -> None:
 
 def _leave_hole(boot: Boot, seq: int) -> bool:
     """Takes a number out of its hole, which may split; False if it lies in none."""
-    place = bisect_right(boot.holes, seq, key=lambda hole: hole[0]) - 1
-    if place < 0 or boot.holes[place][1] < seq:
+    index = bisect_right(boot.holes, seq, key=lambda hole: hole[0]) - 1
+    if index < 0 or boot.holes[index][1] < seq:
         return False
-    first, last = boot.holes[place]
-    boot.holes[place : place + 1] = [hole for hole in ((first, seq - 1), (seq + 1, last)) if hole[0] <= hole[1]]
+    first, last = boot.holes[index]
+    boot.holes[index : index + 1] = [hole for hole in ((first, seq - 1), (seq + 1, last)) if hole[0] <= hole[1]]
     _keep_highest_holes(boot)
     return True
 

@@ -39,20 +39,20 @@ _decode: Callable[[bytes], _Flat | list[_Flat]] = msgspec.json.Decoder(_Flat | l
 def json_part(
     records: Sequence[int],
     values: Sequence[bytes | None],
-    place_of: Mapping[tuple[str, str], int],
+    index_of: Mapping[tuple[str, str], int],
     refused: list[Refused],
 ) -> Part:
     """The rows of the values of `records` (their places); records and rows that are malformed go to `refused`."""
     items, record, row = _items(records, [_decoded(value) for value in values], values, refused)
-    texts = _Texts(items)
-    get = place_of.get
-    place = np.array([get((item.machine, item.meter), NONE) for item in items], np.int64)
+    texts = _ObjectTexts(items)
+    get = index_of.get
+    meter = np.array([get((item.machine, item.meter), NONE) for item in items], np.int64)
     is_bad = np.zeros(len(items), np.bool_)
-    mark_bad_names(place, texts, is_bad)
+    mark_bad_names(meter, texts, is_bad)
     return Part(
         record=record,
         row=row,
-        place=place,
+        meter=meter,
         boot=_ints(items, "boot"),
         seq=_ints(items, "seq"),
         observed_at=_ints(items, "observed_at"),
@@ -72,7 +72,7 @@ def is_known_reading(value: bytes) -> bool:
     return isinstance(_decoded(value), _Flat)
 
 
-class _Texts:
+class _ObjectTexts:
     def __init__(self, items: Sequence[_Flat]) -> None:
         self._items = items
 
@@ -105,26 +105,26 @@ def _items(
     items: list[_Flat] = []
     record: list[int] = []
     row: list[int] = []
-    for place, rows, value in zip(records, decoded, values, strict=True):
+    for index, rows, value in zip(records, decoded, values, strict=True):
         if isinstance(rows, _Flat):
             items.append(rows)
-            record.append(place)
+            record.append(index)
             row.append(0)
         elif rows and len(rows) <= ROWS_MAX:
             items += rows
-            record += repeat(place, len(rows))
+            record += repeat(index, len(rows))
             row += range(len(rows))
         else:
             whole = decode_readings(value, JSON)
             if isinstance(whole, str):
-                refused.append((place, WHOLE_RECORD, whole))
+                refused.append((index, WHOLE_RECORD, whole))
                 continue
             for number, reading in enumerate(whole):
                 if reading is None:
-                    refused.append((place, number, "malformed"))
+                    refused.append((index, number, "malformed"))
                 else:
                     items.append(_flat_of(reading))
-                    record.append(place)
+                    record.append(index)
                     row.append(number)
     return items, np.array(record, np.int64), np.array(row, np.int64)
 

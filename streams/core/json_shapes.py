@@ -195,10 +195,10 @@ def shaped_part(
 def _rows_of(buffer: _Buffer, quotes: Ints) -> _Rows:
     first, last = (np.flatnonzero(buffer.chars == ord(sign)) for sign in "{}")
     if len(first) != len(last) or (first > last).any() or (first[1:] < last[:-1]).any():
-        place = np.searchsorted(last, first)
+        index = np.searchsorted(last, first)
         follows = np.r_[first[1:], len(buffer.chars)]
-        is_flat = (place < len(last)) & (np.r_[last, len(buffer.chars)][place] < follows)
-        first, last = first[is_flat], last[place[is_flat]]
+        is_flat = (index < len(last)) & (np.r_[last, len(buffer.chars)][index] < follows)
+        first, last = first[is_flat], last[index[is_flat]]
     return _Rows(first, last, np.searchsorted(buffer.ends, first, side="right"), np.searchsorted(quotes, first))
 
 
@@ -209,7 +209,7 @@ class _Match:
         self.buffer, self.rows, self.index = buffer, rows, index
         self.quotes = np.r_[quotes, 0]
         size = len(rows.first)
-        self.place = np.full(size, NONE, np.int64)
+        self.meter = np.full(size, NONE, np.int64)
         self.is_taken = np.zeros(size, np.bool_)
         self.numbers = {name: np.full(size, NONE, np.int64) for name in INTEGERS}
         self.marks = np.zeros(size, np.int64)
@@ -224,14 +224,14 @@ class _Match:
                 found[field.name], are_counts = self.buffer.numbers(span)
                 fits &= are_counts
         by_name = {field.name: span for field, span in zip(shape.fields, spans, strict=True)}
-        place = self.index.places(*(self.buffer.text(by_name[name]) for name in ("machine", "meter")))
-        fits &= place != NONE
+        meter = self.index.find(*(self.buffer.text(by_name[name]) for name in ("machine", "meter")))
+        fits &= meter != NONE
         if "session" in by_name:
             self._take_sessions(by_name["session"], left, fits)
         taken = left[fits]
         for name, values in found.items():
             self.numbers[name][taken] = values[fits]
-        self.place[taken] = place[fits]
+        self.meter[taken] = meter[fits]
         self.marks[taken] = shape.marks
         self.is_taken[taken] = True
         return fits
@@ -257,9 +257,13 @@ class _Match:
     def _take_sessions(self, span: Span, left: Ints, fits: Mask) -> None:
         """Keeps the sessions of rows that fit; a row whose session is no id doesn't."""
         known: dict[bytes, str | None] = {}
-        places = np.flatnonzero(fits)
-        for place, row, start, end in zip(
-            places.tolist(), left[places].tolist(), span.start[places].tolist(), span.end[places].tolist(), strict=True
+        indices = np.flatnonzero(fits)
+        for index, row, start, end in zip(
+            indices.tolist(),
+            left[indices].tolist(),
+            span.start[indices].tolist(),
+            span.end[indices].tolist(),
+            strict=True,
         ):
             name = self.buffer.bytes[start:end]
             if name not in known:
@@ -267,7 +271,7 @@ class _Match:
                 known[name] = text if is_id(text) else None
             session = known[name]
             if session is None:
-                fits[place] = False
+                fits[index] = False
             else:
                 self.sessions[row] = session
 
@@ -289,7 +293,7 @@ class _Match:
         part = Part(
             record=records[value],
             row=np.arange(len(value)) - np.repeat(begun, np.diff(np.r_[begun, len(value)])),
-            place=self.place[chosen],
+            meter=self.meter[chosen],
             boot=numbers["boot"],
             seq=numbers["seq"],
             observed_at=numbers["observed_at"],
@@ -300,7 +304,7 @@ class _Match:
             has_session=has_session,
             marks=self.marks[chosen],
             is_bad=np.zeros(len(chosen), np.bool_),
-            texts=_Texts(self, chosen),
+            texts=_ShapeTexts(self, chosen),
         )
         return part, left
 
@@ -321,14 +325,14 @@ class _Match:
         return joined
 
 
-class _Texts:
+class _ShapeTexts:
     """Names and sessions of the rows that were taken."""
 
     def __init__(self, match: _Match, rows: Ints) -> None:
         self._match, self._rows = match, rows
 
     def names(self, at: int) -> tuple[str, str]:
-        return self._match.index.names[int(self._match.place[self._rows[at]])]
+        return self._match.index.names[int(self._match.meter[self._rows[at]])]
 
     def session(self, at: int) -> str:
         return self._match.sessions.get(int(self._rows[at]), "")

@@ -43,7 +43,7 @@ RECORDS = pa.schema(
 _DOMAIN = b"tallyroot log chunk 1\n"
 
 
-class Receipt(Struct, frozen=True, kw_only=True):
+class ChunkProof(Struct, frozen=True, kw_only=True):
     """That a chunk's records were in the log: its canonical bytes, its place among the leaves and the audit path."""
 
     chunk: bytes
@@ -66,7 +66,7 @@ class LogDigest:
     def __init__(self) -> None:
         self.leaves: list[bytes] = []
         self._pending: list[pa.RecordBatch] = []
-        self._place: int | None = None
+        self._chunk: int | None = None
         self._last_offset = -1
 
     def add(self, records: Sequence[LogRecord]) -> None:
@@ -82,10 +82,10 @@ class LogDigest:
         if offsets[0] <= self._last_offset or np.any(offsets[1:] <= offsets[:-1]):
             raise InvariantBroken(f"offsets of the log don't ascend near {self._last_offset}")
         self._last_offset = int(offsets[-1])
-        for first, end, place in _places(offsets):
-            if place != self._place:
+        for first, end, chunk in _chunk_spans(offsets):
+            if chunk != self._chunk:
                 self._close()
-                self._place = place
+                self._chunk = chunk
             self._pending.append(batch.slice(first, end - first))
 
     def finish(self) -> bytes:
@@ -120,7 +120,7 @@ def records_batch(records: Sequence[LogRecord]) -> pa.RecordBatch:
 def records_from(batch: pa.RecordBatch) -> list[Record]:
     """The records of a batch of the schema RECORDS, equal to those that made it."""
     headers = [[(entry["name"], entry["value"]) for entry in row] for row in batch.column(3).to_pylist()]
-    columns = [batch.column(place).to_pylist() for place in (0, 1, 2, 4)]
+    columns = [batch.column(number).to_pylist() for number in (0, 1, 2, 4)]
     return [
         Record(offset=offset, timestamp=timestamp, key=key, value=value, headers=entries)
         for offset, timestamp, key, value, entries in zip(*columns, headers, strict=True)
@@ -215,15 +215,15 @@ def _node(left: bytes, right: bytes) -> bytes:
 
 def _above(level: list[bytes]) -> list[bytes]:
     # A last node without a sibling rises as it is: the same tree as RFC 9162's split at powers of two.
-    above = [_node(level[place], level[place + 1]) for place in range(0, len(level) - 1, 2)]
+    above = [_node(level[index], level[index + 1]) for index in range(0, len(level) - 1, 2)]
     return above + level[len(level) - len(level) % 2 :]
 
 
-def _places(offsets: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
-    places = offsets // CHUNK_OFFSETS
-    starts = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist()]
+def _chunk_spans(offsets: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
+    chunks = offsets // CHUNK_OFFSETS
+    starts = [0, *(np.flatnonzero(np.diff(chunks)) + 1).tolist()]
     for first, end in zip(starts, [*starts[1:], len(offsets)], strict=True):
-        yield first, end, int(places[first])
+        yield first, end, int(chunks[first])
 
 
 def _column(array: pa.Array) -> tuple[bytes, bytes]:

@@ -113,4 +113,4 @@ class Machine:
         return next(later.meters[meter].unit for later in self._from(version) if meter in later.meters)
 
     def _from(self, version: int) -> Iterator[Version]:
-        return (self.versions[place] for place in range(version - 1, len(self.versions)))
+        return (self.versions[index] for index in range(version - 1, len(self.versions)))

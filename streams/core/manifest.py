@@ -25,7 +25,7 @@ def build_manifest(
     value_sha256: Mapping[int, bytes],
     log_root: bytes,
     state_digest: bytes,
-    exceptions: Sequence[SkippedRange] = (),
+    skipped_ranges: Sequence[SkippedRange] = (),
 ) -> EpochManifest:
     """The manifest of the offsets [first_offset, next_offset) of one partition.
 
@@ -59,5 +59,5 @@ def build_manifest(
         log_root=log_root.hex(),
         ruleset_digest=log.ruleset_digest(epoch).hex(),
         state_digest=state_digest.hex(),
-        exceptions=within(exceptions, partition, first_offset, next_offset),
+        exceptions=within(skipped_ranges, partition, first_offset, next_offset),
     )

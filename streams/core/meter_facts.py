@@ -32,7 +32,7 @@ COLUMNS = (
     "price_micros",
     "per",
 )
-_AT: Final = {name: place for place, name in enumerate(COLUMNS)}
+_AT: Final = {name: column for column, name in enumerate(COLUMNS)}
 
 
 class MeterFacts:
@@ -45,14 +45,14 @@ class MeterFacts:
         self.signers: list[Version] = []
         """For each value of the column `signers` one of the versions that have the same keys."""
         self._signers: dict[tuple[Key, ...], int] = {}
-        self._places: dict[str, set[int]] = {}
+        self._by_machine: dict[str, set[int]] = {}
         self._index: NameIndex | None = None
 
     def column(self, name: str) -> NDArray[np.int64]:
         """A column, by place."""
         return self.rows[:, _AT[name]]
 
-    def index_of(self, names: Sequence[tuple[str, str]]) -> NameIndex:
+    def name_index(self, names: Sequence[tuple[str, str]]) -> NameIndex:
         """The index over the names of all meters, which is the same list at every call."""
         if self._index is None:
             self._index = NameIndex(names)
@@ -60,24 +60,24 @@ class MeterFacts:
 
     def forget(self, machine: str) -> None:
         """A new version of a machine: all that was known of its meters has to be asked for again."""
-        places = self._places.pop(machine, None)
-        if places:
-            self.rows[list(places)] = 0
+        indices = self._by_machine.pop(machine, None)
+        if indices:
+            self.rows[list(indices)] = 0
 
     def look_up(
         self,
         names: Sequence[tuple[str, str]],
         machines: Mapping[str, Machine],
-        places: Sequence[int],
+        indices: Sequence[int],
         moments_ms: Sequence[int],
     ) -> None:
         """Asks for the facts of the meters at `places`, each at a moment (epoch ms). `names` are those of all."""
-        for place, moment_ms in zip(places, moments_ms, strict=True):
-            machine, meter = names[place]
+        for index, moment_ms in zip(indices, moments_ms, strict=True):
+            machine, meter = names[index]
             row = self._row(machines[machine], meter, moment_ms)
-            self.rows[place] = row
-            self.lines[place] = (meter, row[_AT["version"]], row[_AT["price_micros"]], row[_AT["per"]])
-            self._places.setdefault(machine, set()).add(place)
+            self.rows[index] = row
+            self.lines[index] = (meter, row[_AT["version"]], row[_AT["price_micros"]], row[_AT["per"]])
+            self._by_machine.setdefault(machine, set()).add(index)
 
     def grow(self, size: int) -> None:
         """Makes room for `size` meters."""

@@ -104,7 +104,7 @@ class Meters:
     """The meters of a partition, each at a place of its own that never changes while the process lives."""
 
     def __init__(self) -> None:
-        self.place_of: dict[tuple[str, str], int] = {}
+        self.index_of: dict[tuple[str, str], int] = {}
         self.names: list[tuple[str, str]] = []
         self.ints: NDArray[np.int64] = np.empty((0, len(INTS)), np.int64)
         self.texts: list[tuple[str, str]] = []
@@ -116,22 +116,22 @@ class Meters:
 
     def add(self, machine: str, meter: str, facts: MeterState) -> None:
         """Gives a new meter its place."""
-        place = len(self.names)
-        if place == len(self.ints):
+        index = len(self.names)
+        if index == len(self.ints):
             more = np.empty((max(64, len(self.ints)), len(INTS)), np.int64)
             self.ints = np.concatenate([self.ints, more])
-        self.place_of[machine, meter] = place
+        self.index_of[machine, meter] = index
         self.names.append((machine, meter))
         self.texts.append(("", ""))
         self.holes.append(([], []))
-        self._borrowed[place] = facts
+        self._borrowed[index] = facts
 
     def borrow(self, machine: str, meter: str) -> MeterState:
         """A meter's facts, to be changed freely until `give_back`."""
-        place = self.place_of[machine, meter]
-        facts = self._borrowed.get(place)
+        index = self.index_of[machine, meter]
+        facts = self._borrowed.get(index)
         if facts is None:
-            facts = self._borrowed[place] = self._read(place)
+            facts = self._borrowed[index] = self._read(index)
         return facts
 
     def give_back(self) -> None:
@@ -139,7 +139,7 @@ class Meters:
         if not self._borrowed:
             return
         rows = []
-        for place, facts in self._borrowed.items():
+        for index, facts in self._borrowed.items():
             current, previous = facts.current, facts.previous
             rows.append(
                 (
@@ -151,26 +151,26 @@ class Meters:
                     facts.slack_ms,
                 )
             )
-            self.texts[place] = _session(current), _session(previous)
-            self.holes[place] = _flat(current), _flat(previous)
+            self.texts[index] = _session(current), _session(previous)
+            self.holes[index] = _flat(current), _flat(previous)
         self.ints[list(self._borrowed)] = rows
         self.touched.update(self._borrowed)
         self._borrowed.clear()
 
-    def table(self, places: Sequence[int]) -> pa.Table:
+    def table(self, indices: Sequence[int]) -> pa.Table:
         """The rows at these places, in that order."""
-        rows = self.ints[np.asarray(places, np.int64)]
-        columns: list[Any] = [[self.names[place][part] for place in places] for part in (0, 1)]
+        rows = self.ints[np.asarray(indices, np.int64)]
+        columns: list[Any] = [[self.names[index][part] for index in indices] for part in (0, 1)]
         columns += [np.ascontiguousarray(rows[:, column]) for column in range(len(INTS))]
-        columns += [[self.texts[place][part] for place in places] for part in (0, 1)]
-        columns += [[self.holes[place][part] for place in places] for part in (0, 1)]
+        columns += [[self.texts[index][part] for index in indices] for part in (0, 1)]
+        columns += [[self.holes[index][part] for index in indices] for part in (0, 1)]
         arrays = [pa.array(column, kind.type) for column, kind in zip(columns, METERS.schema, strict=True)]
         return pa.Table.from_arrays(arrays, schema=METERS.schema)
 
     def whole(self) -> pa.Table:
         """All rows by (machine, meter)."""
         self.give_back()
-        return self.table([self.place_of[name] for name in sorted(self.names)])
+        return self.table([self.index_of[name] for name in sorted(self.names)])
 
     def changes(self) -> Changes:
         """The rows touched since the last call. Meters are never removed."""
@@ -185,16 +185,16 @@ class Meters:
         meters = cls()
         columns = {name: table.column(name).to_pylist() for name in ("machine", "meter", *_TEXTS, *_HOLES)}
         meters.names = list(zip(columns["machine"], columns["meter"], strict=True))
-        meters.place_of = {name: place for place, name in enumerate(meters.names)}
+        meters.index_of = {name: index for index, name in enumerate(meters.names)}
         ints = [np.asarray(table.column(name).combine_chunks(), np.int64) for name in INTS]
         meters.ints = np.ascontiguousarray(np.stack(ints, axis=1)) if meters.names else meters.ints
         meters.texts = list(zip(*(columns[name] for name in _TEXTS), strict=True))
         meters.holes = list(zip(*(columns[name] for name in _HOLES), strict=True))
         return meters
 
-    def _read(self, place: int) -> MeterState:
-        row: list[int] = self.ints[place].tolist()
-        texts, holes = self.texts[place], self.holes[place]
+    def _read(self, index: int) -> MeterState:
+        row: list[int] = self.ints[index].tolist()
+        texts, holes = self.texts[index], self.holes[index]
         return MeterState(
             _boot_from(row[0:8], texts[0], holes[0]),
             _boot_from(row[8:16], texts[1], holes[1]),

@@ -41,7 +41,7 @@ class NameIndex:
             self._renew()
         return self
 
-    def places(self, machines: Names, meters: Names) -> Ints:
+    def find(self, machines: Names, meters: Names) -> Ints:
         """The place of each row's meter, NONE where the index has no such name."""
         if not self._size:
             return np.full(len(machines.length), NONE, np.int64)
@@ -49,11 +49,11 @@ class NameIndex:
         hashes = np.zeros(len(machines.length), np.uint64)
         for at, words in given:
             hashes += words * _FACTORS[at]
-        places = self._order[np.minimum(np.searchsorted(self._hashes, hashes), self._size - 1)]
-        same = (self._lengths[places, 0] == machines.length) & (self._lengths[places, 1] == meters.length)
+        indices = self._order[np.minimum(np.searchsorted(self._hashes, hashes), self._size - 1)]
+        same = (self._lengths[indices, 0] == machines.length) & (self._lengths[indices, 1] == meters.length)
         for at, words in given:
-            same &= self._words[places, at] == words
-        return np.where(same, places, NONE)
+            same &= self._words[indices, at] == words
+        return np.where(same, indices, NONE)
 
     def _renew(self) -> None:
         self.asked, self._size = 0, len(self.names)

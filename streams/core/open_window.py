@@ -133,7 +133,7 @@ def _parts(per: int) -> int:
 
 
 def _flags(window: OpenWindow, machine: Machine) -> tuple[Flag, ...]:
-    flags = {flag for place, flag in enumerate(FLAGS) if window.flags >> place & 1}
+    flags = {flag for bit, flag in enumerate(FLAGS) if window.flags >> bit & 1}
     if machine.is_marked:
         flags.add("equivocation")
     return tuple(sorted(flags))

@@ -118,8 +118,8 @@ class Prices:
         priced = [element for element in self._elements if (meter, False) in element.by_meter]
         if not priced or priced[0].when.is_always:
             return self.of_usage(meter, moment_ms), 0, FOREVER_MS
-        place = next(place for place in reversed(range(len(self._offsets))) if self._offsets[place][0] <= moment_ms)
-        offset_ms = self._offsets[place][1] * SECOND_MS
+        index = next(index for index in reversed(range(len(self._offsets))) if self._offsets[index][0] <= moment_ms)
+        offset_ms = self._offsets[index][1] * SECOND_MS
         local_ms = moment_ms + offset_ms
         day_ms, minute = local_ms - local_ms % DAY_MS, local_ms % DAY_MS // MINUTE_MS
         edges = {0, MINUTES_A_DAY}
@@ -127,8 +127,8 @@ class Prices:
             edges |= {element.when.start_minute, element.when.end_minute}
         from_ms = day_ms + max(edge for edge in edges if edge <= minute) * MINUTE_MS - offset_ms
         to_ms = day_ms + min(edge for edge in edges if edge > minute) * MINUTE_MS - offset_ms
-        offset_to_ms = self._offsets[place + 1][0] if place + 1 < len(self._offsets) else FOREVER_MS
-        return self.of_usage(meter, moment_ms), max(from_ms, self._offsets[place][0]), min(to_ms, offset_to_ms)
+        offset_to_ms = self._offsets[index + 1][0] if index + 1 < len(self._offsets) else FOREVER_MS
+        return self.of_usage(meter, moment_ms), max(from_ms, self._offsets[index][0]), min(to_ms, offset_to_ms)
 
     def _find(self, meter: str, per_session: bool, moment_ms: int) -> Price | None:
         local_ms = moment_ms + self.utc_offset_s(moment_ms) * SECOND_MS

@@ -34,7 +34,7 @@ def recompute(
     partition: int,
     records: Iterable[LogRecord],
     chunk: int = CHUNK,
-    exceptions: Sequence[SkippedRange] = (),
+    skipped_ranges: Sequence[SkippedRange] = (),
 ) -> Iterator[EpochResult]:
     """The epochs of a partition that its log has cut, in their order; the result doesn't depend on `chunk`.
 
@@ -51,7 +51,7 @@ def recompute(
             pending.add(done, left[: done.consumed])
             left = left[done.consumed :]
             if done.cut is not None:
-                yield pending.result(log, state, done.cut, left[0].offset, exceptions)
+                yield pending.result(log, state, done.cut, left[0].offset, skipped_ranges)
                 pending = _Pending(left[0].offset)
 
 
@@ -74,7 +74,7 @@ class _Pending:
         self.log_digest.add(records)
 
     def result(
-        self, log: Log, state: State, epoch: int, next_offset: int, exceptions: Sequence[SkippedRange]
+        self, log: Log, state: State, epoch: int, next_offset: int, skipped_ranges: Sequence[SkippedRange]
     ) -> EpochResult:
         manifest = build_manifest(
             log=log,
@@ -89,7 +89,7 @@ class _Pending:
             value_sha256={record.offset: record.value_sha256 for record in self.rejected},
             log_root=self.log_digest.finish(),
             state_digest=state.digest(),
-            exceptions=exceptions,
+            skipped_ranges=skipped_ranges,
         )
         return EpochResult(manifest=manifest, windows=self.windows, rejects=self.rejects, rejected=self.rejected)
 

@@ -20,7 +20,7 @@ _SHORTENED = gcd(HOUR_MS * 100, PLAUSIBLE_PERCENT)
 _TIMES, _PARTS = HOUR_MS * 100 // _SHORTENED, PLAUSIBLE_PERCENT // _SHORTENED
 """Rule 15 in lowest terms: u = ceil(usage * _TIMES / (_PARTS * capacity per hour))."""
 
-_INT = {name: place for place, name in enumerate(INTS)}
+_INT = {name: column for column, name in enumerate(INTS)}
 _CONTENT = [_INT[f"current_{name}"] for name in ("seq", "observed_at", "kind", "value", "session_started_at", "marks")]
 _BASELINE = [_INT[f"baseline_{name}"] for name in ("boot", "seq", "observed_at", "value")]
 
@@ -65,11 +65,11 @@ class Round:
         """
         self.state, self.left = state, left
         self.columns = columns if len(left) == len(columns) else columns.take(left)
-        self.place = self.columns.place
+        self.meter = self.columns.meter
         self.is_known, self.may_be_simple = is_known[left], may_be_simple[left]
-        self.starts = np.flatnonzero(np.r_[True, self.place[1:] != self.place[:-1]])
+        self.starts = np.flatnonzero(np.r_[True, self.meter[1:] != self.meter[:-1]])
         self.lengths = np.diff(np.r_[self.starts, len(left)])
-        self.meters = self.place[self.starts]
+        self.meters = self.meter[self.starts]
         self.known = state.meters.ints[self.meters]
         """The meters' rows as they stand before the round."""
 
@@ -127,7 +127,7 @@ class Round:
         hole_ends = np.full(len(self.left), -_FAR)
         hole_ends[chain.rows] = np.where(chain.step > 1, self._above_known(columns.seq)[chain.rows] - 1, -_FAR)
         holes = self.state.meters.holes
-        known_ends = np.array([(holes[place][0] or [NONE])[-1] for place in self.meters.tolist()], np.int64)
+        known_ends = np.array([(holes[meter][0] or [NONE])[-1] for meter in self.meters.tolist()], np.int64)
         is_clear = self._above_known(columns.seq) > self._running_max(hole_ends)
         is_clear &= columns.seq > np.repeat(known_ends, self.lengths)
         is_clear &= columns.seq >= np.repeat(self.known_of("current_floor"), self.lengths)
@@ -161,8 +161,8 @@ class _Chain:
         self.around, self.rows = around, rows
         whole = len(rows) == len(around.left)
         self.columns = around.columns if whole else around.columns.take(rows)
-        self.place = self.columns.place
-        self.starts = np.flatnonzero(np.r_[True, self.place[1:] != self.place[:-1]][: len(rows)])
+        self.meter = self.columns.meter
+        self.starts = np.flatnonzero(np.r_[True, self.meter[1:] != self.meter[:-1]][: len(rows)])
         group = np.repeat(np.arange(len(around.starts)), around.lengths)[rows[self.starts]]
         self.meters, self.known = around.meters[group], around.known[group]
         self._judge(around.may_be_simple[rows])
@@ -176,7 +176,7 @@ class _Chain:
         elapsed_ms = observed_at - _shifted(observed_at, starts, previous_ms)
         rise = value - _shifted(value, starts, self._of("baseline_value"))
         self.usage = np.where(kind == REGISTER, rise, np.where(kind == QUANTITY, value, 0))
-        capacity = self.around.state.facts.column("capacity_per_hour")[self.place]
+        capacity = self.around.state.facts.column("capacity_per_hour")[self.meter]
         needed_ms = -(-np.clip(self.usage, 0, USAGE_MAX) * _TIMES // (_PARTS * capacity))
         self.spare_ms = np.where(kind == LEVEL, 0, np.minimum(elapsed_ms, ELAPSED_MAX_MS) - needed_ms)
         before = _shifted(seq, starts, self._of("current_seq"))
@@ -203,10 +203,10 @@ class _Chain:
         if not len(taken):
             return
         columns, ints = self.columns, self.around.state.meters.ints
-        lasts = np.flatnonzero(np.r_[self.place[taken[1:]] != self.place[taken[:-1]], True])
+        lasts = np.flatnonzero(np.r_[self.meter[taken[1:]] != self.meter[taken[:-1]], True])
         spare_ms = np.add.reduceat(self.spare_ms[taken], np.r_[0, lasts[:-1] + 1])
         last = taken[lasts]
-        meters, kind = self.place[last], columns.kind[last]
+        meters, kind = self.meter[last], columns.kind[last]
         shown = (columns.seq, columns.observed_at, columns.kind, columns.value, columns.started_at, columns.marks)
         has_session = (columns.started_at[last] != NONE) | (ints[meters, _INT["current_session_started_at"]] != NONE)
         for column, values in zip(_CONTENT, shown, strict=True):
@@ -216,25 +216,25 @@ class _Chain:
         at = last[kind == REGISTER]
         standing = (columns.boot, columns.seq, columns.observed_at, columns.value)
         for column, values in zip(_BASELINE, standing, strict=True):
-            ints[self.place[at], column] = values[at]
+            ints[self.meter[at], column] = values[at]
         at = last[kind == QUANTITY]
-        ints[self.place[at], _INT["quantity_at"]] = columns.observed_at[at]
+        ints[self.meter[at], _INT["quantity_at"]] = columns.observed_at[at]
         texts = self.around.state.meters.texts
         for row in last[has_session].tolist():
-            place = int(self.place[row])
-            texts[place] = columns.session(row), texts[place][1]
+            meter = int(self.meter[row])
+            texts[meter] = columns.session(row), texts[meter][1]
         self._leave_holes(taken[self.step[taken] > 1])
         self.around.state.meters.touched.update(meters.tolist())
 
     def _leave_holes(self, rows: Ints) -> None:
         meters = self.around.state.meters
-        for place, seq, step in zip(
-            self.place[rows].tolist(), self.columns.seq[rows].tolist(), self.step[rows].tolist(), strict=True
+        for meter, seq, step in zip(
+            self.meter[rows].tolist(), self.columns.seq[rows].tolist(), self.step[rows].tolist(), strict=True
         ):
-            holes = meters.holes[place][0]
+            holes = meters.holes[meter][0]
             holes += (seq - step + 1, seq - 1)
             if len(holes) > 2 * HOLES_MAX:
-                meters.ints[place, _INT["current_floor"]] = holes[1] + 1
+                meters.ints[meter, _INT["current_floor"]] = holes[1] + 1
                 del holes[:2]
 
     def _of(self, name: str) -> Ints:

@@ -84,32 +84,34 @@ class _Run:
         self.signatures: dict[int, RecordSignature] = {}
         """Those of the records that have one, by place."""
         if any(kinds) and max(kinds) >= IS_SIGNED:
-            signed = (place for place, kind in enumerate(kinds) if kind & IS_SIGNED)
-            self.signatures = {place: RecordSignature(state.log.log_id, records[place]) for place in signed}
+            signed = (record for record, kind in enumerate(kinds) if kind & IS_SIGNED)
+            self.signatures = {record: RecordSignature(state.log.log_id, records[record]) for record in signed}
 
     def decode(self, kinds: Sequence[int]) -> Columns | None:
         """The well-formed rows; what is refused before that is noted."""
-        place_of = self.state.meters.place_of
+        index_of = self.state.meters.index_of
         refused = self.result.refused
-        arrow = [place for place, kind in enumerate(kinds) if kind & IS_ARROW] if any(kinds) else []
-        json = [place for place, kind in enumerate(kinds) if not kind & IS_ARROW] if arrow else range(len(self.records))
-        parts = arrow_parts(arrow, [self.records[place].value for place in arrow], place_of, refused)
+        arrow = [record for record, kind in enumerate(kinds) if kind & IS_ARROW] if any(kinds) else []
+        json = (
+            [record for record, kind in enumerate(kinds) if not kind & IS_ARROW] if arrow else range(len(self.records))
+        )
+        parts = arrow_parts(arrow, [self.records[record].value for record in arrow], index_of, refused)
         if json:
             parts += self._decode_json(json)
         return columns_of(parts, refused) if parts else None
 
-    def _decode_json(self, places: Sequence[int]) -> list[Part]:
+    def _decode_json(self, numbers: Sequence[int]) -> list[Part]:
         """Rows that are spelled alike, then the others one by one."""
-        values = [self.records[place].value or b"" for place in places]
+        values = [self.records[number].value or b"" for number in numbers]
         parts: list[Part] = []
         if sum(map(len, values)) >= ALIKE_BYTES_MIN:
-            index = self.state.facts.index_of(self.state.meters.names).keep_up(len(values))
-            part, left = shaped_part(places, values, index, is_known_reading)
+            index = self.state.facts.name_index(self.state.meters.names).keep_up(len(values))
+            part, left = shaped_part(numbers, values, index, is_known_reading)
             if part is not None:
                 parts.append(part)
-                places, values = [places[at] for at in left], [values[at] for at in left]
+                numbers, values = [numbers[at] for at in left], [values[at] for at in left]
         if values:
-            parts.append(json_part(places, values, self.state.meters.place_of, self.result.refused))
+            parts.append(json_part(numbers, values, self.state.meters.index_of, self.result.refused))
         return parts
 
     def judge(self, columns: Columns, rows_min: int) -> None:
@@ -121,9 +123,9 @@ class _Run:
         refused = self._refused_before_identity(columns, trust)
         self._refuse(columns, np.flatnonzero(refused).tolist())
         order = np.flatnonzero(~refused) if refused.any() else np.arange(len(columns))
-        order = order[_stable_order(columns.place[order])]
+        order = order[_stable_order(columns.meter[order])]
         columns, trust = columns.take(order), trust[order] if trust is not None else None
-        is_known = _in_stretch(state.facts, columns.place, columns.observed_at)
+        is_known = _in_stretch(state.facts, columns.meter, columns.observed_at)
         may_be_simple = is_known & self._may_be_simple(columns)
         left = np.arange(len(columns))
         taken: list[Taken] = []
@@ -172,7 +174,7 @@ class _Run:
         """Says why of rows that are refused before identity (rule 4)."""
         machines, skew_ms = self.state.machines, self.state.ruleset.skew_ms
         for row in rows:
-            record, place = int(columns.record[row]), int(columns.place[row])
+            record, meter = int(columns.record[row]), int(columns.meter[row])
             observed_at = int(columns.observed_at[row])
             machine = machines.get(columns.names(row)[0])
             reason: Reason = "unknown_meter"
@@ -182,7 +184,7 @@ class _Run:
                 reason = "bad_signature"
             elif observed_at > self.now_ms[record] + skew_ms:
                 reason = "from_the_future"
-            elif place != NONE and self.state.facts.column("kind")[place] != NONE:
+            elif meter != NONE and self.state.facts.column("kind")[meter] != NONE:
                 reason = "wrong_kind"
             self.result.refused.append((record, int(columns.row[row]), reason))
 
@@ -195,42 +197,42 @@ class _Run:
         if not self.signatures and not facts.column("needs_signature").any():
             return None
         trust = np.full(len(columns), SELF_REPORTED)
-        known = np.flatnonzero(columns.place != NONE)
-        known = known[_in_stretch(facts, columns.place[known], columns.observed_at[known])]
-        place, record = columns.place[known], columns.record[known]
-        trust[known] = np.where(facts.column("needs_signature")[place], NONE, SELF_REPORTED)
+        known = np.flatnonzero(columns.meter != NONE)
+        known = known[_in_stretch(facts, columns.meter[known], columns.observed_at[known])]
+        meter, record = columns.meter[known], columns.record[known]
+        trust[known] = np.where(facts.column("needs_signature")[meter], NONE, SELF_REPORTED)
         is_signed = np.zeros(len(self.records), np.bool_)
         is_signed[list(self.signatures)] = True
         signed = np.flatnonzero(is_signed[record])
         count = len(facts.signers)
-        pairs, which = np.unique(record[signed] * count + facts.column("signers")[place[signed]], return_inverse=True)
+        pairs, which = np.unique(record[signed] * count + facts.column("signers")[meter[signed]], return_inverse=True)
         found = [self.signatures[pair // count].trust_by(facts.signers[pair % count]) for pair in pairs.tolist()]
         trust[known[signed]] = np.array([NONE if given is None else given for given in found], np.int64)[which]
         return trust
 
     def _refused_before_identity(self, columns: Columns, trust: Ints | None) -> Mask:
         """The rows that are refused whatever their meter knows: they change nothing, and stand in nobody's way."""
-        place, observed_at, facts = columns.place, columns.observed_at, self.state.facts
-        unknown: Mask = place == NONE
+        meter, observed_at, facts = columns.meter, columns.observed_at, self.state.facts
+        unknown: Mask = meter == NONE
         future = observed_at > self.now_ms[columns.record] + self.state.ruleset.skew_ms
-        known = np.where(unknown, 0, place)
+        known = np.where(unknown, 0, meter)
         other_kind: Mask = _in_stretch(facts, known, observed_at) & (facts.column("kind")[known] != columns.kind)
         refused: Mask = unknown | future | other_kind
         return refused if trust is None else refused | (trust == NONE)
 
     def _may_be_simple(self, columns: Columns) -> Mask:
         """What makes a row simple by itself: known facts in force, and a window to lie in."""
-        place, observed_at, facts = columns.place, columns.observed_at, self.state.facts
-        simple: Mask = facts.column("is_retired")[place] == 0
+        meter, observed_at, facts = columns.meter, columns.observed_at, self.state.facts
+        simple: Mask = facts.column("is_retired")[meter] == 0
         if observed_at.min(initial=self.state.earliest_open_ms) < self.state.earliest_open_ms:  # Rule 5.
             horizon_ms = self.now_ms[columns.record] - self.state.ruleset.horizon_ms
             simple &= (observed_at >= self.state.earliest_open_ms) | (observed_at >= horizon_ms)
         started_at = columns.started_at
         if started_at.max(initial=NONE) != NONE:  # Rule 19: the version of the session's start is the same one.
-            is_same = facts.column("version_from_ms")[place] <= started_at
-            is_same &= started_at < facts.column("version_to_ms")[place]
+            is_same = facts.column("version_from_ms")[meter] <= started_at
+            is_same &= started_at < facts.column("version_to_ms")[meter]
             simple &= is_same | (started_at == NONE)
-            simple &= (columns.marks & IS_START == 0) | (facts.column("has_session_price")[place] == 0)
+            simple &= (columns.marks & IS_START == 0) | (facts.column("has_session_price")[meter] == 0)
         return simple
 
     def _place(self, columns: Columns, trust: Ints | None, taken: Sequence[Taken]) -> None:
@@ -241,20 +243,20 @@ class _Run:
         if not len(rows):
             return
         state, facts = self.state, self.state.facts
-        place, observed_at = columns.place[rows], columns.observed_at[rows]
+        meter, observed_at = columns.meter[rows], columns.observed_at[rows]
         start_ms = observed_at - observed_at % state.log.window_ms
-        if len(taken) > 1 or (np.diff(start_ms)[place[1:] == place[:-1]] < 0).any():
-            order = np.lexsort((start_ms, place))
-            place, start_ms, usage, rows, skipped = (part[order] for part in (place, start_ms, usage, rows, skipped))
-        firsts = np.flatnonzero(np.r_[True, (place[1:] != place[:-1]) | (start_ms[1:] != start_ms[:-1])])
+        if len(taken) > 1 or (np.diff(start_ms)[meter[1:] == meter[:-1]] < 0).any():
+            order = np.lexsort((start_ms, meter))
+            meter, start_ms, usage, rows, skipped = (part[order] for part in (meter, start_ms, usage, rows, skipped))
+        firsts = np.flatnonzero(np.r_[True, (meter[1:] != meter[:-1]) | (start_ms[1:] != start_ms[:-1])])
         if int(usage.max()) * len(usage) >= 2**62:
             usage = usage.astype(object)  # Exact in any size; whether the sum is allowed is asked where it is kept.
         offset, is_reconstructed = self._offsets()[columns.record[rows]], columns.marks[rows] & IS_RECONSTRUCTED != 0
-        place = place[firsts]
+        meter = meter[firsts]
         names = state.meters.names
-        at = place.tolist()
+        at = meter.tolist()
         joined = zip(
-            state.windows_at([names[place][0] for place in at], start_ms[firsts].tolist()),
+            state.windows_at([names[meter][0] for meter in at], start_ms[firsts].tolist()),
             np.diff(np.r_[firsts, len(rows)]).tolist(),
             zip(
                 np.minimum.reduceat(offset, firsts).tolist(), np.maximum.reduceat(offset, firsts).tolist(), strict=True
@@ -262,7 +264,7 @@ class _Run:
             np.add.reduceat(skipped, firsts).tolist(),
             np.where(np.logical_or.reduceat(is_reconstructed, firsts), flag_bit("reconstructed"), 0).tolist(),
             [SELF_REPORTED] * len(at) if trust is None else np.minimum.reduceat(trust[rows], firsts).tolist(),
-            [facts.lines[place] for place in at],
+            [facts.lines[meter] for meter in at],
             np.add.reduceat(usage, firsts).tolist(),
             strict=True,
         )
@@ -281,24 +283,24 @@ def _look_up(state: State, columns: Columns) -> None:
     """Asks for the facts of meters most of whose rows lie outside the stretch that is known, at one of these rows."""
     facts, size = state.facts, len(state.meters.names)
     facts.grow(max(size, 1))
-    rows = np.flatnonzero(columns.place != NONE)
-    place, observed_at = columns.place[rows], columns.observed_at[rows]
-    outside = ~_in_stretch(facts, place, observed_at)
+    rows = np.flatnonzero(columns.meter != NONE)
+    meter, observed_at = columns.meter[rows], columns.observed_at[rows]
+    outside = ~_in_stretch(facts, meter, observed_at)
     if not outside.any():
         return
-    wanted = np.flatnonzero(2 * np.bincount(place[outside], minlength=size) > np.bincount(place, minlength=size))
+    wanted = np.flatnonzero(2 * np.bincount(meter[outside], minlength=size) > np.bincount(meter, minlength=size))
     moments = np.zeros(size, np.int64)
-    moments[place[outside]] = observed_at[outside]
+    moments[meter[outside]] = observed_at[outside]
     facts.look_up(state.meters.names, state.machines, wanted.tolist(), moments[wanted].tolist())
 
 
-def _in_stretch(facts: MeterFacts, place: Ints, observed_at: Ints) -> Mask:
-    inside: Mask = (facts.column("from_ms")[place] <= observed_at) & (observed_at < facts.column("to_ms")[place])
+def _in_stretch(facts: MeterFacts, meter: Ints, observed_at: Ints) -> Mask:
+    inside: Mask = (facts.column("from_ms")[meter] <= observed_at) & (observed_at < facts.column("to_ms")[meter])
     return inside
 
 
-def _stable_order(place: Ints) -> Ints:
+def _stable_order(meter: Ints) -> Ints:
     """Sorts by place and keeps the order of the log within."""
-    if place.max(initial=0) < 2**16:
-        return np.argsort(place.astype(np.uint16), kind="stable")
-    return np.argsort(place, kind="stable")
+    if meter.max(initial=0) < 2**16:
+        return np.argsort(meter.astype(np.uint16), kind="stable")
+    return np.argsort(meter, kind="stable")

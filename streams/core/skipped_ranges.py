@@ -44,20 +44,20 @@ def signed_bytes(partition: int, first_offset: int, next_offset: int, reason: st
     )
 
 
-def signer_of(log: Log, exception: SkippedRange) -> str | None:
+def signer_of(log: Log, skipped: SkippedRange) -> str | None:
     """The EVM account that signed it (in lower case), None where the signature is none."""
-    value = signed_bytes(exception.partition, exception.first_offset, exception.next_offset, exception.reason)
-    signature = bytes.fromhex(exception.signature)
-    return operator_of(signature, log.log_id, str(exception.partition), RECORD_TYPE, _CONTENT_TYPE, value)
+    value = signed_bytes(skipped.partition, skipped.first_offset, skipped.next_offset, skipped.reason)
+    signature = bytes.fromhex(skipped.signature)
+    return operator_of(signature, log.log_id, str(skipped.partition), RECORD_TYPE, _CONTENT_TYPE, value)
 
 
-def checked(log: Log, exceptions: Iterable[SkippedRange]) -> tuple[SkippedRange, ...]:
+def checked(log: Log, skipped_ranges: Iterable[SkippedRange]) -> tuple[SkippedRange, ...]:
     """The exceptions by partition and offset. Raises InvalidInput if one isn't right or wasn't signed by an operator.
 
     Any operator of any of the log's rulesets may sign: an offset has no epoch before the log is read.
     """
     operators = {operator for ruleset in log.rulesets for operator in ruleset.operators}
-    ordered = sorted(exceptions, key=lambda each: (each.partition, each.first_offset))
+    ordered = sorted(skipped_ranges, key=lambda each: (each.partition, each.first_offset))
     for each in ordered:
         if each.partition >= log.partitions:
             raise InvalidInput(f"{named(each)} is of no partition of the log: it has {log.partitions}")
@@ -74,17 +74,19 @@ def checked(log: Log, exceptions: Iterable[SkippedRange]) -> tuple[SkippedRange,
 
 
 def within(
-    exceptions: Sequence[SkippedRange], partition: int, first_offset: int, next_offset: int
+    skipped_ranges: Sequence[SkippedRange], partition: int, first_offset: int, next_offset: int
 ) -> tuple[SkippedRange, ...]:
     """Those of a partition that begin in [first_offset, next_offset), in their order."""
     return tuple(
-        each for each in exceptions if each.partition == partition and first_offset <= each.first_offset < next_offset
+        each
+        for each in skipped_ranges
+        if each.partition == partition and first_offset <= each.first_offset < next_offset
     )
 
 
-def named(exception: SkippedRange) -> str:
+def named(skipped: SkippedRange) -> str:
     """How an exception is called in a message."""
     return (
-        f"the exception for the offsets {exception.first_offset} to {exception.next_offset}"
-        f" of partition {exception.partition}"
+        f"the exception for the offsets {skipped.first_offset} to {skipped.next_offset}"
+        f" of partition {skipped.partition}"
     )

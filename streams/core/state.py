@@ -13,9 +13,7 @@ from streams.core.meter_facts import MeterFacts
 from streams.core.meters import NONE, Meters
 from streams.core.open_window import OpenWindow, WindowKey
 from streams.core.state_tables import TABLES, Row, line_keys, line_rows, machine_row, version_row, window_row
-from streams.core.tables import Changes, TableSpec, table_of, tables_digest
-
-__all__ = ["TABLES", "Changes", "State", "TableSpec"]
+from streams.core.tables import Changes, table_of, tables_digest
 
 
 class State:

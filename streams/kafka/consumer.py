@@ -81,7 +81,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         """Starts aiokafka's consumer."""
         await super().on_start()
-        WholeBatchFetcher.adopt(self._consumer, self.app.exceptions)
+        WholeBatchFetcher.adopt(self._consumer, self.app.skipped_ranges)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         conf = self.app.conf
@@ -139,21 +139,21 @@ class BatchThread(driver.AIOKafkaConsumerThread):
             await asyncio.sleep(0.02)
             fetched = {}
         except OffsetOutOfRangeError as error:
-            ((place, offset),) = list(error.args[0].items())[:1]
+            (((topic, partition), offset),) = list(error.args[0].items())[:1]
             raise InvalidInput(
-                f"partition {place.partition} of the topic {place.topic} no longer holds the offset {offset} that is"
+                f"partition {partition} of the topic {topic} no longer holds the offset {offset} that is"
                 " next: records were deleted, or an older copy of the log was put in its place; restore the topic"
             ) from None
         # Nothing is awaited from here on, so that positions, cursor and seek number agree.
         slices = []
         for partition, start in list(self.cursor.items()):
-            place = driver.TopicPartition(self.app.log_topic, partition)
-            state = partition_state(consumer, place)
+            topic_partition = driver.TopicPartition(self.app.log_topic, partition)
+            state = partition_state(consumer, topic_partition)
             if state is None or not state.has_valid_position:
                 continue
-            records = fetched.get(place, ())
+            records = fetched.get(topic_partition, ())
             # A position may also have moved past what could not be read: then its error is next in the queue.
-            if records or (state.position > start and place not in consumer._fetcher._records):
+            if records or (state.position > start and topic_partition not in consumer._fetcher._records):
                 self.cursor[partition] = state.position
                 slices.append(Slice(partition, start, state.position, self.seek_number, records))
         return slices
@@ -228,7 +228,7 @@ class BatchConsumer(driver.Consumer):
         self.app.checkpoints.resumed(sought, assigned)
         locked = assigned - set(sought)
         if locked:
-            self.pause_partitions(self._places(locked))
+            self.pause_partitions(self._topic_partitions(locked))
             self.add_future(self._seek_later(locked, assigned, rebalance))
         self._sought.set()
 
@@ -245,7 +245,7 @@ class BatchConsumer(driver.Consumer):
                 if rebalance != self.rebalances:
                     return
                 self.app.checkpoints.resumed(sought, assigned)
-                self.resume_partitions(self._places(sought))
+                self.resume_partitions(self._topic_partitions(sought))
                 locked = locked - set(sought)
         except Exception as error:
             self.app.fatal(error)
@@ -271,10 +271,10 @@ class BatchConsumer(driver.Consumer):
             await self.wait(self.can_resume_flow if self._sought.is_set() else self._sought)  # type: ignore[arg-type]
         if self.should_stop or piece.seek != self.live_seek:
             return
-        place = TP(self.app.log_topic, piece.partition)
+        topic_partition = TP(self.app.log_topic, piece.partition)
         content: Any = piece
         message = ConsumerMessage(
-            place.topic, place.partition, piece.next - 1, 0.0, 0, [], b"", content, None, 0, 0, place,
+            *topic_partition, piece.next - 1, 0.0, 0, [], b"", content, None, 0, 0, topic_partition,
             generation_id=self.app.consumer_generation_id,
         )  # fmt: skip
         await self.wait_first(self.callback(message), self.suspend_flow.wait())
@@ -283,7 +283,7 @@ class BatchConsumer(driver.Consumer):
         self.live_seek = STALE
         self._sought.clear()
 
-    def _places(self, partitions: Iterable[int]) -> set[TP]:
+    def _topic_partitions(self, partitions: Iterable[int]) -> set[TP]:
         return {TP(self.app.log_topic, partition) for partition in partitions}
 
 
@@ -293,9 +293,9 @@ class BatchTransport(driver.Transport):
     Consumer = BatchConsumer
 
 
-def partition_state(kafka: Any, place: Any) -> Any:
+def partition_state(kafka: Any, topic_partition: Any) -> Any:
     """aiokafka's state of an assigned partition, or None."""
     subscription = kafka._subscription.subscription
     if subscription is None or subscription.assignment is None:
         return None
-    return subscription.assignment.state_value(place)
+    return subscription.assignment.state_value(topic_partition)

@@ -26,7 +26,7 @@ AHEAD_MS = 100
 """So far our clock may be ahead of the broker's: what is sent too early seals nothing."""
 
 
-class Quiet:
+class SilentPartitions:
     """Tells which partitions have been without a record for too long. Times are monotonic seconds, given.
 
     `sealable_ms` is a window's end (epoch ms): by now, or by the last record's time, windows up to it can be sealed.
@@ -63,7 +63,7 @@ class Heartbeats:
         """`assigned` gives the partitions that this worker reads now; any thread may call it."""
         self._log = log
         self._assigned = assigned
-        self._quiet = Quiet(every_seconds)
+        self._silent = SilentPartitions(every_seconds)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._send, name="heartbeats", daemon=True)
         self._producer = Producer(
@@ -77,7 +77,7 @@ class Heartbeats:
 
     def heard(self, partition: int, stream_time_ms: int | None) -> None:
         """Records of this partition were committed; its stream time is now this."""
-        self._quiet.heard(partition, time.monotonic(), self._sealable_ms(stream_time_ms or 0))
+        self._silent.heard(partition, time.monotonic(), self._sealable_ms(stream_time_ms or 0))
 
     def stop(self) -> None:
         """Ends the thread. What is not sent yet is not missed."""
@@ -89,8 +89,8 @@ class Heartbeats:
     def _send(self) -> None:
         while not self._stopped.wait(LOOK_SECONDS):
             now, sealable_ms = time.monotonic(), self._sealable_ms(time.time_ns() // 1_000_000 - AHEAD_MS)
-            for partition in self._quiet.due(self._assigned(), now, sealable_ms):
-                self._quiet.heard(partition, now, sealable_ms)
+            for partition in self._silent.due(self._assigned(), now, sealable_ms):
+                self._silent.heard(partition, now, sealable_ms)
                 headers: list[tuple[str, str | bytes | None]] = [("ce_type", HEARTBEAT.encode())]
                 self._producer.produce(self._log.topic, b"{}", partition=partition, headers=headers)
             self._producer.poll(0)

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka import TopicPartition as Place
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.errors import InvalidInput
@@ -53,8 +52,8 @@ class LogProducer:
 
     def stream_times(self) -> list[int | None]:
         """The largest record timestamp (epoch ms) in each partition, None for an empty one. Raises InvalidInput."""
-        places = [Place(self._log.topic, partition) for partition in range(self._log.partitions)]
-        found = list_offsets(self._admin, places, OffsetSpec.max_timestamp())
+        partitions = [TopicPartition(self._log.topic, partition) for partition in range(self._log.partitions)]
+        found = list_offsets(self._admin, partitions, OffsetSpec.max_timestamp())
         times = [found[partition].timestamp for partition in range(self._log.partitions)]
         return [None if time_ms < 0 else time_ms for time_ms in times]
 
@@ -67,12 +66,12 @@ class LogProducer:
         partition: int | None = None,
     ) -> None:
         """Queues one record; without `partition` the key decides. Raises InvalidInput once the broker refused one."""
-        place: dict[str, Any] = {} if partition is None else {"partition": partition}
+        target: dict[str, Any] = {} if partition is None else {"partition": partition}
         while True:
             self._check()
             try:
                 self._producer.produce(
-                    self._log.topic, value=value, key=key, timestamp=timestamp_ms, headers=list(headers), **place
+                    self._log.topic, value=value, key=key, timestamp=timestamp_ms, headers=list(headers), **target
                 )
             except BufferError:
                 self._producer.poll(0.1)

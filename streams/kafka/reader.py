@@ -14,8 +14,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import aiokafka
 import aiokafka.errors
-from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException, TopicCollection
-from confluent_kafka import TopicPartition as Place
+from confluent_kafka import (
+    OFFSET_INVALID,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.errors import InvalidInput
@@ -58,14 +64,14 @@ class KafkaLogReader:
         bootstrap_servers: str,
         topic: str,
         patience_seconds: float = 0,
-        exceptions: Sequence[SkippedRange] = (),
+        skipped_ranges: Sequence[SkippedRange] = (),
     ) -> None:
         """Connects at the first call, not here. `bootstrap_servers` is `host:port[,host:port...]`.
 
         For so many seconds a call that gets no answer is made again; then it raises KafkaAway.
         Of `exceptions`, ranges that an operator had stepped over, no record is given.
         """
-        self._exceptions = exceptions
+        self._skipped_ranges = skipped_ranges
         self._topic = topic
         self._patience_seconds = patience_seconds
         self._servers = bootstrap_servers
@@ -84,15 +90,15 @@ class KafkaLogReader:
                 f" {first} to {next}: the log has lost records, or it is another log; restore it before going on"
             )
         if first < next:
-            with closing(self._patiently(lambda: self._range_from(partition, first))) as place:
-                while place.position < next:
-                    for record in place.fetch():
+            with closing(self._patiently(lambda: self._range_from(partition, first))) as fetcher:
+                while fetcher.position < next:
+                    for record in fetcher.fetch():
                         if record.offset >= next:
                             return
                         yield record
 
-    def _range_from(self, partition: int, first: int) -> "_Range":
-        return _Range(self._servers, self._topic, partition, first, self._exceptions)
+    def _range_from(self, partition: int, first: int) -> "_RangeFetcher":
+        return _RangeFetcher(self._servers, self._topic, partition, first, self._skipped_ranges)
 
     def range(self, partition: int) -> tuple[int, int]:
         """(earliest, end): `end` is the last stable offset, below which every transaction has ended."""
@@ -100,9 +106,9 @@ class KafkaLogReader:
 
     def ranges(self, partitions: list[int]) -> dict[int, tuple[int, int]]:
         """(earliest, end) of several partitions in two requests. Raises InvalidInput if the broker has no answer."""
-        places = [Place(self._topic, partition) for partition in partitions]
+        wanted = [TopicPartition(self._topic, partition) for partition in partitions]
         first, end = (
-            self._patiently(partial(self._offsets, places, spec))
+            self._patiently(partial(self._offsets, wanted, spec))
             for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
         )
         return {partition: (first[partition], end[partition]) for partition in partitions}
@@ -124,18 +130,18 @@ class KafkaLogReader:
                     raise
             time.sleep(0.2)
 
-    def _offsets(self, places: list[Place], spec: OffsetSpec) -> dict[int, int]:
-        return {partition: found.offset for partition, found in list_offsets(self._admin, places, spec).items()}
+    def _offsets(self, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
+        return {partition: found.offset for partition, found in list_offsets(self._admin, partitions, spec).items()}
 
 
-class _Range:
+class _RangeFetcher:
     """aiokafka's consumer on one partition, in an event loop that runs only while somebody waits for records."""
 
     def __init__(
-        self, bootstrap_servers: str, topic: str, partition: int, first: int, exceptions: Sequence[SkippedRange]
+        self, bootstrap_servers: str, topic: str, partition: int, first: int, skipped_ranges: Sequence[SkippedRange]
     ) -> None:
-        self._exceptions = exceptions
-        self._place = aiokafka.TopicPartition(topic, partition)
+        self._skipped_ranges = skipped_ranges
+        self._topic_partition = aiokafka.TopicPartition(topic, partition)
         self._first = first
         self._moved_at = time.monotonic()
         self._loop = asyncio.new_event_loop()
@@ -151,14 +157,15 @@ class _Range:
         try:
             records: list[LogRecord] = self._loop.run_until_complete(self._fetch())
         except aiokafka.errors.KafkaError as error:
-            raise unreachable(self._place.topic, error) from None
+            raise unreachable(self._topic_partition.topic, error) from None
         now = time.monotonic()
-        position = self._loop.run_until_complete(self._consumer.position(self._place))
+        position = self._loop.run_until_complete(self._consumer.position(self._topic_partition))
         if position > self.position:
             self.position, self._moved_at = position, now
         elif now - self._moved_at > SILENCE_SECONDS:
             raise KafkaAway(
-                f"Kafka sent nothing of the topic {self._place.topic} for {SILENCE_SECONDS:.0f} s: is it up? Try again"
+                f"Kafka sent nothing of the topic {self._topic_partition.topic} for {SILENCE_SECONDS:.0f} s:"
+                " is it up? Try again"
             )
         return records
 
@@ -179,14 +186,14 @@ class _Range:
             fetch_max_bytes=FETCH_BYTES,
         )
         await consumer.start()
-        WholeBatchFetcher.adopt(consumer, self._exceptions)
-        consumer.assign([self._place])
-        consumer.seek(self._place, self._first)
+        WholeBatchFetcher.adopt(consumer, self._skipped_ranges)
+        consumer.assign([self._topic_partition])
+        consumer.seek(self._topic_partition, self._first)
         return consumer
 
     async def _fetch(self) -> Any:
-        fetched = await self._consumer.getmany(self._place, timeout_ms=200, max_records=SLICE_RECORDS)
-        return fetched.get(self._place, [])
+        fetched = await self._consumer.getmany(self._topic_partition, timeout_ms=200, max_records=SLICE_RECORDS)
+        return fetched.get(self._topic_partition, [])
 
 
 class TopicDescription(NamedTuple):
@@ -206,7 +213,7 @@ def describe(admin: AdminClient, topic: str) -> TopicDescription:
     return TopicDescription(str(found.topic_id), len(found.partitions))
 
 
-def list_offsets(admin: AdminClient, places: list[Place], spec: OffsetSpec) -> dict[int, Any]:
+def list_offsets(admin: AdminClient, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, Any]:
     """What `spec` finds of committed records, by partition: each has `.offset` and `.timestamp`.
 
     A partition may be between two leaders for a moment (its topic is new, or its broker came back): it is asked again.
@@ -215,24 +222,24 @@ def list_offsets(admin: AdminClient, places: list[Place], spec: OffsetSpec) -> d
     deadline = time.monotonic() + LEADERLESS_SECONDS
     while True:
         futures = admin.list_offsets(
-            dict.fromkeys(places, spec),
+            dict.fromkeys(partitions, spec),
             isolation_level=IsolationLevel.READ_COMMITTED,
             request_timeout=REQUEST_SECONDS,
         )
         error: Exception = TimeoutError("it is between two leaders")
         try:
-            found = {place.partition: future.result(REQUEST_SECONDS + 1) for place, future in futures.items()}
+            found = {key.partition: future.result(REQUEST_SECONDS + 1) for key, future in futures.items()}
             if all(each.offset != OFFSET_INVALID for each in found.values()):  # seen while a broker came back
                 return found
         except (KafkaException, TimeoutError) as raised:
             error = raised
             if isinstance(error, TimeoutError) or error.args[0].code() not in LEADERLESS:
-                raise unreachable(places[0].topic, error) from None
+                raise unreachable(partitions[0].topic, error) from None
         if time.monotonic() > deadline:
-            raise unreachable(places[0].topic, error)
+            raise unreachable(partitions[0].topic, error)
         time.sleep(0.05)
         with suppress(KafkaException):  # else librdkafka asks on with the leader epoch that it knew before
-            admin.list_topics(places[0].topic, timeout=REQUEST_SECONDS)
+            admin.list_topics(partitions[0].topic, timeout=REQUEST_SECONDS)
 
 
 def client_config(bootstrap_servers: str) -> dict[str, str | int | float | bool]:

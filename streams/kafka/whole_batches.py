@@ -18,16 +18,16 @@ from schemas.manifest import SkippedRange
 class WholeBatchFetcher(Fetcher):  # type: ignore[misc]
     """A fetcher whose results hand over whole batches. `adopt` makes a consumer's own fetcher one of these."""
 
-    exceptions: Sequence[SkippedRange] = ()
+    skipped_ranges: Sequence[SkippedRange] = ()
 
     @classmethod
-    def adopt(cls, consumer: Any, exceptions: Sequence[SkippedRange] = ()) -> None:
+    def adopt(cls, consumer: Any, skipped_ranges: Sequence[SkippedRange] = ()) -> None:
         """Changes the fetcher of a consumer that has started and has not been assigned anything yet.
 
         What lies within `exceptions` is handed to nobody, readable or not.
         """
         consumer._fetcher.__class__ = cls
-        consumer._fetcher.exceptions = exceptions
+        consumer._fetcher.skipped_ranges = skipped_ranges
 
     async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> Any:
         try:
@@ -38,16 +38,16 @@ class WholeBatchFetcher(Fetcher):  # type: ignore[misc]
             return False
         for result in self._records.values():  # new ones: nothing was awaited since they were made
             if type(result) is FetchResult and "getall" not in vars(result):
-                result.getall = WholeBatches(result, self.exceptions).getall
+                result.getall = WholeBatches(result, self.skipped_ranges).getall
         return woken
 
 
 class WholeBatches:
     """The records of one FetchResult, batch by batch."""
 
-    def __init__(self, result: Any, exceptions: Sequence[SkippedRange] = ()) -> None:
+    def __init__(self, result: Any, skipped_ranges: Sequence[SkippedRange] = ()) -> None:
         self._result = result
-        self._exceptions = [each for each in exceptions if each.partition == result._topic_partition.partition]
+        self._skipped_ranges = [each for each in skipped_ranges if each.partition == result._topic_partition.partition]
         self._left: list[Any] = []
         self._end = 0
         self._unreadable: Exception | None = None
@@ -87,7 +87,7 @@ class WholeBatches:
             raise self._unreadable
         while source._records.has_next():
             batch = source._records.next_batch()
-            self._left = readable(source, batch, self._exceptions)
+            self._left = readable(source, batch, self._skipped_ranges)
             self._end = batch.next_offset
             if self._left:
                 return True
@@ -95,16 +95,16 @@ class WholeBatches:
         return False
 
 
-def readable(source: Any, batch: Any, exceptions: Sequence[SkippedRange] = ()) -> list[Any]:
+def readable(source: Any, batch: Any, skipped_ranges: Sequence[SkippedRange] = ()) -> list[Any]:
     """The records of a batch from the position on, none if it is a control batch or belongs to what was aborted.
 
     Raises InvalidInput if aiokafka can't read it and it isn't all within one of the exceptions (of this partition).
     """
     first, end = batch.base_offset, batch.next_offset
-    is_excepted = any(each.first_offset <= first and end <= each.next_offset for each in exceptions)
+    is_skipped = any(each.first_offset <= first and end <= each.next_offset for each in skipped_ranges)
     if source._check_crcs and not batch.validate_crc():
         # The end of a transaction is never stepped over: what its producer sent next would be taken for aborted.
-        if is_excepted and not batch.is_control_batch:
+        if is_skipped and not batch.is_control_batch:
             return []
         raise _unreadable(source, first, end, "records whose checksum is wrong: the broker's disk has changed them")
     if source._isolation_level == READ_COMMITTED and batch.producer_id is not None:
@@ -120,11 +120,11 @@ def readable(source: Any, batch: Any, exceptions: Sequence[SkippedRange] = ()) -
     try:
         records = list(batch)
     except UnicodeDecodeError as error:
-        if is_excepted:
+        if is_skipped:
             return []
         what = f"a record with a header whose name is not UTF-8 ({error}): Kafka's clients for Python can't read it"
         raise _unreadable(source, first, end, what) from None
-    for each in exceptions:
+    for each in skipped_ranges:
         records = [record for record in records if not each.first_offset <= record.offset < each.next_offset]
     if records and records[0].offset < source.next_fetch_offset:
         return [record for record in records if record.offset >= source.next_fetch_offset]
@@ -132,9 +132,9 @@ def readable(source: Any, batch: Any, exceptions: Sequence[SkippedRange] = ()) -
 
 
 def _unreadable(source: Any, first: int, end: int, what: str) -> InvalidInput:
-    place = source._tp
+    partition = source._tp.partition
     return InvalidInput(
-        f"partition {place.partition} of the topic {place.topic} holds, between the offsets {first} and {end}, {what};"
-        " to step over these records, an operator signs for it with"
-        f" `tallyroot skip-range {place.partition} {first} {end} --reason TEXT`"
+        f"partition {partition} of the topic {source._tp.topic} holds, between the offsets {first} and {end}, {what};"
+        " to skip these records, let an operator sign the range with"
+        f" `tallyroot skip-range {partition} {first} {end} --reason TEXT`"
     )

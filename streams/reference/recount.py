@@ -10,13 +10,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
+from itertools import pairwise
+from typing import Any
 
 import msgspec
 
 from schemas.log import Log
 from schemas.reading import Correction, Reading
 from schemas.registration import Registration
-from schemas.units import CARRY_BASE, DAY_MS
+from schemas.units import CARRY_BASE, DAY_MS, HOUR_MS
 from schemas.window import Window
 from streams.core.murmur2 import partition_of
 from streams.core.records import (
@@ -31,14 +33,133 @@ from streams.core.records import (
     record_type,
 )
 from streams.core.signature import is_signed_by, operator_of, reading_message
-from streams.reference.recount_meter import FAR, NaiveMeter, Plain
 
+Plain = dict[str, Any]
+FAR = Fraction(135, 100)
 Payees = tuple[tuple[str, int], ...]
 LATEST_MS = (date.max.toordinal() - date(1970, 1, 1).toordinal() + 1) * DAY_MS - 1
 """Later timestamps are no times."""
 
 
-class NaiveWindow:
+class BootRecount:
+    """The rows of one boot of a meter, all of them."""
+
+    def __init__(self, boot: int) -> None:
+        self.boot = boot
+        self.rows: dict[int, Plain] = {}
+        self.high: int | None = None
+        self.floor = 0
+
+    def holes(self) -> list[tuple[int, int]]:
+        """Runs of numbers between the floor and the highest that no row has had."""
+        used = [self.floor - 1, *sorted(seq for seq in self.rows if seq >= self.floor)]
+        return [(a + 1, b - 1) for a, b in pairwise(used) if b - a > 1]
+
+    def take(self, row: Plain) -> tuple[str | None, int]:
+        """Why a row is refused or None, and how many numbers it steps over."""
+        seq, high = row["seq"], self.high
+        if high is None or seq > high:
+            if high is not None and seq - high > 2**20:
+                return "seq_jump", 0
+            self.put(row)
+            return None, 0 if high is None else seq - high - 1
+        if seq == high:
+            return ("duplicate" if row == self.rows[high] else "equivocation"), 0
+        if seq >= self.floor and seq not in self.rows:
+            self.put(row)
+            return None, 0
+        if seq < self.floor:
+            return "below_floor", 0
+        return ("seq_reused" if row["observed_at"] > self.rows[high]["observed_at"] else "duplicate"), 0
+
+    def put(self, row: Plain) -> None:
+        """Keeps a row; of more than 16 holes the lowest go."""
+        seq, high = row["seq"], self.high
+        self.rows[seq] = row
+        self.high = seq if high is None else max(high, seq)
+        while seq - 1 != high and len(self.holes()) > 16:  # what follows the last row makes no hole
+            self.floor = self.holes()[0][1] + 1
+
+
+class MeterRecount:
+    """What is known of one meter: its boots, its baseline and suspect, what bursts may still cost."""
+
+    def __init__(self) -> None:
+        self.boots: list[BootRecount] = []
+        self.base: Plain | None = None
+        self.suspect: Plain | None = None
+        self.quantity_at: int | None = None
+        self.slack = Fraction(60_000)
+        self.flag: str | None = None
+
+    def identify(self, row: Plain, least: int | None) -> tuple[str | None, int]:
+        """The two highest boots seen, the higher one first; a registered boot is seen before any row."""
+        if least is not None and not self.boots:
+            self.boots = [BootRecount(least)]
+        known = {boot.boot: boot for boot in self.boots}
+        number = row["boot"]
+        if number not in known:
+            stale = [least or 0, *(boot.boot for boot in self.boots[1:2])]
+            if number < max(stale):
+                return "stale_boot", 0
+            if self.boots and number > self.boots[0].boot + 2**20:
+                return "boot_jump", 0
+            known[number] = BootRecount(number)
+            self.boots = sorted(known.values(), key=lambda boot: -boot.boot)[:2]
+        return known[number].take(row)
+
+    def plausible(self, usage: int, elapsed: int, capacity: int) -> bool:
+        """Whether the meter can have counted so much in so many ms."""
+        needed = math.ceil(usage * HOUR_MS / (FAR * capacity))
+        return needed <= min(elapsed, 35 * DAY_MS) + self.slack
+
+    def accept(self, usage: int, elapsed: int, capacity: int) -> int:
+        """Takes usage; what it needed beyond the time that passed is owed."""
+        needed = math.ceil(usage * HOUR_MS / (FAR * capacity))
+        self.slack = min(Fraction(60_000), self.slack + min(elapsed, 35 * DAY_MS) - needed)
+        return usage
+
+    def register(self, row: Plain, capacity: int) -> int | str:
+        """What a register adds, or why it is refused."""
+        number, at, value, base = (row["boot"], row["seq"]), row["observed_at"], row["register"], self.base
+        here = {"number": number, "at": at, "value": value}
+        self.flag = None
+        if row["boot"] != self.boots[0].boot:
+            return 0
+        if base is None:
+            self.base = here
+            return 0
+        if at < base["at"] or number < base["number"]:
+            return 0
+        if base["number"] != (-1, -1) and number[0] > base["number"][0] and value < base["value"]:
+            self.base, self.suspect, self.slack, self.flag = here, None, Fraction(60_000), "reset"
+            return 0
+        origins = [base]
+        if self.suspect and number > self.suspect["number"] and at > self.suspect["at"]:
+            origins.append(self.suspect)
+        fit = [
+            (one["value"], -rank, one)
+            for rank, one in enumerate(origins)
+            if one["value"] <= value and self.plausible(value - one["value"], at - one["at"], capacity)
+        ]
+        if not fit:
+            self.suspect = here
+            return "too_low" if value < base["value"] else "too_high"
+        origin = max(fit, key=lambda item: item[:2])[2]
+        self.flag = None if origin is base else "rebaselined"
+        self.base, self.suspect = here, None
+        return self.accept(value - origin["value"], at - origin["at"], capacity)
+
+    def quantity(self, row: Plain, capacity: int) -> int | str:
+        """What a quantity adds, or why it is refused."""
+        elapsed = DAY_MS if self.quantity_at is None else abs(row["observed_at"] - self.quantity_at)
+        if not self.plausible(row["quantity"], elapsed, capacity):
+            return "too_high"
+        self.quantity_at = max(self.quantity_at or 0, row["observed_at"])
+        return self.accept(row["quantity"], elapsed, capacity)
+
+
+class WindowRecount:
     """What lies in one window, or in an adjustment: usage by (meter, version, price, per)."""
 
     def __init__(self) -> None:
@@ -60,7 +181,7 @@ class NaiveWindow:
         return found, carry
 
 
-class Naive:
+class PartitionRecount:
     """Takes a whole log of one partition. `money` is by (machine, payees), in fractions of a micro."""
 
     def __init__(self, log: Log, partition: int = 0) -> None:
@@ -68,17 +189,17 @@ class Naive:
         self.now, self.epoch, self.earliest = -1, -1, 0
         self.versions: dict[str, list[tuple[int, Plain]]] = {}
         self.least: dict[str, int] = {}
-        self.meters: dict[tuple[str, str], NaiveMeter] = defaultdict(NaiveMeter)
+        self.meters: dict[tuple[str, str], MeterRecount] = defaultdict(MeterRecount)
         self.corrections: dict[str, list[Plain]] = defaultdict(list)
         self.rejects: list[tuple[int, int, str]] = []
         self.accepted = self.duplicate = self.readings = self.skipped = 0
         self.money: dict[tuple[str, Payees], Fraction] = defaultdict(Fraction)
         self.marked: set[str] = set()
-        self.open: dict[tuple[int, str, int], NaiveWindow] = defaultdict(NaiveWindow)
+        self.open: dict[tuple[int, str, int], WindowRecount] = defaultdict(WindowRecount)
         self.carries: dict[tuple[str, Payees], Fraction] = defaultdict(Fraction)
         self.sealed: list[Plain] = []
 
-    def take(self, records: Iterable[LogRecord]) -> "Naive":
+    def take(self, records: Iterable[LogRecord]) -> "PartitionRecount":
         """Judges records; the log's must come in their order, in as many calls as the caller likes."""
         for record in records:
             self.move(record)
@@ -88,7 +209,7 @@ class Naive:
                 verdicts: list[tuple[int, str | None]] = (
                     [(-1, rows)]
                     if isinstance(rows, str)
-                    else [(place, self.row(row, record)) for place, row in enumerate(rows)]
+                    else [(index, self.row(row, record)) for index, row in enumerate(rows)]
                 )
             elif kind == "machine.registered":
                 verdicts = [(-1, self.registration(record))]
@@ -96,11 +217,11 @@ class Naive:
                 verdicts = [(-1, self.correction(record))]
             else:
                 verdicts = [(-1, None if kind == "heartbeat" else "unknown_type")]
-            for place, verdict in verdicts:
+            for index, verdict in verdicts:
                 self.accepted += verdict is None
                 self.duplicate += verdict == "duplicate"
                 if verdict not in (None, "duplicate"):
-                    self.rejects.append((record.offset, place, str(verdict)))
+                    self.rejects.append((record.offset, index, str(verdict)))
         return self
 
     def move(self, record: LogRecord) -> None:
@@ -131,7 +252,7 @@ class Naive:
         """Whether the window of a moment is closed."""
         return moment // self.log.window_ms * self.log.window_ms < self.earliest
 
-    def window_of(self, machine: str, moment: int, offset: int) -> NaiveWindow:
+    def window_of(self, machine: str, moment: int, offset: int) -> WindowRecount:
         """The window of a moment, or the adjustment to it in the earliest window that is open."""
         grid = self.log.window_ms
         start = moment // grid * grid
@@ -217,7 +338,7 @@ class Naive:
         self.bill(plain, usage, bool(plain.get("session_start")), window)
         return None
 
-    def bill(self, row: Plain, usage: int, starts: bool, window: NaiveWindow) -> None:
+    def bill(self, row: Plain, usage: int, starts: bool, window: WindowRecount) -> None:
         """Adds what a row or a difference comes to, at the price of its moment."""
         machine, at = row["machine"], int(row["observed_at"])
         priced_by = self.version(machine, int(row.get("session_started_at", at)))
@@ -290,13 +411,13 @@ class Naive:
             for name in [name for name in self.meters if name[0] == machine]:
                 meter = self.meters[name]
                 meter.boots, meter.suspect = [], None
-                if meter.base and meter.base["place"][0] > plain["boot"]:
+                if meter.base and meter.base["number"][0] > plain["boot"]:
                     meter.base = None
         for part in plain["meters"]:
             if part["kind"] == "register" and "opening_register" in part and (acts or not past):
                 meter = self.meters[machine, part["meter"]]
                 at = self.now if past else plain["effective_from"]
-                meter.base = {"place": (-1, -1), "at": at, "value": part["opening_register"]}
+                meter.base = {"number": (-1, -1), "at": at, "value": part["opening_register"]}
                 meter.suspect, meter.slack = None, Fraction(60_000)
         return None
 
@@ -346,7 +467,7 @@ class Naive:
 
 
 def plain_windows(windows: Sequence[Window]) -> list[Plain]:
-    """Windows in the form of `Naive.sealed`, without `by`."""
+    """Windows in the form of `PartitionRecount.sealed`, without `by`."""
     return [
         {
             "machine": window.machine,

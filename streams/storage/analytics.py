@@ -14,9 +14,8 @@ from files.write import Temporary, sync_folder
 from schemas.arrow import REJECTED_RECORDS, REJECTS, WINDOWS
 from schemas.log import Log
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS
-from streams.storage.live import BOUNDARY
-from streams.storage.open_windows import OPEN_WINDOWS
-from streams.storage.stored_rejects import LIVE_REJECTS
+from streams.storage.checkpoint_rejects import LIVE_REJECTS
+from streams.storage.live import BOUNDARY, OPEN_WINDOWS
 from streams.storage.view_comments import COLUMNS, VIEWS
 
 COUNTS = pa.struct([(name, pa.int64()) for name in ("entries", "accepted", "duplicate", "rejected")])

@@ -16,12 +16,11 @@ from msgspec import Struct
 
 from files.write import Temporary
 from schemas.errors import InvalidInput, InvariantBroken
-from streams.core.log_reader import LogReader
 from streams.core.log_root import (
     CHUNK_OFFSETS,
     RECORDS,
+    ChunkProof,
     LogDigest,
-    Receipt,
     audit_path,
     chunk_bytes,
     merkle_root,
@@ -29,6 +28,7 @@ from streams.core.log_root import (
     records_from,
 )
 from streams.core.records import LogRecord, Record
+from streams.storage.log_reader import LogReader
 
 BATCH_RECORDS = 16_384
 BATCH_BYTES = 64 * 1_024 * 1_024
@@ -90,21 +90,21 @@ def archive_digest(path: Path) -> LogDigest:
     return digest
 
 
-def receipt(path: Path, offset: int) -> Receipt:
+def chunk_proof(path: Path, offset: int) -> ChunkProof:
     """That the record at `offset` was in the log: its chunk and the path to the log root.
 
     Raises InvalidInput if the archive at `path` holds no such record, or its leaves don't fit its records.
     """
     leaves = read_leaves(path)
     offsets = pq.read_table(path, columns=["offset"]).column(0).to_numpy()
-    places = np.unique(offsets // CHUNK_OFFSETS)
-    index = int(np.searchsorted(places, offset // CHUNK_OFFSETS))
-    if offset not in offsets or len(places) != len(leaves):
+    chunks = np.unique(offsets // CHUNK_OFFSETS)
+    index = int(np.searchsorted(chunks, offset // CHUNK_OFFSETS))
+    if offset not in offsets or len(chunks) != len(leaves):
         raise InvalidInput(f"{path} holds no record at offset {offset}: look for it in the archive of another epoch")
     first = offset // CHUNK_OFFSETS * CHUNK_OFFSETS
     within = (pc.field("offset") >= first) & (pc.field("offset") < first + CHUNK_OFFSETS)
     (batch,) = pq.read_table(path, filters=within).cast(RECORDS).combine_chunks().to_batches()
-    found = Receipt(chunk=chunk_bytes(batch), index=index, leaves=len(leaves), path=audit_path(leaves, index))
+    found = ChunkProof(chunk=chunk_bytes(batch), index=index, leaves=len(leaves), path=audit_path(leaves, index))
     if found.root() != merkle_root(leaves):
         raise InvalidInput(f"{path} was changed: its records don't give the leaves beside it")
     return found
@@ -113,7 +113,7 @@ def receipt(path: Path, offset: int) -> Receipt:
 def read_leaves(path: Path) -> list[bytes]:
     """The leaves (32 bytes each) that stand beside an archive."""
     content = path.with_suffix(".leaves").read_bytes()
-    return [content[place : place + 32] for place in range(0, len(content), 32)]
+    return [content[at : at + 32] for at in range(0, len(content), 32)]
 
 
 def _batches(records: Iterable[LogRecord]) -> Iterator[pa.RecordBatch]:

@@ -27,10 +27,11 @@ from schemas.log import Log
 from schemas.manifest import Counts, EpochManifest
 from schemas.reject import Reject, RejectedRecord
 from schemas.window import Window
-from streams.core.state import Changes, State
+from streams.core.state import State
+from streams.core.tables import Changes
 from streams.storage.checkpoint_identity import CheckpointIdentity
+from streams.storage.checkpoint_rejects import CheckpointRejects
 from streams.storage.state_store import StateStore
-from streams.storage.stored_rejects import StoredRejects
 
 _ROWS = {"windows": WINDOWS, "rejects": REJECTS, "rejected_records": REJECTED_RECORDS}
 
@@ -92,7 +93,7 @@ class Checkpoint:
         except duckdb.Error as error:
             raise _unopened(path, error) from None
         self._state = StateStore(self._db)
-        self.refused = StoredRejects(self._db)
+        self.refused = CheckpointRejects(self._db)
         """What was refused, beyond one epoch."""
         try:
             with self._transaction():
@@ -224,9 +225,9 @@ class Checkpoint:
         other._db = self._db.cursor()
         return other
 
-    def refused_reader(self) -> StoredRejects:
+    def refused_reader(self) -> CheckpointRejects:
         """What was refused, through a connection of its own, for one other thread."""
-        return StoredRejects(self._db.cursor())
+        return CheckpointRejects(self._db.cursor())
 
     def close(self) -> None:
         """Closes the file."""

@@ -15,6 +15,7 @@ epoch's own files are made, and until then a few seconds old.
 
 from collections.abc import Callable, Set
 from contextlib import suppress
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,11 @@ import pyarrow as pa
 
 from files.parquet import read_table, write_table
 from files.write import Temporary, sync_file, sync_folder
+from schemas.arrow import MICROS
 from schemas.errors import InvalidInput
+from streams.core.meters import NONE
+from streams.core.state import State
+from streams.core.tables import table_of
 
 LISTED_SECONDS = 10.0
 """How long a query may take from listing `epochs/` to reading the boundary."""
@@ -37,6 +42,19 @@ REJECTS_SHARE = 60
 """A file of rejects is written again only after so many times the time that it took."""
 
 BOUNDARY = pa.schema([("partition", pa.int64()), ("from_ms", pa.int64())])
+OPEN_WINDOWS = pa.schema(
+    [
+        ("machine", pa.string()),
+        ("start_ms", pa.int64()),
+        ("mends_ms", pa.int64()),
+        ("readings", pa.int64()),
+        ("gross_micros", MICROS),
+        ("first_offset", pa.int64()),
+        ("last_offset", pa.int64()),
+        ("stream_time_ms", pa.int64()),
+        ("partition", pa.int64()),
+    ]
+)
 
 
 class Live:
@@ -71,8 +89,8 @@ class Live:
         elif published_ms > stored:
             self.published(published_ms)
         kept = partial(self._is_kept, published_ms)
-        self._windows = _Numbered(self._folder, ".parquet", lambda start_ms: kept(unpublished, start_ms))
-        self._rejects = _Numbered(self._folder, ".rejects.parquet", lambda start_ms: kept(refused, start_ms))
+        self._windows = _ReusedFiles(self._folder, ".parquet", lambda start_ms: kept(unpublished, start_ms))
+        self._rejects = _ReusedFiles(self._folder, ".rejects.parquet", lambda start_ms: kept(refused, start_ms))
         self._open_at: float | None = None
         self._rejects_due = seconds()
 
@@ -139,7 +157,7 @@ class Live:
         write_table(Temporary(self._folder / "boundary.parquet"), row).publish()
 
 
-class _Numbered:
+class _ReusedFiles:
     """Files of one kind, each named by a number and known by the start (epoch ms) of its first row."""
 
     def __init__(self, folder: Path, suffix: str, is_kept: Callable[[int], bool]) -> None:
@@ -192,3 +210,22 @@ def _first_value(path: Path, column: str) -> int | None:
     except InvalidInput:
         return None
     return int(table.column(0)[0].as_py()) if table.num_rows else None
+
+
+def open_windows(state: State, partition: int) -> pa.Table:
+    """The open windows of a state, without carries, by their keys: schema OPEN_WINDOWS."""
+    rows = [
+        (
+            machine,
+            start_ms,
+            None if mends_ms == NONE else mends_ms,
+            window.readings,
+            Decimal(sum(usage * micros // max(per, 1) for (_, _, micros, per), usage in window.usage.items())),
+            None if window.first_offset == NONE else window.first_offset,
+            None if window.last_offset == NONE else window.last_offset,
+            state.stream_time_ms,
+            partition,
+        )
+        for (start_ms, machine, mends_ms), window in sorted(state.windows(), key=lambda item: item[0])
+    ]
+    return table_of(OPEN_WINDOWS, rows)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
 from files.read import CHUNK_BYTES
-from files.write import TEMPORARY, OtherDigest, write_chunks
+from files.write import TEMPORARY, OtherDigest, make_folder, write_chunks
 from schemas.errors import InvalidInput, InvariantBroken
 
 
@@ -58,7 +58,9 @@ class ObjectStore:
         """Puts an object, over an older one of that name. Durable once it returns. Raises StoreAway."""
         with self._answer():
             if self._is_local:
-                write_chunks(Path(self._root) / name, chunks)
+                path = Path(self._root) / name
+                make_folder(path.parent)
+                write_chunks(path, chunks)
                 return
             # An error between two chunks leaves a part of them under the name; what names the object comes later.
             with self._files.open_output_stream(f"{self._root}/{name}", compression=None) as stream:
@@ -79,6 +81,7 @@ class ObjectStore:
         StoreAway.
         """
         try:
+            make_folder(path.parent)
             write_chunks(path, self._chunks(name), sha256)
         except (FileNotFoundError, OtherDigest):
             raise InvariantBroken(

@@ -12,10 +12,10 @@ from files.write import Step
 from schemas.manifest import epoch_folder
 from streams.storage.checkpoint import Checkpoint
 from streams.storage.checkpoint_identity import CheckpointIdentity
-from streams.storage.epochs import epoch_paths
+from streams.storage.epoch_files import epoch_paths
 from streams.storage.object_store import ObjectStore, StoreAway
+from streams.storage.shared_epochs import put_epoch, sync_partition
 from streams.storage.snapshot import SUFFIX, newest_snapshot, put_snapshot, write_snapshot
-from streams.storage.stored_epochs import put_epoch, sync_partition
 
 logger = logging.getLogger(__name__)
 

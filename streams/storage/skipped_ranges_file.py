@@ -33,12 +33,12 @@ def load_skipped_ranges(data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
     Raises InvalidInput if the file can't be read, if one isn't signed by an operator, or if they contradict a cut
     that was passed: what is in a manifest can't be taken back, and nothing can be added to it.
     """
-    exceptions = read_exceptions(data_dir, log)
-    _check_published(data_dir, exceptions)
-    return exceptions
+    skipped_ranges = read_skipped_ranges(data_dir, log)
+    _check_published(data_dir, skipped_ranges)
+    return skipped_ranges
 
 
-def read_exceptions(data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
+def read_skipped_ranges(data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
     """As `load_skipped_ranges`, without a look at what is final: that takes the longer, the more there is."""
     path = data_dir / FILE
     try:
@@ -49,30 +49,30 @@ def read_exceptions(data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
         raise InvalidInput(f"{path} doesn't hold exceptions ({error}): restore it from a copy") from None
 
 
-def add_skipped_range(data_dir: Path, log: Log, exception: SkippedRange) -> tuple[SkippedRange, ...]:
+def add_skipped_range(data_dir: Path, log: Log, skipped: SkippedRange) -> tuple[SkippedRange, ...]:
     """Adds an operator's new one to the folder's file; gives all of them.
 
     Raises InvalidInput as `load_skipped_ranges`, or if a worker here has the partition, or has counted a record of the
     range; adds nothing then.
     """
-    checked(log, [exception])
+    checked(log, [skipped])
     folder = data_dir / "partitions"
-    with _locked(folder / f"{exception.partition}.lock", "a worker reads the partition: run `tallyroot down` first"):
-        counted = _counted(folder / f"{exception.partition}.duckdb")
-        if counted > exception.first_offset and exception not in read_exceptions(data_dir, log):
-            raise InvalidInput(f"{named(exception)} comes too late: all before offset {counted} was counted already")
-        return adopt_exceptions(data_dir, log, [exception])
+    with _locked(folder / f"{skipped.partition}.lock", "a worker reads the partition: run `tallyroot down` first"):
+        counted = _counted(folder / f"{skipped.partition}.duckdb")
+        if counted > skipped.first_offset and skipped not in read_skipped_ranges(data_dir, log):
+            raise InvalidInput(f"{named(skipped)} comes too late: all before offset {counted} was counted already")
+        return adopt_skipped_ranges(data_dir, log, [skipped])
 
 
-def adopt_exceptions(data_dir: Path, log: Log, others: Iterable[SkippedRange]) -> tuple[SkippedRange, ...]:
+def adopt_skipped_ranges(data_dir: Path, log: Log, others: Iterable[SkippedRange]) -> tuple[SkippedRange, ...]:
     """Adds what others have signed and acted on; gives all. Raises InvalidInput as `load_skipped_ranges`."""
     with _locked(data_dir / "exceptions.lock", "another program is changing the exceptions: try again"):
-        here = read_exceptions(data_dir, log)
-        exceptions = checked(log, {*here, *others})
-        _check_published(data_dir, exceptions)
-        if exceptions != here:
-            write_json(data_dir / FILE, exceptions, indent=1)
-    return exceptions
+        here = read_skipped_ranges(data_dir, log)
+        skipped_ranges = checked(log, {*here, *others})
+        _check_published(data_dir, skipped_ranges)
+        if skipped_ranges != here:
+            write_json(data_dir / FILE, skipped_ranges, indent=1)
+    return skipped_ranges
 
 
 def share_skipped_ranges(store: ObjectStore, data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
@@ -81,13 +81,13 @@ def share_skipped_ranges(store: ObjectStore, data_dir: Path, log: Log) -> tuple[
     Raises InvalidInput as `load_skipped_ranges`, StoreAway.
     """
     stored = {name: _stored(store, name) for name in store.names(FOLDER) if name.endswith(".json")}
-    exceptions = adopt_exceptions(data_dir, log, stored.values())
-    for each in exceptions:
+    skipped_ranges = adopt_skipped_ranges(data_dir, log, stored.values())
+    for each in skipped_ranges:
         content = msgspec.json.encode(each)
         name = f"{FOLDER}/{hashlib.sha256(content).hexdigest()}.json"
         if name not in stored:
             store.put(name, [content])
-    return exceptions
+    return skipped_ranges
 
 
 def _stored(store: ObjectStore, name: str) -> SkippedRange:
@@ -123,13 +123,13 @@ def _locked(path: Path, otherwise: str) -> Iterator[None]:
         lock.release()
 
 
-def _check_published(data_dir: Path, exceptions: Sequence[SkippedRange]) -> None:
+def _check_published(data_dir: Path, skipped_ranges: Sequence[SkippedRange]) -> None:
     for path in sorted(data_dir.glob("epochs/*/*.manifest.json")):
         try:
             manifest = msgspec.json.decode(path.read_bytes(), type=EpochFiles).manifest
         except msgspec.MsgspecError:
             continue  # whoever needs the manifest says what is wrong with it
-        expected = within(exceptions, manifest.partition, manifest.first_offset, manifest.next_offset)
+        expected = within(skipped_ranges, manifest.partition, manifest.first_offset, manifest.next_offset)
         if manifest.exceptions != expected:
             other = next(
                 each

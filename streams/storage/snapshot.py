@@ -13,13 +13,14 @@ import msgspec
 import pyarrow as pa
 
 from files.read import file_chunks
-from files.write import write_bytes
+from files.write import make_folder, write_bytes
 from schemas.manifest import EpochManifest
-from streams.core.state import TABLES, State
+from streams.core.state import State
+from streams.core.state_tables import TABLES
 from streams.core.tables import tables_digest
 from streams.storage.checkpoint_identity import CheckpointIdentity
 from streams.storage.object_store import ObjectStore
-from streams.storage.stored_epochs import read_stored, stored_manifests
+from streams.storage.shared_epochs import read_stored, stored_manifests
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
 def write_snapshot(path: Path, pinned: CheckpointIdentity, tables: Mapping[str, pa.Table]) -> None:
     """Writes the tables of a state to a local file, whole or not at all."""
     packed = {name: _packed(table) for name, table in tables.items()}
+    make_folder(path.parent)
     write_bytes(path, msgspec.msgpack.encode(Snapshot(pinned=pinned, tables=packed)))
 
 

@@ -11,7 +11,8 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
-from streams.core.state import TABLES, Changes
+from streams.core.state_tables import TABLES
+from streams.core.tables import Changes
 
 FOLD_COMMITS = 64
 FOLD_BYTES = 16 * 1_024 * 1_024
@@ -69,8 +70,8 @@ class StateStore:
             for name, (upserted, deleted) in msgspec.msgpack.decode(
                 content, type=dict[str, tuple[bytes, bytes]]
             ).items():
-                upserts.setdefault(name, []).append(_numbered(_from_bytes(upserted), number))
-                deletes.setdefault(name, []).append(_numbered(_from_bytes(deleted), number))
+                upserts.setdefault(name, []).append(_with_commit_number(_from_bytes(upserted), number))
+                deletes.setdefault(name, []).append(_with_commit_number(_from_bytes(deleted), number))
         for name, tables in upserts.items():
             self._replace(name, pa.concat_tables(tables), pa.concat_tables(deletes[name]))
         self._db.execute("DELETE FROM deltas")
@@ -109,7 +110,7 @@ class StateStore:
         )
 
 
-def _numbered(table: pa.Table, number: int) -> pa.Table:
+def _with_commit_number(table: pa.Table, number: int) -> pa.Table:
     return table.append_column("commit_number", pa.array([number] * table.num_rows, pa.int64()))
 
 

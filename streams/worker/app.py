@@ -29,7 +29,7 @@ from streams.storage.offset_mark import partitions_behind
 from streams.storage.skipped_ranges_file import load_skipped_ranges, share_skipped_ranges
 from streams.worker.faust_app import BatchApp, Fetched, PromptWorker, delivered, fetched, live_seek
 from streams.worker.health import STALLED_SECONDS, Condition, StatusServer
-from streams.worker.logs import RejectSummary, quiet_logs, say
+from streams.worker.logs import RejectSummary, limited_logs, say
 from streams.worker.metrics import WorkerMetrics
 from streams.worker.partition_owner import Committed, PartitionOwner
 from streams.worker.watchdog import CHECK_SECONDS, EXIT_TERMINATED, Ending, StallJudge, Watchdog, is_away
@@ -100,18 +100,18 @@ def run_worker(settings: WorkerSettings) -> int:
     check_topic(settings.bootstrap_servers, settings.log)
     create_rejected_topic(settings.bootstrap_servers, settings.log)
     if settings.store is None:
-        exceptions = load_skipped_ranges(settings.data_dir, settings.log)
+        skipped_ranges = load_skipped_ranges(settings.data_dir, settings.log)
     else:
-        exceptions = share_skipped_ranges(settings.store, settings.data_dir, settings.log)
+        skipped_ranges = share_skipped_ranges(settings.store, settings.data_dir, settings.log)
     reader, archive_reader = (
-        KafkaLogReader(settings.bootstrap_servers, settings.log.topic, patience_seconds, exceptions)
+        KafkaLogReader(settings.bootstrap_servers, settings.log.topic, patience_seconds, skipped_ranges)
         for patience_seconds in (0, 60)
     )
     (settings.data_dir / FAUST_FOLDER).mkdir(parents=True, exist_ok=True)
     ending = Ending(as_json=settings.log_json)
     try:
-        with quiet_logs(as_json=settings.log_json):
-            return _Worker(settings, exceptions, reader, archive_reader, ending).run()
+        with limited_logs(as_json=settings.log_json):
+            return _WorkerRun(settings, skipped_ranges, reader, archive_reader, ending).run()
     finally:
         reader.close()
         archive_reader.close()
@@ -122,7 +122,7 @@ def build_app(
     checkpoints: PartitionOwner,
     ending: Ending,
     loop: asyncio.AbstractEventLoop,
-    exceptions: Sequence[SkippedRange] = (),
+    skipped_ranges: Sequence[SkippedRange] = (),
 ) -> BatchApp:
     """The Faust app: one agent over the log's topic, no tables, no web, no leader, no commits to Kafka."""
     app = BatchApp(
@@ -130,7 +130,7 @@ def build_app(
         topic=settings.log.topic,
         checkpoints=checkpoints,
         fatal=ending.fatal,
-        exceptions=exceptions,
+        skipped_ranges=skipped_ranges,
         broker_max_poll_records=settings.records_max,
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
         broker_client_id="tallyroot",
@@ -163,13 +163,13 @@ def build_app(
     return app
 
 
-class _Worker:
+class _WorkerRun:
     """One run: the app, its checkpoints and its watchdog."""
 
     def __init__(
         self,
         settings: WorkerSettings,
-        exceptions: Sequence[SkippedRange],
+        skipped_ranges: Sequence[SkippedRange],
         reader: KafkaLogReader,
         archive_reader: KafkaLogReader,
         ending: Ending,
@@ -198,7 +198,7 @@ class _Worker:
             on_commit=self._committed,
             on_resumed=self._resumed,
         )
-        self._app = build_app(settings, self._checkpoints, ending, self._loop, exceptions)
+        self._app = build_app(settings, self._checkpoints, ending, self._loop, skipped_ranges)
         self._checkpoints.live_seek = lambda: live_seek(self._app)
         self._faust = PromptWorker(self._app, self._loop, lambda: ending.now(EXIT_TERMINATED))
         self._judge = StallJudge(settings.stall_seconds)

@@ -50,13 +50,13 @@ class BatchApp(faust.App):
         topic: str,
         checkpoints: Checkpoints,
         fatal: Callable[[BaseException], None],
-        exceptions: Sequence[SkippedRange] = (),
+        skipped_ranges: Sequence[SkippedRange] = (),
         **settings: Any,
     ) -> None:
         self.log_topic = topic
         self.checkpoints = checkpoints
         self.fatal = fatal
-        self.exceptions = exceptions
+        self.skipped_ranges = skipped_ranges
         super().__init__(group, Topic=BatchTopic, TableManager=PromptTables, **settings)
 
     def _new_transport(self) -> Any:
@@ -129,8 +129,8 @@ def delivered(app: BatchApp) -> dict[int, int]:
     return dict(consumer._thread.cursor)
 
 
-def _fetched(kafka: Any, place: Any) -> Fetched | None:
-    state = partition_state(kafka, place)
+def _fetched(kafka: Any, topic_partition: Any) -> Fetched | None:
+    state = partition_state(kafka, topic_partition)
     if state is None or not state.has_valid_position or state.highwater is None:
         return None
     # Beyond the last stable offset lie open transactions: no lag of ours.

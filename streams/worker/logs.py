@@ -116,7 +116,7 @@ def _log_thread(died: threading.ExceptHookArgs) -> None:
 
 
 @contextmanager
-def quiet_logs(*, as_json: bool = False) -> Iterator[None]:
+def limited_logs(*, as_json: bool = False) -> Iterator[None]:
     """While it lasts, the noisy loggers write what is grave to stderr, rate-limited; nothing goes to stdout."""
     handler, events = (logging.StreamHandler(sys.stderr) for _ in range(2))
     events.setFormatter(JsonLines())

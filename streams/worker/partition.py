@@ -35,18 +35,17 @@ from schemas.errors import InvariantBroken
 from schemas.log import Log
 from schemas.manifest import Counts
 from streams.core.advance import Advanced, advance
-from streams.core.log_reader import LogReader
 from streams.core.records import LogRecord
 from streams.core.tables import tables_digest
-from streams.kafka.rejects_outbox import RejectsSender
+from streams.kafka.rejects_sender import RejectsSender
 from streams.kafka.rejects_topic import NONE_SENT, RejectsTopic
 from streams.storage.checkpoint import Checkpoint, Cut, Piece, Position
 from streams.storage.checkpoint_identity import FORMAT, CheckpointIdentity
-from streams.storage.epochs import last_manifest, publish_epoch
-from streams.storage.live import Live
+from streams.storage.epoch_files import last_manifest, publish_epoch
+from streams.storage.live import Live, open_windows
+from streams.storage.log_reader import LogReader
 from streams.storage.object_store import ObjectStore
 from streams.storage.offset_mark import OffsetMark
-from streams.storage.open_windows import open_windows
 from streams.storage.partition_store import PartitionStore
 
 

@@ -16,10 +16,10 @@ from typing import NamedTuple, ParamSpec, TypeVar
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.units import MINUTE_MS
-from streams.core.log_reader import LogReader
 from streams.kafka.consumer import Slice
 from streams.kafka.reader import KafkaAway
 from streams.kafka.rejects_topic import RejectsTopic
+from streams.storage.log_reader import LogReader
 from streams.storage.object_store import ObjectStore, StoreAway
 from streams.worker.logs import say
 from streams.worker.partition import Partition, Progress
@@ -232,10 +232,10 @@ def sound_part(piece: Slice, now_ms: int) -> tuple[Slice, InvalidInput | None]:
     latest_ms = now_ms + AHEAD_MAX_MS
     if not piece.records or max(record.timestamp for record in piece.records) <= latest_ms:
         return piece, None
-    place = next(place for place, record in enumerate(piece.records) if record.timestamp > latest_ms)
-    record = piece.records[place]
+    index = next(index for index, record in enumerate(piece.records) if record.timestamp > latest_ms)
+    record = piece.records[index]
     refused = InvalidInput(
         f"the record at offset {record.offset} of partition {piece.partition} is stamped"
         f" {(record.timestamp - now_ms) // MINUTE_MS} minutes ahead of this host's clock: set the clock that is wrong"
     )
-    return piece._replace(next=record.offset, records=piece.records[:place]), refused
+    return piece._replace(next=record.offset, records=piece.records[:index]), refused

@@ -27,7 +27,7 @@ from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Claim, Payout, Settleme
 from schemas.units import DAY_MS, MINUTE_MS
 from streams.core.murmur2 import partition_of
 from streams.storage.analytics import make_analytics
-from streams.storage.epochs import EpochPaths, epoch_paths
+from streams.storage.epoch_files import EpochPaths, epoch_paths
 from tests.bench.readings import PARTITIONS, SEED
 from tests.support.analyst_notebook import queries
 

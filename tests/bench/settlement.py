@@ -22,8 +22,8 @@ from settlement.chain.job import SettleOptions, choose_run
 from settlement.leaf import machine_hash, window_leaf
 from settlement.merkle import MerkleTree
 from settlement.post import PostStanding, assemble
-from settlement.storage.epochs import EpochReader
 from settlement.storage.posts import Store
+from settlement.storage.published_epochs import EpochReader
 from streams.core.murmur2 import partition_of
 from streams.core.recompute import recompute
 from streams.core.records import ARROW, Record

@@ -8,7 +8,7 @@ import pytest
 
 from schemas.reading import HEARTBEAT, REGISTERED
 from streams.core.records import Record
-from streams.reference.recount import Naive
+from streams.reference.recount import PartitionRecount
 from streams.storage.analytics import make_analytics
 from tests.bench.__main__ import STOCK, Bench, summary
 from tests.bench.curve import together
@@ -44,7 +44,7 @@ def test_dirt_comes_to_what_the_rules_say(share: float) -> None:
     duplicates, rejects, machines = 0, Counter[str](), {}
     for partition, records in enumerate(logs):
         records.append(Record(len(records), readings.end_ms, b"", b"", [("ce_type", HEARTBEAT.encode())]))
-        naive = Naive(log_of("json", 1, 1), partition).take(records)
+        naive = PartitionRecount(log_of("json", 1, 1), partition).take(records)
         duplicates += naive.duplicate
         rejects.update(reason for _, _, reason in naive.rejects)
         for window in naive.sealed:

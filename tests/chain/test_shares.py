@@ -27,9 +27,9 @@ from settlement.chain.node import Chain
 from settlement.chain.signer import Keys, development_signer
 from streams.core.recompute import recompute
 from streams.core.records import Record
-from streams.reference.recount import Naive
+from streams.reference.recount import PartitionRecount
 from streams.storage.archive import write_archive
-from streams.storage.epochs import epoch_paths
+from streams.storage.epoch_files import epoch_paths
 from tests.support.sim_log import SimLog
 
 pytestmark = pytest.mark.chain
@@ -172,7 +172,7 @@ def test_the_cents_of_two_investors_come_from_readings(place: Place) -> None:
         assert [reading.micros for reading in window.readings] == [reading.value * PRICE for reading in window.readings]
         assert [reading.value for reading in window.readings] == quantities(place, row.start_ms)
     # And up, from raw readings alone, in fractions: the shares lose less than a micro a window, a holder one more.
-    exact = Naive(LOG).take(place.records).money["m", tuple(sorted({OWNER: 6_667, shares: POINTS}.items()))]
+    exact = PartitionRecount(LOG).take(place.records).money["m", tuple(sorted({OWNER: 6_667, shares: POINTS}.items()))]
     assert exact == 18 * PRICE
     for number, amount in ((5, 300), (6, 123)):
         due = exact * Fraction(POINTS, 10_000) * Fraction(amount, SUPPLY)

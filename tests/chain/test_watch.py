@@ -23,7 +23,7 @@ from settlement.chain.job import SettleOptions
 from settlement.chain.node import Chain
 from settlement.chain.signer import Keys
 from settlement.keccak import keccak
-from settlement.storage.epochs import EpochReader
+from settlement.storage.published_epochs import EpochReader
 from streams.kafka.reader import KafkaAway
 from tests.support.archived_log import LOG, MACHINES, fill, records_of
 from tests.support.sim_log import SimLog

@@ -18,7 +18,7 @@ from streams.core.signature import operator_account
 from streams.core.skipped_ranges import sign_skipped_range
 from streams.kafka.reader import KafkaLogReader
 from streams.kafka.topics import create_topic
-from streams.storage.skipped_ranges_file import FILE, add_skipped_range, adopt_exceptions, load_skipped_ranges
+from streams.storage.skipped_ranges_file import FILE, add_skipped_range, adopt_skipped_ranges, load_skipped_ranges
 from tests.crash.unreadable import send_unreadable
 from tests.support.kafka_log import Sender, a_log, outcome, readings
 from tests.support.sim_log import START_MS, registration
@@ -91,7 +91,7 @@ def test_it_stops_a_worker_until_an_operator_signs(
     with pytest.raises(InvalidInput, match=r"comes too late: all before offset \d+ was counted"):
         add_skipped_range(tmp_path, poisoned, late)
     with pytest.raises(InvalidInput, match=r"contradicts .* which is final"):
-        adopt_exceptions(tmp_path, poisoned, [late])
+        adopt_skipped_ranges(tmp_path, poisoned, [late])
     (tmp_path / FILE).unlink()
     refused = workers.start(poisoned)
     assert refused.wait() == 1

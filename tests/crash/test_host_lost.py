@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from streams.storage.object_store import ObjectStore
-from streams.storage.stored_epochs import fetch_epochs
+from streams.storage.shared_epochs import fetch_epochs
 from tests.support import partition_runs as runs
 from tests.support import store_runs as hosts
 from tests.support.forked import FORKED

@@ -10,8 +10,8 @@ import pytest
 from schemas.log import Log
 from schemas.units import HOUR_MS
 from streams.storage.object_store import ObjectStore
+from streams.storage.shared_epochs import fetch_epochs
 from streams.storage.snapshot import SUFFIX
-from streams.storage.stored_epochs import fetch_epochs
 from streams.worker.app import WorkerProgress
 from tests.support.kafka_log import Sender, a_log, fill, outcome, readings, without_faust
 from tests.support.sim_log import START_MS

@@ -12,7 +12,7 @@ import pytest
 
 from schemas.errors import InvalidInput, InvariantBroken
 from streams.storage.object_store import ObjectStore
-from streams.storage.stored_epochs import fetch_epochs, stored_manifests
+from streams.storage.shared_epochs import fetch_epochs, stored_manifests
 from tests.support import partition_runs as runs
 from tests.support import store_runs as hosts
 from tests.support.sim_log import HOURLY

@@ -18,8 +18,9 @@ from schemas.window import Window
 from streams.core.advance import Advanced, advance
 from streams.core.recompute import recompute
 from streams.core.records import Record, decode_readings, record_type
-from streams.core.state import TABLES, State
-from streams.reference.recount import Naive, plain_windows
+from streams.core.state import State
+from streams.core.state_tables import TABLES
+from streams.reference.recount import PartitionRecount, plain_windows
 from streams.reference.vectors import advance_through, open_windows
 from tests.support.dirty_logs import dirty_log, small_log
 
@@ -116,16 +117,16 @@ def test_money_equals_a_naive_recount_in_fractions(seed: int, dirt: float) -> No
     records = dirty_log(seed, dirt)
     state = State.new(LOG, 0)
     parts = advance_through(state, records)
-    naive = Naive(LOG).take(records)
+    recount = PartitionRecount(LOG).take(records)
     windows = [window for part in parts for window in part.windows] + open_windows(state)
-    assert [(one.offset, one.row, one.reason) for part in parts for one in part.rejects] == naive.rejects
-    assert sum(part.counts.accepted for part in parts) == naive.accepted
-    assert sum(part.counts.duplicate for part in parts) == naive.duplicate
-    assert sum(window.readings for window in windows) == naive.readings
-    assert sum(window.skipped for window in windows) == naive.skipped
-    assert money_of(windows) == {key: value for key, value in naive.money.items() if value}
-    naive.seal(math.inf, -1)
-    assert plain_windows(windows) == [without(window, "by") for window in naive.sealed]
+    assert [(one.offset, one.row, one.reason) for part in parts for one in part.rejects] == recount.rejects
+    assert sum(part.counts.accepted for part in parts) == recount.accepted
+    assert sum(part.counts.duplicate for part in parts) == recount.duplicate
+    assert sum(window.readings for window in windows) == recount.readings
+    assert sum(window.skipped for window in windows) == recount.skipped
+    assert money_of(windows) == {key: value for key, value in recount.money.items() if value}
+    recount.seal(math.inf, -1)
+    assert plain_windows(windows) == [without(window, "by") for window in recount.sealed]
 
 
 def without(window: dict[str, Any], name: str) -> dict[str, Any]:

@@ -169,12 +169,12 @@ def test_rows_of_many_names_are_the_same_in_columns(count: int) -> None:
     rows += [{"machine": "m0", "meter": "é"} | shown, {"machine": "m0"} | shown]
     value = as_arrow(rows)
     decoded = decode_readings(value, ARROW)
-    place_of = {names[place]: place for place in range(0, count, 2)}
+    index_of = {names[place]: place for place in range(0, count, 2)}
     refused: list[Refused] = []
-    columns = columns_of(arrow_parts([0], [value], place_of, refused), refused)
+    columns = columns_of(arrow_parts([0], [value], index_of, refused), refused)
     assert refused == [(0, count, "malformed"), (0, count + 1, "malformed")]
     assert [reading for _, _, reading in columns.readings(np.arange(count))] == decoded[:count]
-    assert columns.place.tolist() == [-1 if place % 2 else place for place in range(count)]
+    assert columns.meter.tolist() == [-1 if place % 2 else place for place in range(count)]
 
 
 def arrow_of(record: Record) -> Record:

@@ -16,7 +16,7 @@ from streams.core.name_index import NameIndex
 
 NAMES = [(f"m-{number}" + "x" * (number * 7 % 61), ("energy", "a", "b" * 64)[number % 3]) for number in range(40)]
 PLACES = {name: place for place, name in enumerate(NAMES)}
-COLUMNS = ("record", "row", "place", "boot", "seq", "observed_at", "kind", "value", "started_at", "marks")
+COLUMNS = ("record", "row", "meter", "boot", "seq", "observed_at", "kind", "value", "started_at", "marks")
 INTEGERS = (0, 1, 9, 10, 99_999_999, 100_000_000, 1_567_296_000_000, 2**53 - 1, 2**53, 2**53 + 1, 10**16, 10**17)
 SEPARATORS = ((",", ":"), (", ", ": "), (" ,\t", " :"))
 

@@ -14,7 +14,7 @@ from schemas.window import Window
 from streams.core.advance import Tally, advance_in_runs, advance_plainly
 from streams.core.records import Record
 from streams.core.state import State
-from streams.reference.recount import Naive, plain_windows
+from streams.reference.recount import PartitionRecount, plain_windows
 from streams.reference.vectors import open_windows
 from tests.support import fleet_logs
 from tests.support.fleet_logs import fleet_log
@@ -48,10 +48,10 @@ def test_columns_and_loop_and_fractions_count_the_same(seed: int, dirt: float, f
     records = fleet_log(seed, dirt=dirt, encoding=form[0], batch=form[1], rows=400)
     windows = in_columns(records, random.Random(seed))
     assert windows == in_the_loop(records)
-    naive = Naive(fleet_logs.LOG).take(records)
-    naive.seal(math.inf, -1)
+    recount = PartitionRecount(fleet_logs.LOG).take(records)
+    recount.seal(math.inf, -1)
     assert plain_windows(windows) == [
-        {name: part for name, part in one.items() if name != "by"} for one in naive.sealed
+        {name: part for name, part in one.items() if name != "by"} for one in recount.sealed
     ]
     amounts, usage, carry = defaultdict(int), defaultdict(Fraction), {}
     for window in windows:
@@ -61,13 +61,13 @@ def test_columns_and_loop_and_fractions_count_the_same(seed: int, dirt: float, f
             usage[window.machine] += Fraction(line.usage * line.price_micros * CARRY_BASE, line.per or 1)
     for machine, amount in amounts.items():
         carried = sum(rest for (name, _), rest in carry.items() if name == machine)
-        exact = sum(money for (name, _), money in naive.money.items() if name == machine)
+        exact = sum(money for (name, _), money in recount.money.items() if name == machine)
         assert amount * CARRY_BASE + carried == usage[machine] == exact * CARRY_BASE
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_logs_earn_and_refuse(form: tuple[str, int]) -> None:
     """Else the test above would say nothing."""
-    naive = Naive(fleet_logs.LOG).take(fleet_log(1, dirt=0.5, encoding=form[0], batch=form[1], rows=400))
-    assert sum(naive.money.values()) > 1_000_000
-    assert len({reason for _, _, reason in naive.rejects}) > 5
+    recount = PartitionRecount(fleet_logs.LOG).take(fleet_log(1, dirt=0.5, encoding=form[0], batch=form[1], rows=400))
+    assert sum(recount.money.values()) > 1_000_000
+    assert len({reason for _, _, reason in recount.rejects}) > 5

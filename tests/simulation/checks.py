@@ -12,9 +12,9 @@ from schemas.manifest import EpochFiles, EpochManifest, epoch_folder
 from schemas.window import Window
 from streams.core.recompute import EpochResult, recompute
 from streams.core.records import Record
-from streams.reference.recount import Naive, plain_windows
+from streams.reference.recount import PartitionRecount, plain_windows
 from streams.storage.archive import read_archive
-from streams.storage.epochs import read_manifest
+from streams.storage.epoch_files import read_manifest
 
 
 class Published(NamedTuple):
@@ -48,7 +48,9 @@ def check_files(root: Path, files: EpochFiles) -> None:
         assert hashlib.sha256((root / name).read_bytes()).hexdigest() == digest, name
 
 
-def check_partition(root: Path, log: Log, partition: int, records: list[Record]) -> tuple[Naive, list[Published]]:
+def check_partition(
+    root: Path, log: Log, partition: int, records: list[Record]
+) -> tuple[PartitionRecount, list[Published]]:
     """One partition. Gives what the auditor counted and what was published."""
     epochs = published(root, partition)
     manifests = [epoch.manifest for epoch in epochs]
@@ -80,10 +82,10 @@ def check_recomputed(log: Log, partition: int, records: list[Record], epochs: li
         ]
 
 
-def check_counted(log: Log, partition: int, records: list[Record], epochs: list[Published]) -> Naive:
+def check_counted(log: Log, partition: int, records: list[Record], epochs: list[Published]) -> PartitionRecount:
     """The auditor, who knows no epochs, counts the same."""
     end = epochs[-1].manifest.next_offset
-    naive = Naive(log, partition).take([record for record in records if record.offset < end])
+    naive = PartitionRecount(log, partition).take([record for record in records if record.offset < end])
     judged = (naive.accepted, naive.duplicate, list(naive.rejects))
     naive.take([record for record in records if record.offset == end])  # the record of the last cut seals its windows
     windows = plain_windows([window for epoch in epochs for window in epoch.windows])
@@ -99,7 +101,7 @@ def check_counted(log: Log, partition: int, records: list[Record], epochs: list[
     return naive
 
 
-def check_money(naive: Naive) -> None:
+def check_money(naive: PartitionRecount) -> None:
     """Sum of amounts + carry = sum of usage × price / per, for every machine and agreement, in fractions."""
     assert not naive.open, "something never sealed"
     for key, exact in naive.money.items():

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import duckdb
 
 from schemas.log import Log
-from streams.reference.recount import Naive, Plain
+from streams.reference.recount import PartitionRecount, Plain
 from streams.storage.analytics import make_analytics
 
 Seen = set[tuple[str, int, int]]
@@ -36,7 +36,7 @@ class View:
         found = windows_in(self._path, set(stands))
         self._looks.append(Look(found, stands, dict(reached)))
 
-    def check(self, counted: dict[int, Naive]) -> None:
+    def check(self, counted: dict[int, PartitionRecount]) -> None:
         """Each look must have shown what had sealed by its offsets, and nothing else."""
         for look in self._looks:
             for partition, offset in look.stands.items():

@@ -17,8 +17,8 @@ from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Claim, Settlement, rows
 from schemas.units import MINUTE_MS
 from settlement.head import genesis_head
 from settlement.post import PartitionEpoch, PostStanding, Run, assemble
-from settlement.storage.epochs import EpochReader
 from settlement.storage.posts import Store
+from settlement.storage.published_epochs import EpochReader
 from streams.core.records import Record
 from streams.worker.partition import Partition
 from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration

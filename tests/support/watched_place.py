@@ -21,9 +21,9 @@ from settlement.chain.signer import Keys
 from settlement.chain.watcher import Look, look
 from settlement.head import PostHeader
 from settlement.post import PartitionEpoch, Run, assemble
-from settlement.storage.epochs import EpochReader
 from settlement.storage.posts import Store
-from streams.core.log_reader import LogReader
+from settlement.storage.published_epochs import EpochReader
+from streams.storage.log_reader import LogReader
 from tests.support.archived_log import LOG
 
 THIEF = "0x" + "d4" * 20

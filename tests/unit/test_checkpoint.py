@@ -15,9 +15,9 @@ from schemas.log import Log, Ruleset
 from streams.core.log_root import EMPTY_ROOT
 from streams.core.recompute import recompute
 from streams.core.state import State
-from streams.storage.archive import archive_digest, read_archive, read_leaves, receipt
+from streams.storage.archive import archive_digest, chunk_proof, read_archive, read_leaves
 from streams.storage.checkpoint import Checkpoint, CheckpointIdentity
-from streams.storage.epochs import EpochPaths, epoch_paths, read_manifest
+from streams.storage.epoch_files import EpochPaths, epoch_paths, read_manifest
 from streams.worker.partition import Partition
 from tests.support import partition_runs as runs
 from tests.support.sim_log import HOURLY, SimLog, small_log
@@ -107,12 +107,12 @@ def test_a_gateway_can_prove_that_its_reading_was_in(tmp_path: Path) -> None:
     record = runs.the_log().records[20]
     (paths,) = [paths for paths in all_paths(tmp_path) if record in list(read_archive(paths.archive))]
     whole = read_manifest(paths.manifest)
-    proof = receipt(paths.archive, record.offset)
+    proof = chunk_proof(paths.archive, record.offset)
     assert whole is not None
     assert proof.root().hex() == whole.manifest.log_root
     assert record in proof.records()
     with pytest.raises(InvalidInput, match="no record at offset"):
-        receipt(paths.archive, 10_000)
+        chunk_proof(paths.archive, 10_000)
 
 
 def test_a_slice_that_does_not_continue_the_checkpoint_stops(tmp_path: Path) -> None:

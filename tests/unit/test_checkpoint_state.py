@@ -7,7 +7,8 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from streams.core.state import TABLES, Changes
+from streams.core.state_tables import TABLES
+from streams.core.tables import Changes
 from streams.storage.state_store import FOLD_COMMITS, StateStore
 
 

@@ -8,8 +8,8 @@ import pytest
 from schemas.errors import InvalidInput, InvariantBroken
 from streams.core.log_root import (
     EMPTY_ROOT,
+    ChunkProof,
     LogDigest,
-    Receipt,
     audit_path,
     chunk_bytes,
     leaf_of,
@@ -130,6 +130,6 @@ def test_a_receipt_proves_its_records() -> None:
     root = digest.finish()
     held = [record for record in records if record.offset // 1_024 == 2]
     path = audit_path(digest.leaves, 2)
-    receipt = Receipt(chunk=chunk_bytes(records_batch(held)), index=2, leaves=len(digest.leaves), path=path)
+    receipt = ChunkProof(chunk=chunk_bytes(records_batch(held)), index=2, leaves=len(digest.leaves), path=path)
     assert receipt.root() == root
     assert receipt.records() == held

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from schemas.arrow import WINDOWS
 from schemas.units import DAY_MS
 from streams.storage.analytics import make_analytics
-from streams.storage.epochs import epoch_paths
+from streams.storage.epoch_files import epoch_paths
 from tests.support.sim_log import HOURLY
 
 WINDOW_MS = HOURLY.window_ms

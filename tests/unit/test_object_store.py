@@ -17,8 +17,8 @@ from streams.kafka.rejects_topic import RejectedMessage
 from streams.storage import partition_store
 from streams.storage.checkpoint_identity import FORMAT, CheckpointIdentity
 from streams.storage.object_store import ObjectStore, StoreAway, store_uri
+from streams.storage.shared_epochs import fetch_epochs, stored_manifests
 from streams.storage.snapshot import Snapshot, newest_snapshot
-from streams.storage.stored_epochs import fetch_epochs, stored_manifests
 from streams.worker.partition import Partition
 from streams.worker.partition_owner import PartitionOwner
 from tests.support import partition_runs as runs

@@ -27,7 +27,7 @@ from streams.core.advance import Tally, advance_plainly, judge_record
 from streams.core.murmur2 import partition_of
 from streams.core.records import ARROW, JSON, Record, decode_readings, media_type, record_type
 from streams.core.state import State
-from streams.storage.epochs import epoch_paths, read_manifest
+from streams.storage.epoch_files import epoch_paths, read_manifest
 from streams.worker.partition import Partition
 from tests.support.dirty_logs import dirty_log, small_log
 from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration

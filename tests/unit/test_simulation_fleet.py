@@ -19,7 +19,7 @@ from streams.core.advance import advance
 from streams.core.records import Record
 from streams.core.signature import operator_account
 from streams.core.state import State
-from streams.reference.recount import Naive
+from streams.reference.recount import PartitionRecount
 from streams.reference.vectors import open_windows
 
 KEY = bytes(range(1, 33))
@@ -105,8 +105,8 @@ def test_an_honest_fleet_loses_nothing(form: Form) -> None:
         amounts[window.machine] += window.gross_micros
         carry[window.machine] = window.carry_out
     for partition, records in enumerate(partitions(sent)):
-        naive = Naive(LOG, partition).take(records)
-        for (machine, _), money in naive.money.items():
+        recount = PartitionRecount(LOG, partition).take(records)
+        for (machine, _), money in recount.money.items():
             exact[machine] += money
     assert form != "array" or (len(amounts) == 6 and sum(amounts.values()) > 1_000_000)
     assert {machine: amount * CARRY_BASE + carry[machine] for machine, amount in amounts.items()} == {
@@ -153,8 +153,8 @@ def test_all_faults_at_once(form: Form) -> None:
         assert set(result.rejects) == {"from_the_future", "equivocation", "too_high", "undecodable"}
     assert result.duplicates == simulation.expected.duplicates
     for partition, records in enumerate(partitions(sent)):
-        naive = Naive(LOG, partition).take(records)
-        assert Counter(reason for _, _, reason in naive.rejects) <= result.rejects
+        recount = PartitionRecount(LOG, partition).take(records)
+        assert Counter(reason for _, _, reason in recount.rejects) <= result.rejects
 
 
 @pytest.mark.parametrize("died_at", [None, 199])

@@ -8,8 +8,8 @@ from schemas.units import MINUTE_MS
 from streams.core.recompute import recompute
 from streams.core.records import Record, record_type
 from streams.core.signature import operator_account, sign_control
-from streams.reference.compare import _hold, recompute_slowly
-from streams.reference.recount import Naive
+from streams.reference.compare import _hold, recompute_and_compare
+from streams.reference.recount import PartitionRecount
 from tests.support.dirty_logs import dirty_log, small_log
 from tests.support.signed_logs import SignedLog
 
@@ -20,7 +20,7 @@ OPERATOR, OTHER = bytes([7]) * 32, bytes([8]) * 32
 def counted(log: Log, records: list[Record]) -> list[str]:
     """What the two counts differ in; that they say the same epochs."""
     said: list[str] = []
-    slow = list(recompute_slowly(log, 0, records, (), said.append, lambda _: None))
+    slow = list(recompute_and_compare(log, 0, records, (), said.append, lambda _: None))
     assert slow == list(recompute(log, 0, records))
     assert sum(len(result.windows) for result in slow) > 5
     return said
@@ -59,8 +59,8 @@ def test_a_window_that_is_counted_otherwise_is_named() -> None:
     records = dirty_log(1, 0.1, 300)
     right = list(recompute(LOG, 0, records))
     hidden = next(window for result in right for window in result.windows if window.readings).first_offset
-    naive = Naive(LOG, 0).take(record for record in records if record.offset != hidden)
+    recount = PartitionRecount(LOG, 0).take(record for record in records if record.offset != hidden)
     said: list[str] = []
     for result in right:
-        _hold(naive, result, said.append)
+        _hold(recount, result, said.append)
     assert "is counted otherwise: " in said[0] or "by the slow count" in said[0]

@@ -13,11 +13,11 @@ from schemas.log import Log
 from schemas.units import MINUTE_MS
 from streams.core.records import Record
 from streams.kafka.consumer import PROVED, Slice
-from streams.kafka.heartbeats import Quiet
+from streams.kafka.heartbeats import SilentPartitions
 from streams.kafka.topics import topic_config, topic_faults
 from streams.kafka.whole_batches import WholeBatchFetcher
 from streams.worker.faust_app import Fetched
-from streams.worker.logs import RateLimit, quiet_logs
+from streams.worker.logs import RateLimit, limited_logs
 from streams.worker.partition_owner import AHEAD_MAX_MS, first_offset, sound_part
 from streams.worker.watchdog import StallJudge, message_of
 
@@ -158,30 +158,30 @@ class TestStallJudge:
 
 class TestQuietPartitions:
     def test_one_that_nothing_comes_to_is_due_once_a_time(self) -> None:
-        quiet = Quiet(60)
-        assert quiet.due({1, 2}, 0.0) == []
-        quiet.heard(1, 30.0)
-        assert quiet.due({1, 2}, 60.0) == [2]
-        quiet.heard(2, 60.0)
-        assert quiet.due({1, 2}, 90.0) == [1]
+        silent = SilentPartitions(60)
+        assert silent.due({1, 2}, 0.0) == []
+        silent.heard(1, 30.0)
+        assert silent.due({1, 2}, 60.0) == [2]
+        silent.heard(2, 60.0)
+        assert silent.due({1, 2}, 90.0) == [1]
 
     def test_one_that_comes_back_is_given_the_whole_time(self) -> None:
-        quiet = Quiet(60)
-        quiet.heard(1, 0.0)
-        assert quiet.due(set(), 50.0) == []
-        assert quiet.due({1}, 100.0) == []
-        assert quiet.due({1}, 160.0) == [1]
+        silent = SilentPartitions(60)
+        silent.heard(1, 0.0)
+        assert silent.due(set(), 50.0) == []
+        assert silent.due({1}, 100.0) == []
+        assert silent.due({1}, 160.0) == [1]
 
     def test_one_whose_window_waits_to_be_sealed_is_due_at_once_and_once(self) -> None:
-        quiet = Quiet(60)
-        quiet.heard(1, 0.0, 1_000)
-        quiet.heard(2, 0.0, 2_000)
-        assert quiet.due({1, 2}, 0.5, 1_000) == []
-        assert quiet.due({1, 2, 3}, 1.0, 2_000) == [1]
-        quiet.heard(1, 1.0, 2_000)
-        quiet.heard(1, 1.5, 1_000)  # an old record of a backlog
-        assert quiet.due({1, 2, 3}, 2.0, 2_000) == []
-        assert quiet.due({1, 2, 3}, 2.0, 3_000) == [1, 2, 3]
+        silent = SilentPartitions(60)
+        silent.heard(1, 0.0, 1_000)
+        silent.heard(2, 0.0, 2_000)
+        assert silent.due({1, 2}, 0.5, 1_000) == []
+        assert silent.due({1, 2, 3}, 1.0, 2_000) == [1]
+        silent.heard(1, 1.0, 2_000)
+        silent.heard(1, 1.5, 1_000)  # an old record of a backlog
+        assert silent.due({1, 2, 3}, 2.0, 2_000) == []
+        assert silent.due({1, 2, 3}, 2.0, 3_000) == [1, 2, 3]
 
 
 def test_errors_that_are_written_to_be_read_are_one_line() -> None:
@@ -212,7 +212,7 @@ class TestQuiet:
     def test_loggers_are_given_back_as_they_were(self, capsys: pytest.CaptureFixture[str]) -> None:
         logger = logging.getLogger("aiokafka")
         before = (logger.level, logger.propagate, list(logger.handlers))
-        with quiet_logs():
+        with limited_logs():
             logger.warning("a rebalance")
             logging.getLogger("aiokafka.client").error("a fault")
         said = capsys.readouterr()

@@ -13,7 +13,7 @@ from schemas.payout import Funding
 from streams.core.records import Record
 from streams.kafka.consumer import Slice
 from streams.worker.health import Condition
-from streams.worker.logs import RejectSummary, event_line, quiet_logs, say
+from streams.worker.logs import RejectSummary, event_line, limited_logs, say
 from streams.worker.metrics import WorkerMetrics
 from streams.worker.partition import Progress
 from streams.worker.partition_owner import Committed
@@ -105,7 +105,7 @@ def test_metrics_count_commits_and_look_up_the_rest(tmp_path: Path) -> None:
 
 class TestJsonLines:
     def test_events_and_errors_are_one_object_a_line(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with quiet_logs(as_json=True):
+        with limited_logs(as_json=True):
             for epoch in (1, 2):
                 say("epoch_cut", partition=3, epoch=epoch)
             try:
@@ -122,7 +122,7 @@ class TestJsonLines:
         assert "KeyError" in third["traceback"]
 
     def test_a_flood_of_rejects_is_a_line_now_and_then(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with quiet_logs(as_json=True):
+        with limited_logs(as_json=True):
             rejects = RejectSummary(10.0)
             for now in (0.0, 1.0, 9.0, 10.0, 11.0):
                 rejects.add({"undecodable": 2} if now else {"too_late": 1, "stale_boot": 1}, now)
@@ -136,7 +136,7 @@ class TestJsonLines:
         ]
 
     def test_a_thread_that_dies_is_an_error_too(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with quiet_logs(as_json=True):
+        with limited_logs(as_json=True):
             dying = threading.Thread(target=lambda: 1 // 0, name="t1")
             dying.start()
             dying.join()
@@ -145,7 +145,7 @@ class TestJsonLines:
         assert "ZeroDivisionError" in json.loads(line)["traceback"]
 
     def test_people_are_spared_the_events(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with quiet_logs():
+        with limited_logs():
             say("epoch_cut", partition=3)
         assert capsys.readouterr().err == ""
 

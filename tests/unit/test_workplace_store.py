@@ -9,7 +9,7 @@ from deploy.cli.local_commands import query
 from deploy.config import Settings
 from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
-from streams.storage.stored_epochs import share_log
+from streams.storage.shared_epochs import share_log
 from tests.support import partition_runs as runs
 from tests.support import store_runs as hosts
 from tests.support.sim_log import HOURLY

@@ -58,7 +58,7 @@ _COPY = """
 """
 
 
-class StoredRejects:
+class CheckpointRejects:
     """A checkpoint's tables `rejects` and `rejected_records`, through a connection to it."""
 
     def __init__(self, db: duckdb.DuckDBPyConnection) -> None:

@@ -13,7 +13,7 @@ from contextlib import closing
 from files.write import Step
 from streams.kafka.reader import KafkaAway
 from streams.kafka.rejects_topic import NONE_SENT, RejectsPartition, RejectsTopic
-from streams.storage.stored_rejects import StoredRejects
+from streams.storage.checkpoint_rejects import CheckpointRejects
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class RejectsSender:
         topic: RejectsTopic,
         partition: int,
         topic_id: str,
-        stored: Callable[[], StoredRejects],
+        stored: Callable[[], CheckpointRejects],
         step: Step,
         *,
         background: bool,

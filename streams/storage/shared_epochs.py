@@ -16,13 +16,13 @@ import msgspec
 
 from files.lock import FileLock
 from files.read import file_chunks
-from files.write import Step, file_digest, json_bytes, no_step, write_bytes
+from files.write import Step, file_digest, json_bytes, make_folder, no_step, write_bytes
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.manifest import EpochFiles, epoch_folder
-from streams.storage.epochs import EpochPaths, read_manifest
+from streams.storage.epoch_files import EpochPaths, read_manifest
 from streams.storage.object_store import ObjectStore
-from streams.storage.skipped_ranges_file import adopt_exceptions
+from streams.storage.skipped_ranges_file import adopt_skipped_ranges
 
 LOG_NAME = "log.json"
 
@@ -119,9 +119,10 @@ def fetch_epoch(store: ObjectStore, data_dir: Path, log: Log, partition: int, fo
     whole, content = read_stored(store, log, partition, folder, digest)
     paths = EpochPaths(data_dir, folder, partition)
     if whole.manifest.exceptions:  # each is signed; without them the manifest would contradict this folder
-        adopt_exceptions(data_dir, log, whole.manifest.exceptions)
+        adopt_skipped_ranges(data_dir, log, whole.manifest.exceptions)
     for path, sha256 in _files(paths, whole).items():
         store.fetch(_object_name(paths, path, sha256), path, sha256)
+    make_folder(paths.manifest.parent)
     write_bytes(paths.manifest, content)
 
 

@@ -14,11 +14,11 @@ from schemas.errors import InvariantBroken
 from schemas.log import Log
 from schemas.manifest import EpochFiles, EpochManifest, SkippedRange, epoch_folder
 from schemas.reject import Reject
-from streams.core.log_reader import LogReader
 from streams.core.manifest import build_manifest
 from streams.storage.archive import write_archive
 from streams.storage.checkpoint import Checkpoint, Cut
-from streams.storage.skipped_ranges_file import read_exceptions
+from streams.storage.log_reader import LogReader
+from streams.storage.skipped_ranges_file import read_skipped_ranges
 
 
 class EpochPaths(msgspec.Struct, frozen=True):
@@ -109,7 +109,9 @@ def publish_epoch(
             f"partition {partition}: the log gives {archive.count} records for the offsets {cut.first_offset} to"
             f" {cut.next_offset}, the worker was given {cut.records}"
         )
-    manifest = _manifest(log, partition, cut, windows, rejects, records, archive.root, read_exceptions(data_dir, log))
+    manifest = _manifest(
+        log, partition, cut, windows, rejects, records, archive.root, read_skipped_ranges(data_dir, log)
+    )
     if existing is not None:
         archive.records.drop()
         archive.leaves.drop()
@@ -132,7 +134,7 @@ def _manifest(
     rejects: pa.Table,
     records: pa.Table,
     log_root: bytes,
-    exceptions: Sequence[SkippedRange],
+    skipped_ranges: Sequence[SkippedRange],
 ) -> EpochManifest:
     columns = [rejects.column(name).to_pylist() for name in ("offset", "row", "reason")]
     offsets, digests = (records.column(name).to_pylist() for name in ("offset", "value_sha256"))
@@ -149,7 +151,7 @@ def _manifest(
         value_sha256=dict(zip(offsets, digests, strict=True)),
         log_root=log_root,
         state_digest=cut.state_digest,
-        exceptions=exceptions,
+        skipped_ranges=skipped_ranges,
     )
 
 

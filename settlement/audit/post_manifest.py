@@ -1,0 +1,125 @@
+"""A post's manifest, twice: as it was published, whatever it holds, and as it must be by the log alone."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from schemas.canonical import chain_digest, document_digest
+from schemas.log import Log
+from settlement.audit.recount import Recount
+from settlement.audit.sources import Epoch, in_order
+from settlement.head import PostHeader
+
+DEPTH_MAX = 16
+"""No manifest nests deeper."""
+
+
+class Before(Struct, frozen=True):
+    """Where the recount stood before a post: total and unsettled in micros, by partition the next offset."""
+
+    total: int
+    unsettled: Mapping[tuple[str, str, str], int]
+    next_offsets: Mapping[int, int]
+
+
+def plain_manifest(manifest: bytes | None) -> dict[str, Any]:
+    """A post's manifest as plain JSON; empty where it is none. Whoever posted may have written anything.
+
+    Deep brackets are never given to the decoder: libraries raise Python's limit, and its stack would overflow.
+    """
+    content = manifest or b""
+    depth = 0
+    for byte in content:
+        depth += (byte in b"[{") - (byte in b"]}")  # names in a manifest hold no brackets
+        if depth > DEPTH_MAX:
+            return {}
+    try:
+        document = json.loads(content)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def last_epochs(manifest: bytes | None, header: PostHeader, log: Log) -> dict[int, int]:
+    """By partition the last epoch that a post settles: as its manifest says, else all up to the end of the post."""
+    last = header.epoch_end_s * 1_000 // log.epoch_ms - 1
+    try:
+        ranges = plain_manifest(manifest)["partitions"]
+        return {int(r["partition"]): int(r["epochs"][-1]["epoch"]) for r in ranges if r["epochs"]}
+    except (ValueError, LookupError, TypeError, OverflowError):
+        return dict.fromkeys(range(log.partitions), last)
+
+
+def other_records(manifest: bytes | None, taken: Mapping[int, Sequence[Epoch]]) -> str:
+    """Names the first epoch whose records aren't those under the log root in a post's manifest; empty if none.
+
+    Either the log was rewritten, or this is another log: from here the two look the same.
+    """
+    try:
+        ranges = plain_manifest(manifest)["partitions"]
+        roots = {(int(r["partition"]), int(e["epoch"])): e["log_root"] for r in ranges for e in r["epochs"]}
+    except (ValueError, LookupError, TypeError, OverflowError):
+        return ""
+    for partition, items in taken.items():
+        for own, _ in items:
+            if roots.get((partition, own.epoch), own.log_root) != own.log_root:
+                return f"the records of partition {partition}, epoch {own.epoch} are not those that were settled from"
+    return ""
+
+
+def expected_manifest(
+    log: Log, header: PostHeader, taken: Mapping[int, Sequence[Epoch]], before: Before, recount: Recount
+) -> dict[str, object]:
+    """The post's manifest, made from the log; `recount` stands after the post."""
+    epoch_s = log.epoch_ms // 1_000
+    after = recount.unsettled()
+    grown = {key: after[key] - before.unsettled.get(key, 0) for key in sorted(after)}
+    outside = sum(amount for key, amount in grown.items() if key[0] == "no_account")
+    paid = recount.total() - before.total
+    digests = [chain_digest("windows 1", (w.digest for w in windows)) for _, windows in in_order(taken)]
+    windows = [window for items in taken.values() for _, windows in items for window in windows]
+    return {
+        "rules": 1,
+        "log_id": log.log_id,
+        "currency": log.currency,
+        "first_epoch": header.epoch_start_s // epoch_s,
+        "last_epoch": header.epoch_end_s // epoch_s - 1,
+        "start_ms": header.epoch_start_s * 1_000,
+        "end_ms": header.epoch_end_s * 1_000,
+        "partitions": [_range(partition, taken[partition], before) for partition in sorted(taken)],
+        "windows_digest": chain_digest("post windows 1", digests).hex(),
+        "carries_digest": document_digest("post carries 1", recount.carries()).hex(),
+        "totals": {
+            "windows": len(windows),
+            "net": str(sum(window.net_micros for window in windows)),
+            "payable": str(paid + outside),
+            "held": str(sum(amount for key, amount in grown.items() if key[0] == "trust")),
+            "paid": str(paid),
+            "cumulative": str(recount.total()),
+        },
+        "unsettled": [
+            {"reason": reason, "machine": machine, "payee": payee, "micros": str(amount)}
+            for (reason, machine, payee), amount in grown.items()
+            if amount
+        ],
+    }
+
+
+def _range(partition: int, items: Sequence[Epoch], before: Before) -> dict[str, object]:
+    offset = before.next_offsets[partition]
+    return {
+        "partition": partition,
+        "first_offset": offset,
+        "next_offset": items[-1][0].next_offset if items else offset,
+        "epochs": [
+            {
+                "epoch": manifest.epoch,
+                "manifest_digest": manifest.digest().hex(),
+                "log_root": manifest.log_root,
+                "ruleset_digest": manifest.ruleset_digest,
+            }
+            for manifest, _ in items
+        ],
+    }
