@@ -59,7 +59,7 @@ def workers(kafka: str, tmp_path: Path) -> Iterator[Workers]:
 def test_it_stops_a_worker_until_an_operator_signs(
     kafka: str, poisoned: Log, workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopped = workers.start(poisoned)
+    stopped = workers.start(poisoned, session_seconds=2.0)
     assert stopped.wait() == 70
     (line,) = stopped.said().splitlines()
     assert "`tallyroot skip-range 0 61 64 --reason TEXT`" in line
