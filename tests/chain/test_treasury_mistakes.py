@@ -148,7 +148,7 @@ def test_contracts_that_can_t_be_are_refused_before_gas_is_paid(desk: Desk) -> N
     assert "name the token" in desk.fails("deploy-contracts")
     paid_in = token(desk)
     block = desk.node.block_number()
-    assert "is no account" in desk.fails("deploy-contracts", "--token", "0x12")
+    assert "is not an account" in desk.fails("deploy-contracts", "--token", "0x12")
     assert "there is no such contract" in desk.fails("deploy-contracts", "--token", "0x" + "99" * 20)
     desk.as_role("auditor", "poster")
     assert "poster and auditor are both 0x" in desk.fails("deploy-contracts", "--token", paid_in)

@@ -88,7 +88,7 @@ def test_it_stops_a_worker_until_an_operator_signs(
 
     # What is final can't be taken back, and nothing can be added to it.
     late = sign_skipped_range(KEY, poisoned, 0, 3, 5, "too late")
-    with pytest.raises(InvalidInput, match=r"comes too late: all before offset \d+ was counted"):
+    with pytest.raises(InvalidInput, match=r"comes too late: a worker has counted all before offset \d+"):
         add_skipped_range(tmp_path, poisoned, late)
     with pytest.raises(InvalidInput, match=r"contradicts .* which is final"):
         adopt_skipped_ranges(tmp_path, poisoned, [late])

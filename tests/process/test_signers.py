@@ -98,7 +98,7 @@ def test_a_service_that_fails_is_named_by_its_host_alone(service: SignerService)
     for caught in (refused, away):
         assert "credential" not in str(caught.value) + repr(signer)
         assert "token" not in str(caught.value)
-    with pytest.raises(InvalidInput, match="is no account"):
+    with pytest.raises(InvalidInput, match="is not an account"):
         RemoteSigner(service.url, ADDRESS[:-1])
 
 
