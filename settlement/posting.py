@@ -4,7 +4,7 @@ prepared -> signed -> sent -> mined -> final        the normal course
 sent -> reverted -> signed                          a new nonce
 prepared, sent, reverted -> superseded              the head has changed: the ledger refuses this post on it
 mined, final -> disputed                            never posted again
-disputed -> mined                                   a reorganisation took the dispute alone
+disputed -> mined                                   a reorganisation undid the dispute alone
 signed, sent -> halted                              another process uses our key: an operator must investigate
 mined, final, reverted, superseded -> sent          a reorganisation undid the block that the state was based on
 halted -> sent                                      the node shows late that our own transaction used the nonce

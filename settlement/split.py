@@ -1,5 +1,4 @@
-"""Splits an amount between payees. No other code of the main path splits one; audit/recount.py does it apart, as a
-check.
+"""Splits an amount between payees: the only such code on the main path. audit/recount.py has its own, to check it.
 
     sum of parts = amount, always;  |part - amount x points / 10,000| < 1
 
