@@ -6,12 +6,16 @@ TOOLS = .venv/bin/
 # Set for other projects, they would bring foreign modules into ours.
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: demo test test-containers setup lint types tests bench analyse lock clean
+.PHONY: demo check test test-containers setup lint types tests bench analyse lock clean
 
 demo: setup
 	$(TOOLS)tallyroot demo
 
-test: setup lint types tests
+# What starts no server and no process of ours: before each commit.
+check: lint types
+	$(PYTEST) -q $(addprefix tests/,unit property golden field simulation house) $(ARGS)
+
+test: lint types tests
 
 # Idempotent: a second run installs nothing.
 setup:
@@ -24,9 +28,11 @@ lint: setup
 types: setup
 	$(TOOLS)mypy
 
+# Two lanes, each with servers of its own, for most tests wait. A file stays in one lane, in the order of conftest.py.
 # Where the set-up brought Node, the tests that compile contracts find it in .venv.
+PYTEST = PATH="$$PWD/.venv/bin:$$PATH" $(TOOLS)python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 tests: setup
-	PATH="$$PWD/.venv/bin:$$PATH" $(TOOLS)python -m pytest
+	$(PYTEST) $(ARGS)
 
 # The tests of the log against Kafka in a container; skipped, with the reason, where no container engine answers.
 test-containers: setup

@@ -1,6 +1,6 @@
 """Ids, amounts and times on the wire: base units and epoch milliseconds, integers only, all bounded."""
 
-from typing import Annotated, NewType
+from typing import Annotated
 
 from msgspec import Meta
 
@@ -25,8 +25,3 @@ Positive = Annotated[int, Meta(ge=1, le=COUNT_MAX)]
 Difference = Annotated[int, Meta(ge=-COUNT_MAX, le=COUNT_MAX)]
 Points = Annotated[int, Meta(ge=1, le=10_000)]
 Trust = Annotated[int, Meta(ge=0, le=2)]
-
-MachineId = NewType("MachineId", str)
-MeterId = NewType("MeterId", str)
-Micros = NewType("Micros", int)
-"""An amount of the log's currency in 1e-6. Unbounded: only the wire is bounded."""

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,14 +20,47 @@ hypothesis.settings.register_profile("search", max_examples=2_000, deadline=None
 hypothesis.settings.load_profile("suite")
 
 _SERVER_MARKERS = {"kafka": "kafka", "evm": "chain"}
+_TESTS = Path(__file__).parent
+_LIGHT = ("unit", "property", "golden", "field", "simulation")
+_STARTS = ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.system", "socket.bind", "socket.connect")
+_LONG_FIRST = ("test_readme", "test_demo", "crash", "process", "chain", "bench", "browser")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that uses a server's fixture carries the server's marker, so that `-m "not kafka"` means what it says."""
+    """A test that uses a server's fixture carries the server's marker, so that `-m "not kafka"` means what it says.
+
+    Long ones come first, so that two lanes end together.
+    """
     for item in items:
         for fixture, marker in _SERVER_MARKERS.items():
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(marker)
+    items.sort(key=lambda item: _rank(item.path))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Notes what kind of test begins: `_refuse` holds those of `make check` to what they are."""
+    _is_light[0] = item.path.relative_to(_TESTS).parts[0] in _LIGHT
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """It has ended; the last one of all is followed by the ends of servers."""
+    _is_light[0] = False
+
+
+def _refuse(event: str, _: object) -> None:
+    if _is_light[0] and event in _STARTS:
+        raise RuntimeError(f"{event} in a test that starts no process and no server: it belongs to tests/process")
+
+
+_is_light = [False]
+sys.addaudithook(_refuse)
+
+
+def _rank(path: Path) -> int:
+    return next((place for place, name in enumerate(_LONG_FIRST) if name in path.parts or name == path.stem), 99)
 
 
 @contextmanager

@@ -1,11 +1,10 @@
 """What is wrong with a reading, in words for who wrote the gateway; and what to do about every reason of refusal."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import msgspec
 
-from schemas.errors import InvalidInput
 from schemas.reading import READING, Reading
 from schemas.reject import Reason
 from streams.core.arrow_rows import decode_arrow
@@ -51,22 +50,12 @@ ADVICE: Mapping[Reason, str] = {
 Notice = Literal["no_key", "misplaced_key", "not_the_route"]
 """What is wrong with a record of readings that the rules don't refuse it for."""
 
-NOTICES: tuple[Notice, ...] = get_args(Notice)
-
 NOTICE_ADVICE: Mapping[Notice, str] = {
     "no_key": "send the machine's route as the record's key: without one, readings go to any partition",
     "misplaced_key": "choose the partition as Kafka's Java client does (librdkafka: partitioner=murmur2_random), for"
     " the log's own number of partitions",
     "not_the_route": "send the route of the machine's registration as the key: another one is here by chance only",
 }
-
-
-def reading_of(item: Mapping[str, Any]) -> Reading:
-    """The reading in a plain object. Raises InvalidInput that says what is wrong with it, in one line."""
-    fault = fault_of(item)
-    if fault is not None:
-        raise InvalidInput(f"this is no reading: {fault}")
-    return msgspec.convert(item, Reading)
 
 
 def fault_of(item: object) -> str | None:

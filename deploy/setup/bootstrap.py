@@ -1,9 +1,9 @@
 """The set-up: from a bare checkout to everything that `make demo` and `make test` need, from package registries alone.
 
 A plain script for Python 3.9 or newer, standard library only: it runs before anything is installed. Its steps:
-(1) find a Python that the project runs on; (2) `.venv`; (3) the locked requirements; (4) the project itself;
-(5) a Java runtime, if the machine has none; (6) Node, if the machine has none; (7) the locked npm tools;
-(8) Kafka's locked jars. A step is skipped when its stamp holds the hash of what it was made from, and the stamp is
+(1) find a Python that the project runs on; (2) `.venv`; (3) the locked requirements; (4) the project itself and its
+gateway library; (5) a Java runtime, if the machine has none; (6) Node, if the machine has none; (7) the locked npm
+tools; (8) Kafka's locked jars. A step is skipped when its stamp holds the hash of what it was made from. The stamp is
 written last, so a set-up that was cut off goes on where it stopped. One that is done asks no network, writes nothing.
 """
 
@@ -98,10 +98,12 @@ def set_up() -> None:
         if todo:
             install("deploy/setup/locks/pip.lock")  # the pip that a Python brings may be years old and slow
             install("requirements.lock")
-    with step(4, "tallyroot itself", [ROOT / "pyproject.toml"], VENV / "bin" / "tallyroot") as todo:
+    ours = [ROOT / "pyproject.toml", ROOT / "gateway" / "python" / "pyproject.toml"]
+    with step(4, "tallyroot itself", ours, VENV / "bin" / "tallyroot") as todo:
         if todo:
             os.environ["PYTHONWARNINGS"] = "ignore"  # setuptools warns of the editable install that is asked for
-            run([*pip(), "install", "--no-user", "--no-build-isolation", "--no-deps", "--editable", "."])
+            editable = [word for path in ours for word in ("--editable", str(path.parent))]
+            run([*pip(), "install", "--no-user", "--no-build-isolation", "--no-deps", *editable])
     with step(5, "Java", [LOCKS / "java.lock"], recorded(JAVA_FILE)) as todo:
         if todo:
             choose_java()

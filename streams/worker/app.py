@@ -6,6 +6,7 @@ Start more of them on one data folder and they share the partitions; a partition
 import asyncio
 import gc
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
@@ -24,6 +25,7 @@ from streams.kafka.reader import KafkaAway, KafkaLogReader
 from streams.kafka.rejects_topic import KafkaRejectsTopic
 from streams.kafka.topics import check_topic, create_rejected_topic
 from streams.storage.object_store import ObjectStore
+from streams.storage.offset_mark import partitions_behind
 from streams.storage.skipped_ranges_file import load_skipped_ranges, share_skipped_ranges
 from streams.worker.faust_app import BatchApp, Fetched, PromptWorker, delivered, fetched, live_seek
 from streams.worker.health import STALLED_SECONDS, Condition, StatusServer
@@ -35,9 +37,12 @@ from streams.worker.watchdog import CHECK_SECONDS, EXIT_TERMINATED, Ending, Stal
 FAUST_FOLDER = "faust"
 """Faust asks for a folder. Without tables it keeps nothing there, so all workers of a data folder have the same one."""
 
+OTHERS_CHECK_SECONDS = 0.2
+OTHERS_SAY_SECONDS = 10.0
+"""How often a worker with `until_caught_up` reads the others' commits, and how often it logs what it waits for."""
+
 GC_THRESHOLD = (100_000, 50, 50)
-"""Objects that survive the start stay alive: with lower thresholds the collector would traverse them again and again.
-"""
+"""Objects that survive the start stay alive: lower thresholds would make the collector traverse them again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +68,8 @@ class WorkerSettings:
     In a live log (LogAppendTime), a partition gets a heartbeat after `heartbeat_seconds` of silence, and when one of
     its windows waits to be sealed. Every `topic_check_seconds` the topic is checked again: its retention may have been
     changed. With a `store`, ended epochs and snapshots are stored there, and partitions resume from those of other
-    hosts. With a `metrics_port` (0: any free one) `/health` and `/metrics` are served; `on_listening` is called with
+    hosts. A worker that dies without leaving its group keeps its partitions from the others for `session_seconds`.
+    With a `metrics_port` (0: any free one) `/health` and `/metrics` are served; `on_listening` is called with
     their URL. With `log_json` stderr holds one JSON object a line, of events and errors; else one line for each error.
     """
 
@@ -76,6 +82,7 @@ class WorkerSettings:
     records_max: int = RECORDS_MAX
     heartbeat_seconds: float = 60.0
     topic_check_seconds: float = CHECK_SECONDS
+    session_seconds: float = 6.0
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
     on_listening: Callable[[str], None] | None = None
@@ -127,8 +134,8 @@ def build_app(
         broker_max_poll_records=settings.records_max,
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
         broker_client_id="tallyroot",
-        broker_session_timeout=6.0,
-        broker_heartbeat_interval=1.0,
+        broker_session_timeout=settings.session_seconds,
+        broker_heartbeat_interval=settings.session_seconds / 6,
         broker_rebalance_timeout=10.0,
         broker_request_timeout=30.0,
         broker_max_poll_interval=600.0,
@@ -176,6 +183,8 @@ class _WorkerRun:
         if settings.until_caught_up:
             ranges = reader.ranges(list(range(settings.log.partitions)))
             self._ends = {partition: end for partition, (_, end) in ranges.items()}
+        self._stopped = threading.Event()
+        self._others = threading.Thread(target=self._await_others, name="others", daemon=True)
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
         self._checkpoints = PartitionOwner(
@@ -220,6 +229,9 @@ class _WorkerRun:
                 self._ending.fatal(self._crash(left))
         finally:
             self._watchdog.stop()
+            self._stopped.set()
+            if self._others.is_alive():
+                self._others.join()
             if self._heartbeats is not None:
                 self._heartbeats.stop()
             self._checkpoints.end()
@@ -235,6 +247,8 @@ class _WorkerRun:
 
     def _started(self) -> None:
         self._watchdog.start()
+        if self._ends is not None:
+            self._others.start()
         if self._heartbeats is not None:
             self._heartbeats.start()
         if self._status is not None:
@@ -318,7 +332,7 @@ class _WorkerRun:
         self._finish_if_caught_up()
 
     def _finish_if_caught_up(self) -> None:
-        if self._has_caught_up() and not self._draining:
+        if self._has_caught_up() and not self._draining and not self._stopped.is_set():
             self._draining = True
             self._checkpoints.drain(self._drained)
 
@@ -326,10 +340,31 @@ class _WorkerRun:
         self._draining = False
         # Partitions that a rebalance has just revoked were not drained. If they come back, `_resumed` drains again.
         if self._has_caught_up() and self._assigned is not None and drained >= self._assigned:
-            self._faust.finish()
+            if not self._stopped.is_set():
+                self._faust.finish()
+            self._stopped.set()
 
     def _has_caught_up(self) -> bool:
-        ends, assigned, committed = self._ends, self._assigned, self._checkpoints.committed
-        if ends is None or assigned is None:
-            return False
-        return all(committed.get(partition, -1) >= ends[partition] for partition in assigned)
+        """Whether every partition of the log is at its end, by this worker's checkpoint or another's.
+
+        A worker without a partition, or between two assignments, knows it by the marks of the others alone.
+        """
+        return self._ends is not None and self._assigned is not None and not self._behind()
+
+    def _behind(self) -> dict[int, int]:
+        return partitions_behind(self._ends or {}, self._settings.data_dir / "partitions")
+
+    def _await_others(self) -> None:
+        """Polls the commits of other workers, since the last one of the log may be theirs. Logs what it waits for."""
+        said_at = time.monotonic()
+        while not self._stopped.wait(OTHERS_CHECK_SECONDS):
+            self._finish_if_caught_up()
+            now = time.monotonic()
+            own = set(self._assigned or ())
+            behind = {number: at for number, at in self._behind().items() if number not in own}
+            if behind and now - said_at > OTHERS_SAY_SECONDS and self._ends is not None:
+                said_at = now
+                say(
+                    "waiting",
+                    partitions={str(number): f"{at} of {self._ends[number]}" for number, at in behind.items()},
+                )

@@ -46,6 +46,7 @@ from streams.storage.epoch_files import last_manifest, publish_epoch
 from streams.storage.live import Live, open_windows
 from streams.storage.log_reader import LogReader
 from streams.storage.object_store import ObjectStore
+from streams.storage.offset_mark import OffsetMark
 from streams.storage.partition_store import PartitionStore
 
 
@@ -97,6 +98,8 @@ class Partition:
         self._step = step
         self._broken = False
         self._position = checkpoint.position
+        self._mark = OffsetMark(data_dir / "partitions", partition)
+        self._mark.set(self._position.next_offset or 0)
         self._state = checkpoint.state(log, partition)
         is_new = is_restored or self._position.next_offset is None
         here = last_manifest(data_dir, partition) if is_new else None
@@ -250,6 +253,7 @@ class Partition:
                 self._live.write_open(open_windows(self._state, self._partition))
         finally:
             self._checkpoint.close()
+            self._mark.close()
             self._lock.release()
 
     def _check(self, start: int, next: int, records: Sequence[LogRecord]) -> None:
@@ -303,6 +307,7 @@ class Partition:
         # (1) The transaction.
         self._checkpoint.commit(piece)
         self._position = piece.position
+        self._mark.set(piece.position.next_offset or 0)
         self._step("1 committed")
         # (2) The live file.
         if piece.live_ms is not None:

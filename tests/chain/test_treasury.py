@@ -213,17 +213,17 @@ def test_the_runway_shrinks_and_warns(
 
 def test_a_post_is_signed_by_a_remote_key(place: DataFolder, node: Chain, keys: Keys) -> None:
     poster = development_signer(1)
-    with signer_service(POSTER_KEY) as service:
-        assert service.account.address.lower() == poster.address
-        remote = Keys({"poster": lambda: RemoteSigner(service.url, poster.address)}, node.chain_id)
+    with signer_service(POSTER_KEY) as signer:
+        assert signer.account.address.lower() == poster.address
+        remote = Keys({"poster": lambda: RemoteSigner(signer.url, poster.address)}, node.chain_id)
         service.deploy_contracts(place.data_dir, node, LOG, keys, accounts={"poster": poster.address})
         service.fund(place.data_dir, node, LOG, keys)
         with pytest.raises(InvalidInput, match="is not the poster of the ledger"):
             service.settle(place.data_dir, node, LOG, keys)
         assert service.dry_run(place.data_dir, node, LOG, remote, SettleOptions()).refusal == ""
-        assert service.asked == []
+        assert signer.asked == []
         assert service.settle(place.data_dir, node, LOG, remote).posts == (1,)
-        assert len(service.asked) == 1
+        assert len(signer.asked) == 1
 
 
 def test_guardian_and_admin_keep_the_ledger(

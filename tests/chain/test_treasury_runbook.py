@@ -1,4 +1,4 @@
-"""The runbook of settlement/README.md, run on a real EVM node: a stolen key, a lost folder, a lost journal."""
+"""The runbook of docs/runbook.md, run on a real EVM node: a stolen key, a lost folder, a lost journal."""
 
 import json
 import re
@@ -82,8 +82,8 @@ def test_a_stolen_poster_s_role_changes_hands(
 
 
 def test_the_runbook_s_commands_take_their_options() -> None:
-    readme = Path(__file__).resolve().parents[2] / "settlement" / "README.md"
-    commands = re.findall(r"(?m)^    (?:\w+=\S+ )?tallyroot ((?:\S+ ?)+)", readme.read_text())
+    runbook = Path(__file__).resolve().parents[2] / "docs" / "runbook.md"
+    commands = re.findall(r"(?m)^    (?:\w+=\S+ )?tallyroot ((?:\S+ ?)+)", runbook.read_text())
     assert len(commands) > 20
     group = get_command(cli.app)
     for line in commands:

@@ -15,6 +15,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -53,6 +55,13 @@ class Broker:
         os.kill(self._server.pid, signal.SIGKILL)
         while self._server.alive() or not is_away(self.servers):
             time.sleep(0.05)
+
+    @contextmanager
+    def halted(self) -> Iterator[None]:
+        """Meanwhile its folder is as a SIGKILL would leave it."""
+        os.kill(self._server.pid, signal.SIGSTOP)
+        yield
+        os.kill(self._server.pid, signal.SIGCONT)
 
     def come_back(self) -> None:
         """Starts it again. Raises RuntimeError if its ports were taken meanwhile."""
@@ -101,15 +110,13 @@ class Round:
         writer.join()
         self._wake(now=True)
         for worker in self.workers:
-            worker.process.terminate()
+            worker.send_signal(signal.SIGTERM)
         for worker in self.workers:
             worker.wait(20)
         self._reap()
         last = self.started.start(self.log, until_caught_up=True)
         if last.wait(120):  # what it says beside is not judged: DuckDB's binding may count its objects at the end
-            self.faults.append(
-                f"{last.name}, which was to catch up, ended with {last.process.returncode}: {last.said()}"
-            )
+            self.faults.append(f"{last.name}, which was to catch up, ended with {last.exit_code()}: {last.said()}")
         self._compare()
         return [f"{fault} ({self.folder}: {self.said()})" for fault in self.faults]
 
@@ -147,7 +154,7 @@ class Round:
                 self._freeze(worker)
                 return
             self.acts.append(f"{act}:{worker.name}")
-            worker.process.send_signal(signal.SIGKILL if act == "kill" else signal.SIGTERM)
+            worker.send_signal(signal.SIGKILL if act == "kill" else signal.SIGTERM)
 
     def _join(self) -> None:
         if len(self.workers) < self.workers_max and self.back_at is None:
@@ -161,14 +168,14 @@ class Round:
         seconds = self.random.choice((self.random.uniform(0.5, 4), long))
         kind = "freeze-past-session" if seconds > SESSION_SECONDS else "freeze"
         self.acts.append(f"{kind}:{worker.name}:{seconds:.1f}")
-        worker.process.send_signal(signal.SIGSTOP)
+        worker.send_signal(signal.SIGSTOP)
         self.frozen[worker] = time.monotonic() + seconds
 
     def _wake(self, *, now: bool = False) -> None:
         for worker, at in list(self.frozen.items()):
             if now or time.monotonic() >= at:
                 del self.frozen[worker]
-                worker.process.send_signal(signal.SIGCONT)
+                worker.send_signal(signal.SIGCONT)
 
     def _lose_broker(self) -> None:
         if self.broker is not None and not self.was_away:
@@ -185,7 +192,7 @@ class Round:
 
     def _reap(self) -> None:
         for worker in list(self.workers):
-            code = worker.process.poll()
+            code = worker.exit_code()
             if code is None:
                 continue
             self.workers.remove(worker)

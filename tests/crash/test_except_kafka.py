@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from deploy.cli import app
+from deploy.cli.app import app
 from deploy.explain import audit_sources as evidence
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset

@@ -1,6 +1,5 @@
 """Hosts that are lost with their disks: the next one goes on from the store, and the bytes are those of a quiet run."""
 
-import multiprocessing
 import random
 import shutil
 from pathlib import Path
@@ -11,12 +10,10 @@ from streams.storage.object_store import ObjectStore
 from streams.storage.shared_epochs import fetch_epochs
 from tests.support import partition_runs as runs
 from tests.support import store_runs as hosts
+from tests.support.forked import FORKED
 from tests.support.sim_log import HOURLY
 
 pytestmark = pytest.mark.crash
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["streams.worker.partition"])
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +26,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def test_a_new_host_at_every_step_of_one_run(tmp_path: Path, undisturbed: dict[str, str]) -> None:
     store, seen = tmp_path / "store", tmp_path / "seen"
     while True:
-        child = PROCESSES.Process(target=hosts.die_at_new_step, args=(tmp_path / "hosts", str(store), seen))
+        child = FORKED.Process(target=hosts.die_at_new_step, args=(tmp_path / "hosts", str(store), seen))
         child.start()
         child.join(60)
         if child.exitcode != runs.DIED:

@@ -1,6 +1,5 @@
 """A worker that dies at any moment leaves nothing lost, nothing doubled and no other bytes than one that doesn't."""
 
-import multiprocessing
 import random
 import time
 from collections.abc import Callable
@@ -17,12 +16,10 @@ import pytest
 from schemas.errors import InvalidInput
 from streams.worker.partition import Partition
 from tests.support import partition_runs as runs
+from tests.support.forked import FORKED
 from tests.support.sim_log import HOURLY
 
 pytestmark = pytest.mark.crash
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["streams.worker.partition"])
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +54,7 @@ def assert_rejected_once(data_dir: Path) -> None:
 
 
 def start(work: Callable[..., None], *args: Any) -> BaseProcess:
-    child = PROCESSES.Process(target=work, args=args)
+    child = FORKED.Process(target=work, args=args)
     child.start()
     return child
 

@@ -63,7 +63,7 @@ def test_each_refused_offset_stands_there_once_whatever_is_killed(kafka: str, wo
         )
     sender.end(START_MS + 3 * log.epoch_ms)
     for kill in (2, 4, 3):
-        worker = workers.start(log, records_max=15)
+        worker = workers.start(log, records_max=15, session_seconds=2.0)
 
         def reached(progress: list[WorkerProgress], count: int = kill) -> bool:
             return len(progress) >= count

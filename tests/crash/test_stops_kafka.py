@@ -132,9 +132,8 @@ def test_a_log_that_came_back_shorter_stops_it(tmp_path: Path) -> None:
         log = a_log("shorter", partitions=2)
         create_topic(broker.servers, log)
         send(broker.servers, log, 5)
-        broker.kill()
-        shutil.copytree(tmp_path / "kafka", tmp_path / "backup")
-        broker.come_back()
+        with broker.halted():
+            shutil.copytree(tmp_path / "kafka", tmp_path / "backup")
         send(broker.servers, log, 15)
         running = workers.start(log)
         running.wait_for(lambda progress: {each.partition for each in progress if each.next_offset == 20} == {0, 1})

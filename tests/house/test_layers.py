@@ -1,14 +1,18 @@
 """Who may import whom, and who may touch the world: the layers of the project, read from the source."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("files", "schemas", "streams", "settlement", "deploy")
+PACKAGES = ("files", "schemas", "streams", "settlement", "deploy", "tallyroot_gateway")
+FOLDERS = {"tallyroot_gateway": "gateway/python/tallyroot_gateway"}
+"""Where a package lies, if not under its name."""
 MAY_IMPORT = {
+    "tallyroot_gateway": {"tallyroot_gateway"},
     "schemas": {"schemas"},
     "files": {"files", "schemas"},
     "streams": {"files", "schemas", "streams"},
@@ -26,7 +30,7 @@ CALLS_OF_THE_WORLD = {
     ("uuid", "uuid1"), ("uuid", "uuid4"),
 }  # fmt: skip
 SHELL_FOLDERS = (
-    "files", "streams/gateway", "streams/kafka", "streams/storage", "streams/worker", "settlement/chain",
+    "files", "streams/kafka", "streams/storage", "streams/worker", "settlement/chain",
     "settlement/storage", "settlement/contracts", "deploy",
 )  # fmt: skip
 SHELL_FILES = ("settlement/service.py",)
@@ -35,7 +39,7 @@ READS_ENVIRONMENT = ("deploy/config.py", "deploy/setup/bootstrap.py")
 
 def sources(package: str) -> Iterator[Path]:
     """Every Python file of a package, relative to the root."""
-    return (path.relative_to(ROOT) for path in sorted((ROOT / package).rglob("*.py")))
+    return (path.relative_to(ROOT) for path in sorted((ROOT / FOLDERS.get(package, package)).rglob("*.py")))
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -61,11 +65,25 @@ def test_a_package_imports_only_what_lies_under_it(package: str) -> None:
     wrong = [
         f"{path}:{line} imports {module}"
         for path in sources(package)
-        if path.parent != Path("streams/gateway")  # leaves for a distribution of its own
         for line, module in imports(parse(path))
         if module.startswith(".")
         or (module.split(".")[0] in (*PACKAGES, "tests") and module.split(".")[0] not in MAY_IMPORT[package])
     ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_gateway_s_library_needs_three_packages_and_an_extra() -> None:
+    """A device installs little: what is imported must be in its own pyproject.toml."""
+    wrong = []
+    for path in sources("tallyroot_gateway"):
+        allowed = {*sys.stdlib_module_names, "tallyroot_gateway", "confluent_kafka", "msgspec", "nacl"}
+        if path.name == "arrow.py":
+            allowed.add("pyarrow")
+        wrong += [
+            f"{path}:{line} imports {module}"
+            for line, module in imports(parse(path))
+            if module.split(".")[0] not in allowed
+        ]
     assert not wrong, "\n".join(wrong)
 
 

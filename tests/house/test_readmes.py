@@ -1,4 +1,4 @@
-"""What the README files tell a person to run exists, and is written as it must be."""
+"""What the documents name exists: commands, files, headings, modules. And every module and decision is named."""
 
 import re
 import shlex
@@ -12,11 +12,12 @@ import typer
 from typer.exceptions import TyperException
 
 ROOT = Path(__file__).resolve().parents[2]
-READMES = [
-    path
-    for path in sorted(ROOT.rglob("README.md"))
-    if not {".venv", "node_modules", ".cache", "lib"} & set(path.relative_to(ROOT).parts)
+MADE = {".venv", "node_modules", ".cache", "lib", "build"}
+DOCUMENTS = [path for path in sorted(ROOT.rglob("*.md")) if not MADE & set(path.relative_to(ROOT).parts)]
+PACKAGES = [
+    name for name in ("files", "schemas", "streams", "settlement", "gateway", "deploy") if (ROOT / name).is_dir()
 ]
+MODULES = {".py", ".sql", ".mjs", ".cjs", ".js"}
 
 
 def code(text: str) -> Iterator[str]:
@@ -29,8 +30,8 @@ def code(text: str) -> Iterator[str]:
 
 
 def commands(program: str) -> Iterator[tuple[str, str]]:
-    """(README, what stands behind the program) of every command line that a README shows, in a command's place."""
-    for path in READMES:
+    """(document, what stands behind the program) of every command line that a document shows, in a command's place."""
+    for path in DOCUMENTS:
         for line in code(path.read_text(encoding="utf-8")):
             match = re.match(rf"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?{program} ([a-z].*)", line)
             if match:
@@ -68,16 +69,113 @@ def parsed(group: Any, line: str) -> str:
     return ""
 
 
-def test_every_file_linked_exists() -> None:
+def headings(path: Path) -> set[str]:
+    """The anchors that a document's headings get."""
+    text = re.sub(r"(?ms)^```.*?^```", "", path.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in re.findall(r"(?m)^#+ (.*)$", text)}
+
+
+def test_every_file_and_heading_linked_exists() -> None:
     missing = []
-    for path in READMES:
-        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
-            if not re.match(r"[a-z]+:", target) and not (path.parent / target).exists():
-                missing.append(f"{path.relative_to(ROOT)}: {target}")
+    for path in DOCUMENTS:
+        for target, heading in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", path.read_text(encoding="utf-8")):
+            if re.match(r"[a-z]+:", target):
+                continue
+            file = path.parent / target if target else path
+            if not file.exists() or (heading and heading not in headings(file)):
+                missing.append(f"{path.relative_to(ROOT)}: {target}#{heading}")
     assert not missing, "\n".join(missing)
 
 
-@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_source_named_by_its_path_exists() -> None:
+    """Also behind `python -m`. What is named must begin with a folder of ours."""
+    folders = "|".join(path.name for path in sorted(ROOT.iterdir()) if path.is_dir() and path.name.isalpha())
+    named_file = re.compile(rf"(?<![\w/.-])(?:{folders})/[\w./-]*\.(?:py|sql|mjs|cjs|js|md|sol)\b")
+    named_module = re.compile(rf"\bpython -m ((?:{folders})[\w.]*)")
+    missing = []
+    for path in DOCUMENTS:
+        for span in code(path.read_text(encoding="utf-8")):
+            names = [(name,) for name in named_file.findall(span)]
+            for name in named_module.findall(span):
+                file = name.replace(".", "/")
+                names.append((file + ".py", file + "/__main__.py"))
+            missing += [
+                f"{path.relative_to(ROOT)}: {any_of[0]}"
+                for any_of in names
+                if not any((ROOT / n).exists() for n in any_of)
+            ]
+    assert not missing, "\n".join(missing)
+
+
+def modules(package: str) -> Iterator[tuple[Path, Path]]:
+    """(module, the nearest README above it) of a package; its tests and what is only a package's mark are none."""
+    for path in sorted((ROOT / package).rglob("*")):
+        parts = set(path.relative_to(ROOT).parts)
+        if path.suffix in MODULES and path.name != "__init__.py" and not parts & {*MADE, "test", "tests"}:
+            yield path, next(folder / "README.md" for folder in path.parents if (folder / "README.md").exists())
+
+
+def spellings(module: Path, readme: Path) -> set[str]:
+    """How a README may name a module: by its name or its path from there, with or without what it ends with."""
+    inside = module.relative_to(readme.parent)
+    return {module.name, module.stem, inside.as_posix(), inside.with_suffix("").as_posix()}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_module_is_named_in_the_nearest_readme(package: str) -> None:
+    silent = [
+        f"{readme.relative_to(ROOT)} doesn't name {module.relative_to(readme.parent)}"
+        for module, readme in modules(package)
+        if not spellings(module, readme) & set(re.findall(r"`([^`\n]+)`", readme.read_text(encoding="utf-8")))
+    ]
+    assert not silent, "\n".join(silent)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_module_in_a_readme_s_table_exists(package: str) -> None:
+    known: dict[Path, set[str]] = {}
+    for module, readme in modules(package):
+        known.setdefault(readme, set()).update(spellings(module, readme) | {module.name})
+    gone = []
+    for readme, names in known.items():
+        text = readme.read_text(encoding="utf-8")
+        for table in re.findall(r"(?m)^\| module \|.*\n\|---.*\n((?:\|.*\n)*)", text):
+            cells = [line.split("|")[1] for line in table.splitlines()]
+            named = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+            gone += [
+                f"{readme.relative_to(ROOT)}: {name}"
+                for name in named
+                if name not in names and not (readme.parent / name).is_file()
+            ]
+    assert not gone, "\n".join(gone)
+
+
+DECISION = re.compile(
+    r"# (?P<number>\d{4}) (?P<title>.+)\n\n- Date: (?P<date>\d{4}-\d{2}-\d{2})\n- Status: .+(?:\n  .+)*\n"
+    r"- Area: `(?P<area>[a-z/]+)`\n- Replaces: .+(?:\n  .+)*\n\n## Decision\n\n(?s:.+)\n## Why\n\n(?s:.+)"
+)
+
+
+def test_decisions_are_numbered_without_gaps_and_stand_in_their_index() -> None:
+    folder = ROOT / "docs" / "decisions"
+    rows = []
+    for path in sorted(folder.glob("[0-9]*.md")):
+        found = DECISION.fullmatch(path.read_text(encoding="utf-8"))
+        assert found and path.name.startswith(found["number"] + "-"), f"{path.name} is no decision by the form"
+        rows.append(f"| [{found['number']}]({path.name}) | {found['date']} | {found['title']} | `{found['area']}` |")
+    assert [int(row[3:7]) for row in rows] == list(range(1, len(rows) + 1))
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    assert [line for line in index.splitlines() if line.startswith("| [")] == rows
+
+
+def test_decisions_stand_nowhere_else() -> None:
+    found = [
+        str(path.relative_to(ROOT)) for path in DOCUMENTS if re.search(r"(?m)^- \d{4}-\d\d-\d\d", path.read_text())
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_block_of_shell_or_python_parses(path: Path) -> None:
     for language, block in re.findall(r"(?ms)^```(\w+)\n(.*?)^```", path.read_text(encoding="utf-8")):
         assert language in {"text", "console", "sh", "bash", "python", "js"}, "a kind of block that no test knows"

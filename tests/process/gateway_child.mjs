@@ -1,8 +1,8 @@
-// Drives the JavaScript gateway: what it hands to Kafka goes to standard output, a JSON line for each record.
+// Drives the JavaScript gateway, installed beside this file: what it hands to Kafka goes to standard output, a line each.
 
-import { Gateway, InvalidInput, partitionOf, publicKey } from "../../streams/gateway/gateway.mjs";
+import { Gateway, InvalidInput } from "tallyroot-gateway";
 
-const { options, readings, refusals = 0, dies = false, bad = [], keys = [] } = JSON.parse(process.argv[2]);
+const { options, readings = [], refusals = 0, dies = false, bad = [] } = JSON.parse(process.argv[2]);
 const say = (value) => process.stdout.write(JSON.stringify(value) + "\n");
 const base64 = (bytes) => Buffer.from(bytes).toString("base64");
 
@@ -19,29 +19,33 @@ async function produce({ topic, partition, key, value, headers }) {
   });
 }
 
-const privateKey = options.privateKey && Buffer.from(options.privateKey, "hex");
-const gateway = new Gateway({ ...options, privateKey, produce });
-const faults = [];
-for (const reading of bad) {
+function fault(make) {
   try {
-    gateway.send(reading);
+    make();
   } catch (error) {
     if (!(error instanceof InvalidInput)) throw error;
-    faults.push(error.message);
+    return error.message;
   }
+  return null;
 }
-const sent = readings.map((reading) => gateway.send(reading));
-if (dies) {
-  say(sent);
-  process.stdout.end(() => process.kill(process.pid, "SIGKILL"));
+
+const privateKey = options.privateKey && Buffer.from(options.privateKey, "hex");
+let gateway;
+const badOptions = fault(() => (gateway = new Gateway({ ...options, privateKey, produce })));
+if (badOptions !== null) {
+  say({ fault: badOptions });
 } else {
-  await gateway.flush(10_000);
-  say({
-    sent,
-    faults,
-    boot: gateway.boot,
-    waiting: await gateway.close(),
-    publicKey: privateKey && publicKey(privateKey),
-    partitions: keys.map((key) => partitionOf(key, 64)),
+  const sent = readings.map((reading) => {
+    let taken;
+    const why = fault(() => (taken = gateway.send(reading)));
+    return why ?? taken;
   });
+  const faults = bad.map((reading) => fault(() => gateway.send(reading)));
+  if (dies) {
+    say(sent);
+    process.stdout.end(() => process.kill(process.pid, "SIGKILL"));
+  } else {
+    await gateway.flush(10_000);
+    say({ sent, faults, ...gateway.status(), left: await gateway.close() });
+  }
 }

@@ -239,10 +239,22 @@ def test_a_set_up_that_is_done_asks_no_network_and_writes_nothing(tmp_path: Path
     assert {path: path.stat().st_mtime_ns for path in bootstrap.STAMPS.iterdir()} == stamps
 
 
-def test_a_checkout_that_can_t_be_written_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkout_that_can_t_be_written_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lock can't be made either: what is still to be done says what it could not write."""
+
+    def set_up() -> None:
+        with bootstrap.step(3, "Python packages", []) as todo:
+            assert todo
+
     monkeypatch.setattr(bootstrap, "CACHE", Path("/dev/null/cache"))
-    with bootstrap.only_one_at_a_time():
-        pass  # whatever is still to be done says what it could not write
+    monkeypatch.setattr(bootstrap, "STAMPS", Path("/dev/null/stamps"))
+    monkeypatch.setattr(bootstrap, "set_up", set_up)
+    monkeypatch.setattr(bootstrap, "prepare", lambda _: None)
+    assert bootstrap.main() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tallyroot: can't write /dev/null/stamps: Not a directory; run the same command again")
 
 
 def test_the_makefile_is_one_for_gnu_make_3_81() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from deploy.cli import app as cli
 from schemas.log import Log
-from streams.gateway.gateway import Gateway
 from streams.kafka.producer import LogProducer
+from tallyroot_gateway import Gateway
 from tests.support.gateway_logs import KEY, new_log
 
 

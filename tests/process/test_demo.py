@@ -4,7 +4,6 @@ import csv
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from deploy.demo.ends import MARKER, demo_folder
 from schemas.errors import InvalidInput
+from tests.support.commands import tallyroot
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chain, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -26,16 +26,6 @@ FIGURES = """SELECT entries, accepted, duplicates, machines, windows - adjustmen
     (SELECT count(DISTINCT machine) AS machines, count(*) AS windows, count(mends) AS adjustments,
         sum(gross_micros) AS micros FROM windows)"""
 AMOUNTS = "SELECT unit, sum(usage) FROM lines GROUP BY 1"
-
-
-def tallyroot(*words: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Runs a command in a process of its own; its exit code must be `code`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "deploy", *words], cwd=cwd, capture_output=True, text=True, timeout=800, check=False
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 def last_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -62,7 +52,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def demo(place: Path) -> dict[str, object]:
     """What the demo came to."""
     words = ("--source", "acn-sessions=sessions.csv", "--data-dir", "data", "--json")
-    return last_json(tallyroot("demo", *words, cwd=place))
+    return last_json(tallyroot("demo", *words, cwd=place, seconds=800))
 
 
 def test_its_figures_are_those_of_the_file(place: Path, demo: dict[str, object]) -> None:

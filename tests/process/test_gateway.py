@@ -4,14 +4,16 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from schemas.errors import InvalidInput
+from schemas.reading import Reading
+from streams.core.records import decode_plainly
 from streams.core.signature import reading_key
-from streams.gateway.gateway import Gateway
+from tallyroot_gateway import Gateway, InvalidInput
 from tests.support.gateway_logs import KEY, arrived, new_log, window_facts
 
 CHILD = Path(__file__).with_name("gateway_child.py")
@@ -61,27 +63,54 @@ def test_kafka_may_be_away_for_long(kafka: str, tmp_path: Path) -> None:
 
 def test_no_reading_is_lost_or_counted_twice_over_kills(kafka: str, tmp_path: Path) -> None:
     log = new_log(kafka, "gateway-kills")
-    said: list[int] = []
+    said: list[tuple[int, ...]] = []
     for round in range(3):
         child = subprocess.Popen(
             [sys.executable, str(CHILD), kafka, log.log_id, str(tmp_path), KEY.hex()], stdout=subprocess.PIPE, text=True
         )
         assert child.stdout is not None
         for _ in range(300 + 217 * round):
-            said.append(int(child.stdout.readline()))
+            said.append(tuple(map(int, child.stdout.readline().split())))
         child.kill()
-        said += [int(line) for line in child.stdout.read().split("\n")[:-1]]
+        said += [tuple(map(int, line.split())) for line in child.stdout.read().split("\n")[:-1]]
         child.wait()
         child.stdout.close()
     with Gateway(kafka, log_id=log.log_id, topic=log.topic, route="taxi-1", spool=tmp_path) as gateway:
-        last = gateway.send("taxi-1", "trips", quantity=1).seq
+        last = gateway.send("taxi-1", "trips", quantity=1)
+        gateway.flush()
+    state, done, records = arrived(kafka, log)
+    sent = [row for record in records for row in decode_plainly(record.value or b"") if isinstance(row, Reading)]
+    by_number = {(row.meter, row.boot, row.seq): row for row in sent}
+    assert all(by_number[row.meter, row.boot, row.seq] == row for row in sent)
+    trips = sorted((boot, seq) for meter, boot, seq in by_number if meter == "trips")
+    # A number may be written, and its process killed before it could say so.
+    assert set(said) <= set(trips)
+    assert trips[-1] == (last.boot, last.seq)
+    # In each boot a meter's numbers have no gap.
+    for meter in ("trips", "energy"):
+        numbers = sorted((boot, seq) for name, boot, seq in by_number if name == meter)
+        assert all(after[0] > before[0] or after[1] == before[1] + 1 for before, after in pairwise(numbers))
+    # What goes out again may be of a boot before the previous one by then: it was accepted the first time.
+    assert {reject.reason for reject in done.rejects} <= {"stale_boot"}
+    assert done.counts.accepted == 1 + len(by_number)
+    assert window_facts(state)[0] == len(by_number)
+    assert sum(window.skipped for at in state.open_windows.values() for window in at.values()) == 0
+
+
+def test_a_reset_bills_nothing_and_gets_the_stream_past_a_misread_register(kafka: str, tmp_path: Path) -> None:
+    log = new_log(kafka, "gateway-reset")
+    with Gateway(kafka, log_id=log.log_id, topic=log.topic, route="taxi-1", spool=tmp_path) as gateway:
+        for register in (1_000, 1_010, 1_000_000_000):
+            gateway.send("taxi-1", "energy", register=register)
+        with pytest.raises(InvalidInput, match=r"register: 1020 is below 1000000000"):
+            gateway.send("taxi-1", "energy", register=1_020)
+        gateway.send("taxi-1", "energy", register=1_020, reset=True)
+        gateway.send("taxi-1", "energy", register=3, reset=True)
+        gateway.send("taxi-1", "energy", register=5)
         gateway.flush()
     state, done, _ = arrived(kafka, log)
-    assert done.rejects == []
-    # A number may be written, and its process killed before it could say so.
-    assert set(said) <= set(range(said[0], last))
-    assert window_facts(state)[:2] == (last - said[0] + 1, last - said[0] + 1)
-    assert sum(window.skipped for at in state.open_windows.values() for window in at.values()) == 0
+    assert [reject.reason for reject in done.rejects] == ["too_high"]
+    assert window_facts(state)[:2] == (5, 10 + 10 + 2)
 
 
 def test_a_topic_that_is_not_there_is_said(kafka: str, tmp_path: Path) -> None:
@@ -96,7 +125,7 @@ def test_another_number_of_partitions_is_said_and_nothing_sent(kafka: str, tmp_p
     log = new_log(kafka, "gateway-partitions")
     gateway = Gateway(kafka, log_id=log.log_id, topic=log.topic, partitions=8, route="taxi-1", spool=tmp_path)
     gateway.send("taxi-1", "trips", quantity=1)
-    with pytest.raises(InvalidInput, match="has 4 partitions, this gateway was told 8"):
+    with pytest.raises(InvalidInput, match="has 4 partitions, not 8: make the gateway with"):
         gateway.flush(2)
     assert gateway.close(0) == 1
 
@@ -104,7 +133,7 @@ def test_another_number_of_partitions_is_said_and_nothing_sent(kafka: str, tmp_p
 def test_a_bad_reading_is_refused_before_it_has_a_number(tmp_path: Path) -> None:
     gateway = Gateway(NOBODY, log_id="l", route="taxi-1", spool=tmp_path)
     first = gateway.send("taxi-1", "trips", quantity=1).seq
-    with pytest.raises(InvalidInput, match="this is no reading: quantity: expected int, got float"):
+    with pytest.raises(InvalidInput, match="this reading was not taken: quantity: use an integer"):
         gateway.send("taxi-1", "trips", quantity=1.0)  # type: ignore[arg-type]
     assert gateway.send("taxi-1", "trips", quantity=1).seq == first + 1
     began = time.monotonic()

@@ -1,7 +1,9 @@
-"""The JavaScript gateway, run by Node: its records are accepted and trusted, and its spool is Python's."""
+"""The JavaScript gateway, packed, installed into an empty folder and run by Node: what it hands over is accepted and
+trusted, its spool is Python's, and so are its words."""
 
 import base64
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -10,33 +12,41 @@ from typing import Any
 
 import pytest
 
-from deploy.setup.bootstrap import find_node
 from schemas.log import Log
-from schemas.reading import Reading
 from streams.core.murmur2 import partition_of
 from streams.core.signature import reading_key
-from streams.gateway.gateway import Gateway
-from streams.gateway.spool import Spool
 from streams.kafka.producer import LogProducer
+from tallyroot_gateway import Gateway, Reading
+from tallyroot_gateway.spool import Spool
+from tests.support.gateway_faults import FAULTS, GOOD
 from tests.support.gateway_logs import KEY, arrived, new_log, window_facts
+from tests.support.gateway_packages import ROOT, node_device, node_environment
+from tests.support.gateway_packages import run as run_command
+from tests.support.gateway_spools import NOW_MS, check_after_kill
 
 CHILD = Path(__file__).with_name("gateway_child.mjs")
+SPOOL_CHILD = Path(__file__).with_name("spool_child.mjs")
 
 
 @pytest.fixture(scope="module")
-def node() -> str:
-    folder = find_node()
-    assert folder is not None, "no Node: run `make setup`"
-    path = shutil.which("node", path=folder)
-    assert path is not None
-    return path
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which nothing is installed but the packed package, and the child beside it."""
+    folder = node_device(tmp_path_factory.mktemp("device"))
+    shutil.copy(CHILD, folder)
+    shutil.copy(SPOOL_CHILD, folder)
+    return folder
 
 
-def run(node: str, task: dict[str, Any]) -> list[Any]:
-    """The lines that the child said."""
-    done = subprocess.run([node, str(CHILD), json.dumps(task)], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == (-9 if task.get("dies") else 0), done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+@pytest.fixture
+def run(installed: Path) -> Any:
+    def run(task: dict[str, Any]) -> list[Any]:
+        """The lines that the child said."""
+        command = ["node", str(installed / CHILD.name), json.dumps(task)]
+        done = subprocess.run(command, env=node_environment(), capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == (-9 if task.get("dies") else 0), done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return run
 
 
 def put(kafka: str, name: str, records: list[dict[str, Any]]) -> None:
@@ -50,15 +60,27 @@ def put(kafka: str, name: str, records: list[dict[str, Any]]) -> None:
     producer.close()
 
 
-def test_its_records_are_accepted_and_trusted(kafka: str, node: str, tmp_path: Path) -> None:
+def test_the_package_is_what_it_says(installed: Path) -> None:
+    package = installed / "node_modules" / "tallyroot-gateway"
+    about = json.loads((package / "package.json").read_text())
+    assert (about["name"], about["type"], about.get("dependencies", {})) == ("tallyroot-gateway", "module", {})
+    assert sorted(path.name for path in package.iterdir()) == sorted(
+        [*about["files"], "package.json", "README.md", "LICENSE"]
+    )
+    assert (package / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    for target in about["exports"]["."].values():
+        assert (package / target).exists()
+    names = re.findall(r"\{ ([\w, ]+) \} from", (package / "index.js").read_text())
+    exported = {name for group in names for name in group.split(", ")}
+    assert exported == set(re.findall(r"(?m)^export class (\w+)", (package / "index.d.ts").read_text()))
+
+
+def test_its_records_are_accepted_and_trusted(kafka: str, run: Any, tmp_path: Path) -> None:
     log = new_log(kafka, "gateway-js", require_signature=True)
     now_ms = int(time.time() * 1000)
-    keys = [f"site-{number}.é{'x' * (number % 7)}" for number in range(200)]
     readings = [{"machine": "taxi-1", "meter": "trips", "quantity": 1} for _ in range(120)]
     readings[7] |= {"session": "s-1", "session_started_at": now_ms - 5_000, "session_start": True}
-    good = readings[0]
     *records, said = run(
-        node,
         {
             "options": {
                 "logId": log.log_id, "topic": log.topic, "route": "taxi-1", "spool": str(tmp_path),
@@ -66,20 +88,9 @@ def test_its_records_are_accepted_and_trusted(kafka: str, node: str, tmp_path: P
             },
             "readings": [*readings, {"machine": "taxi-1", "meter": "energy", "register": 5}],
             "refusals": 2,
-            "bad": [
-                good | {"quantity": 1.5}, good | {"register": 1}, good | {"session": "s"}, good | {"machine": "a b"},
-                good | {"seq": 3},
-            ],
-            "keys": keys,
         },
     )  # fmt: skip
-    assert said["waiting"] == 0
-    assert said["publicKey"] == reading_key(KEY)
-    assert said["partitions"] == [partition_of(key.encode(), 64) for key in keys]
-    assert [fault.split(": ")[1] for fault in said["faults"]] == [
-        "quantity", "exactly one of register, quantity and level, not register and quantity",
-        "session and session_started_at come together", "machine", "seq is no field of a reading to send",
-    ]  # fmt: skip
+    assert (said["waiting"], said["left"], said["problem"], said["publicKey"]) == (0, 0, None, reading_key(KEY))
     first = said["sent"][0]["seq"]
     assert [reading["seq"] for reading in said["sent"]] == [*range(first, first + 120), said["sent"][-1]["seq"]]
     assert len(records) == 3
@@ -90,12 +101,94 @@ def test_its_records_are_accepted_and_trusted(kafka: str, node: str, tmp_path: P
     assert window_facts(state) == (121, 120, 1)
 
 
-def test_killed_it_leaves_a_spool_that_python_goes_on_with(kafka: str, node: str, tmp_path: Path) -> None:
+def test_its_words_are_python_s(run: Any, tmp_path: Path) -> None:
+    bad = [GOOD | given for given, _ in FAULTS]
+    options = {"logId": "l", "route": "taxi-1", "spool": str(tmp_path)}
+    unknown = [GOOD | {"seq": 3}, GOOD | {"power": 3}]
+    *_, said = run({"options": options, "readings": [GOOD], "bad": [*bad, *unknown]})
+    assert said["faults"] == [
+        *(f"this reading was not taken: {words}" for _, words in FAULTS),
+        "this reading was not taken: seq is not a field to send: leave it out",
+        "this reading was not taken: power is not a field to send: leave it out",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"logId": "a b"}, "logId: use 1 to 64 of A-Z a-z 0-9 . _ : -, not 'a b'"),
+        ({"keyId": "k"}, "a gateway that signs needs both keyId and privateKey"),
+        ({"keyId": "k", "privateKey": "00"}, "privateKey is not an Ed25519 private key: give its 32 bytes"),
+        ({"partitions": 1.5}, "partitions: use an integer from 1 to 1024, not 1.5"),
+        ({"sync": "never"}, "sync: use batch or reading, not 'never'"),
+    ],
+)
+def test_an_option_that_cant_be_right_is_said(run: Any, tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    (said,) = run({"options": {"logId": "l", "route": "r", "spool": str(tmp_path)} | options})
+    assert said["fault"].startswith(words)
+
+
+def test_a_register_that_falls_needs_reset_also_after_a_restart_by_either(run: Any, tmp_path: Path) -> None:
+    energy = {"machine": "m", "meter": "energy"}
+    options = {"logId": "log-1", "route": "taxi-1", "spool": str(tmp_path)}
+    readings = [energy | {"register": 9}, energy | {"register": 5}, {"machine": "m", "meter": "import", "register": 7}]
+    (sent,) = run({"options": options, "readings": readings, "dies": True})
+    assert "register: 5 is below 9, the last of m's energy" in sent[1]
+    (again,) = run({"options": options, "dies": True, "readings": [readings[1], readings[1] | {"reset": True}]})
+    assert "5 is below 9" in again[0]
+    assert again[1]["boot"] > sent[0]["boot"]
+    spool = Spool(tmp_path, "log-1", "taxi-1", now_ms=int(time.time() * 1000))
+    assert (spool.boot, spool.count) == (again[1]["boot"], 3)
+    assert [spool.last_register("m", meter) for meter in ("energy", "import")] == [5, 7]
+    spool.begin_boot("m", "import", int(time.time() * 1000))
+    spool.close()
+    *_, said = run({"options": options, "readings": [energy | {"register": 4}]})
+    assert "4 is below 5" in said["sent"][0]
+    assert said["boot"] == spool.boot
+
+
+def test_while_kafka_is_away_readings_still_outlast_a_loss_of_power(installed: Path, tmp_path: Path) -> None:
+    text = f"""
+import fs from "node:fs";
+import {{ syncBuiltinESMExports }} from "node:module";
+import {{ Gateway }} from "tallyroot-gateway";
+const spool = {json.dumps(str(tmp_path))};
+const gateway = new Gateway({{ logId: "l", route: "r", spool, produce: () => new Promise(() => {{}}) }});
+for (let n = 0; n < 2; n++) {{
+  await new Promise((resolve) => {{
+    fs.fsyncSync = resolve;
+    syncBuiltinESMExports();
+    gateway.send({{ machine: "m", meter: "e", level: n }});
+  }});
+}}
+console.log(await gateway.close(0));
+"""
+    command = ["node", "--input-type=module", "-e", text]
+    assert run_command(command, installed, node_environment()) == "2\n"
+
+
+def test_a_folder_that_cant_be_written_is_said(run: Any) -> None:
+    (said,) = run({"options": {"logId": "l", "route": "r", "spool": "/dev/null/spool"}})
+    assert said["fault"] == "the spool /dev/null/spool can't be used (ENOTDIR): name a folder that can be written"
+
+
+def test_the_partition_is_kafka_s(installed: Path) -> None:
+    keys = [f"site-{number}.é{'x' * (number % 7)}" for number in range(200)]
+    text = (
+        'import { partitionOf } from "./node_modules/tallyroot-gateway/wire.js";'
+        f"console.log(JSON.stringify({json.dumps(keys)}.map((key) => partitionOf(key, 64))))"
+    )
+    command = ["node", "--input-type=module", "-e", text]
+    done = subprocess.run(command, cwd=installed, env=node_environment(), check=True, capture_output=True, timeout=60)
+    assert json.loads(done.stdout) == [partition_of(key.encode(), 64) for key in keys]
+
+
+def test_killed_it_leaves_a_spool_that_python_goes_on_with(kafka: str, run: Any, tmp_path: Path) -> None:
     log = new_log(kafka, "gateway-js-killed")
     options = {"logId": log.log_id, "topic": log.topic, "route": "taxi-1", "spool": str(tmp_path)}
     readings = [{"machine": "taxi-1", "meter": "trips", "quantity": 1} for _ in range(30)]
-    (sent,) = run(node, {"options": options, "readings": readings, "dies": True})
-    (more,) = run(node, {"options": options, "readings": readings, "dies": True})
+    (sent,) = run({"options": options, "readings": readings, "dies": True})
+    (more,) = run({"options": options, "readings": readings, "dies": True})
     assert [reading["seq"] for reading in sent + more] == list(range(sent[0]["seq"], sent[0]["seq"] + 60))
     with Gateway(kafka, log_id=log.log_id, topic=log.topic, route="taxi-1", spool=tmp_path) as gateway:
         last = gateway.send("taxi-1", "trips", quantity=1)
@@ -106,7 +199,18 @@ def test_killed_it_leaves_a_spool_that_python_goes_on_with(kafka: str, node: str
     assert window_facts(state) == (61, 61, 0)
 
 
-def test_it_goes_on_with_the_spool_of_python(node: str, tmp_path: Path) -> None:
+def test_wherever_its_spool_is_cut_python_goes_on(installed: Path, tmp_path: Path) -> None:
+    command = ["node", str(installed / SPOOL_CHILD.name), str(tmp_path), str(NOW_MS)]
+    lines = run_command(command, installed, node_environment()).splitlines()
+    assert len(lines) > 50
+    for line in lines:
+        done = json.loads(line)
+        returned = [Reading(**reading) for reading in done["returned"]]
+        check_after_kill(tmp_path / str(done["step"]), returned, done["acknowledged"])
+    assert len(returned) == 22
+
+
+def test_it_goes_on_with_the_spool_of_python(run: Any, tmp_path: Path) -> None:
     spool = Spool(tmp_path, "log-1", "taxi-1", now_ms=int(time.time() * 1000))
     seqs = []
     for register in range(40):
@@ -117,14 +221,31 @@ def test_it_goes_on_with_the_spool_of_python(node: str, tmp_path: Path) -> None:
     spool.forget(place, 15)
     spool.close()
     options = {"logId": "log-1", "route": "taxi-1", "spool": str(tmp_path)}
-    readings = [{"machine": "taxi-1", "meter": "energy", "register": 41}]
-    record, said = run(node, {"options": options, "readings": readings})
+    record, said = run({"options": options, "readings": [{"machine": "taxi-1", "meter": "energy", "register": 41}]})
     rows = json.loads(base64.b64decode(record["value"]))
     assert [row["seq"] for row in rows] == [*seqs[15:], seqs[-1] + 1]
     assert said["boot"] == spool.boot
 
 
-def test_it_sets_damage_aside_and_begins_a_higher_boot(node: str, tmp_path: Path) -> None:
+def test_both_write_the_same_bytes(run: Any, tmp_path: Path) -> None:
+    energy = {"machine": "m", "meter": "energy", "observed_at": 1_764_288_000_000}
+    now_ms = int(time.time() * 1000)
+    python, js = tmp_path / "python", tmp_path / "js"
+    for folder in (python, js):
+        folder.mkdir()
+        first = Spool(folder, "log-1", "taxi-1", now_ms=now_ms)
+        first.append(Reading("m", "import", first.boot, first.next_seq("m", "import"), now_ms, level=2))
+        first.close()
+    spool = Spool(python, "log-1", "taxi-1", now_ms=now_ms)
+    spool.append(Reading(**energy, boot=spool.boot, seq=spool.next_seq("m", "energy"), register=9, reconstructed=True))
+    spool.close()
+    options = {"logId": "log-1", "route": "taxi-1", "spool": str(js)}
+    run({"options": options, "readings": [energy | {"register": 9, "reconstructed": True}], "dies": True})
+    for path in python.glob("*.readings"):
+        assert (js / path.name).read_bytes() == path.read_bytes()
+
+
+def test_it_sets_damage_aside_and_begins_a_higher_boot(run: Any, tmp_path: Path) -> None:
     now_ms = int(time.time() * 1000)
     spool = Spool(tmp_path, "log-1", "taxi-1", now_ms=now_ms)
     for register in range(4):
@@ -136,8 +257,7 @@ def test_it_sets_damage_aside_and_begins_a_higher_boot(node: str, tmp_path: Path
     data[-150] ^= 4
     path.write_bytes(data)
     options = {"logId": "log-1", "route": "taxi-1", "spool": str(tmp_path)}
-    readings = [{"machine": "taxi-1", "meter": "energy", "register": 9}]
-    record, said = run(node, {"options": options, "readings": readings})
+    record, said = run({"options": options, "readings": [{"machine": "taxi-1", "meter": "energy", "register": 9}]})
     rows = json.loads(base64.b64decode(record["value"]))
     assert [(row["boot"] - spool.boot, row["register"]) for row in rows][:2] == [(0, 0), (0, 1)]
     assert rows[-1]["boot"] == said["boot"] > spool.boot

@@ -1,29 +1,37 @@
-"""What streams/gateway/README.md shows runs as it stands there, but for the broker, the topic and the folder."""
+"""What the gateway's READMEs show runs on a device as it stands there, but for the broker, the topic and the folder."""
 
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from deploy.setup.bootstrap import find_node
 from streams.core.signature import reading_key
 from tests.support.gateway_logs import arrived, new_log
+from tests.support.gateway_packages import ROOT, node_device, node_environment, python_device, run
 
-ROOT = Path(__file__).parents[2]
-README = ROOT / "streams" / "gateway" / "README.md"
+READMES = ["gateway/README.md", "gateway/python/README.md", "gateway/js/README.md"]
 KEY = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"(?ms)^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"))
+def blocks(readme: str, language: str) -> list[str]:
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```", (ROOT / readme).read_text(encoding="utf-8"))
 
 
-def test_both_examples_are_accepted(kafka: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return python_device(tmp_path_factory.mktemp("python"))
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return node_device(tmp_path_factory.mktemp("node"))
+
+
+def test_ten_lines_and_a_shell_s_reading_are_accepted(kafka: str, python: Path, tmp_path: Path) -> None:
     log = new_log(
         kafka, "gateway-readme", machine="charger-7", keys=[{"key_id": "gateway-1", "public_key": reading_key(KEY)}]
     )
@@ -40,30 +48,25 @@ def test_both_examples_are_accepted(kafka: str, tmp_path: Path) -> None:
             text = text.replace(theirs, ours)
         return text
 
-    (example,) = blocks("python")
-    subprocess.run([sys.executable, "-c", mine(example)], cwd=ROOT, check=True, timeout=60)
-    _, line = blocks("sh")
+    for readme in READMES[:2]:
+        (example,) = blocks(readme, "python")
+        run([str(python), "-c", mine(example)], tmp_path)
+    *_, line = blocks(READMES[0], "sh")
     done = subprocess.run(["/bin/sh", "-c", mine(line)], cwd=ROOT, check=True, timeout=60, capture_output=True)
     assert done.stdout == b"0 left\n"
     _, done_in_core, records = arrived(kafka, log)
-    assert [record.key for record in records] == [b"taxi-1", b"taxi-1"]
+    assert [record.key for record in records] == [b"taxi-1"] * 3
     # The shell's line has a boot far under the gateway's, but is its first: the previous boot.
-    assert (done_in_core.rejects, done_in_core.counts.accepted) == ([], 3)
+    assert (done_in_core.rejects, done_in_core.counts.accepted) == ([], 4)
 
 
-def test_the_javascript_example_hands_over_a_record(tmp_path: Path) -> None:
-    (example,) = blocks("js")
-    folder = find_node()
-    node = shutil.which("node", path=folder)
-    if node is None:
-        pytest.fail("no Node: run `make setup`")
+@pytest.mark.parametrize("readme", [READMES[0], READMES[2]])
+def test_the_javascript_example_hands_over_a_record(node: Path, tmp_path: Path, readme: str) -> None:
+    (example,) = blocks(readme, "js")
     stub = "const producer = { send: async (sent) => console.log(JSON.stringify(sent)) };\n"
-    text = example.replace("./gateway.mjs", (ROOT / "streams" / "gateway" / "gateway.mjs").as_uri())
-    text = text.replace("/var/lib/gateway", str(tmp_path))
-    script = tmp_path / "example.mjs"
-    script.write_text(stub + text)
-    done = subprocess.run([node, str(script)], check=True, timeout=60, capture_output=True, text=True)
-    sent = json.loads(done.stdout)
+    script = node / "example.mjs"
+    script.write_text(stub + example.replace("/var/lib/gateway", str(tmp_path)))
+    sent = json.loads(run(["node", str(script)], node, node_environment()))
     (message,) = sent["messages"]
     assert (sent["topic"], sent["acks"]) == ("telemetry", -1)
     assert json.loads(bytes(message["value"]["data"]))["register"] == 1_234_567

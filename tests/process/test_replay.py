@@ -86,12 +86,13 @@ def test_librdkafka_chooses_our_partition(kafka: str) -> None:
         reader.close()
 
 
-def test_a_wrong_topic_or_no_broker_is_one_line(kafka: str) -> None:
+def test_a_wrong_topic_or_no_broker_is_one_line(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
     log = new_log(kafka, "replay-size")
     with pytest.raises(InvalidInput, match="has 4 partitions, its log 5"):
         LogProducer(kafka, Log(log_id="x", topic=log.topic, partitions=5))
     with pytest.raises(InvalidInput, match="there is no topic"):
         LogProducer(kafka, Log(log_id="x", topic="replay-nowhere"))
+    monkeypatch.setattr("streams.kafka.reader.REQUEST_SECONDS", 0.3)
     with socket.socket() as taken:  # bound and not listening: nobody answers there
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(InvalidInput, match="Kafka doesn't answer"):

@@ -47,8 +47,9 @@ def rows(place: DataFolder, text: str) -> list[tuple[Any, ...]]:
 
 
 def test_windows_of_a_live_fleet_show_while_it_runs_and_its_faults_come_to_what_was_foretold(
-    kafka: str, tmp_path: Path, workers: Workers
+    kafka: str, tmp_path: Path, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("deploy.simulate.fleet_faults.APART", 1)  # all kinds of faults within nine moments
     place = a_place(kafka, tmp_path, "simulate-live")
     log = place.create_log(
         Log(
@@ -65,7 +66,7 @@ def test_windows_of_a_live_fleet_show_while_it_runs_and_its_faults_come_to_what_
         time.sleep(0.3)
     reports: list[SimulateReport] = []
     options = SimulateOptions(
-        machines=12, every="1s", runs_for="17s", payees=PAYEES, faults=("clock", "duplicate", "equivocate", "reset")
+        machines=12, every="1s", runs_for="9s", payees=PAYEES, faults=("clock", "duplicate", "equivocate", "reset")
     )
     fleet = threading.Thread(target=lambda: reports.append(simulate(place, TERMINAL, options)))
     fleet.start()
@@ -73,7 +74,7 @@ def test_windows_of_a_live_fleet_show_while_it_runs_and_its_faults_come_to_what_
     while fleet.is_alive():
         (seen,) = rows(place, "SELECT count(*) FROM windows WHERE mends IS NULL")[0]
         shown = seen if fleet.is_alive() else shown
-        time.sleep(1)
+        time.sleep(0.3)
     fleet.join()
     stopped_ms = time.time_ns() // 1_000_000
     assert shown > 0
@@ -105,7 +106,7 @@ def test_a_backfill_that_was_stopped_is_taken_up(kafka: str, tmp_path: Path) -> 
                 raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deploy.simulate.run.PROGRESS_SECONDS", 0.1)
+        patch.setattr("deploy.simulate.run.PROGRESS_SECONDS", 0)
         with pytest.raises(KeyboardInterrupt):
             simulate(stopped, Stopping(as_json=True), options)
     with pytest.raises(InvalidInput, match="another fleet is in this log"):

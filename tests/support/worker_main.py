@@ -13,6 +13,7 @@ from schemas.errors import InvalidInput
 from schemas.log import Log
 from streams.storage.object_store import ObjectStore
 from streams.worker.app import WorkerProgress, WorkerSettings, run_worker
+from tests.support.forked import send_output_to
 
 
 class Order(msgspec.Struct, kw_only=True):
@@ -26,12 +27,20 @@ class Order(msgspec.Struct, kw_only=True):
     records_max: int = 20_000
     heartbeat_seconds: float = 60.0
     topic_check_seconds: float = 120.0
+    session_seconds: float = 6.0
     on_progress: str = ""
     store: str = ""
 
 
-def main() -> int:
-    order = msgspec.json.decode(sys.argv[1], type=Order)
+def main_of_forked(document: str, out: str, err: str) -> None:
+    """The same in a process that was forked, with its output in two files."""
+    send_output_to(Path(out), Path(err))
+    sys.exit(main(document))
+
+
+def main(document: str) -> int:
+    """Does what the order says until it is done or ended; the exit code."""
+    order = msgspec.json.decode(document, type=Order)
 
     def report(progress: WorkerProgress) -> None:
         print(msgspec.json.encode(progress).decode(), flush=True)
@@ -52,6 +61,7 @@ def main() -> int:
         records_max=order.records_max,
         heartbeat_seconds=order.heartbeat_seconds,
         topic_check_seconds=order.topic_check_seconds,
+        session_seconds=order.session_seconds,
         store=ObjectStore(order.store) if order.store else None,
     )
     try:
@@ -62,4 +72,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1]))

@@ -1,10 +1,12 @@
 """Worker processes that a test starts, watches and ends."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import msgspec
 
 from schemas.log import Log
 from streams.worker.app import WorkerProgress
+from tests.support.forked import FORKED
+from tests.support.worker_main import main_of_forked
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,16 +30,18 @@ class Workers:
         self._data_dir = data_dir
         self._started: list[WorkerProcess] = []
 
-    def start(self, log: Log, **order: Any) -> "WorkerProcess":
-        """A worker that runs until it is ended."""
+    def start(self, log: Log, *, as_command: bool = False, **order: Any) -> "WorkerProcess":
+        """A worker that runs until it is ended. `as_command`: by a Python of its own, whose end is part of the test."""
+        document = {"bootstrap_servers": self._servers, "data_dir": str(self._data_dir), "log": log} | order
+        self._data_dir.mkdir(parents=True, exist_ok=True)
         place = self._output_dir / f"w{len(self._started)}"
-        worker = WorkerProcess(self._servers, log, self._data_dir, place, **order)
+        worker = WorkerProcess(msgspec.json.encode(document).decode(), place, as_command=as_command)
         self._started.append(worker)
         return worker
 
-    def catch_up(self, log: Log) -> "WorkerProcess":
+    def catch_up(self, log: Log, **order: Any) -> "WorkerProcess":
         """A worker that ran until it had caught up."""
-        worker = self.start(log, until_caught_up=True)
+        worker = self.start(log, until_caught_up=True, **order)
         assert worker.wait() == 0, worker.said()
         assert worker.said() == ""
         return worker
@@ -43,23 +49,26 @@ class Workers:
     def kill(self) -> None:
         """Ends what still runs."""
         for worker in self._started:
-            if worker.process.poll() is None:
-                worker.process.send_signal(signal.SIGCONT)
-                worker.kill()
+            worker.send_signal(signal.SIGCONT)
+            worker.kill()
 
 
 class WorkerProcess:
     """One worker. Its output goes to files, so that it never waits for a reader."""
 
-    def __init__(self, bootstrap_servers: str, log: Log, data_dir: Path, place: Path, **order: Any) -> None:
+    def __init__(self, order: str, place: Path, *, as_command: bool) -> None:
         self.name = place.name
-        document = {"bootstrap_servers": bootstrap_servers, "data_dir": str(data_dir), "log": log} | order
-        data_dir.mkdir(parents=True, exist_ok=True)
-        self._out = place.with_suffix(".out.txt")
-        self._err = place.with_suffix(".err.txt")
-        command = [sys.executable, "-m", "tests.support.worker_main", msgspec.json.encode(document).decode()]
-        with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err)
+        self._out, self._err = (place.with_suffix(f".{name}.txt") for name in ("out", "err"))
+        self._out.touch()
+        self._err.touch()
+        self._process: subprocess.Popen[bytes] | BaseProcess
+        if as_command:
+            command = [sys.executable, "-m", "tests.support.worker_main", order]
+            with self._out.open("wb") as out, self._err.open("wb") as err:
+                self._process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err)
+        else:
+            self._process = FORKED.Process(target=main_of_forked, args=(order, str(self._out), str(self._err)))
+            self._process.start()
 
     def progress(self) -> list[WorkerProgress]:
         """What it has committed so far."""
@@ -70,24 +79,38 @@ class WorkerProcess:
         """What it wrote to stderr so far, but for the objects that DuckDB's binding may count there at the very end."""
         return self._err.read_text().partition("nanobind: leaked")[0]
 
+    def exit_code(self) -> int | None:
+        """None while it runs, negative if a signal ended it."""
+        return self._process.poll() if isinstance(self._process, subprocess.Popen) else self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal, if it still runs."""
+        if self._process.pid is not None and self.exit_code() is None:
+            os.kill(self._process.pid, number)
+
     def wait_for(self, done: Callable[[list[WorkerProgress]], bool], seconds: float = 60) -> None:
         """Until its commits satisfy `done`."""
         deadline = time.monotonic() + seconds
         while not done(self.progress()):
-            assert self.process.poll() is None, f"it ended with {self.process.returncode}: {self.said()}"
+            assert self.exit_code() is None, f"it ended with {self.exit_code()}: {self.said()}"
             assert time.monotonic() < deadline, f"{self.progress()[-3:]} {self.said()}"
             time.sleep(0.01)
 
     def wait(self, seconds: float = 60) -> int:
         """Until it ends; the exit code."""
-        return self.process.wait(seconds)
+        if isinstance(self._process, subprocess.Popen):
+            return self._process.wait(seconds)
+        self._process.join(seconds)
+        code = self._process.exitcode
+        assert code is not None, f"it still runs after {seconds} s: {self.progress()[-3:]} {self.said()}"
+        return code
 
     def kill(self) -> None:
         """SIGKILL."""
-        self.process.kill()
-        self.process.wait()
+        self.send_signal(signal.SIGKILL)
+        self.wait()
 
     def stop(self, seconds: float = 10) -> int:
         """SIGTERM; the exit code."""
-        self.process.terminate()
+        self.send_signal(signal.SIGTERM)
         return self.wait(seconds)

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from deploy.explain.advice import ADVICE, fault_in, reading_of
-from schemas.errors import InvalidInput
+from deploy.explain.advice import ADVICE, fault_in, fault_of
 from schemas.reading import Reading
 from schemas.reject import REASONS
 from streams.core.encode import arrow_value, json_row, json_value
@@ -38,12 +37,11 @@ def test_there_is_advice_for_every_reason_and_no_other() -> None:
     ],
 )
 def test_a_fault_is_named(given: dict[str, Any], fault: str) -> None:
-    with pytest.raises(InvalidInput, match=f"this is no reading: .*{fault}"):
-        reading_of(GOOD | given)
+    assert fault in (fault_of(GOOD | given) or "")
 
 
 def test_a_whole_reading_has_no_fault() -> None:
-    assert reading_of(GOOD) == Reading("m", "e", 1, 1, 10**12, quantity=1)
+    assert fault_of(GOOD) is None
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from schemas.errors import InvalidInput
-from schemas.reading import Reading
-from streams.gateway.spool import BOOT_UNIT_MS, BOOTS_BEGIN_MS, Place, Spool, SpoolFull
+from tallyroot_gateway import InvalidInput, Reading, SpoolFull
+from tallyroot_gateway.spool import BOOT_UNIT_MS, BOOTS_BEGIN_MS, Place, Spool, _line
 
 NOW_MS = BOOTS_BEGIN_MS + 1_000 * BOOT_UNIT_MS + 777
 
@@ -149,6 +148,99 @@ def test_a_full_spool_refuses_and_takes_no_number(tmp_path: Path) -> None:
     assert len(found) == spool.count == expected - 778
     spool.forget(place, len(found))
     assert put(spool).seq == expected
+
+
+def test_the_last_registers_outlast_kills_and_segments(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    put(spool, register=9)
+    killed(spool)
+    spool = opened(tmp_path)
+    put(spool, "import", register=2)
+    assert spool.last_register("m1", "energy") == 9
+    found, place = spool.read(spool.acked, 10_000, 1 << 20)
+    spool.forget(place, len(found))
+    spool.close()
+    again = opened(tmp_path)
+    assert len(list(tmp_path.glob("*.readings"))) == 1
+    assert [again.last_register("m1", meter) for meter in ("energy", "import", "trips")] == [9, 2, None]
+
+
+def test_a_meter_that_begins_again_gets_a_higher_boot_and_the_others_keep_their_registers(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    before = [put(spool, register=9), put(spool, "import", register=2)]
+    spool.begin_boot("m1", "energy", NOW_MS + 5)
+    assert (spool.boot, spool.last_register("m1", "energy"), spool.last_register("m1", "import")) == (1_001, None, 2)
+    after = [put(spool, register=1), put(spool, "import", register=3)]
+    assert [(reading.boot, reading.seq) for reading in after] == [(1_001, 783), (1_001, 783)]
+    killed(spool)
+    again = opened(tmp_path)
+    assert (again.boot, rows(again), again.warnings) == (1_001, before + after, [])
+    assert (again.last_register("m1", "energy"), put(again).seq) == (1, 784)
+
+
+def test_killed_right_after_a_boot_began_no_number_is_used_again(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    put(spool, register=9)
+    spool.begin_boot("m1", "energy", NOW_MS + 5)
+    killed(spool)
+    again = opened(tmp_path)
+    assert (again.boot, again.last_register("m1", "energy"), put(again).seq) == (1_001, None, 783)
+
+
+def test_a_later_quarter_s_boot_is_that_quarter(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.begin_boot("m1", "energy", NOW_MS + 3 * BOOT_UNIT_MS + 1)
+    assert (spool.boot, spool.next_seq("m1", "energy")) == (1_003, 779)
+
+
+def test_a_boot_that_cant_be_written_does_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = opened(tmp_path)
+    first = put(spool, register=9)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "replace", full)
+        with pytest.raises(InvalidInput, match=r"No space left on device.: this reading was not taken"):
+            spool.begin_boot("m1", "energy", NOW_MS)
+    assert (spool.boot, spool.last_register("m1", "energy")) == (first.boot, 9)
+    assert put(spool, register=10).seq == first.seq + 1
+
+
+def test_a_full_spool_begins_no_boot(tmp_path: Path) -> None:
+    spool = opened(tmp_path, limit_bytes=1 << 14)
+
+    def begin_many() -> None:
+        for _ in range(1_000):
+            spool.begin_boot("m1", "energy", NOW_MS)
+
+    with pytest.raises(SpoolFull):
+        begin_many()
+    assert sum(path.stat().st_size for path in tmp_path.glob("*.readings")) < 1 << 14
+    put(spool)
+
+
+def test_a_head_behind_its_lines_uses_no_number_again(tmp_path: Path) -> None:
+    """A segment whose head could not be made durable may stay on the disk while lines go on into the one before."""
+    spool = opened(tmp_path, segment_bytes=300)
+    put(spool, register=1)
+    killed(spool)
+    first, *_ = sorted(tmp_path.glob("*.readings"))
+    behind = first.with_name("000000000002.readings")
+    behind.write_bytes(first.read_bytes().splitlines(keepends=True)[0])
+    again = opened(tmp_path)
+    assert (again.last_register("m1", "energy"), put(again).seq) == (1, 779)
+
+
+def test_a_spool_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    (path,) = tmp_path.glob("*.readings")
+    head = msgspec.json.decode(path.read_bytes()[9:]) | {"spool": 2}
+    path.write_bytes(_line(msgspec.json.encode(head)))
+    with pytest.raises(InvalidInput, match="has format 2: use the version that wrote it"):
+        opened(tmp_path)
+    assert path.exists()
 
 
 def test_read_goes_over_segments_in_bounds(tmp_path: Path) -> None:

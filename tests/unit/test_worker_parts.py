@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import socket
 from importlib.metadata import version
 from types import SimpleNamespace
 
@@ -20,7 +19,7 @@ from streams.kafka.whole_batches import WholeBatchFetcher
 from streams.worker.faust_app import Fetched
 from streams.worker.logs import RateLimit, limited_logs
 from streams.worker.partition_owner import AHEAD_MAX_MS, first_offset, sound_part
-from streams.worker.watchdog import StallJudge, is_away, message_of
+from streams.worker.watchdog import StallJudge, message_of
 
 NOW_MS = 1_700_000_000_000
 LOG = Log(log_id="unit", partitions=4)
@@ -183,16 +182,6 @@ class TestQuietPartitions:
         silent.heard(1, 1.5, 1_000)  # an old record of a backlog
         assert silent.due({1, 2, 3}, 2.0, 2_000) == []
         assert silent.due({1, 2, 3}, 2.0, 3_000) == [1, 2, 3]
-
-
-def test_a_broker_is_away_if_no_server_of_the_list_takes_a_connection() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        there = f"127.0.0.1:{server.getsockname()[1]}"
-        assert not is_away(there)
-        with socket.create_server(("127.0.0.1", 0)) as other:
-            gone = f"127.0.0.1:{other.getsockname()[1]}"
-        assert not is_away(f"{gone}, {there}")
-        assert is_away(gone)
 
 
 def test_errors_that_are_written_to_be_read_are_one_line() -> None:

@@ -1,6 +1,5 @@
 """What a worker tells of itself: /health, /metrics and lines of JSON."""
 
-import http.client
 import json
 import logging
 import threading
@@ -9,26 +8,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from schemas.errors import InvalidInput
 from schemas.manifest import Counts
 from schemas.payout import Funding
 from streams.core.records import Record
 from streams.kafka.consumer import Slice
-from streams.worker.health import Condition, StatusServer
+from streams.worker.health import Condition
 from streams.worker.logs import RejectSummary, event_line, limited_logs, say
 from streams.worker.metrics import WorkerMetrics
 from streams.worker.partition import Progress
 from streams.worker.partition_owner import Committed
 from streams.worker.watchdog import StallJudge
-
-
-def get(url: str, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
-    connection.request("GET", path)
-    answer = connection.getresponse()
-    text = answer.read().decode()
-    connection.close()
-    return answer.status, text
 
 
 class TestCondition:
@@ -69,25 +58,6 @@ class TestCondition:
             assert judge.verdict(now, "x", {}, {}) is None
         assert judge.standing(6.0, 5.0) == "x for 6 s"
         assert judge.standing(6.0, 10.0) is None
-
-
-class TestStatusServer:
-    def test_it_answers_and_gives_its_port_back(self) -> None:
-        conditions = [Condition(reason=None, partitions=(3,)), Condition(reason="stalled: x")]
-        server = StatusServer("127.0.0.1", 0, lambda: conditions.pop(0), lambda: b"metric 1\n")
-        server.start()
-        try:
-            status, text = get(server.url, "/health")
-            assert (status, json.loads(text)) == (200, {"status": "ok", "reason": None, "partitions": [3]})
-            status, text = get(server.url, "/health?verbose")
-            assert (status, json.loads(text)["reason"]) == (503, "stalled: x")
-            assert get(server.url, "/metrics") == (200, "metric 1\n")
-            assert get(server.url, "/")[0] == 404
-            with pytest.raises(InvalidInput, match="choose another --metrics-port"):
-                StatusServer("127.0.0.1", int(server.url.rpartition(":")[2]), lambda: conditions[0], lambda: b"")
-        finally:
-            server.stop()
-        StatusServer("127.0.0.1", int(server.url.rpartition(":")[2]), lambda: conditions[0], lambda: b"").stop()
 
 
 def test_metrics_count_commits_and_look_up_the_rest(tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""Credit and debit notes: a signed difference to what a meter counted at a moment, judged before it is sent."""
+
+import re
+
+from msgspec import UNSET
+
+from deploy.machines.quantities import whole_units
+from deploy.machines.register import correction_record
+from deploy.machines.registry import Registry, Verdict
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from schemas.reading import Correction
+from streams.core.records import Record
+
+REMEDIES = {
+    "from_the_future": "its moment lies ahead of the log's time: give the moment that the usage was read",
+    "unknown_meter": "the machine has no such meter at that moment",
+    "wrong_kind": "a level bills nothing, so there is nothing to correct",
+    "too_high": "it is more than the meter's capacity allows in 35 days: split it, or register a higher capacity",
+    "stale_version": "another correction of the machine was first: run the same command again",
+    "bad_signature": "the key is not of an operator of this log: set TALLYROOT_OPERATOR_KEY, _KEYSTORE or _SIGNER",
+}
+"""What to do about each reason for which a correction is refused."""
+
+
+def planned_correction(
+    log: Log, registry: Registry, machine: str, meter: str, *, at_ms: int, usage: str, reason: str,
+    session: str | None = None, session_started_ms: int | None = None, now_ms: int,
+) -> tuple[Record, Correction, Verdict]:  # fmt: skip
+    """The next correction of a machine as an unsigned record, and what the stream would make of it now.
+
+    `usage` is a signed amount such as "-1.5 kWh" or "+300". Raises InvalidInput for what a correction can't say.
+    """
+    found = registry.machine(machine)
+    if found is None:
+        raise InvalidInput(f"{machine} is not registered in this log: `tallyroot machines` lists those that are")
+    known = next((part for part in found.last.registration.meters if part.meter == meter), None)
+    if known is None:
+        names = ", ".join(part.meter for part in found.last.registration.meters)
+        raise InvalidInput(f"{machine} has no meter {meter}: its meters are {names}")
+    match = re.fullmatch(r"([+-])\s*(.+)", usage.strip())
+    if match is None:
+        raise InvalidInput(f"'{usage}' has no sign: write -1.5 kWh for a credit, +1.5 kWh for a debit")
+    difference = whole_units(match[2], known.unit) * (-1 if match[1] == "-" else 1)
+    if not reason.strip():
+        raise InvalidInput("a correction needs a --reason: auditors read it")
+    correction = Correction(
+        machine=machine, meter=meter, version=found.correction_version + 1, observed_at=at_ms, difference=difference,
+        reason=reason.strip(), session=session or UNSET,
+        session_started_at=UNSET if session_started_ms is None else session_started_ms,
+    )  # fmt: skip
+    if not correction.is_valid():
+        raise InvalidInput("a session needs --session and --session-started-at, at most 35 days before --at")
+    record = correction_record(found.route, correction)
+    verdict, _ = registry.judge(record, now_ms)
+    return record, correction, verdict

@@ -1,0 +1,106 @@
+"""Who signs for a log: the operator's account, from settings, from the keystore that `init` made, or the development's.
+
+What `init` decided is kept in `operator.json` of the data folder, so that every later command signs as one account.
+"""
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from schemas.errors import InvalidInput
+from settlement.chain.signer import Signer
+from streams.core.signature import control_digest
+
+OPERATOR_FILE = "operator.json"
+KEYS_FOLDER = "keys"
+
+
+class OperatorFile(Struct, frozen=True, omit_defaults=True):
+    """Where the operator's key is: a keystore with the file of its password, or a remote signer of `address`."""
+
+    keystore: str | None = None
+    password_file: str | None = None
+    signer: str | None = None
+    address: str | None = None
+
+
+class Operator:
+    """The operator's account, which signs control records by their digest: a key here, or with a remote signer."""
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+
+    @property
+    def address(self) -> str:
+        """The account, in lower case."""
+        return self._signer.address
+
+    def sign_record(self, log_id: str, key: str, record_type: str, value: bytes) -> bytes:
+        """65 bytes: r, s, v over a JSON control record's EIP-712 digest. Raises InvalidInput where it can't sign."""
+        digest = control_digest(log_id, key, record_type, "application/json", value)
+        r, s, parity = self._signer.sign_digest(digest)
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big") + bytes([27 + parity])
+
+
+def load_operator(data_dir: Path) -> OperatorFile | None:
+    """What `init` kept of the operator, None where it kept nothing. Raises InvalidInput for a damaged file."""
+    path = data_dir / OPERATOR_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=OperatorFile)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise InvalidInput(f"{path} can't be read ({error}): restore it, or set TALLYROOT_OPERATOR_KEYSTORE") from None
+
+
+def make_keystore(data_dir: Path) -> tuple[OperatorFile, str]:
+    """A new key in a keystore (version 3) of the data folder, its password in a file beside it; and its account.
+
+    Both files have mode 600. Raises InvalidInput where they can't be written.
+    """
+    from eth_account import Account
+
+    folder, password = data_dir / KEYS_FOLDER, secrets.token_urlsafe(24)
+    account = Account.create()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kept = OperatorFile(keystore=f"{KEYS_FOLDER}/operator.json", password_file=f"{KEYS_FOLDER}/operator.password")
+        write_secret(data_dir / str(kept.password_file), password.encode() + b"\n")
+        write_secret(data_dir / str(kept.keystore), msgspec.json.encode(Account.encrypt(account.key, password)))
+    except OSError as error:
+        raise InvalidInput(f"can't write the operator's key below {folder} ({error.strerror})") from None
+    return kept, str(account.address).lower()
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    """A file that nobody else may read, from its first byte on; an existing one stays and is an OSError."""
+    import os
+
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def opened(data_dir: Path, kept: OperatorFile) -> Callable[[], Signer]:
+    """What opens the kept key; opening a keystore takes a second."""
+
+    def open_it() -> Signer:
+        if kept.signer is not None:
+            from settlement.chain.remote_signer import RemoteSigner
+
+            return RemoteSigner(kept.signer, kept.address or "")
+        if kept.keystore is None or kept.password_file is None:
+            raise InvalidInput(f"{data_dir / OPERATOR_FILE} names no key: restore it from a copy")
+        path = data_dir / kept.password_file
+        try:
+            password = path.read_text().rstrip("\r\n")
+        except OSError as error:
+            raise InvalidInput(f"can't read the password file {path}: {error.strerror}") from None
+        return Signer.from_keystore(data_dir / kept.keystore, password)
+
+    return open_it

@@ -1,0 +1,151 @@
+"""What the log says of its machines now, and what it would make of one more record of the operator's.
+
+Control records are judged by the real core; of all other records only the timestamps count, since readings decide
+nothing about versions. So a log is read at the speed of its consumer, and a record can be judged before it is sent.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+import msgspec
+
+from schemas.log import Log
+from schemas.reading import CORRECTED, HEARTBEAT, REGISTERED
+from schemas.reject import Reason
+from streams.core.advance import advance
+from streams.core.machines import Machine
+from streams.core.murmur2 import partition_of
+from streams.core.records import LogRecord, Record, record_type
+from streams.core.state import State
+from streams.storage.log_reader import LogReader
+
+PROGRESS_RECORDS = 100_000
+"""How many records are read between two lines of progress."""
+
+Verdict = Reason | None
+"""Why a record is refused; None for one that is accepted, or was there already with equal content."""
+
+
+class _Named(msgspec.Struct):
+    """The one field of a control record that says whom it is about."""
+
+    machine: str
+
+
+@dataclass
+class _Partition:
+    """One partition as far as it was read."""
+
+    state: State
+    next_offset: int | None = None
+    stream_time_ms: int = -1
+
+
+class Registry:
+    """The machines of a log by its control records. It reads, and never writes."""
+
+    def __init__(self, log: Log, reader: LogReader, machines: Iterable[str] | None = None) -> None:
+        """Of all machines, or of those named: what others' records say is passed over."""
+        self._log = log
+        self._reader = reader
+        self._wanted = None if machines is None else frozenset(machines)
+        self._partitions = [_Partition(State.new(log, number)) for number in range(log.partitions)]
+        self._read = 0
+        self._awaited: set[bytes] = set()
+        self._verdicts: dict[bytes, Verdict] = {}
+
+    def read(self, progress: Callable[[int], None], partitions: Sequence[int] | None = None) -> None:
+        """Reads on to the present end of the partitions (of all). Raises InvalidInput where Kafka doesn't answer.
+
+        `progress` is called with the number of records read so far.
+        """
+        for number in range(self._log.partitions) if partitions is None else partitions:
+            part = self._partitions[number]
+            earliest, end = self._reader.range(number)
+            first = earliest if part.next_offset is None else part.next_offset
+            for record in self._reader.read(number, first, end) if first < end else ():
+                self._take(part, record)
+                self._read += 1
+                if self._read % PROGRESS_RECORDS == 0:
+                    progress(self._read)
+            part.next_offset = end
+            if part.stream_time_ms >= 0:
+                _feed(part.state, _heartbeat(part.stream_time_ms))
+
+    def machines(self) -> Iterator[Machine]:
+        """The registered machines, by id."""
+        found = {name: machine for part in self._partitions for name, machine in part.state.machines.items()}
+        return (found[name] for name in sorted(found))
+
+    def machine(self, name: str) -> Machine | None:
+        """A registered machine, or None."""
+        return next((part.state.machines[name] for part in self._partitions if name in part.state.machines), None)
+
+    def stream_time_ms(self, partition: int) -> int | None:
+        """The partition's stream time (epoch ms), None for an empty one."""
+        return self._partitions[partition].state.stream_time_ms
+
+    def partition_of(self, route: str) -> int:
+        """The partition of a route."""
+        return partition_of(route.encode(), self._log.partitions)
+
+    def judge(self, record: Record, now_ms: int) -> tuple[Verdict, Machine | None]:
+        """What the stream would make of a record that came next, and the machine as it would be then.
+
+        `now_ms` (epoch ms) is the timestamp that the record would bear; stream time never goes back. Who signed it is
+        not asked: `register.signed` does, once there is a signature.
+        """
+        part = self._partitions[self.partition_of((record.key or b"").decode())]
+        state = deepcopy(part.state)
+        rulesets = tuple(msgspec.structs.replace(ruleset, operators=()) for ruleset in self._log.rulesets)
+        state.log = msgspec.structs.replace(self._log, rulesets=rulesets)
+        if state.epoch is not None:
+            state.ruleset = state.log.ruleset_at(state.epoch)
+        verdict = _feed(state, record._replace(timestamp=max(now_ms, part.stream_time_ms)))
+        return verdict, state.machines.get(msgspec.json.decode(record.value or b"", type=_Named).machine)
+
+    def awaits(self, value: bytes) -> None:
+        """From now on keeps the verdict on the first record with this value that is read."""
+        self._awaited.add(value)
+
+    def verdict_on(self, value: bytes) -> tuple[bool, Verdict]:
+        """Whether an awaited record was read, and what it came to."""
+        return value in self._verdicts, self._verdicts.get(value)
+
+    def _take(self, part: _Partition, record: LogRecord) -> None:
+        part.stream_time_ms = max(part.stream_time_ms, record.timestamp)
+        if not _is_control(record):
+            return
+        if self._wanted is not None and _machine_of(record.value) not in self._wanted:
+            return
+        verdict = _feed(
+            part.state, Record(record.offset, part.stream_time_ms, record.key, record.value, record.headers)
+        )
+        if record.value in self._awaited:
+            self._verdicts.setdefault(record.value or b"", verdict)
+
+
+def _is_control(record: LogRecord) -> bool:
+    return bool(record.headers) and record_type(record) in (REGISTERED, CORRECTED)
+
+
+def _machine_of(value: bytes | None) -> str | None:
+    try:
+        return msgspec.json.decode(value or b"", type=_Named).machine
+    except msgspec.DecodeError:
+        return None
+
+
+def _heartbeat(timestamp_ms: int) -> Record:
+    return Record(0, timestamp_ms, None, b"{}", (("ce_type", HEARTBEAT.encode()),))
+
+
+def _feed(state: State, record: Record) -> Verdict:
+    """Takes the state through one record and the ends of epochs in it."""
+    records: Sequence[Record] = [record]
+    while True:
+        done = advance(state, records)
+        records = records[done.consumed :]
+        if done.cut is None:
+            return done.rejects[0].reason if done.rejects else None

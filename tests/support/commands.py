@@ -1,0 +1,34 @@
+"""`tallyroot` as a person runs it, in a process of its own; forked, so that it doesn't spend a second on imports."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.support.forked import FORKED, send_output_to
+
+
+def tallyroot(*words: str, cwd: Path, code: int = 0, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+    """Runs a command; its exit code must be `code`, and no traceback may be shown."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = FORKED.Process(target=_run, args=(words, cwd, out, err))
+        process.start()
+        process.join(seconds)
+        if process.exitcode is None:
+            process.kill()
+        done = subprocess.CompletedProcess(words, process.exitcode or 0, out.read_text(), err.read_text())
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def _run(words: tuple[str, ...], cwd: Path, out: Path, err: Path) -> None:
+    from deploy.__main__ import main
+
+    os.chdir(cwd)
+    os.environ["PWD"] = str(cwd)
+    send_output_to(out, err)
+    sys.argv = ["tallyroot", *words]
+    main()
