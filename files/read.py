@@ -1,4 +1,4 @@
-"""Opens files that somebody else may have written: regular files only, bounded in size, decoded to one known type.
+"""Opens files that others may have written: regular files only, bounded in size, decoded to one known type.
 
 Every InvalidInput names the file, what is wrong with it, and what to do (`remedy`). Parquet is in `parquet`.
 """

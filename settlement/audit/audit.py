@@ -293,7 +293,7 @@ class Auditor:
             text = "the total is not the sum of all that is owed"
             self._find("total", header.sequence, text, header.total, self._recount.total() * self._unit)
         if files.payouts is None:
-            self._find_file("payouts", header.sequence, "payouts.json is missing or unreadable: nobody can claim")
+            self._find_file("payouts", header.sequence, "payouts.json is missing or unreadable: no account can claim")
             return
         for account in sorted(leaves.keys() | files.payouts.keys()):
             units, proof = files.payouts.get(account, (0, ()))

@@ -103,7 +103,7 @@ class _Estimate(Signer):
 def _tried(ledger: Ledger, poster: str, header: PostHeader) -> tuple[str, int]:
     """(why the ledger would refuse the post, or empty; its gas)."""
     if not poster:
-        return "nobody is the poster: see `tallyroot roles`", POST_GAS
+        return "the ledger has no poster: see `tallyroot roles`", POST_GAS
     chain, estimate = ledger.chain, _Estimate(poster)
     try:
         chain.signed(estimate, ledger.post(header), chain.nonce(poster), chain.fees())

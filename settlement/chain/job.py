@@ -128,12 +128,12 @@ class SettleJob:
         if kept is None:
             raise InvalidInput(
                 f"post {posted.header.sequence} on the ledger is not in {self._store.folder}: "
-                "restore the folder from a copy; if nobody of yours made it, the poster's key is stolen: dispute it"
+                "restore the folder from a copy; if it is not yours, the poster's key is stolen: dispute it"
             )
         if kept.header.header() != posted.header:
             raise InvalidInput(
                 f"post {posted.header.sequence} on the ledger differs from the one in {self._store.folder}: "
-                "if nobody of yours made it, the poster's key is stolen: dispute it"
+                "if it is not yours, the poster's key is stolen: dispute it"
             )
 
     def _begun(self, head: bytes, standing: PostStanding) -> Run | None:

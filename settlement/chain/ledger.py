@@ -232,7 +232,7 @@ class Ledger:
         return self._of_ledger("unpause")
 
     def withdraw(self, recipient: str, amount: int) -> Call:
-        """The call that sends tokens that are owed to nobody; for the admin."""
+        """The call that withdraws tokens that are owed to no account; for the admin."""
         return self._of_ledger("withdraw", recipient, amount)
 
     def set_max_step(self, amount: int) -> Call:

@@ -105,5 +105,5 @@ def note_funding(data_dir: Path, log: Log, ledger: Ledger) -> None:
 
 
 def last_active(ledger: Ledger, history: History) -> int:
-    """The last post that pays now; 0 where none does."""
+    """The last post that pays now; 0 if none does."""
     return next((s for s in range(len(history.live), 0, -1) if ledger.is_active(s)), 0)

@@ -70,6 +70,6 @@ def _made_anew(
             return post
     raise InvalidInput(
         f"the epochs here do not make post {header.sequence}: bring them up to date (`tallyroot stream`), "
-        "name the partitions that it left out (--without), or restore settlement/ from a copy; if nobody of yours made "
-        "the post, dispute it"
+        "name the partitions that it left out (--without), or restore settlement/ from a copy; if the post is "
+        "not yours, dispute it"
     )

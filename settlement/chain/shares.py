@@ -134,7 +134,7 @@ class Shares:
         account = account_of(name)
         if issue is None and account is None:
             raise InvalidInput(
-                f"no shares {name} in this folder: give a symbol of `tallyroot shares issue`, or an address 0x…"
+                f"no shares {name} in this folder: name a symbol of `tallyroot shares issue`, or an address 0x…"
             )
         address = issue.shares if issue is not None else str(account)
         shares = cls(chain, address, issue.block if issue is not None else deployment.block)

@@ -104,7 +104,7 @@ def keep(data_dir: Path, chain: Chain, keys: Keys | None, role: Role, call: Call
     if keys is None:
         holders = ledger.holders()[role]
         if not holders:
-            raise InvalidInput(f"nobody is the {role}: see `tallyroot roles`")
+            raise InvalidInput(f"the ledger has no {role}: see `tallyroot roles`")
         chain.ask(call, holders[0])
         return KeeperCall(call.to or "", "0x" + call.data.hex(), holders[0], None)
     receipt = transact(chain, keys, role, call)

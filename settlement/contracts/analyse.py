@@ -24,7 +24,7 @@ LOST = ("Failed to resolve", "Missing inheritance", "Missing params", "Missing f
 """What slither prints if it has not understood a source: then its silence means nothing."""
 
 EXACT = "the rest of the division is kept: it stays owed to the holder"
-COUNTS = "a count, an index or a time of our own, not a balance that somebody could shift"
+COUNTS = "a count, an index or a time of our own, not a balance that others could shift"
 TIMES = "times are compared in hours and days; a proposer moves them by seconds"
 ACCEPTED = {
     ("divide-before-multiply", "MachineShares.withdraw"): EXACT,

@@ -112,7 +112,7 @@ def gas_table(measured: dict[str, int]) -> str:
             "`test/Gas.t.sol` and `test/SharesGas.t.sol` measure. Solc 0.8.37, optimizer 10,000 runs, cancun;",
             "proofs of depth 17; shares that had income on each of 90 days.",
             "Execution, that is a transaction less 21,000 and its calldata, except where it says whole transaction.",
-            "Where gas is given per leaf, it is the whole batch by its leaves.",
+            "Gas per leaf is that of the whole batch divided by its leaves.",
             "",
             "| what | gas | goal |",
             "|---|---:|---:|",

@@ -51,7 +51,7 @@ def advance(state: State, records: Sequence[LogRecord]) -> Advanced:
     """Takes records in their order up to the next cut. Changes `state` in place.
 
     For each record: (1) its timestamp moves stream time; (2) windows seal, and the epoch may end; (3) its entries are
-    judged in order. Raises InvariantBroken where a sum of usage leaves 64 bits: the process must stop.
+    judged in order. Raises InvariantBroken if a sum of usage leaves 64 bits: the process must stop.
 
     Defined by `advance_plainly`; this returns the same with fewer calls.
     """

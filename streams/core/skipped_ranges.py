@@ -68,7 +68,7 @@ def checked(log: Log, skipped_ranges: Iterable[SkippedRange]) -> tuple[SkippedRa
             raise InvalidInput(f"{named(each)} needs a first offset below the next one, and a reason")
         signer = signer_of(log, each)
         if signer not in operators:
-            who = "nobody" if signer is None else signer
+            who = "no valid key" if signer is None else signer
             raise InvalidInput(f"{named(each)} was signed by {who}, not by an operator of this log: have one sign it")
     for one, other in pairwise(ordered):
         if one.partition == other.partition and other.first_offset < one.next_offset:

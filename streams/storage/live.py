@@ -208,7 +208,7 @@ def _first_start(path: Path) -> int | None:
 
 
 def _first_value(path: Path, column: str) -> int | None:
-    """The first value of a column of integers; None where the file is missing, torn or empty."""
+    """The first value of a column of integers; None if the file is missing, torn or empty."""
     try:
         table = read_table(path, pa.schema([(column, pa.int64())]), remedy="it is rebuilt")
     except InvalidInput:

@@ -13,6 +13,7 @@ import duckdb
 import msgspec
 
 from files.lock import FileLock
+from files.read import FileMissing, read_json
 from files.write import write_json
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -40,13 +41,11 @@ def load_skipped_ranges(data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
 
 def read_skipped_ranges(data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
     """As `load_skipped_ranges`, without the check against manifests: its time grows with their number."""
-    path = data_dir / FILE
+    what, remedy = "a list of skipped ranges", "restore it from a copy"
     try:
-        return checked(log, msgspec.json.decode(path.read_bytes(), type=list[SkippedRange]))
-    except FileNotFoundError:
+        return checked(log, read_json(data_dir / FILE, list[SkippedRange], what=what, remedy=remedy))
+    except FileMissing:
         return ()
-    except msgspec.MsgspecError as error:
-        raise InvalidInput(f"{path} doesn't hold exceptions ({error}): restore it from a copy") from None
 
 
 def add_skipped_range(data_dir: Path, log: Log, skipped: SkippedRange) -> tuple[SkippedRange, ...]:
@@ -134,8 +133,8 @@ def _locked(path: Path, otherwise: str) -> Iterator[None]:
 def _check_published(data_dir: Path, skipped_ranges: Sequence[SkippedRange]) -> None:
     for path in sorted(data_dir.glob("epochs/*/*.manifest.json")):
         try:
-            manifest = msgspec.json.decode(path.read_bytes(), type=EpochFiles).manifest
-        except msgspec.MsgspecError:
+            manifest = read_json(path, EpochFiles, what="a manifest", remedy="restore it").manifest
+        except InvalidInput:
             continue  # the code that needs the manifest reports what is wrong with it
         expected = within(skipped_ranges, manifest.partition, manifest.first_offset, manifest.next_offset)
         if manifest.exceptions != expected:

@@ -9,7 +9,7 @@ VIEWS = {
     "machines": "Every machine with a sealed window: what it earned, when it was last heard of, its uptime by 23 CFR"
     " 680.116: one reading of any of its meters makes a window's minutes up. A log can't know which minutes the rule"
     " would exclude, so none is; nor that a machine which reports only in use was up in between, or that it is retired:"
-    " both count as out. Ports of a charger are told apart if each is a machine.",
+    " both count as out. Ports of a charger are distinguished if each is a machine.",
     "open_windows": "Windows that still fill. A look ahead, without carries; it may change and is a moment old.",
     "rejects": "Every refused entry with its reason and its record's bytes; of an open epoch, a few seconds late.",
     "epochs": "Every ended epoch of every partition, as its manifest says.",

@@ -120,7 +120,7 @@ class StallJudge:
         return None
 
     def forget(self) -> None:
-        """Starts measuring anew."""
+        """Restarts the measurement."""
         self._since = {}
 
     def _fault(
@@ -137,7 +137,7 @@ class StallJudge:
             return None
         if max(state.stable_end, delivered) > committed:
             waits = moves and delivered > committed
-            return "has records to commit and stands still" if before[0] == committed and not waits else None
+            return "has records to commit and makes no progress" if before[0] == committed and not waits else None
         return "gets no answer from its broker" if before[1] == state.answered else None
 
 
