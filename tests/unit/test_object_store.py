@@ -74,8 +74,8 @@ def test_what_is_no_store_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert store_uri("file:///shared/of%20us") == "file:///shared/of%20us"
     assert store_uri("s3://bucket/prefix?region=eu-west-1") == "s3://bucket/prefix?region=eu-west-1"
     for text, words in (
-        ("http://host/x", "no store"),
-        ("s3:///x", "no store"),
+        ("http://host/x", "not a store"),
+        ("s3:///x", "not a store"),
         ("s3://key:secret@b/x", "AWS_ACCESS_KEY"),
     ):
         with pytest.raises(InvalidInput, match=words) as caught:
