@@ -65,7 +65,7 @@ def judge_run(
 
     `now_ms` is the stream time at each of them (epoch ms). With fewer than `rows_min` rows left, columns don't pay.
     """
-    run = _Run(state, records, kinds, now_ms)
+    run = _RunInColumns(state, records, kinds, now_ms)
     columns = run.decode(kinds)
     if columns is not None and len(columns):
         run.judge(columns, rows_min)
@@ -74,7 +74,7 @@ def judge_run(
     return run.result
 
 
-class _Run:
+class _RunInColumns:
     """One run while it is judged."""
 
     def __init__(self, state: State, records: Sequence[LogRecord], kinds: Sequence[int], now_ms: Ints) -> None:
