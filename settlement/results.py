@@ -99,7 +99,7 @@ class DryRun(Struct, frozen=True, kw_only=True):
     decimals: int
 
 
-class KeeperCall(Struct, frozen=True):
+class RoleCall(Struct, frozen=True):
     """A call of guardian or admin: contract, calldata, sender; `transaction` is None if it was only simulated."""
 
     to: str

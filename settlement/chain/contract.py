@@ -198,7 +198,9 @@ _TEXTS: dict[str, Callable[..., str]] = {
         f"claims would reach {claimed} token units, more than its total of {total}: the root is wrong; audit it"
     ),
     "RecipientInvalid": lambda recipient: f"{recipient} can't be paid: choose another recipient",
-    "WithdrawalExceedsFree": lambda amount, free: f"only {free} token units are free: withdraw no more than that",
+    "WithdrawalExceedsFree": lambda amount, free: (
+        f"only {free} token units are owed to nobody: withdraw no more than that"
+    ),
     "DecimalsOutOfRange": lambda decimals: f"a token of {decimals} decimals is not supported: use one of 6 to 18",
     "CurrencyInvalid": lambda currency: "a currency is three capital letters, such as USD",
     "DelayOutOfRange": lambda delay, least, most: f"the delay of {delay} s must lie between {least} s and {most} s",
