@@ -204,7 +204,7 @@ def test_a_manifest_that_says_something_else_stops(tmp_path: Path) -> None:
     other = structs.replace(whole, manifest=structs.replace(whole.manifest, net_micros="1", log_root="00"))
     paths.manifest.write_bytes(msgspec.json.encode(other))
     (tmp_path / "first" / "partitions" / "0.duckdb").unlink()
-    with pytest.raises(InvariantBroken, match="is final, and the log now gives another net_micros, log_root"):
+    with pytest.raises(InvariantBroken, match="is final, and the log now has another net_micros, log_root"):
         runs.run(tmp_path / "first")
 
 

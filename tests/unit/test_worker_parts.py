@@ -118,8 +118,8 @@ class TestStallJudge:
     @pytest.mark.parametrize(
         ("state", "delivered", "says"),
         [
-            ((8, 9), 5, "partition 3 has records to commit and stands still for 11 s"),
-            ((5, 5), 8, "partition 3 has records to commit and stands still for 11 s"),
+            ((8, 9), 5, "partition 3 has records to commit and makes no progress for 11 s"),
+            ((5, 5), 8, "partition 3 has records to commit and makes no progress for 11 s"),
         ],
     )
     def test_records_that_nobody_commits(self, state: tuple[int, int], delivered: int, says: str) -> None:
