@@ -153,9 +153,7 @@ def test_contracts_that_can_t_be_are_refused_before_gas_is_paid(desk: Desk) -> N
     desk.as_role("auditor", "poster")
     assert "poster and auditor are both 0x" in desk.fails("deploy-contracts", "--token", paid_in)
     desk.as_role("auditor", None)
-    assert "no account for the role auditor: pass --auditor" in desk.fails(
-        "deploy-contracts", "--token", paid_in
-    )
+    assert "no account for the role auditor: pass --auditor" in desk.fails("deploy-contracts", "--token", paid_in)
     desk.as_role("auditor", "auditor")
     assert "must lie between 172800 s" in desk.fails("deploy-contracts", "--token", paid_in, "--delay", "1h")
     assert "is not a duration" in desk.fails("deploy-contracts", "--token", paid_in, "--delay", "soon")
