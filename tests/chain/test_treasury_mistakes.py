@@ -200,7 +200,7 @@ def test_from_underfunded_to_claimed_each_step_too_early_is_told(ledger: Desk) -
     assert "is attested and its delay is over" in desk.fails("dispute", "1")
     assert "the ledger has no post 7" in desk.fails("dispute", "7")
     assert "got 300.000000 under post 1" in desk.run("claim", SOLAR)
-    assert "has already claimed got 300.000000 under post 1, all of post 1" in desk.fails("claim", SOLAR)
+    assert "has already claimed 300000000 token units, all of post 1" in desk.fails("claim", SOLAR)
     assert "2 accounts got 300.000000 under post 1 in 1 transaction(s); 1 had nothing" in desk.run("claim", "--all")
     assert "name the accounts, or all of them" in desk.fails("claim")
     assert "name one account, or all of them" in desk.fails("proof", "--all")
