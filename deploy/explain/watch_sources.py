@@ -102,6 +102,6 @@ def reading_on(treasury: Treasury, kept: LogMemory) -> Iterator[Recompute]:
 
     # Its loop rests while windows are recomputed; a fetch that timed out meanwhile is retried silently.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    servers, exceptions = treasury.data.kafka_servers(), treasury.data.exceptions()
+    servers, exceptions = treasury.data.kafka_servers(), treasury.data.skipped_ranges()
     with kept.reading(lambda: KafkaLogReader(servers, treasury.log.topic, 0, exceptions), exceptions) as epochs:
         yield epochs
