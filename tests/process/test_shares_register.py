@@ -91,7 +91,7 @@ def test_shares_become_a_locked_payee_and_can_be_offered(kafka: str, evm: str, t
     }, signed=True)  # fmt: skip
     machine.trip(1, 5 * MINUTE_MS)
 
-    with pytest.raises(InvalidInput, match="has 3000 basis points and can't give 4000"):
+    with pytest.raises(InvalidInput, match="has 3000 basis points and can't pass on 4000"):
         machine.run("register", "M1", "--points", "4000", "--until", "2090-01-01", "--from", SITE)
     sent = machine.run("register", "M1", "--points", "4000", "--until", "2090-01-01")
     assert (sent["version"], sent["payees"]) == (2, {OWNER: 3_000, SITE: 3_000, shares: 4_000})
