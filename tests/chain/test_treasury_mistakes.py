@@ -205,7 +205,7 @@ def test_from_underfunded_to_claimed_each_step_too_early_is_told(ledger: Desk) -
     assert "name the accounts, or all of them" in desk.fails("claim")
     assert "name one account, or all of them" in desk.fails("proof", "--all")
     assert "is in no payout of post 1" in desk.fails("proof", ACCOUNTS["admin"])
-    assert "leave --follow away" in desk.fails("settle", "--dry-run", "--follow")
+    assert "leave --follow out" in desk.fails("settle", "--dry-run", "--follow")
 
 
 def test_a_wrong_key_is_named_with_the_role_that_it_lacks(ledger: Desk) -> None:
