@@ -95,7 +95,7 @@ def init(
     terminal.say(f"operator {made.operator}")
     if made.keystore is not None:
         terminal.step(f"its key is new, in {made.keystore}, with its password beside it: KEEP A COPY OF BOTH.")
-        terminal.step("Whoever has them can register machines and change who is paid; without them nobody can.")
+        terminal.step("Anyone who has them can register machines and change who is paid; without them nobody can.")
     if made.is_new:
         terminal.say("next: tallyroot register --example ev_charger > machines.toml")
     terminal.result(made)

@@ -56,7 +56,7 @@ def check_gateway(
     """
     log = data.log()
     servers = data.kafka_servers()
-    run = _Run(log, KafkaLogReader(servers, log.topic, 0, data.exceptions()), options, step, tell)
+    run = _Run(log, KafkaLogReader(servers, log.topic, 0, data.skipped_ranges()), options, step, tell)
     try:
         run.read()
     finally:

@@ -57,7 +57,7 @@ class Status(Struct, frozen=True, kw_only=True):
 
 
 def start(data: DataFolder, step: Callable[[str], None], workers: int | None, metrics_port: int | None) -> Running:
-    """Starts the servers that are not set and do not run yet, and so many workers in place of those that run.
+    """Starts the servers that are not set and do not run yet, and `workers` workers in place of those that run.
 
     Without a number, workers that were given up, or whose supervisor has ended, are started again. The workers serve
     /health and /metrics on `metrics_port` and the ports after it; without one on free ports.
