@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
+from msgspec.structs import replace
 
 from deploy.cli.terminal import Terminal
 from deploy.data_folder import DataFolder
@@ -44,7 +45,8 @@ def cheat(data: DataFolder, terminal: Terminal, machine: str, honest: AuditRepor
         shutil.copytree(data.data_dir, copy, ignore=left_out)
         before, after = change_a_byte(copy, machine)
         terminal.say(f"in a copy of the log, {machine}'s last reading says {after} instead of {before}")
-        treasury = Treasury(DataFolder(copy, data.settings))
+        settings = replace(data.settings, chain_rpc_url=data.chain_rpc_url())  # a copy has no servers of its own
+        treasury = Treasury(DataFolder(copy, settings))
         forged = audit(treasury, from_archive=True)
     finally:
         shutil.rmtree(copy, ignore_errors=True)
