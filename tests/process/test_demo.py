@@ -4,7 +4,6 @@ import csv
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
@@ -171,13 +170,18 @@ def test_a_folder_is_one_demos_at_a_time_and_no_other_is_emptied(tmp_path: Path)
 
 
 def test_a_demo_that_fails_leaves_no_server(tmp_path: Path) -> None:
-    server = None
-    with pytest.raises(InvalidInput, match="a file"), demo_folder(tmp_path):
-        server = processes.start([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, tmp_path / "log")
-        stack = Stack.start(tmp_path, kafka_bootstrap_servers="broker:9092", chain_rpc_url="http://chain:8545")
-        msgspec.structs.replace(stack, starting=server)._save()
-        raise InvalidInput("a file")
-    assert server is not None and not server.alive()
+    servers = []
+
+    def fails() -> None:
+        with demo_folder(tmp_path):
+            servers.append(processes.start(["/bin/sleep", "60"], tmp_path, tmp_path / "log"))
+            stack = Stack.start(tmp_path, kafka_bootstrap_servers="broker:9092", chain_rpc_url="http://chain:8545")
+            msgspec.structs.replace(stack, starting=servers[0])._save()
+            raise InvalidInput("a file")
+
+    with pytest.raises(InvalidInput, match="a file"):
+        fails()
+    assert [server.alive() for server in servers] == [False]
 
 
 def test_a_mistake_in_a_file_is_found_before_anything_starts(tmp_path: Path) -> None:
