@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
 from itertools import pairwise
+from math import floor
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from deploy.importers.mapping import Amount, Mapping
 from deploy.importers.names import cleaned, id_of
-from deploy.importers.table_files import Fields, number_in, rows_in
+from deploy.importers.table_files import Fields, format_of, number_in, rows_in
 from deploy.importers.tables import exact, half_up, localised, moment_of, to_ms
 from deploy.importers.tariffs import zone_of
 from deploy.machines.quantities import PER_HOUR, whole_units
@@ -113,13 +114,15 @@ class _Reader:
 
     def read(self, path: Path) -> None:
         names: dict[str, str] = {}
+        is_json = format_of(path, self._mapping.file) in ("json", "jsonl")
         for number, fields in rows_in(path, self._mapping.file):
             origin = Origin(path.name, number)
             self._found.rows += 1
             if isinstance(fields, str):
                 self._skip(origin, fields)
                 continue
-            names = names or self._columns(path, fields)
+            if is_json or not names:  # objects of JSON differ, rows of a table don't
+                names = self._columns(path, fields, is_json)
             try:
                 self._take(origin, {name: fields.get(present, "") for name, present in names.items()})
             except _Skip as skip:
@@ -134,12 +137,8 @@ class _Reader:
     def _skip(self, origin: Origin, reason: str, detail: str = "") -> None:
         self._found.skipped.append(SkippedRow(origin, reason, detail[:80]))
 
-    def _columns(self, path: Path, fields: Fields) -> dict[str, str]:
+    def _columns(self, path: Path, fields: Fields, is_json: bool) -> dict[str, str]:
         """Each column of the mapping by its name in the file. JSON leaves out what is absent: there none is missed."""
-        is_json = path.suffix.lower() in (".json", ".jsonl", ".ndjson") or self._mapping.file.format in (
-            "json",
-            "jsonl",
-        )
         found = {}
         for column in self._mapping.columns:
             present = self._mapping.column_in(fields, column)
@@ -218,7 +217,8 @@ class _Reader:
         if session is not None:
             before = self._sessions.setdefault((machine, session, start_ms), amounts)
             if before is not amounts:
-                raise _Skip(TWICE if before == amounts else "another row has the same session and start", session)
+                is_same = before == amounts
+                raise _Skip(TWICE if is_same else "another row has the same session and start", session)
         return Draft(origin, machine, start_ms, end_ms, amounts, session)
 
     def _span(self, fields: Fields) -> tuple[int, int]:
@@ -256,7 +256,15 @@ class _Reader:
         return moment
 
     def _ms(self, column: str, fields: Fields, after_ms: int | None = None) -> int:
-        return self._absolute(self._moment(column, fields), column, after_ms)
+        moment = self._moment(column, fields)
+        if after_ms is None:
+            self._note_twice(moment)
+        return self._absolute(moment, column, after_ms)
+
+    def _note_twice(self, moment: datetime) -> None:
+        if moment.tzinfo is None:
+            first, second = (moment.replace(tzinfo=self._zone, fold=fold).utcoffset() for fold in (0, 1))
+            self._found.twice_by_the_clock += first != second
 
     def _absolute(self, moment: datetime, column: str, after_ms: int | None) -> int:
         """Epoch ms of a moment; in an hour that comes twice the first, unless that is at or before `after_ms`."""
@@ -267,8 +275,6 @@ class _Reader:
             if found is None:
                 raise _Skip(f"{column} lies in an hour that the clock skipped", moment.isoformat())
             at_ms = found
-            folds = {moment.replace(tzinfo=self._zone, fold=fold).utcoffset() for fold in (0, 1)}
-            self._found.twice_by_the_clock += len(folds) - 1 if after_ms is None or len(folds) == 1 else 1
         if at_ms < 0:
             raise _Skip(f"{column} lies before 1970", moment.isoformat())
         return at_ms
@@ -291,10 +297,11 @@ class _Reader:
                 continue
             placed[at_ms] = point
             before_ms = at_ms
+            self._note_twice(point.moment)
         ordered = sorted(placed.items())
         if self._mapping.kind == "registers":
             return (
-                Draft(p.origin, p.machine, at, at, {meter: value.__floor__() for meter, value in p.amounts.items()})
+                Draft(p.origin, p.machine, at, at, {meter: floor(value) for meter, value in p.amounts.items()})
                 for at, p in ordered
             )
         return self._intervals(ordered)

@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from deploy.importers.tables import exact
 from deploy.importers.tariffs import zone_of
-from deploy.machines.quantities import POWER, units_in
+from deploy.machines.quantities import POWER, units_in, whole_units
 from files.read import FileMissing, read_bytes
 from schemas.errors import InvalidInput
 from schemas.reading import MeterKind
@@ -187,6 +187,8 @@ def _check_times(mapping: Mapping) -> None:
     if mapping.kind in ("intervals", "registers"):
         if reading is None or session is not None:
             raise InvalidInput(f'{mapping.kind} need [reading] with at = "COLUMN", and no [session]')
+        if reading.step is not None and whole_units(reading.step, "s") < 1:
+            raise InvalidInput(f"the step '{reading.step}' is no time at all")
         return
     if session is None or reading is not None:
         raise InvalidInput(f"{mapping.kind} need [session] with start and end, and no [reading]")

@@ -20,7 +20,10 @@ from schemas.errors import InvalidInput
 
 DOCUMENT_BYTES_MAX = 1 << 30
 FILE_BYTES_MAX = 1 << 40
-_SUFFIXES = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".parquet": "parquet", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}  # fmt: skip
+_SUFFIXES = {
+    ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".parquet": "parquet", ".json": "json", ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}  # fmt: skip
 REMEDY = "check the path"
 
 Fields = Mapping[str, str]
