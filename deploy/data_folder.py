@@ -1,4 +1,4 @@
-"""One data folder and what it remembers: its log, its servers, its ledger. Every command finds its way through here.
+"""One data folder and what it remembers: its log, its servers, its ledger, its store. Every command works in one.
 
 What signs is imported where it is used: it takes seconds that most commands don't need.
 """
@@ -24,7 +24,7 @@ LOG_FILE = "log.json"
 STORE_FILE = "store.json"
 
 DEMO_PAYEES = {"owner": 7_000, "site": 2_000, "investor": 1_000}
-"""Who gets what of a machine on the embedded chain: names to basis points."""
+"""The payees of a machine on the embedded chain: names to basis points."""
 
 
 def demo_account(name: str) -> str:
@@ -49,7 +49,7 @@ class DataFolder:
         except FileNotFoundError:
             return self._log_of_store()
         except msgspec.MsgspecError as error:
-            raise InvalidInput(f"{path} is not a log's description ({error}): restore it from a copy") from None
+            raise InvalidInput(f"{path} is not a description of a log ({error}): restore it from a copy") from None
 
     def _log_of_store(self) -> Log:
         from streams.storage.shared_epochs import stored_log
@@ -63,10 +63,8 @@ class DataFolder:
     def store(self) -> "ObjectStore | None":
         """The store that this folder shares with other hosts, remembered in `store.json`; None without one.
 
-        Raises InvalidInput where TALLYROOT_STORE or the file names none that can be used; a new one must answer.
+        Raises InvalidInput where TALLYROOT_STORE or the file names none that can be used; a new store must answer.
         """
-        from streams.storage.object_store import ObjectStore, store_uri
-
         path = self.data_dir / STORE_FILE
         try:
             kept = msgspec.json.decode(path.read_bytes(), type=dict[str, str])["uri"]
@@ -74,6 +72,10 @@ class DataFolder:
             kept = None
         except (msgspec.MsgspecError, KeyError) as error:
             raise InvalidInput(f"{path} names no store ({error}): remove it, and set TALLYROOT_STORE") from None
+        if kept is None and self.settings.store is None:
+            return None
+        from streams.storage.object_store import ObjectStore, store_uri
+
         uri = kept if self.settings.store is None else store_uri(self.settings.store)
         store = None if uri is None else ObjectStore(uri)
         if store is not None and uri != kept:
@@ -82,7 +84,7 @@ class DataFolder:
         return store
 
     def fetch_epochs(self) -> None:
-        """Brings here what workers on other hosts made final, if there is a store. Raises InvalidInput."""
+        """Fetches the epochs that workers on other hosts made final, if there is a store. Raises InvalidInput."""
         store = self.store()
         if store is not None:
             from streams.storage.shared_epochs import fetch_epochs
@@ -90,13 +92,28 @@ class DataFolder:
             fetch_epochs(store, self.data_dir, self.log())
 
     def exceptions(self) -> "tuple[SkippedRange, ...]":
-        """What an operator had stepped over, of this folder and of the store, if there is one. Raises InvalidInput."""
+        """The ranges that an operator had skipped, here and in the store, if there is one. Raises InvalidInput."""
         from streams.storage.skipped_ranges_file import load_skipped_ranges, share_skipped_ranges
 
         store = self.store()
         if store is None:
             return load_skipped_ranges(self.data_dir, self.log())
         return share_skipped_ranges(store, self.data_dir, self.log())
+
+    def skip_range(self, partition: int, first_offset: int, next_offset: int, reason: str) -> "SkippedRange":
+        """Signs a skipped range with the operator's key and adds it to those of this folder.
+
+        Raises InvalidInput if the key is not an operator's, or the range contradicts another one or a final epoch, or
+        comes too late.
+        """
+        from streams.core.skipped_ranges import sign_skipped_range
+        from streams.storage.skipped_ranges_file import add_skipped_range
+
+        log = self.log()
+        signed = sign_skipped_range(self.operator_key(), log, partition, first_offset, next_offset, reason)
+        self.fetch_epochs()  # a range that another host has made final can't be skipped either
+        add_skipped_range(self.data_dir, log, signed)
+        return signed
 
     def create_log(self, log: Log) -> Log:
         """Writes the log's description, once: a folder belongs to one log for its life."""
@@ -118,9 +135,9 @@ class DataFolder:
     def operator_key(self) -> bytes:
         """The 32 bytes that sign registrations; on the embedded chain the development node's.
 
-        Raises InvalidInput where somebody else's chain is used and no key is set, or a remote signer keeps it.
+        Raises InvalidInput where CHAIN_RPC_URL is set and no key is, or where a remote signer keeps the key.
         """
-        key = private_key(self.settings.key_of("operator"))
+        key = private_key(self.settings.operator)
         if key is not None:
             return key
         if self.settings.chain_rpc_url is not None:
@@ -134,7 +151,7 @@ class DataFolder:
         return bytes(Account.from_mnemonic(DEVELOPMENT_MNEMONIC, account_path=path).key)
 
     def demo_payees(self) -> dict[str, int]:
-        """Owner, site and investor of every machine where nobody else is named: accounts to basis points."""
+        """Owner, site and investor of every machine for which no payee is named: accounts to basis points."""
         if self.settings.chain_rpc_url is not None:
             raise InvalidInput("name who is paid: --payee 0x…=7000 --payee 0x…=3000, adding up to 10,000")
         return {demo_account(name): points for name, points in DEMO_PAYEES.items()}
@@ -147,9 +164,9 @@ class DataFolder:
         return stack
 
     def chain_rpc_url(self) -> str:
-        """The chain of this folder, or else of the settings: whoever audits the archive needs no Kafka that runs.
+        """The RPC URL of this folder's chain, else of the settings: an audit of the archive needs no running Kafka.
 
-        Raises InvalidInput where none is known, or the folder's own node doesn't run.
+        Raises InvalidInput where none is known, or the folder's own node does not run.
         """
         stack = Stack.load(self.data_dir)
         if stack is not None and stack.chain_rpc_url and (stack.evm is None or stack.evm.alive()):

@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 def keys_of(settings: Settings, chain_id: int) -> "Keys":
     """The keys of the roles that are set; on a development chain the node's own for the others."""
-    from settlement.chain.signer import ROLES, Keys
+    from settlement.chain.signer import ROLES, Keys, Role
 
-    ways = {role: settings.key_of(role) for role in ROLES}
+    ways: dict[Role, KeySettings] = {role: getattr(settings, role) for role in ROLES}
     given = {role: partial(_open, way) for role, way in ways.items() if way.key or way.keystore or way.signer}
     return Keys(given, chain_id)
 
 
 def private_key(way: KeySettings) -> bytes | None:
-    """The 32 bytes, where they are to be had; None where nothing is set.
+    """The 32 bytes of a key, None where nothing is set.
 
-    Raises InvalidInput for a key that is kept by a signer: records of the log are signed with the key itself.
+    Raises InvalidInput for a key that a remote signer keeps: records of the log are signed with the key itself.
     """
     if way.key is not None:
         return bytes.fromhex(way.key.removeprefix("0x"))
@@ -40,7 +40,7 @@ def _open(way: KeySettings) -> "Signer":
     from settlement.chain.signer import Signer
 
     if way.signer is not None:
-        return RemoteSigner(way.signer, way.address or "")
+        return RemoteSigner(way.signer, "0x" + (way.address or "").removeprefix("0x"))
     if way.keystore is not None:
         return Signer.from_keystore(way.keystore, _password(way))
     return Signer.from_key(way.key or "")

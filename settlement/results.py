@@ -97,7 +97,7 @@ class DryRun(Struct, frozen=True, kw_only=True):
     decimals: int
 
 
-class KeeperCall(Struct, frozen=True):
+class RoleCall(Struct, frozen=True):
     """A call of guardian or admin: contract, calldata, who sends it; without a transaction it was only tried out."""
 
     to: str

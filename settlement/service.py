@@ -33,16 +33,39 @@ from settlement.chain.overview import note_funding, post_rows, refresh_tables, r
 from settlement.chain.paying import gas_of, hash_of, transact
 from settlement.chain.restore import restore_posts
 from settlement.chain.signer import Keys
-from settlement.chain.treasury import deploy_contracts, fund, keep, refresh_if_here, roles
+from settlement.chain.treasury import call_as_role, deploy_contracts, fund, refresh_if_here, roles
 from settlement.post import token_units, windows_tree
 from settlement.results import Attested, SettlementsReport
 from settlement.statement import Statement, statement
 from settlement.storage.posts import Store
 
 __all__ = [
-    "Chain", "Deployment", "Keys", "Ledger", "SettleOptions", "Settled",
-    "attest", "audit", "claim", "claim_many", "deploy_contracts", "dispute", "dry_run", "fund", "keep", "payouts",
-    "proof", "proofs", "read_proof", "restore_posts", "roles", "settle", "settlements", "verify", "why", "write_proof",
+    "Chain",
+    "Deployment",
+    "Keys",
+    "Ledger",
+    "SettleOptions",
+    "Settled",
+    "attest",
+    "audit",
+    "call_as_role",
+    "claim",
+    "claim_many",
+    "deploy_contracts",
+    "dispute",
+    "dry_run",
+    "fund",
+    "payouts",
+    "proof",
+    "proofs",
+    "read_proof",
+    "restore_posts",
+    "roles",
+    "settle",
+    "settlements",
+    "verify",
+    "why",
+    "write_proof",
 ]  # fmt: skip
 
 

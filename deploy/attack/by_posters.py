@@ -7,7 +7,7 @@ from msgspec import structs
 
 from deploy.attack.cheat import FUNDER, PAYEES, Cheat, Cheater, Outcome, Stopwatch
 from deploy.attack.ledger_copy import DELAY_S, LedgerCopy, paying
-from deploy.cli.terminal import units
+from deploy.texts import units
 from schemas.units import SECOND_MS
 from settlement import service
 from settlement.chain.contract import Call

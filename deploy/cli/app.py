@@ -1,54 +1,86 @@
-"""The command line: the commands of the files *_cli.py, and what a process that ran one exits with.
+"""The `tallyroot` command: the groups of commands, and the exit code of a process that ran one.
 
-Each command reads its options, calls one function, and shows what came back.
+A command parses its options, calls one function, and shows what it returned. The modules of the groups import nothing
+heavy; a command imports what it needs when it runs, so that help and usage errors are immediate.
 """
 
 import os
 import sys
-import tempfile
-import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from deploy.cli import (
-    attack_cli,
-    audit_cli,
-    gateway_cli,
-    log_cli,
-    money_cli,
-    report_cli,
-    shares_cli,
-    simulate_cli,
-    skip_cli,
-    statement_cli,
-    watch_cli,
-)
+from deploy.cli import ask, check, machines, money, roles, run, shares, start
 from deploy.cli.terminal import fail
+from deploy.cli.values import PlainCommand, PlainGroup
 from schemas.errors import InvalidInput, InvariantBroken
 
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter
+
+PANELS = {
+    "start": (start,),
+    "machines": (machines,),
+    "money": (money,),
+    "check": (check,),
+    "run": (run, roles),
+    "ask": (ask,),
+}
+"""Panels of the help, in their order, and the modules whose commands they show."""
+
+
+class PanelGroup(PlainGroup):
+    """Shows its commands by panel, in plain text: Typer's rich help would load rich."""
+
+    def format_commands(self, ctx: "Context", formatter: "HelpFormatter") -> None:
+        """Writes one section for each panel, in the order of PANELS."""
+        width = max(map(len, self.commands))
+        for panel in PANELS:
+            rows = [
+                (f"{name:{width}}", command.get_short_help_str(200))
+                for name, command in self.commands.items()
+                if getattr(command, "rich_help_panel", None) == panel
+            ]
+            with formatter.section(panel):
+                formatter.write_dl(rows)
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        typer.echo(f"tallyroot {version('tallyroot')}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Turns what machines report into money that anyone can check."""
+
+
 app = typer.Typer(
+    cls=PanelGroup,
+    callback=_options,
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Turns what machines report into money that anyone can check.",
+    context_settings={"max_content_width": 120},
 )
-for part in (
-    log_cli,
-    money_cli,
-    report_cli,
-    audit_cli,
-    watch_cli,
-    attack_cli,
-    statement_cli,
-    gateway_cli,
-    simulate_cli,
-    skip_cli,
-    shares_cli,
-):
-    app.add_typer(part.app)
+for panel, parts in PANELS.items():
+    for part in parts:
+        app.add_typer(part.app)
+        for command in part.app.registered_commands:
+            command.rich_help_panel, command.cls = panel, PlainCommand
+app.add_typer(shares.app, name="shares", cls=PlainGroup, rich_help_panel="money")
+for command in shares.app.registered_commands:
+    command.cls = PlainCommand
 
 
 def main() -> None:
@@ -77,21 +109,24 @@ def _exit_code(run: Callable[[], object]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:  # noqa: BLE001 - the last resort: a person gets one line, the traceback goes to a file
-        path = _kept(traceback.format_exc())
+    except Exception as error:  # noqa: BLE001 - the last resort: a person reads one line, the traceback is in a file
+        path = _write_traceback()
         fail(f"unexpected {type(error).__name__}: {error} (please report it with {path})")
         return 70
     return code if isinstance(code, int) else 0
 
 
-def _kept(trace: str) -> Path:
-    """Where the traceback was written: the current folder, or the temporary one where that can't be written."""
+def _write_traceback() -> Path:
+    """Writes the traceback into the current folder, or the temporary one where that can't be written. Returns where."""
+    import tempfile
+    import traceback
+
     path = Path("tallyroot-error.log").absolute()
     try:
-        path.write_text(trace)
+        path.write_text(traceback.format_exc())
     except OSError:
         path = Path(tempfile.gettempdir()) / path.name
-        path.write_text(trace)
+        path.write_text(traceback.format_exc())
     return path
 
 

@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from deploy.cli import audit_commands
-from deploy.cli.money_commands import Treasury
-from deploy.cli.terminal import Terminal, units
+from deploy.cli.terminal import Terminal
 from deploy.data_folder import DataFolder
+from deploy.explain.audit import audit
+from deploy.money.treasury import Treasury
+from deploy.texts import units
 from schemas.errors import InvalidInput
 from settlement import service
 from settlement.audit.audit import AuditReport
@@ -21,13 +22,13 @@ from settlement.leaf import payout_leaf
 from settlement.merkle import MerkleTree
 
 COPY = "forged"
-"""The copy's folder, inside the demo's own: one that a killed demo left goes with the rest."""
+"""The copy's folder, inside the demo's own: if a killed demo leaves it, the next one empties it with the rest."""
 
 COUNT = re.compile(rb'"(?:register|quantity)":\d*?([0-8])\d{0,2}[,}]')
 
 
 class CheatResult(Struct, frozen=True):
-    """What became of it: what the audit named, what the copy would have paid more, and how the chain refused."""
+    """The result: what the audit named, what the copy would have paid more, and how the chain refused."""
 
     machine: str
     window_start_ms: int | None
@@ -44,7 +45,7 @@ def cheat(data: DataFolder, terminal: Terminal, machine: str, honest: AuditRepor
         before, after = change_a_byte(copy, machine)
         terminal.say(f"in a copy of the log, {machine}'s last reading says {after} instead of {before}")
         treasury = Treasury(DataFolder(copy, data.settings))
-        forged = audit_commands.run_audit(treasury, from_archive=True)
+        forged = audit(treasury, from_archive=True)
     finally:
         shutil.rmtree(copy, ignore_errors=True)
     found = _first_window(forged)

@@ -1,4 +1,4 @@
-"""`tallyroot demo`: real records end to end, with the same functions that the commands call.
+"""`tallyroot demo`: real records end to end, by the same functions that the commands call.
 
 Its data folder is its own and emptied at the start (`demo_ends`), so that every run gives the same roots.
 """
@@ -11,22 +11,26 @@ from typing import Any
 
 import msgspec
 
-from deploy.cli import audit_commands, log_commands, money_commands
-from deploy.cli.local_commands import query
-from deploy.cli.log_commands import ReplayOptions
-from deploy.cli.machine_page import agreement_of
-from deploy.cli.money_commands import Treasury
-from deploy.cli.terminal import Terminal, money, units
+from deploy.cli.check import show_audit, show_report
+from deploy.cli.machines import show_replay
+from deploy.cli.money import show_settlements
+from deploy.cli.terminal import Terminal
 from deploy.data_folder import DEMO_PAYEES, DataFolder, demo_account
 from deploy.demo.cheat import cheat
 from deploy.demo.ends import demo_folder
 from deploy.demo.workers import stream_with_a_kill
+from deploy.explain import audit as auditing
+from deploy.explain.machine_facts import agreement_of
+from deploy.explain.query import query
+from deploy.importers.recording import ReplayOptions, make_log, read_sources, replay_into
 from deploy.importers.replay import rebased
 from deploy.importers.source_log import SourceLog, SourceOptions
 from deploy.importers.sources import SOURCES
+from deploy.money.treasury import Treasury
 from deploy.report.figures import Wish
-from deploy.report.report import report as write_report
+from deploy.report.report import write_report
 from deploy.simulate.fleet_source import fleet_source
+from deploy.texts import money, units
 from schemas.registration import Agreement
 from schemas.units import DAY_MS, SECOND_MS
 from settlement import service
@@ -62,7 +66,7 @@ PAYEES_WITH_SHARES = {"owner": 6_000, "site": 2_000, "investor": 1_000}
 YOUR_POINTS = 1_000
 TERM_END = datetime(2036, 1, 1, tzinfo=UTC)
 YOU = 7
-"""The development node's account of this number stands for whoever watches."""
+"""Number of the development node's account that stands for you, who watch."""
 
 
 def run(data: DataFolder, terminal: Terminal, files: list[tuple[str, Path]] | None, options: ReplayOptions) -> bool:
@@ -77,7 +81,7 @@ def _run(data: DataFolder, terminal: Terminal, files: list[tuple[str, Path]] | N
     sources = _sources(files, options)
     machine = _shared_machine(sources)
     terminal.step(f"2/8 a ledger on the chain, and {SHARES:,} shares of the charger {machine}")
-    log_commands.make_log(data, options)
+    make_log(data, options)
     treasury = Treasury(data)
     service.deploy_contracts(data.data_dir, treasury.chain, treasury.log, treasury.keys)
     issue_shares(
@@ -86,9 +90,10 @@ def _run(data: DataFolder, terminal: Terminal, files: list[tuple[str, Path]] | N
     shares = Shares.open(data.data_dir, treasury.chain, "YOU10")
     terminal.step(f"3/8 replaying the records into a new log; {', '.join(SIMULATED)} are simulated")
     payees = {demo_account(name): points for name, points in DEMO_PAYEES.items()}
-    replayed = log_commands.replay(
-        data, terminal, sources, replace(options, payees=payees), {machine: _agreement(shares.address)}
+    replayed = replay_into(
+        data, terminal.step, sources, replace(options, payees=payees), {machine: _agreement(shares.address)}
     )
+    show_replay(terminal, replayed)
     terminal.step("4/8 two workers turn the log into earnings windows; one is killed")
     kill = stream_with_a_kill(data.data_dir, terminal)
     figures = _figures(data)
@@ -97,22 +102,22 @@ def _run(data: DataFolder, terminal: Terminal, files: list[tuple[str, Path]] | N
     _buy(treasury, terminal, shares)
     terminal.step("6/8 posting on the chain, a week at a time; an auditor recomputes every root, and attests")
     _post(treasury)
-    audit = audit_commands.run_audit(treasury, from_archive=False)
+    audit = auditing.audit(treasury, from_archive=False)
     if audit.ok:
-        service.attest(treasury.data_dir, treasury.chain, treasury.keys, head=bytes.fromhex(audit.head))
+        auditing.attest(treasury, audit)
         treasury.chain.pass_time(CLAIM_DELAY_S)
     terminal.step("7/8 the payees claim, and so do you")
     claimed, yours = _claim(data, treasury, terminal, shares)
     report = service.settlements(treasury.data_dir, treasury.chain, treasury.log)
-    money_commands.show_settlements(terminal, treasury.log, report)
+    show_settlements(terminal, treasury.log, report)
     terminal.say("")
-    audit_commands.show_audit(terminal, treasury.log, audit)
+    show_audit(terminal, treasury.log, audit)
     terminal.say("")
     terminal.step("8/8 and now it cheats")
     cheated = cheat(data, terminal, machine, audit, development_signer(YOU).address)
     names = {demo_account(name): name for name in DEMO_PAYEES} | {shares.address: "you, through shares"}
     terminal.say("")
-    write_report(data, terminal, wish=Wish(first=machine), names=names)
+    show_report(terminal, write_report(data, wish=Wish(first=machine), names=names))
     _farewell(data, terminal, report)
     verdict: dict[str, Any] = {
         "claimed_micros": claimed, "you": yours, "kill": kill, "cheat": cheated,
@@ -125,7 +130,7 @@ def _run(data: DataFolder, terminal: Terminal, files: list[tuple[str, Path]] | N
 def _sources(files: list[tuple[str, Path]] | None, options: ReplayOptions) -> list[SourceLog]:
     """The caller's files, else the demo's own, which are from different years and moved onto one calendar."""
     if files is not None:
-        return log_commands.read_sources(files, options)
+        return read_sources(files, options)
     recorded = rebased([SOURCES[kind].read(DATA / name, replace(of, days=options.days)) for kind, name, of in FILES])
     return [*recorded, fleet_source(SEED, SIMULATED, recorded[0].start_ms, options.days or DAYS)]
 
@@ -141,7 +146,7 @@ def _agreement(shares: str) -> Agreement:
 
 
 class DemoFigures(msgspec.Struct, frozen=True):
-    """What the log came to. `quantity` is usage by unit, `rejected` entries by reason."""
+    """Sums of the log. `quantity` is usage by unit, `rejected` entries by reason."""
 
     entries: int
     accepted: int
@@ -157,7 +162,7 @@ class DemoFigures(msgspec.Struct, frozen=True):
 
 
 def _figures(data: DataFolder) -> DemoFigures:
-    """Asked of the analysts' views, as anybody would."""
+    """Read from the analysts' views, as anybody would."""
     ((entries, accepted, duplicates),) = query(
         data, "SELECT sum(entries), sum(accepted), sum(duplicate) FROM epochs"
     ).rows

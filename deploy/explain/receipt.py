@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from deploy.cli.terminal import Terminal, moment_text
+from deploy.cli.terminal import Terminal
 from deploy.data_folder import DataFolder
 from deploy.explain.reading_rows import Billed, Change, ReadingName, Watch, records_naming, rows_of
+from deploy.texts import moment_text
 from files.write import write_json
 from schemas.canonical import chain_digest
 from schemas.errors import InvalidInput, InvariantBroken

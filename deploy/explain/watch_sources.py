@@ -4,8 +4,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
-from deploy.cli.money_commands import Treasury
 from deploy.explain.audit_sources import Epoch
+from deploy.money.treasury import Treasury
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import SkippedRange

@@ -18,6 +18,7 @@ from msgspec import UNSET, Meta, Struct
 from deploy.importers.tariffs import offsets_of
 from deploy.machines.quantities import per_hour, whole_units
 from deploy.machines.tariff_words import element_of
+from schemas import parsing
 from schemas.errors import InvalidInput
 from schemas.reading import MeterKind
 from schemas.registration import POINTS_WHOLE, Agreement, Key, Meter, Registration, Tariff
@@ -194,9 +195,7 @@ def _meter(name: str, form: MeterForm) -> Meter:
 def _points(payees: tuple[PayeeForm, ...]) -> dict[str, int]:
     points: dict[str, int] = {}
     for payee in payees:
-        account = payee.account.lower()
-        if not re.fullmatch(r"0x[0-9a-f]{40}", account):
-            raise InvalidInput(f"'{payee.account}' is not an account: write 0x and 40 hex digits")
+        account = parsing.account(payee.account)
         if account in points:
             raise InvalidInput(f"{payee.account} stands twice among the payees: add its shares up")
         if _misses_checksum(payee.account):

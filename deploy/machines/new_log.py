@@ -79,7 +79,7 @@ def operator_of(data: DataFolder) -> Operator:
     from deploy.keys import keys_of
     from settlement.chain.signer import DEVELOPMENT_CHAIN_ID
 
-    way = data.settings.key_of("operator")
+    way = data.settings.operator
     kept = load_operator(data.data_dir)
     if kept is not None and not (way.key or way.keystore or way.signer):
         return Operator(opened(data.data_dir, kept)())
@@ -108,7 +108,7 @@ def _zone(data_dir: Path, wanted: str | None) -> str:
 
 
 def _operator(data: DataFolder, options: InitOptions) -> tuple[Operator, Path | None]:
-    way = data.settings.key_of("operator")
+    way = data.settings.operator
     kept = load_operator(data.data_dir)
     if options.operator is not None:
         wanted = _named(options.operator, options.password_file)

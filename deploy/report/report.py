@@ -14,7 +14,6 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from deploy.cli.terminal import Terminal
 from deploy.data_folder import DataFolder
 from deploy.report.day import Item, MachineDay, MeterFacts, read_days, wanted_day
 from deploy.report.figures import (
@@ -110,15 +109,21 @@ class ReportData(Struct, frozen=True, kw_only=True):
     days: tuple[DayPage, ...]
 
 
-def report(
-    data: DataFolder,
-    terminal: Terminal,
-    out: Path | None = None,
-    *,
-    wish: Wish | None = None,
-    names: Mapping[str, str] | None = None,
-) -> Path:
-    """Writes the report into the data folder, or to `out`; where it is.
+class WrittenReport(Struct, frozen=True):
+    """Where the page is, its size, and the machines, one for each day, that it shows down to their readings."""
+
+    path: Path
+    bytes: int
+    days: int
+    readings: int
+    posts: int
+    machines: tuple[str, ...]
+
+
+def write_report(
+    data: DataFolder, out: Path | None = None, *, wish: Wish | None = None, names: Mapping[str, str] | None = None
+) -> WrittenReport:
+    """Writes the report into the data folder, or to `out`.
 
     `wish` chooses what is embedded down to readings; `names` says who an account is.
     Raises InvalidInput where the folder holds no window yet, its files are damaged, or the page can't be written.
@@ -131,13 +136,11 @@ def report(
         write_bytes(path, page)
     except OSError as error:
         raise InvalidInput(f"{path} can't be written ({error.strerror}): choose another --out") from None
-    readings = sum(len(part.items) for part in shown.days)
-    terminal.say(f"{path}: open it in a browser, it needs no network ({len(page) / 1e6:.1f} MB)")
-    terminal.say(f"  down to readings: {', '.join(part.machine for part in shown.days) or 'no day, none is final yet'}")
-    terminal.result(
-        {"path": path, "bytes": len(page), "days": len(shown.days), "readings": readings, "posts": len(shown.posts)}
-    )
-    return path
+    return WrittenReport(
+        path=path, bytes=len(page), days=len(shown.days), posts=len(shown.posts),
+        readings=sum(len(part.items) for part in shown.days),
+        machines=tuple(part.machine for part in shown.days),
+    )  # fmt: skip
 
 
 def gather(data: DataFolder, wish: Wish, names: Mapping[str, str]) -> ReportData:

@@ -1,28 +1,28 @@
-"""What `simulate` does: a fleet into a log, as it happens or as fast as possible.
+"""Sends a simulated fleet into a log, in real time or as fast as possible.
 
-A live fleet remembers in the data folder what its machines know, so that it goes on where it was stopped. A backfill
-that was stopped is made again, and what the log has of it is not sent twice: the same options give the same records.
+A live fleet remembers in the data folder what its machines know, so that it continues where it was stopped. A
+backfill that was stopped is computed again, and what the log has of it is not sent twice: the same options make
+the same records.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import date
 from typing import Literal
 
 import msgspec
 
-from deploy.cli.log_commands import duration_ms
-from deploy.cli.terminal import Terminal, moment_text
 from deploy.data_folder import LOG_FILE, DataFolder
 from deploy.importers.replay import Outgoing
 from deploy.simulate.fleet import Fleet
 from deploy.simulate.fleet_faults import Fault
 from deploy.simulate.simulation import FleetMemory, Form, Plan, Simulation, heartbeats, last_heartbeat_ms
 from deploy.stack.servers import Stack
+from deploy.texts import moment_text
 from files.write import write_bytes
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
+from schemas.parsing import day_number, duration_ms
 from schemas.registration import Agreement
 from schemas.units import DAY_MS, SECOND_MS
 from streams.core.signature import operator_account
@@ -33,7 +33,7 @@ from streams.kafka.topics import create_topic
 MEMORY_FILE = "simulation.json"
 SAVE_SECONDS = 10
 SAVE_SHARE = 20
-"""Between two savings lie at least so many times what one took: a large fleet's memory is large."""
+"""Between two saves passes at least this many times what one took: a large fleet's memory is large."""
 
 PROGRESS_SECONDS = 10
 
@@ -63,14 +63,10 @@ class SimulateOptions:
 
     def start_ms(self) -> int:
         """When a backfill begins. Raises InvalidInput."""
-        try:
-            day = date.fromisoformat(self.start)
-        except ValueError:
-            raise InvalidInput(f"'{self.start}' is no day: write one such as 2026-06-01") from None
-        return (day - date(1970, 1, 1)).days * DAY_MS
+        return day_number(self.start) * DAY_MS
 
     def check(self) -> None:
-        """Raises InvalidInput for what can be told to be wrong before anything is started."""
+        """Raises InvalidInput for what is seen to be wrong before anything is started."""
         self.start_ms()
         for duration in (self.runs_for, self.every, self.window, self.grace, self.epoch):
             if duration is not None:
@@ -78,7 +74,7 @@ class SimulateOptions:
 
 
 class SimulateReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What went into the log, and what the stream shall make of the faults among it."""
+    """What went into the log, and what the stream is expected to make of its faults."""
 
     log: str
     mode: Mode
@@ -103,15 +99,15 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True):
     memory: FleetMemory | None = None
 
 
-def simulate(data: DataFolder, terminal: Terminal, options: SimulateOptions) -> SimulateReport:
+def simulate(data: DataFolder, step: Callable[[str], None], options: SimulateOptions) -> SimulateReport:
     """Sends a fleet's readings into this folder's log, which is made where there is none.
 
-    Live: until Ctrl-C, or for as long as asked. Fast: so many days, then heartbeats that end the last epoch.
-    Where no servers run, they are started, and stay. Raises InvalidInput if they don't come up, the log is of the
-    other kind, or another fleet is in it.
+    Live: until Ctrl-C, or for as long as asked. Fast: a number of days, then heartbeats that end the last epoch.
+    Where no servers run, they are started, and keep running. Raises InvalidInput if they don't come up, the log is of
+    the other kind, or another fleet is in it.
     """
     options.check()
-    stack, is_new = _stack(data, terminal)
+    stack, is_new = _stack(data, step)
     log = _log(data, options)
     mode: Mode = "live" if log.timestamp_type == "LogAppendTime" else "fast"
     if options.mode not in (None, mode) or (options.days and mode == "live"):
@@ -123,22 +119,21 @@ def simulate(data: DataFolder, terminal: Terminal, options: SimulateOptions) -> 
     fleet = Fleet(options.seed, options.machines, options.is_signed)
     producer = LogProducer(servers, log)
     try:
-        run = _Run(data, terminal, log, fleet, options, producer, servers)
+        run = _Run(data, step, log, fleet, options, producer, servers)
         report = run.live() if mode == "live" else run.fast()
     finally:
         producer.close()
         if is_new:
-            terminal.step("Kafka and the EVM node still run: end them with `tallyroot down`")
-    _show(terminal, report)
+            step("Kafka and the EVM node still run: end them with `tallyroot down`")
     return report
 
 
-def _stack(data: DataFolder, terminal: Terminal) -> tuple[Stack, bool]:
-    """The servers that run, and whether they were started for it."""
+def _stack(data: DataFolder, step: Callable[[str], None]) -> tuple[Stack, bool]:
+    """The running servers, and whether they were started for this fleet."""
     stack = Stack.load(data.data_dir)
     if stack is not None and stack.alive():
         return stack, False
-    terminal.step("starting Kafka and the EVM node")
+    step("starting Kafka and the EVM node")
     return data.start_stack(), True
 
 
@@ -175,14 +170,14 @@ class _Run:
     def __init__(
         self,
         data: DataFolder,
-        terminal: Terminal,
+        step: Callable[[str], None],
         log: Log,
         fleet: Fleet,
         options: SimulateOptions,
         producer: LogProducer,
         servers: str,
     ) -> None:
-        self._data, self._terminal, self._log, self._fleet = data, terminal, log, fleet
+        self._data, self._step, self._log, self._fleet = data, step, log, fleet
         self._options, self._producer, self._servers = options, producer, servers
         self._path = data.data_dir / MEMORY_FILE
         self._payees = options.payees or data.demo_payees()
@@ -191,7 +186,7 @@ class _Run:
         self._began = self._told = time.monotonic()
 
     def fast(self) -> SimulateReport:
-        """So many days as a backfill; what an earlier run has sent of it is not sent again."""
+        """The days as a backfill; what an earlier run has sent of it is not sent again."""
         every_ms = duration_ms(self._options.every or "1m")
         start_ms = self._options.start_ms()
         simulation = self._simulation(start_ms, every_ms)
@@ -201,12 +196,14 @@ class _Run:
             self._backfill(simulation, start_ms, every_ms, moments)
         except KeyboardInterrupt:
             self._producer.flush()
-            self._terminal.step(f"  stopped at {simulation.readings:,} readings: the same command goes on from there")
+            self._step(f"  stopped at {simulation.readings:,} readings: the same command continues from there")
             raise
         if any(self._there):
             raise InvalidInput(f"the log {self._log.log_id} holds more than this fleet: choose another --data-dir")
         if not self._new:
-            self._terminal.step(f"  the log {self._log.log_id} had all of this: for another, choose another --data-dir")
+            self._step(
+                f"  the log {self._log.log_id} has all of this already: for another fleet, choose another --data-dir"
+            )
         return self._report(simulation, "fast")
 
     def _take_up(self, start_ms: int) -> None:
@@ -224,7 +221,7 @@ class _Run:
         kept = self._kept(start_ms, " ".join(str(one) for one in asked))
         self._write(kept)
         if any(self._there):
-            self._terminal.step(f"  {sum(self._there):,} records are there; going on behind them")
+            self._step(f"  {sum(self._there):,} records are there; continuing after them")
 
     def _backfill(self, simulation: Simulation, start_ms: int, every_ms: int, moments: int) -> None:
         self._send(heartbeats(self._log, start_ms))
@@ -261,7 +258,7 @@ class _Run:
                 self._tell(simulation, start_ms + moment * every_ms)
                 moment += 1
         except KeyboardInterrupt:
-            self._terminal.step("  stopping")
+            self._step("  stopping")
         self._send(simulation.rest(moment))
         self._producer.flush()
         self._save(simulation, kept)
@@ -287,7 +284,7 @@ class _Run:
         try:
             kept = msgspec.json.decode(self._path.read_bytes(), type=_Kept)
         except msgspec.MsgspecError as error:
-            raise InvalidInput(f"{self._path} is no memory of a fleet ({error}): restore it from a copy") from None
+            raise InvalidInput(f"{self._path} is not a memory of a fleet ({error}): restore it from a copy") from None
         if msgspec.structs.replace(kept, effective_from_ms=start_ms, memory=None) != new:
             raise InvalidInput(
                 f"another fleet is in this log (--seed {kept.seed} --machines {kept.machines}"
@@ -296,7 +293,7 @@ class _Run:
         return kept
 
     def _save(self, simulation: Simulation, kept: _Kept) -> tuple[_Kept, float]:
-        """What is kept now, and when (monotonic seconds) it shall be renewed."""
+        """What is kept now, and when (monotonic seconds) to renew it."""
         began = time.monotonic()
         whole = msgspec.structs.replace(kept, memory=simulation.remember())
         self._write(whole)
@@ -321,7 +318,7 @@ class _Run:
             self._told = now
             late_s = (_now_ms() - moment_ms) // SECOND_MS if self._log.timestamp_type == "LogAppendTime" else 0
             behind = f"; {late_s} s behind: a smaller fleet or a longer --every keeps up" if late_s > 10 else ""
-            self._terminal.step(
+            self._step(
                 f"  {self._new:,} records, {simulation.readings:,} readings, up to {moment_text(moment_ms)}{behind}"
             )
 
@@ -338,19 +335,6 @@ class _Run:
             expected_rejects=dict(sorted(expected.rejects.items())),
             expected_duplicates=expected.duplicates,
         )
-
-
-def _show(terminal: Terminal, report: SimulateReport) -> None:
-    terminal.say(
-        f"{report.readings:,} readings of {report.machines:,} machines in {report.records:,} records,"
-        f" {report.seconds:,.0f} s"
-    )
-    for fault, count in report.faults.items():
-        terminal.say(f"  fault {fault}: {count}")
-    for reason, count in report.expected_rejects.items():
-        terminal.say(f"  to be refused as {reason}: {count}")
-    if report.expected_duplicates:
-        terminal.say(f"  to be found twice: {report.expected_duplicates}")
 
 
 def _now_ms() -> int:

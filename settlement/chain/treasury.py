@@ -15,7 +15,7 @@ from settlement.chain.overview import note_funding, refresh_tables, shortfall, u
 from settlement.chain.paying import gas_of, hash_of, transact
 from settlement.chain.signer import DEVELOPMENT_CHAIN_ID, Keys, Role
 from settlement.post import token_units
-from settlement.results import Funded, KeeperCall, RoleHolder
+from settlement.results import Funded, RoleCall, RoleHolder
 from settlement.storage.published_epochs import EpochReader
 
 DEVELOPMENT_DELAY_S = MINUTE_MS // SECOND_MS
@@ -94,7 +94,7 @@ def fund(data_dir: Path, chain: Chain, log: Log, keys: Keys, amount: int | None 
     return Funded(needed, ledger.balance_of(ledger.deployment.ledger), hash_of(receipt))
 
 
-def keep(data_dir: Path, chain: Chain, keys: Keys | None, role: Role, call: Call) -> KeeperCall:
+def call_as_role(data_dir: Path, chain: Chain, keys: Keys | None, role: Role, call: Call) -> RoleCall:
     """Sends a guardian's or admin's call with its key; without `keys` asks whether the ledger would take it.
 
     The latter is for a timelock or a multisig, which sends the call itself: what it takes is in the result.
@@ -106,10 +106,10 @@ def keep(data_dir: Path, chain: Chain, keys: Keys | None, role: Role, call: Call
         if not holders:
             raise InvalidInput(f"nobody is the {role}: see `tallyroot roles`")
         chain.ask(call, holders[0])
-        return KeeperCall(call.to or "", "0x" + call.data.hex(), holders[0], None)
+        return RoleCall(call.to or "", "0x" + call.data.hex(), holders[0], None)
     receipt = transact(chain, keys, role, call)
     refresh_if_here(data_dir, chain)
-    return KeeperCall(call.to or "", "0x" + call.data.hex(), keys.of(role).address, hash_of(receipt))
+    return RoleCall(call.to or "", "0x" + call.data.hex(), keys.of(role).address, hash_of(receipt))
 
 
 def roles(data_dir: Path, chain: Chain) -> list[RoleHolder]:

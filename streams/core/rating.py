@@ -1,14 +1,13 @@
 """What a usage costs at a moment: the words of OCPI 2.2.1, looked up in integers (rules 18 to 20)."""
 
-from datetime import date
 from typing import NamedTuple
 
 from msgspec import UNSET
 
+from schemas.parsing import day_number
 from schemas.registration import Element, Restrictions, Tariff
 from schemas.units import DAY_MS, MINUTE_MS, SECOND_MS
 
-EPOCH_DAY = date(1970, 1, 1).toordinal()
 DAYS = ("MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SUNDAY")
 EPOCH_WEEKDAY = DAYS.index("THURSDAY")
 MINUTES_A_DAY = DAY_MS // MINUTE_MS
@@ -44,8 +43,8 @@ class _Window(NamedTuple):
         return cls(
             _minute(words.start_time) if words.start_time is not UNSET else 0,
             _minute(words.end_time) if words.end_time is not UNSET else MINUTES_A_DAY,
-            _day(words.start_date) if words.start_date is not UNSET else None,
-            _day(words.end_date) if words.end_date is not UNSET else None,
+            day_number(words.start_date) if words.start_date is not UNSET else None,
+            day_number(words.end_date) if words.end_date is not UNSET else None,
             frozenset(DAYS.index(day) for day in words.day_of_week),
         )
 
@@ -142,7 +141,3 @@ class Prices:
 
 def _minute(text: str) -> int:
     return int(text[:2]) * 60 + int(text[3:])
-
-
-def _day(text: str) -> int:
-    return date.fromisoformat(text).toordinal() - EPOCH_DAY

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import duckdb
 
-from deploy.cli.log_commands import duration_ms
 from deploy.cli.options import data_folder
 from schemas.log import Log, Ruleset
+from schemas.parsing import duration_ms
 from streams.core.murmur2 import partition_of
 from streams.core.signature import operator_account
 from streams.kafka.reader import KafkaLogReader

@@ -9,12 +9,13 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from deploy.attack.attack import Attacked, show_attack
+from deploy.attack.attack import Attacked
 from deploy.attack.by_control_records import control_cheats
 from deploy.attack.by_gateways import gateway_cheats
 from deploy.attack.cheat import NOT_CAUGHT, Cheat, Outcome, Row
 from deploy.attack.partition_copy import PartitionCopy
 from deploy.cli import app as cli
+from deploy.cli import check
 from deploy.cli.terminal import Terminal
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -106,7 +107,7 @@ def test_a_cheat_is_caught_by_what_should_catch_it(report: Attacked, cheat: str)
 
 
 def test_the_table_holds_every_row(report: Attacked, capsys: pytest.CaptureFixture[str]) -> None:
-    show_attack(Terminal(as_json=False), report)
+    check.show_attack(Terminal(as_json=False), report)
     shown = capsys.readouterr().out
     assert all(row.cheat in shown for row in report.rows)
     assert f"{report.caught} cheats caught, {len(HONEST)} that nothing here can catch" in shown

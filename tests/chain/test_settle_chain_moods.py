@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.cli import money_commands
-from deploy.cli.terminal import Terminal
+from deploy.cli import money
 from deploy.config import Settings
 from deploy.data_folder import DataFolder
+from deploy.money import treasury
 from schemas.errors import InvalidInput
 from settlement import service
 from settlement.chain.contract import Call
@@ -101,9 +101,11 @@ def test_settle_that_follows_waits_a_spike_out(
         if len(rests) == 5:
             raise Stopped
 
-    monkeypatch.setattr(money_commands.time, "sleep", rest)
+    monkeypatch.setattr(treasury.time, "sleep", rest)
+    monkeypatch.setenv("CHAIN_RPC_URL", node.rpc_url)
+    monkeypatch.setenv("TALLYROOT_FEE_CAP_GWEI", str(CAP))
     with pytest.raises(Stopped):
-        money_commands.settle(place, Terminal(as_json=True), SettleOptions(), follow=True)
+        money.settle(follow=True, data_dir=place.data_dir, json=True)
     said = capsys.readouterr()
     assert said.err.count("gas costs too much: the base fee is 60 gwei now") == 1
     assert json.loads(said.out.splitlines()[0])["posts"] == [1]

@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from deploy.cli import keeper_commands, money_commands
-from deploy.cli.terminal import Terminal
+from deploy.cli import check, money, roles
 from deploy.config import Settings
 from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
@@ -22,6 +22,7 @@ from settlement.chain.remote_signer import RemoteSigner
 from settlement.chain.signer import Keys, development_signer
 from settlement.leaf import payout_leaf
 from settlement.merkle import proves
+from settlement.results import ClaimedMany
 from tests.support.odd_token import OddToken
 from tests.support.settlement_data import ALICE, BOB, FIRST_EPOCH, LOG, SOLAR, publish, publish_all, window
 from tests.support.signer_service import signer_service
@@ -34,17 +35,18 @@ POSTER_KEY = "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d"
 
 
 @pytest.fixture
-def place(tmp_path: Path, node: Chain) -> DataFolder:
+def place(tmp_path: Path, node: Chain, monkeypatch: pytest.MonkeyPatch) -> DataFolder:
     """A data folder whose log has one epoch: it owes 900 dollars to three payees."""
+    monkeypatch.setenv("CHAIN_RPC_URL", node.rpc_url)
     place = DataFolder(tmp_path, Settings(data_dir=tmp_path, chain_rpc_url=node.rpc_url))
     place.create_log(LOG)
     publish_all(tmp_path, {DAY: {0: [window("pv-1", DAY, 600_000_000)], 1: [window("cab-7", DAY, 300_000_000)]}})
     return place
 
 
-def out(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+def out(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     """The last JSON result on stdout."""
-    found: dict[str, object] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
     return found
 
 
@@ -56,7 +58,9 @@ def paying(place: DataFolder, node: Chain, keys: Keys) -> None:
     node.pass_time(61)
 
 
-def test_a_blocked_payee_stops_no_other_and_is_named(place: DataFolder, node: Chain, keys: Keys) -> None:
+def test_a_blocked_payee_stops_no_other_and_is_named(
+    place: DataFolder, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
+) -> None:
     operator = keys.of("operator")
     token = OddToken(node, operator, 6)
     token.mint(operator.address, 10**12)
@@ -66,7 +70,8 @@ def test_a_blocked_payee_stops_no_other_and_is_named(place: DataFolder, node: Ch
     with pytest.raises(InvalidInput):
         service.claim(place.data_dir, node, keys, ALICE)
     service.claim(place.data_dir, node, keys, BOB)
-    done = money_commands.claim_many(place, Terminal(as_json=False), None, 100)
+    money.claim(all_accounts=True, data_dir=place.data_dir, json=True)
+    done = msgspec.convert(out(capsys), ClaimedMany)
     assert [(row.account, row.amount) for row in done.paid] == [(SOLAR, 450_000_000)]
     assert [row.account for row in done.returned] == [ALICE]
     assert done.already == (BOB,)
@@ -108,7 +113,7 @@ def test_every_account_gets_a_proof_file(
     service.deploy_contracts(place.data_dir, node, LOG, keys)
     paying(place, node, keys)
     folder = tmp_path / "published" / "proofs"
-    assert money_commands.all_proofs(place, Terminal(as_json=True), folder) == 3
+    check.proof(all_accounts=True, out=folder, data_dir=place.data_dir, json=True)
     assert out(capsys) == {"folder": str(folder), "proofs": 3}
     assert sorted(path.name for path in folder.iterdir()) == sorted(f"{a}.json" for a in (SOLAR, ALICE, BOB))
     for path in folder.iterdir():
@@ -118,7 +123,7 @@ def test_every_account_gets_a_proof_file(
         assert proves(bytes.fromhex(file.payouts_root[2:]), payout_leaf(file.account, int(file.cumulative)), nodes)
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidInput, match="can't make the folder"):
-        money_commands.all_proofs(place, Terminal(as_json=True), tmp_path / "file" / "below")
+        check.proof(all_accounts=True, out=tmp_path / "file" / "below", data_dir=place.data_dir)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -130,7 +135,8 @@ def test_a_dry_run_tells_all_and_does_nothing(
 ) -> None:
     service.deploy_contracts(place.data_dir, node, LOG, keys)
     before, block = files_of(place.data_dir), node.block_number()
-    first = money_commands.dry_run(place, Terminal(as_json=False), SettleOptions())
+    first = service.dry_run(place.data_dir, node, LOG, keys, SettleOptions())
+    money.settle(dry_run=True, data_dir=place.data_dir)
     shown = capsys.readouterr().out
     assert "the ledger lacks 900.000000" in shown
     assert "3 payees get more, 3 of them for the first time" in shown
@@ -182,8 +188,9 @@ def test_a_dry_run_names_who_is_new_and_who_is_gone(
     live = Ledger.open(place.data_dir, node).history().live
     assert settled.posts == (2, 3)
     assert [p.payouts_root for p in one.posts] == [posted.header.payouts_root.hex() for posted in live[1:]]
-    nothing = money_commands.dry_run(place, Terminal(as_json=False), SettleOptions())
+    nothing = service.dry_run(place.data_dir, node, LOG, keys, SettleOptions())
     assert (nothing.posts, nothing.changes, nothing.gone) == ((), (), ())
+    money.settle(dry_run=True, data_dir=place.data_dir)
     assert "nothing to post" in capsys.readouterr().out
 
 
@@ -193,18 +200,19 @@ def test_the_runway_shrinks_and_warns(
     service.deploy_contracts(place.data_dir, node, LOG, keys)
     assert service.settlements(place.data_dir, node, LOG).runway.days is None
     service.fund(place.data_dir, node, LOG, keys, 900_000_000 + 4_600_000_000)
-    money_commands.settle(place, Terminal(as_json=True), SettleOptions(), follow=False, runway_days=0)
-    report = money_commands.settlements(place, Terminal(as_json=False), 5)
+    money.settle(runway_days=0, data_dir=place.data_dir, json=True)
+    report = service.settlements(place.data_dir, node, LOG)
+    money.settlements(5, data_dir=place.data_dir)
     assert (report.runway.free, report.runway.per_day, report.runway.days) == (4_600_000_000, 900_000_000, 5)
     shown = capsys.readouterr()
     assert "the funds last 5 days" in shown.out
     assert "warning" not in shown.err
-    money_commands.settlements(place, Terminal(as_json=True), 6)
+    money.settlements(6, data_dir=place.data_dir, json=True)
     assert "warning: the ledger's free funds last 5 days, fewer than 6: `tallyroot fund`" in capsys.readouterr().err
 
     publish(place.data_dir, 0, DAY + 1, [window("pv-1", DAY + 1, 2_500_000_000)])
     publish(place.data_dir, 1, DAY + 1)
-    money_commands.settle(place, Terminal(as_json=True), SettleOptions(), follow=False, runway_days=7)
+    money.settle(runway_days=7, data_dir=place.data_dir, json=True)
     shown = capsys.readouterr()
     assert "free funds last 1 day, fewer than 7" in shown.err
     noted = msgspec.json.decode((place.data_dir / "settlement" / "funding.json").read_bytes(), type=Funding)
@@ -229,39 +237,40 @@ def test_a_post_is_signed_by_a_remote_key(place: DataFolder, node: Chain, keys: 
 def test_guardian_and_admin_keep_the_ledger(
     place: DataFolder, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    terminal = Terminal(as_json=True)
-    service.deploy_contracts(place.data_dir, node, LOG, keys)
+    folder = place.data_dir
+    service.deploy_contracts(folder, node, LOG, keys)
     paying(place, node, keys)
-    keeper_commands.pause(place, terminal, "2d")
+    roles.pause("2d", data_dir=folder, json=True)
     capsys.readouterr()
-    assert money_commands.settlements(place, Terminal(as_json=False)).paused_until_s > node.time_s()
+    assert service.settlements(folder, node, LOG).paused_until_s > node.time_s()
+    money.settlements(data_dir=folder)
     assert "claims are paused until 20" in capsys.readouterr().out
     with pytest.raises(InvalidInput, match=r"claims are paused until 20\d\d-"):
         service.claim(place.data_dir, node, keys, SOLAR)
     with pytest.raises(InvalidInput, match="the next pause can start at"):
-        keeper_commands.pause(place, terminal, "1d")
-    keeper_commands.unpause(place, terminal)
+        roles.pause("1d", data_dir=folder)
+    roles.unpause(data_dir=folder)
     assert service.settlements(place.data_dir, node, LOG).paused_until_s == 0
     with pytest.raises(InvalidInput, match="claims are not paused"):
-        keeper_commands.unpause(place, terminal)
+        roles.unpause(data_dir=folder)
     assert service.claim(place.data_dir, node, keys, BOB).amount == 150_030_000
 
     with pytest.raises(InvalidInput, match="can't be disputed any more"):
-        money_commands.dispute(place, terminal, 1)
+        check.dispute(1, data_dir=folder)
     capsys.readouterr()
-    tried = keeper_commands.revoke(place, terminal, 1, print_call=True)
-    assert tried.transaction is None
-    assert out(capsys)["data"] == tried.data
-    node.transact(keys.of("admin"), Call(tried.to, bytes.fromhex(tried.data[2:])))  # as a timelock does
+    roles.revoke(1, print_call=True, data_dir=folder, json=True)
+    tried = out(capsys)
+    assert tried["transaction"] is None
+    node.transact(keys.of("admin"), Call(tried["to"], bytes.fromhex(tried["data"][2:])))  # as a timelock does
     with pytest.raises(InvalidInput, match="post 1 was revoked"):
         service.claim(place.data_dir, node, keys, SOLAR)
     with pytest.raises(InvalidInput, match="post 1 is not active"):
-        keeper_commands.revoke(place, terminal, 1, print_call=False)
+        roles.revoke(1, data_dir=folder)
 
     service.fund(place.data_dir, node, LOG, keys, 5_000_000)
     with pytest.raises(InvalidInput, match="only 5000000 token units are owed to nobody"):
-        keeper_commands.withdraw(place, terminal, "5.01", ALICE, print_call=False)
-    keeper_commands.withdraw(place, terminal, "4.50", ALICE, print_call=False)
+        roles.withdraw("5.01", ALICE, data_dir=folder)
+    roles.withdraw("4.50", ALICE, data_dir=folder)
     assert Ledger.open(place.data_dir, node).balance_of(ALICE) == 4_500_000
-    keeper_commands.max_step(place, terminal, "12.5", print_call=False)
+    roles.max_step("12.5", data_dir=folder)
     assert Ledger.open(place.data_dir, node).state().max_step == 12_500_000

@@ -12,7 +12,7 @@ import requests
 from eth_account import Account
 
 from deploy.cli import app as cli
-from deploy.config import Settings
+from deploy.config import ENVIRONMENT, Settings
 from deploy.data_folder import DataFolder
 from deploy.stack.servers import start_evm
 from settlement import service
@@ -95,8 +95,8 @@ def desk(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Desk]:
     monkeypatch.chdir(tmp_path)
-    for field in Settings.model_fields.values():
-        monkeypatch.delenv(str(field.validation_alias), raising=False)
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CHAIN_RPC_URL", server)
     desk = Desk(tmp_path / "data", Chain(server, poll_s=0.01), monkeypatch, capsys)
     desk.ask("anvil_setChainId", CHAIN_ID)

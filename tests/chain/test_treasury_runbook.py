@@ -9,8 +9,7 @@ import pytest
 from typer.main import get_command
 
 from deploy.cli import app as cli
-from deploy.cli import keeper_commands, money_commands
-from deploy.cli.terminal import Terminal
+from deploy.cli import check, money, roles
 from deploy.config import Settings
 from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
@@ -30,8 +29,9 @@ DAY = FIRST_EPOCH
 
 
 @pytest.fixture
-def place(tmp_path: Path, node: Chain, keys: Keys) -> DataFolder:
+def place(tmp_path: Path, node: Chain, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> DataFolder:
     """A data folder with a ledger; its log has one epoch, which owes 900 dollars."""
+    monkeypatch.setenv("CHAIN_RPC_URL", node.rpc_url)
     place = DataFolder(tmp_path, Settings(data_dir=tmp_path, chain_rpc_url=node.rpc_url))
     place.create_log(LOG)
     publish_all(tmp_path, {DAY: {0: [window("pv-1", DAY, 600_000_000)], 1: [window("cab-7", DAY, 300_000_000)]}})
@@ -46,7 +46,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_a_stolen_poster_s_role_changes_hands(
     place: DataFolder, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    terminal = Terminal(as_json=False)
+    folder = place.data_dir
     service.fund(place.data_dir, node, LOG, keys)
     stolen, fresh = keys.of("poster"), development_signer(1)
     ledger = Ledger.open(place.data_dir, node)
@@ -58,13 +58,12 @@ def test_a_stolen_poster_s_role_changes_hands(
     for words in (service.settle, service.dry_run):
         with pytest.raises(InvalidInput, match=r"post 1 .*is not in"):
             words(place.data_dir, node, LOG, keys, SettleOptions())
-    money_commands.dispute(place, terminal, 1)
-    keeper_commands.roles(place, terminal, grant=None, revoke=f"poster={stolen.address}", print_call=False)
-    keeper_commands.roles(place, terminal, grant=f"poster={fresh.address}", revoke=None, print_call=False)
+    check.dispute(1, data_dir=folder)
+    roles.roles(revoke=f"poster={stolen.address}", data_dir=folder)
+    roles.roles(grant=f"poster={fresh.address}", data_dir=folder)
     capsys.readouterr()
-    holders = keeper_commands.roles(place, terminal, grant=None, revoke=None, print_call=False)
-    assert isinstance(holders, list)
-    assert {row.role: row.account for row in holders}["poster"] == fresh.address
+    assert {row.role: row.account for row in service.roles(folder, node)}["poster"] == fresh.address
+    roles.roles(data_dir=folder)
     assert fresh.address in capsys.readouterr().out
     restate = SettleOptions(restate=True)
     with pytest.raises(InvalidInput, match="wrong key"):
@@ -76,9 +75,9 @@ def test_a_stolen_poster_s_role_changes_hands(
     assert service.settle(place.data_dir, node, LOG, mended, restate).posts == (1,)
     for change in ("poster", f"admin={ALICE}", "poster=0x12", "auditor:" + ALICE):
         with pytest.raises(InvalidInput):
-            keeper_commands.roles(place, terminal, grant=change, revoke=None, print_call=False)
+            roles.roles(grant=change, data_dir=folder)
     with pytest.raises(InvalidInput, match="one change at a time"):
-        keeper_commands.roles(place, terminal, grant="a", revoke="b", print_call=False)
+        roles.roles(grant="a", revoke="b", data_dir=folder)
 
 
 def test_the_runbook_s_commands_take_their_options() -> None:
@@ -94,7 +93,7 @@ def test_the_runbook_s_commands_take_their_options() -> None:
 def test_a_lost_folder_of_posts_is_made_anew(
     place: DataFolder, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder, terminal = place.data_dir / "settlement", Terminal(as_json=True)
+    folder = place.data_dir / "settlement"
     service.fund(place.data_dir, node, LOG, keys, 2_000_000_000)
     service.settle(place.data_dir, node, LOG, keys)
     publish(place.data_dir, 0, DAY + 1, [window("pv-1", DAY + 1, 100)])
@@ -108,8 +107,8 @@ def test_a_lost_folder_of_posts_is_made_anew(
     with pytest.raises(InvalidInput, match="is not in"):
         service.settle(place.data_dir, node, LOG, keys)
     with pytest.raises(InvalidInput, match="post 2 does not come out of the epochs here"):
-        money_commands.restore_posts(place, terminal, [])
-    assert money_commands.restore_posts(place, terminal, [1]) == (2, 3)
+        money.restore_posts(data_dir=place.data_dir)
+    money.restore_posts([1], data_dir=place.data_dir, json=True)
     assert json.loads(capsys.readouterr().out) == {"restored": [2, 3]}
     assert files_of(folder / "posts") == kept
     assert service.restore_posts(place.data_dir, node, LOG) == ()

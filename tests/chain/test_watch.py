@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from msgspec import structs
 from typer.testing import CliRunner
 
 from deploy.cli import app as cli
+from deploy.cli.check import show_watched
 from deploy.cli.terminal import Terminal
-from deploy.cli.watch_commands import Watch, WatchOptions
 from deploy.config import load_settings
 from deploy.data_folder import DataFolder
+from deploy.explain.watch import Watch, WatchOptions
 from deploy.stack.servers import Stack
 from settlement import service
 from settlement.chain.job import SettleOptions
@@ -286,7 +288,7 @@ def test_a_watcher_that_follows_looks_again_when_something_has_happened(
 ) -> None:
     """What is right and attested is not read again; what is said is said once."""
     options = WatchOptions(from_archive=True, every_s=2.0)
-    watcher = Watch(DataFolder(place.folder, load_settings()), Terminal(as_json=True), options)
+    watcher = Watch(DataFolder(place.folder, load_settings()), partial(show_watched, Terminal(as_json=True)), options)
     heard: list[list[tuple[str, int]]] = []
 
     def turn() -> list[tuple[str, int]]:

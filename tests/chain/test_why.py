@@ -10,13 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.cli import app as cli
-from deploy.cli.statement_commands import STATEMENT_COMMENTS, read_moment
 from deploy.explain.reading_rows import ReadingName
 from deploy.explain.receipt import find_reading
+from deploy.explain.statement import STATEMENT_COMMENTS
 from deploy.explain.statement_readings import window_readings
 from deploy.stack.servers import Stack, start_evm
 from schemas.arrow import windows_from
 from schemas.errors import InvalidInput
+from schemas.parsing import moment_ms
 from schemas.units import CARRY_BASE
 from settlement import service
 from settlement.chain.node import Chain
@@ -124,6 +125,6 @@ def test_moments_are_read_in_utc() -> None:
         "1567357200000",
         "2019-09-01T19:00+02:00",
     )
-    assert {read_moment(text) for text in moments} == {1_567_357_200_000}
-    with pytest.raises(InvalidInput, match="is no moment"):
-        read_moment("yesterday")
+    assert {moment_ms(text) for text in moments} == {1_567_357_200_000}
+    with pytest.raises(InvalidInput, match="is not a time"):
+        moment_ms("yesterday")

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from deploy.cli.terminal import day_text, money, units
 from deploy.demo.ends import INTERRUPTED, end_leftovers
 from deploy.stack.servers import Stack
+from deploy.texts import day_text, money, units
 from schemas.units import DAY_MS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chain, pytest.mark.slow, pytest.mark.timeout(900)]

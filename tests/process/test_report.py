@@ -13,11 +13,10 @@ from typer.testing import CliRunner
 
 from deploy.cli.app import app
 from deploy.cli.options import data_folder
-from deploy.cli.terminal import Terminal
 from deploy.report.day import RowItem, read_days, wanted_day
 from deploy.report.figures import Wish, stretch_days
 from deploy.report.money import read_money
-from deploy.report.report import ReportData, day_page, gather, read_part, render, report
+from deploy.report.report import ReportData, day_page, gather, read_part, render, write_report
 from schemas.canonical import canonical_json
 from schemas.errors import InvalidInput
 from schemas.units import DAY_MS
@@ -283,7 +282,7 @@ def test_the_command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (result["days"], result["readings"], result["posts"]) == (1, 24, 2)
     assert result["bytes"] == out.stat().st_size < 200_000
     with pytest.raises(InvalidInput, match="can't be written"):
-        report(data_folder(folder), Terminal(as_json=True), tmp_path / "no such folder" / "page.html")
+        write_report(data_folder(folder), tmp_path / "no such folder" / "page.html")
     assert [day.machine for day in gather(data_folder(folder), Wish(first="pv1"), {}).days] == ["pv1", "ev1", "ev2"]
     monkeypatch.setattr("deploy.report.figures.DAY_READINGS_MAX", 23)
     for wrong, word in (

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from deploy.cli.local_commands import query
-from deploy.cli.terminal import Terminal
-from deploy.config import Settings
+from deploy.config import KeySettings, Settings
 from deploy.data_folder import DataFolder
+from deploy.explain.query import query
 from deploy.simulate.run import SimulateOptions, SimulateReport, simulate
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
@@ -24,13 +23,15 @@ from tests.support.workers import Workers
 
 KEY = bytes(range(1, 33))
 PAYEES = {operator_account(KEY): 10_000}
-TERMINAL = Terminal(as_json=True)
 
 
 def a_place(kafka: str, folder: Path, topic: str) -> DataFolder:
     """A data folder on the shared broker; nothing asks its chain."""
     settings = Settings(
-        topic=topic, kafka_bootstrap_servers=kafka, chain_rpc_url="http://127.0.0.1:1", operator_key="0x" + KEY.hex()
+        topic=topic,
+        kafka_bootstrap_servers=kafka,
+        chain_rpc_url="http://127.0.0.1:1",
+        operator=KeySettings(key=KEY.hex()),
     )
     return DataFolder(folder, settings)
 
@@ -68,7 +69,7 @@ def test_windows_of_a_live_fleet_show_while_it_runs_and_its_faults_come_to_what_
     options = SimulateOptions(
         machines=12, every="1s", runs_for="9s", payees=PAYEES, faults=("clock", "duplicate", "equivocate", "reset")
     )
-    fleet = threading.Thread(target=lambda: reports.append(simulate(place, TERMINAL, options)))
+    fleet = threading.Thread(target=lambda: reports.append(simulate(place, print, options)))
     fleet.start()
     shown = 0
     while fleet.is_alive():
@@ -95,27 +96,25 @@ def test_windows_of_a_live_fleet_show_while_it_runs_and_its_faults_come_to_what_
 def test_a_backfill_that_was_stopped_is_taken_up(kafka: str, tmp_path: Path) -> None:
     options = SimulateOptions(machines=6, days=1, every="5m", faults=("duplicate", "glitch"), payees=PAYEES)
     whole = a_place(kafka, tmp_path / "whole", "simulate-whole")
-    report = simulate(whole, TERMINAL, options)
+    report = simulate(whole, print, options)
     stopped = a_place(kafka, tmp_path / "stopped", "simulate-stopped")
 
-    class Stopping(Terminal):
+    def stopping(text: str) -> None:
         """Ctrl-C at the first progress."""
-
-        def step(self, text: str) -> None:
-            if "readings, up to" in text:
-                raise KeyboardInterrupt
+        if "readings, up to" in text:
+            raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deploy.simulate.run.PROGRESS_SECONDS", 0)
         with pytest.raises(KeyboardInterrupt):
-            simulate(stopped, Stopping(as_json=True), options)
+            simulate(stopped, stopping, options)
     with pytest.raises(InvalidInput, match="another fleet is in this log"):
-        simulate(stopped, TERMINAL, SimulateOptions(machines=6, days=1, every="5m", payees=PAYEES))
-    rest = simulate(stopped, TERMINAL, options)
+        simulate(stopped, print, SimulateOptions(machines=6, days=1, every="5m", payees=PAYEES))
+    rest = simulate(stopped, print, options)
     assert 0 < rest.records < report.records
     assert rest.expected_rejects == report.expected_rejects
     assert contents(kafka, stopped) == contents(kafka, whole)
-    again = simulate(stopped, TERMINAL, options)
+    again = simulate(stopped, print, options)
     assert (again.records, again.expected_duplicates) == (0, report.expected_duplicates)
 
 

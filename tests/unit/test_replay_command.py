@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.cli.log_commands import ReplayOptions, replay
 from deploy.cli.terminal import Terminal
 from deploy.config import Settings
 from deploy.data_folder import DataFolder
+from deploy.importers.recording import ReplayOptions, replay_into
 from deploy.importers.replay import ReplayReport
 from schemas.errors import InvalidInput
 from streams.core.records import decode_readings
@@ -26,7 +26,7 @@ def test_a_replay_that_finds_no_servers_leaves_no_log_behind(tmp_path: Path) -> 
     place = DataFolder(tmp_path, Settings())
     for _ in range(2):
         with pytest.raises(InvalidInput, match="tallyroot up"):
-            replay(place, Terminal(as_json=True), [], ReplayOptions())
+            replay_into(place, print, [], ReplayOptions())
     assert not list(tmp_path.iterdir())
 
 

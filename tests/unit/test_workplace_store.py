@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from deploy.cli.local_commands import query
 from deploy.config import Settings
 from deploy.data_folder import DataFolder
+from deploy.explain.query import query
 from schemas.errors import InvalidInput
 from streams.storage.shared_epochs import share_log
 from tests.support import partition_runs as runs

@@ -3,8 +3,8 @@
 from itertools import islice
 
 import msgspec
+from msgspec import Struct
 
-from deploy.cli.terminal import Terminal
 from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -22,14 +22,24 @@ from streams.kafka.reader import KafkaLogReader
 from streams.storage.skipped_ranges_file import load_skipped_ranges
 
 CHUNK = 10_000
-"""So many records are held at once."""
+"""Records that are held in memory at once."""
+
+
+class SharesRegistered(Struct, frozen=True):
+    """The registration that the log now has: its version, and basis points by payee."""
+
+    machine: str
+    version: int
+    payees: dict[str, int]
 
 
 def register_shares(
-    data: DataFolder, terminal: Terminal, machine: str, shares: str, *, points: int, locked_until_ms: int,
-    giver: str | None,
-) -> None:  # fmt: skip
-    """Sends the registration; its agreement comes into force at the next window that no reading can lie in yet."""
+    data: DataFolder, machine: str, shares: str, *, points: int, locked_until_ms: int, giver: str | None
+) -> SharesRegistered:
+    """Sends the registration; its agreement comes into force at the next window that no reading can lie in yet.
+
+    Raises InvalidInput where the key is not the operator's, the machine is unknown, or the log would reject it.
+    """
     log, servers, key = data.log(), data.stack().kafka_bootstrap_servers, data.operator_key()
     operators = log.rulesets[-1].operators
     if operators and operator_account(key) not in operators:
@@ -44,25 +54,24 @@ def register_shares(
     route = registration.route.encode()
     signature = sign_control(key, log.log_id, route, REGISTERED, JSON, value)
     headers = (("ce_type", REGISTERED.encode()), *signed_headers(JSON, operator_account(key), signature))
-    # Judged as the log will judge it; where it will lie does not matter to that.
+    # Judged as the log will judge it, which does not depend on its offset.
     refused = judge(state, Record(0, now_ms, route, value, headers))
     if refused is not None:
-        raise InvalidInput(f"the log would refuse it ({refused}): a locked agreement lowers nobody's part")
+        raise InvalidInput(f"the log would reject it ({refused}): under a locked agreement no part may fall")
     producer = LogProducer(servers, log)
     try:
         producer.send(now_ms, route, value, headers)
         producer.flush()
     finally:
         producer.close()
-    terminal.say(
-        f"version {registration.version} of {machine} is in the log: {points / 100:.2f} % for {shares}, locked"
-    )
-    terminal.say("an offering can be made once a window has sealed under it")
-    terminal.result({"machine": machine, "version": registration.version, "payees": agreement.payees})
+    return SharesRegistered(machine, registration.version, agreement.payees)
 
 
 def shared_agreement(before: Agreement, shares: str, points: int, locked_until_ms: int, giver: str | None) -> Agreement:
-    """The agreement in which the giver (else the largest payee) gives the shares what they lack of their points."""
+    """The agreement in which the giver (else the largest payee) passes on the points that the shares lack.
+
+    Raises InvalidInput where the points are out of range, or the giver has too few.
+    """
     if not 1 <= points <= 10_000:
         raise InvalidInput("points are 1 to 10,000 basis points of the machine's income")
     payees = dict(before.payees)

@@ -1,13 +1,12 @@
-"""What `check-gateway` does: it reads the topic, has the core judge it, and says what is wrong. It never writes."""
+"""Checks a gateway: reads the topic, has the core judge it, and says what is wrong with which record. Never writes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 from msgspec import Struct
 
-from deploy.cli.terminal import Terminal, money
 from deploy.data_folder import DataFolder
 from deploy.explain.check import MachineReport, PartitionCheck, Problem
 from schemas.errors import InvalidInput
@@ -17,18 +16,18 @@ from streams.core.records import LogRecord, record_type
 from streams.kafka.reader import KafkaLogReader
 
 CHUNK = 5_000
-"""So many records are judged at once."""
+"""Records that are judged at once."""
 
 LOOK_SECONDS = 0.5
 """How often the topic is asked for new records."""
 
-TRUST = ("self-reported", "signed", "hardware-backed")
-"""What a window's trust is called."""
-
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """What to look at: one `machine` or all; from the beginning, or from now on until so many `records` of readings."""
+    """What to check: one `machine` or all; from the beginning, or from now on until this many `records` of readings.
+
+    At most `limit` problems are kept in the result; all are counted.
+    """
 
     machine: str | None = None
     from_now: bool = False
@@ -37,7 +36,7 @@ class CheckOptions:
 
 
 class CheckResult(Struct, frozen=True, kw_only=True):
-    """`problems` are the first ones, `problem_count` is of all; `records` of readings were judged."""
+    """`problems` are the first ones, `problem_count` counts all; `records` of readings were judged."""
 
     log_id: str
     ok: bool
@@ -47,27 +46,33 @@ class CheckResult(Struct, frozen=True, kw_only=True):
     machines: list[MachineReport]
 
 
-def check_gateway(data: DataFolder, terminal: Terminal, options: CheckOptions) -> bool:
-    """Checks and shows; whether nothing is wrong. Raises InvalidInput where there is no log or Kafka doesn't answer."""
+def check_gateway(
+    data: DataFolder, options: CheckOptions, step: Callable[[str], None], tell: Callable[[Problem], None]
+) -> CheckResult:
+    """Checks what the log holds, or with `from_now` what arrives, until Ctrl-C.
+
+    With `from_now`, `tell` is called with each problem as it arrives.
+    Raises InvalidInput where there is no log or Kafka does not answer.
+    """
     log = data.log()
     servers = data.settings.kafka_bootstrap_servers or data.stack().kafka_bootstrap_servers
-    run = _Run(log, KafkaLogReader(servers, log.topic, 0, data.exceptions()), terminal, options)
+    run = _Run(log, KafkaLogReader(servers, log.topic, 0, data.exceptions()), options, step, tell)
     try:
         run.read()
     finally:
         run.reader.close()
-    result = run.result()
-    _show(terminal, log, result, options)
-    terminal.result(result)
-    return result.ok
+    return run.result()
 
 
 class _Run:
     """One check of all partitions."""
 
-    def __init__(self, log: Log, reader: KafkaLogReader, terminal: Terminal, options: CheckOptions) -> None:
+    def __init__(
+        self, log: Log, reader: KafkaLogReader, options: CheckOptions, step: Callable[[str], None],
+        tell: Callable[[Problem], None],
+    ) -> None:  # fmt: skip
         self.reader = reader
-        self._log, self._terminal, self._options = log, terminal, options
+        self._log, self._options, self._step, self._tell = log, options, step, tell
         self._checks = [
             PartitionCheck(log, partition, self._note, options.machine) for partition in range(log.partitions)
         ]
@@ -76,7 +81,7 @@ class _Run:
         self._records = 0
 
     def read(self) -> None:
-        """Reads what there is; with `from_now` then what comes."""
+        """Reads what the log holds; with `from_now` then what arrives."""
         next_offsets = self._ends()
         for partition, end in next_offsets.items():
             for chunk in _chunks(self.reader.read(partition, 0, end)):
@@ -86,14 +91,14 @@ class _Run:
                     self._judge(partition, chunk)
         if not self._options.from_now:
             return
-        self._terminal.step("watching what arrives; end with Ctrl-C")
+        self._step("watching what arrives; end with Ctrl-C")
         try:
             self._watch(next_offsets)
         except KeyboardInterrupt:
-            self._terminal.step("")
+            self._step("")
 
     def result(self) -> CheckResult:
-        """What it came to. With a machine, nothing of it is a problem, too."""
+        """The result. That nothing of the named machine has arrived is not ok either."""
         machines = [report for check in self._checks for report in check.reports()]
         machines = _joined(machines)
         missing = self._options.machine is not None and not machines
@@ -120,8 +125,8 @@ class _Run:
         for partition, (first, _) in ranges.items():
             if first:
                 raise InvalidInput(
-                    f"partition {partition} of the topic {self._log.topic} begins at offset {first}: without what came"
-                    " before nothing can be judged; restore it, or check the gateway on a new log"
+                    f"partition {partition} of the topic {self._log.topic} begins at offset {first}: without the"
+                    " records before it nothing can be judged; restore it, or check the gateway on a new log"
                 )
         return {partition: end for partition, (_, end) in ranges.items()}
 
@@ -134,11 +139,7 @@ class _Run:
         if len(self._problems) < self._options.limit:
             self._problems.append(problem)
             if self._options.from_now:
-                self._terminal.say(
-                    f"partition {problem.partition} offset {problem.offset} row {problem.row}"
-                    f" {problem.machine or '?'}: {problem.reason}{f' ({problem.detail})' if problem.detail else ''};"
-                    f" {problem.advice}"
-                )
+                self._tell(problem)
 
 
 def _chunks(records: Iterator[LogRecord]) -> Iterator[list[LogRecord]]:
@@ -147,7 +148,7 @@ def _chunks(records: Iterator[LogRecord]) -> Iterator[list[LogRecord]]:
 
 
 def _joined(reports: list[MachineReport]) -> list[MachineReport]:
-    """One report for each machine: its records may lie in several partitions, wrongly."""
+    """One report for each machine, whose records may wrongly lie in several partitions."""
     joined: dict[str, MachineReport] = {}
     for report in reports:
         other = joined.get(report.machine)
@@ -167,39 +168,3 @@ def _sum(one: MachineReport, other: MachineReport) -> MachineReport:
         trust=min(trusts, default=None),
         earned_micros=one.earned_micros + other.earned_micros,
     )
-
-
-def _show(terminal: Terminal, log: Log, result: CheckResult, options: CheckOptions) -> None:
-    if result.problems and not options.from_now:
-        terminal.table(
-            "what is wrong",
-            ["partition", "offset", "row", "machine", "reason", "what"],
-            [(p.partition, p.offset, p.row, p.machine, p.reason, p.detail) for p in result.problems],
-        )
-        if result.problem_count > len(result.problems):
-            terminal.say(f"... and {result.problem_count - len(result.problems):,} more (--limit shows more)")
-        terminal.say("")
-        terminal.say("what to do")
-        for reason, advice in {problem.reason: problem.advice for problem in result.problems}.items():
-            terminal.say(f"  {reason}: {advice}")
-        terminal.say("")
-    terminal.table(
-        f"{result.records:,} records of readings in the log {log.log_id}, by machine",
-        ["machine", "accepted", "duplicate", "wrong", "skipped numbers", "trust", "would have earned"],
-        [
-            (
-                report.machine,
-                report.accepted,
-                report.duplicate,
-                ", ".join(f"{count} {reason}" for reason, count in report.problems.items()),
-                report.skipped,
-                "" if report.trust is None else TRUST[report.trust],
-                money(report.earned_micros, log.currency),
-            )
-            for report in result.machines
-        ],
-    )
-    if options.machine is not None and not result.machines:
-        terminal.say(f"nothing of {options.machine} has arrived: check the topic, the key and the machine's name")
-    elif result.ok:
-        terminal.say("nothing is wrong")

@@ -1,24 +1,23 @@
-"""What `watch` does: looks again and again, and says in one line each what it did, or why it can't look."""
+"""The watcher of one ledger: audits again and again, attests what is right, disputes what is wrong or withheld."""
 
 import time
+from collections.abc import Callable
 
 from msgspec import Struct
 
-from deploy.cli.audit_commands import recomputing
-from deploy.cli.money_commands import Treasury
-from deploy.cli.terminal import Terminal, moment_text
 from deploy.data_folder import DataFolder
+from deploy.explain.audit import recomputing
 from deploy.explain.watch_sources import LogMemory, reading_on
+from deploy.money.treasury import Treasury
 from schemas.errors import InvalidInput
-from schemas.units import SECOND_MS
 from settlement.chain.ledger import Ledger
 from settlement.chain.watcher import Done, Look, look
 
 LOOKS_AT_ONCE = 5
-"""After a dispute the head is another one: what is left is looked at again at once, at most so often."""
+"""A dispute changes the head: what is left is audited again at once, at most this often."""
 LOOKS_PER_DELAY = 16
 TAKES_AT_MOST = 4
-"""A look that finds a trouble again is made no sooner than after so many times what it took."""
+"""While trouble lasts, the pause between two audits is at least this many times what the last one took."""
 
 
 class WatchOptions(Struct, frozen=True, kw_only=True):
@@ -30,21 +29,24 @@ class WatchOptions(Struct, frozen=True, kw_only=True):
 
 
 class Watch:
-    """A watcher of one data folder. What it says twice in a row, it says once."""
+    """A watcher of one data folder. `tell` is called with what it did, or why it could not look, once.
 
-    def __init__(self, data: DataFolder, terminal: Terminal, options: WatchOptions) -> None:
+    After a look that left nothing to do, `tell` is called with the look itself.
+    """
+
+    def __init__(self, data: DataFolder, tell: "Callable[[Done | Look], None]", options: WatchOptions) -> None:
         self._data = data
-        self._terminal = terminal
+        self._tell = tell
         self._options = options
         self._treasury: Treasury | None = None
         self._kept: LogMemory | None = None
         self._last: Look | None = None
         self._said: list[Done] = []
         self.pause_s = options.every_s
-        """How long to rest before the next look."""
+        """Seconds to rest before the next look."""
 
     def once(self) -> bool:
-        """Looks until nothing is left to do; whether no person is needed."""
+        """Looks until nothing is left to do. False where a person has to act."""
         is_calm = True
         for _ in range(LOOKS_AT_ONCE):
             found = self._look()
@@ -52,11 +54,11 @@ class Watch:
             if found is None or not found.again:
                 break
         else:
-            text = "the ledger moves on at each look, or the node leaves events out: ask another node"
+            text = "the ledger moves on at each look, or the node leaves events out: use another node"
             self._say([Done("alarm", 0, text)])
             is_calm = False
         if is_calm and self._last is not None:
-            self._terminal.say(f"{self._last.posts} posts follow from the log, {self._last.attested} are attested")
+            self._tell(self._last)
         return is_calm
 
     def follow(self) -> None:
@@ -71,7 +73,7 @@ class Watch:
             if self._is_unchanged():
                 return
         except InvalidInput:
-            pass  # The look says it.
+            pass  # the look reports it
         self.once()
 
     def _is_unchanged(self) -> bool:
@@ -100,7 +102,7 @@ class Watch:
         return found
 
     def _look_at(self, treasury: Treasury) -> Look:
-        """An archive is read from its start each time: it has no record that ends its last epoch, only a stand-in."""
+        """An archive is read from its start each time: a stand-in, not a record, ends its last epoch."""
         of_treasury = (treasury.data_dir, treasury.chain, treasury.log, treasury.keys)
         only_wrong = self._options.only_wrong
         if self._options.from_archive:
@@ -114,31 +116,5 @@ class Watch:
     def _say(self, done: tuple[Done, ...] | list[Done]) -> None:
         for part in done:
             if part not in self._said:
-                self._terminal.say(_line(part))
-                self._terminal.result(part)
+                self._tell(part)
         self._said = list(done)
-
-
-def watch(data: DataFolder, terminal: Terminal, options: WatchOptions, *, once: bool) -> bool:
-    """Watches for ever, or once; whether no person is needed."""
-    watcher = Watch(data, terminal, options)
-    if once:
-        return watcher.once()
-    watcher.follow()
-    return True
-
-
-def _line(done: Done) -> str:
-    of_post = f"post {done.sequence}: " if done.sequence else ""
-    match done.event:
-        case "attested":
-            return f"attested up to post {done.sequence}: all of it follows from the log; {done.transaction}"
-        case "disputed":
-            return f"DISPUTED {of_post}{done.text}; {done.transaction}"
-        case "idle":
-            return f"right up to post {done.sequence}; no auditor's key is here to attest it with"
-        case "wait":
-            until = "" if done.until_s is None else f", waiting until {moment_text(done.until_s * SECOND_MS)}"
-            return f"{of_post}{done.text}{until}"
-        case _:
-            return f"ALARM {of_post}{done.text}"

@@ -1,0 +1,224 @@
+"""Commands about machines and the records that they send."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deploy.cli.options import (
+    DataDir,
+    Epoch,
+    Json,
+    Partitions,
+    Payees,
+    Rebase,
+    Sources,
+    Unit,
+    Zone,
+    data_folder,
+    named_files,
+    payees_of,
+    power_unit,
+)
+from deploy.cli.terminal import Terminal
+from schemas.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from deploy.explain.check import Problem
+    from deploy.explain.gateway_check import CheckOptions, CheckResult
+    from deploy.importers.replay import ReplayReport
+    from deploy.simulate.run import SimulateReport
+
+TRUST = ("self-reported", "signed", "hardware-backed")
+"""A window's trust in words."""
+
+app = typer.Typer()
+
+
+@app.command()
+def machines(data_dir: DataDir = None, json: Json = False) -> None:
+    """Machines: last seen, earnings, trust, flags, uptime."""
+    from deploy.explain.query import query
+
+    terminal = Terminal(as_json=json)
+    records = query(data_folder(data_dir), "SELECT * FROM machines ORDER BY machine").records()
+    columns = {
+        "machine": "machine", "last_seen": "last seen (UTC)", "windows": "windows", "readings": "readings",
+        "gross": "gross", "currency": "", "trust": "trust", "flags": "flags", "equivocations": "equivocations",
+        "uptime": "uptime %", "uptime_from": "from (UTC)", "uptime_until": "until (UTC)",
+    }  # fmt: skip
+    shown = [
+        [", ".join(cell) if isinstance(cell := record[name], list) else cell for name in columns] for record in records
+    ]
+    terminal.table("machines", list(columns.values()), shown)
+    terminal.result({"machines": records})
+
+
+@app.command()
+def replay(
+    kind: Annotated[str | None, typer.Argument(help="acn-sessions, pv-power or chicago-taxi.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="CSV or Parquet.")] = None,
+    source: Sources = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Only the first days of each file.")] = None,
+    epoch: Epoch = "1d",
+    partitions: Partitions = 4,
+    unit: Unit = None,
+    zone: Zone = None,
+    rebase: Rebase = False,
+    payee: Payees = None,
+    seed: Annotated[str | None, typer.Option(help="Makes the log reproducible; without it salts are random.")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Turn data files into a new log, in order of time."""
+    files, power, payees = named_files(source or [], kind, file), power_unit(unit), payees_of(payee)
+    from deploy.importers.recording import ReplayOptions, read_sources, replay_into
+
+    options = ReplayOptions(
+        epoch=epoch, partitions=partitions, days=days, unit=power, zone=zone, rebase=rebase, seed=seed, payees=payees
+    )
+    terminal = Terminal(as_json=json)
+    report = replay_into(data_folder(data_dir), terminal.step, read_sources(files, options), options)
+    show_replay(terminal, report)
+    terminal.result(report)
+
+
+def show_replay(terminal: Terminal, report: "ReplayReport") -> None:
+    """What went into the log, and what was left out of it or moved."""
+    from deploy.texts import moment_text
+
+    terminal.say(
+        f"{report.records:,} records of {report.machines} machines,"
+        f" {moment_text(report.first_ms)} to {moment_text(report.last_ms)}"
+    )
+    for name, skipped in report.skipped.items():
+        for row, reason in skipped:
+            terminal.say(f"  left out: {name} row {row}: {reason}")
+    for name, weeks in report.moved_weeks.items():
+        terminal.say(f"  moved: {name} by {weeks} weeks")
+
+
+@app.command()
+def simulate(
+    machines: Annotated[int, typer.Option(min=1, max=100_000, help="Size of the fleet.")] = 6,
+    seed: Annotated[str, typer.Option(help="The same seed makes the same fleet, days and faults.")] = "1",
+    live: Annotated[bool, typer.Option("--live", help="In real time (default, or as the log is).")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="A backfill, as fast as possible.")] = False,
+    days: Annotated[int | None, typer.Option(min=1, help="Days of a backfill (implies --fast).")] = None,
+    start: Annotated[str, typer.Option(help="First day of a backfill.")] = "2026-06-01",
+    runs_for: Annotated[str | None, typer.Option("--for", help="How long a live fleet runs [until Ctrl-C].")] = None,
+    every: Annotated[str | None, typer.Option(help="Time between readings [5s live, 1m fast].")] = None,
+    speed: Annotated[int, typer.Option(min=1, max=60, help="How many times faster life runs: days get shorter.")] = 1,
+    faults: Annotated[
+        str, typer.Option(help="clock, reset, duplicate, offline, equivocate, glitch (with commas), or all.")
+    ] = "",
+    form: Annotated[str, typer.Option("--format", help="json, array or arrow.")] = "json",
+    unsigned: Annotated[bool, typer.Option("--unsigned", help="No gateway signs.")] = False,
+    window: Annotated[str | None, typer.Option(help="A new log's window [1m live, 15m fast].")] = None,
+    grace: Annotated[str | None, typer.Option(help="A new log's grace [5s live, 10m fast].")] = None,
+    epoch: Annotated[str | None, typer.Option(help="A new log's epoch [10m live, 1d fast].")] = None,
+    partitions: Partitions = 4,
+    payee: Payees = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Simulate a fleet: realistic days, and faults if asked for."""
+    if live and (fast or days is not None):
+        raise InvalidInput("a fleet is live or fast: choose one of --live and --fast (or --days)")
+    payees = payees_of(payee)
+    from deploy.simulate import run
+    from deploy.simulate.fleet_faults import faults_of
+    from deploy.simulate.simulation import form_of
+
+    options = run.SimulateOptions(
+        machines=machines, seed=seed, mode="live" if live else "fast" if fast or days is not None else None,
+        days=days, start=start, runs_for=runs_for, every=every, speed=speed, faults=faults_of(faults),
+        form=form_of(form), is_signed=not unsigned, window=window, grace=grace, epoch=epoch, partitions=partitions,
+        payees=payees,
+    )  # fmt: skip
+    terminal = Terminal(as_json=json)
+    report = run.simulate(data_folder(data_dir), terminal.step, options)
+    _show_simulation(terminal, report)
+    terminal.result(report)
+
+
+def _show_simulation(terminal: Terminal, report: "SimulateReport") -> None:
+    terminal.say(
+        f"{report.readings:,} readings of {report.machines:,} machines in {report.records:,} records,"
+        f" {report.seconds:,.0f} s"
+    )
+    for fault, count in report.faults.items():
+        terminal.say(f"  fault {fault}: {count}")
+    for reason, count in report.expected_rejects.items():
+        terminal.say(f"  to be rejected as {reason}: {count}")
+    if report.expected_duplicates:
+        terminal.say(f"  to be recognised as duplicates: {report.expected_duplicates}")
+
+
+@app.command("check-gateway")
+def check_gateway(
+    machine: Annotated[str | None, typer.Option(help="Only this machine, and records that may be its own.")] = None,
+    from_now: Annotated[bool, typer.Option("--from-now", help="Watch what arrives from now on, until Ctrl-C.")] = False,
+    records: Annotated[
+        int | None, typer.Option(min=1, help="With --from-now: end after this many records of readings.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="The most problems to show; all are counted.")] = 100,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """What is wrong with each record of a gateway, and what it would have earned; exit 1 if anything is wrong."""
+    from deploy.explain.gateway_check import CheckOptions, check_gateway
+
+    options = CheckOptions(machine=machine, from_now=from_now, records=records, limit=limit)
+    data, terminal = data_folder(data_dir), Terminal(as_json=json)
+    found = check_gateway(data, options, terminal.step, lambda problem: terminal.say(_problem_line(problem)))
+    _show_check(terminal, data.log().currency, found, options)
+    terminal.result(found)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def _problem_line(problem: "Problem") -> str:
+    detail = f" ({problem.detail})" if problem.detail else ""
+    return (
+        f"partition {problem.partition} offset {problem.offset} row {problem.row} {problem.machine or '?'}:"
+        f" {problem.reason}{detail}; {problem.advice}"
+    )
+
+
+def _show_check(terminal: Terminal, currency: str, result: "CheckResult", options: "CheckOptions") -> None:
+    from deploy.texts import money
+
+    if result.problems and not options.from_now:
+        terminal.table(
+            "what is wrong",
+            ["partition", "offset", "row", "machine", "reason", "what"],
+            [(p.partition, p.offset, p.row, p.machine, p.reason, p.detail) for p in result.problems],
+        )
+        if result.problem_count > len(result.problems):
+            terminal.say(f"... and {result.problem_count - len(result.problems):,} more (--limit shows more)")
+        terminal.say("")
+        terminal.say("what to do")
+        for reason, advice in {problem.reason: problem.advice for problem in result.problems}.items():
+            terminal.say(f"  {reason}: {advice}")
+        terminal.say("")
+    terminal.table(
+        f"{result.records:,} records of readings in the log {result.log_id}, by machine",
+        ["machine", "accepted", "duplicate", "wrong", "skipped numbers", "trust", "would have earned"],
+        [
+            (
+                report.machine,
+                report.accepted,
+                report.duplicate,
+                ", ".join(f"{count} {reason}" for reason, count in report.problems.items()),
+                report.skipped,
+                "" if report.trust is None else TRUST[report.trust],
+                money(report.earned_micros, currency),
+            )
+            for report in result.machines
+        ],
+    )
+    if options.machine is not None and not result.machines:
+        terminal.say(f"nothing of {options.machine} has arrived: check the topic, the key and the machine's name")
+    elif result.ok:
+        terminal.say("nothing is wrong")

@@ -1,0 +1,398 @@
+"""Commands about money: the ledger, posts, claims, and why an account is owed what it is."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deploy.cli.options import DataDir, Json, data_folder, treasury_of
+from deploy.cli.terminal import Terminal
+from schemas.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from deploy.explain.statement import Explained
+    from deploy.explain.statement_readings import WindowReadings
+    from schemas.log import Log
+    from settlement.chain.job import Settled
+    from settlement.results import DryRun, SettlementsReport
+    from settlement.statement import StatementRow
+
+RUNWAY_DAYS = 7
+PAYEES_SHOWN = 20
+"""Payees that a dry run shows; --json has them all."""
+
+app = typer.Typer()
+
+Holder = Annotated[str | None, typer.Option(metavar="0x…", help="This role's account; else that of its key.")]
+RunwayDays = Annotated[int, typer.Option(min=0, metavar="DAYS", help="Warn when free funds last for fewer days.")]
+Without = Annotated[list[int] | None, typer.Option(metavar="PARTITION", help="A dead partition; repeatable.")]
+
+
+@app.command("deploy-contracts")
+def deploy_contracts(
+    token: Annotated[
+        str | None, typer.Option(metavar="0x…", help="What is paid: an ERC-20 of 6 to 18 decimals.")
+    ] = None,
+    admin: Annotated[str | None, typer.Option(metavar="0x…", help="A timelock or a multisig: it can revoke.")] = None,
+    poster: Holder = None,
+    auditor: Holder = None,
+    guardian: Holder = None,
+    delay: Annotated[str | None, typer.Option(help="From a post to its first claim, such as 2d; fixed.")] = None,
+    max_step: Annotated[int | None, typer.Option(min=1, help="The most whole tokens that one post may add.")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Deploy the ledger (and on a development chain a token) and remember where it is."""
+    from schemas.parsing import duration_ms
+    from schemas.units import SECOND_MS
+    from settlement import service
+    from settlement.chain.signer import DEVELOPMENT_CHAIN_ID, Role
+
+    named: dict[Role, str | None] = {"admin": admin, "poster": poster, "auditor": auditor, "guardian": guardian}
+    treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
+    deployment = service.deploy_contracts(
+        treasury.data_dir, treasury.chain, treasury.log, treasury.keys, token=token, max_step_whole=max_step,
+        accounts={role: account for role, account in named.items() if account is not None},
+        delay_s=None if delay is None else duration_ms(delay) // SECOND_MS,
+    )  # fmt: skip
+    terminal.say(f"ledger {deployment.ledger} pays in token {deployment.token} on chain {deployment.chain_id}")
+    if deployment.chain_id != DEVELOPMENT_CHAIN_ID:
+        for holder in service.roles(treasury.data_dir, treasury.chain):
+            if holder.role == "admin" and not holder.contract:
+                terminal.step(
+                    f"warning: the admin {holder.account} is a plain key, and alone can revoke posts and change roles:"
+                    " make a timelock or a multisig the admin"
+                )
+    terminal.result(deployment)
+
+
+@app.command()
+def fund(
+    amount: Annotated[str | None, typer.Argument(help="Such as 12.50; without it, what is missing.")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Send tokens to the ledger, so that posts are covered."""
+    from deploy.texts import units
+
+    treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
+    funded, decimals = treasury.fund(amount), treasury.decimals()
+    terminal.say(
+        f"sent {units(funded.amount, decimals)}; the ledger holds {units(funded.balance, decimals)}"
+        if funded.transaction
+        else "nothing is missing"
+    )
+    terminal.result(funded)
+
+
+@app.command()
+def settle(
+    epochs: Annotated[int | None, typer.Option(min=1, help="The most epochs in one post.")] = None,
+    without: Without = None,
+    restate: Annotated[
+        bool, typer.Option("--restate", help="Post again what was disputed and has been corrected.")
+    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Continue as epochs end.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be posted; send and write nothing.")
+    ] = False,
+    runway_days: RunwayDays = RUNWAY_DAYS,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Post what can be posted; run it as often as you like."""
+    if dry_run and follow:
+        raise InvalidInput("--dry-run looks once: leave --follow out")
+    from settlement import service
+    from settlement.chain.job import Settled, SettleOptions
+
+    options = SettleOptions(max_epochs=epochs, without=frozenset(without or ()), restate=restate)
+    treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
+    if dry_run:
+        treasury.data.fetch_epochs()
+        found = service.dry_run(treasury.data_dir, treasury.chain, treasury.log, treasury.keys, options)
+        _show_dry_run(terminal, treasury.log, found)
+        terminal.result(found)
+        return
+    for done in treasury.follow(options) if follow else (treasury.settle(options),):
+        if isinstance(done, Settled):
+            _show_settled(terminal, treasury.data_dir, done, runway_days)
+        else:
+            terminal.step(str(done))
+
+
+def _show_settled(terminal: Terminal, data_dir: Path, settled: "Settled", runway_days: int) -> None:
+    from deploy.money.treasury import noted_funding
+
+    posted = ", ".join(str(sequence) for sequence in settled.posts)
+    terminal.say(f"posted {posted}" if posted else "nothing to post")
+    if settled.waiting_for:
+        terminal.say(f"waiting for {settled.waiting_for}")
+    noted = noted_funding(data_dir)
+    _warn_of_runway(terminal, None if noted is None else noted.runway_days, runway_days)
+    terminal.result(settled)
+
+
+def _warn_of_runway(terminal: Terminal, days: int | None, runway_days: int) -> None:
+    """One line on stderr when the ledger's free funds last for fewer days than they should."""
+    if days is not None and days < runway_days:
+        lasts = f"{days} day" if days == 1 else f"{days} days"
+        terminal.step(f"warning: the ledger's free funds last {lasts}, fewer than {runway_days}: `tallyroot fund`")
+
+
+def _show_dry_run(terminal: Terminal, log: "Log", found: "DryRun") -> None:
+    """The posts, who is paid what, gas, funds, and why it would be refused."""
+    from deploy.texts import day_text, units
+
+    for post in found.posts:
+        first, last = (day_text(log.epoch_span(epoch)[0]) for epoch in (post.first_epoch, post.last_epoch))
+        terminal.say(f"post {post.sequence} would settle {first} to {last}: {post.windows:,} windows")
+        terminal.say(f"  windows root 0x{post.windows_root}")
+        terminal.say(f"  payouts root 0x{post.payouts_root}")
+        terminal.say(f"  adds {units(post.added, found.decimals)}, owed in all {units(post.total, found.decimals)}")
+    if found.unfinished:
+        numbers = ", ".join(str(sequence) for sequence in found.unfinished)
+        terminal.say(f"post {numbers} comes first: it was begun and is not mined")
+    if found.posts:
+        _show_payees(terminal, found)
+        _show_costs(terminal, found)
+    else:
+        terminal.say("nothing to post")
+    if found.waiting_for:
+        terminal.say(f"then it waits for {found.waiting_for}")
+    terminal.say("nothing was sent, nothing was written")
+
+
+def _show_payees(terminal: Terminal, found: "DryRun") -> None:
+    from deploy.texts import units
+
+    new = sum(not change.before for change in found.changes)
+    terminal.say(
+        f"{len(found.changes):,} payees get more, {new:,} of them for the first time;"
+        f" {len(found.gone):,} whom the last post paid get nothing"
+    )
+    columns = ["account", "so far", "would get", "last post"]
+    for title, changes in (("would be paid", found.changes), ("paid last time, and not now", found.gone)):
+        if changes:
+            amounts = [(each.before, each.after - each.before, each.last_amount) for each in changes[:PAYEES_SHOWN]]
+            rows = [
+                (each.account, *(units(amount, found.decimals) for amount in line))
+                for each, line in zip(changes, amounts, strict=False)
+            ]
+            terminal.table(title, columns, rows)
+        if len(changes) > PAYEES_SHOWN:
+            terminal.say(f"and {len(changes) - PAYEES_SHOWN:,} more: see --json")
+
+
+def _show_costs(terminal: Terminal, found: "DryRun") -> None:
+    from deploy.texts import units
+    from settlement.chain.paying import ether_text
+
+    short = " (too little)" if found.poster_wei < found.most_wei else ""
+    terminal.say(
+        f"gas {found.gas:,} a post: {ether_text(found.cost_wei)} ether now, {ether_text(found.most_wei)} at most;"
+        f" the poster {found.poster} holds {ether_text(found.poster_wei)}{short}"
+    )
+    terminal.say(
+        f"the ledger lacks {units(found.shortfall, found.decimals)}: run `tallyroot fund` first"
+        if found.shortfall
+        else "the ledger holds enough"
+    )
+    if found.refusal:
+        terminal.say(f"it would be refused now: {found.refusal}")
+
+
+@app.command()
+def settlements(runway_days: RunwayDays = RUNWAY_DAYS, data_dir: DataDir = None, json: Json = False) -> None:
+    """The posts: epochs, roots, states, shortfall, and how long the funds last."""
+    from deploy.texts import units
+    from settlement import service
+    from settlement.chain.contract import moment
+
+    treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
+    report = service.settlements(treasury.data_dir, treasury.chain, treasury.log)
+    show_settlements(terminal, treasury.log, report)
+    lasts, decimals = report.runway, report.decimals
+    if lasts.days is not None:
+        terminal.say(
+            f"free {units(lasts.free, decimals)}; a day of the last posts added {units(lasts.per_day, decimals)}:"
+            f" the funds last {lasts.days:,} days"
+        )
+    if report.paused_until_s:
+        terminal.say(f"claims are paused until {moment(report.paused_until_s)}")
+    _warn_of_runway(terminal, lasts.days, runway_days)
+    terminal.result(report)
+
+
+def show_settlements(terminal: Terminal, log: "Log", report: "SettlementsReport") -> None:
+    """The posts as a table, and the ledger in one line."""
+    from deploy.texts import day_text, money, units
+
+    rows = [
+        (
+            post.settlement.sequence,
+            " to ".join(
+                day_text(log.epoch_span(epoch)[0])
+                for epoch in (post.settlement.first_epoch, post.settlement.last_epoch)
+            ),
+            post.settlement.state,
+            money(post.settlement.total_micros, log.currency),
+        )
+        for post in report.posts
+    ]
+    terminal.table("posts", ["post", "epochs", "state", "owed in all"], rows)
+    for post in report.posts:
+        terminal.say(f"post {post.settlement.sequence} windows root 0x{post.settlement.windows_root}")
+        terminal.say(f"       payouts root 0x{post.settlement.payouts_root}")
+    decimals = report.decimals
+    terminal.say(
+        f"owed {units(report.total, decimals)}, claimed {units(report.claimed, decimals)}, the ledger holds"
+        f" {units(report.balance, decimals)}; earned and not posted {units(report.unposted, decimals)},"
+        f" shortfall {units(report.shortfall, decimals)}"
+    )
+
+
+@app.command()
+def payouts(
+    account: Annotated[str | None, typer.Argument(help="Only this account.")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """What each account was ever owed, has claimed, and can claim."""
+    from deploy.texts import units
+    from settlement import service
+
+    treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
+    rows, decimals = service.payouts(treasury.data_dir, treasury.chain, account), treasury.decimals()
+    amounts = [(row.cumulative, row.claimed, row.claimable, row.waiting) for row in rows]
+    terminal.table(
+        "payouts",
+        ["account", "ever owed", "claimed", "claimable", "not active yet"],
+        [(row.account, *(units(amount, decimals) for amount in line)) for row, line in zip(rows, amounts, strict=True)],
+    )
+    terminal.result({"decimals": decimals, "payouts": rows})
+
+
+@app.command()
+def claim(
+    accounts: Annotated[list[str] | None, typer.Argument(help="The accounts that the money goes to.")] = None,
+    all_accounts: Annotated[bool, typer.Option("--all", help="Every account that can claim.")] = False,
+    batch: Annotated[int, typer.Option(min=1, max=1_000, help="Accounts in one transaction.")] = 100,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Claim all that accounts can; anyone may pay the gas."""
+    if bool(accounts) == all_accounts:
+        raise InvalidInput("name the accounts, or all of them with --all")
+    from deploy.texts import units
+    from settlement import service
+
+    treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
+    decimals = treasury.decimals()
+    if accounts and len(accounts) == 1:
+        claimed = service.claim(treasury.data_dir, treasury.chain, treasury.keys, accounts[0])
+        terminal.say(f"{claimed.account} got {units(claimed.amount, decimals)} under post {claimed.sequence}")
+        terminal.say(f"transaction {claimed.transaction}")
+        terminal.result(claimed)
+        return
+    found = service.claim_many(treasury.data_dir, treasury.chain, treasury.keys, accounts or None, batch)
+    terminal.say(
+        f"{len(found.paid):,} accounts got {units(found.amount, decimals)} under post {found.sequence} in"
+        f" {len(found.transactions):,} transaction(s); {len(found.already):,} had nothing to claim"
+    )
+    for row in found.returned:
+        terminal.say(f"the token refuses to pay {row.account} its {units(row.amount, decimals)}: it can claim later")
+    terminal.result(found)
+
+
+@app.command("restore-posts")
+def restore_posts(
+    without: Annotated[
+        list[int] | None, typer.Option(metavar="PARTITION", help="Posts may have left it out; repeatable.")
+    ] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Rebuild a lost folder of posts from the epochs and the chain."""
+    from settlement import service
+
+    treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
+    treasury.data.fetch_epochs()
+    restored = service.restore_posts(treasury.data_dir, treasury.chain, treasury.log, without or [])
+    numbers = ", ".join(str(sequence) for sequence in restored)
+    terminal.say(f"rebuilt, as on the chain: {numbers}" if restored else "every post on the chain is here")
+    terminal.result({"restored": restored})
+
+
+@app.command()
+def why(
+    account: Annotated[str, typer.Argument(help="The account.")],
+    window: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="MACHINE START", help="The readings of one window, such as cp-7 2019-09-01T17:00Z."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write a Parquet file.")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Why an account is owed what it is: every window that it has a part in, and down to the readings of one."""
+    from deploy.explain import statement
+
+    treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
+    explained = statement.why(treasury, account, window)
+    if window is None:
+        _show_statement(terminal, treasury.log.currency, explained)
+    for row, readings in zip(explained.rows, explained.windows, strict=False):
+        _show_readings(terminal, row, readings)
+    if out is not None:
+        statement.write_parquet(explained, out)
+        terminal.say(f"written to {out}")
+    terminal.result(statement.document(explained))
+
+
+def _show_statement(terminal: Terminal, currency: str, found: "Explained") -> None:
+    from deploy.texts import moment_text, money
+
+    rows = [
+        (row.sequence, row.machine, moment_text(row.start_ms), row.net_micros, row.payable_micros, row.points,
+         row.amount_micros)
+        for row in found.rows
+    ]  # fmt: skip
+    columns = ["post", "machine", "window", "net micros", "payable micros", "basis points", "micros"]
+    terminal.table(f"why {found.account} is owed {money(found.cumulative_micros, currency)}", columns, rows)
+    terminal.say("for the readings of one window: --window MACHINE 'YYYY-MM-DD HH:MM'")
+
+
+def _show_readings(terminal: Terminal, row: "StatementRow", found: "WindowReadings") -> None:
+    from deploy.texts import moment_text
+
+    adjusts = f", an adjustment of the window of {moment_text(row.mends_ms)}" if row.mends_ms else ""
+    rows = [
+        (one.offset, one.row, one.meter, one.boot, one.seq, moment_text(one.observed_at_ms), one.value, one.usage,
+         f"{one.price_micros} / {one.per}" if one.per else f"{one.price_micros} / session", one.micros)
+        for one in found.readings
+    ]  # fmt: skip
+    columns = ["offset", "row", "meter", "boot", "seq", "observed", "value", "usage", "price micros", "micros"]
+    terminal.table(f"{row.machine}, window of {moment_text(row.start_ms)}{adjusts}", columns, rows)
+    terminal.say(f"net {row.net_micros} micros = the sum of these; digest 0x{row.window_digest}, post {row.sequence}")
+    terminal.say(
+        f"payable {row.payable_micros} = carry before {row.carry_before_micros} + net {row.net_micros}"
+        f" - carry after {row.carry_after_micros}; {row.points} of 10,000 of it: {row.amount_micros}"
+    )
+
+
+@app.command()
+def receipt(
+    machine: Annotated[str, typer.Argument(help="The machine.")],
+    meter: Annotated[str, typer.Argument(help="Its meter.")],
+    boot: Annotated[int, typer.Argument(min=0, help="The reading's boot.")],
+    seq: Annotated[int, typer.Argument(min=0, help="The reading's number in it.")],
+    out: Annotated[Path | None, typer.Option(help="Write all of it with its proofs to this file.")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """What became of one reading, at what price, and the proof that the log held it."""
+    from deploy.explain.reading_rows import ReadingName
+    from deploy.explain.receipt import receipt as show_receipt
+
+    show_receipt(data_folder(data_dir), Terminal(as_json=json), ReadingName(machine, meter, boot, seq), out)

@@ -1,0 +1,292 @@
+"""Commands about the shares of machines: issue, offer, buy, hold, withdraw; and what one should know before."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deploy.cli.options import DataDir, Json, data_folder, treasury_of
+from deploy.cli.terminal import Terminal
+from schemas.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from deploy.money.shares import MachineShares
+    from deploy.money.treasury import Treasury
+    from settlement.chain.signer import Signer
+
+app = typer.Typer(no_args_is_help=True, help="Shares of a machine's income.")
+
+Name = Annotated[str, typer.Argument(metavar="SHARES", help="Their symbol in this folder, or their address.")]
+Machine = Annotated[str, typer.Argument(help="The machine.")]
+As = Annotated[
+    str,
+    typer.Option(
+        "--as", help="Whose key: operator, or on a development chain the number of a node's account (5 to 9)."
+    ),
+]
+Keystore = Annotated[Path | None, typer.Option(help="A key file (Web3 secret storage) instead of --as.")]
+PasswordFile = Annotated[Path | None, typer.Option(help="The file with the keystore's password; else it is asked for.")]
+
+
+@app.command()
+def issue(
+    machine: Machine,
+    supply: Annotated[int, typer.Option(help="How many whole shares, for ever.")],
+    symbol: Annotated[str, typer.Option(help="The token's symbol, such as PV1.")],
+    policy: Annotated[str | None, typer.Option(help="A contract that is asked before every transfer; fixed.")] = None,
+    new: Annotated[bool, typer.Option("--new", help="The machine has no sealed window yet.")] = False,
+    as_: As = "operator",
+    keystore: Keystore = None,
+    password_file: PasswordFile = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Make the shares of a machine; all of them are the issuer's at first."""
+    from deploy.money import shares
+
+    treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
+    signer = _signer(treasury, as_, keystore, password_file)
+    made = shares.issue(treasury, signer, machine, supply, symbol, policy, is_new=new)
+    terminal.say(f"{supply:,} shares {symbol} of {machine} at {made.shares}, all of them {made.issuer}'s")
+    terminal.say(f"next: `tallyroot shares register {symbol}` makes them a payee in the log, then `shares offer`")
+    terminal.result(made)
+
+
+@app.command()
+def register(
+    name: Name,
+    points: Annotated[int, typer.Option(help="Basis points of the machine's income that the shares are paid.")],
+    until: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="The agreement is locked until then (UTC).")],
+    giver: Annotated[str | None, typer.Option("--from", help="The payee that gives them; else the largest.")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Make the shares a payee of their machine, locked: the operator's next registration in the log."""
+    contract, terminal = _shares(data_dir, name), Terminal(as_json=json)
+    done = contract.register(points=points, until=until, giver=giver)
+    terminal.say(
+        f"version {done.version} of {done.machine} is in the log:"
+        f" {points / 100:.2f} % for {contract.contract.address}, locked"
+    )
+    terminal.say("an offering can be made once a window has sealed under it")
+    terminal.result(done)
+
+
+@app.command()
+def offer(
+    name: Name,
+    price: Annotated[str, typer.Option(help="For one share, in the ledger's token, such as 12.50.")],
+    cap: Annotated[int, typer.Option(help="The most shares to sell.")],
+    until: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="End of the term (UTC); locked at least so.")],
+    days: Annotated[int, typer.Option(min=1, help="Days that the sale is open.")] = 30,
+    as_: As = "operator",
+    keystore: Keystore = None,
+    password_file: PasswordFile = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Offer shares at one price, if the log shows the machine's agreement locked for the term."""
+    from deploy.texts import units
+    from settlement.chain.contract import moment
+
+    contract, terminal = _shares(data_dir, name), Terminal(as_json=json)
+    signer = _signer(contract.treasury, as_, keystore, password_file)
+    found = contract.offer(signer, price=price, cap=cap, until=until, days=days)
+    terminal.say(
+        f"offering {found.address}: {found.available} of {found.cap} shares at"
+        f" {units(found.price, contract.treasury.decimals())}, until {moment(found.closes_at_s)}"
+    )
+    terms = found.terms
+    terminal.say(
+        f"terms {found.terms_hash}: {terms.points / 100:.2f} % of the income until {moment(terms.term_end_s)},"
+        f" locked until {moment(terms.locked_until_s)}"
+    )
+    terminal.result(found)
+
+
+@app.command()
+def buy(
+    name: Name,
+    amount: Annotated[int, typer.Argument(help="How many shares.")],
+    max_price: Annotated[str | None, typer.Option(help="Refuse to pay more than this for a share.")] = None,
+    offering: Annotated[str | None, typer.Option(help="The offering's address; else the folder's latest.")] = None,
+    demo_tokens: Annotated[
+        bool, typer.Option("--demo-tokens", help="Development chain: make the tokens that the buyer lacks.")
+    ] = False,
+    as_: As = "operator",
+    keystore: Keystore = None,
+    password_file: PasswordFile = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Buy shares, if the log stands behind the offering's terms."""
+    from deploy.texts import units
+
+    contract, terminal = _shares(data_dir, name), Terminal(as_json=json)
+    signer = _signer(contract.treasury, as_, keystore, password_file)
+    done = contract.buy(signer, amount, max_price=max_price, offering=offering, demo_tokens=demo_tokens)
+    cost = units(done.cost, contract.treasury.decimals())
+    terminal.say(f"{done.account} bought {amount} shares for {cost}: {done.transaction}")
+    terminal.result(done)
+
+
+@app.command()
+def transfer(
+    name: Name,
+    recipient: Annotated[str, typer.Argument(help="The account that gets them.")],
+    amount: Annotated[int, typer.Argument(help="How many shares.")],
+    as_: As = "operator",
+    keystore: Keystore = None,
+    password_file: PasswordFile = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Send shares; what they earned so far stays the sender's."""
+    contract, terminal = _shares(data_dir, name), Terminal(as_json=json)
+    done = contract.transfer(_signer(contract.treasury, as_, keystore, password_file), recipient, amount)
+    terminal.say(f"{done.account} sent {amount} shares to {done.recipient}: {done.transaction}")
+    terminal.result(done)
+
+
+@app.command()
+def holders(name: Name, data_dir: DataDir = None, json: Json = False) -> None:
+    """Who holds shares, and what each could withdraw now."""
+    from deploy.texts import units
+
+    found, terminal = _shares(data_dir, name).holders(), Terminal(as_json=json)
+    rows = [
+        (row.account, row.shares, f"{100 * row.shares / found.supply:.2f} %", units(row.withdrawable, found.decimals))
+        for row in found.holders
+    ]
+    columns = ["account", "shares", "part", "can withdraw"]
+    terminal.table(f"shares of {found.machine}: {found.supply:,}", columns, rows)
+    terminal.result(found)
+
+
+@app.command()
+def income(name: Name, data_dir: DataDir = None, json: Json = False) -> None:
+    """What arrived, what of it is released, and what the ledger still owes."""
+    from deploy.texts import units
+
+    found, terminal = _shares(data_dir, name).income(), Terminal(as_json=json)
+    amounts = [
+        ("received", found.income.received), ("released", found.income.released),
+        ("withdrawn", found.income.withdrawn), ("arrived, not noted", found.income.unseen),
+        ("claimable of the ledger", found.claimable), ("not active yet", found.waiting),
+    ]  # fmt: skip
+    rows = [(text, units(amount, found.income.decimals)) for text, amount in amounts]
+    terminal.table(f"income of the shares of {found.income.machine}", ["", "token"], rows)
+    terminal.result(found)
+
+
+@app.command()
+def collect(
+    name: Name,
+    as_: As = "operator",
+    keystore: Keystore = None,
+    password_file: PasswordFile = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Claim what the ledger owes to the shares, so that its release begins; anyone may."""
+    from deploy.texts import units
+
+    contract, terminal = _shares(data_dir, name), Terminal(as_json=json)
+    done = contract.collect(_signer(contract.treasury, as_, keystore, password_file))
+    arrived = units(done.arrived, contract.treasury.decimals())
+    terminal.say(f"{arrived} arrived; it is released over 7 days: {done.transaction}")
+    terminal.result(done)
+
+
+@app.command()
+def withdraw(
+    name: Name,
+    to: Annotated[str | None, typer.Option(help="The account that gets the money; else the holder's own.")] = None,
+    as_: As = "operator",
+    keystore: Keystore = None,
+    password_file: PasswordFile = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Withdraw a holder's released income."""
+    from deploy.texts import units
+
+    contract, terminal = _shares(data_dir, name), Terminal(as_json=json)
+    done = contract.withdraw(_signer(contract.treasury, as_, keystore, password_file), to)
+    terminal.say(f"{done.recipient} got {units(done.amount, contract.treasury.decimals())}: {done.transaction}")
+    terminal.result(done)
+
+
+@app.command("machine")
+def machine_page(machine: Machine, data_dir: DataDir = None, json: Json = False) -> None:
+    """What one should know of a machine before one buys: income, funded, shortfall, uptime, trust, agreement."""
+    from deploy.explain.machine_facts import machine_facts
+
+    terminal = Terminal(as_json=json)
+    facts = machine_facts(data_folder(data_dir), machine)
+    _show_machine(terminal, machine, facts)
+    terminal.result(facts)
+
+
+def _show_machine(terminal: Terminal, machine: str, page: dict[str, Any]) -> None:
+    from deploy.texts import moment_text, units
+
+    facts, agreement, funding, currency = (
+        page["machine"],
+        page["agreement"],
+        page["funding"],
+        page["machine"]["currency"],
+    )
+    terminal.say(f"{machine}: seen {facts['first_seen']} to {facts['last_seen']} (UTC)")
+    terminal.say(f"  earned    gross {facts['gross']}, net {facts['net']} {currency} in {facts['windows']} windows")
+    terminal.say(f"  uptime    {facts['uptime']} % of {facts['uptime_from']} to {facts['uptime_until']}")
+    flags = ", ".join(facts["flags"]) or "none"
+    terminal.say(
+        f"  trust     {facts['trust']} (0 unsigned, 1 signed, 2 signed in hardware); flags: {flags};"
+        f" equivocations {facts['equivocations']}"
+    )
+    lock = (
+        "not locked"
+        if agreement["locked_until_ms"] is None
+        else f"locked until {moment_text(agreement['locked_until_ms'])}"
+    )
+    terminal.say(f"  agreement {lock}; it pays for trust {agreement['pays_trust']} and above")
+    for payee, points in sorted(agreement["payees"].items()):
+        terminal.say(f"            {payee}: {points / 100:.2f} %")
+    states = ", ".join(f"{post['sequence']} {post['state']}" for post in page["posts"][-3:]) or "none yet"
+    terminal.say(f"  posts     {states}")
+    if funding is None:
+        terminal.say("  funding   unknown: nothing has been settled from this folder")
+    else:
+        missing = int(funding["shortfall"])
+        text = (
+            "all that is earned is funded"
+            if not missing
+            else f"{units(missing, funding['decimals'])} earned, not funded"
+        )
+        terminal.say(f"  funding   {text}, as of {moment_text(funding['at_ms'])} (all machines of the ledger)")
+    columns = ["month", "windows", "readings", "gross", "expenses", "net"]
+    terminal.table(f"income, {currency}", columns, [[row[name] for name in columns] for row in page["months"]])
+
+
+def _shares(data_dir: Path | None, name: str) -> "MachineShares":
+    from deploy.money.shares import MachineShares
+
+    return MachineShares(treasury_of(data_dir), name)
+
+
+def _signer(treasury: "Treasury", name: str, keystore: Path | None, password_file: Path | None) -> "Signer":
+    """The key that --keystore or --as names. Raises InvalidInput where there is none."""
+    if keystore is None:
+        from deploy.money.shares import holder_key
+
+        return holder_key(treasury, name)
+    from settlement.chain.signer import Signer
+
+    if password_file is None:
+        return Signer.from_keystore(keystore, str(typer.prompt("password of the keystore", hide_input=True, err=True)))
+    try:
+        return Signer.from_keystore(keystore, password_file.read_text().rstrip("\n"))
+    except OSError as error:
+        raise InvalidInput(f"can't read {password_file}: {error.strerror}") from None

@@ -1,0 +1,77 @@
+"""The audit of all posts from a data folder, against Kafka or the archive; once more in fractions if asked."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from deploy.explain import audit_sources as sources
+from deploy.explain.audit_sources import Recount, quickly
+from deploy.money.treasury import Treasury
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from schemas.manifest import SkippedRange
+from settlement import service
+from settlement.audit.audit import AuditReport
+from settlement.audit.sources import Recompute
+from settlement.audit.verdict import Finding
+from settlement.results import Attested
+from streams.core.recompute import EpochResult
+from streams.core.records import LogRecord
+from streams.kafka.reader import KafkaLogReader
+from streams.reference.compare import recompute_and_compare
+
+
+def audit(treasury: Treasury, *, from_archive: bool, recount: Recount = quickly) -> AuditReport:
+    """Recomputes the log and compares every post with it."""
+    with recomputing(treasury, from_archive=from_archive, recount=recount) as recompute:
+        return service.audit(treasury.data_dir, treasury.chain, treasury.log, recompute)
+
+
+def audit_slowly(treasury: Treasury, step: Callable[[str], None], *, from_archive: bool) -> AuditReport:
+    """The audit, with every window counted a second time in fractions; each difference is a finding."""
+    differences: list[str] = []
+    report = audit(treasury, from_archive=from_archive, recount=_slowly(step, differences))
+    found = tuple(Finding(kind="slow", sequence=0, text=text) for text in differences)
+    return msgspec.structs.replace(report, ok=report.ok and not found, findings=report.findings + found)
+
+
+def attest(treasury: Treasury, report: AuditReport) -> Attested:
+    """Attests the very head that the audit saw. Raises InvalidInput where it found a difference."""
+    if not report.ok:
+        raise InvalidInput("the audit found a difference: nothing is attested; see `tallyroot audit`")
+    return service.attest(treasury.data_dir, treasury.chain, treasury.keys, head=bytes.fromhex(report.head))
+
+
+@contextmanager
+def recomputing(treasury: Treasury, *, from_archive: bool, recount: Recount = quickly) -> Iterator[Recompute]:
+    """A function that recomputes the epochs of a partition from Kafka or the archive, while its readers are open."""
+    log = treasury.log
+    if from_archive:
+        treasury.data.fetch_epochs()
+        yield lambda partition: sources.from_archive(log, treasury.data_dir, partition, recount)
+        return
+    # The client's loop rests while windows are recomputed; a fetch that timed out meanwhile is retried silently.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    servers = treasury.data.stack().kafka_bootstrap_servers
+    skipped = treasury.data.exceptions()
+    readers = [KafkaLogReader(servers, log.topic, 0, skipped) for _ in range(log.partitions)]
+    try:
+        readers[0].topic_id()  # raises InvalidInput if there is no such topic; offsets alone would look like no answer
+        yield lambda partition: sources.from_log(log, readers[partition], partition, skipped, recount)
+    finally:
+        for reader in readers:
+            reader.close()
+
+
+def _slowly(step: Callable[[str], None], differences: list[str]) -> Recount:
+    def recount(
+        log: Log, partition: int, records: Iterable[LogRecord], exceptions: Sequence[SkippedRange]
+    ) -> Iterator[EpochResult]:
+        def progress(count: int) -> None:
+            step(f"partition {partition}: {count:,} records counted twice")
+
+        return recompute_and_compare(log, partition, records, exceptions, differences.append, progress)
+
+    return recount

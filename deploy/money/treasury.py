@@ -1,0 +1,97 @@
+"""What the commands about money need of a data folder: its log, its chain, its keys; and what more than one call takes.
+
+Everything that is one call of `settlement.service` is called where it is shown.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from deploy.data_folder import DataFolder
+from deploy.keys import keys_of
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from schemas.parsing import token_amount
+from schemas.payout import Funding
+from settlement import service
+from settlement.chain.driver import NotYet
+from settlement.chain.job import Settled, SettleOptions
+from settlement.chain.ledger import Deployment
+from settlement.chain.node import Chain
+from settlement.posting import GWEI
+from settlement.results import Funded
+
+FOLLOW_S = 5.0
+SAY_AGAIN_S = 600.0
+"""How often a follower says that it waits for the chain: what gas costs changes with every block."""
+
+
+class Treasury:
+    """A data folder's log, its chain, and the keys of this process."""
+
+    def __init__(self, data: DataFolder) -> None:
+        self.data = data
+        self.data_dir = data.data_dir
+        self.log: Log = data.log()
+        tip = data.settings.priority_fee_gwei
+        self.chain = Chain(
+            data.chain_rpc_url(),
+            fee_cap=data.settings.fee_cap_gwei * GWEI,
+            priority_fee=None if tip is None else int(tip * GWEI),
+        )
+        self.keys = keys_of(data.settings, self.chain.chain_id)
+
+    def decimals(self) -> int:
+        """Decimals of the token that the ledger pays in. Raises InvalidInput where none was deployed."""
+        return Deployment.load(self.data_dir).decimals
+
+    def settle(self, options: SettleOptions) -> Settled:
+        """Posts what can be posted, once. Raises NotYet where the chain can't take it now."""
+        self.data.fetch_epochs()
+        return service.settle(self.data_dir, self.chain, self.log, self.keys, options)
+
+    def follow(self, options: SettleOptions) -> Iterator[Settled | NotYet]:
+        """Posts as epochs end, for ever: what was posted, and now and then why it waits for the chain."""
+        silent_until_s = 0.0
+        while True:
+            try:
+                settled = self.settle(options)
+            except NotYet as error:
+                if time.monotonic() >= silent_until_s:
+                    yield error
+                    silent_until_s = time.monotonic() + SAY_AGAIN_S
+            else:
+                silent_until_s = 0.0
+                if settled.posts:
+                    yield settled
+            time.sleep(FOLLOW_S)
+
+    def fund(self, amount: str | None) -> Funded:
+        """Sends an amount such as 12.50 to the ledger, or what is missing. Raises InvalidInput."""
+        wanted = None if amount is None else token_amount(amount, self.decimals())
+        return service.fund(self.data_dir, self.chain, self.log, self.keys, wanted)
+
+    def write_proofs(self, folder: Path) -> int:
+        """Writes `<account>.json` for every account of the last post: to be published. Returns how many."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidInput(f"can't make the folder {folder}: {error.strerror}") from None
+        written = 0
+        for found in service.proofs(self.data_dir, self.chain):
+            service.write_proof(folder / f"{found.account}.json", found)
+            written += 1
+        return written
+
+
+def noted_funding(data_dir: Path) -> Funding | None:
+    """What the settlement that ran last noted of the ledger's funds; None where none ran in this folder."""
+    path = data_dir / "settlement" / "funding.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Funding)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"{path} is damaged ({error}): run `tallyroot settle` again") from None

@@ -1,0 +1,134 @@
+"""Starts and stops what runs for a data folder, and says how it is: servers, supervised workers, the epochs so far."""
+
+import http.client
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from deploy.data_folder import DataFolder
+from deploy.explain.query import query
+from deploy.stack.servers import Stack
+from deploy.stack.supervise import Supervised, start_workers, stop_workers
+from schemas.log import Log
+
+
+class WorkerStatus(Struct, frozen=True, kw_only=True):
+    """One supervised worker; `state` is what its /health says, "" where it was not asked."""
+
+    worker: int
+    pid: int | None
+    starts: int
+    last_exit: str
+    address: str
+    log: Path
+    state: str = ""
+
+
+class Running(Struct, frozen=True):
+    """Where Kafka and the EVM node answer, and the workers that were started."""
+
+    kafka: str
+    chain: str
+    workers: list[WorkerStatus]
+
+
+class Stopped(Struct, frozen=True):
+    """Whether the folder had servers, and how many workers were stopped."""
+
+    stopped: bool
+    workers: int
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """`servers` are name to address, empty while none run; `supervised` is None where no workers were started.
+
+    `partitions` has a row for each partition with final epochs: epochs, next_offset, end, entries, rejected.
+    """
+
+    running: bool
+    servers: dict[str, str]
+    supervised: bool | None
+    workers: list[WorkerStatus]
+    log: Log
+    partitions: list[dict[str, object]]
+
+
+def start(data: DataFolder, step: Callable[[str], None], workers: int | None, metrics_port: int | None) -> Running:
+    """Starts the servers that do not run yet, and so many supervised workers in place of those that run.
+
+    The workers serve /health and /metrics on `metrics_port` and the ports after it; without one on free ports.
+    Raises InvalidInput where something does not start, or workers are asked for and there is no log.
+    """
+    if workers is not None:
+        data.log()  # before anything starts: workers without a log would end at once
+    step("starting Kafka and the EVM node")
+    stack = data.start_stack()
+    shown: list[WorkerStatus] = []
+    if workers is not None:
+        step(f"starting workers: {workers}")
+        port = data.settings.metrics_port if metrics_port is None else metrics_port
+        shown = _workers(data, start_workers(data.data_dir, workers, port or 0), ask=False)
+    return Running(stack.kafka_bootstrap_servers, stack.chain_rpc_url, shown)
+
+
+def stop(data: DataFolder) -> Stopped:
+    """Stops the supervised workers, then the servers that are ours; their data stays."""
+    workers = stop_workers(data.data_dir)
+    stack = Stack.load(data.data_dir)
+    if stack is not None:
+        stack.stop()
+    return Stopped(stack is not None, workers)
+
+
+def status(data: DataFolder) -> Status:
+    """What runs, what each worker's /health says, and how far each partition's epochs are."""
+    stack = Stack.load(data.data_dir)
+    supervised = Supervised.load(data.data_dir)
+    running = stack is not None and stack.alive()
+    return Status(
+        running=running,
+        servers={"kafka": stack.kafka_bootstrap_servers, "chain": stack.chain_rpc_url} if stack and running else {},
+        supervised=None if supervised is None else supervised.supervisor.alive(),
+        workers=[] if supervised is None else _workers(data, supervised, ask=True),
+        log=data.log(),
+        partitions=query(
+            data,
+            'SELECT "partition", count(*) AS epochs, max(next_offset) AS next_offset, max("end") AS "end",'
+            " sum(entries) AS entries, sum(rejected) AS rejected FROM epochs GROUP BY 1 ORDER BY 1",
+        ).records(),
+    )
+
+
+def _workers(data: DataFolder, supervised: Supervised, *, ask: bool) -> list[WorkerStatus]:
+    host = data.settings.metrics_host
+    rows = []
+    for worker in supervised.workers:
+        process = worker.process if worker.process is not None and worker.process.alive() else None
+        waits = f"given up: {worker.last_exit}" if worker.given_up else f"waits for its next start: {worker.last_exit}"
+        rows.append(
+            WorkerStatus(
+                worker=worker.number,
+                pid=None if process is None else process.pid,
+                starts=worker.starts,
+                last_exit=worker.last_exit,
+                address=f"http://{host}:{worker.port}",
+                log=data.data_dir / "logs" / f"worker-{worker.number}.log",
+                state="" if not ask else _health(host, worker.port) if process is not None else waits,
+            )
+        )
+    return rows
+
+
+def _health(host: str, port: int) -> str:
+    """What a worker's /health says: "ok", or what is wrong."""
+    connection = http.client.HTTPConnection("127.0.0.1" if host == "0.0.0.0" else host, port, timeout=5.0)  # noqa: S104
+    try:
+        connection.request("GET", "/health")
+        answer = json.loads(connection.getresponse().read())
+        return str(answer["reason"] or "ok")
+    except (OSError, http.client.HTTPException, ValueError, KeyError):
+        return "starting: it doesn't answer yet"
+    finally:
+        connection.close()

@@ -1,0 +1,29 @@
+"""Amounts and moments as people read them: for reading, never for adding."""
+
+from datetime import UTC, datetime
+
+from schemas.units import DAY_MS, SECOND_MS
+
+
+def money(micros: int, currency: str) -> str:
+    """Micros as an amount with two decimals, rounded towards zero."""
+    sign, whole = ("-", -micros) if micros < 0 else ("", micros)
+    return f"{sign}{whole // 1_000_000:,}.{whole % 1_000_000 // 10_000:02d} {currency}"
+
+
+def units(amount: int, decimals: int) -> str:
+    """Token units as whole tokens, exact."""
+    whole, part = divmod(abs(amount), 10**decimals)
+    return f"{'-' if amount < 0 else ''}{whole:,}.{part:0{decimals}d}"
+
+
+def moment_text(moment_ms: int) -> str:
+    """Epoch ms as 2019-09-01 17:05 UTC."""
+    return datetime.fromtimestamp(moment_ms // SECOND_MS, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def day_text(moment_ms: int) -> str:
+    """Epoch ms as its day, with the time where it is not midnight."""
+    return datetime.fromtimestamp(moment_ms // SECOND_MS, UTC).strftime(
+        "%Y-%m-%d" if moment_ms % DAY_MS == 0 else "%Y-%m-%d %H:%M"
+    )
