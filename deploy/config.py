@@ -101,6 +101,31 @@ def load_settings() -> Settings:
     return settings
 
 
+class Origin(Struct, frozen=True):
+    """One setting: its name in the environment, its value (of a secret only that it is set), where it comes from."""
+
+    name: str
+    value: str
+    origin: str
+
+
+def origins(data_dir: Path | None) -> list[Origin]:
+    """Every setting of this process with where it comes from. `data_dir` is what --data-dir said."""
+    settings, document = load_settings(), _of_file()
+    found = []
+    for name, path in ENVIRONMENT.items():
+        value: Any = settings
+        table: Any = document
+        for part in path:
+            value, table = getattr(value, part), table.get(part) if isinstance(table, dict) else None
+        origin = "environment" if os.environ.get(name) else "default" if table is None else str(SETTINGS_FILE)
+        if name == "TALLYROOT_DATA_DIR" and data_dir is not None:
+            value, origin = data_dir, "--data-dir"
+        is_secret = path[-1] in ("key", "password")
+        found.append(Origin(name, "" if value is None else "(set)" if is_secret else str(value), origin))
+    return found
+
+
 def _of_file() -> dict[str, Any]:
     try:
         return tomllib.loads(SETTINGS_FILE.read_text(encoding="utf-8"))

@@ -57,7 +57,9 @@ class DataFolder:
         store = self.store()
         log = None if store is None else stored_log(store)
         if log is None:
-            raise InvalidInput(f"no log in {self.data_dir}: make one with `tallyroot simulate`, `replay` or `demo`")
+            raise InvalidInput(
+                f"no log in {self.data_dir}: make one with `tallyroot init` (or `simulate`, `replay`, `demo`)"
+            )
         return self.create_log(log)
 
     def store(self) -> "ObjectStore | None":
@@ -133,13 +135,18 @@ class DataFolder:
         write_json(path, document)
 
     def operator_key(self) -> bytes:
-        """The 32 bytes that sign registrations; on the embedded chain the development node's.
+        """The 32 bytes that sign registrations: as set, as `init` made them, on the embedded chain the node's own.
 
         Raises InvalidInput where CHAIN_RPC_URL is set and no key is, or where a remote signer keeps the key.
         """
         key = private_key(self.settings.operator)
         if key is not None:
             return key
+        from deploy.machines.operator import kept_key, load_operator
+
+        kept = load_operator(self.data_dir)
+        if kept is not None:
+            return kept_key(self.data_dir, kept)
         if self.settings.chain_rpc_url is not None:
             raise InvalidInput("no key for the operator: set TALLYROOT_OPERATOR_KEY or TALLYROOT_OPERATOR_KEYSTORE")
         from eth_account import Account
@@ -156,24 +163,36 @@ class DataFolder:
             raise InvalidInput("name who is paid: --payee 0x…=7000 --payee 0x…=3000, adding up to 10,000")
         return {demo_account(name): points for name, points in DEMO_PAYEES.items()}
 
-    def stack(self) -> Stack:
-        """The running servers of this folder. Raises InvalidInput where none run."""
+    def kafka_servers(self) -> str:
+        """`host:port,...` of this log's Kafka: as it was set, else the folder's own, which must run.
+
+        Raises InvalidInput where none is known, or the folder's own broker does not run.
+        """
+        if self.settings.kafka_bootstrap_servers is not None:
+            return self.settings.kafka_bootstrap_servers
         stack = Stack.load(self.data_dir)
-        if stack is None or not stack.alive():
-            raise InvalidInput(f"nothing runs for {self.data_dir}: start it with `tallyroot up`")
-        return stack
+        if stack is not None and stack.kafka_bootstrap_servers and (stack.kafka is None or stack.kafka.alive()):
+            return stack.kafka_bootstrap_servers
+        raise InvalidInput(
+            f"no Kafka runs for {self.data_dir}: start it with `tallyroot up`, or set KAFKA_BOOTSTRAP_SERVERS"
+        )
 
     def chain_rpc_url(self) -> str:
-        """The RPC URL of this folder's chain, else of the settings: an audit of the archive needs no running Kafka.
+        """The RPC URL of this log's chain: as it was set, else the folder's own node, which must run.
 
         Raises InvalidInput where none is known, or the folder's own node does not run.
         """
+        if self.settings.chain_rpc_url is not None:
+            return self.settings.chain_rpc_url
         stack = Stack.load(self.data_dir)
         if stack is not None and stack.chain_rpc_url and (stack.evm is None or stack.evm.alive()):
             return stack.chain_rpc_url
-        if self.settings.chain_rpc_url is None:
-            raise InvalidInput(f"no chain runs for {self.data_dir}: start it with `tallyroot up`, or set CHAIN_RPC_URL")
-        return self.settings.chain_rpc_url
+        raise InvalidInput(f"no chain runs for {self.data_dir}: start it with `tallyroot up`, or set CHAIN_RPC_URL")
+
+    def has_own_chain(self) -> bool:
+        """Whether the chain is the folder's own development node: it mines only when something is sent."""
+        stack = Stack.load(self.data_dir)
+        return self.settings.chain_rpc_url is None and stack is not None and stack.evm is not None
 
     def start_stack(self) -> Stack:
         """The running servers of this folder, started where they do not run yet."""

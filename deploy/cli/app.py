@@ -8,18 +8,16 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from typer._click import Context, HelpFormatter
 from typer.exceptions import TyperException
 
 from deploy.cli import ask, check, machines, money, roles, run, shares, start
 from deploy.cli.terminal import fail
 from deploy.cli.values import PlainCommand, PlainGroup
 from schemas.errors import InvalidInput, InvariantBroken
-
-if TYPE_CHECKING:
-    from typer._click import Context, HelpFormatter
 
 PANELS = {
     "start": (start,),
@@ -35,7 +33,7 @@ PANELS = {
 class PanelGroup(PlainGroup):
     """Shows its commands by panel, in plain text: Typer's rich help would load rich."""
 
-    def format_commands(self, ctx: "Context", formatter: "HelpFormatter") -> None:
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Writes one section for each panel, in the order of PANELS."""
         width = max(map(len, self.commands))
         for panel in PANELS:

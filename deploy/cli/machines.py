@@ -1,5 +1,6 @@
 """Commands about machines and the records that they send."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,10 +25,15 @@ from deploy.cli.terminal import Terminal
 from schemas.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from deploy.data_folder import DataFolder
     from deploy.explain.check import Problem
     from deploy.explain.gateway_check import CheckOptions, CheckResult
     from deploy.importers.replay import ReplayReport
+    from deploy.machines.apply import Registered
     from deploy.simulate.run import SimulateReport
+
+PLANS_SHOWN = 20
+"""Plans that a terminal shows one by one."""
 
 TRUST = ("self-reported", "signed", "hardware-backed")
 """A window's trust in words."""
@@ -35,13 +41,157 @@ TRUST = ("self-reported", "signed", "hardware-backed")
 app = typer.Typer()
 
 
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change; send nothing.")]
+
+
 @app.command()
-def machines(data_dir: DataDir = None, json: Json = False) -> None:
-    """Machines: last seen, earnings, trust, flags, uptime."""
-    from deploy.explain.query import query
+def register(
+    files: Annotated[list[Path] | None, typer.Argument(help="Forms in TOML or YAML.")] = None,
+    example: Annotated[str | None, typer.Option(metavar="KIND", help="Print a form to start from.")] = None,
+    dry_run: DryRun = False,
+    print_payload: Annotated[
+        bool, typer.Option("--print-payload", help="Print what a wallet is to sign (EIP-712), as JSON; send nothing.")
+    ] = False,
+    payloads: Annotated[
+        Path | None, typer.Option("--signed", metavar="FILE", help="Send what --print-payload printed, now signed.")
+    ] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Bring machines into the log, or change them: shows what changes and from when, then sends it."""
+    if example is not None:
+        from deploy.machines.form import example as form
+
+        sys.stdout.write(form(example))
+        return
+    if bool(files) == (payloads is not None):
+        raise InvalidInput("name the forms: tallyroot register machines.toml (--example ev_charger prints one)")
+    from deploy.machines import apply
+
+    data, terminal = data_folder(data_dir), Terminal(as_json=json)
+    if payloads is not None:
+        accepted = apply.send_payloads(data, payloads, terminal.step)
+        terminal.say(f"accepted: {', '.join(accepted)}")
+        terminal.result({"accepted": accepted})
+        return
+    found = apply.register(data, files or [], terminal.step, dry_run=dry_run, print_payload=print_payload)
+    if print_payload:
+        import msgspec
+
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found.payloads), indent=2).decode() + "\n")
+        return
+    _show_registered(terminal, found)
+
+
+@app.command()
+def retire(
+    names: Annotated[list[str], typer.Argument(metavar="MACHINE...", help="The machines.")],
+    dry_run: DryRun = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Retire machines: their readings count no more; a later `register` brings them back."""
+    from deploy.machines.apply import retire as retire_machines
 
     terminal = Terminal(as_json=json)
-    records = query(data_folder(data_dir), "SELECT * FROM machines ORDER BY machine").records()
+    _show_registered(terminal, retire_machines(data_folder(data_dir), names, terminal.step, dry_run=dry_run))
+
+
+def _show_registered(terminal: Terminal, found: "Registered") -> None:
+    """Each machine with what changes and from when; many alike are summed up."""
+    from deploy.texts import moment_text
+
+    for plan in found.plans[:PLANS_SHOWN]:
+        if plan.registration is None:
+            terminal.say(f"{plan.machine}: unchanged")
+            continue
+        since = "always" if not plan.in_force_from_ms else f"from {moment_text(plan.in_force_from_ms)}"
+        refused = "" if plan.verdict is None else f": WOULD BE REFUSED ({plan.verdict})"
+        when = f", counts {since}" if plan.verdict is None else refused
+        terminal.say(f"{plan.machine}: {plan.action}, version {plan.registration.version}{when}")
+        for change in plan.differences:
+            before = "" if plan.action == "register" else f"{change.before or '-'}  ->  "
+            terminal.say(f"  {change.what}: {before}{change.after or '-'}")
+        for warning in plan.warnings:
+            terminal.step(f"  warning: {warning}")
+    if len(found.plans) > PLANS_SHOWN:
+        terminal.say(f"... and {len(found.plans) - PLANS_SHOWN:,} more (--json has all)")
+    changed = sum(plan.registration is not None for plan in found.plans)
+    if found.sent:
+        terminal.say(f"accepted: {changed} of {len(found.plans)} machines sent, the log took them")
+    elif not changed:
+        terminal.say("nothing to send: the log says the same")
+    else:
+        terminal.say(f"dry run: {changed} of {len(found.plans)} machines would be sent")
+    terminal.result(found)
+
+
+@app.command()
+def correct(
+    machine: Annotated[str, typer.Argument(help="The machine.")],
+    meter: Annotated[str, typer.Argument(help="Its meter.")],
+    usage: Annotated[str, typer.Option(metavar="±AMOUNT", help="Such as '-1.5 kWh' (credit) or +300 (debit).")],
+    at: Annotated[str, typer.Option(metavar="TIME", help="When it was used, such as 2026-11-28T17:00Z.")],
+    reason: Annotated[str, typer.Option(help="Why, for auditors.")],
+    session: Annotated[str | None, typer.Option(help="The session that it belongs to.")] = None,
+    session_started_at: Annotated[str | None, typer.Option(metavar="TIME", help="When that session began.")] = None,
+    dry_run: DryRun = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Send a credit or debit note on what a meter counted; a sealed window is mended by an adjustment."""
+    from deploy.machines.apply import add_correction
+    from schemas.parsing import moment_ms
+
+    terminal = Terminal(as_json=json)
+    found = add_correction(
+        data_folder(data_dir), machine, meter, terminal.step, at_ms=moment_ms(at), usage=usage, reason=reason,
+        session=session, dry_run=dry_run,
+        session_started_ms=None if session_started_at is None else moment_ms(session_started_at),
+    )  # fmt: skip
+    note = found.correction
+    done = "accepted" if found.sent else "dry run, would be sent"
+    terminal.say(
+        f"{done}: correction {note.version} of {note.machine} {note.meter}, {note.difference:+,} ({note.reason})"
+    )
+    terminal.result(found)
+
+
+@app.command()
+def machines(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[show MACHINE]", help="One machine: versions, tariff, payees, lock.")
+    ] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Machines: last seen, earnings, trust, flags, uptime; `machines show ID` for one."""
+    if words and (len(words) != 2 or words[0] != "show"):
+        raise InvalidInput("write `tallyroot machines`, or `tallyroot machines show ID`")
+    data, terminal = data_folder(data_dir), Terminal(as_json=json)
+    if words:
+        _show_machine(terminal, data, words[1])
+    else:
+        _list_machines(terminal, data)
+
+
+def _show_machine(terminal: Terminal, data: "DataFolder", name: str) -> None:
+    from deploy.machines.apply import machine_page
+    from deploy.texts import moment_text
+
+    page = machine_page(data, name, terminal.step)
+    terminal.say(f"{page.machine}: partition {page.partition}, {page.corrections} corrections")
+    for number, from_ms, facts in page.versions:
+        terminal.say(f"version {number}, counts {'always' if not from_ms else 'from ' + moment_text(from_ms)}")
+        for what, value in facts.items():
+            terminal.say(f"  {what}: {value}")
+    terminal.result(page)
+
+
+def _list_machines(terminal: Terminal, data: "DataFolder") -> None:
+    from deploy.explain.query import query
+
+    records = query(data, "SELECT * FROM machines ORDER BY machine").records()
     columns = {
         "machine": "machine", "last_seen": "last seen (UTC)", "windows": "windows", "readings": "readings",
         "gross": "gross", "currency": "", "trust": "trust", "flags": "flags", "equivocations": "equivocations",

@@ -4,15 +4,14 @@ Nothing heavy is imported before it is needed: `--help` and usage errors come th
 """
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
-
-PIPE_COLUMNS = 250
-"""Width of a table where stdout is not a terminal: another program reads it, and expects a row a line."""
 
 CONTROLS = dict.fromkeys((7, 8, 11, 12, 13, 27))
 """Bell, backspace, vertical tab, form feed, carriage return and escape: ids of machines don't steer a terminal."""
@@ -39,20 +38,13 @@ class Terminal:
         """A table of the result, for people only; numbers are aligned to the right."""
         if self.as_json:
             return
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        kept = [["" if cell is None else str(cell) for cell in row] for row in rows]
-        table = Table(
-            title=Text(title) if title else None, title_justify="left", header_style="bold", box=None, pad_edge=False
-        )
-        for index, column in enumerate(columns):
-            numbers = all(_is_number(row[index]) for row in kept)
-            table.add_column(column, justify="right" if kept and numbers else "left", overflow="fold")
-        for row in kept:
-            table.add_row(*(Text(cell.translate(CONTROLS)) for cell in row))
-        Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(table)
+        is_terminal = sys.stdout.isatty()
+        width = shutil.get_terminal_size().columns if is_terminal else sys.maxsize  # a pipe: a row a line
+        kept = [["" if cell is None else str(cell).translate(CONTROLS) for cell in row] for row in rows]
+        heading, *lines = _table_lines(columns, kept, width)
+        for line in ([title] if title else []) + [f"\033[1m{heading}\033[0m" if is_terminal else heading] + lines:
+            sys.stdout.write(line + "\n")
+        sys.stdout.flush()
 
     def result(self, value: object) -> None:
         """The command's result as one JSON object on a line of its own, for scripts only."""
@@ -64,6 +56,25 @@ class Terminal:
 def fail(text: str) -> None:
     """One line on stderr, however many lines the text has."""
     sys.stderr.write("tallyroot: " + " ".join(text.split()) + "\n")
+
+
+def _table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """The heading and the rows, two blanks between columns; the widest columns fold until a line fits the width."""
+    cells = [columns, *rows]
+    widths = [max(len(part) for row in cells for part in row[index].split("\n")) for index in range(len(columns))]
+    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 1:
+        widths[widths.index(max(widths))] -= 1
+    is_right = [bool(rows) and all(_is_number(row[index]) for row in rows) for index in range(len(columns))]
+    lines = []
+    for row in cells:
+        folded = [
+            [part[at : at + room] for part in cell.split("\n") for at in range(0, max(len(part), 1), max(room, 1))]
+            for cell, room in zip(row, widths, strict=True)
+        ]
+        for parts in zip_longest(*folded, fillvalue=""):
+            aligned = zip(parts, widths, is_right, strict=True)
+            lines.append("  ".join(part.rjust(room) if right else part.ljust(room) for part, room, right in aligned))
+    return [line.rstrip() for line in lines] or [""]
 
 
 def _is_number(text: str) -> bool:

@@ -5,16 +5,13 @@ Typer keeps one converter in each parameter and makes it when it is first needed
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from typer import BadParameter
-from typer._click.core import Command as TyperCommandBase
+from typer._click import Context
+from typer._click.core import Command, Parameter
 from typer._coercion import RuntimeParam
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
-
-if TYPE_CHECKING:
-    from typer._click import Context
-    from typer._click.core import Parameter
 
 NAMES = {int: "a whole number", float: "a number"}
 
@@ -22,7 +19,7 @@ NAMES = {int: "a whole number", float: "a number"}
 class _Value(RuntimeParam):
     """Converts to the kinds of values that commands here take: texts, numbers in a range, paths, days, lists, pairs."""
 
-    def _coerce_value(self, value: Any, param: Any, ctx: "Context") -> Any:
+    def _coerce_value(self, value: Any, param: Any, ctx: Context) -> Any:
         try:
             return self._convert(value, self.annotation)
         except ValueError as error:
@@ -60,8 +57,8 @@ class _Value(RuntimeParam):
         return f"{'' if least is None else f', {least} or more'}{'' if most is None else f', at most {most}'}"
 
 
-class _PlainValues(TyperCommandBase):
-    def get_params(self, ctx: "Context") -> "list[Parameter]":
+class _PlainValues(Command):
+    def get_params(self, ctx: Context) -> list[Parameter]:
         """All parameters, each with our converter."""
         parameters = super().get_params(ctx)
         for parameter in parameters:

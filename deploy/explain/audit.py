@@ -54,7 +54,7 @@ def recomputing(treasury: Treasury, *, from_archive: bool, recount: Recount = qu
         return
     # The client's loop rests while windows are recomputed; a fetch that timed out meanwhile is retried silently.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    servers = treasury.data.stack().kafka_bootstrap_servers
+    servers = treasury.data.kafka_servers()
     skipped = treasury.data.exceptions()
     readers = [KafkaLogReader(servers, log.topic, 0, skipped) for _ in range(log.partitions)]
     try:

@@ -55,7 +55,7 @@ def check_gateway(
     Raises InvalidInput where there is no log or Kafka does not answer.
     """
     log = data.log()
-    servers = data.settings.kafka_bootstrap_servers or data.stack().kafka_bootstrap_servers
+    servers = data.kafka_servers()
     run = _Run(log, KafkaLogReader(servers, log.topic, 0, data.exceptions()), options, step, tell)
     try:
         run.read()

@@ -1,14 +1,15 @@
 """Queries on the views of a data folder."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 
 from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
-from streams.storage.analytics import make_analytics
+from streams.storage.views_origin import ANALYTICS_FILE, views_origin
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,27 @@ class Rows:
 def views(data: DataFolder) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-only connection to the views, over all epochs that workers on any host made final."""
     data.fetch_epochs()
-    with duckdb.connect(str(make_analytics(data.data_dir, data.log())), read_only=True) as connection:
+    log = data.log()
+    connection = _current_views(data.data_dir, views_origin(data.data_dir, log))
+    if connection is None:
+        from streams.storage.analytics import make_analytics  # Arrow, which a query of current views needs not
+
+        connection = duckdb.connect(str(make_analytics(data.data_dir, log)), read_only=True)
+    with connection:
         yield connection
+
+
+def _current_views(data_dir: Path, origin: str) -> duckdb.DuckDBPyConnection | None:
+    """A connection to the views that are there, None where they were made from something else or can't be opened."""
+    if not (data_dir / ANALYTICS_FILE).exists():
+        return None
+    with suppress(duckdb.Error):
+        connection = duckdb.connect(str(data_dir / ANALYTICS_FILE), read_only=True)
+        with suppress(duckdb.Error):
+            if connection.execute("FROM files.made_from").fetchall() == [(origin,)]:
+                return connection
+        connection.close()
+    return None
 
 
 def query(data: DataFolder, text: str) -> Rows:

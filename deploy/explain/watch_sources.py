@@ -102,6 +102,6 @@ def reading_on(treasury: Treasury, kept: LogMemory) -> Iterator[Recompute]:
 
     # Its loop rests while windows are recomputed; a fetch that timed out meanwhile is made again and needs no line.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    servers, exceptions = treasury.data.stack().kafka_bootstrap_servers, treasury.data.exceptions()
+    servers, exceptions = treasury.data.kafka_servers(), treasury.data.exceptions()
     with kept.reading(lambda: KafkaLogReader(servers, treasury.log.topic, 0, exceptions), exceptions) as epochs:
         yield epochs

@@ -53,7 +53,8 @@ def read_sources(files: list[tuple[str, Path]], options: ReplayOptions) -> list[
 
 def make_log(data: DataFolder, options: ReplayOptions) -> Log:
     """This folder's log for recorded files, with its topic; a log that is there is kept. Servers must run."""
-    operator_key, stack = data.operator_key(), data.stack()  # first: a replay that is refused leaves no log behind
+    # Asked first: a replay that is refused leaves no log behind.
+    operator_key, servers = data.operator_key(), data.kafka_servers()
     log = data.create_log(
         Log(
             log_id=options.seed or f"log-{secrets.token_hex(8)}",
@@ -64,7 +65,7 @@ def make_log(data: DataFolder, options: ReplayOptions) -> Log:
             rulesets=(Ruleset(operators=(operator_account(operator_key),)),),
         )
     )
-    create_topic(stack.kafka_bootstrap_servers, log)
+    create_topic(servers, log)
     return log
 
 
@@ -79,11 +80,11 @@ def replay_into(
 
     `agreements` are those of machines that do not pay the options' payees, by machine.
     """
-    log, operator_key, stack = make_log(data, options), data.operator_key(), data.stack()
+    log, operator_key = make_log(data, options), data.operator_key()
     own, agreement = agreements or {}, Agreement(options.payees or data.demo_payees())
     return replay(
         log,
-        stack.kafka_bootstrap_servers,
+        data.kafka_servers(),
         sources,
         operator_key,
         lambda machine: own.get(machine.machine, agreement),

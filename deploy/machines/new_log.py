@@ -15,7 +15,7 @@ from msgspec import Struct
 from deploy.data_folder import LOG_FILE, DataFolder
 from deploy.importers.tariffs import zone_of
 from deploy.machines.operator import OPERATOR_FILE, Operator, OperatorFile, load_operator, make_keystore, opened
-from files.write import write_json
+from files.write import make_folder, write_json
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.reading import HEARTBEAT
@@ -57,6 +57,7 @@ class InitResult(Struct, frozen=True, kw_only=True):
 
 def init(data: DataFolder, options: InitOptions) -> InitResult:
     """Makes or checks all of it. Raises InvalidInput, naming what differs, for a log or topic with other settings."""
+    make_folder(data.data_dir)
     zone = _zone(data.data_dir, options.zone)
     operator, keystore = _operator(data, options)  # (1)
     path = data.data_dir / LOG_FILE
@@ -82,7 +83,7 @@ def operator_of(data: DataFolder) -> Operator:
     way = data.settings.operator
     kept = load_operator(data.data_dir)
     if kept is not None and not (way.key or way.keystore or way.signer):
-        return Operator(opened(data.data_dir, kept)())
+        return Operator(opened(data.data_dir, kept))
     chain_id = DEVELOPMENT_CHAIN_ID if data.settings.chain_rpc_url is None else 0
     return Operator(keys_of(data.settings, chain_id).of("operator"))
 
@@ -116,14 +117,14 @@ def _operator(data: DataFolder, options: InitOptions) -> tuple[Operator, Path | 
             raise InvalidInput(
                 f"{data.data_dir / OPERATOR_FILE} names another key than --operator: leave it out, or remove the file"
             )
-        operator = Operator(opened(data.data_dir, wanted)())
+        operator = Operator(opened(data.data_dir, wanted))
         write_json(data.data_dir / OPERATOR_FILE, wanted)
         return operator, None
     if kept is not None or way.key or way.keystore or way.signer:
         return operator_of(data), None
     made, _ = make_keystore(data.data_dir)
     write_json(data.data_dir / OPERATOR_FILE, made)
-    return Operator(opened(data.data_dir, made)()), data.data_dir / str(made.keystore)
+    return Operator(opened(data.data_dir, made)), data.data_dir / str(made.keystore)
 
 
 def _named(operator: str, password_file: Path | None) -> OperatorFile:

@@ -40,7 +40,7 @@ def register_shares(
 
     Raises InvalidInput where the key is not the operator's, the machine is unknown, or the log would reject it.
     """
-    log, servers, key = data.log(), data.stack().kafka_bootstrap_servers, data.operator_key()
+    log, servers, key = data.log(), data.kafka_servers(), data.operator_key()
     operators = log.rulesets[-1].operators
     if operators and operator_account(key) not in operators:
         raise InvalidInput(f"{operator_account(key)} does not operate this log: set TALLYROOT_OPERATOR_KEY")

@@ -50,6 +50,8 @@ class Treasury:
     def settle(self, options: SettleOptions) -> Settled:
         """Posts what can be posted, once. Raises NotYet where the chain can't take it now."""
         self.data.fetch_epochs()
+        if self.data.has_own_chain():
+            self.chain.keep_time()
         return service.settle(self.data_dir, self.chain, self.log, self.keys, options)
 
     def follow(self, options: SettleOptions) -> Iterator[Settled | NotYet]:

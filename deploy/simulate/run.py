@@ -17,7 +17,6 @@ from deploy.importers.replay import Outgoing
 from deploy.simulate.fleet import Fleet
 from deploy.simulate.fleet_faults import Fault
 from deploy.simulate.simulation import FleetMemory, Form, Plan, Simulation, heartbeats, last_heartbeat_ms
-from deploy.stack.servers import Stack
 from deploy.texts import moment_text
 from files.write import write_bytes
 from schemas.errors import InvalidInput
@@ -107,14 +106,13 @@ def simulate(data: DataFolder, step: Callable[[str], None], options: SimulateOpt
     the other kind, or another fleet is in it.
     """
     options.check()
-    stack, is_new = _stack(data, step)
+    servers, is_new = _servers(data, step)
     log = _log(data, options)
     mode: Mode = "live" if log.timestamp_type == "LogAppendTime" else "fast"
     if options.mode not in (None, mode) or (options.days and mode == "live"):
         raise InvalidInput(
             f"the log {log.log_id} is of {log.timestamp_type}, for --{mode} only: choose another --data-dir"
         )
-    servers = stack.kafka_bootstrap_servers
     create_topic(servers, log)
     fleet = Fleet(options.seed, options.machines, options.is_signed)
     producer = LogProducer(servers, log)
@@ -128,13 +126,13 @@ def simulate(data: DataFolder, step: Callable[[str], None], options: SimulateOpt
     return report
 
 
-def _stack(data: DataFolder, step: Callable[[str], None]) -> tuple[Stack, bool]:
-    """The running servers, and whether they were started for this fleet."""
-    stack = Stack.load(data.data_dir)
-    if stack is not None and stack.alive():
-        return stack, False
-    step("starting Kafka and the EVM node")
-    return data.start_stack(), True
+def _servers(data: DataFolder, step: Callable[[str], None]) -> tuple[str, bool]:
+    """Where Kafka answers, and whether it was started for this fleet."""
+    try:
+        return data.kafka_servers(), False
+    except InvalidInput:
+        step("starting Kafka and the EVM node")
+        return data.start_stack().kafka_bootstrap_servers, True
 
 
 def _log(data: DataFolder, options: SimulateOptions) -> Log:

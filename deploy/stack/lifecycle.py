@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from deploy.data_folder import DataFolder
 from deploy.explain.query import query
 from deploy.stack.servers import Stack
 from deploy.stack.supervise import Supervised, start_workers, stop_workers
+from schemas.errors import InvalidInput
 from schemas.log import Log
 
 
@@ -42,35 +44,61 @@ class Stopped(Struct, frozen=True):
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """`servers` are name to address, empty while none run; `supervised` is None where no workers were started.
+    """`servers` are name to address of those that run; `faults` says what should run and doesn't.
 
     `partitions` has a row for each partition with final epochs: epochs, next_offset, end, entries, rejected.
     """
 
-    running: bool
+    faults: list[str]
     servers: dict[str, str]
-    supervised: bool | None
     workers: list[WorkerStatus]
     log: Log
     partitions: list[dict[str, object]]
 
 
 def start(data: DataFolder, step: Callable[[str], None], workers: int | None, metrics_port: int | None) -> Running:
-    """Starts the servers that do not run yet, and so many supervised workers in place of those that run.
+    """Starts the servers that are not set and do not run yet, and so many workers in place of those that run.
 
-    The workers serve /health and /metrics on `metrics_port` and the ports after it; without one on free ports.
-    Raises InvalidInput where something does not start, or workers are asked for and there is no log.
+    Without a number, workers that were given up, or whose supervisor has ended, are started again. The workers serve
+    /health and /metrics on `metrics_port` and the ports after it; without one on free ports.
+    Raises InvalidInput where something does not start, a port is taken, or workers are asked for and there is no log.
     """
+    port = (data.settings.metrics_port if metrics_port is None else metrics_port) or 0
+    before = Supervised.load(data.data_dir)
+    if workers is None and before is not None and needs_revival(before):
+        workers = len(before.workers)
     if workers is not None:
         data.log()  # before anything starts: workers without a log would end at once
-    step("starting Kafka and the EVM node")
+        _check_ports(data, port, workers, before)
+    for name, setting in (("Kafka", data.settings.kafka_bootstrap_servers), ("EVM node", data.settings.chain_rpc_url)):
+        step(f"starting the {name}" if setting is None else f"the {name} is yours, at {setting}: nothing to start")
     stack = data.start_stack()
     shown: list[WorkerStatus] = []
     if workers is not None:
         step(f"starting workers: {workers}")
-        port = data.settings.metrics_port if metrics_port is None else metrics_port
-        shown = _workers(data, start_workers(data.data_dir, workers, port or 0), ask=False)
+        shown = _workers(data, start_workers(data.data_dir, workers, port), ask=False)
     return Running(stack.kafka_bootstrap_servers, stack.chain_rpc_url, shown)
+
+
+def needs_revival(supervised: Supervised) -> bool:
+    """Whether workers that should run do not, and nobody starts them again."""
+    return not supervised.supervisor.alive() or any(worker.given_up for worker in supervised.workers)
+
+
+def _check_ports(data: DataFolder, first: int, count: int, before: Supervised | None) -> None:
+    """Raises InvalidInput for a metrics port that another program has; our own workers' ports will be free."""
+    ours = set() if before is None else {worker.port for worker in before.workers}
+    for port in range(first, first + count) if first else ():
+        if port in ours:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((data.settings.metrics_host, port))
+            except OSError as error:
+                raise InvalidInput(
+                    f"port {port} for a worker's metrics can't be used ({error.strerror}): choose another"
+                ) from None
 
 
 def stop(data: DataFolder) -> Stopped:
@@ -84,14 +112,21 @@ def stop(data: DataFolder) -> Stopped:
 
 def status(data: DataFolder) -> Status:
     """What runs, what each worker's /health says, and how far each partition's epochs are."""
-    stack = Stack.load(data.data_dir)
     supervised = Supervised.load(data.data_dir)
-    running = stack is not None and stack.alive()
+    servers, faults = {}, []
+    for name, ask in (("kafka", data.kafka_servers), ("chain", data.chain_rpc_url)):
+        try:
+            servers[name] = ask()
+        except InvalidInput as error:
+            faults.append(str(error))
+    workers = [] if supervised is None else _workers(data, supervised, ask=True)
+    faults += [f"worker {worker.worker}: {worker.state}" for worker in workers if worker.state != "ok"]
+    if supervised is not None and not supervised.supervisor.alive():
+        faults.append("the supervisor of the workers has ended: run `tallyroot up` again")
     return Status(
-        running=running,
-        servers={"kafka": stack.kafka_bootstrap_servers, "chain": stack.chain_rpc_url} if stack and running else {},
-        supervised=None if supervised is None else supervised.supervisor.alive(),
-        workers=[] if supervised is None else _workers(data, supervised, ask=True),
+        faults=faults,
+        servers=servers,
+        workers=workers,
         log=data.log(),
         partitions=query(
             data,

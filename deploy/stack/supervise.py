@@ -19,9 +19,10 @@ from typing import BinaryIO
 import msgspec
 
 from deploy.cli.terminal import fail
+from deploy.config import load_settings
+from deploy.data_folder import DataFolder
 from deploy.stack import processes
 from deploy.stack.processes import Process
-from deploy.stack.servers import Stack
 from files.write import write_json
 from schemas.errors import InvalidInput
 from streams.worker.watchdog import EXIT_FATAL, EXIT_STALLED, EXIT_TERMINATED, is_away
@@ -195,8 +196,10 @@ class _Slot:
         _note(f"worker {self.shown.number} ended with {self.shown.last_exit}; {then}")
 
     def _kafka_is_away(self) -> bool:
-        stack = Stack.load(self._data_dir)
-        return stack is not None and is_away(stack.kafka_bootstrap_servers)
+        try:
+            return is_away(DataFolder(self._data_dir, load_settings()).kafka_servers())
+        except InvalidInput:
+            return True  # the folder's own broker has ended: a worker is of no use until it is back
 
 
 class _Supervisor:

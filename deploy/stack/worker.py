@@ -20,7 +20,7 @@ def run_one_worker(
     log_json: bool = False,
 ) -> int:
     """Runs until it is stopped, or to the log's present end; its exit code. What is None here the settings say."""
-    log, stack, settings = data.log(), data.stack(), data.settings
+    log, servers, settings = data.log(), data.kafka_servers(), data.settings
     log_json = log_json or settings.log == "json"
     store = data.store()
     if store is not None:
@@ -34,9 +34,10 @@ def run_one_worker(
             f" {done.sealed:,} windows sealed, {done.rejected:,} rejected{ended}"
         )
 
+    make_analytics(data.data_dir, log)  # from its first second on, analysts find the views
     code = run_worker(
         WorkerSettings(
-            bootstrap_servers=stack.kafka_bootstrap_servers,
+            bootstrap_servers=servers,
             data_dir=data.data_dir,
             log=log,
             until_caught_up=until_caught_up,

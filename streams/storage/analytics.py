@@ -17,6 +17,7 @@ from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS
 from streams.storage.checkpoint_rejects import LIVE_REJECTS
 from streams.storage.live import BOUNDARY, OPEN_WINDOWS
 from streams.storage.view_comments import COLUMNS, VIEWS
+from streams.storage.views_origin import ANALYTICS_FILE, views_origin
 
 COUNTS = pa.struct([(name, pa.int64()) for name in ("entries", "accepted", "duplicate", "rejected")])
 MANIFEST = pa.struct(
@@ -55,14 +56,15 @@ FILES = {
 
 
 def make_analytics(data_dir: Path, log: Log) -> Path:
-    """Makes `analytics.duckdb` in a data folder, in place of an older one; gives its path. Open it read-only.
+    """Makes `analytics.duckdb` in a data folder, in place of an older one; returns its path. Open it read-only.
 
     Those who have the older one open go on with it, and many may make it at once.
     """
-    new = Temporary(data_dir / "analytics.duckdb", f".{uuid.uuid4().hex}")
+    new = Temporary(data_dir / ANALYTICS_FILE, f".{uuid.uuid4().hex}")
     db = duckdb.connect(str(new.temporary))
     try:
         db.execute(views_sql(data_dir, log))
+        db.execute(f"CREATE VIEW files.made_from AS SELECT {_text(views_origin(data_dir, log))} AS made_from")
         for view, comment in VIEWS.items():
             db.execute(f"COMMENT ON VIEW {view} IS {_text(comment)}")
         for view, column in db.execute(

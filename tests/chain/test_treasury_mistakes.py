@@ -156,7 +156,7 @@ def test_contracts_that_can_t_be_are_refused_before_gas_is_paid(desk: Desk) -> N
     assert "who is the auditor? Give --auditor" in desk.fails("deploy-contracts", "--token", paid_in)
     desk.as_role("auditor", "auditor")
     assert "must lie between 172800 s" in desk.fails("deploy-contracts", "--token", paid_in, "--delay", "1h")
-    assert "is no duration" in desk.fails("deploy-contracts", "--token", paid_in, "--delay", "soon")
+    assert "is not a duration" in desk.fails("deploy-contracts", "--token", paid_in, "--delay", "soon")
     assert desk.node.block_number() == block
     for decimals in (2, 24):
         line = desk.fails("deploy-contracts", "--token", token(desk, decimals))
@@ -183,7 +183,7 @@ def test_from_underfunded_to_claimed_each_step_too_early_is_told(ledger: Desk) -
     desk = ledger
     assert "short of 600000000 token units" in desk.fails("settle")
     assert "holds 1000000000 token units and needs 5000000000" in desk.fails("fund", "5000")
-    assert "is no amount" in desk.fails("fund", "1.2345678")
+    assert "is not an amount" in desk.fails("fund", "1.2345678")
     desk.run("fund")
     assert "nothing is posted yet" in desk.fails("claim", SOLAR)
     assert "nothing is posted yet" in desk.fails("claim", "--all")
@@ -282,7 +282,7 @@ def test_a_fee_spike_and_a_tip_that_can_t_be_are_told(ledger: Desk, monkeypatch:
     assert "the base fee is 60 gwei now" in line
     assert "the cap is 40; wait, or raise TALLYROOT_FEE_CAP_GWEI" in line
     desk.ask("evm_mine")
-    for tip, what in (("40", "must be below"), ("-1", "greater than or equal to 0"), ("much", "valid decimal")):
+    for tip, what in (("40", "must be below"), ("-1", "must be a number, 0 or more"), ("much", "valid decimal")):
         monkeypatch.setenv("TALLYROOT_PRIORITY_FEE_GWEI", tip)
         assert what in desk.fails("settle")
     monkeypatch.setenv("TALLYROOT_PRIORITY_FEE_GWEI", "0.5")

@@ -215,7 +215,7 @@ def test_readings_only_move_time(forms: list[MachineForm]) -> None:
 def test_a_keystore_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     kept, account = make_keystore(tmp_path)
     assert [path.stat().st_mode & 0o777 for path in (tmp_path / "keys").iterdir()] == [0o600, 0o600]
-    assert opened(tmp_path, kept)().address == account
+    assert opened(tmp_path, kept).address == account
     with pytest.raises(InvalidInput, match="can't write the operator's key"):
         make_keystore(tmp_path)
     assert load_operator(tmp_path) is None

@@ -29,12 +29,18 @@ def test_the_chain_is_there_though_kafka_is_not(tmp_path: Path) -> None:
     remembered(tmp_path, None)
     assert DataFolder(tmp_path, Settings()).chain_rpc_url() == URL
     with pytest.raises(InvalidInput, match="tallyroot up"):
-        DataFolder(tmp_path, Settings()).stack()
+        DataFolder(tmp_path, Settings()).kafka_servers()
 
 
-def test_a_folder_without_servers_takes_the_chain_of_the_settings(tmp_path: Path) -> None:
-    assert DataFolder(tmp_path, Settings(chain_rpc_url=OTHER)).chain_rpc_url() == OTHER
+def test_what_is_set_wins_over_what_the_folder_remembers(tmp_path: Path) -> None:
+    for node in (None, EvmNode(process=DEAD, port=8545)):
+        remembered(tmp_path, node)
+        data = DataFolder(tmp_path, Settings(chain_rpc_url=OTHER, kafka_bootstrap_servers="kafka.example:9092"))
+        assert (data.chain_rpc_url(), data.kafka_servers()) == (OTHER, "kafka.example:9092")
+        assert not data.has_own_chain()
+
+
+def test_a_dead_node_is_named(tmp_path: Path) -> None:
     remembered(tmp_path, EvmNode(process=DEAD, port=8545))
-    assert DataFolder(tmp_path, Settings(chain_rpc_url=OTHER)).chain_rpc_url() == OTHER
     with pytest.raises(InvalidInput, match="CHAIN_RPC_URL"):
         DataFolder(tmp_path, Settings()).chain_rpc_url()
