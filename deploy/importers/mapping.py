@@ -3,6 +3,7 @@
 `read_mapping` takes a path or the name of a mapping that ships with the project, and refuses what it doesn't know.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping as Table
 from fractions import Fraction
@@ -179,6 +180,8 @@ def check(mapping: Mapping) -> None:
         zone_of(mapping.zone)
     _check_times(mapping)
     for meter, amount in mapping.amounts.items():
+        if re.search(r"\.[0-9]+$", meter):
+            raise InvalidInput(f"[amounts.{meter}]: names with a number behind a dot are for sessions that overlap")
         _check_amount(mapping.kind, meter, amount)
 
 

@@ -22,8 +22,8 @@ from schemas.units import HOUR_MS, MINUTE_MS
 
 QUARTER_MS = 15 * MINUTE_MS
 PLAUSIBLE_PERCENT, SLACK_MS = 135, MINUTE_MS
-"""What the stream takes for plausible: a row beyond it is not sent, so that it can be once its machine is registered
-with what it can really do."""
+"""What the stream takes for plausible. A row beyond it is not sent: it would be refused in part or whole, and stand in
+the log for good."""
 
 UNREGISTERED = "its machine is not registered"
 TOO_MUCH = "more than the registered capacity allows in that time"
@@ -35,10 +35,14 @@ BEHIND = "a later register of the meter stands in the log"
 
 
 class Registered(Protocol):
-    """What is asked of a machine's registration: the one in force at a moment."""
+    """What is asked of registrations. Each is None for a machine that the log doesn't know."""
 
-    def registration_at(self, machine: str, moment_ms: int) -> Registration | None:
-        """None for a machine that the log doesn't know."""
+    def at(self, machine: str, moment_ms: int) -> Registration | None:
+        """The one in force at a moment (epoch ms)."""
+        ...
+
+    def last(self, machine: str) -> Registration | None:
+        """The newest, in force or not."""
         ...
 
 
@@ -100,6 +104,7 @@ class _Placing:
         self._registered = registered
         self._limits = limits
         self._lanes = _busy_lanes(known)
+        self._events = {where: Counter(values) for where, values in known.points.items()}
         self._found = Placement()
 
     def place(self, drafts: Sequence[Draft]) -> Placement:
@@ -120,7 +125,7 @@ class _Placing:
         numbers = dict(self._known.numbers)
         for route, reading in new:
             meter = (reading.machine, reading.meter)
-            boot, seq = numbers.get(meter) or (self._boot(reading), 0)
+            boot, seq = max(numbers.get(meter, (0, 0)), (self._boot(reading), 0))
             numbers[meter] = (boot, seq + 1)
             self._found.readings.append(Placed(route, msgspec.structs.replace(reading, boot=boot, seq=seq + 1)))
             if self._meter_kind == "quantity":
@@ -128,12 +133,15 @@ class _Placing:
         return self._found
 
     def _boot(self, reading: Reading) -> int:
-        registration = self._registered.registration_at(reading.machine, reading.observed_at)
-        return registration.boot if registration is not None and isinstance(registration.boot, int) else 1
+        """The boot that the registration gives; where it gives none, that of the log's last reading, else 1."""
+        registration = self._registered.last(reading.machine)
+        if registration is not None and isinstance(registration.boot, int):
+            return registration.boot
+        return self._known.numbers.get((reading.machine, reading.meter), (1, 0))[0]
 
     def _new_of(self, draft: Draft) -> list[tuple[str, Reading]]:
         """What the log lacks of a draft; nothing where it stands there. Raises _Skip."""
-        registration = self._registered.registration_at(draft.machine, draft.end_ms)
+        registration = self._registered.at(draft.machine, draft.end_ms)
         if registration is None:
             raise _Skip(UNREGISTERED, draft.machine)
         limits = self._limits[draft.machine]
@@ -166,13 +174,14 @@ class _Placing:
             missing = sorted({reading.meter for reading in new} - meters)
             if missing and lane > 1:
                 raise _Skip(OVERLAPS, ", ".join(missing))
+        if new and self._kind == "sessions":
             lanes.take(lane, draft.start_ms, draft.end_ms)
         return new
 
     def _new_points(self, draft: Draft) -> list[Reading]:
         new = []
         for reading in self._readings(draft, 1):
-            there = self._known.points.get((reading.machine, reading.meter, reading.observed_at), Counter())
+            there = self._events.get((reading.machine, reading.meter, reading.observed_at), Counter())
             if self._kind == "events":  # Two trips may be equal: as many as stand there are there.
                 if there[reading.value] > 0:
                     there[reading.value] -= 1
