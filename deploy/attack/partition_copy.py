@@ -23,9 +23,9 @@ from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
 from streams.core.meters import Standing
 from streams.core.murmur2 import partition_of
 from streams.core.records import JSON, LogRecord, Record, decode_readings, media_type, record_type
+from streams.core.replay import advance_through
 from streams.core.signature import operator_account, reading_key, sign_control, sign_reading
 from streams.core.state import State
-from streams.reference.vectors import advance_through
 
 OPERATOR_KEY, STRANGER_KEY, VICTIM_KEY, OTHER_KEY = (
     sha256(b"tallyroot attack\n" + name).digest() for name in (b"operator", b"stranger", b"victim", b"other")

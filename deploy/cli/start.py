@@ -57,6 +57,9 @@ def init(
     currency: Annotated[str | None, typer.Option(help="ISO 4217 code, such as EUR [USD].")] = None,
     window: Annotated[str | None, typer.Option(help="Length of an earnings window [15m].")] = None,
     epoch: Annotated[str | None, typer.Option(help="Length of an epoch, which is settled as one [1d].")] = None,
+    grace: Annotated[
+        str | None, typer.Option(help="How long after its end a window takes late readings [10m].")
+    ] = None,
     zone: Annotated[str | None, typer.Option(help="IANA zone of tariffs, such as Europe/Berlin [UTC].")] = None,
     partitions: Annotated[int | None, typer.Option(min=1, max=1024, help="Partitions of the topic [4].")] = None,
     begins: Annotated[
@@ -79,6 +82,7 @@ def init(
         currency=currency, partitions=partitions, zone=zone, operator=operator, password_file=password_file,
         window_ms=None if window is None else duration_ms(window),
         epoch_ms=None if epoch is None else duration_ms(epoch),
+        grace_ms=None if grace is None else duration_ms(grace),
         begins_ms=None if begins is None else day_number(begins) * DAY_MS,
     )  # fmt: skip
     terminal = Terminal(as_json=json)

@@ -15,9 +15,8 @@ from schemas.log import Log
 from schemas.reading import READING
 from schemas.reject import WHOLE_RECORD, Reason, Reject
 from schemas.window import Window
-from streams.core.advance import advance
-from streams.core.open_window import seal, version_of
 from streams.core.records import LogRecord, Rows, decode_readings, media_type, record_type
+from streams.core.replay import advance_through, open_windows
 from streams.core.state import State
 
 
@@ -34,7 +33,7 @@ class Problem(Struct, frozen=True, kw_only=True):
 
 
 class MachineReport(Struct, frozen=True, kw_only=True):
-    """What became of one machine's readings. `problems` counts refusals and notices by reason.
+    """The outcome of one machine's readings. `problems` counts refusals and notices by reason.
 
     `earned_micros` is gross, in micros of the log's currency, open windows included; `trust` the lowest of its windows,
     None without one; `skipped` are numbers that never came.
@@ -70,7 +69,7 @@ class PartitionCheck:
     """The check of one partition. Records are given in the order of the log, from its first one on."""
 
     def __init__(self, log: Log, partition: int, on_problem: Callable[[Problem], None], machine: str | None) -> None:
-        """`on_problem` is told of each; with a `machine`, only of those that are, or may be, its own."""
+        """`on_problem` is called with each; with a `machine`, only with those that are, or may be, its own."""
         self._log, self._partition, self._machine = log, partition, machine
         self._on_problem = on_problem
         self._state = State.new(log, partition)
@@ -82,38 +81,27 @@ class PartitionCheck:
 
     def skip(self, records: Sequence[LogRecord]) -> None:
         """Records that only make the state, and are no part of the report."""
-        while True:
-            done = advance(self._state, records)
-            records = records[done.consumed :]
-            if done.cut is None:
-                return
+        advance_through(self._state, records)
 
     def judge(self, records: Sequence[LogRecord]) -> None:
         """Records that the report is about."""
         if self._first is None and records:
             self._first = records[0].offset
-            for window in self._open_windows():  # what they came to before is no part of it
+            for window in open_windows(self._state):  # what they came to before is no part of it
                 self._account(window.machine).add(window, -1)
-        rejects: list[Reject] = []
-        left = records
-        while True:
-            done = advance(self._state, left)
-            for window in done.windows:
-                self._add(window)
-            rejects += done.rejects
-            left = left[done.consumed :]
-            if done.cut is None:
-                break
         refused: dict[int, list[Reject]] = {}
-        for reject in rejects:
-            refused.setdefault(reject.offset, []).append(reject)
+        for part in advance_through(self._state, records):
+            for window in part.windows:
+                self._add(window)
+            for reject in part.rejects:
+                refused.setdefault(reject.offset, []).append(reject)
         for record in records:
             self._look_at(record, refused.get(record.offset, []))
 
     def reports(self) -> list[MachineReport]:
         """One for each machine met, by name. Call it once, at the end."""
         if self._first is not None:
-            for window in self._open_windows():
+            for window in open_windows(self._state):
                 self._add(window)
         names = sorted(name for name in self._accounts if self._machine in (None, name))
         return [
@@ -199,23 +187,6 @@ class PartitionCheck:
         is_meant = self._first is not None and window.last_offset >= self._first
         if is_meant and window.readings:
             account.trust = window.trust if account.trust is None else min(account.trust, window.trust)
-
-    def _open_windows(self) -> list[Window]:
-        """The open windows as they would seal now; the state stays as it is."""
-        state = self._state
-        carries: dict[tuple[str, str], int] = {}
-        sealed = []
-        for start_ms in sorted(state.open_windows):
-            for (name, mends_ms), window in sorted(state.open_windows[start_ms].items(), key=lambda item: item[0]):
-                key = (start_ms, name, mends_ms)
-                machine = state.machines[name]
-                version = version_of(machine, key)
-                place = (name, version.agreement_digest)
-                carry = carries.get(place, state.carry_of(machine, version))
-                done = seal(self._log, machine, version, key, window, carry)
-                carries[place] = done.carry_out
-                sealed.append(done)
-        return sealed
 
     def _account(self, machine: str) -> _Account:
         return self._accounts.setdefault(machine, _Account())

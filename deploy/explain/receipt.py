@@ -5,7 +5,7 @@ the real core, replayed over the partition's archived records up to and with tha
 against the log roots in the manifests, so the verdict follows from records that can be proven one by one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -16,28 +16,32 @@ from msgspec import Struct
 
 from deploy.cli.terminal import Terminal
 from deploy.data_folder import DataFolder
-from deploy.explain.reading_rows import Billed, Change, ReadingName, Watch, records_naming, rows_of
+from deploy.explain.reading_rows import ReadingName, records_naming, rows_of
 from deploy.texts import moment_text
 from files.write import write_json
 from schemas.canonical import chain_digest
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.manifest import EpochManifest, epoch_folder
-from schemas.reading import HEARTBEAT
-from schemas.reject import Reason
+from schemas.reject import WHOLE_RECORD, Reason
 from settlement.storage.published_epochs import EpochReader
-from streams.core.advance import advance, judge_record
-from streams.core.judge import Outcome
 from streams.core.log_root import ChunkProof
 from streams.core.records import LogRecord, Record
+from streams.core.replay import RowChange, WindowChange, judge_watched, replay
 from streams.core.state import State
 from streams.storage.archive import archive_digest, chunk_proof, read_archive
 from streams.storage.epoch_files import epoch_paths
 
-CHUNK = 10_000
-"""So many records are replayed at once."""
-
 Verdict = Literal["accepted", "duplicate", "rejected"]
+
+
+class Billed(Struct, frozen=True):
+    """Usage in the meter's unit at a price: micros for every `per` units, or (per 0) for each session."""
+
+    registration_version: int
+    usage: int
+    price_micros: int
+    per: int
 
 
 class WindowOfReading(Struct, frozen=True, kw_only=True):
@@ -206,24 +210,14 @@ class _Archive:
         if not rows_at:
             return
         state = State.new(self._log, self._partition)
-        held: list[Record] = []
-        for record in self._records(max(rows_at)):
-            rows = rows_at.get(record.offset)
-            if rows is None:
-                held.append(record)
-                if len(held) == CHUNK:
-                    _replay(state, held)
-                    held = []
+        for stop in replay(state, self._records(max(rows_at)), lambda record: record.offset in rows_at):
+            if (record := stop.record) is None:
                 continue
-            # The heartbeat stands in for the record while time moves, windows seal and epochs end: its entries come
-            # after that, and are watched.
-            _replay(state, [*held, _heartbeat(record)])
-            held = []
-            watch = Watch(state, self._name.machine, rows)
-            judge_record(state, record, watch)
+            changes = judge_watched(state, record, (self._name.machine,))
             proof = self._proof(record.offset)
-            for row, outcome, change in watch.seen:
-                yield self._place(record, row, outcome, change), proof
+            for change in changes:
+                if change.row in rows_at[record.offset] or change.row == WHOLE_RECORD:
+                    yield self._place(record, change), proof
 
     def _rows_by_offset(self) -> dict[int, list[int]]:
         """The rows in which the reading stands, well formed or not."""
@@ -247,7 +241,8 @@ class _Archive:
                 raise InvalidInput(f"{path} isn't what its manifest says: restore it, or look at `tallyroot audit`")
             yield from (record for record in read_archive(path) if record.offset <= last)
 
-    def _place(self, record: Record, row: int, outcome: Outcome, change: Change | None) -> Place:
+    def _place(self, record: LogRecord, change: RowChange) -> Place:
+        outcome = change.outcome
         verdict: Verdict = "rejected"
         if outcome is None:
             verdict = "accepted"
@@ -256,28 +251,30 @@ class _Archive:
         return Place(
             partition=self._partition,
             offset=record.offset,
-            row=row,
+            row=change.row,
             logged_ms=record.timestamp,
             verdict=verdict,
             reason=None if outcome == "duplicate" else outcome,
-            window=None if change is None else self._window(change),
+            window=self._window(change.windows[0]) if change.windows else None,
             proof=0,
         )
 
-    def _window(self, change: Change) -> WindowOfReading:
+    def _window(self, change: WindowChange) -> WindowOfReading:
         epoch = self._log.epoch_of(change.start_ms)
         manifest = self._manifests.get(epoch)
         return WindowOfReading(
             start_ms=change.start_ms,
             end_ms=change.start_ms + self._log.window_ms,
             mends_ms=change.mends_ms,
-            billed=change.billed,
+            billed=tuple(
+                Billed(line.registration_version, line.usage, line.price_micros, line.per) for line in change.lines
+            ),
             epoch=epoch_folder(self._log.epoch_span(epoch)[0]),
             digest=None if manifest is None else self._window_digest(manifest, change),
             manifest_digest=None if manifest is None else manifest.digest().hex(),
         )
 
-    def _window_digest(self, manifest: EpochManifest, change: Change) -> str:
+    def _window_digest(self, manifest: EpochManifest, change: WindowChange) -> str:
         """The digest of the sealed window, from a list that is held against the manifest."""
         path = epoch_paths(self._data_dir, self._log, manifest.epoch, self._partition).windows
         table = pq.read_table(path, columns=["machine", "start_ms", "mends_ms", "digest"])
@@ -313,17 +310,3 @@ class _Archive:
         if not path.is_file():
             raise InvalidInput(f"the archive {path} is missing: restore it")
         return path
-
-
-def _replay(state: State, records: Sequence[LogRecord]) -> None:
-    """Takes the state through records, and through the ends of epochs among them."""
-    while True:
-        done = advance(state, records)
-        records = records[done.consumed :]
-        if done.cut is None:
-            return
-
-
-def _heartbeat(record: Record) -> Record:
-    """A record that moves time as this one does, and says nothing."""
-    return Record(record.offset, record.timestamp, None, b"{}", (("ce_type", HEARTBEAT.encode()),))

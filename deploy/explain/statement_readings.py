@@ -7,7 +7,7 @@ gets the whole micros by which it raises the line's running amount: the parts of
 the window's carry does.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,19 +17,17 @@ from deploy.explain.audit_sources import ArchiveSource
 from schemas.arrow import windows_from
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
-from schemas.reading import CORRECTED, HEARTBEAT, READING, Correction
+from schemas.reading import CORRECTED, READING, Correction
 from schemas.units import CARRY_BASE
 from schemas.window import Window
-from streams.core.advance import Tally, advance, judge_record
-from streams.core.judge import Outcome
-from streams.core.meters import NONE
-from streams.core.open_window import LineKey, WindowKey
 from streams.core.rating import PER_SESSION
-from streams.core.records import LogRecord, Record, decode_control, decode_readings, media_type, record_type
+from streams.core.records import LogRecord, decode_control, decode_readings, media_type, record_type
+from streams.core.replay import LineChange, judge_watched, replay
 from streams.core.state import State
 from streams.storage.epoch_files import epoch_paths
 
-CHUNK = 10_000
+_Start = tuple[int, int | None]
+"""Start of a window and, for an adjustment, of the adjusted one, epoch ms."""
 
 
 class EarningReading(Struct, frozen=True, kw_only=True):
@@ -66,38 +64,9 @@ class WindowReadings(Struct, frozen=True):
 class _Added(Struct, frozen=True):
     """What one row added to one line."""
 
-    key: WindowKey
     record: LogRecord
     row: int
-    line: LineKey
-    usage: int
-
-
-class _WindowWatch(Tally):
-    """Sees what each row of a record adds to certain windows."""
-
-    def __init__(self, state: State, keys: Iterable[WindowKey], record: LogRecord) -> None:
-        super().__init__()
-        self.seen: list[_Added] = []
-        self._state = state
-        self._record = record
-        self._usage = {key: self._look(key) for key in keys}
-
-    def note(self, record: LogRecord, row: int, outcome: Outcome) -> None:
-        """One entry is judged."""
-        super().note(record, row, outcome)
-        if outcome is not None:
-            return
-        for key, before in self._usage.items():
-            after = self._look(key)
-            for line, usage in after.items():
-                if usage != before.get(line, 0):
-                    self.seen.append(_Added(key, record, row, line, usage - before.get(line, 0)))
-            self._usage[key] = after
-
-    def _look(self, key: WindowKey) -> dict[LineKey, int]:
-        window = self._state.open_windows.get(key[0], {}).get(key[1:])
-        return {} if window is None else dict(window.usage)
+    line: LineChange
 
 
 def window_readings(data_dir: Path, log: Log, machine: str, moment_ms: int) -> list[WindowReadings]:
@@ -132,52 +101,33 @@ def _published(data_dir: Path, log: Log, machine: str, start_ms: int) -> tuple[i
 
 
 def _replayed(data_dir: Path, log: Log, partition: int, published: Sequence[Window]) -> list[WindowReadings]:
-    """The same windows, sealed anew, with what was added to them."""
+    """The same windows, sealed by the replay, with what was added to them."""
     machine = published[0].machine
-    keys = [(window.start_ms, machine, NONE if window.mends_ms is None else window.mends_ms) for window in published]
     first, last = min(w.first_offset for w in published), max(w.last_offset for w in published)
     state, archive = State.new(log, partition), ArchiveSource(data_dir, partition)
-    sealed: dict[WindowKey, Window] = {}
-    added: list[_Added] = []
-    held: list[LogRecord] = []
-    for record in archive.records():
-        if first <= record.offset <= last and _may_name(record, machine):
-            # The heartbeat stands in for the record while time moves and windows seal; its entries are watched then.
-            beat = Record(record.offset, record.timestamp, None, b"{}", (("ce_type", HEARTBEAT.encode()),))
-            _seal(state, [*held, beat], keys, sealed)
-            held = []
-            watch = _WindowWatch(state, keys, record)
-            judge_record(state, record, watch)
-            added += watch.seen
-            continue
-        held.append(record)
-        if len(held) == CHUNK:
-            _seal(state, held, keys, sealed)
-            held = []
-            if len(sealed) == len(keys):
-                break
-    _seal(state, held, keys, sealed)
-    if len(sealed) < len(keys):
+    sealed: dict[_Start, Window] = {}
+    added: dict[_Start, list[_Added]] = {(window.start_ms, window.mends_ms): [] for window in published}
+
+    def is_watched(record: LogRecord) -> bool:
+        return first <= record.offset <= last and _may_name(record, machine)
+
+    for stop in replay(state, archive.records(), is_watched):
+        for window in stop.windows:
+            if window.machine == machine and (window.start_ms, window.mends_ms) in added:
+                sealed[window.start_ms, window.mends_ms] = window
+        if len(sealed) == len(added):
+            break
+        if (record := stop.record) is not None:
+            for change in judge_watched(state, record, (machine,)):
+                for place in change.windows:
+                    if (place.start_ms, place.mends_ms) in added:
+                        new = [_Added(record, change.row, line) for line in place.lines]
+                        added[place.start_ms, place.mends_ms] += new
+    if len(sealed) < len(added):
         raise archive.gap or InvalidInput(f"the archive of partition {partition} ends before the window: restore it")
     return [
-        WindowReadings(sealed[key], tuple(_earned(partition, sealed[key], [a for a in added if a.key == key])))
-        for key in keys
+        WindowReadings(sealed[start], tuple(_earned(partition, sealed[start], own))) for start, own in added.items()
     ]
-
-
-def _seal(
-    state: State, records: Sequence[LogRecord], keys: Sequence[WindowKey], sealed: dict[WindowKey, Window]
-) -> None:
-    """Takes the state through records, and through the ends of epochs among them; keeps the windows looked for."""
-    while True:
-        done = advance(state, records)
-        for window in done.windows:
-            key = (window.start_ms, window.machine, NONE if window.mends_ms is None else window.mends_ms)
-            if key in keys:
-                sealed[key] = window
-        records = records[done.consumed :]
-        if done.cut is None:
-            return
 
 
 def _may_name(record: LogRecord, machine: str) -> bool:
@@ -189,16 +139,16 @@ def _may_name(record: LogRecord, machine: str) -> bool:
 def _earned(partition: int, window: Window, added: Sequence[_Added]) -> Iterator[EarningReading]:
     """What each addition earned: along each line, the micros by which it raises the running amount."""
     total, carry = 0, window.carry_in
-    for line in sorted({one.line for one in added}):
-        _, version, price_micros, per = line
+    for key in sorted({_line_key(one) for one in added}):
+        _, _, price_micros, per = key
         parts = price_micros * (CARRY_BASE if per == PER_SESSION else CARRY_BASE // per)
         running = carry
         for one in added:
-            if one.line == line:
-                before, running = running, running + one.usage * parts
+            if _line_key(one) == key:
+                before, running = running, running + one.line.usage * parts
                 micros = running // CARRY_BASE - before // CARRY_BASE
                 total += micros
-                yield _reading(partition, one, version, price_micros, per, micros)
+                yield _reading(partition, one, micros)
         carry = running % CARRY_BASE
     if (total, carry) != (window.net_micros + window.expenses_micros, window.carry_out):
         raise InvariantBroken(
@@ -206,8 +156,13 @@ def _earned(partition: int, window: Window, added: Sequence[_Added]) -> Iterator
         )
 
 
-def _reading(partition: int, one: _Added, version: int, price_micros: int, per: int, micros: int) -> EarningReading:
-    record = one.record
+def _line_key(one: _Added) -> tuple[str, int, int, int]:
+    line = one.line
+    return line.meter, line.registration_version, line.price_micros, line.per
+
+
+def _reading(partition: int, one: _Added, micros: int) -> EarningReading:
+    record, line = one.record, one.line
     boot, seq = None, None
     if record_type(record) == READING:
         rows = decode_readings(record.value, media_type(record))
@@ -223,6 +178,7 @@ def _reading(partition: int, one: _Added, version: int, price_micros: int, per: 
         kind, observed_at_ms, value = CORRECTED, decoded[0].observed_at, decoded[0].difference
     return EarningReading(
         partition=partition, offset=record.offset, row=one.row, logged_ms=record.timestamp, kind=kind,
-        meter=one.line[0], boot=boot, seq=seq, observed_at_ms=observed_at_ms, value=value,
-        registration_version=version, usage=one.usage, price_micros=price_micros, per=per, micros=micros,
+        meter=line.meter, boot=boot, seq=seq, observed_at_ms=observed_at_ms, value=value,
+        registration_version=line.registration_version, usage=line.usage, price_micros=line.price_micros, per=line.per,
+        micros=micros,
     )  # fmt: skip

@@ -37,6 +37,7 @@ class InitOptions(Struct, frozen=True, kw_only=True):
     currency: str | None = None
     window_ms: int | None = None
     epoch_ms: int | None = None
+    grace_ms: int | None = None
     partitions: int | None = None
     zone: str | None = None
     begins_ms: int | None = None
@@ -147,7 +148,7 @@ def _new(data: DataFolder, options: InitOptions, operator: Operator) -> Log:
         timestamp_type="LogAppendTime" if options.begins_ms is None else "CreateTime",
         window_ms=options.window_ms or DEFAULTS.window_ms,
         epoch_ms=options.epoch_ms or DEFAULTS.epoch_ms,
-        rulesets=(Ruleset(operators=(operator.address,)),),
+        rulesets=(Ruleset(operators=(operator.address,), grace_ms=options.grace_ms or DEFAULTS.rulesets[0].grace_ms),),
     )
 
 
@@ -163,6 +164,8 @@ def _kept(data: DataFolder, options: InitOptions, operator: Operator) -> Log:
         for name, value in asked.items()
         if value is not None and value != getattr(log, name)
     ]
+    if options.grace_ms not in (None, log.rulesets[-1].grace_ms):
+        differ.append(f"grace_ms is {log.rulesets[-1].grace_ms}, not {options.grace_ms}")
     if options.begins_ms is not None and log.timestamp_type != "CreateTime":
         differ.append("its records bear the broker's times, not their own")
     if log.rulesets[-1].operators and operator.address not in log.rulesets[-1].operators:

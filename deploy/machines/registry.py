@@ -13,10 +13,10 @@ import msgspec
 from schemas.log import Log
 from schemas.reading import CORRECTED, HEARTBEAT, REGISTERED
 from schemas.reject import Reason
-from streams.core.advance import advance
 from streams.core.machines import Machine
 from streams.core.murmur2 import partition_of
 from streams.core.records import LogRecord, Record, record_type
+from streams.core.replay import advance_through
 from streams.core.state import State
 from streams.storage.log_reader import LogReader
 
@@ -143,9 +143,5 @@ def _heartbeat(timestamp_ms: int) -> Record:
 
 def _feed(state: State, record: Record) -> Verdict:
     """Takes the state through one record and the ends of epochs in it."""
-    records: Sequence[Record] = [record]
-    while True:
-        done = advance(state, records)
-        records = records[done.consumed :]
-        if done.cut is None:
-            return done.rejects[0].reason if done.rejects else None
+    rejects = advance_through(state, [record])[-1].rejects
+    return rejects[0].reason if rejects else None

@@ -11,10 +11,10 @@ from schemas.log import Log
 from schemas.reading import REGISTERED
 from schemas.registration import Agreement
 from settlement.shares import points_of
-from streams.core.advance import advance
 from streams.core.control import register as judge
 from streams.core.encode import signed_headers
 from streams.core.records import JSON, Record
+from streams.core.replay import advance_through
 from streams.core.signature import operator_account, sign_control
 from streams.core.state import State
 from streams.kafka.producer import LogProducer
@@ -97,8 +97,7 @@ def state_with(data: DataFolder, log: Log, servers: str, machine: str) -> State:
         state = State.new(log, partition)
         records = reader.read(partition, *reader.range(partition))
         while piece := list(islice(records, CHUNK)):
-            while piece:
-                piece = piece[advance(state, piece).consumed :]
+            advance_through(state, piece)
         if machine in state.machines:
             return state
     raise InvalidInput(f"no such machine: {machine} is not registered in the topic {log.topic}")

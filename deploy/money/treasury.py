@@ -18,7 +18,7 @@ from schemas.payout import Funding
 from settlement import service
 from settlement.chain.driver import NotYet
 from settlement.chain.job import Settled, SettleOptions
-from settlement.chain.ledger import Deployment
+from settlement.chain.ledger import CHAIN_FILE, Deployment
 from settlement.chain.node import Chain
 from settlement.posting import GWEI
 from settlement.results import Funded
@@ -48,10 +48,16 @@ class Treasury:
         return Deployment.load(self.data_dir).decimals
 
     def settle(self, options: SettleOptions) -> Settled:
-        """Posts what can be posted, once. Raises NotYet where the chain can't take it now."""
+        """Posts what can be posted, once. Raises NotYet where the chain can't take it now.
+
+        On the folder's own development chain, whose tokens are worth nothing, it first deploys and funds a ledger.
+        """
         self.data.fetch_epochs()
         if self.data.has_own_chain():
             self.chain.keep_time()
+            if not (self.data_dir / CHAIN_FILE).exists():
+                service.deploy_contracts(self.data_dir, self.chain, self.log, self.keys)
+            self.fund(None)
         return service.settle(self.data_dir, self.chain, self.log, self.keys, options)
 
     def follow(self, options: SettleOptions) -> Iterator[Settled | NotYet]:

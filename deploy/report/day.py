@@ -4,35 +4,27 @@ The archive is replayed by the real core up to the day; from there on every entr
 rules looked at. What is noted doesn't depend on the value that a meter showed, so the page can put in another one.
 """
 
-from collections.abc import Iterator, Sequence
-from copy import deepcopy
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
 import pyarrow.parquet as pq
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
 from deploy.explain.audit_sources import archived_records
 from schemas.arrow import windows_from
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from schemas.reading import HEARTBEAT, READING, MeterKind, Reading
+from schemas.reading import READING, MeterKind, Reading
 from schemas.units import DAY_MS
 from schemas.window import Window
-from streams.core.advance import Tally, judge_record
-from streams.core.identity import judge_identity
-from streams.core.judge import judge_row
 from streams.core.machines import Machine
 from streams.core.meters import NONE, SLACK_MS, MeterState, Standing
-from streams.core.open_window import LineKey
-from streams.core.records import LogRecord, Record, decode_readings, media_type, record_type
+from streams.core.records import LogRecord, record_type
+from streams.core.replay import Basis, RowChange, judge_watched, replay
 from streams.core.state import State
-from streams.core.trust import RecordSignature, signature_of, trust_of
-from streams.reference.vectors import advance_through
 from streams.storage.epoch_files import epoch_paths
-
-CHUNK = 10_000
-"""So many records are replayed at once."""
 
 Where = tuple[int, int | None]
 """Start of the holding window and of the mended one, epoch ms."""
@@ -150,49 +142,22 @@ def read_days(data_dir: Path, log: Log, wanted: Sequence[WantedDay]) -> list[Mac
     return [found[day.machine] for day in wanted]
 
 
-def _replay(state: State, records: Iterator[LogRecord], watches: Sequence["_Watch"]) -> None:
+def _replay(state: State, records: Iterable[LogRecord], watches: Sequence["_Watch"]) -> None:
     last = max(watch.last for watch in watches)
-    held: list[Record] = []
-    for record in records:
-        if record.offset > last:
-            break
-        seen = {watch.wanted.machine: watch for watch in watches if watch.is_concerned(record)}
-        if not seen:
-            held.append(Record(record.offset, record.timestamp, record.key, record.value, record.headers))
-            if len(held) == CHUNK:
-                advance_through(state, held)
-                held = []
+    upto_last = takewhile(lambda record: record.offset <= last, records)
+    for stop in replay(state, upto_last, lambda record: any(watch.is_concerned(record) for watch in watches)):
+        if (record := stop.record) is None:
             continue
-        # The heartbeat stands in for the record while time moves and windows seal: its entries come after that.
-        beat = Record(record.offset, record.timestamp, None, b"{}", (("ce_type", HEARTBEAT.encode()),))
-        advance_through(state, [*held, beat])
-        held = []
-        _judge(state, record, seen)
-
-
-def _judge(state: State, record: LogRecord, seen: dict[str, "_Watch"]) -> None:
-    for watch in seen.values():
-        watch.begin(state)
-    if record_type(record) != READING:
-        for watch in seen.values():
-            watch.before_control(state)
-        judge_record(state, record, Tally())
-        for watch in seen.values():
-            watch.after_control(state, record)
-        return
-    rows = decode_readings(record.value, media_type(record))
-    if isinstance(rows, str):
-        return
-    signature = signature_of(state.log.log_id, record)
-    for place, row in enumerate(rows):
-        if row is not None and row.machine in seen:
-            seen[row.machine].judge(state, record, signature, place, row)
-        elif row is not None:
-            judge_row(state, record, signature, row)
+        concerned = {watch.wanted.machine: watch for watch in watches if watch.is_concerned(record)}
+        for watch in concerned.values():
+            watch.before(state, record)
+        changes = judge_watched(state, record, concerned)
+        for watch in concerned.values():
+            watch.after(state, record, changes)
 
 
 class _Watch:
-    """Judges what concerns one machine's day, and notes it."""
+    """Notes what concerns one machine's day."""
 
     def __init__(self, wanted: WantedDay) -> None:
         self.wanted = wanted
@@ -202,7 +167,6 @@ class _Watch:
         self._meters: tuple[MeterFacts, ...] | None = None
         self._machine: Machine | None = None
         self._facts: dict[str, MeterFacts] = {}
-        self._usage: dict[Where, tuple[int, dict[LineKey, int]]] = {}
 
     def is_concerned(self, record: LogRecord) -> bool:
         """Whether the record may say something of the machine (with an escape it may say anything)."""
@@ -215,88 +179,70 @@ class _Watch:
         salts = {version.number: version.registration.salt for version in versions}
         return MachineDay(wanted=self.wanted, meters=self._meters or (), items=tuple(self._items), salts=salts)
 
-    def begin(self, state: State) -> None:
-        """Before the first record that is noted: the meters as they are."""
+    def before(self, state: State, record: LogRecord) -> None:
+        """The meters as they are before the first record that is noted, and before a control record."""
+        if self._meters is None or record_type(record) != READING:
+            self._facts = self._all_facts(state)
         if self._meters is None:
-            self._meters = tuple(self._all_facts(state).values())
+            self._meters = tuple(self._facts.values())
+
+    def after(self, state: State, record: LogRecord, changes: Sequence[RowChange]) -> None:
+        """Notes what the record changed."""
         self._machine = state.machines.get(self.wanted.machine)
+        if record_type(record) != READING:
+            self._note_facts(state, record)
+        for change in changes:
+            if change.reading is None:
+                self._note_correction(record, change)
+            elif change.basis is not None and change.reading.machine == self.wanted.machine:
+                self._items.append(_row_item(record, change, change.reading, change.basis))
 
-    def judge(
-        self, state: State, record: LogRecord, signature: RecordSignature | None, place: int, row: Reading
-    ) -> None:
-        """Judges a row by the rules and, if identity lets it pass, notes what they looked at."""
-        machine = state.machines.get(row.machine)
-        version = machine.version_at(row.observed_at) if machine else None
-        skipped: int | None = None
-        if machine is not None and version is not None and row.meter in version.meters:
-            before = deepcopy(state.meters.borrow(row.machine, row.meter))
-            refused, count = judge_identity(before, row, machine.least_boot)
-            skipped = None if refused else count
-        outcome = judge_row(state, record, signature, row)
-        if outcome not in (None, "too_high", "too_low") or machine is None or version is None or skipped is None:
-            return
-        current = state.meters.borrow(row.machine, row.meter).current
-        priced = machine.version_at(row.observed_at if row.session_started_at is UNSET else row.session_started_at)
-        price = priced.prices.of_usage(row.meter, row.observed_at)
-        session = priced.prices.of_session(row.meter, row.observed_at) if row.session_start else None
-        start_ms = state.log.window_start(row.observed_at)
-        is_late = start_ms < state.earliest_open_ms
-        self._items.append(
-            RowItem(
-                offset=record.offset,
-                row=place,
-                meter=row.meter,
-                unit=machine.unit_of(row.meter, priced.number),
-                boot=row.boot,
-                seq=row.seq,
-                observed_at=row.observed_at,
-                kind=row.kind,
-                value=row.value,
-                counts=current is not None and row.boot == current.boot,
-                capacity_per_hour=version.meters[row.meter].capacity_per_hour,
-                where=(state.earliest_open_ms, start_ms) if is_late else (start_ms, None),
-                skipped=skipped,
-                trust=trust_of(signature, version) or 0,
-                price=(priced.number, price.micros, price.per),
-                session_price=None if session is None else (priced.number, session.micros, session.per),
-                session=row.session if isinstance(row.session, str) else None,
-                reconstructed=row.reconstructed,
-                verdict="accepted" if outcome is None else "too_high" if outcome == "too_high" else "too_low",
-            )
-        )
-
-    def before_control(self, state: State) -> None:
-        """What a registration or a correction may change, as it is before."""
-        self._facts, self._usage = self._all_facts(state), self._all_usage(state)
-
-    def after_control(self, state: State, record: LogRecord) -> None:
-        """Notes what it changed."""
-        self._machine = state.machines.get(self.wanted.machine)
+    def _note_facts(self, state: State, record: LogRecord) -> None:
         for name, facts in self._all_facts(state).items():
             old = self._facts.get(name, MeterFacts(name, None, None, NONE, SLACK_MS))
             for part in ("baseline", "suspect", "quantity_at", "slack_ms"):
                 value = getattr(facts, part)
                 if value != getattr(old, part):
                     self._items.append(FactItem(offset=record.offset, meter=name, name=part, value=value))
-        for where, (last_offset, usage) in self._all_usage(state).items():
-            if last_offset == record.offset and self._machine is not None:  # a difference of 0 leaves its offset, too
-                _, old_usage = self._usage.get(where, (NONE, {}))
+
+    def _note_correction(self, record: LogRecord, change: RowChange) -> None:
+        for window in change.windows:
+            if self._machine is not None and window.machine == self.wanted.machine:
                 lines = tuple(
-                    (meter, self._machine.unit_of(meter, version), version, micros, per, added)
-                    for (meter, version, micros, per), total in sorted(usage.items())
-                    if (added := total - old_usage.get((meter, version, micros, per), 0))
-                )
+                    (
+                        line.meter, self._machine.unit_of(line.meter, line.registration_version),
+                        line.registration_version, line.price_micros, line.per, line.usage,
+                    )
+                    for line in window.lines
+                )  # fmt: skip
+                where = (window.start_ms, window.mends_ms)
                 self._items.append(CorrectionItem(offset=record.offset, where=where, lines=lines))
 
     def _all_facts(self, state: State) -> dict[str, MeterFacts]:
         names = sorted(meter for machine, meter in state.meters.index_of if machine == self.wanted.machine)
         return {name: MeterFacts.of(name, state.meters.borrow(self.wanted.machine, name)) for name in names}
 
-    def _all_usage(self, state: State) -> dict[Where, tuple[int, dict[LineKey, int]]]:
-        """Of the machine's open windows: the last offset and the usage."""
-        return {
-            (start_ms, None if mends_ms == NONE else mends_ms): (window.last_offset, dict(window.usage))
-            for start_ms, windows in sorted(state.open_windows.items())
-            for (machine, mends_ms), window in sorted(windows.items())
-            if machine == self.wanted.machine
-        }
+
+def _row_item(record: LogRecord, change: RowChange, row: Reading, basis: Basis) -> RowItem:
+    session = basis.session_price
+    return RowItem(
+        offset=record.offset,
+        row=change.row,
+        meter=row.meter,
+        unit=basis.unit,
+        boot=row.boot,
+        seq=row.seq,
+        observed_at=row.observed_at,
+        kind=row.kind,
+        value=row.value,
+        counts=basis.is_current_boot,
+        capacity_per_hour=basis.capacity_per_hour,
+        where=basis.where,
+        skipped=basis.skipped,
+        trust=basis.trust,
+        price=(basis.version, basis.price.micros, basis.price.per),
+        session_price=None if session is None else (basis.version, session.micros, session.per),
+        session=row.session if isinstance(row.session, str) else None,
+        reconstructed=row.reconstructed,
+        verdict="accepted" if change.outcome is None else "too_high" if change.outcome == "too_high" else "too_low",
+    )

@@ -10,10 +10,11 @@ from schemas.log import Log
 from schemas.manifest import Counts, EpochManifest, SkippedRange
 from schemas.reject import Reject, RejectedRecord
 from schemas.window import Window
-from streams.core.advance import Advanced, advance
+from streams.core.advance import Advanced
 from streams.core.log_root import LogDigest
 from streams.core.manifest import build_manifest
 from streams.core.records import LogRecord
+from streams.core.replay import advance_by_cuts
 from streams.core.state import State
 
 CHUNK = 10_000
@@ -45,14 +46,12 @@ def recompute(
     state = State.new(log, partition)
     pending = _Pending(0)
     for piece in _pieces(records, chunk):
-        left = piece
-        while left:
-            done = advance(state, left)
+        for done, left in advance_by_cuts(state, piece):
             pending.add(done, left[: done.consumed])
-            left = left[done.consumed :]
             if done.cut is not None:
-                yield pending.result(log, state, done.cut, left[0].offset, skipped_ranges)
-                pending = _Pending(left[0].offset)
+                next_offset = left[done.consumed].offset
+                yield pending.result(log, state, done.cut, next_offset, skipped_ranges)
+                pending = _Pending(next_offset)
 
 
 class _Pending:

@@ -105,12 +105,16 @@ class State:
 
     def window_at(self, machine: str, observed_at_ms: int) -> OpenWindow:
         """Where something observed at a moment lies: its window, or an adjustment in the earliest open one."""
-        start_ms = holding_ms = self.log.window_start(observed_at_ms)
-        mends_ms = NONE
+        key = self.window_key(machine, observed_at_ms)
+        self._touched_windows.add(key)
+        return self.open_windows.setdefault(key[0], {}).setdefault(key[1:], OpenWindow())
+
+    def window_key(self, machine: str, observed_at_ms: int) -> WindowKey:
+        """The key of the same; the window need not be there yet."""
+        start_ms = self.log.window_start(observed_at_ms)
         if start_ms < self.earliest_open_ms:
-            holding_ms, mends_ms = self.earliest_open_ms, start_ms
-        self._touched_windows.add((holding_ms, machine, mends_ms))
-        return self.open_windows.setdefault(holding_ms, {}).setdefault((machine, mends_ms), OpenWindow())
+            return self.earliest_open_ms, machine, start_ms
+        return start_ms, machine, NONE
 
     def windows_at(self, machines: Sequence[str], starts_ms: Sequence[int]) -> list[OpenWindow]:
         """The same for many machines, each at the start of a window."""

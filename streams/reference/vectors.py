@@ -25,10 +25,10 @@ from schemas.reading import REGISTERED
 from schemas.reject import Reject
 from schemas.units import Count, Positive
 from schemas.window import Window
-from streams.core.advance import Advanced, Tally, advance, seal_windows
+from streams.core.advance import Advanced
 from streams.core.records import Record
+from streams.core.replay import advance_through, open_windows
 from streams.core.state import State
-from streams.core.stream_time import TIMESTAMP_MAX_MS
 
 UNDECODABLE = "<undecodable>"
 
@@ -109,16 +109,6 @@ def records_of(document: Document) -> list[Record]:
     return records
 
 
-def advance_through(state: State, records: Sequence[Record]) -> list[Advanced]:
-    """What `advance` gives for records and all the cuts in them."""
-    parts = []
-    while True:
-        parts.append(advance(state, records))
-        records = records[parts[-1].consumed :]
-        if parts[-1].cut is None:
-            return parts
-
-
 def result_of(state: State, parts: Sequence[Advanced]) -> Document:
     """The expected part of a document. `state` is as it was left after the parts."""
     counts = Counts()
@@ -131,14 +121,6 @@ def result_of(state: State, parts: Sequence[Advanced]) -> Document:
         "counts": msgspec.to_builtins(counts),
         "stream_time": state.stream_time_ms,
     }
-
-
-def open_windows(state: State) -> list[Window]:
-    """What is left, as it would seal. Leaves `state` as it is."""
-    copy = State.load(state.log, state.partition, state.tables())
-    tally = Tally()
-    seal_windows(copy, tally, TIMESTAMP_MAX_MS)
-    return tally.windows
 
 
 def window_form(window: Window) -> Document:

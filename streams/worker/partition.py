@@ -34,8 +34,9 @@ from schemas.arrow import windows_table
 from schemas.errors import InvariantBroken
 from schemas.log import Log
 from schemas.manifest import Counts
-from streams.core.advance import Advanced, advance
+from streams.core.advance import Advanced
 from streams.core.records import LogRecord
+from streams.core.replay import advance_by_cuts
 from streams.core.tables import tables_digest
 from streams.kafka.rejects_sender import RejectsSender
 from streams.kafka.rejects_topic import NONE_SENT, RejectsTopic
@@ -192,14 +193,11 @@ class Partition:
         self._check(start, next, records)
         self._broken = True
         pieces: list[tuple[Piece, Advanced]] = []
-        left = records
-        while not pieces or pieces[-1][0].cut is not None:
-            done = advance(self._state, left)
+        for done, left in advance_by_cuts(self._state, records):
             at_cut = done.cut is not None
             piece = self._piece(start, left[done.consumed].offset if at_cut else next, done)
             self._commit(piece)
             pieces.append((piece, done))
-            left = left[done.consumed :]
             start = piece.position.next_offset or 0
         self._live.tidy()
         if self._live.is_open_due:

@@ -23,8 +23,9 @@ from settlement.merkle import MerkleTree, proves
 from settlement.split import split
 from streams.core.advance import Advanced, Tally, advance, advance_in_runs, advance_plainly
 from streams.core.records import Record
+from streams.core.replay import advance_through, open_windows
 from streams.core.state import State
-from streams.reference.vectors import log_of, open_windows, records_of
+from streams.reference.vectors import log_of, records_of
 
 HERE = Path(__file__).parent
 FOLDERS = sorted(path.parent for path in HERE.glob("*/README.md"))
@@ -48,7 +49,7 @@ def test_every_folder_is_whole() -> None:
 def test_what_came_in_comes_out_as_it_must(folder: Path, step: str) -> None:
     document = read(folder / "log.json")
     state = State.new(log_of(document), 0)
-    parts = through(state, records_of(document), STEPS[step])
+    parts = advance_through(state, records_of(document), STEPS[step])
     assert reduced(parts) == read(folder / "expected.json")
     assert not open_windows(state)
 
@@ -61,9 +62,9 @@ def test_a_crash_at_every_record_changes_nothing(folder: Path) -> None:
     parts: list[Advanced] = []
     for record in records_of(document):
         kept = state.tables()
-        through(state, [record], advance)
+        advance_through(state, [record], advance)
         state = State.load(state.log, 0, kept)
-        parts += through(state, [record], advance)
+        parts += advance_through(state, [record], advance)
     assert reduced(parts) == read(folder / "expected.json")
 
 
@@ -99,18 +100,6 @@ def test_what_is_paid_over_many_windows_adds_up_to_what_was_earned() -> None:
 
 def read(path: Path) -> Any:
     return json.loads(path.read_bytes())
-
-
-def through(
-    state: State, records: Sequence[Record], step: Callable[[State, Sequence[Record]], Advanced]
-) -> list[Advanced]:
-    """What a step gives for records and all the cuts in them."""
-    parts = []
-    while True:
-        parts.append(step(state, records))
-        records = records[parts[-1].consumed :]
-        if parts[-1].cut is None:
-            return parts
 
 
 def reduced(parts: Sequence[Advanced]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import pytest
 from schemas.reading import READING, Reading
 from streams.core.advance import Advanced, Tally, advance, advance_in_runs
 from streams.core.records import ARROW, Record
+from streams.core.replay import advance_through
 from streams.core.state import State
-from streams.reference.vectors import Document, advance_through, log_of, read_document, records_of, replay, result_of
+from streams.reference.vectors import Document, log_of, read_document, records_of, replay, result_of
 
 FILES = sorted((Path(__file__).parent / "vectors").glob("*.json.gz"))
 
@@ -47,11 +48,8 @@ def test_readings_as_arrow_give_the_same(document: Document) -> None:
 
 @pytest.mark.parametrize("run_min", [0, 1])
 def test_columns_give_what_is_expected_however_short_a_run_is(document: Document, run_min: int) -> None:
-    state, records = State.new(log_of(document), document["ruleset"]["partition"]), records_of(document)
-    parts: list[Advanced] = []
-    while not parts or parts[-1].cut is not None:
-        parts.append(advance_in_runs(state, records, Tally(), run_min))
-        records = records[parts[-1].consumed :]
+    state = State.new(log_of(document), document["ruleset"]["partition"])
+    parts = advance_through(state, records_of(document), lambda *slice: advance_in_runs(*slice, Tally(), run_min))
     assert result_of(state, parts) == document["expected"]
 
 

@@ -288,7 +288,7 @@ def test_the_command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for wrong, word in (
         (["--machine", "pv1"], "too many for a page"),
         (["--machine", "nobody"], "no such day"),
-        (["--day", "1.2."], "is no day"),
+        (["--day", "1.2."], "is not a day"),
         (["--name", "x"], "names nobody"),
     ):
         refused = CliRunner().invoke(app, [*words, *wrong])

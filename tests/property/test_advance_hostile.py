@@ -15,8 +15,8 @@ from schemas.units import COUNT_MAX, DAY_MS, HOUR_MS, MINUTE_MS
 from streams.core.advance import Advanced
 from streams.core.arrow_rows import decode_arrow
 from streams.core.records import ARROW, JSON, Record, decode_plainly, decode_readings
+from streams.core.replay import advance_through
 from streams.core.state import State
-from streams.reference.vectors import advance_through
 
 LOG = Log(log_id="hostile", partitions=1, epoch_ms=400 * DAY_MS)
 NOW_MS = 19_000 * DAY_MS

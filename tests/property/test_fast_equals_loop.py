@@ -17,6 +17,7 @@ from streams.core.advance import RUN_MIN, Advanced, Tally, advance_in_runs, adva
 from streams.core.arrow_columns import arrow_parts
 from streams.core.columns import Refused, columns_of
 from streams.core.records import ARROW, Record, decode_readings, plain_object, record_type
+from streams.core.replay import advance_through
 from streams.core.state import State
 from tests.support import fleet_logs
 from tests.support.dirty_logs import dirty_log, small_log
@@ -37,9 +38,7 @@ class Outcome:
 
     def plainly(self, records: Sequence[Record]) -> "Outcome":
         """All of it by the plain loop."""
-        while not self.parts or self.parts[-1].cut is not None:
-            self.parts.append(advance_plainly(self.state, records))
-            records = records[self.parts[-1].consumed :]
+        self.parts += advance_through(self.state, records, advance_plainly)
         return self
 
     def in_columns(self, records: Sequence[Record], draw: random.Random, longest: int, run_min: int) -> "Outcome":

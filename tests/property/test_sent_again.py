@@ -11,8 +11,8 @@ from schemas.reading import HEARTBEAT
 from schemas.units import HOUR_MS, MINUTE_MS
 from streams.core.advance import Advanced
 from streams.core.records import Record, record_type
+from streams.core.replay import advance_through
 from streams.core.state import State
-from streams.reference.vectors import advance_through
 from tests.support.dirty_logs import dirty_log, small_log
 from tests.support.sim_log import HOURLY, START_MS, heartbeat, registration
 

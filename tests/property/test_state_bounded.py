@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from schemas.log import Log, Ruleset
 from schemas.units import COUNT_MAX, HOUR_MS, MINUTE_MS
 from streams.core.records import Record
+from streams.core.replay import advance_through
 from streams.core.state import State
-from streams.reference.vectors import advance_through
 
 RULES = Ruleset(horizon_ms=6 * HOUR_MS)
 LOG = Log(log_id="bounded", partitions=1, epoch_ms=HOUR_MS, rulesets=(RULES,))

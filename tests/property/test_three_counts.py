@@ -13,9 +13,9 @@ from schemas.units import CARRY_BASE
 from schemas.window import Window
 from streams.core.advance import Tally, advance_in_runs, advance_plainly
 from streams.core.records import Record
+from streams.core.replay import advance_through, open_windows
 from streams.core.state import State
 from streams.reference.recount import PartitionRecount, plain_windows
-from streams.reference.vectors import open_windows
 from tests.support import fleet_logs
 from tests.support.fleet_logs import fleet_log
 
@@ -34,11 +34,8 @@ def in_columns(records: list[Record], draw: random.Random) -> list[Window]:
 
 def in_the_loop(records: list[Record]) -> list[Window]:
     """The same by the definition."""
-    state, windows = State.new(fleet_logs.LOG, 0), []
-    while records:
-        done = advance_plainly(state, records)
-        windows += done.windows
-        records = records[done.consumed :]
+    state = State.new(fleet_logs.LOG, 0)
+    windows = [window for part in advance_through(state, records, advance_plainly) for window in part.windows]
     return windows + open_windows(state)
 
 

@@ -10,8 +10,8 @@ from schemas.units import DAY_MS, MINUTE_MS
 from schemas.window import Window
 from streams.core.advance import Advanced
 from streams.core.records import Record
+from streams.core.replay import advance_through
 from streams.core.state import State
-from streams.reference.vectors import advance_through
 
 START_MS = 19_000 * DAY_MS
 QUARTER_MS = 15 * MINUTE_MS

@@ -8,8 +8,8 @@ import msgspec
 
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
 from streams.core.records import Record
+from streams.core.replay import advance_through
 from streams.core.state import State
-from streams.reference.vectors import advance_through
 from streams.storage.analytics import make_analytics
 from streams.worker.partition import Partition
 from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration

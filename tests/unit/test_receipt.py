@@ -1,7 +1,6 @@
 """What became of one reading, from the archive alone: no broker runs here."""
 
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -14,22 +13,16 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.cli.app import app
-from deploy.explain.reading_rows import ReadingName, Watch
+from deploy.explain.reading_rows import ReadingName
 from deploy.explain.receipt import LogProof, Place, ReadingReceipt, find_reading
 from schemas.arrow import windows_from
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from schemas.reading import READING
-from schemas.reject import Reject
 from schemas.units import HOUR_MS, MINUTE_MS
-from schemas.window import Window
-from streams.core.advance import Tally, advance_plainly, judge_record
 from streams.core.murmur2 import partition_of
-from streams.core.records import ARROW, JSON, Record, decode_readings, media_type, record_type
-from streams.core.state import State
+from streams.core.records import ARROW, JSON, Record
 from streams.storage.epoch_files import epoch_paths, read_manifest
 from streams.worker.partition import Partition
-from tests.support.dirty_logs import dirty_log, small_log
 from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration
 
 TWO = msgspec.structs.replace(HOURLY, partitions=2)
@@ -245,49 +238,6 @@ def test_a_record_refused_as_a_whole(tmp_path: Path) -> None:
     large = json_record(1, at(1), [row(1, 1, 0)] * 10_001)
     fill(tmp_path, HOURLY, 0, SimLog([registration("m0", 0), large, heartbeat(2, at(130)), heartbeat(3, at(131))]))
     assert spots(found(tmp_path, 1)) == [(1, -1, "rejected", "too_many_entries")]
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_watching_rows_changes_nothing_and_misses_nothing(seed: int) -> None:
-    """Every row of one machine in a dirty log, watched: the verdicts and the windows are those of `advance`."""
-    log = small_log()
-    records = dirty_log(seed, 0.3)
-    rejected, windows = through(State.new(log, 0), records)
-    state = State.new(log, 0)
-    seen: list[tuple[int, int, str | None]] = []
-    placed: Counter[tuple[int, int | None]] = Counter()
-    sealed: list[Window] = []
-    for record in records:
-        sealed += through(state, [heartbeat(record.offset, record.timestamp)])[1]
-        rows = decode_readings(record.value, media_type(record)) if record_type(record) == READING else "undecodable"
-        mine = [] if isinstance(rows, str) else [at for at, one in enumerate(rows) if one and one.machine == "m0"]
-        if not mine:
-            judge_record(state, record, Tally())
-            continue
-        watch = Watch(state, "m0", mine)
-        judge_record(state, record, watch)
-        seen += [(record.offset, row, outcome) for row, outcome, _ in watch.seen]
-        placed.update((change.start_ms, change.mends_ms) for _, _, change in watch.seen if change is not None)
-    assert sealed == windows
-    refused = {(reject.offset, reject.row): reject.reason for reject in rejected}
-    assert all(refused.get((offset, row), outcome) == outcome for offset, row, outcome in seen)
-    assert sum(outcome not in (None, "duplicate") for _, _, outcome in seen) > 0
-    for window in windows:
-        if window.machine == "m0":
-            assert placed[window.start_ms, window.mends_ms] == window.readings
-
-
-def through(state: State, records: Sequence[Record]) -> tuple[list[Reject], list[Window]]:
-    """What is refused and what seals in records, over all cuts."""
-    rejects: list[Reject] = []
-    windows: list[Window] = []
-    while True:
-        done = advance_plainly(state, records)
-        rejects += done.rejects
-        windows += done.windows
-        records = records[done.consumed :]
-        if done.cut is None:
-            return rejects, windows
 
 
 def test_the_command(folder: Path, tmp_path: Path) -> None:

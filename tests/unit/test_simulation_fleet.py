@@ -15,12 +15,11 @@ from schemas.log import Log, Ruleset
 from schemas.registration import Agreement
 from schemas.units import CARRY_BASE, DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.window import Window
-from streams.core.advance import advance
 from streams.core.records import Record
+from streams.core.replay import advance_through, open_windows
 from streams.core.signature import operator_account
 from streams.core.state import State
 from streams.reference.recount import PartitionRecount
-from streams.reference.vectors import open_windows
 
 KEY = bytes(range(1, 33))
 START_MS = 20_605 * DAY_MS
@@ -72,13 +71,11 @@ class Result:
         self.rejects: Counter[str] = Counter()
         self.duplicates = 0
         for partition, records in enumerate(partitions(sent)):
-            state, left = State.new(LOG, partition), records
-            while left:
-                done = advance(state, left[:500])
+            state = State.new(LOG, partition)
+            for done in advance_through(state, records):
                 self.windows += done.windows
                 self.rejects.update(reject.reason for reject in done.rejects)
                 self.duplicates += done.counts.duplicate
-                left = left[done.consumed :]
             assert not open_windows(state)
 
 

@@ -12,8 +12,9 @@ from schemas.units import COUNT_MAX, DAY_MS, HOUR_MS, MINUTE_MS
 from streams.core.murmur2 import partition_of
 from streams.core.recompute import recompute
 from streams.core.records import Record
+from streams.core.replay import advance_through
 from streams.core.signature import operator_account, sign_control
-from streams.reference.vectors import advance_through, main
+from streams.reference.vectors import main
 from tests.support.written_log import ONE, QUARTER_MS, START_MS, Partition, priced, registration
 
 

@@ -1,0 +1,133 @@
+"""What `core/replay` reports of records is what `advance` makes of them, however the log is cut."""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.reading import READING
+from schemas.window import Window
+from streams.core.advance import Advanced
+from streams.core.open_window import LineKey
+from streams.core.records import Record, record_type
+from streams.core.replay import RowChange, advance_through, judge_watched, open_windows, replay
+from streams.core.state import State
+from tests.support.dirty_logs import dirty_log, small_log
+
+LOG = small_log()
+SEEDS = st.integers(0, 10**6)
+DIRT = st.sampled_from((0.0, 0.1, 0.5, 1.0))
+MACHINES = frozenset(f"m{number}" for number in range(9))
+
+Place = tuple[str, int, int | None]
+"""Machine, start of the window, start of the adjusted one."""
+
+
+class Replayed:
+    """A log taken in slices, a share of its records watched: what sealed, and every change that was reported."""
+
+    def __init__(self, records: Sequence[Record], share: float, draw: random.Random) -> None:
+        self.state = State.new(LOG, 0)
+        self.windows: list[Window] = []
+        self.changes: dict[int, list[RowChange]] = {}
+        watched = {record.offset for record in records if draw.random() < share}
+        while records:
+            size = draw.randint(1, 50)
+            for stop in replay(self.state, records[:size], lambda record: record.offset in watched):
+                self.windows += stop.windows
+                if stop.record is not None:
+                    self.changes[stop.record.offset] = judge_watched(self.state, stop.record, MACHINES)
+            records = records[size:]
+
+    def lines(self) -> dict[Place, Counter[LineKey]]:
+        """The sum of the changes, by window and line."""
+        found: dict[Place, Counter[LineKey]] = {}
+        for changes in self.changes.values():
+            for window in (window for change in changes for window in change.windows):
+                lines = found.setdefault((window.machine, window.start_ms, window.mends_ms), Counter())
+                for line in window.lines:
+                    lines[line.meter, line.registration_version, line.price_micros, line.per] += line.usage
+        return found
+
+
+def lines_of(windows: Sequence[Window]) -> dict[Place, dict[LineKey, int]]:
+    return {
+        (window.machine, window.start_ms, window.mends_ms): {
+            (line.meter, line.version, line.price_micros, line.per): line.usage for line in window.lines
+        }
+        for window in windows
+    }
+
+
+def straight(records: Sequence[Record]) -> tuple[State, list[Advanced]]:
+    state = State.new(LOG, 0)
+    return state, advance_through(state, records)
+
+
+@settings(max_examples=40)
+@given(SEEDS, DIRT)
+def test_the_changes_of_a_windows_lines_sum_to_its_lines(seed: int, dirt: float) -> None:
+    records = dirty_log(seed, dirt)
+    state, parts = straight(records)
+    found = Replayed(records, 1.0, random.Random(seed))
+    windows = [window for part in parts for window in part.windows]
+    assert found.windows == windows
+    assert found.state.digest() == state.digest()
+    sealed_and_open = windows + open_windows(state)
+    summed = {place: {line: usage for line, usage in own.items() if usage} for place, own in found.lines().items()}
+    wanted = lines_of(sealed_and_open)
+    assert {place: lines for place, lines in summed.items() if lines} == {
+        place: lines for place, lines in wanted.items() if lines
+    }
+    assert set(summed) <= set(wanted)
+    for window in sealed_and_open:
+        placed = sum(
+            change.reading is not None and change.outcome is None and into.start_ms == window.start_ms
+            for changes in found.changes.values()
+            for change in changes
+            for into in change.windows
+            if (into.machine, into.mends_ms) == (window.machine, window.mends_ms)
+        )
+        assert placed == window.readings
+
+
+@settings(max_examples=25)
+@given(SEEDS, DIRT, st.sampled_from((0.0, 0.2, 1.0)))
+def test_watching_changes_nothing_and_misses_no_verdict(seed: int, dirt: float, share: float) -> None:
+    records = dirty_log(seed, dirt)
+    state, parts = straight(records)
+    found = Replayed(records, share, random.Random(seed))
+    assert found.state.digest() == state.digest()
+    assert found.windows == [window for part in parts for window in part.windows]
+    refused = {(reject.offset, reject.row): reject.reason for part in parts for reject in part.rejects}
+    seen = {
+        (offset, change.row): change.outcome
+        for offset, changes in found.changes.items()
+        for change in changes
+        if change.outcome not in (None, "duplicate")
+    }
+    assert seen == {place: reason for place, reason in refused.items() if place[0] in found.changes}
+
+
+@settings(max_examples=25)
+@given(SEEDS, DIRT)
+def test_a_row_has_a_basis_exactly_where_the_rules_of_plausibility_saw_it(seed: int, dirt: float) -> None:
+    """The line that a row adds to is priced as its basis says."""
+    records = dirty_log(seed, dirt)
+    found = Replayed(records, 1.0, random.Random(seed))
+    by_offset = {record.offset: record for record in records}
+    for offset, changes in found.changes.items():
+        for change in changes:
+            is_rated = change.reading is not None and change.outcome in (None, "too_high", "too_low")
+            assert (change.basis is not None) == is_rated
+            if change.basis is None or change.outcome is not None:
+                continue
+            assert record_type(by_offset[offset]) == READING
+            (window,) = change.windows
+            assert (window.start_ms, window.mends_ms) == change.basis.where
+            prices = {change.basis.price, change.basis.session_price}
+            for line in window.lines:
+                assert (line.price_micros, line.per) in prices
+                assert line.registration_version == change.basis.version
