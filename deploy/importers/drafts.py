@@ -90,10 +90,12 @@ class _Point:
     amounts: dict[str, Fraction]
 
 
-class _Skip(Exception):
+class SkipRow(Exception):
+    """Raised within the reading and placing of one row that can't be sent; never leaves these modules."""
+
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason)
-        self.row = (reason, detail)
+        self.why = (reason, detail)
 
 
 def drafts_of(paths: Iterable[Path], mapping: Mapping) -> Drafts:
@@ -125,8 +127,8 @@ class _Reader:
                 names = self._columns(path, fields, is_json)
             try:
                 self._take(origin, {name: fields.get(present, "") for name, present in names.items()})
-            except _Skip as skip:
-                self._skip(origin, *skip.row)
+            except SkipRow as skip:
+                self._skip(origin, *skip.why)
 
     def done(self) -> Drafts:
         """What was read, with intervals and registers in the order of time."""
@@ -150,7 +152,7 @@ class _Reader:
     def _take(self, origin: Origin, fields: Fields) -> None:
         for column, allowed in self._mapping.only.items():
             if fields[column] not in allowed:
-                raise _Skip(f"{column} is none of {', '.join(allowed)}", fields[column])
+                raise SkipRow(f"{column} is none of {', '.join(allowed)}", fields[column])
         machine = self._machine(fields)
         if self._mapping.session is not None:
             self._found.drafts.append(self._timed(origin, machine, fields))
@@ -158,7 +160,7 @@ class _Reader:
         amounts = {meter: self._exact(amount, fields) for meter, amount in self._mapping.amounts.items()}
         kept = {meter: value for meter, value in amounts.items() if value is not None}
         if not kept:
-            raise _Skip("no value")
+            raise SkipRow("no value")
         if self._mapping.reading is not None:
             moment = self._moment(self._mapping.reading.at, fields)
             self._points[machine].append(_Point(origin, machine, moment, kept))
@@ -169,13 +171,13 @@ class _Reader:
         else:
             names = [fields[column] for column in self._mapping.machine]
         if not all(cleaned(name) for name in names):
-            raise _Skip("the machine has no name")
+            raise SkipRow("the machine has no name")
         machine = id_of(*names)
         self._found.names.setdefault(machine, " / ".join(cleaned(name) for name in names))
         return machine
 
     def _exact(self, amount: Amount, fields: Fields) -> Fraction | None:
-        """What a row says of a meter in the meter's unit, or None where it says nothing. Raises _Skip."""
+        """What a row says of a meter in the meter's unit, or None where it says nothing. Raises SkipRow."""
         if any(fields[column] in refused for column, refused in amount.not_where.items()):
             return None
         if amount.column is None:
@@ -186,18 +188,18 @@ class _Reader:
                 return None
             value = number_in(text, self._mapping.file)
             if value is None:
-                raise _Skip(f"{amount.column} is not a number", text)
+                raise SkipRow(f"{amount.column} is not a number", text)
         result = (value or Fraction(0)) * amount.factor(self._mapping.kind)
         if abs(result) > COUNT_MAX:
-            raise _Skip(f"{amount.column} is out of range", str(result))
+            raise SkipRow(f"{amount.column} is out of range", str(result))
         if amount.part is not None:
             return max(result, Fraction(0)) if amount.part == "positive" else max(-result, Fraction(0))
         if result < 0:
-            raise _Skip(f"{amount.column} is negative", str(result))
+            raise SkipRow(f"{amount.column} is negative", str(result))
         return result
 
     def _timed(self, origin: Origin, machine: str, fields: Fields) -> Draft:
-        """A session or an event. Raises _Skip."""
+        """A session or an event. Raises SkipRow."""
         columns = self._mapping.session
         start_ms, end_ms = self._span(fields)
         amounts = {}
@@ -206,11 +208,11 @@ class _Reader:
             if value is not None:
                 amounts[meter] = half_up(value)
         if not amounts:
-            raise _Skip("no value")
+            raise SkipRow("no value")
         session = None
         if columns is not None and columns.id is not None:
             if not cleaned(fields[columns.id]):
-                raise _Skip(f"{columns.id} is empty")
+                raise SkipRow(f"{columns.id} is empty")
             session = id_of(fields[columns.id])
         elif self._mapping.kind == "sessions":
             session = f"s-{start_ms}"
@@ -218,39 +220,39 @@ class _Reader:
             before = self._sessions.setdefault((machine, session, start_ms), amounts)
             if before is not amounts:
                 is_same = before == amounts
-                raise _Skip(TWICE if is_same else "another row has the same session and start", session)
+                raise SkipRow(TWICE if is_same else "another row has the same session and start", session)
         return Draft(origin, machine, start_ms, end_ms, amounts, session)
 
     def _span(self, fields: Fields) -> tuple[int, int]:
-        """Start and end in epoch ms. Raises _Skip for what can't be."""
+        """Start and end in epoch ms. Raises SkipRow for what can't be."""
         columns = self._mapping.session
         if columns is None:
-            raise _Skip("no session")
+            raise SkipRow("no session")
         end_ms = None if columns.end is None else self._ms(columns.end, fields)
         start_ms = end_ms if columns.start is None else self._ms(columns.start, fields)
         if columns.start is not None and columns.duration is not None and start_ms is not None:
             lasted = number_in(fields[columns.duration] or "0", self._mapping.file)
             if lasted is None or not 0 <= lasted <= COUNT_MAX:
-                raise _Skip(f"{columns.duration} is not a duration", fields[columns.duration])
+                raise SkipRow(f"{columns.duration} is not a duration", fields[columns.duration])
             end_ms = start_ms + half_up(lasted * HOUR_MS / PER_HOUR[columns.duration_in])
         if start_ms is None or end_ms is None:
-            raise _Skip("no moment")
+            raise SkipRow("no moment")
         if columns.end is not None and end_ms < start_ms:  # The clock was put back within: the end is the second one.
             end_ms = self._ms(columns.end, fields, after_ms=start_ms)
         if end_ms < start_ms or (self._mapping.kind == "sessions" and end_ms == start_ms):
-            raise _Skip("the end is not after the start")
+            raise SkipRow("the end is not after the start")
         if end_ms - start_ms > ELAPSED_MAX_MS:
-            raise _Skip("longer than 35 days")
+            raise SkipRow("longer than 35 days")
         return start_ms, end_ms
 
     def _moment(self, column: str, fields: Fields) -> datetime:
-        """The moment as the file writes it, with its offset or without. Raises _Skip."""
+        """The moment as the file writes it, with its offset or without. Raises SkipRow."""
         text = fields[column]
         if not text:
-            raise _Skip(f"{column} is empty")
+            raise SkipRow(f"{column} is empty")
         moment = _moment_in(text, self._mapping.time_format)
         if moment is None:
-            raise _Skip(f"{column} is not a time", text)
+            raise SkipRow(f"{column} is not a time", text)
         if moment.tzinfo is None and self._zone is None:
             raise InvalidInput(f"{column} has times without an offset ('{text}'): write zone = \"Europe/Berlin\"")
         return moment
@@ -273,10 +275,10 @@ class _Reader:
         else:
             found = localised(moment, self._zone, after_ms)
             if found is None:
-                raise _Skip(f"{column} lies in an hour that the clock skipped", moment.isoformat())
+                raise SkipRow(f"{column} lies in an hour that the clock skipped", moment.isoformat())
             at_ms = found
         if at_ms < 0:
-            raise _Skip(f"{column} lies before 1970", moment.isoformat())
+            raise SkipRow(f"{column} lies before 1970", moment.isoformat())
         return at_ms
 
     def _in_order(self, points: list[_Point]) -> Iterator[Draft]:
@@ -291,9 +293,9 @@ class _Reader:
                 at_ms = self._absolute(point.moment, column, before_ms)
                 if at_ms in placed:
                     same = placed[at_ms].amounts == point.amounts
-                    raise _Skip(TWICE if same else "another row has the same machine and time")
-            except _Skip as skip:
-                self._skip(point.origin, *skip.row)
+                    raise SkipRow(TWICE if same else "another row has the same machine and time")
+            except SkipRow as skip:
+                self._skip(point.origin, *skip.why)
                 continue
             placed[at_ms] = point
             before_ms = at_ms

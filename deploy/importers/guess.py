@@ -175,6 +175,9 @@ class _Guess:
 
     def _clock(self) -> list[str]:
         lines = [] if self._format == "iso" else [f"time_format = {_toml(self._format)}"]
+        turned = self._format.replace("%d/%m/", "%m/%d/")
+        if turned != self._format and all(_fits(turned, text) for c in self._moments for text in self._texts[c]):
+            lines[0] += f"   # or {turned}: both fit, which comes first, day or month?"
         is_naive = self._format not in ("epoch_s", "epoch_ms") and not any(
             re.search(r"(Z|UTC|[+-][0-9]{2}:?[0-9]{2})$", text) for c in self._moments for text in self._texts[c][:5]
         )

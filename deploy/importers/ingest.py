@@ -11,6 +11,7 @@ import io
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
 
@@ -207,7 +208,7 @@ def _carry_out(
         twice_by_the_clock=found.twice_by_the_clock, first_ms=min(moments, default=None),
         last_ms=max(moments, default=None), totals=_with_units(placement.totals, units),
         file_totals={} if mapping.kind == "registers" else _with_units(found.totals(), units),
-        left_over={f"{meter} {units[meter]}": f"{float(rest):.3f}" for meter, rest in found.left_over.items() if rest},
+        left_over={f"{meter} {units[meter]}": _thousandths(rest) for meter, rest in found.left_over.items() if rest},
         ended_at_ms=end_ms if not options.dry_run else None, sent=not options.dry_run,
     )  # fmt: skip
 
@@ -281,6 +282,11 @@ def _with_units(totals: Mapping[str, int], units: Mapping[str, str]) -> dict[str
         base = meter if meter in units else meter.rpartition(".")[0]
         found[f"{base} {units[base]}"] += total
     return dict(sorted(found.items()))
+
+
+def _thousandths(rest: Fraction) -> str:
+    whole, thousandths = divmod(int(rest * 1_000), 1_000)
+    return f"{whole}.{thousandths:03}"
 
 
 def _now_ms() -> int:

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 from msgspec import UNSET
 
-from deploy.importers.drafts import Draft, SkippedRow
+from deploy.importers.drafts import Draft, SkippedRow, SkipRow
 from deploy.importers.log_readings import Lanes, LogReadings, lane_of, meter_of
 from deploy.importers.mapping import Kind
 from schemas.errors import InvalidInput
@@ -86,12 +86,6 @@ def place(
     return _Placing(kind, units, known, registered, limits).place(drafts)
 
 
-class _Skip(Exception):
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason)
-        self.row = (reason, detail)
-
-
 class _Placing:
     def __init__(
         self, kind: Kind, units: Mapping[str, str], known: LogReadings, registered: Registered,
@@ -112,8 +106,8 @@ class _Placing:
         for draft in sorted(drafts, key=lambda d: (d.start_ms, d.end_ms, d.machine, d.origin.file, d.origin.row)):
             try:
                 readings = self._new_of(draft)
-            except _Skip as skip:
-                self._found.skipped.append(SkippedRow(draft.origin, *skip.row))
+            except SkipRow as skip:
+                self._found.skipped.append(SkippedRow(draft.origin, *skip.why))
                 continue
             if not readings:
                 self._found.there_already += 1
@@ -140,19 +134,19 @@ class _Placing:
         return self._known.numbers.get((reading.machine, reading.meter), (1, 0))[0]
 
     def _new_of(self, draft: Draft) -> list[tuple[str, Reading]]:
-        """What the log lacks of a draft; nothing where it stands there. Raises _Skip."""
+        """What the log lacks of a draft; nothing where it stands there. Raises SkipRow."""
         registration = self._registered.at(draft.machine, draft.end_ms)
         if registration is None:
-            raise _Skip(UNREGISTERED, draft.machine)
+            raise SkipRow(UNREGISTERED, draft.machine)
         limits = self._limits[draft.machine]
         if draft.end_ms > limits.newest_ms:
-            raise _Skip(IN_FUTURE)
+            raise SkipRow(IN_FUTURE)
         new = self._new_of_session(draft, registration) if draft.session is not None else self._new_points(draft)
         if not new:
             return []
         self._check_meters(registration, {reading.meter for reading in new})
         if new[0].observed_at < limits.oldest_ms:
-            raise _Skip(TOO_OLD)
+            raise SkipRow(TOO_OLD)
         if self._kind in ("sessions", "intervals"):
             self._check_plausible(draft, registration)
         return [(registration.route, reading) for reading in new]
@@ -167,13 +161,13 @@ class _Placing:
         wanted = list(self._readings(draft, lane))
         values = {(reading.meter, reading.observed_at): reading.value for reading in wanted}
         if any(values.get(where) != value for where, value in known.items()):
-            raise _Skip(CHANGED, draft.session or "")
+            raise SkipRow(CHANGED, draft.session or "")
         new = [reading for reading in wanted if (reading.meter, reading.observed_at) not in known]
         if new and not known and self._kind == "sessions":
             meters = {meter.meter for meter in registration.meters}
             missing = sorted({reading.meter for reading in new} - meters)
             if missing and lane > 1:
-                raise _Skip(OVERLAPS, ", ".join(missing))
+                raise SkipRow(OVERLAPS, ", ".join(missing))
         if new and self._kind == "sessions":
             lanes.take(lane, draft.start_ms, draft.end_ms)
         return new
@@ -191,10 +185,10 @@ class _Placing:
                     1 if self._kind == "intervals" else 0
                 )  # The rest of a unit falls elsewhere if a file begins later.
                 if not any(abs(value - reading.value) <= near for value in there):
-                    raise _Skip(CHANGED, f"{reading.value} instead of {', '.join(map(str, there))}")
+                    raise SkipRow(CHANGED, f"{reading.value} instead of {', '.join(map(str, there))}")
                 continue
             elif reading.observed_at <= self._known.last_registers.get((reading.machine, reading.meter), -1):
-                raise _Skip(BEHIND)
+                raise SkipRow(BEHIND)
             new.append(reading)
         return new
 
@@ -250,7 +244,7 @@ class _Placing:
             capacity = known[name].capacity_per_hour
             needed_ms = -(-amount * HOUR_MS * 100 // (PLAUSIBLE_PERCENT * capacity))
             if needed_ms > lasted_ms + SLACK_MS:
-                raise _Skip(TOO_MUCH, f"{name} {amount}, up to {capacity} per hour")
+                raise SkipRow(TOO_MUCH, f"{name} {amount}, up to {capacity} per hour")
 
 
 def _busy_lanes(known: LogReadings) -> dict[str, Lanes]:
