@@ -136,7 +136,7 @@ class _Guess:
         if kind == "sessions":
             lines += ["", "[session]", f"start = {_toml(start or '')}"]
             lines.append(f"end = {_toml(end)}" if end is not None else f"duration = {_toml(duration or '')}   # in s")
-            session = self._find(_SESSION, [c for c in self._texts if c not in self._numbers and self._is_unique(c)])
+            session = self._find(_SESSION, [c for c in self._texts if c not in self._moments and self._is_unique(c)])
             lines.append('# id = "..."' if session is None else f"id = {_toml(session)}")
         else:
             at = self._moments[0] if self._moments else "COLUMN"
@@ -151,6 +151,8 @@ class _Guess:
                 f'unit = "{unit}"   # what the meter counts',
             ]
             lines += [] if written_in == unit else [f'written_in = "{written_in}"']
+        if kind == "sessions" and amounts[0][3] == "Wh":
+            lines += ["", "[form]", 'kind = "ev_charger"', 'tariff = ["CURRENCY ?.?? per kWh"]']
         return "\n".join(lines) + "\n"
 
     def _times(self) -> tuple[str, list[str]]:

@@ -75,7 +75,7 @@ def _csv(path: Path, shape: FileShape) -> Iterator[tuple[int, Fields | str]]:
             text = (line.decode(shape.encoding) for line in file)
             lines = islice(text, shape.skip_lines, None)
             rows = filter(None, csv.reader(_unmarked(lines), delimiter=shape.delimiter, strict=True))
-            header = [name.strip() for name in next(rows, ())]
+            header = _distinct([name.strip() for name in next(rows, ())])
             for number, row in enumerate(rows, 1):
                 if len(row) == len(header):
                     yield number, {name: field.strip() for name, field in zip(header, row, strict=True)}
@@ -85,6 +85,11 @@ def _csv(path: Path, shape: FileShape) -> Iterator[tuple[int, Fields | str]]:
             raise InvalidInput(f"there is no encoding '{shape.encoding}': write utf-8, latin-1 or cp1252") from None
         except (csv.Error, UnicodeError) as error:
             raise InvalidInput(f"{path.name} is not CSV in {shape.encoding}: {error}") from None
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names of columns, where one comes again with a number behind it: `kWh`, `kWh#2`."""
+    return [name if name not in names[:at] else f"{name}#{names[:at].count(name) + 1}" for at, name in enumerate(names)]
 
 
 def _unmarked(lines: Iterator[str]) -> Iterator[str]:
