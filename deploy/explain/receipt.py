@@ -32,8 +32,6 @@ from streams.core.state import State
 from streams.storage.archive import archive_digest, chunk_proof, read_archive
 from streams.storage.epoch_files import epoch_paths
 
-Verdict = Literal["accepted", "duplicate", "rejected"]
-
 
 class Billed(Struct, frozen=True):
     """Usage in the meter's unit at a price: micros for every `per` units, or (per 0) for each session."""
@@ -60,7 +58,7 @@ class WindowOfReading(Struct, frozen=True, kw_only=True):
     manifest_digest: str | None
 
 
-class Place(Struct, frozen=True, kw_only=True):
+class ReadingPlace(Struct, frozen=True, kw_only=True):
     """One place of the log where the reading stands. `proof` is the place of its proof among the receipt's.
 
     `row` counts from 0 in the record; -1 where the record was refused as a whole.
@@ -70,7 +68,7 @@ class Place(Struct, frozen=True, kw_only=True):
     offset: int
     row: int
     logged_ms: int
-    verdict: Verdict
+    verdict: Literal["accepted", "duplicate", "rejected"]
     reason: Reason | None
     window: WindowOfReading | None
     proof: int
@@ -109,9 +107,9 @@ class ReadingReceipt(Struct, frozen=True, kw_only=True):
 
     log_id: str
     reading: ReadingName
-    verdict: Verdict
+    verdict: Literal["accepted", "duplicate", "rejected"]
     reason: Reason | None
-    places: tuple[Place, ...]
+    places: tuple[ReadingPlace, ...]
     proofs: tuple[LogProof, ...]
 
 
@@ -164,7 +162,7 @@ def find_reading(data_dir: Path, log: Log, name: ReadingName) -> ReadingReceipt:
 
     Raises InvalidInput where the reading is nowhere, and where an archive can't be read or isn't its manifest's.
     """
-    places: list[Place] = []
+    places: list[ReadingPlace] = []
     proofs: list[LogProof] = []
     try:
         for partition, first_epoch in sorted(EpochReader(data_dir, log).first_epochs().items()):
@@ -204,7 +202,7 @@ class _Archive:
             self._manifests[first_epoch] = manifest
             first_epoch += 1
 
-    def places(self) -> Iterator[tuple[Place, LogProof]]:
+    def places(self) -> Iterator[tuple[ReadingPlace, LogProof]]:
         """Where the reading stands, by offset and row, each with its proof; `proof` in a place is still 0."""
         rows_at = self._rows_by_offset()
         if not rows_at:
@@ -241,21 +239,15 @@ class _Archive:
                 raise InvalidInput(f"{path} isn't what its manifest says: restore it, or look at `tallyroot audit`")
             yield from (record for record in read_archive(path) if record.offset <= last)
 
-    def _place(self, record: LogRecord, change: RowChange) -> Place:
-        outcome = change.outcome
-        verdict: Verdict = "rejected"
-        if outcome is None:
-            verdict = "accepted"
-        elif outcome == "duplicate":
-            verdict = "duplicate"
-        return Place(
+    def _place(self, record: LogRecord, change: RowChange) -> ReadingPlace:
+        return ReadingPlace(
             partition=self._partition,
             offset=record.offset,
             row=change.row,
             logged_ms=record.timestamp,
-            verdict=verdict,
-            reason=None if outcome == "duplicate" else outcome,
-            window=self._window(change.windows[0]) if change.windows else None,
+            verdict=change.verdict,
+            reason=change.reason,
+            window=None if change.window is None else self._window(change.window),
             proof=0,
         )
 

@@ -289,7 +289,7 @@ def test_the_command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (["--machine", "pv1"], "too many for a page"),
         (["--machine", "nobody"], "no such day"),
         (["--day", "1.2."], "is not a day"),
-        (["--name", "x"], "names nobody"),
+        (["--name", "x"], "not a name for an account"),
     ):
         refused = CliRunner().invoke(app, [*words, *wrong])
         assert isinstance(refused.exception, InvalidInput)
