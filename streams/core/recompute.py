@@ -14,11 +14,8 @@ from streams.core.advance import Advanced
 from streams.core.log_root import LogDigest
 from streams.core.manifest import build_manifest
 from streams.core.records import LogRecord
-from streams.core.replay import advance_by_cuts
+from streams.core.replay import CHUNK, advance_by_cuts
 from streams.core.state import State
-
-CHUNK = 10_000
-"""So many records are held at once."""
 
 
 class EpochResult(Struct, frozen=True, kw_only=True):
@@ -40,7 +37,7 @@ def recompute(
     """The epochs of a partition that its log has cut, in their order; the result doesn't depend on `chunk`.
 
     `records` are those of the partition from the log's first offset on. What lies after the last cut is not reported.
-    `exceptions` are the ranges that an operator had stepped over: `records` hold nothing of them.
+    `skipped_ranges` are those that an operator signed to step over: `records` hold nothing of them.
     Raises InvalidInput where offsets don't ascend.
     """
     state = State.new(log, partition)
