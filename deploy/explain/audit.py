@@ -55,7 +55,7 @@ def recomputing(treasury: Treasury, *, from_archive: bool, recount: Recount = qu
     # The client's loop rests while windows are recomputed; a fetch that timed out meanwhile is retried silently.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     servers = treasury.data.kafka_servers()
-    skipped = treasury.data.exceptions()
+    skipped = treasury.data.skipped_ranges()
     readers = [KafkaLogReader(servers, log.topic, 0, skipped) for _ in range(log.partitions)]
     try:
         readers[0].topic_id()  # raises InvalidInput if there is no such topic; offsets alone would look like no answer

@@ -92,7 +92,9 @@ def check_gateway(
     Raises InvalidInput where there is no log or Kafka does not answer.
     """
     log = data.log()
-    run = _Run(log, KafkaLogReader(data.kafka_servers(), log.topic, 0, data.exceptions()), options, step, on_problem)
+    run = _Run(
+        log, KafkaLogReader(data.kafka_servers(), log.topic, 0, data.skipped_ranges()), options, step, on_problem
+    )
     try:
         run.read()
     finally:

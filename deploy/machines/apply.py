@@ -61,7 +61,7 @@ class MachinePage(Struct, frozen=True, kw_only=True):
 def open_registry(data: DataFolder, machines: Sequence[str] | None, step: Step) -> Registry:
     """The log's machines (or those named) as of now. Raises InvalidInput where Kafka doesn't answer."""
     log = data.log()
-    registry = Registry(log, KafkaLogReader(data.kafka_servers(), log.topic, 0, data.exceptions()), machines)
+    registry = Registry(log, KafkaLogReader(data.kafka_servers(), log.topic, 0, data.skipped_ranges()), machines)
     registry.read(lambda count: step(f"  {count:,} records of the log read"))
     return registry
 

@@ -80,7 +80,7 @@ def shared_agreement(before: Agreement, shares: str, points: int, locked_until_m
     chosen = giver if giver is not None else max(sorted(others), key=lambda name: others[name], default="")
     if missing < 0 or others.get(chosen, 0) < missing:
         raise InvalidInput(
-            f"{chosen or 'nobody'} has {others.get(chosen, 0)} basis points and can't give {missing}: choose --from"
+            f"{chosen or 'nobody'} has {others.get(chosen, 0)} basis points and can't pass on {missing}: choose --from"
         )
     parts = others | {chosen: others[chosen] - missing} if missing else others
     kept = {name: part for name, part in parts.items() if part}

@@ -156,7 +156,7 @@ def test_a_record_from_the_future_is_not_committed(kafka: str, lonely: Log, work
     worker = workers.start(lonely)
     assert worker.wait() == 70
     (line,) = worker.said().splitlines()
-    assert "the record at offset 3 of partition 0 is stamped 29 minutes ahead" in line
+    assert "the timestamp of the record at offset 3 of partition 0 is 29 minutes ahead" in line
     assert worker.progress()[-1].next_offset == 3
 
 
