@@ -92,13 +92,12 @@ def check_gateway(
     Raises InvalidInput where there is no log or Kafka does not answer.
     """
     log = data.log()
-    run = _Run(
-        log, KafkaLogReader(data.kafka_servers(), log.topic, 0, data.skipped_ranges()), options, step, on_problem
-    )
+    reader = KafkaLogReader(data.kafka_servers(), log.topic, 0, data.skipped_ranges())
+    run = _Run(log, reader, options, step, on_problem)
     try:
         run.read()
     finally:
-        run.reader.close()
+        reader.close()
     return run.result()
 
 
@@ -109,7 +108,7 @@ class _Run:
         self, log: Log, reader: KafkaLogReader, options: CheckOptions, step: Callable[[str], None],
         on_problem: Callable[[Problem], None],
     ) -> None:  # fmt: skip
-        self.reader = reader
+        self._reader = reader
         self._log, self._options, self._step, self._on_problem = log, options, step, on_problem
         self._checks = [
             PartitionCheck(log, partition, self._note, options.machine) for partition in range(log.partitions)
@@ -122,7 +121,7 @@ class _Run:
         """Reads what the log holds; with `from_now` then what arrives."""
         next_offsets = self._ends()
         for partition, end in next_offsets.items():
-            for chunk in _chunks(self.reader.read(partition, 0, end)):
+            for chunk in _chunks(self._reader.read(partition, 0, end)):
                 if self._options.from_now:
                     self._checks[partition].skip(chunk)
                 else:
@@ -152,13 +151,13 @@ class _Run:
         wanted = self._options.records
         while wanted is None or self._records < wanted:
             for partition, end in self._ends().items():
-                for chunk in _chunks(self.reader.read(partition, next_offsets[partition], end)):
+                for chunk in _chunks(self._reader.read(partition, next_offsets[partition], end)):
                     self._judge(partition, chunk)
                 next_offsets[partition] = end
             time.sleep(LOOK_SECONDS)
 
     def _ends(self) -> dict[int, int]:
-        ranges = self.reader.ranges(list(range(self._log.partitions)))
+        ranges = self._reader.ranges(list(range(self._log.partitions)))
         for partition, (first, _) in ranges.items():
             if first:
                 raise InvalidInput(

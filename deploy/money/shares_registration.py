@@ -14,7 +14,6 @@ from streams.core.records import JSON, Record
 from streams.core.signature import operator_account, sign_control
 from streams.kafka.producer import LogProducer
 from streams.kafka.reader import KafkaLogReader
-from streams.storage.skipped_ranges_file import load_skipped_ranges
 
 
 class SharesRegistered(Struct, frozen=True):
@@ -36,7 +35,7 @@ def register_shares(
     operators = log.rulesets[-1].operators
     if operators and operator_account(key) not in operators:
         raise InvalidInput(f"{operator_account(key)} does not operate this log: set TALLYROOT_OPERATOR_KEY")
-    reader = KafkaLogReader(servers, log.topic, 0, load_skipped_ranges(data.data_dir, log))
+    reader = KafkaLogReader(servers, log.topic, 0, data.skipped_ranges())
     registry = Registry(log, reader, {machine})
     try:
         registry.read(lambda _: None)
