@@ -25,7 +25,7 @@ from streams.core.state import State
 from streams.kafka.reader import KafkaLogReader
 
 CHUNK = 5_000
-"""Records that are judged at once."""
+"""How many records are judged in one call."""
 
 LOOK_SECONDS = 0.5
 """How often the topic is asked for new records."""
@@ -224,7 +224,7 @@ class _Account:
 
 
 class PartitionCheck:
-    """The check of one partition. Records are given in the order of the log, from its first one on."""
+    """The check of one partition. It takes the records in the order of the log, from its first one on."""
 
     def __init__(self, log: Log, partition: int, on_problem: Callable[[Problem], None], machine: str | None) -> None:
         """`on_problem` is called with each; with a `machine`, only with those that are, or may be, its own."""

@@ -52,7 +52,7 @@ class EarningReading(Struct, frozen=True, kw_only=True):
 
 
 class WindowReadings(Struct, frozen=True):
-    """A sealed window as the archive gives it, and all that earned in it, by line and then in the log's order."""
+    """A sealed window as replayed from the archive, and all that earned in it, by line and then in the log's order."""
 
     window: Window
     readings: tuple[EarningReading, ...]
@@ -78,7 +78,7 @@ def window_readings(data_dir: Path, log: Log, machine: str, moment_ms: int) -> l
     for window, own in zip(published, found, strict=True):
         if own.window.digest != window.digest:
             raise InvalidInput(
-                f"the archive gives another window of {machine} at {start_ms} ms than is there: see `tallyroot audit`"
+                f"the archive and the published window of {machine} at {start_ms} ms differ: run `tallyroot audit`"
             )
     return found
 

@@ -1,4 +1,4 @@
-"""One machine's day down to its readings, as the report embeds it: all that the page needs to judge and hash it anew.
+"""One machine's day down to its readings, as the report embeds it: all that the page needs to judge and hash it again.
 
 The archive is replayed by the real core up to the day; from there on every entry of the machine is noted with what the
 rules looked at. What is noted doesn't depend on the value that a meter showed, so the page can put in another one.
@@ -93,7 +93,7 @@ class CorrectionItem(Struct, frozen=True, tag_field="what", tag="correction", kw
 
 
 class FactItem(Struct, frozen=True, tag_field="what", tag="fact", kw_only=True):
-    """A registration that set one fact of a meter anew: an opening register, a new boot."""
+    """A registration that set one fact of a meter: an opening register, a new boot."""
 
     offset: int
     meter: str

@@ -25,7 +25,7 @@ from streams.core.state import State
 from streams.core.trust import signature_of, trust_of
 
 CHUNK = 10_000
-"""Records that are replayed at once."""
+"""How many records are replayed in one call."""
 
 Where = tuple[int, int | None]
 """Start of the window in which something lies and, for an adjustment, of the adjusted one (epoch ms)."""
@@ -170,7 +170,7 @@ def judge_watched(state: State, record: LogRecord, machines: Collection[str]) ->
 
     Raises InvariantBroken where a sum of usage leaves 64 bits.
     """
-    watch = _Watch(state, record, machines)
+    watch = _RowWatch(state, record, machines)
     judge_record(state, record, watch)
     return watch.changes
 
@@ -189,8 +189,8 @@ def open_windows(state: State) -> list[Window]:
     return sealed
 
 
-class _Watch(Tally):
-    """Looks at the window that the next entry may change, then at what became of it once the entry was judged."""
+class _RowWatch(Tally):
+    """Looks at the window that an entry may change, before and after the entry is judged."""
 
     def __init__(self, state: State, record: LogRecord, machines: Collection[str]) -> None:
         super().__init__()
