@@ -26,7 +26,7 @@ Place = tuple[str, int, int | None]
 
 
 class Replayed:
-    """A log taken in slices, a share of its records watched: what sealed, and every change that was reported."""
+    """A log taken in slices, with restarts, a share of its records watched: what sealed, and each reported change."""
 
     def __init__(self, records: Sequence[Record], share: float, draw: random.Random) -> None:
         self.state = State.new(LOG, 0)
@@ -40,6 +40,8 @@ class Replayed:
                 if stop.record is not None:
                     self.changes[stop.record.offset] = judge_watched(self.state, stop.record, MACHINES)
             records = records[size:]
+            if draw.random() < 0.2:
+                self.state = State.load(LOG, 0, self.state.tables())
 
     def lines(self) -> dict[Place, Counter[LineKey]]:
         """The sum of the changes, by window and line."""
