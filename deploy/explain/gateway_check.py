@@ -93,15 +93,15 @@ def check_gateway(
     """
     log = data.log()
     reader = KafkaLogReader(data.kafka_servers(), log.topic, 0, data.skipped_ranges())
-    run = _Run(log, reader, options, step, on_problem)
+    check = _Check(log, reader, options, step, on_problem)
     try:
-        run.read()
+        check.read()
     finally:
         reader.close()
-    return run.result()
+    return check.result()
 
 
-class _Run:
+class _Check:
     """One check of all partitions."""
 
     def __init__(
