@@ -56,7 +56,7 @@ def check_gateway(
     """
     log = data.log()
     servers = data.kafka_servers()
-    run = _Run(log, KafkaLogReader(servers, log.topic, 0, data.skipped_ranges()), options, step, tell)
+    run = _Check(log, KafkaLogReader(servers, log.topic, 0, data.skipped_ranges()), options, step, tell)
     try:
         run.read()
     finally:
@@ -64,7 +64,7 @@ def check_gateway(
     return run.result()
 
 
-class _Run:
+class _Check:
     """One check of all partitions."""
 
     def __init__(

@@ -48,7 +48,7 @@ class WantedDay(Struct, frozen=True):
         return min(w.first_offset for w in self.windows), max(w.last_offset for w in self.windows)
 
 
-class MeterFacts(Struct, frozen=True):
+class MeterBefore(Struct, frozen=True):
     """What rules 12 to 17 know of a meter; standings are (boot, seq, observed_at, value)."""
 
     meter: str
@@ -58,7 +58,7 @@ class MeterFacts(Struct, frozen=True):
     slack_ms: int
 
     @classmethod
-    def of(cls, name: str, meter: MeterState) -> "MeterFacts":
+    def of(cls, name: str, meter: MeterState) -> "MeterBefore":
         """The facts as they are now."""
         return cls(name, meter.baseline, meter.suspect, meter.quantity_at, meter.slack_ms)
 
@@ -111,7 +111,7 @@ class MachineDay(Struct, frozen=True, kw_only=True):
     """A machine's day: its meters as they were before, what happened in the log's order, and the salts by version."""
 
     wanted: WantedDay
-    meters: tuple[MeterFacts, ...]
+    meters: tuple[MeterBefore, ...]
     items: tuple[Item, ...]
     salts: dict[int, str]
 
@@ -164,9 +164,9 @@ class _Watch:
         self.first, self.last = wanted.offsets
         self._name = wanted.machine.encode()
         self._items: list[Item] = []
-        self._meters: tuple[MeterFacts, ...] | None = None
+        self._meters: tuple[MeterBefore, ...] | None = None
         self._machine: Machine | None = None
-        self._facts: dict[str, MeterFacts] = {}
+        self._facts: dict[str, MeterBefore] = {}
 
     def is_concerned(self, record: LogRecord) -> bool:
         """Whether the record may say something of the machine (with an escape it may say anything)."""
@@ -199,7 +199,7 @@ class _Watch:
 
     def _note_facts(self, state: State, record: LogRecord) -> None:
         for name, facts in self._all_facts(state).items():
-            old = self._facts.get(name, MeterFacts(name, None, None, NONE, SLACK_MS))
+            old = self._facts.get(name, MeterBefore(name, None, None, NONE, SLACK_MS))
             for part in ("baseline", "suspect", "quantity_at", "slack_ms"):
                 value = getattr(facts, part)
                 if value != getattr(old, part):
@@ -218,9 +218,9 @@ class _Watch:
                 where = (window.start_ms, window.mends_ms)
                 self._items.append(CorrectionItem(offset=record.offset, where=where, lines=lines))
 
-    def _all_facts(self, state: State) -> dict[str, MeterFacts]:
+    def _all_facts(self, state: State) -> dict[str, MeterBefore]:
         names = sorted(meter for machine, meter in state.meters.index_of if machine == self.wanted.machine)
-        return {name: MeterFacts.of(name, state.meters.borrow(self.wanted.machine, name)) for name in names}
+        return {name: MeterBefore.of(name, state.meters.borrow(self.wanted.machine, name)) for name in names}
 
 
 def _row_item(record: LogRecord, change: RowChange, row: Reading, basis: Basis) -> RowItem:

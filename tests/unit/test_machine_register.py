@@ -10,7 +10,7 @@ from deploy.machines.correct import planned_correction
 from deploy.machines.form import MachineForm, example, read_form
 from deploy.machines.operator import Operator, load_operator, make_keystore, opened
 from deploy.machines.register import (
-    Plan,
+    MachinePlan,
     check_acceptable,
     facts,
     planned,
@@ -62,11 +62,11 @@ def registry_of(log: MemoryLog) -> Registry:
     return registry
 
 
-def plans(log: MemoryLog, forms: list[MachineForm]) -> list[Plan]:
+def plans(log: MemoryLog, forms: list[MachineForm]) -> list[MachinePlan]:
     return planned(LOG, registry_of(log), forms, zone=None, now_ms=log.now_ms)
 
 
-def send(log: MemoryLog, plan: Plan, operator: Operator = OPERATOR) -> None:
+def send(log: MemoryLog, plan: MachinePlan, operator: Operator = OPERATOR) -> None:
     assert plan.registration is not None
     record = signed(LOG, operator, record_of(plan.registration))
     log.append(registry_of(log).partition_of(plan.registration.route), record)
