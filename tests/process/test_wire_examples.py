@@ -1,9 +1,11 @@
-"""The gateway in Go of the documents: compiled, run against a broker, killed and run again; the core accepts it all."""
+"""The gateways of the documents on a broker: the one in Go compiled and killed; the core accepts all that they send."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,12 @@ import pytest
 
 from schemas.log import Log
 from tests.support.gateway_logs import KEY, arrived, new_log, window_facts
+from tests.support.gateway_packages import node_device, node_environment, run
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "docs" / "examples" / "gateway-go"
 MODULES_SECONDS = 120
+KAFKAJS = "2.2.4"
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +38,15 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "GOTOOLCHAIN": "local",
         "CGO_ENABLED": "0",
     }
-    run: dict[str, Any] = {"cwd": folder / "source", "env": environment, "capture_output": True, "text": True}
+    how: dict[str, Any] = {"cwd": folder / "source", "env": environment, "capture_output": True, "text": True}
     try:
-        fetched = subprocess.run([go, "mod", "download"], check=False, timeout=MODULES_SECONDS, **run)
+        fetched = subprocess.run([go, "mod", "download"], check=False, timeout=MODULES_SECONDS, **how)
     except subprocess.TimeoutExpired:
         pytest.skip("the Go module proxy didn't answer: the example in Go is not compiled here")
     if fetched.returncode and "SECURITY ERROR" not in fetched.stderr:
         pytest.skip(f"the example's modules can't be fetched: {fetched.stderr.strip()}")
-    subprocess.run([go, "mod", "verify"], check=True, timeout=MODULES_SECONDS, **run)
-    built = subprocess.run([go, "build", "-o", str(folder / "gateway"), "."], check=False, timeout=300, **run)
+    subprocess.run([go, "mod", "verify"], check=True, timeout=MODULES_SECONDS, **how)
+    built = subprocess.run([go, "build", "-o", str(folder / "gateway"), "."], check=False, timeout=300, **how)
     assert built.returncode == 0, built.stderr
     return folder / "gateway"
 
@@ -106,3 +110,47 @@ def test_a_meter_that_begins_again_begins_a_boot(kafka: str, program: Path, fold
     assert boots == [boots[0]] * 2 + [boots[0] + 1] * 2
     assert done.rejects == []
     assert window_facts(state) == (4, 20, 1)
+
+
+def own(text: str, kafka: str, log: Log, spool: Path) -> str:
+    """A page's code with the names of a test's log."""
+    names = {"kafka.example:9092": kafka, '"log-1"': f'"{log.log_id}"', '"telemetry"': f'"{log.topic}"'}
+    names |= {"/var/lib/gateway": str(spool), "depot-1": "taxi-1", "charger-1": "taxi-1"}
+    for theirs, ours in names.items():
+        text = text.replace(theirs, ours)
+    return text
+
+
+def block(page: str, language: str) -> str:
+    """The one block of a language of a page."""
+    (found,) = re.findall(rf"(?ms)^```{language}\n(.*?)^```", (ROOT / "docs" / "how-to" / page).read_text("utf-8"))
+    return str(found)
+
+
+def test_the_page_s_python_sends_a_reading(kafka: str, tmp_path: Path) -> None:
+    log = new_log(kafka, "wire-python")
+    code = own(block("own-gateway-python.md", "python"), kafka, log, tmp_path)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    _, done, records = arrived(kafka, log)
+    assert (done.rejects, len(records)) == ([], 1)
+
+
+def test_the_page_s_javascript_sends_a_reading(kafka: str, tmp_path: Path) -> None:
+    environment = node_environment()
+    folder = node_device(tmp_path)
+    environment.pop("npm_config_offline")
+    fetch = ["npm", "install", "--no-audit", "--no-fund", f"kafkajs@{KAFKAJS}"]
+    try:
+        done = subprocess.run(
+            fetch, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=MODULES_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip("npm's registry didn't answer: the page's JavaScript is not run here")
+    if done.returncode:
+        pytest.skip(f"kafkajs can't be fetched: {done.stderr.strip()}")
+    log = new_log(kafka, "wire-javascript")
+    script = folder / "gateway.mjs"
+    script.write_text(own(block("own-gateway-javascript.md", "js"), kafka, log, tmp_path))
+    run(["node", str(script)], folder, environment)
+    _, judged, records = arrived(kafka, log)
+    assert (judged.rejects, len(records)) == ([], 1)
