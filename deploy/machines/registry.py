@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import msgspec
 
 from schemas.log import Log
-from schemas.reading import CORRECTED, HEARTBEAT, REGISTERED
+from schemas.reading import CORRECTED, REGISTERED
 from schemas.reject import Reason
 from streams.core.machines import Machine
 from streams.core.murmur2 import partition_of
 from streams.core.records import LogRecord, Record, record_type
-from streams.core.replay import advance_through
+from streams.core.replay import advance_through, advance_time
 from streams.core.state import State
+from streams.core.stream_time import NO_TIMESTAMP, later
 from streams.storage.log_reader import LogReader
 
 PROGRESS_RECORDS = 100_000
@@ -39,7 +40,7 @@ class _Partition:
 
     state: State
     next_offset: int | None = None
-    stream_time_ms: int = -1
+    stream_time_ms: int = NO_TIMESTAMP
 
 
 class Registry:
@@ -71,7 +72,7 @@ class Registry:
                     progress(self._read)
             part.next_offset = end
             if part.stream_time_ms >= 0:
-                _feed(part.state, _heartbeat(part.stream_time_ms))
+                advance_time(part.state, part.stream_time_ms)
 
     def machines(self) -> Iterator[Machine]:
         """The registered machines, by id."""
@@ -114,7 +115,7 @@ class Registry:
         return value in self._verdicts, self._verdicts.get(value)
 
     def _take(self, part: _Partition, record: LogRecord) -> None:
-        part.stream_time_ms = max(part.stream_time_ms, record.timestamp)
+        part.stream_time_ms = later(part.stream_time_ms, record.timestamp)
         if not _is_control(record):
             return
         if self._wanted is not None and _machine_of(record.value) not in self._wanted:
@@ -135,10 +136,6 @@ def _machine_of(value: bytes | None) -> str | None:
         return msgspec.json.decode(value or b"", type=_Named).machine
     except msgspec.DecodeError:
         return None
-
-
-def _heartbeat(timestamp_ms: int) -> Record:
-    return Record(0, timestamp_ms, None, b"{}", (("ce_type", HEARTBEAT.encode()),))
 
 
 def _feed(state: State, record: Record) -> Verdict:
