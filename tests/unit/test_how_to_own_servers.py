@@ -8,7 +8,7 @@ import pytest
 from deploy.config import ENVIRONMENT, load_settings
 from schemas.log import Log
 from schemas.reject import REASONS
-from streams.kafka.topics import rejected_topic, rejected_topic_config, topic_config
+from streams.kafka.topics import rejected_topic_config, topic_config
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "how-to" / "own-kafka-and-chain.md").read_text("utf-8")
