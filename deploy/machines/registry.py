@@ -5,8 +5,7 @@ nothing about versions. So a log is read at the speed of its consumer, and a rec
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -49,6 +48,8 @@ class Registry:
     def __init__(self, log: Log, reader: LogReader, machines: Iterable[str] | None = None) -> None:
         """Of all machines, or of those named: what others' records say is passed over."""
         self._log = log
+        rulesets = tuple(msgspec.structs.replace(ruleset, operators=()) for ruleset in log.rulesets)
+        self._unsigned_log = msgspec.structs.replace(log, rulesets=rulesets)
         self._reader = reader
         self._wanted = None if machines is None else frozenset(machines)
         self._partitions = [_Partition(State.new(log, number)) for number in range(log.partitions)]
@@ -94,17 +95,21 @@ class Registry:
     def judge(self, record: Record, now_ms: int) -> tuple[Verdict, Machine | None]:
         """What the stream would make of a record that came next, and the machine as it would be then.
 
-        `now_ms` (epoch ms) is the timestamp that the record would bear; stream time never goes back. Who signed it is
-        not asked: `register.signed` does, once there is a signature.
+        `now_ms` (epoch ms) is the time of sending; the record's timestamp is that, or in a backfill the partition's
+        stream time. Who signed it is not asked: `register.signed` does, once there is a signature. The verdict is on a
+        state that holds this machine alone: of others it depends on nothing.
         """
-        part = self._partitions[self.partition_of((record.key or b"").decode())]
-        state = deepcopy(part.state)
-        rulesets = tuple(msgspec.structs.replace(ruleset, operators=()) for ruleset in self._log.rulesets)
-        state.log = msgspec.structs.replace(self._log, rulesets=rulesets)
-        if state.epoch is not None:
-            state.ruleset = state.log.ruleset_at(state.epoch)
-        verdict = _feed(state, record._replace(timestamp=max(now_ms, part.stream_time_ms)))
-        return verdict, state.machines.get(msgspec.json.decode(record.value or b"", type=_Named).machine)
+        name = msgspec.json.decode(record.value or b"", type=_Named).machine
+        number = self.partition_of((record.key or b"").decode())
+        part = self._partitions[number]
+        state = State.new(self._unsigned_log, number)
+        if part.stream_time_ms >= 0:
+            advance_time(state, part.stream_time_ms)
+        known = self.machine(name)
+        if known is not None:
+            state.machines[name] = replace(known, versions=list(known.versions))
+        sent_ms = now_ms if self._log.timestamp_type == "LogAppendTime" else 0
+        return _feed(state, record._replace(timestamp=max(sent_ms, part.stream_time_ms))), state.machines.get(name)
 
     def awaits(self, value: bytes) -> None:
         """From now on keeps the verdict on the first record with this value that is read."""
