@@ -46,7 +46,7 @@ bench: setup
 analyse: setup
 	PATH="$$PWD/.venv/bin:$$PATH" $(TOOLS)python settlement/contracts/analyse.py
 
-# Writes the locks anew; needs `uv` on the path.
+# Writes the locks again; needs `uv` on the path.
 LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	--annotation-style line --quiet
 lock: setup

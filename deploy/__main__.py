@@ -4,7 +4,7 @@ import signal
 
 
 def main() -> None:
-    """Loads the commands and runs the one that is asked for: see `cli.main`."""
+    """Loads the commands and runs the one that is asked for: see `deploy.cli.app.main`."""
     may_interrupt = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if may_interrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -93,7 +93,7 @@ class DataFolder:
 
             fetch_epochs(store, self.data_dir, self.log())
 
-    def exceptions(self) -> "tuple[SkippedRange, ...]":
+    def skipped_ranges(self) -> "tuple[SkippedRange, ...]":
         """The ranges that an operator had skipped, here and in the store, if there is one. Raises InvalidInput."""
         from streams.storage.skipped_ranges_file import load_skipped_ranges, share_skipped_ranges
 

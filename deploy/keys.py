@@ -1,4 +1,4 @@
-"""From settings to keys: each is opened when it is first needed, and stays where it was opened."""
+"""From settings to keys: each is opened when it is first needed."""
 
 from functools import partial
 from typing import TYPE_CHECKING

@@ -1,1 +1,1 @@
-"""How this project writes a file, and how it opens one that somebody else wrote."""
+"""How this project writes files, and how it opens files that others may have written."""

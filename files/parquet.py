@@ -10,7 +10,7 @@ from files.write import Temporary, sync_folder
 from schemas.errors import InvalidInput
 
 ROW_GROUP = 65_536
-"""Rows in a group of a Parquet file: fixed, so that the same rows give the same bytes."""
+"""Rows in a group of a Parquet file: fixed, so that the same rows make the same bytes."""
 
 ROWS_MAX = 1 << 28
 BYTES_MAX = 64 << 30
@@ -18,7 +18,7 @@ BYTES_MAX = 64 << 30
 
 
 def write_table(file: Temporary, table: pa.Table) -> Temporary:
-    """Writes a table as Parquet to a file on its way; equal rows give equal bytes under one version of Arrow."""
+    """Writes a table as Parquet to `file` and returns it; equal rows make equal bytes under one version of Arrow."""
     pq.write_table(table.combine_chunks(), file.temporary, row_group_size=ROW_GROUP, compression="zstd")
     return file
 
@@ -32,7 +32,7 @@ def publish_table(file: Temporary, table: pa.Table) -> None:
 def read_table(
     path: Path, schema: pa.Schema, *, remedy: str, max_rows: int = ROWS_MAX, max_bytes: int = BYTES_MAX
 ) -> pa.Table:
-    """The columns of `schema` from a Parquet file that somebody else may have written; other columns are not read.
+    """The columns of `schema` from a Parquet file that others may have written; its other columns are not read.
 
     Raises FileMissing, and InvalidInput where it is not Parquet, has more rows or bytes than allowed, or lacks a column
     of the schema in its type.

@@ -1,4 +1,4 @@
-"""Opens files that somebody else may have written: regular files only, bounded in size, decoded to one known type.
+"""Opens files that others may have written: regular files only, bounded in size, decoded to one known type.
 
 Every InvalidInput names the file, what is wrong with it, and what to do (`remedy`). Parquet is in `parquet`.
 """
@@ -37,17 +37,12 @@ def open_regular(path: Path, *, remedy: str, max_bytes: int = BYTES_MAX) -> Bina
         raise FileMissing(f"{path} is missing: {remedy}") from None
     except OSError as error:
         raise InvalidInput(f"can't read {path} ({error.strerror}): {remedy}") from None
-    file = os.fdopen(descriptor, "rb")
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise InvalidInput(f"{path} is not a regular file: {remedy}")
-        if found.st_size > max_bytes:
-            raise InvalidInput(f"{path} is larger than {max_bytes:,} bytes: {remedy}")
-    except BaseException:
-        file.close()
-        raise
-    return file
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes:
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    fault = f"larger than {max_bytes:,} bytes" if stat.S_ISREG(found.st_mode) else "not a regular file"
+    raise InvalidInput(f"{path} is {fault}: {remedy}")
 
 
 def read_bytes(path: Path, *, remedy: str, max_bytes: int = BYTES_MAX) -> bytes:

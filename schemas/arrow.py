@@ -67,7 +67,7 @@ PLAIN = [
     "machine", "start_ms", "end_ms", "mends_ms", "utc_offset_s", "carry_in", "carry_out", "registration_version",
     "readings", "first_offset", "last_offset", "skipped", "trust", "digest",
 ]  # fmt: skip
-"""The columns that a window holds as they are."""
+"""The columns that are attributes of a window, unconverted."""
 
 AMOUNTS = ("gross_micros", "expenses_micros", "net_micros")
 

@@ -13,7 +13,7 @@ from schemas.units import COUNT_MAX
 # Not OPT_STRICT_INTEGER: it refuses 2^53 itself, which the wire allows.
 OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
 SUSPECT = re.compile(rb"[:,\[]-?[0-9]+(?:[.eE]|(?<=[0-9]{16}))")
-"""Where a number may be a fraction or too long. A string may hold the same: only then does one look closer."""
+"""Where a number may be a fraction or too long. A string may hold the same, so a match is checked more closely."""
 
 STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 FRACTION = re.compile(rb"[0-9][.eE]")
@@ -23,8 +23,8 @@ LONG = re.compile(rb"[0-9]{16,}")
 def canonical_json(document: Any) -> bytes:
     """The RFC 8785 bytes of `document`: keys sorted, no spaces, integers within ±2^53.
 
-    Amounts that may leave that range are written as decimal strings by whoever makes the document.
-    Raises InvariantBroken for what has no canonical form here: floats, larger integers, keys that are not ASCII.
+    Amounts that may leave that range must already be decimal strings.
+    Raises InvariantBroken for floats, larger integers, and keys that are not ASCII: they have no canonical form here.
     """
     try:
         text = orjson.dumps(document, option=OPTIONS)
@@ -50,7 +50,7 @@ def _check_keys(value: Any) -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             if not key.isascii():
-                raise InvariantBroken(f"the key {key!r} has no canonical place")
+                raise InvariantBroken(f"the key {key!r} is not ASCII: RFC 8785 would sort it differently")
             _check_keys(item)
     elif isinstance(value, list | tuple):
         for item in value:

@@ -6,4 +6,4 @@ class InvalidInput(Exception):
 
 
 class InvariantBroken(Exception):
-    """Ours. Something that must never be is: nothing below `main` catches it, and the process stops."""
+    """A bug or corrupted data: a state that must be impossible. Nothing below `main` catches it; the process stops."""

@@ -1,4 +1,6 @@
-"""What a partition's epoch came to: only what the log decides, so that anyone who reads the log gets the same bytes."""
+"""The result of a partition's epoch: only what the log decides, so that everyone who reads the log gets the
+same bytes.
+"""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -27,9 +29,9 @@ class Counts(Struct, frozen=True):
 
 
 class SkippedRange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An operator's decision that the offsets [first_offset, next_offset) of a partition hold no records.
+    """An operator's signed decision to skip the offsets [first_offset, next_offset) of a partition.
 
-    For what Kafka's clients can't read. `signature` is the operator's, 130 hex digits (see core.skipped_ranges).
+    For records that Kafka's clients can't read. `signature` is the operator's, 130 hex digits (core.skipped_ranges).
     """
 
     partition: Count
@@ -43,8 +45,7 @@ class EpochManifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One epoch of one partition: offsets [first_offset, next_offset), digests as hex, amounts as decimal strings.
 
     `stream_time_ms` is stream time at the cut, the timestamp of the record at `next_offset`: with it the epoch can be
-    recomputed from its own records alone. `exceptions`, left out where there are none, are the ranges within its own
-    that an operator had stepped over.
+    recomputed from its own records alone. `exceptions`, left out if empty, are the skipped ranges within the epoch.
     """
 
     log_id: str
@@ -75,7 +76,7 @@ class EpochManifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class EpochFiles(Struct, frozen=True, kw_only=True):
-    """What stands beside a manifest, under no root: another Arrow version writes other Parquet bytes."""
+    """A manifest's file: the files listed are under no root, since another Arrow version writes other Parquet bytes."""
 
     manifest: EpochManifest
     manifest_digest: str

@@ -1,4 +1,4 @@
-"""What an account is owed: rows of a post, of the claims against it, and of what could not be settled."""
+"""What accounts are owed: the rows of a post, of the claims against it, and of what could not be settled."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -13,7 +13,7 @@ Account = Annotated[str, Meta(pattern=r"^0x[0-9a-f]{40}$(?!\n)")]
 """An EVM account in lower case: one spelling, so one account is one leaf."""
 
 UnsettledReason = Literal["no_account", "trust"]
-"""Why money stays out: its payee is no EVM account, or the agreement doesn't pay for the window's trust."""
+"""Why money is not paid out: its payee is not an EVM account, or the agreement doesn't pay for the window's trust."""
 
 PostState = Literal["pending", "attested", "active", "disputed", "revoked"]
 """pending: no auditor yet; attested: the delay runs; active: can be claimed; disputed: dead; revoked: taken back."""
@@ -54,10 +54,10 @@ class Claim(Struct, frozen=True):
 
 
 class Funding(Struct, frozen=True):
-    """settlement/funding.json, for whoever can't ask the chain: what is earned but not funded, in token units.
+    """settlement/funding.json, for readers without access to the chain: what is earned but not funded, in token units.
 
-    As of `at_ms` (epoch ms), when a settlement looked last. `runway_days`: how long free funds last at the pace of the
-    last posts; None where nothing was ever posted.
+    As of `at_ms` (epoch ms), the last settlement. `runway_days`: how long free funds last at the pace of the last
+    posts; None if nothing was ever posted.
     """
 
     shortfall: str
@@ -67,7 +67,7 @@ class Funding(Struct, frozen=True):
 
 
 class Unsettled(Struct, frozen=True, order=True):
-    """Money that stays out of the payouts, by reason, machine and payee (\"\" where the whole window stays out)."""
+    """Money that is not in the payouts, by reason, machine and payee (\"\" if the whole window is left out)."""
 
     reason: UnsettledReason
     machine: str

@@ -1,4 +1,4 @@
-"""What a post commits to: a document that follows from the log and the epochs chosen, and from nothing else."""
+"""What a post commits to: a document that the log and the chosen epochs determine, and nothing else."""
 
 from typing import Annotated
 
@@ -12,7 +12,9 @@ Integer = Annotated[str, Meta(pattern=r"^(0|-?[1-9][0-9]*)$(?!\n)")]
 
 
 class EpochRef(Struct, frozen=True):
-    """One epoch of one partition: the digest of the stream's manifest, and what a reader needs without that file."""
+    """One epoch of one partition: the digest of the stream's manifest, and what a reader needs if it lacks that
+    file.
+    """
 
     epoch: int
     manifest_digest: Hex32

@@ -1,4 +1,4 @@
-"""What a meter shows, and what an operator corrects: the records that become money."""
+"""Readings of meters and corrections by operators: the records that become money."""
 
 from typing import Annotated, Literal
 

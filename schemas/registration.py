@@ -1,6 +1,6 @@
-"""The whole of what is true of a machine: meters, tariff and agreement by value, one version at a time.
+"""All that is registered of a machine: meters, tariff and agreement by value, one version at a time.
 
-The tariff has the words of OCPI 2.2.1 and a part of its powers; what it can't say is refused where it is written.
+The tariff uses the terms of OCPI 2.2.1 and a part of its features; what it can't express is rejected.
 """
 
 from datetime import date
@@ -69,7 +69,9 @@ class Element(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
 
 
 class Tariff(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """`offsets` lists (from epoch ms, seconds east of UTC): the zone by value, no time-zone database has a say."""
+    """`offsets` lists (from epoch ms, seconds east of UTC): the zone by value, independent of any time-zone
+    database.
+    """
 
     elements: tuple[Element, ...]
     offsets: Annotated[tuple[tuple[Count, OffsetSeconds], ...], Meta(min_length=1)]
@@ -86,7 +88,7 @@ class Agreement(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=T
     pays_trust: Trust = 0
 
     def digest(self) -> bytes:
-        """32 bytes that name an agreement by who gets what: a longer lock leaves the same one, and its carry."""
+        """32 bytes that identify an agreement by its payees alone: a longer lock keeps the digest, and so the carry."""
         return document_digest("agreement 1", self.payees)
 
 

@@ -1,4 +1,4 @@
-"""A refused entry is data: a reason from a closed list, its place in the log, and the record's bytes."""
+"""A refused entry is data: a reason from a closed list, its position in the log, and the record's bytes."""
 
 import hashlib
 from typing import Literal, get_args
@@ -12,7 +12,7 @@ Reason = Literal[
     "undecodable",
     "too_many_entries",
     "unknown_type",
-    # any entry, in the order in which they are asked
+    # any entry, in the order of the checks
     "malformed",
     "unknown_machine",
     "bad_signature",
@@ -37,14 +37,14 @@ Reason = Literal[
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 KEPT_BYTES = 65_536
-"""So much of a refused record's value is kept; the digest is of all of it."""
+"""How much of a refused record's value is kept; the digest covers all of it."""
 
 WHOLE_RECORD = -1
 """The row of an entry that is its whole record."""
 
 
 class Reject(Struct, frozen=True):
-    """One refused entry: the record's offset, the row in it (-1: all of it) and why."""
+    """One refused entry: the record's offset, the row in it (-1: the whole record) and the reason."""
 
     offset: int
     row: int
@@ -52,7 +52,7 @@ class Reject(Struct, frozen=True):
 
 
 class RejectedRecord(Struct, frozen=True):
-    """What a record with refused entries held: once per offset, however many rows were refused."""
+    """A record with refused entries: stored once per offset, however many of its rows were refused."""
 
     offset: int
     timestamp_ms: int

@@ -1,4 +1,4 @@
-"""Ids, amounts and times as they travel: base units and epoch milliseconds, integers only, bounded on every side."""
+"""Ids, amounts and times on the wire: base units and epoch milliseconds, integers only, all bounded."""
 
 from typing import Annotated
 
@@ -16,7 +16,7 @@ ELAPSED_MAX_MS = 35 * DAY_MS
 """The longest session and the longest time that one register may cover."""
 
 CARRY_BASE = 3_600_000
-"""Fractions of a micro are counted in 1/3,600,000: every `per` divides it, so no rest is ever lost."""
+"""Fractions of a micro are counted in 1/3,600,000: every `per` divides it, so no remainder is ever lost."""
 
 # `$` also matches before a final newline; the look-ahead closes that hole in Python and in ECMAScript alike.
 Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,64}$(?!\n)")]

@@ -8,7 +8,7 @@ from schemas.canonical import canonical_json, document_digest
 from schemas.registration import Agreement
 
 SELF_REPORTED, SIGNED, HARDWARE_BACKED = range(3)
-"""Trust: nobody signed it, a registered key did, a registered key in hardware did."""
+"""Trust of a reading: not signed, signed by a registered key, signed by a registered key in hardware."""
 
 Flag = Literal["equivocation", "rebaselined", "reconstructed", "reset"]
 
@@ -29,9 +29,9 @@ class Window(Struct, frozen=True, kw_only=True):
     """A sealed window, or (with `mends_ms`) an adjustment that lies in it and mends an earlier one.
 
     Times are epoch ms, [start, end). `utc_offset_s` (seconds east of UTC) is the machine's zone at the start, or at the
-    start of what it mends: the offset that its version's tariff gives there. `trust` is the lowest of its readings; of
-    none, as where only corrections lie, the highest. Carries are in 1/3,600,000 of a micro:
-    sum of usage × price × (3,600,000 / per) + carry_in = gross × 3,600,000 + carry_out, so each can be checked alone.
+    start of what it mends: the offset that its version's tariff has there. `trust` is the lowest of its readings, or
+    the highest if it has none (corrections only). Carries are in 1/3,600,000 of a micro: sum of usage × price ×
+    (3,600,000 / per) + carry_in = gross × 3,600,000 + carry_out, so each can be checked alone.
     """
 
     machine: str

@@ -1,8 +1,8 @@
-"""From nets to what accounts are owed, window by window in the order (epoch, partition, sealing).
+"""Accrues what accounts are owed from the nets of windows, in the order (epoch, partition, sealing).
 
     payable = max(0, carry + net)      carry' = min(0, carry + net)      net = payable + (carry' - carry)
 
-The carry is one per (machine, agreement) and changes at every window, so that how epochs are grouped into posts
+There is one carry per (machine, agreement), and it changes at every window, so that the grouping of epochs into posts
 changes no cumulative amount. What can't be paid is counted as unsettled, by reason; nothing is lost:
 
     sum of nets = paid to accounts + unsettled + sum of carries
@@ -25,7 +25,7 @@ NOBODY = "0x" + "0" * 40
 
 
 class SealedWindow(Protocol):
-    """What settlement needs of a schemas.window.Window."""
+    """The attributes of a schemas.window.Window that settlement reads."""
 
     machine: str
     start_ms: int
@@ -38,7 +38,7 @@ class SealedWindow(Protocol):
 
 
 class Terms(Struct, frozen=True):
-    """An agreement as a split sees it: points by account or, for a payee that is none (`outside`), by its id."""
+    """An agreement in the form of `split`: points by account or, for a payee that is not one (`outside`), by its id."""
 
     points: tuple[tuple[str, int], ...]
     outside: frozenset[str]
@@ -60,7 +60,7 @@ class Earning(Struct, frozen=True, gc=False):
 
 
 class AccrualStep(Struct, frozen=True):
-    """What one window did: carries in micros, its parts by account, and what of it stays out of the payouts."""
+    """The effect of one window, in micros: carries, parts by account, and what stays out of the payouts."""
 
     carry_before: int
     payable: int
@@ -70,10 +70,10 @@ class AccrualStep(Struct, frozen=True):
 
 
 def account_of(payee: str) -> str | None:
-    """The account in lower case, or None where the payee is none.
+    """The account in lower case, or None if the payee is not an account.
 
-    One spelling in lower or upper case only, or the checksummed one of ERC-55: a wrong checksum is a mistyped address,
-    and money sent there would be lost. The zero address can't be paid.
+    Accepts digits in one case, or with the checksum of ERC-55: a wrong checksum means a mistyped address, and money
+    sent there would be lost. The zero address can't be paid.
     """
     if not ACCOUNT.fullmatch(payee):
         return None
@@ -102,7 +102,7 @@ def terms_of(agreement: Agreement) -> Terms:
 
 
 def earning_of(window: SealedWindow) -> Earning:
-    """A sealed window as settlement sees it."""
+    """A sealed window, reduced to what settlement needs."""
     return Earning(
         window.machine, window.start_ms, window.end_ms, window.mends_ms or 0, window.net_micros, window.trust,
         window.digest, terms_of(window.agreement),
@@ -110,7 +110,7 @@ def earning_of(window: SealedWindow) -> Earning:
 
 
 class Balances:
-    """Where every account and every carry stands, in micros. `accrue` moves it on by one window."""
+    """The balances of all accounts and carries, in micros. `accrue` adds one window."""
 
     def __init__(
         self,
@@ -123,11 +123,11 @@ class Balances:
         self.unsettled = dict(unsettled or {})
 
     def copy(self) -> "Balances":
-        """The same balances, to be moved on without changing these."""
+        """A copy, which can accrue without changing these."""
         return Balances(self.cumulative, self.carry, self.unsettled)
 
     def accrue(self, earning: Earning) -> AccrualStep:
-        """Adds one window: its carry, its parts, what stays out of the payouts."""
+        """Adds one window to the balances; returns its effect."""
         key = (earning.machine, earning.terms.digest)
         carry = self.carry.get(key, 0)
         if earning.trust < earning.terms.pays_trust:

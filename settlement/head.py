@@ -1,4 +1,4 @@
-"""The ledger's head: a fold over everything posted and disputed, as ISettlementLedger.sol defines it.
+"""The ledger's head: a hash chain over everything posted and disputed, as ISettlementLedger.sol defines it.
 
 genesis      = keccak(abi.encode(GENESIS, chain id, ledger, token, currency))
 after a post = keccak(abi.encode(POST, the eight arguments of post))
@@ -58,7 +58,7 @@ class HeaderFile(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, header: PostHeader) -> "HeaderFile":
-        """The file's form of a header."""
+        """A header in the file's form."""
         return cls(
             sequence=header.sequence,
             previous_head=header.previous_head.hex(),

@@ -1,4 +1,4 @@
-"""What the ledger's events come to: the live posts, the dead ones, and the head that they fold to."""
+"""The ledger's events, folded: the live posts, the dead ones, and the head after them."""
 
 from collections.abc import Iterable
 
@@ -43,21 +43,21 @@ class History(Struct, frozen=True):
         return len(self.live) + 1
 
     def post(self, sequence: int) -> Posted | None:
-        """The live post of a sequence."""
+        """The live post of a sequence, None if there is none."""
         return self.live[sequence - 1] if 1 <= sequence <= len(self.live) else None
 
     def was_disputed(self, header: PostHeader) -> bool:
-        """Whether a dead post says the same as a header, whatever head they follow: it must not be posted again."""
+        """Whether a dead post equals a header but for the previous head: it must not be posted again."""
         return any(same_post(posted.header, header) for posted in self.dead)
 
 
 def same_post(a: PostHeader, b: PostHeader) -> bool:
-    """Whether two headers say the same, whatever head they follow."""
+    """Whether two headers are equal but for the previous head."""
     return structs.replace(a, previous_head=b"") == structs.replace(b, previous_head=b"")
 
 
 def fold(genesis: bytes, events: Iterable[Posted | Disputed]) -> History:
-    """Folds events, in the chain's order, from the genesis head. Raises InvariantBroken where one does not follow."""
+    """Folds events, in the chain's order, from the genesis head. Raises InvariantBroken if one does not follow."""
     head = genesis
     live: list[Posted] = []
     dead: list[Posted] = []

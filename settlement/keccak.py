@@ -1,4 +1,4 @@
-"""Keccak-256, from the fastest library that is there: safe-pysha3 where it has a wheel, else pycryptodome."""
+"""Keccak-256, from the fastest library installed: safe-pysha3 if it has a wheel, else pycryptodome."""
 
 from collections.abc import Callable
 

@@ -16,10 +16,10 @@ def machine_hash(machine: str) -> bytes:
 
 
 def account_bytes(account: str) -> bytes:
-    """20 bytes of a lower-case account."""
+    """20 bytes of an account in lower case. Raises InvariantBroken for another length."""
     raw = bytes.fromhex(account.removeprefix("0x"))
     if len(raw) != 20:
-        raise InvariantBroken(f"{account} is no account of 20 bytes")
+        raise InvariantBroken(f"{account} is not an account of 20 bytes")
     return raw
 
 
@@ -27,7 +27,7 @@ def window_leaf(machine: bytes, span_ms: tuple[int, int], mends_ms: int, net_mic
     """Leaf of `(bytes32 machine, uint64 start, uint64 end, uint64 mends, int256 net, bytes32 windowDigest)`.
 
     `machine` is its hash, times are epoch ms ([start, end)), `mends_ms` is 0 for a plain window.
-    Raises InvariantBroken where a field doesn't fit its type.
+    Raises InvariantBroken if a field doesn't fit its type.
     """
     start_ms, end_ms = span_ms
     if len(machine) != 32 or len(digest) != 32 or min(start_ms, end_ms, mends_ms) < 0:
@@ -46,7 +46,7 @@ def window_leaf(machine: bytes, span_ms: tuple[int, int], mends_ms: int, net_mic
 
 
 def payout_leaf(account: str, cumulative: int) -> bytes:
-    """Leaf of `(address account, uint256 cumulative)`; `cumulative` is in token units."""
+    """Leaf of `(address account, uint256 cumulative)`; `cumulative` is in token units. Raises InvariantBroken."""
     if not 0 <= cumulative <= UINT256_MAX:
         raise InvariantBroken(f"{account} has a cumulative amount outside 256 bits")
     return keccak(keccak(account_bytes(account).rjust(32, b"\0") + cumulative.to_bytes(32, "big")))

@@ -11,9 +11,9 @@ from settlement.keccak import keccak
 
 
 class MerkleTree:
-    """A tree over 32-byte leaf hashes. The constructor sorts them, so their order has no say.
+    """A tree over 32-byte leaf hashes. The constructor sorts them, so their order does not matter.
 
-    Raises InvariantBroken for no leaf at all and for two equal leaves.
+    Raises InvariantBroken if there is no leaf or two leaves are equal.
     """
 
     def __init__(self, leaves: Iterable[bytes]) -> None:
@@ -32,7 +32,7 @@ class MerkleTree:
 
     @property
     def root(self) -> bytes:
-        """32 bytes."""
+        """The root hash, 32 bytes."""
         return self.nodes[0]
 
     def proof(self, leaf: bytes) -> list[bytes]:

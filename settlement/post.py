@@ -29,7 +29,7 @@ class PartitionEpoch(Struct, frozen=True):
 
 
 class PostStanding(Struct, frozen=True):
-    """Where settlement stands after a post: balances, and by partition the next epoch and the next offset."""
+    """The state of settlement after a post: balances, and by partition the next epoch and the next offset."""
 
     sequence: int
     balances: Balances
@@ -39,7 +39,7 @@ class PostStanding(Struct, frozen=True):
 
     @classmethod
     def initial(cls) -> "PostStanding":
-        """Before the first post."""
+        """The state before the first post."""
         return cls(0, Balances(), None, {}, {})
 
 
@@ -52,7 +52,7 @@ class Run(Struct, frozen=True):
 
 
 class AssembledPost(Struct, frozen=True):
-    """A post that is ready to be signed. `windows` holds the earnings in the order of accrual, with their partition."""
+    """A post ready to be signed. `windows` holds (partition, earning) in the order of accrual."""
 
     manifest: PostManifest
     windows: Sequence[tuple[int, Earning]]
@@ -76,7 +76,7 @@ class AssembledPost(Struct, frozen=True):
 
 
 def token_units(micros: int, decimals: int) -> int:
-    """Micros as units of a token of 6 or more decimals: exact, never rounded."""
+    """Micros as units of a token of 6 or more decimals: exact, never rounded. Raises InvalidInput for fewer."""
     if decimals < 6:
         raise InvalidInput(f"a token of {decimals} decimals can't hold micros: use one of 6 to 18 decimals")
     return int(micros * 10 ** (decimals - 6))
@@ -89,9 +89,9 @@ def in_order(run: Run) -> list[tuple[int, PartitionEpoch]]:
 
 
 def assemble(before: PostStanding, run: Run, decimals: int) -> AssembledPost | None:
-    """The post of a run; None where it owes nothing more than before, since such epochs are not posted alone.
+    """The post of a run; None if it owes nothing more than before, since such epochs are not posted alone.
 
-    Raises InvariantBroken where ranges don't continue those before, and InvalidInput where an epoch is not a whole
+    Raises InvariantBroken if ranges don't continue those of the previous post, InvalidInput if an epoch is not a whole
     number of seconds.
     """
     ordered = in_order(run)

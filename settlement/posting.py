@@ -1,13 +1,13 @@
-"""What to do next about one post, given the journal and the chain: pure, so that every turn of events can be tested.
+"""The next step of one post, given the journal and the chain: pure, so that every turn of events can be tested.
 
-prepared -> signed -> sent -> mined -> final        the way it goes
+prepared -> signed -> sent -> mined -> final        the normal course
 sent -> reverted -> signed                          a new nonce
-prepared, sent, reverted -> superseded              another head: on it this post is refused
+prepared, sent, reverted -> superseded              the head has changed: the ledger refuses this post on it
 mined, final -> disputed                            never posted again
-disputed -> mined                                   a reorganisation took the dispute alone
-signed, sent -> halted                              somebody else uses our key: a person must look
-mined, final, reverted, superseded -> sent          a reorganisation took back what the state stood on
-halted -> sent                                      the node had kept back what used the nonce: it was ours
+disputed -> mined                                   a reorganisation undid the dispute alone
+signed, sent -> halted                              another process uses our key: an operator must investigate
+mined, final, reverted, superseded -> sent          a reorganisation undid the block that the state was based on
+halted -> sent                                      the node shows late that our own transaction used the nonce
 """
 
 from collections.abc import Mapping
@@ -31,11 +31,11 @@ class Fees(Struct, frozen=True):
     priority_fee: int
 
     def within(self, cap: int, least: int) -> "Fees | None":
-        """These, or as much as the cap allows; None where it does not allow `least`, wei per gas."""
+        """These fees, lowered to the cap; None if the cap does not allow `least` (both in wei per gas)."""
         return Fees(min(self.max_fee, cap), self.priority_fee) if max(least, self.priority_fee) <= cap else None
 
     def bumped(self, current: "Fees") -> "Fees":
-        """At least 12.5 % above these in both fields, so that every node takes the replacement, or what is current."""
+        """The higher of `current` and 12.5 % above these, in both fields: every node accepts that as a replacement."""
         return Fees(max(_bump(self.max_fee), current.max_fee), max(_bump(self.priority_fee), current.priority_fee))
 
 
@@ -47,7 +47,7 @@ def _bump(fee: int) -> int:
 
 
 class Attempt(Struct, frozen=True):
-    """One signed transaction: its bytes are in the journal before they are sent. `sent_block` None: never sent."""
+    """One signed transaction: its bytes are in the journal before they are sent. `sent_block` is None if never sent."""
 
     nonce: int
     hash: str
@@ -57,7 +57,7 @@ class Attempt(Struct, frozen=True):
 
 
 class Posting(Struct, frozen=True):
-    """One post as the journal knows it; `generation` grows where a disputed sequence is made anew."""
+    """One post in the journal; `generation` grows when a disputed sequence is posted again."""
 
     header: PostHeader
     generation: int
@@ -68,18 +68,18 @@ class Posting(Struct, frozen=True):
 
 
 class Mined(Struct, frozen=True):
-    """Where a transaction was mined, and whether it did what it should."""
+    """The block that holds a transaction, and whether it succeeded."""
 
     block: int
     succeeded: bool
 
 
 class ChainView(Struct, frozen=True):
-    """What the chain says of one posting. `nonce` is the poster's next one at the latest block, read before the rest.
+    """The chain's view of one posting. `nonce` is the poster's next one at the latest block, read before the rest.
 
-    `live` gives the heads of live posts with their blocks, `dead` those of disputed ones; `known` are hashes that the
-    node has, mined or waiting. `spent` are nonces that transactions of other postings of ours have used. `base_fee` is
-    in wei per gas: under it no node takes or mines a transaction.
+    `live` maps the heads of live posts to their blocks, `dead` are those of disputed ones; `known` are transaction
+    hashes that the node has, mined or pending. `spent` are nonces used by our transactions of other postings.
+    `base_fee` is in wei per gas: below it no node accepts or mines a transaction.
     """
 
     head: bytes
@@ -96,14 +96,14 @@ class ChainView(Struct, frozen=True):
 
 
 class Policy(Struct, frozen=True):
-    """`fee_cap` in wei per gas; after `bump_blocks` without being mined an attempt gets higher fees."""
+    """`fee_cap` is in wei per gas; an attempt that is not mined after `bump_blocks` is replaced with higher fees."""
 
     fee_cap: int
     bump_blocks: int = 5
 
 
 class Sign(Struct, frozen=True):
-    """Sign the post with this nonce and these fees, and write it down."""
+    """Sign the post with this nonce and these fees, and journal it."""
 
     nonce: int
     fees: Fees
@@ -116,7 +116,7 @@ class Send(Struct, frozen=True):
 
 
 class Mark(Struct, frozen=True):
-    """Write a new state down and ask again."""
+    """Journal a new state, then decide again."""
 
     state: PostingState
     block: int | None = None
@@ -124,9 +124,9 @@ class Mark(Struct, frozen=True):
 
 
 class Wait(Struct, frozen=True):
-    """Nothing to do until the chain moves; `alarm` says that a person should know.
+    """Nothing to do until the chain moves; with `alarm`, an operator should know.
 
-    `elsewhere` says that it may be an earlier posting that has to move: a reorganisation may have taken it.
+    With `elsewhere` an earlier posting may have to move first: a reorganisation may have undone it.
     """
 
     reason: str
@@ -142,19 +142,19 @@ Action = Sign | Send | Mark | Wait | Rest
 
 
 def next_action(posting: Posting, view: ChainView, policy: Policy) -> Action:
-    """The next thing to do about a posting."""
+    """The next action for a posting."""
     head = posting.header.head()
     match posting.state:
-        case "disputed":  # for good, unless a reorganisation took the dispute and not the post
+        case "disputed":  # final, unless a reorganisation undid the dispute and not the post
             return Mark("mined", view.live[head]) if head in view.live else Rest()
         case "mined" | "final":
             return _mined(posting, view)
-        case _ if head in view.live:  # whoever sent it: it is this very post
+        case _ if head in view.live:  # it is this very post, also if another process sent it
             return Mark("mined", view.live[head])
         case _ if head in view.dead:
             return Mark("disputed")
         case "superseded":
-            # A reorganisation can bring a head back, and the old bytes with it: they come before any new ones.
+            # A reorganisation can restore a head, and with it the old bytes: they are sent before any new ones.
             back = posting.attempts and view.head == posting.header.previous_head
             return Mark("sent") if back else Rest()
         case "halted":
@@ -162,7 +162,7 @@ def next_action(posting: Posting, view: ChainView, policy: Policy) -> Action:
         case "prepared":
             return _unsent(posting, view, policy)
         case "reverted":
-            given_back = view.nonce <= _top(posting)  # a reorganisation took what the ledger had refused
+            given_back = view.nonce <= _top(posting)  # a reorganisation undid the refused transaction
             return Mark("sent") if given_back else _unsent(posting, view, policy)
         case "signed" | "sent":
             return _sent(posting, view, policy)
@@ -186,9 +186,9 @@ def _sent(posting: Posting, view: ChainView, policy: Policy) -> Action:
             return Wait(f"nonce {last.nonce} is used, but the node has no receipt for it yet")
         return Mark("halted", note=f"a foreign transaction has used the poster's nonce {last.nonce}")
     if view.head != posting.header.previous_head:
-        if posting.header.sequence > len(view.live) + 1:  # earlier posts were taken back: they come first
+        if posting.header.sequence > len(view.live) + 1:  # a reorganisation undid earlier posts: they come first
             return Rest()
-        if view.nonce in waiting:  # above it, it waits for a nonce that only a new post fills
+        if view.nonce in waiting:  # any other pending nonce waits for one that only a new post fills
             return Wait("the ledger's head has moved on, and its transaction is still with the node", elsewhere=True)
         return Mark("superseded", note="the ledger's head has moved on")
     due = next((a for a in reversed(posting.attempts) if a.nonce == view.nonce), None)
@@ -204,7 +204,7 @@ def _sent(posting: Posting, view: ChainView, policy: Policy) -> Action:
 
 
 def _sign(posting: Posting, view: ChainView, policy: Policy) -> Action:
-    """Signs for the next nonce: above the fees of all that was signed for it before, and never above the cap."""
+    """Signs for the next nonce: above the fees of all earlier attempts with it, and never above the cap."""
     wanted, least = view.fees, view.base_fee + view.fees.priority_fee
     for attempt in posting.attempts:
         if attempt.nonce == view.nonce:
@@ -231,7 +231,7 @@ def _mined(posting: Posting, view: ChainView) -> Action:
     head = posting.header.head()
     if head in view.dead:
         return Mark("disputed")
-    if head not in view.live:  # a reorganisation took it
+    if head not in view.live:  # a reorganisation undid it
         return Mark("sent") if posting.attempts else Mark("prepared")
     if posting.state == "mined" and view.live[head] <= view.final_block:
         return Mark("final", view.live[head])
@@ -239,7 +239,7 @@ def _mined(posting: Posting, view: ChainView) -> Action:
 
 
 def too_dear(base_fee: int, least: int, cap: int) -> str:
-    """Says that `least` would have to be offered and is above the cap; all in wei per gas."""
+    """The message that `least` is above the cap; all in wei per gas."""
     return (
         f"gas costs too much: the base fee is {gwei(base_fee)} gwei now, a transaction must offer {gwei(least)}, and"
         f" the cap is {gwei(cap)}; wait, or raise TALLYROOT_FEE_CAP_GWEI"

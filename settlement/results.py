@@ -1,4 +1,4 @@
-"""What the functions of settlement/worker.py return. Amounts are token units unless their name says micros."""
+"""The results of the functions of settlement/service.py. Amounts are token units unless their name says micros."""
 
 from msgspec import Struct
 
@@ -6,7 +6,7 @@ from schemas.payout import Settlement
 
 
 class Funded(Struct, frozen=True):
-    """What was sent to the ledger and what it holds now; without a transaction nothing was missing."""
+    """The amount sent to the ledger and its balance now; `transaction` is None if nothing was missing."""
 
     amount: int
     balance: int
@@ -14,7 +14,7 @@ class Funded(Struct, frozen=True):
 
 
 class PostRow(Struct, frozen=True):
-    """One post and where it stands; `active_from_s` is Unix seconds, attested or not."""
+    """One post and its state; `active_from_s` is the end of its delay in Unix seconds, attested or not."""
 
     settlement: Settlement
     active_from_s: int
@@ -22,9 +22,9 @@ class PostRow(Struct, frozen=True):
 
 
 class SettlementsReport(Struct, frozen=True):
-    """All posts, and the ledger: `shortfall` is earned, posted or not, but not funded.
+    """All posts, and the ledger: `shortfall` is what is earned, posted or not, but not funded.
 
-    `paused_until_s` is Unix seconds, 0 where claims are not paused.
+    `paused_until_s` is Unix seconds, 0 if claims are not paused.
     """
 
     posts: tuple[PostRow, ...]
@@ -39,9 +39,9 @@ class SettlementsReport(Struct, frozen=True):
 
 
 class Runway(Struct, frozen=True):
-    """How long the funds last: `free` is owed to nobody, `per_day` what a day added to the total of late.
+    """How long the funds last: `free` is owed to nobody, `per_day` is the recent growth of the total per day.
 
-    `days` is None where nothing was ever added.
+    `days` is None if nothing was ever added.
     """
 
     free: int
@@ -50,7 +50,7 @@ class Runway(Struct, frozen=True):
 
 
 class PlannedPost(Struct, frozen=True, kw_only=True):
-    """A post as a settlement would make it now; `shortfall` is what the ledger lacks for it and those before."""
+    """A post that a settlement would make now; `shortfall` is what the ledger lacks for it and the posts before it."""
 
     sequence: int
     first_epoch: int
@@ -65,7 +65,9 @@ class PlannedPost(Struct, frozen=True, kw_only=True):
 
 
 class PayeeChange(Struct, frozen=True):
-    """One payee: ever owed before and after the planned posts, and what the last post on the chain gave it."""
+    """One payee: the cumulative amount before and after the planned posts, and its amount in the last post on the
+    chain.
+    """
 
     account: str
     before: int
@@ -74,12 +76,12 @@ class PayeeChange(Struct, frozen=True):
 
 
 class DryRun(Struct, frozen=True, kw_only=True):
-    """What a settlement would do now, and nothing of it done.
+    """What a settlement would do now.
 
     `unfinished`: sequences in the journal whose transaction is not mined, which come first. `refusal`: why the ledger
-    or a missing key would stop it, or nothing. `gas` is that of one post, `cost_wei` that of all at the fees of now,
-    `most_wei` at the highest that they may rise to. `changes`: payees whose amount grows, the largest growth first;
-    `gone`: paid by the last post, and by none of these.
+    or a missing key would stop it, or empty. `gas` is that of one post, `cost_wei` the cost of all at the current fees,
+    `most_wei` at the highest fees allowed. `changes`: payees whose amount grows, the largest growth first; `gone`:
+    payees of the last post that get nothing from these.
     """
 
     posts: tuple[PlannedPost, ...]
@@ -98,7 +100,7 @@ class DryRun(Struct, frozen=True, kw_only=True):
 
 
 class RoleCall(Struct, frozen=True):
-    """A call of guardian or admin: contract, calldata, who sends it; without a transaction it was only tried out."""
+    """A call of guardian or admin: contract, calldata, sender; `transaction` is None if it was only simulated."""
 
     to: str
     data: str
@@ -107,7 +109,9 @@ class RoleCall(Struct, frozen=True):
 
 
 class RoleHolder(Struct, frozen=True):
-    """An account that has a role of the ledger; `contract` tells a timelock or multisig from a plain key."""
+    """An account that has a role of the ledger; `contract` is true for a timelock or multisig, false for a
+    plain key.
+    """
 
     role: str
     account: str
@@ -115,7 +119,7 @@ class RoleHolder(Struct, frozen=True):
 
 
 class PayoutRow(Struct, frozen=True):
-    """One account: ever owed and posted, claimed, claimable now (under post `sequence`), and waiting to be active."""
+    """One account: cumulative amount posted, claimed, claimable now (under post `sequence`), and not yet active."""
 
     account: str
     cumulative: int
@@ -134,7 +138,7 @@ class Attested(Struct, frozen=True):
 
 
 class Claimed(Struct, frozen=True):
-    """What was paid, under which post, and what the account holds now."""
+    """A claim: the amount paid, the post, and the account's balance afterwards."""
 
     account: str
     sequence: int
@@ -144,14 +148,14 @@ class Claimed(Struct, frozen=True):
 
 
 class Paid(Struct, frozen=True):
-    """An amount of one account."""
+    """An amount paid, or returned, to one account."""
 
     account: str
     amount: int
 
 
 class ClaimedMany(Struct, frozen=True):
-    """What many accounts got under one post, `amount` in all.
+    """Claims of many accounts under one post, `amount` in all.
 
     `returned`: the token refused to pay them (a blacklist, say), so they can claim later. `already`: nothing was due.
     """
@@ -165,7 +169,7 @@ class ClaimedMany(Struct, frozen=True):
 
 
 class ProofFile(Struct, frozen=True, kw_only=True):
-    """All that `claim` needs, for anybody who has a node: hashes as 0x-hex, the amount as a decimal string."""
+    """All that `claim` needs besides a node: hashes as 0x-hex, the amount as a decimal string."""
 
     chain_id: int
     ledger: str
@@ -177,7 +181,7 @@ class ProofFile(Struct, frozen=True, kw_only=True):
 
 
 class Verified(Struct, frozen=True):
-    """Whether the ledger has this root and the proof leads to it; whether it pays now, and how much."""
+    """The check of a proof: `valid` if the ledger has the root and the proof leads to it, `active` if it pays now."""
 
     valid: bool
     active: bool

@@ -1,7 +1,8 @@
-"""What the command line calls: each function takes the data folder and the chain, and returns what came of it.
+"""The operations of settlement, for the command line: settle, attest, dispute, audit, claim, fund, and their reports.
 
-Amounts are token units (settlement/results.py). Every function raises InvalidInput, in one line that says what to
-do, for whatever a person can mend.
+Each takes the data folder and, except for files alone, the chain, and returns a struct of settlement/results.py;
+amounts are token units. Each raises InvalidInput, with one line that says what to do, for errors that the caller can
+fix.
 """
 
 from pathlib import Path
@@ -72,21 +73,21 @@ __all__ = [
 def settle(
     data_dir: Path, chain: Chain, log: Log, keys: Keys, options: SettleOptions | None = None, after: Crash | None = None
 ) -> Settled:
-    """Posts what can be posted; safe to run at any time, again and again. `after` is for crash tests."""
+    """Posts what can be posted; safe to repeat at any time. `after` is for crash tests."""
     ledger = Ledger.open(data_dir, chain)
     poster = keys.of("poster")
     job = SettleJob(data_dir, log, ledger, poster, after or _go_on)
-    note_funding(data_dir, log, ledger)  # before: a post may fail for just what is missing
+    note_funding(data_dir, log, ledger)  # before: a post may fail for missing funds
     with gas_of(chain, "poster", poster):
         settled = job.settle(options or SettleOptions())
     if settled.posts:
-        note_funding(data_dir, log, ledger)  # after: the pace of the posts is another one
+        note_funding(data_dir, log, ledger)  # after: the pace of the posts has changed
     refresh_tables(data_dir, chain)
     return settled
 
 
 def settlements(data_dir: Path, chain: Chain, log: Log) -> SettlementsReport:
-    """Every post with its state, and what is missing."""
+    """Every post with its state, and the ledger's shortfall."""
     ledger = Ledger.open(data_dir, chain)
     state = ledger.state()
     earned_since = unposted(data_dir, log, ledger)
@@ -102,7 +103,7 @@ def attest(
 ) -> Attested:
     """Attests every live post, or those up to `sequence`, with the auditor's key.
 
-    `head` is the one that an audit has checked: if the ledger has moved on since, nothing is attested.
+    `head` is the one that an audit has checked: if the ledger has moved on since, it refuses the attestation.
     """
     ledger = Ledger.open(data_dir, chain)
     history = ledger.history()
@@ -119,7 +120,7 @@ def attest(
 
 
 def dispute(data_dir: Path, chain: Chain, keys: Keys, sequence: int) -> str:
-    """Kills a post that is not mature, and every later one, with the guardian's key; returns the transaction."""
+    """Disputes a post that is not mature, and every later one, with the guardian's key; returns the transaction."""
     ledger = Ledger.open(data_dir, chain)
     receipt = transact(chain, keys, "guardian", ledger.dispute(sequence))
     refresh_if_here(data_dir, chain)
@@ -127,13 +128,15 @@ def dispute(data_dir: Path, chain: Chain, keys: Keys, sequence: int) -> str:
 
 
 def audit(data_dir: Path, chain: Chain, log: Log, recompute: Recompute) -> AuditReport:
-    """Holds every post on the chain, and its published files, against the epochs that `recompute` gets from the log."""
+    """Compares every post on the chain, and its published files, with the epochs that `recompute` derives from
+    the log.
+    """
     ledger = Ledger.open(data_dir, chain)
     auditor = Auditor(log, ledger.genesis, ledger.deployment.decimals)
     report = auditor.run(ledger.events(), Store(data_dir).published, recompute)
     if report.gap and report.ok:
         raise InvalidInput(report.gap)
-    if report.gap:  # what was found before it counts
+    if report.gap:  # the findings before the gap count
         gap = Finding(kind="evidence", sequence=0, text=f"the rest was not audited: {report.gap}", about="files")
         report = msgspec.structs.replace(report, findings=(*report.findings, gap))
     state = ledger.state()
@@ -147,7 +150,7 @@ def audit(data_dir: Path, chain: Chain, log: Log, recompute: Recompute) -> Audit
 
 
 def why(data_dir: Path, chain: Chain, account: str) -> Statement:
-    """Why an account is owed what it is: every window of the live posts that it has a part in."""
+    """The statement of an account: every window of the live posts that it has a part in."""
     ledger, store = Ledger.open(data_dir, chain), Store(data_dir)
     posts = []
     for posted in ledger.history().live:

@@ -1,8 +1,8 @@
-"""When an agreement in the log is good enough for an offering of a machine's shares: the part, the lock, the term.
+"""Whether an agreement in the log supports an offering of a machine's shares: its points, its lock, the term.
 
-A contract can't see the log, so this refusal is the tool's (settlement/contracts/src/IShareOffering.sol says the same).
-One sealed window is evidence enough: it names the agreement that it is split by, and while that one is locked no
-registration that lowers a payee's part, ends the lock earlier or asks for more trust is accepted (`agreement_locked`).
+A contract can't see the log, so this check is the tool's (see settlement/contracts/src/IShareOffering.sol). One sealed
+window suffices: it holds the agreement that it is split by, and while that is locked no registration that lowers a
+payee's part, ends the lock earlier or requires more trust is accepted (`agreement_locked`).
 """
 
 from datetime import UTC, datetime
@@ -16,9 +16,9 @@ from settlement.accrual import terms_of
 
 
 class ShareTerms(Struct, frozen=True):
-    """What an offering promises: basis points for the shares' contract until `term_end_s` (Unix seconds).
+    """The terms of an offering: basis points for the shares' contract until `term_end_s` (Unix seconds).
 
-    `locked_until_s` is when the agreement's lock ends, `agreement` the digest of its payees.
+    `locked_until_s` is the end of the agreement's lock, `agreement` the digest of its payees.
     """
 
     points: int
@@ -28,12 +28,12 @@ class ShareTerms(Struct, frozen=True):
 
 
 def points_of(agreement: Agreement, account: str) -> int:
-    """The basis points that an account (lower case) has, in whatever spelling; 0 where it is no payee."""
+    """The basis points of an account (lower case) in any of its spellings; 0 if it is not a payee."""
     return dict(terms_of(agreement).points).get(account, 0)
 
 
 def share_terms(machine: str, agreement: Agreement, shares: str, term_end_s: int) -> ShareTerms:
-    """The terms of an offering that ends its term then. Raises InvalidInput where the agreement does not carry it."""
+    """The terms of an offering whose term ends then. Raises InvalidInput if the agreement does not support it."""
     points = points_of(agreement, shares)
     if not points:
         raise InvalidInput(f"the agreement of {machine} does not pay {shares}: register the shares as a payee first")
@@ -51,7 +51,7 @@ def share_terms(machine: str, agreement: Agreement, shares: str, term_end_s: int
 
 
 def require_kept(machine: str, agreement: Agreement, shares: str, promised: ShareTerms) -> None:
-    """Checks, for a buyer, that the log stands behind an offering's terms. Raises InvalidInput where it does not."""
+    """Checks, for a buyer, that the log supports an offering's terms. Raises InvalidInput if it does not."""
     found = share_terms(machine, agreement, shares, promised.term_end_s)
     if found.points < promised.points or found.locked_until_s < promised.locked_until_s:
         raise InvalidInput(

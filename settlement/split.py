@@ -1,9 +1,10 @@
-"""The only place where an amount is divided.
+"""Splits an amount between payees: the only such code on the main path. audit/recount.py has its own, to check it.
 
     sum of parts = amount, always;  |part - amount x points / 10,000| < 1
 
 Each payee first gets floor(amount x points / 10,000); the micros left over (fewer than there are payees) go, one each,
-to the largest remainders; among equal remainders to the lowest payee by its bytes.
+to the largest remainders; among equal remainders to the lowest payee by its bytes. The other division of money is the
+rating of usage, which keeps its remainder as a carry (streams/core/open_window.py); estimates for display divide too.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from schemas.registration import POINTS_WHOLE
 
 
 def split(amount: int, points: Mapping[str, int]) -> dict[str, int]:
-    """The parts (same unit as `amount`) by payee, in ascending order of payees.
+    """The parts (same unit as `amount`) by payee, in ascending order of payees' bytes.
 
     Raises InvariantBroken for an amount below zero and for points that don't add up to 10,000.
     """

@@ -1,4 +1,4 @@
-"""Why this account got this amount: window by window, so that every line can be checked by hand.
+"""Statements: why an account got its amount, window by window, so that every line can be checked by hand.
 
 carry_before + net = payable + carry_after        amount = the account's part of payable
 """
@@ -11,7 +11,7 @@ from settlement.accrual import Balances, Earning
 
 
 class StatementRow(Struct, frozen=True):
-    """One window's part in one account's payouts: times in epoch ms, amounts in micros, shares in basis points."""
+    """One window's part in one account's payouts: times in epoch ms, amounts in micros, points in basis points."""
 
     sequence: int
     machine: str
@@ -47,7 +47,7 @@ def statement(account: str, posts: Iterable[tuple[int, Sequence[Earning]]]) -> S
                 continue
             amount = step.parts.get(account, 0)
             if not amount and step.carry_before == step.carry_after:
-                continue  # it neither paid nor owed
+                continue  # it changed neither the payout nor the carry
             rows.append(
                 StatementRow(
                     sequence, earning.machine, earning.start_ms, earning.end_ms, earning.mends_ms, earning.net_micros,

@@ -7,8 +7,8 @@ from deploy.attack.partition_copy import CAPACITY_WH, INVESTOR, OWNER, STRANGER_
 from schemas.reading import CORRECTED
 from schemas.reject import Reason
 from schemas.units import DAY_MS
+from streams.core.plausible_usage import correction_limit
 from streams.core.records import SIGNATURE, Record
-from streams.core.register import correction_limit
 from streams.core.signature import SIGNATURE_BYTES
 
 CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -16,7 +16,7 @@ STARVED = {OWNER: 9_999, INVESTOR: 1}
 
 
 def control_cheats(bed: PartitionCopy) -> list[Cheat]:
-    """All of them, in the order of the table."""
+    """All cheats, in the order of the table."""
     return [*_forged(bed), *_versions(bed), *_corrections(bed), *_unseen(bed)]
 
 
@@ -109,7 +109,7 @@ def _corrections(bed: PartitionCopy) -> list[Cheat]:
 
 
 def _unseen(bed: PartitionCopy) -> list[Cheat]:
-    """What the operator's key may do: everybody can see it in the log, and nothing refuses it."""
+    """What the operator's key may do: everybody can see it in the log, and nothing rejects it."""
     theft = bed.control(_theft(bed), route=bed.other)
     again = bed.name("again")
     return [

@@ -7,8 +7,8 @@ from deploy.attack.partition_copy import CAPACITY_WH, OTHER_KEY, VICTIM_KEY, Par
 from schemas.reading import ROWS_MAX
 from schemas.reject import Reason
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
+from streams.core.plausible_usage import correction_limit
 from streams.core.records import Record
-from streams.core.register import correction_limit
 
 SENTINEL = 2**53 - 1
 """All bits of the largest integer that a reading may hold: what a broken meter shows."""
@@ -19,7 +19,7 @@ POISON = (b"\xff\xfe\x00", b'{"machine":', b"[" * 100_000, b'{"a":' * 100_000, b
 
 
 def gateway_cheats(bed: PartitionCopy) -> list[Cheat]:
-    """All of them, in the order of the table."""
+    """All cheats, in the order of the table."""
     return [*_numbers(bed), *_clocks(bed), *_values(bed), *_strangers(bed), *_signatures(bed), *_unseen(bed)]
 
 
@@ -47,7 +47,7 @@ def _numbers(bed: PartitionCopy) -> list[Cheat]:
             "numbers jump, to lose count", 8, "seq_jump", CUSTOMERS, bed, bed.reading(target.row(seq=target.seq + JUMP))
         ),
         _cheat(
-            "boots jump, to count anew",
+            "boots jump, to count again",
             7,
             "boot_jump",
             CUSTOMERS,
@@ -183,7 +183,7 @@ def _signatures(bed: PartitionCopy) -> list[Cheat]:
 
 
 def _unseen(bed: PartitionCopy) -> list[Cheat]:
-    """What nobody can tell from the truth."""
+    """What nobody can distinguish from the truth."""
     target = bed.target
     lie = _of_victim(bed, bed.own_row(bed.victim, register=CAPACITY_WH))
     trip = {"machine": bed.victim, "meter": "trips", "boot": 1, "observed_at": bed.now_ms + HOUR_MS, "quantity": 1}
@@ -200,7 +200,7 @@ def _unseen(bed: PartitionCopy) -> list[Cheat]:
             lambda: bed.judge(lie).accepted(), "a sealed meter, and a second one to compare it with",
         ),
         Cheat(
-            "one trip told twice, under two numbers", "machine", CUSTOMERS,
+            "one trip reported twice, under two numbers", "machine", CUSTOMERS,
             lambda: bed.judge(*trips).accepted(), "a capacity near the truth, and customers who get receipts",
         ),
         Cheat(

@@ -22,7 +22,7 @@ STREAM_TIME = re.compile(rb'("stream_time_ms": ?)(\d)')
 
 
 def operator_cheats(court: LedgerCopy) -> Iterator[Cheat]:
-    """Once a post is settled: each in a copy of its own. Raises InvariantBroken where it was wrong before."""
+    """Cheats once a post is settled, each in a copy of its own. Raises InvariantBroken if that was wrong before."""
     if (honest := court.audited(lambda copy: None)).is_caught:
         raise InvariantBroken(f"the copy was audited before anybody cheated: {honest.said}")
     edits: dict[str, Callable[[Path], None]] = {
@@ -70,7 +70,7 @@ def _without_one(table: pa.Table) -> pa.Table:
 
 
 def _swapped(table: pa.Table) -> pa.Table:
-    """The first two neighbours that differ have changed places; their offsets have not."""
+    """Swaps the first two neighbours that differ, but not their offsets."""
     values = table.column("value").to_pylist()
     place = next(place for place in range(table.num_rows - 1) if values[place] != values[place + 1])
     order = [*range(place), place + 1, place, *range(place + 2, table.num_rows)]
@@ -89,7 +89,7 @@ def _raise_a_window(copy: Path) -> None:
 
 
 def _raise(path: Path, name: str) -> None:
-    """The first amount of a column is raised by a million micros."""
+    """Raises the first amount of a column by a million micros."""
     table = pq.read_table(path)
     amounts = table.column(name).to_pylist()
     amounts[0] += 10**6
@@ -107,7 +107,7 @@ def _lower_a_payout(copy: Path) -> None:
 
 
 def _unposted(court: LedgerCopy) -> Outcome:
-    """The job that posts holds every file against its manifest first."""
+    """The settlement job first compares every file with its manifest."""
     path = max(sorted((court.folder / "epochs").glob("*/?.parquet")), key=lambda path: path.stat().st_size)
     before = path.read_bytes()
     _raise(path, "net_micros")

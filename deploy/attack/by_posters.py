@@ -1,4 +1,4 @@
-"""Cheats against the chain: whoever has the poster's key, a claimant, the admin, and all of them together."""
+"""Cheats against the chain: by the poster's key, a claimant, the admin, and all of them together."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -90,7 +90,7 @@ def _unattested(court: LedgerCopy) -> Outcome:
 
 
 def _stale(court: LedgerCopy) -> Outcome:
-    """The thief's root lies above a wrong one; both are dead, and what is right takes their place."""
+    """The thief's root follows a wrong one; a dispute ends both, and the right post replaces them."""
     header = court.header()
     court.post(structs.replace(header, total=header.total + 10))
     theft = structs.replace(
@@ -131,7 +131,7 @@ def claim_cheats(court: LedgerCopy) -> Iterator[Cheat]:
 
 
 def _limits(court: LedgerCopy) -> Iterator[Cheat]:
-    """What the contract itself refuses, whoever asks."""
+    """What the contract itself refuses, whoever calls."""
     ledger, admin, poster = court.ledger, court.keys.of("admin"), court.keys.of("poster")
     stranger, token = development_signer(STRANGER), 10**court.decimals
 
@@ -153,7 +153,7 @@ def _limits(court: LedgerCopy) -> Iterator[Cheat]:
 
 
 def _next(court: LedgerCopy, amount: int) -> PostHeader:
-    """A post above all others that pays a thief so much."""
+    """A post after all others that pays a thief this amount."""
     last = court.ledger.history().live[-1].header
     return structs.replace(
         last, sequence=last.sequence + 1, previous_head=court.ledger.head(), epoch_start_s=last.epoch_end_s,
@@ -172,7 +172,7 @@ def _swapped(court: LedgerCopy) -> Outcome:
 
 
 def _all(court: LedgerCopy) -> Outcome:
-    """With all keys that protect it the free money goes, up to maxStep a post: roles must be different people's."""
+    """All keys together can take the free money, up to maxStep a post: roles must be different people's."""
     watch = Stopwatch()
     header = _next(court, court.free)
     amount = header.total - court.ledger.state().total

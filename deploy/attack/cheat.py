@@ -1,4 +1,4 @@
-"""What a cheat is, and what became of one: the words that all groups of cheats share."""
+"""A cheat and its outcome: the words that all groups of cheats share."""
 
 import time
 from collections.abc import Callable
@@ -53,7 +53,7 @@ class Row(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, cheat: Cheat, outcome: Outcome) -> "Row":
-        """What became of a cheat."""
+        """The outcome of a cheat."""
         return cls(
             cheat=cheat.name, who=cheat.who, caught_by=outcome.by or NOT_CAUGHT, said=outcome.said,
             took_us=outcome.took_us, loses=cheat.loses, helps=cheat.helps,
@@ -62,11 +62,11 @@ class Row(Struct, frozen=True, kw_only=True):
 
 
 class Stopwatch:
-    """Counts whole microseconds from its making on."""
+    """Counts whole microseconds from its construction."""
 
     def __init__(self) -> None:
         self._started_ns = time.perf_counter_ns()
 
     def outcome(self, by: str, said: str) -> Outcome:
-        """What was found until now."""
+        """The outcome, and the time until now."""
         return Outcome(by, said, (time.perf_counter_ns() - self._started_ns) // 1_000)

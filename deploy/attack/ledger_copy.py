@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import structs
 
 from deploy.attack.cheat import Outcome, Stopwatch
-from deploy.explain import audit_sources as evidence
+from deploy.explain import audit_sources
 from deploy.stack.servers import start_evm
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -28,7 +28,7 @@ from settlement.storage.published_epochs import EpochReader
 
 DELAY_S = 3_600
 FREE_WHOLE = 1_000
-"""So many tokens lie in the ledger beside what is owed: what thieves are after."""
+"""Tokens in the ledger beyond what is owed: what thieves are after."""
 
 Edit = Callable[[Earning], list[Earning]]
 
@@ -49,7 +49,7 @@ class LedgerCopy:
 
     @property
     def live(self) -> int:
-        """How many posts live."""
+        """The number of live posts."""
         return len(self.ledger.history().live)
 
     @property
@@ -84,10 +84,10 @@ class LedgerCopy:
 
     def recompute(self, partition: int) -> Iterator[Epoch]:
         """The epochs of a partition, by its archive."""
-        return evidence.from_archive(self.log, self.folder, partition)
+        return audit_sources.from_archive(self.log, self.folder, partition)
 
     def watched(self) -> Outcome:
-        """What a watcher says and does: caught if nothing of the post can be paid any more."""
+        """The watcher's outcome: caught if nothing of the post can be paid any more."""
         watch = Stopwatch()
         done = look(self.folder, self.node, self.log, self.keys, self.recompute).done
         said = "; ".join(f"{part.event} post {part.sequence}: {part.text}" for part in done) or "nothing"
@@ -95,7 +95,7 @@ class LedgerCopy:
         return watch.outcome("watch" if is_disputed else "", f"watch: {said}")
 
     def refused(self, call: Call, signer: Signer, why: str) -> Outcome:
-        """What the contract says of a call: caught if it refuses and says why in these words."""
+        """The contract's outcome: caught if it refuses the call in these words."""
         watch = Stopwatch()
         try:
             self.node.transact(signer, call)
@@ -105,7 +105,7 @@ class LedgerCopy:
         return watch.outcome("", "contract: done")
 
     def audited(self, cheat: Callable[[Path], None]) -> Outcome:
-        """What an audit from the archive says of a copy in which somebody has cheated."""
+        """The outcome of an audit from the archive of a copy in which somebody has cheated."""
         copy = self.folder.with_name("forged")
         try:
             shutil.copytree(self.folder, copy)
@@ -113,7 +113,7 @@ class LedgerCopy:
             watch = Stopwatch()
             try:
                 report = service.audit(
-                    copy, self.node, self.log, lambda partition: evidence.from_archive(self.log, copy, partition)
+                    copy, self.node, self.log, lambda partition: audit_sources.from_archive(self.log, copy, partition)
                 )
             except InvalidInput as error:
                 return watch.outcome("audit", f"audit: {str(error).replace(f'{copy}/', '')}")
@@ -147,5 +147,5 @@ def edited(run: Run, edit: Edit) -> Run:
 
 
 def paying(account: str, like: Terms) -> Terms:
-    """Terms that give all to one account."""
+    """Terms that pay all to one account."""
     return Terms(((account, 10_000),), frozenset(), 0, like.digest)

@@ -38,7 +38,7 @@ KEY_ID = "k"
 
 
 class Judged(Struct, frozen=True):
-    """What the core made of some records: reasons of refusal, counts, flags of the windows that stay open."""
+    """The core's verdict on some records: reasons of rejection, counts, flags of the windows that stay open."""
 
     reasons: tuple[str, ...]
     counts: Counts
@@ -46,14 +46,14 @@ class Judged(Struct, frozen=True):
     watch: Stopwatch
 
     def refused(self, rule: int, reason: Reason, honest: int = 0) -> Outcome:
-        """Caught if it was refused for this reason alone, and nothing was accepted beyond so many honest entries."""
+        """Caught if it was rejected for this reason alone, and no more than the honest entries were accepted."""
         if set(self.reasons) != {reason} or self.counts.accepted != honest:
             return self.accepted()
         times = f" x {len(self.reasons):,}" if len(self.reasons) > 1 else ""
         return self.watch.outcome(f"rule {rule}", f"reject: {reason}{times}")
 
     def accepted(self) -> Outcome:
-        """Nothing stopped it, or something else than should."""
+        """Nothing stopped it, or something other than expected."""
         others = f", rejected: {', '.join(sorted(set(self.reasons)))}" if self.reasons else ""
         return self.watch.outcome("", f"{self.counts.accepted} accepted{others}")
 
@@ -78,7 +78,7 @@ class Target(Struct, frozen=True):
 
 
 class PartitionCopy:
-    """Where cheats are laid: every one meets the same state, whatever the others did.
+    """A state for cheats: each starts from the same one, whatever the others did.
 
     `now_ms` is the log's time. Raises InvariantBroken where what is honest isn't accepted.
     """
@@ -103,7 +103,7 @@ class PartitionCopy:
         return next(name for name in names if partition_of(name.encode(), self.log.partitions) == self.partition)
 
     def judge(self, *records: Record) -> Judged:
-        """What the core makes of records that come after all others, on a state of their own."""
+        """The core's verdict on records that come after all others, on a copy of the state."""
         state = State.load(self.log, self.partition, self._tables)
         numbered = [record._replace(offset=self._next_offset + place) for place, record in enumerate(records)]
         watch = Stopwatch()
@@ -122,7 +122,7 @@ class PartitionCopy:
         return Record(0, self.now_ms + after_ms, key, value, (("ce_type", kind.encode()),))
 
     def heartbeat(self, after_ms: int) -> Record:
-        """The log's time moves on."""
+        """Advances the log's time."""
         return self.raw(b"{}", route="", after_ms=after_ms, kind=HEARTBEAT)
 
     def own_row(self, machine: str, **changes: Any) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class PartitionCopy:
         return record._replace(headers=(*record.headers, ("signature", signature), ("key-id", KEY_ID.encode())))
 
     def control(self, document: dict[str, Any], kind: str = REGISTERED, **given: Any) -> Record:
-        """A control record: `signer` and `log_id` are of whoever signs, `route` and `after_ms` as of a record."""
+        """A control record; `signer` and `log_id` are for its signature, `route` and `after_ms` as for a record."""
         signer, log_id = given.pop("signer", OPERATOR_KEY), given.pop("log_id", self.log.log_id)
         record = self.raw(msgspec.json.encode(document), kind=kind, **given)
         signature = sign_control(signer, log_id, record.key or b"", kind, JSON, record.value or b"")
@@ -173,7 +173,7 @@ class PartitionCopy:
         self._next_offset += len(records)
         for part in advance_through(state, records):
             if part.rejects:
-                raise InvariantBroken(f"an honest record of the attack was refused: {part.rejects[0].reason}")
+                raise InvariantBroken(f"an honest record of the attack was rejected: {part.rejects[0].reason}")
         self._tables = state.tables()
         return records
 

@@ -26,8 +26,7 @@ from schemas.errors import InvalidInput
 
 if TYPE_CHECKING:
     from deploy.data_folder import DataFolder
-    from deploy.explain.check import Problem
-    from deploy.explain.gateway_check import CheckOptions, CheckResult
+    from deploy.explain.gateway_check import CheckOptions, CheckResult, Problem
     from deploy.importers.replay import ReplayReport
     from deploy.machines.apply import Registered
     from deploy.simulate.run import SimulateReport

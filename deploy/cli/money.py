@@ -278,6 +278,7 @@ def claim(
     accounts: Annotated[list[str] | None, typer.Argument(help="The accounts that the money goes to.")] = None,
     all_accounts: Annotated[bool, typer.Option("--all", help="Every account that can claim.")] = False,
     batch: Annotated[int, typer.Option(min=1, max=1_000, help="Accounts in one transaction.")] = 100,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the last post's delay has passed.")] = False,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -288,14 +289,19 @@ def claim(
     from settlement import service
 
     treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
-    decimals = treasury.decimals()
+    decimals, step = treasury.decimals(), terminal.step if wait else None
     if accounts and len(accounts) == 1:
-        claimed = service.claim(treasury.data_dir, treasury.chain, treasury.keys, accounts[0])
+        account = accounts[0]
+        claimed = treasury.when_active(
+            lambda: service.claim(treasury.data_dir, treasury.chain, treasury.keys, account), step
+        )
         terminal.say(f"{claimed.account} got {units(claimed.amount, decimals)} under post {claimed.sequence}")
         terminal.say(f"transaction {claimed.transaction}")
         terminal.result(claimed)
         return
-    found = service.claim_many(treasury.data_dir, treasury.chain, treasury.keys, accounts or None, batch)
+    found = treasury.when_active(
+        lambda: service.claim_many(treasury.data_dir, treasury.chain, treasury.keys, accounts or None, batch), step
+    )
     terminal.say(
         f"{len(found.paid):,} accounts got {units(found.amount, decimals)} under post {found.sequence} in"
         f" {len(found.transactions):,} transaction(s); {len(found.already):,} had nothing to claim"

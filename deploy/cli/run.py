@@ -55,7 +55,7 @@ def skip_range(
             f"the offsets {first} to {next} of partition {partition} are skipped: {reason}\n"
             "start the workers again; the manifest of the epoch will name the range (`skip-range --list`: all of them)"
         )
-    skipped = data.exceptions()
+    skipped = data.skipped_ranges()
     if list_all and skipped:
         from streams.core.skipped_ranges import signer_of
 

@@ -58,7 +58,9 @@ def register(
     name: Name,
     points: Annotated[int, typer.Option(help="Basis points of the machine's income that the shares are paid.")],
     until: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="The agreement is locked until then (UTC).")],
-    giver: Annotated[str | None, typer.Option("--from", help="The payee that gives them; else the largest.")] = None,
+    giver: Annotated[
+        str | None, typer.Option("--from", help="The payee whose part they come from; otherwise the largest.")
+    ] = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -134,7 +136,7 @@ def buy(
 @app.command()
 def transfer(
     name: Name,
-    recipient: Annotated[str, typer.Argument(help="The account that gets them.")],
+    recipient: Annotated[str, typer.Argument(help="The account that receives them.")],
     amount: Annotated[int, typer.Argument(help="How many shares.")],
     as_: As = "operator",
     keystore: Keystore = None,
@@ -202,7 +204,9 @@ def collect(
 @app.command()
 def withdraw(
     name: Name,
-    to: Annotated[str | None, typer.Option(help="The account that gets the money; else the holder's own.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="The account that receives the money; otherwise the holder's own.")
+    ] = None,
     as_: As = "operator",
     keystore: Keystore = None,
     password_file: PasswordFile = None,

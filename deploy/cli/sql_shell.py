@@ -24,7 +24,7 @@ except ImportError:  # a Python built without it
 PROMPT, MORE = "sql> ", "...> "
 HISTORY_LINES = 1_000
 ROWS_SHOWN = 200
-"""So many rows a person reads; one query may have millions."""
+"""Rows that are shown; one query may have millions."""
 
 HELP = """\
 A query ends with `;` and may take several lines; Tab completes names and keywords; the arrows bring back older lines.
@@ -54,7 +54,7 @@ class SqlShell:
         self._words = sorted({name for (name,) in names} | set(KEYWORDS) | {".help", ".tables", ".quit"})
 
     def run(self) -> None:
-        """Until Ctrl-D or `.quit`."""
+        """Runs until Ctrl-D or `.quit`."""
         self._prepare()
         self._terminal.say("Queries on the views of this folder, each ended by `;`. `.help` says more, Ctrl-D leaves.")
         try:
@@ -105,7 +105,7 @@ class SqlShell:
             self._terminal.say(f"{line}: no such command; .help lists them")
 
     def _answer(self, text: str) -> None:
-        """Shows what the statements give, or DuckDB's own words about what is wrong with them."""
+        """Shows what the statements return, or DuckDB's own words about what is wrong with them."""
         try:
             columns, rows = self._interruptible(text)
         except duckdb.InterruptException:
@@ -160,11 +160,11 @@ class SqlShell:
 
     def _keep_history(self) -> None:
         if HAS_READLINE:
-            with contextlib.suppress(OSError):  # a folder that is only readable is no reason to fail
+            with contextlib.suppress(OSError):  # a read-only folder is no reason to fail
                 readline.write_history_file(self._history)
 
 
 def is_valid(text: str) -> bool:
-    """Whether what was typed ends with a `;` that is none of a text, a name or a comment."""
+    """Whether what was typed ends with a `;` outside a text, a name or a comment."""
     tokens = [place for place, kind in duckdb.tokenize(text) if kind != duckdb.token_type.comment]
     return bool(tokens) and text[tokens[-1]] == ";"

@@ -95,7 +95,7 @@ def init(
     terminal.say(f"operator {made.operator}")
     if made.keystore is not None:
         terminal.step(f"its key is new, in {made.keystore}, with its password beside it: KEEP A COPY OF BOTH.")
-        terminal.step("Whoever has them can register machines and change who is paid; without them nobody can.")
+        terminal.step("Anyone who has them can register machines and change who is paid; without them nobody can.")
     if made.is_new:
         terminal.say("next: tallyroot register --example ev_charger > machines.toml")
     terminal.result(made)
@@ -170,11 +170,22 @@ def _remembered(data: "DataFolder", setting: "Origin") -> "Origin":
 
 
 @app.command()
-def config(data_dir: DataDir = None, json: Json = False) -> None:
+def config(
+    value: Annotated[str | None, typer.Option(metavar="NAME", help="Print one setting's value, for scripts.")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
     """Every setting, its value, and where it comes from; keys are not shown."""
     from deploy.config import origins
 
     terminal, data = Terminal(as_json=json), data_folder(data_dir)
     found = [_remembered(data, each) for each in origins(data_dir)]
+    if value is not None:
+        chosen = next((each for each in found if each.name == value), None)
+        if chosen is None:
+            raise InvalidInput(f"there is no setting {value}: `tallyroot config` lists all")
+        terminal.say(chosen.value)
+        terminal.result(chosen)
+        return
     terminal.table("", ["setting", "value", "from"], [(each.name, each.value, each.origin) for each in found])
     terminal.result({"settings": found})

@@ -61,7 +61,7 @@ def cheat(data: DataFolder, terminal: Terminal, machine: str, honest: AuditRepor
 
 
 def change_a_byte(data_dir: Path, machine: str) -> tuple[str, str]:
-    """Raises one digit of what the machine's last archived reading counts, one byte; the number before and after."""
+    """Raises one digit of the machine's last archived reading, one byte. Returns the number before and after."""
     for path in sorted((data_dir / "log").glob("*/*.parquet"), reverse=True):
         table = pq.read_table(path)
         keys, values = table.column("key").to_pylist(), table.column("value").to_pylist()
@@ -86,7 +86,7 @@ def _first_window(report: AuditReport) -> Finding | None:
 
 
 def _claim_on_a_false_root(data: DataFolder, thief: str) -> str:
-    """Claims the thousand tokens that a tree of the thief's own grants it; how that was refused."""
+    """Claims the thousand tokens that a tree of the thief's own grants it. Returns how that was refused."""
     treasury = Treasury(data)
     ledger = Ledger.open(data.data_dir, treasury.chain)
     rows = service.payouts(data.data_dir, treasury.chain)

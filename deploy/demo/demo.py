@@ -1,6 +1,6 @@
 """`tallyroot demo`: real records end to end, by the same functions that the commands call.
 
-Its data folder is its own and emptied at the start (`demo_ends`), so that every run gives the same roots.
+Its data folder is its own and emptied at the start (`ends`), so that every run has the same roots.
 """
 
 import shlex
@@ -57,7 +57,7 @@ CLAIM_DELAY_S = 61
 RELEASE_S = 7 * DAY_MS // SECOND_MS
 
 SHARED_MACHINE = "jpl.AG-1F10"
-"""The charger that is shared; of files without it, their first machine."""
+"""The charger whose income is shared; for files without it, their first machine."""
 
 SHARES, SHARE_PRICE = 1_000, 10_000
 """How many, and what one costs in token units: a cent."""
@@ -70,7 +70,7 @@ YOU = 7
 
 
 def run(data: DataFolder, terminal: Terminal, files: list[tuple[str, Path]] | None, options: ReplayOptions) -> bool:
-    """The whole demo, in its own folder; whether its audit is ok."""
+    """Runs the whole demo, in its own folder. Returns whether its audit is ok."""
     with demo_folder(data.data_dir):
         return _run(data, terminal, files, options)
 
@@ -209,7 +209,7 @@ def _show_figures(terminal: Terminal, figures: DemoFigures) -> None:
 
 
 def _buy(treasury: Treasury, terminal: Terminal, shares: Shares) -> None:
-    """The operator offers all shares on terms that the log carries, you buy them."""
+    """The operator offers all shares on terms that the log carries, and you buy them."""
     folder, chain, you = treasury.data_dir, treasury.chain, development_signer(YOU)
     ledger = Ledger.open(folder, chain)
     terms = share_terms(
@@ -233,7 +233,7 @@ def _post(treasury: Treasury) -> None:
 
 
 def _claim(data: DataFolder, treasury: Treasury, terminal: Terminal, shares: Shares) -> tuple[int, int]:
-    """Every payee claims, the shares for their holder; micros paid in all, and token units that are yours."""
+    """Every payee claims, the shares for their holder. Returns micros paid in all, and token units that are yours."""
     ledger = Ledger.open(treasury.data_dir, treasury.chain)
     decimals = ledger.deployment.decimals
     rows = {row.account: row for row in service.payouts(treasury.data_dir, treasury.chain)}

@@ -1,4 +1,4 @@
-"""The demo ends at any second and leaves nothing running; what a killed one left, the next one ends first.
+"""The demo can be ended at any second and leaves nothing running; what a killed one left, the next one ends first.
 
 Its data folder is its own, known by a file in it, and is emptied at each start.
 """
@@ -24,7 +24,7 @@ from schemas.errors import InvalidInput
 MARKER = "demo.txt"
 MARKER_TEXT = "Made by `tallyroot demo`, which empties this folder at its next start.\n"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-INTERRUPTED = "\ntallyroot: interrupted; nothing of the demo runs any more, and it starts anew with `make demo`\n"
+INTERRUPTED = "\ntallyroot: interrupted; nothing of the demo runs any more, and `make demo` starts it again\n"
 SERVER_WORDS = {b"kafka.Kafka", b"kafka.tools.StorageTool", b"state.json"}
 _PROC = Path("/proc")
 _END_S = 5.0
@@ -32,12 +32,12 @@ _END_S = 5.0
 
 @contextmanager
 def demo_folder(folder: Path) -> Iterator[None]:
-    """The folder, empty and ours alone; a signal ends this process with 130, and all that it started.
+    """The folder, emptied and locked; a signal ends this process with 130, and all that it started.
 
-    Raises InvalidInput where the folder is somebody else's, or another demo runs in it.
+    Raises InvalidInput where the folder is not a demo's, or another demo runs in it.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
-        raise InvalidInput(f"{folder} holds something else than a demo: choose another --data-dir")
+        raise InvalidInput(f"{folder} holds something other than a demo: choose another --data-dir")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         marker = (folder / MARKER).open("a")
@@ -56,7 +56,7 @@ def demo_folder(folder: Path) -> Iterator[None]:
 def end_leftovers(folder: Path) -> None:
     """Ends servers and workers of an earlier run.
 
-    Without /proc, a server that was killed on while it started stays: no file knows of it yet.
+    Without /proc, a server survives if the demo was killed while it started: no file knows of it yet.
     """
     stop_workers(folder)
     stack = Stack.load(folder)
@@ -69,11 +69,11 @@ def _lock(marker: TextIO, folder: Path) -> None:
     try:
         fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise InvalidInput(f"another demo runs in {folder}: wait for its end, or choose another --data-dir") from None
+        raise InvalidInput(f"another demo runs in {folder}: wait until it ends, or choose another --data-dir") from None
 
 
 def _empty(folder: Path) -> None:
-    """Takes away all but the marker, which must outlast what it stands for."""
+    """Removes all but the marker, which must be the last to go."""
     for path in folder.iterdir():
         try:
             if path.is_dir() and not path.is_symlink():
@@ -86,10 +86,10 @@ def _empty(folder: Path) -> None:
 
 @contextmanager
 def _interruptible(folder: Path) -> Iterator[None]:
-    """A signal that isn't ignored already ends us at once.
+    """A signal that isn't already ignored ends us at once.
 
-    Not by an exception: one that is raised anywhere may be swallowed, or turned into another, anywhere. Nothing is
-    worth a clean stop, as the next demo empties the folder.
+    Not by an exception, which any code may swallow or replace. A clean stop is not needed, as the next demo empties
+    the folder.
     """
 
     def end(_number: int, _frame: FrameType | None) -> None:
@@ -148,7 +148,7 @@ def _works_in(pid: int, folder: Path) -> bool:
     try:
         words = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")[:-1]
         cwd = str((_PROC / str(pid) / "cwd").readlink()).removesuffix(" (deleted)")
-    except OSError:  # it has ended, or is somebody else's
+    except OSError:  # it has ended, or is another user's
         return False
     expected = [os.fsencode(word) for word in worker_words(folder)]
     server = cwd in {str(folder.resolve() / name) for name in ("kafka", "evm")} and not SERVER_WORDS.isdisjoint(words)

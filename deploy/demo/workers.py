@@ -1,4 +1,4 @@
-"""The demo's workers: two share the partitions, one is killed in the middle, and a new one goes on where it stopped."""
+"""The demo's workers: two share the partitions, one is killed in the middle, and a third continues in its place."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from deploy.cli.terminal import Terminal
 from schemas.errors import InvalidInput
 
 COMMIT_RECORDS = 2_000
-"""Small commits, so that there is a middle to be killed in."""
+"""Small commits, so that there is a middle in which to be killed."""
 
 COMMITS_BEFORE = 2
 SECONDS_MAX = 300.0
@@ -25,7 +25,7 @@ COMMIT = re.compile(r"partition (\d+): [\d,]+ records up to offset ([\d,]+)")
 
 
 class Kill(Struct, frozen=True):
-    """What was killed when: after a commit up to `next_offset`. `away_seconds`: until the partition's next commit."""
+    """A worker killed after its commit up to `next_offset`; `away_seconds` until the partition's next commit."""
 
     partition: int
     next_offset: int
@@ -33,7 +33,7 @@ class Kill(Struct, frozen=True):
 
 
 def worker_words(data_dir: Path) -> list[str]:
-    """What a worker's command line ends with: a later demo knows by it one that was left."""
+    """The end of a worker's command line, by which a later demo recognises one that was left."""
     words = ["deploy", "stream", "--until-caught-up", "--commit-records", str(COMMIT_RECORDS)]
     return [*words, "--data-dir", str(data_dir)]
 
@@ -84,7 +84,7 @@ def stream_with_a_kill(data_dir: Path, terminal: Terminal) -> Kill | None:
             partition, next_offset = int(found[1]), int(found[2].replace(",", ""))
             if victim and kill is None and partition == killed[0]:
                 kill = Kill(*killed, time.monotonic() - killed_at)
-                terminal.step(f"  partition {partition} goes on after {kill.away_seconds:.1f} s")
+                terminal.step(f"  partition {partition} continues after {kill.away_seconds:.1f} s")
             if not victim and commits[number] == COMMITS_BEFORE:
                 os.kill(workers[number].process.pid, signal.SIGKILL)
                 victim, killed_at, killed = number, time.monotonic(), (partition, next_offset)
@@ -103,4 +103,4 @@ def _next(lines: "SimpleQueue[tuple[int, str | None]]", deadline: float) -> tupl
     try:
         return lines.get(timeout=max(0.0, deadline - time.monotonic()))
     except Empty:
-        raise InvalidInput(f"the workers were not done after {SECONDS_MAX:.0f} s: run the demo again") from None
+        raise InvalidInput(f"the workers did not finish within {SECONDS_MAX:.0f} s: run the demo again") from None

@@ -1,4 +1,4 @@
-"""What is wrong with a reading, in words for who wrote the gateway; and what to do about every reason of refusal."""
+"""What is wrong with a reading, in words for the gateway's author; and what to do about every reason of rejection."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from streams.core.arrow_rows import decode_arrow
 from streams.core.records import ARROW, JSON, LogRecord, media_type, plain_object, record_type
 
 ARROW_BEGINS = b"\xff\xff\xff\xff"
-"""How an Arrow IPC stream begins, and no JSON value does."""
+"""The beginning of an Arrow IPC stream, and of no JSON value."""
 
 ADVICE: Mapping[Reason, str] = {
     "undecodable": "send one whole JSON value or one uncompressed Arrow IPC stream in each record, and say which in"
@@ -31,24 +31,24 @@ ADVICE: Mapping[Reason, str] = {
     " operator may register the boot to begin with",
     "boot_jump": "raise boot by at most 2^20 (no epoch seconds or milliseconds); the operator may register a new boot",
     "seq_jump": "count seq up by one for each reading of a meter; a jump of more than 2^20 needs a new boot",
-    "equivocation": "never give a number to two readings: keep seq on disk before a reading leaves, and send a reading"
+    "equivocation": "never use a number for two readings: keep seq on disk before a reading leaves, and send a reading"
     " again only with the very same content",
     "below_floor": "send readings in the order of their seq: this one came after more gaps than are kept (16)",
-    "seq_reused": "never go back in seq: after a restart go on above the last one, or raise boot",
+    "seq_reused": "never go back in seq: after a restart continue above the last one, or raise boot",
     "retired": "the machine is retired in its registration: stop sending, or have the operator bring it back",
     "too_late": "send readings within 35 days of when they were observed",
     "too_high": "check the unit (Wh, not kWh), and have the operator register the meter's true capacity per hour; a"
     " register that was right is confirmed by the next one",
     "too_low": "a register never falls: send the cumulative value, and after a meter was replaced or reset raise boot",
     "wrong_partition": "produce a control record with the machine's route as its key, and murmur2_random",
-    "stale_version": "give a control record the version after the machine's last one",
-    "agreement_locked": "an agreement can't lower a payee's part before its locked_until",
+    "stale_version": "number a control record's version one above the machine's last one",
+    "agreement_locked": "wait: an agreement can't lower a payee's part before its locked_until",
 }
 """Reason to what the gateway's author (or, for control records, the operator) can do."""
 
 
 Notice = Literal["no_key", "misplaced_key", "not_the_route"]
-"""What is wrong with a record of readings that the rules don't refuse it for."""
+"""What is wrong with a record of readings, but no reason to reject it."""
 
 NOTICE_ADVICE: Mapping[Notice, str] = {
     "no_key": "send the machine's route as the record's key: without one, readings go to any partition",
@@ -59,7 +59,7 @@ NOTICE_ADVICE: Mapping[Notice, str] = {
 
 
 def fault_of(item: object) -> str | None:
-    """Why a plain object is no whole reading (rules 2 and 3), None where it is one."""
+    """Why a plain object is not a valid reading (rules 2 and 3), None where it is one."""
     try:
         reading = msgspec.convert(item, Reading)
     except msgspec.ValidationError as error:
@@ -102,9 +102,7 @@ def fault_in(record: LogRecord, row: int) -> str | None:
     if content_type == ARROW:
         items = decode_arrow(value)
         if isinstance(items, str):
-            return (
-                "the value is no whole Arrow IPC stream of plain batches with the columns of a reading in their types"
-            )
+            return "the value is not a whole Arrow IPC stream of plain batches with a reading's columns in their types"
         return fault_of(items[row]) if 0 <= row < len(items) else None
     if content_type != JSON:
         return f"the content-type {content_type} is neither {JSON} nor {ARROW}"
@@ -113,9 +111,11 @@ def fault_in(record: LogRecord, row: int) -> str | None:
     try:
         item = plain_object(value)
     except msgspec.DecodeError:
-        return "the value is no JSON"
+        return "the value is not JSON"
     if row < 0:
-        return None if isinstance(item, dict | list) and item else "the value is no object and no array of objects"
+        return (
+            None if isinstance(item, dict | list) and item else "the value is neither an object nor an array of objects"
+        )
     if isinstance(item, list):
         return fault_of(item[row]) if row < len(item) else None
     return fault_of(item)

@@ -55,7 +55,7 @@ def recomputing(treasury: Treasury, *, from_archive: bool, recount: Recount = qu
     # The client's loop rests while windows are recomputed; a fetch that timed out meanwhile is retried silently.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     servers = treasury.data.kafka_servers()
-    skipped = treasury.data.exceptions()
+    skipped = treasury.data.skipped_ranges()
     readers = [KafkaLogReader(servers, log.topic, 0, skipped) for _ in range(log.partitions)]
     try:
         readers[0].topic_id()  # raises InvalidInput if there is no such topic; offsets alone would look like no answer
@@ -67,11 +67,11 @@ def recomputing(treasury: Treasury, *, from_archive: bool, recount: Recount = qu
 
 def _slowly(step: Callable[[str], None], differences: list[str]) -> Recount:
     def recount(
-        log: Log, partition: int, records: Iterable[LogRecord], exceptions: Sequence[SkippedRange]
+        log: Log, partition: int, records: Iterable[LogRecord], skipped: Sequence[SkippedRange]
     ) -> Iterator[EpochResult]:
         def progress(count: int) -> None:
             step(f"partition {partition}: {count:,} records counted twice")
 
-        return recompute_and_compare(log, partition, records, exceptions, differences.append, progress)
+        return recompute_and_compare(log, partition, records, skipped, differences.append, progress)
 
     return recount

@@ -23,24 +23,24 @@ from streams.storage.log_reader import LogReader
 
 Epoch = tuple[EpochManifest, list[Window]]
 Recount = Callable[[Log, int, Iterable[LogRecord], Sequence[SkippedRange]], Iterator[EpochResult]]
-"""Log, partition, its records and exceptions to its epochs."""
+"""Log, partition, its records and skipped ranges to its epochs."""
 
 
 def quickly(
-    log: Log, partition: int, records: Iterable[LogRecord], exceptions: Sequence[SkippedRange]
+    log: Log, partition: int, records: Iterable[LogRecord], skipped: Sequence[SkippedRange]
 ) -> Iterator[EpochResult]:
     """The recount by `advance` alone."""
-    return recompute(log, partition, records, skipped_ranges=exceptions)
+    return recompute(log, partition, records, skipped_ranges=skipped)
 
 
 def from_log(
     log: Log,
     reader: LogReader,
     partition: int,
-    exceptions: Sequence[SkippedRange] = (),
+    skipped: Sequence[SkippedRange] = (),
     recount: Recount = quickly,
 ) -> Iterator[Epoch]:
-    """The epochs of a partition as Kafka's log gives them, without what the exceptions leave out (as the reader does).
+    """The epochs of a partition from Kafka's log, without the skipped ranges (which the reader leaves out too).
 
     Raises SourceMissing if Kafka doesn't answer, or the log has lost its beginning.
     """
@@ -51,19 +51,19 @@ def from_log(
                 f"Kafka has lost the first {earliest} offsets of partition {partition}: audit with --from-archive"
             )
         records = reader.read(partition, 0, end) if end else ()
-        yield from _epochs(recount(log, partition, records, exceptions))
+        yield from _epochs(recount(log, partition, records, skipped))
     except InvalidInput as error:
         raise SourceMissing(str(error), withheld=False) from None
 
 
 def from_archive(log: Log, data_dir: Path, partition: int, recount: Recount = quickly) -> Iterator[Epoch]:
-    """The epochs of a partition as its archive gives them, without Kafka. Raises SourceMissing where it ends."""
+    """The epochs of a partition from its archive, without Kafka. Raises SourceMissing where it ends."""
     archive = ArchiveSource(data_dir, partition)
     try:
-        exceptions = checked(log, (each for manifest in archive.manifests for each in manifest.exceptions))
+        skipped = checked(log, (each for manifest in archive.manifests for each in manifest.exceptions))
     except InvalidInput as error:
         raise SourceMissing(str(error), withheld=True) from None
-    yield from _epochs(recount(log, partition, archive.records(), exceptions))
+    yield from _epochs(recount(log, partition, archive.records(), skipped))
     if archive.gap is not None:
         raise archive.gap
 
@@ -114,7 +114,7 @@ class ArchiveSource:
             yield Record(last.next_offset, last.stream_time_ms, None, b"{}", (("ce_type", HEARTBEAT.encode()),))
 
     def _follows(self, path: Path) -> bool:
-        """Takes the next manifest; False where one is missing before it, or it can't be read."""
+        """Adds the next manifest; False where one is missing before it, or it can't be read."""
         try:
             found = read_manifest(path)
         except (InvalidInput, OSError) as error:
@@ -134,16 +134,16 @@ class ArchiveSource:
 
 
 def _gap_of(path: Path) -> SourceMissing | None:
-    """Why an archive can't be used. Where none of the archive is here at all, or the disk fails, that is no one's.
+    """Why an archive can't be used. Where no archive is here at all, or the disk fails, nobody withholds it.
 
-    One that can be read and was changed is replayed: the audit shall name the window that differs for it.
+    One that can be read and was changed is replayed: the audit names the window that differs.
     """
     if not path.is_file():
         text = f"the archive {path} is missing: restore it, or audit from Kafka"
         return SourceMissing(text, withheld=path.parent.parent.is_dir())
     try:
         for _ in archived_batches(path):
-            pass  # read once as a whole: its records shall not fail in the middle
+            pass  # read once as a whole: so that its records don't fail in the middle
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:  # it may hold anything
         line = next(iter(str(error).splitlines()), type(error).__name__)
         is_disk = isinstance(error, OSError) and error.errno is not None

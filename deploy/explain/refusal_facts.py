@@ -1,4 +1,4 @@
-"""What the log knows that made it refuse a reading: names, limits and numbers to hold the reading against."""
+"""What the log knows that made it reject a reading: names, limits and numbers to compare the reading with."""
 
 from schemas.reading import Reading
 from schemas.reject import Reason
@@ -12,7 +12,7 @@ _NUMBERING: tuple[Reason, ...] = ("stale_boot", "boot_jump", "seq_jump", "equivo
 
 
 def why_refused(state: State, record: LogRecord, reading: Reading, reason: Reason) -> str | None:
-    """One clause about a refused row, by the state after it; None where the reason says it all."""
+    """One clause about a rejected row, by the state after it; None where the reason says it all."""
     if reason == "unknown_machine":
         return misplaced(state, record.key)
     machine = state.machines.get(reading.machine)
@@ -27,7 +27,7 @@ def why_refused(state: State, record: LogRecord, reading: Reading, reason: Reaso
         return _why_numbered_wrong(state, reading)
     version = machine.version_at(reading.observed_at)
     if reason == "unknown_meter":
-        return f"{reading.meter} is none of its meters {', '.join(sorted(version.meters))}"
+        return f"{reading.meter} is not one of its meters {', '.join(sorted(version.meters))}"
     meter = version.meters.get(reading.meter)
     if meter is None:
         return None

@@ -1,4 +1,4 @@
-"""Kafka's log as a watcher reads it: on from where its last look ended, as long as its process lives."""
+"""Kafka's log as a watcher reads it: each look continues where the last one ended, while the process lives."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from streams.storage.log_reader import LogReader
 
 
 class Tail:
-    """The records of a partition: an iterator that ends where the log did when a look began, and goes on in another."""
+    """The records of a partition: an iterator that ends where the log did when a look began, until the next look."""
 
     def __init__(self, partition: int) -> None:
         self._partition = partition
@@ -26,7 +26,7 @@ class Tail:
         self._next = self._end = 0
 
     def open(self, reader: LogReader) -> None:
-        """Another look begins. Raises InvalidInput where Kafka doesn't answer, or has lost what was to come."""
+        """Begins another look. Raises InvalidInput where Kafka does not answer, or has lost the next records."""
         earliest, self._end = reader.range(self._partition)
         self._reader = reader
         if earliest > self._next:
@@ -36,7 +36,7 @@ class Tail:
             )
 
     def close(self) -> None:
-        """The look is over: nothing stays connected."""
+        """Ends a look: nothing stays connected."""
         if self._records is not None:
             cast(Generator[LogRecord, None, None], self._records).close()
         self._reader = self._records = None
@@ -58,21 +58,21 @@ class Tail:
 
 
 class LogMemory:
-    """What a watcher of Kafka's log keeps between its looks: the memory of what it judged, and where it reads on."""
+    """What a watcher of Kafka's log keeps between its looks: the memory of what it judged, and where it continues."""
 
     def __init__(self, log: Log) -> None:
         self.memory = WatcherMemory()
         self._log = log
         self._tails: dict[int, Tail] = {}
-        self._exceptions: Sequence[SkippedRange] = ()
+        self._skipped: Sequence[SkippedRange] = ()
 
     @contextmanager
-    def reading(self, reader: Callable[[], LogReader], exceptions: Sequence[SkippedRange] = ()) -> Iterator[Recompute]:
-        """What gives the epochs of a partition, while one look lasts. With other exceptions it begins anew."""
+    def reading(self, reader: Callable[[], LogReader], skipped: Sequence[SkippedRange] = ()) -> Iterator[Recompute]:
+        """A function that returns the epochs of a partition, during one look. New skipped ranges start it again."""
         readers = [reader() for _ in range(self._log.partitions)]
-        if list(exceptions) != list(self._exceptions):
+        if list(skipped) != list(self._skipped):
             self.memory.forget()
-        self._exceptions = exceptions
+        self._skipped = skipped
         try:
             for partition, tail in self._tails.items():
                 tail.open(readers[partition])
@@ -87,7 +87,7 @@ class LogMemory:
         tail = self._tails[partition] = Tail(partition)
         try:
             tail.open(reader)
-            for result in recompute(self._log, partition, tail, skipped_ranges=self._exceptions):
+            for result in recompute(self._log, partition, tail, skipped_ranges=self._skipped):
                 yield result.manifest, result.windows
         except InvalidInput as error:
             raise SourceMissing(str(error), withheld=False) from None
@@ -100,8 +100,8 @@ def reading_on(treasury: Treasury, kept: LogMemory) -> Iterator[Recompute]:
 
     from streams.kafka.reader import KafkaLogReader
 
-    # Its loop rests while windows are recomputed; a fetch that timed out meanwhile is made again and needs no line.
+    # Its loop rests while windows are recomputed; a fetch that timed out meanwhile is retried silently.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    servers, exceptions = treasury.data.kafka_servers(), treasury.data.exceptions()
-    with kept.reading(lambda: KafkaLogReader(servers, treasury.log.topic, 0, exceptions), exceptions) as epochs:
+    servers, skipped = treasury.data.kafka_servers(), treasury.data.skipped_ranges()
+    with kept.reading(lambda: KafkaLogReader(servers, treasury.log.topic, 0, skipped), skipped) as epochs:
         yield epochs

@@ -2,10 +2,10 @@
 
 Identity: a station's last register = the sum of its sessions' kWh, each rounded half up to a whole Wh.
 
-- A session gives a register at arrival and at departure. Between them, on the quarter hours of UTC, stand registers
+- A session has a register at arrival and at departure. Between them, on the quarter hours of UTC, are registers
   of a constant rate, marked `reconstructed`: the file knows no more.
-- A session above the plausible rate of its station has no reconstructed registers. So its departure is refused as a
-  whole (`too_high`); the next arrival continues from the refused register, and that session alone bills nothing.
+- A session above the plausible rate of its station has no reconstructed registers. So its departure is rejected as a
+  whole (`too_high`); the next arrival continues from the rejected register, and that session alone bills nothing.
 - Sessions that overlap on a station have meters of their own (`energy.2`, ...): none loses or doubles the other's.
 """
 
@@ -75,7 +75,7 @@ class AcnSessions:
     """The source `acn-sessions`: columns site, station_id, session_id, arrival, departure, delivered_energy_kwh."""
 
     def read(self, path: Path, options: SourceOptions) -> SourceLog:
-        """The file as a log. Moments without an offset need `zone`.
+        """The file as a log. Times without an offset need `zone`.
 
         Raises InvalidInput naming the missing column, or where not one session can be read.
         """
@@ -110,7 +110,7 @@ def _sessions(path: Path, options: SourceOptions) -> tuple[list[_Session], list[
         if isinstance(session, str):
             skipped.append(Skipped(number, session))
         elif (session.machine, session.session) in seen:
-            skipped.append(Skipped(number, "the session is there already"))
+            skipped.append(Skipped(number, "the session is a repetition"))
         else:
             seen.add((session.machine, session.session))
             sessions.append(session)
@@ -118,7 +118,7 @@ def _sessions(path: Path, options: SourceOptions) -> tuple[list[_Session], list[
 
 
 def _session(number: int, fields: tuple[str, ...], zone: ZoneInfo | None) -> _Session | str:
-    """The session of a row, or why the row says nothing possible."""
+    """The session of a row, or why the row is impossible."""
     site, station, session, *moments, energy = fields
     if not (site and station and session):
         return "site, station_id or session_id is empty"
@@ -129,9 +129,9 @@ def _session(number: int, fields: tuple[str, ...], zone: ZoneInfo | None) -> _Se
     for name, text in zip(("arrival", "departure"), moments, strict=True):
         moment = moment_of(text)
         if moment is None:
-            return is_no("moment", name, text)
+            return is_no("time", name, text)
         if moment.tzinfo is None and zone is None:
-            return "a moment without a UTC offset: give --zone"
+            return "a time without a UTC offset: add --zone"
         at_ms = to_ms(moment) if moment.tzinfo or zone is None else localised(moment, zone, None)
         if at_ms is None:
             return f"{name} lies in an hour that the clock skipped"

@@ -105,7 +105,7 @@ def _trips(path: Path) -> tuple[list[_Trip], list[Skipped], int]:
 
 
 def _trip(number: int, fields: tuple[str, ...]) -> _Trip | str:
-    """The trip of a row, or why the row says nothing possible."""
+    """The trip of a row, or why the row is impossible."""
     start, seconds, miles, fare, payment, company = fields
     numbers = []
     for name, text in zip(COLUMNS, (start, seconds or "0", miles or "0", fare or "0"), strict=False):
@@ -133,7 +133,7 @@ def _impossible(start_s: Fraction, lasted_s: Fraction, miles: Fraction, dollars:
     if start_s < 0 or start_s * SECOND_MS > COUNT_MAX // 2:
         return "the start is out of range"
     if lasted_s < 0 or lasted_s * SECOND_MS > ELAPSED_MAX_MS:
-        return "the trip is shorter than nothing or longer than 35 days"
+        return "the trip has a negative duration or is longer than 35 days"
     if miles < 0 or miles * MILE_M > COUNT_MAX:
         return "the distance is out of range"
     return "the fare is out of range" if dollars < 0 or dollars * 100 > COUNT_MAX else ""

@@ -117,7 +117,7 @@ def ingest(
     try:
         found = read_files(files, mapping)  # (1)
         step(f"  {found.rows:,} rows read, {len(found.names):,} machines")
-        reader = KafkaLogReader(data.kafka_servers(), log.topic, 0, data.exceptions())
+        reader = KafkaLogReader(data.kafka_servers(), log.topic, 0, data.skipped_ranges())
         registry, placement = placed(log, reader, found, mapping, _now_ms(), step)  # (2) (3)
         return _carry_out(data, log, files, mapping, options, found, registry, placement, step)
     finally:

@@ -7,7 +7,7 @@ Identity, for each of both meters: the sum of its quantities = floor of the sum 
 - Power is a decimal and intervals are ms, so energy is a fraction. Its whole Wh go out, the rest goes into the next
   reading of the same meter.
 - Positive power is the meter `energy`, negative power the meter `import`. Every sample reports both, so both are judged
-  by the time of one sample: a sentinel such as -1,000,000 goes out as it is, and the stream refuses it as `too_high`.
+  by the time of one sample: a sentinel such as -1,000,000 goes out as it is, and the stream rejects it as `too_high`.
 """
 
 from collections import Counter
@@ -37,7 +37,7 @@ from schemas.registration import Meter
 from schemas.units import COUNT_MAX, HOUR_MS
 
 LAYOUTS = {"ac_power": ("measured_on", "W"), "meas_val_f": ("ts", "kW")}
-"""Power column to the moment's column and the unit that it has unless told otherwise."""
+"""Power column to the moment's column and the unit that it has by default."""
 
 WATTS = {"W": 1, "kW": 1_000}
 
@@ -106,13 +106,13 @@ def _samples(path: Path, options: SourceOptions) -> tuple[list[_Sample], list[Sk
         moment, value = read
         if moment.tzinfo is None and zone is None:
             raise InvalidInput(
-                f"{path.name}, row {number}: {stamp} has no UTC offset: give --zone, such as UTC or America/Los_Angeles"
+                f"{path.name}, row {number}: {stamp} has no UTC offset: add --zone, such as UTC or America/Los_Angeles"
             )
         at_ms = to_ms(moment) if moment.tzinfo or zone is None else localised(moment, zone, before_ms)
         if at_ms is None:
             skipped.append(Skipped(number, "an hour that the clock skipped"))
         elif at_ms in samples:
-            skipped.append(Skipped(number, "the moment is there already"))
+            skipped.append(Skipped(number, "the time is a repetition"))
         elif at_ms < 0 or abs(value) * watts > COUNT_MAX:
             skipped.append(Skipped(number, "out of range"))
         else:
@@ -130,7 +130,7 @@ def _layout(path: Path) -> tuple[str, tuple[str, str]]:
 
 
 def _read(fields: tuple[str, ...], columns: tuple[str, str]) -> tuple[datetime, Fraction] | str:
-    """The moment and the power of a row, or why there is none."""
+    """The time and the power of a row, or why it has none."""
     (stamp_text, power_text), (stamp, power) = fields, columns
     if power_text.lower() in ("", "nan"):
         return "no value"
@@ -138,7 +138,7 @@ def _read(fields: tuple[str, ...], columns: tuple[str, str]) -> tuple[datetime, 
     if value is None:
         return is_no("number", power, power_text)
     moment = moment_of(stamp_text)
-    return is_no("moment", stamp, stamp_text) if moment is None else (moment, value)
+    return is_no("time", stamp, stamp_text) if moment is None else (moment, value)
 
 
 def _usual_step_ms(file: str, samples: list[_Sample], skipped: Sequence[Skipped]) -> int:

@@ -1,7 +1,7 @@
 """Recorded files as one new log: merged by time, signed, produced, and ended so that every epoch is cut.
 
 What is produced is a pure function of the files, the log, the operator's key, the agreements and the seed:
-`planned` gives the same records, byte for byte and in the same order, on every machine.
+`planned` returns the same records, byte for byte and in the same order, on every host.
 """
 
 import hashlib
@@ -28,15 +28,15 @@ from streams.kafka.producer import LogProducer
 
 WEEK_MS = 7 * DAY_MS
 MONDAY_MS = 4 * DAY_MS
-"""The first Monday after the beginning of epoch ms, a Thursday."""
+"""The first Monday after 1970-01-01, a Thursday."""
 
 PROGRESS_RECORDS = 10_000
 
 Agreements = Callable[[SourceMachine], Agreement]
-"""Who gets what of a machine: asked once for each."""
+"""A machine's agreement; called once for each machine."""
 
 Progress = Callable[[int, int], None]
-"""Told now and then how many records went out, and the timestamp (epoch ms) of the last one."""
+"""Called now and then with the number of records sent and the timestamp (epoch ms) of the last one."""
 
 
 class Outgoing(NamedTuple):
@@ -64,7 +64,7 @@ class ReplayReport:
     """Rows beyond the first days that were asked for."""
     totals: Mapping[str, int]
     skipped: Mapping[str, tuple[Skipped, ...]]
-    """File name to the rows that say nothing possible."""
+    """File name to the rows that are impossible."""
     moved_weeks: Mapping[str, int]
 
 
@@ -122,8 +122,8 @@ def replay(
         _check_unused(log, producer, min(source.start_ms for source in sources))
         records = readings = 0
         for outgoing in planned(log, sources, operator_key, agreements, seed):
-            place = outgoing.partition if outgoing.key is None else None
-            producer.send(outgoing.timestamp_ms, outgoing.key, outgoing.value, outgoing.headers, place)
+            partition = outgoing.partition if outgoing.key is None else None
+            producer.send(outgoing.timestamp_ms, outgoing.key, outgoing.value, outgoing.headers, partition)
             records += 1
             readings += outgoing.entries if not outgoing.headers else 0
             if records % PROGRESS_RECORDS == 0:

@@ -24,27 +24,27 @@ class SourceRecord(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """A row (from 1) of a file that says nothing possible, and why: it is named, never dropped in silence."""
+    """A row (from 1) of a file that is impossible, and why: it is named, never dropped in silence."""
 
     row: int
     reason: str
 
 
 def nothing_read(file: str, what: str, skipped: Sequence[Skipped]) -> InvalidInput:
-    """The error for a file that says nothing: `what` it has, and what is wrong with the first row that was skipped."""
+    """The error for a file without anything to use: `what` it has, and why its first row was skipped."""
     first = f" {file}, row {skipped[0].row}: {skipped[0].reason}" if skipped else ""
     return InvalidInput(f"{file} has {what}{first}")
 
 
 def is_no(kind: str, column: str, text: str) -> str:
     """Why a row is skipped whose `column` can't be read as a `kind`; a long text is cut."""
-    return f"{column} is no {kind}: {text[:40]!r}"
+    return f"{column} is not a {kind}: {text[:40]!r}"
 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What a file doesn't say itself. `capacity_w` is a plant's rated power in W; `days` keeps what begins in the
-    first so many days (UTC) of the file."""
+    """What a file does not say itself. `capacity_w` is a plant's rated power in W; `days` keeps what begins in the
+    first `days` days (UTC) of the file."""
 
     unit: Literal["W", "kW"] | None = None
     zone: str | None = None
@@ -85,7 +85,9 @@ class SourceMachine:
             salt=salt,
         )
         if not whole.is_valid():
-            raise InvalidInput(f"the agreement of {self.machine} is no split: its basis points must add up to 10,000")
+            raise InvalidInput(
+                f"the agreement of {self.machine} is not a split: its basis points must add up to 10,000"
+            )
         return whole
 
 
@@ -106,7 +108,7 @@ class SourceLog:
     start_ms: int
     end_ms: int
     make: Callable[[int], Iterator[SourceRecord]]
-    """The records, all their moments moved by so many ms."""
+    """Makes the records, all their moments moved by that many ms."""
     shift_ms: int = 0
 
     def records(self) -> Iterator[SourceRecord]:
@@ -132,13 +134,13 @@ class Source(Protocol):
 
 
 class Places:
-    """Gives each machine's meter its numbers, from 1 on and without a gap."""
+    """Numbers the readings of each machine's meter, from 1 on and without a gap."""
 
     def __init__(self) -> None:
         self._last: Counter[tuple[str, str]] = Counter()
 
     def next(self, machine: str, meter: str) -> int:
-        """The number after the last one given for this meter."""
+        """The number after this meter's last one."""
         self._last[machine, meter] += 1
         return self._last[machine, meter]
 

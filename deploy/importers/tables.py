@@ -22,7 +22,7 @@ _NOT_ID = re.compile(r"[^A-Za-z0-9._:-]")
 
 
 def columns_of(path: Path) -> tuple[str, ...]:
-    """The names of a file's columns, in their order. Raises InvalidInput for what is no CSV or Parquet file."""
+    """The names of a file's columns, in their order. Raises InvalidInput for what is not a CSV or Parquet file."""
     if _is_parquet(path):
         return tuple(_parquet(path).schema_arrow.names)
     with _opened(path) as lines:
@@ -32,8 +32,8 @@ def columns_of(path: Path) -> tuple[str, ...]:
 def rows_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...] | str]]:
     """(row number from 1, the named columns as text) for every row; an absent value is the empty text.
 
-    Of a CSV row that has not as many fields as its header nobody knows which is which: instead of them it has the
-    reason. Empty lines are no rows. Raises InvalidInput naming a missing column, or why the file can't be read.
+    A CSV row with another number of fields than its header has the reason in their place. Empty lines are not rows.
+    Raises InvalidInput naming a missing column, or why the file can't be read.
     """
     present = columns_of(path)
     for column in columns:
@@ -52,7 +52,7 @@ def rows_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str
 
 
 def exact(text: str) -> Fraction | None:
-    """The number that a decimal text writes, exactly, or None for what is none (nan and infinity are none)."""
+    """The exact number of a decimal text, None for any other text (nan and infinity are others)."""
     return Fraction(Decimal(text)) if _DECIMAL.fullmatch(text) else None
 
 
@@ -62,9 +62,9 @@ def half_up(number: Fraction) -> int:
 
 
 def moment_of(text: str) -> datetime | None:
-    """A moment as ISO 8601 writes it, with its offset or naive, or None for what is no moment.
+    """A moment as ISO 8601 writes it, with its offset or naive, or None for any other text.
 
-    The first and the last year that a datetime can hold are none: they are sentinels, and in some zone they overflow.
+    The first and the last year of a datetime are excluded: they are sentinels, and in some zones they overflow.
     """
     try:
         moment = datetime.fromisoformat(text)
@@ -97,9 +97,9 @@ def as_id(text: str) -> str:
 
 def _is_parquet(path: Path) -> bool:
     if path.suffix.lower() not in (".csv", ".parquet"):
-        raise InvalidInput(f"{path.name} is neither a .csv nor a .parquet file: give one of these")
+        raise InvalidInput(f"{path.name} is neither a .csv nor a .parquet file: use one of these")
     if not path.is_file():
-        raise InvalidInput(f"no file {path}: check the path")
+        raise InvalidInput(f"there is no file {path}: check the path")
     return path.suffix.lower() == ".parquet"
 
 
@@ -115,14 +115,14 @@ def _csv_rows(path: Path, lines: Iterator[str]) -> Iterator[list[str]]:
     try:
         yield from filter(None, csv.reader(lines, strict=True))
     except (csv.Error, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path.name} is no CSV file in UTF-8: {error}") from None
+        raise InvalidInput(f"{path.name} is not a CSV file in UTF-8: {error}") from None
 
 
 def _parquet(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
-        raise InvalidInput(f"{path.name} is no Parquet file: {str(error).splitlines()[0]}") from None
+        raise InvalidInput(f"{path.name} is not a Parquet file: {str(error).splitlines()[0]}") from None
 
 
 def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
@@ -142,7 +142,7 @@ def _texts(column: pa.Array) -> list[str]:
 
 
 def _moment_text(scalar: pa.TimestampScalar) -> str:
-    """A Parquet moment as ISO 8601; one that no datetime can hold as its number, which is no moment."""
+    """A Parquet time as ISO 8601; one that no datetime can hold as its number, which is then skipped."""
     try:
         return _text(scalar.as_py())
     except (ValueError, OverflowError):

@@ -13,7 +13,7 @@ from schemas.registration import Component, DayOfWeek, Element, Restrictions, Ta
 from schemas.units import DAY_MS, SECOND_MS
 
 YEARS = range(2010, 2040)
-"""What a tariff covers unless told otherwise; before and after, the first and last offset go on."""
+"""The years that a tariff covers by default; before and after, the first and last offset continue."""
 
 WORKDAYS: tuple[DayOfWeek, ...] = ("MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY")
 
@@ -22,7 +22,7 @@ def zone_of(name: str) -> ZoneInfo:
     """The IANA zone of that name, as the pinned `tzdata` has it. Raises InvalidInput for an unknown one."""
     package = resources.files("tzdata")
     if name not in package.joinpath("zones").read_text().split():
-        raise InvalidInput(f"no time zone {name!r}: give an IANA name such as America/Los_Angeles")
+        raise InvalidInput(f"there is no time zone {name!r}: use an IANA name such as America/Los_Angeles")
     with package.joinpath("zoneinfo", *name.split("/")).open("rb") as file:
         return ZoneInfo.from_file(file, key=name)
 

@@ -4,8 +4,9 @@ Everything that is one call of `settlement.service` is called where it is shown.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -16,12 +17,15 @@ from schemas.log import Log
 from schemas.parsing import token_amount
 from schemas.payout import Funding
 from settlement import service
+from settlement.chain.claims import NotActive
 from settlement.chain.driver import NotYet
 from settlement.chain.job import Settled, SettleOptions
 from settlement.chain.ledger import CHAIN_FILE, Deployment
 from settlement.chain.node import Chain
 from settlement.posting import GWEI
 from settlement.results import Funded
+
+T = TypeVar("T")
 
 FOLLOW_S = 5.0
 SAY_AGAIN_S = 600.0
@@ -75,6 +79,17 @@ class Treasury:
                 if settled.posts:
                     yield settled
             time.sleep(FOLLOW_S)
+
+    def when_active(self, call: Callable[[], T], step: Callable[[str], None] | None) -> T:
+        """What the call returns; with a `step` to say so, it waits until the post that it claims under is active."""
+        while True:
+            try:
+                return call()
+            except NotActive as error:
+                if step is None:
+                    raise
+                step(f"waiting: {str(error).removesuffix(': claim then')}")
+                time.sleep(max(1.0, error.until_s - time.time()))
 
     def fund(self, amount: str | None) -> Funded:
         """Sends an amount such as 12.50 to the ledger, or what is missing. Raises InvalidInput."""

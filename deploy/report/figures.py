@@ -1,7 +1,7 @@
-"""What a report shows of all machines: figures, income by day, rejects, and which days it goes into.
+"""What a report shows of all machines: figures, income by day, rejects, and which days it shows in detail.
 
-All of it is asked of the analysts' views, as anybody would; only a machine's kind is looked up in the archive, where
-its registration lies.
+All of it is read from the analysts' views, as anybody would; only a machine's kind is looked up in its registration in
+the archive.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,13 +24,13 @@ from streams.core.records import record_type
 from streams.storage.analytics import make_analytics
 
 MACHINES = 300
-"""So many machines are shown one by one, those with the highest income; the others as one."""
+"""Machines that are shown one by one, those with the highest income; the others as one."""
 OTHERS = "(others)"
 """No machine can have this id."""
 STRETCHES = 42
 """Income is summed by day, or by stretches of equally many days where these would be more."""
 DAYS = 6
-"""So many machine days are embedded down to their readings, spread over the kinds of machines."""
+"""Machine days that are embedded down to their readings, spread over the kinds of machines."""
 DAY_READINGS = 400
 """A day with more readings isn't chosen by itself: it would make the file large."""
 DAY_READINGS_MAX = 20_000
@@ -56,7 +56,7 @@ class Views:
 
 
 class Wish(Struct, frozen=True):
-    """What shall be embedded down to readings: days of this machine alone, this day (days since 1970) alone.
+    """What is to be embedded down to readings: days of this machine alone, this day (days since 1970) alone.
 
     `first` is a machine that comes before the others.
     """
@@ -67,7 +67,7 @@ class Wish(Struct, frozen=True):
 
 
 class Figures(Struct, frozen=True):
-    """What the whole log came to; `rejects` are entries by reason, times epoch ms."""
+    """Figures of the whole log; `rejects` are entries by reason, times epoch ms."""
 
     entries: int
     accepted: int
@@ -149,9 +149,9 @@ def stretch_days(figures: Figures) -> int:
 
 
 def read_incomes(views: Views, figures: Figures, places: Mapping[str, int], others: int) -> list[tuple[int, int, str]]:
-    """Income in micros: (place of the machine, number of the stretch of days, amount as a decimal string).
+    """Income in micros: (index of the machine, number of the stretch of days, amount as a decimal string).
 
-    `places` says where each machine stands, `others` where those stand that it lacks.
+    `places` has each machine's index, `others` is that of all it lacks.
     """
     first = figures.first_ms // DAY_MS
     rows = views.ask(

@@ -1,4 +1,4 @@
-"""The money in a report: who was granted what by which machine, and the posts with what the page checks them by."""
+"""The money in a report: who was granted what by which machine, and the posts with all that their check needs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -16,20 +16,20 @@ from settlement.storage.posts import AccountPayout, Store, StoredHeader
 from settlement.storage.published_epochs import EpochReader
 
 POSTS = 20
-"""So many posts are embedded: the last ones, and all that hold an embedded window."""
+"""Posts that are embedded: the last ones, beside all that hold an embedded window."""
 MANIFEST_BYTES = 16_384
 """A larger manifest of a post isn't embedded: its hash is then taken as the header says."""
 ACCOUNTS = 30
-"""So many accounts of a post are embedded: those with the most, and all payees of embedded windows."""
+"""Accounts of a post that are embedded: those with the most, beside all payees of embedded windows."""
 
 WindowName = tuple[str, int, int]
-"""Machine, start, start of what it mends (epoch ms, 0 for a plain window)."""
+"""Machine, start, start of the window that it adjusts (epoch ms, 0 for none)."""
 
 UNPOSTED = 0
-"""In place of a sequence, for what no post holds yet."""
+"""Instead of a sequence, for what no post holds yet."""
 
 HELD, OUTSIDE = "held", "outside"
-"""In place of an account: money that the agreement doesn't pay for, and the part of a payee without an account."""
+"""Instead of an account: money that the agreement doesn't pay for, and the part of a payee without an account."""
 
 
 class WindowProof(Struct, frozen=True):
@@ -93,7 +93,7 @@ def read_money(data_dir: Path, log: Log, names: Sequence[WindowName]) -> Money:
 
 
 class _Walk:
-    """Balances on their way, and what is noted of them."""
+    """Balances while they accrue, and what is noted of them."""
 
     def __init__(self, names: frozenset[WindowName]) -> None:
         self._names = names

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from deploy.data_folder import DataFolder
-from deploy.report.day import Item, MachineDay, MeterFacts, read_days, wanted_day
+from deploy.report.day import Item, MachineDay, MeterBefore, read_days, wanted_day
 from deploy.report.figures import (
     OTHERS,
     Figures,
@@ -38,7 +38,7 @@ from schemas.units import DAY_MS
 REPORT_FILE = "report.html"
 CHAIN_FILE = "chain.json"
 FLOW_ACCOUNTS = 20
-"""So many accounts the picture of the flow is made of; what the others got is summed."""
+"""Accounts in the picture of the flow; what the others received is summed."""
 LOGIC = ("bytes.js", "keccak.js", "sha256.js", "rules.js", "proofs.js", "day.js")
 """What computes: it needs no page, so Node can run it."""
 PAGE = ("words.js", "dom.js", "charts.js", "flow.js", "overview.js", "window_parts.js", "editor.js", "page.js")
@@ -60,13 +60,13 @@ class DayPage(Struct, frozen=True):
     machine: str
     kind: str
     day_ms: int
-    meters: tuple[MeterFacts, ...]
+    meters: tuple[MeterBefore, ...]
     items: tuple[Item, ...]
     windows: tuple[DayWindow, ...]
 
 
 class ChainPage(Struct, frozen=True):
-    """What chain.json says of the ledger: the page needs no node, and so no library that talks to one."""
+    """The ledger by chain.json: the page needs no node, and so no library that talks to one."""
 
     chain_id: int
     currency: str
@@ -86,7 +86,7 @@ class PostState(Struct, frozen=True):
 class ReportData(Struct, frozen=True, kw_only=True):
     """All that the page knows. Amounts are decimal strings of micros, or of token units where a name says so.
 
-    `flows` are (place of the machine, account or "held", "outside" or "(others)", micros); `incomes` are (place of the
+    `flows` are (index of the machine, account or "held", "outside" or "(others)", micros); `incomes` are (index of the
     machine, number of the stretch of `stretch_days` days, micros). Where a post was ever disputed, heads don't simply
     follow each other.
     """
@@ -156,12 +156,12 @@ def _gather(data: DataFolder, views: Views, wish: Wish, names: Mapping[str, str]
     log, folder = data.log(), data.data_dir
     figures = read_figures(views)
     if not figures.windows:
-        raise InvalidInput(f"no window in {folder} yet: let `tallyroot stream` make some")
+        raise InvalidInput(f"there is no window in {folder} yet: run `tallyroot stream` first")
     kinds = read_kinds(folder)
     machines = read_machines(views, kinds)
     choices = choose_days(views, kinds, wish)
     if not choices and (wish.machine is not None or wish.day is not None):
-        raise InvalidInput("no such day of such a machine is final here: see `tallyroot machines`")
+        raise InvalidInput("there is no final day like that here: see `tallyroot machines`")
     wanted = [
         wanted_day(folder, log, c.machine, kinds.get(c.machine, "machine"), c.partition, c.day * DAY_MS)
         for c in choices
@@ -200,7 +200,7 @@ def render(data: ReportData) -> bytes:
         f"default-src 'none'; script-src '{_source_hash(code)}'; style-src '{_source_hash(style)}';"
         " img-src data:; base-uri 'none'; form-action 'none'"
     )
-    # A "<" can't be told from its escape by who parses the JSON, and without it no text can end the element.
+    # A parser of JSON reads "<" and its escape alike, and without it no text can end the element.
     text = msgspec.json.encode(data).decode().replace("<", "\\u003c")
     page = read_part("page.html")
     for name, value in (("policy", policy), ("style", style), ("script", code), ("data", text)):
@@ -209,7 +209,7 @@ def render(data: ReportData) -> bytes:
 
 
 def script(names: Sequence[str]) -> str:
-    """Parts of the page's script as one, which leaves nothing in the page's global names."""
+    """Parts of the page's script as one, which adds nothing to the page's global names."""
     body = "\n".join(read_part(name) for name in names)
     return f'(() => {{\n"use strict";\n{body}\n}})();\n'
 
@@ -239,7 +239,7 @@ def day_page(day: MachineDay, money: Money) -> DayPage:
 
 
 def _flows(money: Money, places: Mapping[str, int], others: int) -> list[tuple[int, str, str]]:
-    """By place of the machine and account; the accounts behind the first FLOW_ACCOUNTS as one."""
+    """By index of the machine and account; the accounts behind the first FLOW_ACCOUNTS as one."""
     totals: dict[str, int] = {}
     for (_, account), micros in money.flows.items():
         totals[account] = totals.get(account, 0) + micros

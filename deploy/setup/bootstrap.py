@@ -4,7 +4,7 @@ A plain script for Python 3.9 or newer, standard library only: it runs before an
 (1) find a Python that the project runs on; (2) `.venv`; (3) the locked requirements; (4) the project itself and its
 gateway library; (5) a Java runtime, if the machine has none; (6) Node, if the machine has none; (7) the locked npm
 tools; (8) Kafka's locked jars. A step is skipped when its stamp holds the hash of what it was made from. The stamp is
-written last, so a set-up that was cut off goes on where it stopped. One that is done asks no network, writes nothing.
+written last, so an interrupted set-up continues where it stopped. A complete one needs no network and writes nothing.
 """
 
 import sys
@@ -39,7 +39,7 @@ OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
 OLDEST_JAVA = 17
 OLDEST_NODE = 18
 NEEDED_MB = 1_500
-"""What a first set-up takes at most: 0.8 GB, a Java and a Node where there is none, and what pip keeps meanwhile."""
+"""The most that a first set-up needs: 0.8 GB, a Java and a Node where there is none, and what pip keeps meanwhile."""
 
 _PROBE = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
 _CA_VARIABLES = (
@@ -60,15 +60,15 @@ _DISTURBING = (
 )  # fmt: skip
 
 
-AGAIN = "run the same command again and it goes on from here"
+AGAIN = "run the same command again: it continues from here"
 
 
 class SetUpError(Exception):
-    """What keeps the set-up from going on, in one line."""
+    """What stops the set-up, in one line."""
 
 
 def main() -> int:
-    """Run every step that is not done; 0 if all are."""
+    """Runs every step that is not done; 0 if all are."""
     try:
         prepare(os.environ)
         with only_one_at_a_time():
@@ -163,7 +163,7 @@ def version_of(python: str) -> Optional[str]:
 
 
 def make_venv(python: str, version: str) -> None:
-    """`.venv` of that Python. One that runs with a fitting version is kept and only given what it lacks."""
+    """`.venv` of that Python. One that runs with a fitting version is kept and completed."""
     say(f"1. Python {version}: {shutil.which(python) or python}")
     say("2. .venv")
     there = version_of(str(VENV / "bin" / "python"))
@@ -182,7 +182,7 @@ def pip() -> List[str]:
 def install(lock: str) -> None:
     """Install what a lock names, by its hashes, and nothing else.
 
-    A package that an interrupted pip left half there is taken away first: pip would take it for whole. It writes
+    A package that an interrupted pip left incomplete is removed first: pip would take it for complete. It writes
     INSTALLER when all files of a package are in place.
     """
     for package in VENV.glob("lib/python*/site-packages/*.dist-info"):
@@ -278,7 +278,7 @@ def prepare(environment: MutableMapping[str, str]) -> None:
     environment.setdefault("npm_config_fetch_retry_mintimeout", "1000")
     environment.setdefault("npm_config_fetch_retry_maxtimeout", "5000")
     home = home_folder()
-    if not os.access(str(home), os.W_OK | os.X_OK):  # none, or somebody else's: its settings hold, the caches are ours
+    if not os.access(str(home), os.W_OK | os.X_OK):  # none, or another user's: its settings hold, the caches are ours
         environment.setdefault("npm_config_cache", str(CACHE / "npm"))
         environment.setdefault("PIP_CACHE_DIR", str(CACHE / "pip"))
         if not home.is_dir():
@@ -295,7 +295,7 @@ def home_folder() -> Path:
 
 
 def trust_one_ca_bundle(environment: MutableMapping[str, str]) -> None:
-    """Where any one client is told of a CA bundle, tell the others: pip, requests (jgo) and Node each read one."""
+    """Names a CA bundle that is set for any one client to the others: pip, requests (jgo) and Node each read one."""
     named = [name for name in _CA_VARIABLES if environment.get(name) and Path(environment[name]).exists()]
     if named:
         bundle = str(Path(environment[named[0]]).absolute())
@@ -320,8 +320,9 @@ def with_known_authorities(bundle: str) -> str:
 def only_one_at_a_time() -> Iterator[None]:
     """Two `make` at once: the second waits for the first, then finds nothing to do.
 
-    The lock's file is left open for the programs that are started: if this script alone is killed, pip and npm go on,
-    and nobody shall write beside them. Where the lock can't be made nothing can be installed, or locks are unknown.
+    The lock's file is left open for the programs that are started: if this script alone is killed, pip and npm
+    continue, and nobody else must write meanwhile. Where the lock can't be made, nothing can be installed, or the
+    system has no locks.
     """
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):

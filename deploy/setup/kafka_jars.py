@@ -25,7 +25,7 @@ _PAUSE_S = 2.0
 
 
 def fetch(lock: Path, folder: Path) -> int:
-    """Bring every jar of the lock into the folder, fetching only what is not there; the number of jars fetched.
+    """Brings every jar of the lock into the folder, fetching only what is missing. Returns how many it fetched.
 
     Raises InvalidInput if a jar can't be had or its SHA-256 differs.
     """
@@ -41,7 +41,7 @@ def fetch(lock: Path, folder: Path) -> int:
 
 
 def relock(lock: Path, folder: Path) -> None:
-    """Resolve the endpoints anew and write the lock."""
+    """Resolves the endpoints again and writes the lock."""
     context = _context(folder)
     lines = set()
     for endpoint in ENDPOINTS:
@@ -63,13 +63,13 @@ def _context(folder: Path) -> MavenContext:
 
 
 def _fetch_one(context: MavenContext, coordinate: str, jar: Path, sha256: str) -> None:
-    """Fetch one jar; what an interrupted or broken transfer left is thrown away first."""
+    """Fetches one jar; what an interrupted or broken transfer left is removed first."""
     group, artifact, version = coordinate.split(":")
     for left in reversed(range(_TRIES)):
         jar.unlink(missing_ok=True)
         try:
             resolved = Path(context.project(group, artifact).at_version(version).artifact().resolve())
-            if resolved != jar:  # a repository in a folder gives its own file
+            if resolved != jar:  # a repository in a folder returns its own file
                 jar.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(resolved, jar)
             found = _sha256(jar)

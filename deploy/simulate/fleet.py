@@ -22,7 +22,7 @@ from streams.core.signature import reading_key
 
 MACHINES_MAX = 100_000
 SITES_FULL = 60
-"""Up to so many machines each is a site of its own; beyond, sites have more machines, not the fleet more sites."""
+"""Up to this many machines, each is a site of its own; beyond, sites have more machines, not the fleet more sites."""
 
 SITE_MACHINES_MAX = 100
 YEARS = range(2020, 2040)
@@ -53,7 +53,7 @@ class Site(NamedTuple):
 
 @dataclass(frozen=True)
 class Fleet:
-    """`machines` machines (1 to 100,000). The same seed gives the same fleet; `is_signed` False: no gateway signs."""
+    """`machines` machines (1 to 100,000). The same seed makes the same fleet; `is_signed` False: no gateway signs."""
 
     seed: str
     machines: int = 6

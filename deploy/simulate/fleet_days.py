@@ -35,7 +35,7 @@ def draw(seed: str, name: str, below: int) -> int:
 
 
 class Gauge:
-    """One meter: how far it counted, the part of a unit it has yet to count, and the last number given."""
+    """One meter: how far it counted, the part of a unit it has yet to count, and the last number used."""
 
     __slots__ = ("kind", "meter", "rest", "seq", "total")
 
@@ -44,7 +44,7 @@ class Gauge:
         self.total = self.rest = self.seq = 0
 
     def grow(self, rate_per_hour: int, elapsed_ms: int) -> int:
-        """Counts a rate over a time; how many whole units came of it."""
+        """Counts a rate over a time. Returns the whole units that it added."""
         whole, self.rest = divmod(self.rest + rate_per_hour * elapsed_ms, HOUR_MS)
         self.total += whole
         return whole
@@ -65,7 +65,7 @@ class Life:
         self._offer: tuple[int, int] | None = None
 
     def restart(self) -> None:
-        """The machine starts again and has forgotten all: a higher boot, numbers and registers from the beginning."""
+        """The machine restarts and has forgotten all: a higher boot, numbers and registers from the beginning."""
         self.boot += 1
         for gauge in self.gauges.values():
             gauge.total = gauge.rest = gauge.seq = 0
@@ -83,7 +83,7 @@ class Life:
     def _show(
         self, meter: str, at_ms: int, value: int | None = None, session: tuple[str, int] | None = None
     ) -> Reading:
-        """The next reading of a meter, of its total if no value is given."""
+        """The next reading of a meter, of its total if there is no value."""
         gauge = self.gauges[meter]
         gauge.seq += 1
         shown = gauge.total if value is None else value
@@ -102,7 +102,7 @@ class Life:
         )
 
     def _visitor(self, local_ms: int, slot_ms: int, percent: Sequence[int]) -> tuple[int, int] | None:
-        """(number, end in local ms) of the visit that goes on now: at most one in each slot of time."""
+        """(number, end in local ms) of the present visit: at most one in each slot of time."""
         slot = local_ms // slot_ms
         if slot != self._slot:
             self._slot, self._offer = slot, None
@@ -115,7 +115,7 @@ class Life:
         return slot, self._offer[1]
 
     def _leads(self, local_ms: int, slot_ms: int, percent: Sequence[int]) -> tuple[bool, bool]:
-        """Whether a visit goes on or ends now, and whether it ends; a new one is in `_visit` from its first moment."""
+        """Whether there is a visit, and whether it ends now; a new one is in `_visit` from its first moment."""
         if self._visit is None:
             self._visit = self._visitor(local_ms, slot_ms, percent)
             return False, False
@@ -128,7 +128,7 @@ class Charger(Life):
     _session: tuple[str, int] | None = None
 
     def restart(self) -> None:
-        """A visitor who is there stays, in a session that begins anew."""
+        """A visitor who is there stays, in a session that begins again."""
         super().restart()
         self._session = None
 

@@ -1,9 +1,9 @@
-"""Faults of a simulated fleet, as they really happen, each with what the stream makes of it.
+"""Faults of a simulated fleet, as they really happen, each with how the stream judges it.
 
-| fault | what happens | what it comes to |
+| fault | what happens | the stream's verdict |
 |---|---|---|
 | clock | a clock steps an hour forth, or back past a sealed window, once | `from_the_future`; an adjustment |
-| reset | a machine starts again: a higher boot, registers from 0 | a window with the flag `reset`, nothing refused |
+| reset | a machine starts again: a higher boot, registers from 0 | a window with the flag `reset`, nothing rejected |
 | duplicate | the readings of the moment before are sent again | duplicates |
 | offline | readings are kept for twelve moments, then sent at once, out of order | all accepted, late ones adjust |
 | equivocate | another value under the number just used | `equivocation`, and the flag on the machine's windows |
@@ -29,17 +29,17 @@ Fault = Literal["clock", "reset", "duplicate", "offline", "equivocate", "glitch"
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 Item = Reading | bytes
-"""A reading, or the value of a record of its own that is none."""
+"""A reading, or the value of a record that is not a reading."""
 
 EVERY = 24
-"""Each kind of fault happens once in so many moments, for every hundred machines (at least one)."""
+"""Each kind of fault happens once in this many moments, for every hundred machines (at least once)."""
 
 FIRST, APART = 4, 3
 OFFLINE = 12
-"""So many moments a machine is offline."""
+"""Moments that a machine is offline."""
 
 LOOKS = 200
-"""So many machines are looked at for one that is fit for a fault; else it does not happen."""
+"""Machines that are tried for a fault; if none of them suits, it does not happen."""
 
 SPIKE, SENTINEL = 10**9, 2**32 - 1
 
@@ -49,13 +49,13 @@ def faults_of(text: str) -> tuple[Fault, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in (*FAULTS, "all")]
     if unknown:
-        raise InvalidInput(f"'{unknown[0]}' is no fault: choose of {', '.join(FAULTS)}, or all")
+        raise InvalidInput(f"'{unknown[0]}' is not a fault: choose from {', '.join(FAULTS)}, or all")
     return FAULTS if "all" in names else tuple(fault for fault in FAULTS if fault in names)
 
 
 @dataclass
 class Expected:
-    """What the faults so far come to: how often each happened, entries refused by reason, and duplicates."""
+    """What the faults so far cause: how often each happened, entries rejected by reason, and duplicates."""
 
     happened: Counter[str] = field(default_factory=Counter)
     rejects: Counter[str] = field(default_factory=Counter)
@@ -63,7 +63,7 @@ class Expected:
 
 
 class Faults:
-    """Spoils what a fleet sends. The same seed, fleet and moments give the same faults."""
+    """Spoils what a fleet sends. The same seed, fleet and moments have the same faults."""
 
     def __init__(self, seed: str, log: Log, lives: Sequence[Life], faults: Sequence[Fault]) -> None:
         self.expected = Expected()

@@ -10,9 +10,9 @@ EVERY_MS = 5 * MINUTE_MS
 
 
 def fleet_source(seed: str, kinds: Collection[str], start_ms: int, days: int) -> SourceLog:
-    """One machine of each kind, looked at every five minutes for so many days from `start_ms` on, without faults.
+    """One machine of each kind, read every five minutes for `days` days from `start_ms` on, without faults.
 
-    No file stands behind it, so it has no totals; nothing is signed, as in recorded files. The same arguments give
+    No file stands behind it, so it has no totals; nothing is signed, as in recorded files. The same arguments make
     the same records.
     """
     fleet = Fleet(seed, is_signed=False)

@@ -117,7 +117,7 @@ def simulate(data: DataFolder, step: Callable[[str], None], options: SimulateOpt
     fleet = Fleet(options.seed, options.machines, options.is_signed)
     producer = LogProducer(servers, log)
     try:
-        run = _Run(data, step, log, fleet, options, producer, servers)
+        run = _FleetRun(data, step, log, fleet, options, producer, servers)
         report = run.live() if mode == "live" else run.fast()
     finally:
         producer.close()
@@ -162,7 +162,7 @@ def _log(data: DataFolder, options: SimulateOptions) -> Log:
     )
 
 
-class _Run:
+class _FleetRun:
     """One run of a fleet into one log."""
 
     def __init__(
@@ -181,7 +181,7 @@ class _Run:
         self._payees = options.payees or data.demo_payees()
         self._new = 0
         self._there = [0] * log.partitions
-        self._began = self._told = time.monotonic()
+        self._began = self._said = time.monotonic()
 
     def fast(self) -> SimulateReport:
         """The days as a backfill; what an earlier run has sent of it is not sent again."""
@@ -250,7 +250,7 @@ class _Run:
                 _sleep_until(start_ms + moment * every_ms)
                 outgoing = list(simulation.moments(moment, 1))
                 if time.monotonic() >= save_at or (kept.memory and simulation.boot() >= kept.memory.boot):
-                    # A boot is kept before it is used: else the next run would use it a second time.
+                    # A boot is saved before it is used: otherwise the next run would use it again.
                     kept, save_at = self._save(simulation, kept)
                 self._send(outgoing)
                 self._tell(simulation, start_ms + moment * every_ms)
@@ -286,7 +286,7 @@ class _Run:
         if msgspec.structs.replace(kept, effective_from_ms=start_ms, memory=None) != new:
             raise InvalidInput(
                 f"another fleet is in this log (--seed {kept.seed} --machines {kept.machines}"
-                f"{'' if kept.is_signed else ' --unsigned'}): give the same options, or another --data-dir"
+                f"{'' if kept.is_signed else ' --unsigned'}): use the same options, or another --data-dir"
             )
         return kept
 
@@ -312,8 +312,8 @@ class _Run:
 
     def _tell(self, simulation: Simulation, moment_ms: int) -> None:
         now = time.monotonic()
-        if now - self._told >= PROGRESS_SECONDS:
-            self._told = now
+        if now - self._said >= PROGRESS_SECONDS:
+            self._said = now
             late_s = (_now_ms() - moment_ms) // SECOND_MS if self._log.timestamp_type == "LogAppendTime" else 0
             behind = f"; {late_s} s behind: a smaller fleet or a longer --every keeps up" if late_s > 10 else ""
             self._step(

@@ -1,7 +1,7 @@
 """A simulated fleet as records of a log: registrations, readings batched and signed by site, heartbeats at the end.
 
 All is a pure function of the log, the fleet, the agreement, the operator's key, the faults and the moments: the same
-give the same bytes. Who calls decides how fast moments pass.
+input makes the same bytes. The caller decides how fast moments pass.
 """
 
 from collections import defaultdict
@@ -32,7 +32,7 @@ ROWS: dict[Form, int] = {"json": 1, "array": 100, "arrow": 1_000}
 """The most rows of a record."""
 
 ROWS_A_MOMENT = 2
-"""About so many rows a machine shows at a moment."""
+"""Rows that a machine shows at a moment, about."""
 
 
 def form_of(text: str) -> Form:
@@ -40,11 +40,11 @@ def form_of(text: str) -> Form:
     for form in FORMS:
         if form == text:
             return form
-    raise InvalidInput(f"'{text}' is no format: choose one of {', '.join(FORMS)}")
+    raise InvalidInput(f"'{text}' is not a format: choose one of {', '.join(FORMS)}")
 
 
 BOOTS_SPARE = 64
-"""So many restarts a machine may have before its fleet's memory has to be renewed: months of faults."""
+"""Restarts that a machine may have before its fleet's memory has to be saved again: months of faults."""
 
 
 class FleetMemory(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +74,7 @@ class Plan:
 
 
 class Simulation:
-    """A fleet that is alive, moment by moment. `readings` counts what was handed out, `expected` what faults do."""
+    """A living fleet, moment by moment. `readings` counts what was sent, `expected` what faults cause."""
 
     def __init__(self, log: Log, fleet: Fleet, plan: Plan) -> None:
         self.readings = 0
@@ -85,7 +85,7 @@ class Simulation:
 
     @property
     def expected(self) -> Expected:
-        """What the faults so far come to."""
+        """What the faults so far cause."""
         return self._faults.expected
 
     def registrations(self, operator_key: bytes, agreement: Agreement, effective_from_ms: int) -> Iterator[Outgoing]:
@@ -112,7 +112,7 @@ class Simulation:
         return self._outgoing(by_site, self._at_ms(moment))
 
     def moments_a_batch(self) -> int:
-        """How many moments fill a record, at most half the grace: what was waiting shall not be late."""
+        """How many moments fill a record, at most half the grace: what was waiting must not be late."""
         shown = ROWS_A_MOMENT * len(self._fleet.sites[0].machines)
         in_grace = self._log.ruleset_at(0).grace_ms // 2 // self._plan.every_ms
         return max(1, min(ROWS[self._plan.form] // shown, in_grace))
@@ -122,7 +122,7 @@ class Simulation:
         return max(life.boot for life in self._lives)
 
     def remember(self) -> FleetMemory:
-        """What the machines know, to be given to `recall` in another run."""
+        """What the machines know, for `recall` in another run."""
         gauges = {
             life.machine: {gauge.meter: (gauge.total, gauge.rest) for gauge in life.gauges.values()}
             for life in self._lives
@@ -130,7 +130,7 @@ class Simulation:
         return FleetMemory(boot=self.boot() + BOOTS_SPARE, gauges=gauges)
 
     def recall(self, memory: FleetMemory) -> None:
-        """The machines start again and go on from what they knew: under a boot that none of them has used."""
+        """The machines restart and continue from what they knew, under a boot that none of them has used."""
         for life in self._lives:
             life.boot = memory.boot
             for meter, (total, rest) in memory.gauges[life.machine].items():

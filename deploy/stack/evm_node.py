@@ -37,14 +37,14 @@ class EvmNode(msgspec.Struct, frozen=True):
         return self.process.alive()
 
     def stop(self) -> None:
-        """End the node; it writes its chain into its folder first."""
+        """Ends the node; it writes its chain into its folder first."""
         self.process.stop(_STOP_S)
 
 
 def start_evm(
     folder: Path, wanted_ports: tuple[int, ...] = (), *, slots_in_an_epoch: int = 4, block_time_s: int | None = None
 ) -> EvmNode:
-    """Start a node on the folder, with the chain of an earlier start if there is one; return once it serves.
+    """Starts a node on the folder, with the chain of an earlier start if there is one; return once it serves.
 
     `slots_in_an_epoch` makes `safe` and `finalized` lag by one and two of them, as on a real chain. Without
     `block_time_s` every transaction is mined at once. The accounts are anvil's ten well-known ones.
@@ -60,7 +60,7 @@ def start_evm(
         try:
             return _start_on(folder, port, options)
         except InvalidInput as error:
-            # Between our look and the node's bind, somebody else may have taken the port.
+            # Between our check and the node's bind, another program may have taken the port.
             if not left or "in use" not in str(error):
                 raise
     raise InvalidInput("the embedded EVM node found no free port")

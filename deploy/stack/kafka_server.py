@@ -87,12 +87,12 @@ class KafkaServer(msgspec.Struct, frozen=True):
         return self.process.alive()
 
     def stop(self) -> None:
-        """End the broker; its data stays in its folder."""
+        """Ends the broker; its data stays in its folder."""
         self.process.stop(_STOP_S)
 
 
 def start_kafka(folder: Path, wanted_ports: tuple[int, ...] = ()) -> KafkaServer:
-    """Start a broker on the folder, new or from an earlier start, and return once it serves.
+    """Starts a broker on the folder, new or from an earlier start, and return once it serves.
 
     `wanted_ports` are the client's and the controller's; others are taken where these are not free.
     Raises InvalidInput, with the tail of the broker's log, if it does not come up.
@@ -104,7 +104,7 @@ def start_kafka(folder: Path, wanted_ports: tuple[int, ...] = ()) -> KafkaServer
         try:
             return _start_on(folder, port, controller_port)
         except InvalidInput as error:
-            # Between our look and the broker's bind, somebody else may have taken the port.
+            # Between our check and the broker's bind, another program may have taken the port.
             if not left or "in use" not in str(error):
                 raise
     raise InvalidInput("the embedded Kafka found no free port")
@@ -124,9 +124,9 @@ def _start_on(folder: Path, port: int, controller_port: int) -> KafkaServer:
 
 
 def _format(java: list[str], folder: Path) -> None:
-    """Make the broker's data folder. Nothing is lost if it was half made: it has no data before its meta.properties."""
+    """Makes the broker's data folder. An incomplete one has no data: its meta.properties come first."""
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
-    # Such an id may begin with a dash, so it stands behind an equals sign.
+    # Such an id may begin with a dash, so it is written after an equals sign.
     words = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config", "server.properties"]
     done = subprocess.run(
         [*processes.CLEAN_ENVIRONMENT, java[0], "-XX:TieredStopAtLevel=1", *java[1:], *words],
@@ -141,7 +141,7 @@ def _format(java: list[str], folder: Path) -> None:
 
 
 def _serves(port: int) -> bool:
-    """Whether the broker answers and counts itself in."""
+    """Whether the broker answers and lists itself."""
     if not processes.accepts(port):
         return False
     client = AdminClient({"bootstrap.servers": f"{LOOPBACK}:{port}", "socket.timeout.ms": 2_000, "log_level": 0})

@@ -57,7 +57,7 @@ class Status(Struct, frozen=True, kw_only=True):
 
 
 def start(data: DataFolder, step: Callable[[str], None], workers: int | None, metrics_port: int | None) -> Running:
-    """Starts the servers that are not set and do not run yet, and so many workers in place of those that run.
+    """Starts the servers that are not set and do not run yet, and `workers` workers in place of those that run.
 
     Without a number, workers that were given up, or whose supervisor has ended, are started again. The workers serve
     /health and /metrics on `metrics_port` and the ports after it; without one on free ports.
@@ -70,8 +70,11 @@ def start(data: DataFolder, step: Callable[[str], None], workers: int | None, me
     if workers is not None:
         data.log()  # before anything starts: workers without a log would end at once
         _check_ports(data, port, workers, before)
-    for name, setting in (("Kafka", data.settings.kafka_bootstrap_servers), ("EVM node", data.settings.chain_rpc_url)):
-        step(f"starting the {name}" if setting is None else f"the {name} is yours, at {setting}: nothing to start")
+    for name, setting in (
+        ("Kafka", data.settings.kafka_bootstrap_servers),
+        ("the EVM node", data.settings.chain_rpc_url),
+    ):
+        step(f"starting {name}" if setting is None else f"{name} is yours, at {setting}: nothing to start")
     stack = data.start_stack()
     shown: list[WorkerStatus] = []
     if workers is not None:

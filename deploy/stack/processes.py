@@ -1,4 +1,4 @@
-"""Server processes of ours: started apart from the terminal, known again by process id and start time."""
+"""Server processes: started apart from the terminal, recognised by process id and start time."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ _TAIL_BYTES = 2_000
 
 
 class Process(msgspec.Struct, frozen=True):
-    """A process that we started. The start time tells it from a later one with the same id."""
+    """A process that we started. The start time distinguishes it from a later one with the same id."""
 
     pid: int
     started: str
@@ -44,7 +44,7 @@ class Process(msgspec.Struct, frozen=True):
         return _start_time(self.pid) == self.started
 
     def stop(self, patience_s: float) -> None:
-        """SIGTERM, and SIGKILL if it is there after that many seconds. Another process with its id is left alone."""
+        """Sends SIGTERM, and SIGKILL after that many seconds. Another process with its id is left alone."""
         for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 5.0)):
             if not self.alive():
                 return
@@ -54,7 +54,7 @@ class Process(msgspec.Struct, frozen=True):
 
 
 def start(command: Sequence[str], folder: Path, log: Path) -> Process:
-    """Start a server in the folder, both its streams appended to the log; it outlives us and no Ctrl-C reaches it.
+    """Starts a server in the folder, both its streams appended to the log; it outlives us and no Ctrl-C reaches it.
 
     Raises InvalidInput if the program can't be run.
     """
@@ -75,14 +75,14 @@ def start(command: Sequence[str], folder: Path, log: Path) -> Process:
 
 
 def await_ready(name: str, process: Process, ready: Callable[[], bool], log: Path, patience_s: float) -> None:
-    """Return once the server answers.
+    """Returns once the server answers.
 
     Raises InvalidInput, with the tail of its log in one line, if it ends or does not answer in time; it is ended then.
     """
     try:
         if wait_until(lambda: not process.alive() or ready(), patience_s) and process.alive():
             return
-    except BaseException:  # Ctrl-C: nobody would know of it any more
+    except BaseException:  # Ctrl-C: no file knows of it yet
         process.stop(patience_s=1.0)
         raise
     why = f"did not answer within {patience_s:.0f} s" if process.alive() else "ended at once"
@@ -91,7 +91,7 @@ def await_ready(name: str, process: Process, ready: Callable[[], bool], log: Pat
 
 
 def wait_until(condition: Callable[[], bool], patience_s: float) -> bool:
-    """Whether the condition came true within that many seconds."""
+    """Whether the condition became true within that many seconds."""
     deadline = time.monotonic() + patience_s
     while not condition():
         if time.monotonic() > deadline:
@@ -138,7 +138,7 @@ def accepts(port: int) -> bool:
 
 
 def _reap(pid: int) -> None:
-    """Take note of our own child's end, so that it does not stay as a zombie."""
+    """Reaps our own child, so that it does not stay as a zombie."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
 

@@ -1,4 +1,4 @@
-"""The servers of a data folder, embedded or somebody else's, and `stack.json`, where every command finds them."""
+"""The servers of a data folder, embedded or external, and `stack.json`, where every command finds them."""
 
 import fcntl
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ STACK_FILE = "stack.json"
 
 
 class Stack(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the log and the chain are. `kafka` and `evm` are None where they are not ours to start and stop."""
+    """Where the log and the chain are. `kafka` and `evm` are None for external servers."""
 
     data_dir: Path
     kafka_bootstrap_servers: str
@@ -47,11 +47,11 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     def start(
         cls, data_dir: Path, *, kafka_bootstrap_servers: str | None = None, chain_rpc_url: str | None = None
     ) -> Self:
-        """Start what does not run yet; a server named by the caller is used instead of an embedded one.
+        """Starts what does not run yet; a server named by the caller is used instead of an embedded one.
 
         The embedded servers keep their data, and their ports where these are still free.
-        Raises InvalidInput if the folder's disk is not fit for it, or a server does not come up; one that did stays,
-        and the folder remembers it.
+        Raises InvalidInput if the folder's disk is not suitable, or a server does not start; one that did keeps
+        running, and the folder remembers it.
         """
         data_dir = data_dir.absolute()
         check_disk(data_dir)
@@ -69,11 +69,11 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
             return stack
 
     def alive(self) -> bool:
-        """Whether all servers that are ours run; of somebody else's nothing is asked."""
+        """Whether all embedded servers run; external ones are not asked."""
         return all(server.alive() for server in (self.kafka, self.evm) if server is not None)
 
     def stop(self) -> None:
-        """End the servers that are ours. Their data stays, and `stack.json`, which keeps their ports."""
+        """Ends the embedded servers. Their data stays, and `stack.json`, which keeps their ports."""
         for server in (self.kafka, self.evm):
             if server is not None:
                 server.stop()

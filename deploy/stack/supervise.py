@@ -1,8 +1,9 @@
 """Keeps workers running: `tallyroot up --workers N` starts `python -m deploy.stack.supervise DATA_DIR WORKERS PORT`.
 
 It writes what runs to `workers.json` and what the workers say to `logs/worker-<number>.log`. SIGTERM ends the workers,
-then itself. A worker that ends is started again: at once where it stalled (75), was killed or was told to stop; after
-a growing pause where it can't go on (70 and others). One that says the same several times in a row is given up.
+then itself. A worker that ends is started again: at once where it stalled (75), was killed or was stopped cleanly;
+after a growing pause where it can't continue (70 and others). One that fails in the same words several times in a
+row is given up.
 """
 
 import fcntl
@@ -34,10 +35,10 @@ STOP_S = 15.0
 
 START_S = 20.0
 BRIEF_S = 5.0
-"""A worker that ran for less is not started again at once, whatever it ended with: that would be a loop."""
+"""A worker that ran for less is not restarted at once, whatever its exit code: that would be a loop."""
 
 LONG_S = 600.0
-"""A worker that ran for longer was well: what it said before is forgotten."""
+"""A worker that ran for longer was healthy: its earlier failures are forgotten."""
 
 PAUSE_MAX_S = 60.0
 SAME_MAX = 5
@@ -75,12 +76,12 @@ class Supervised(msgspec.Struct, kw_only=True):
             raise InvalidInput(f"can't read {path} ({error}): end its workers by hand and remove it") from None
 
     def save(self, data_dir: Path) -> None:
-        """Writes the file, whole or not at all."""
+        """Writes the file in one step."""
         write_json(data_dir / WORKERS_FILE, self)
 
 
 class Restarts:
-    """When a worker that ended is started again."""
+    """Decides when a worker that ended is started again."""
 
     def __init__(self) -> None:
         self._pause_s = 0.0
@@ -88,9 +89,9 @@ class Restarts:
         self._said: tuple[int, str] | None = None
 
     def pause_s(self, code: int, said: str, ran_s: float, kafka_away: Callable[[], bool]) -> float | None:
-        """How long to wait, None to give it up. `code` is below zero for a signal, `said` its last words.
+        """Seconds to wait, None to give it up. `code` is negative for a signal, `said` its last words.
 
-        While Kafka is away nothing is held against a worker.
+        While Kafka is away no failure counts.
         """
         if ran_s > LONG_S:
             self._pause_s, self._said = 0.0, None
@@ -109,10 +110,10 @@ class Restarts:
 
 
 def start_workers(data_dir: Path, count: int, port: int) -> Supervised:
-    """Starts a supervisor with so many workers, in place of one that runs, and returns once all have been started.
+    """Starts a supervisor of `count` workers, in place of one that runs, and returns once all have been started.
 
-    The workers serve /health and /metrics on `port` and those behind it; 0: on any free ones.
-    Raises InvalidInput if it doesn't come up.
+    The workers serve /health and /metrics on `port` and the ports after it; 0: on any free ports.
+    Raises InvalidInput if it does not start.
     """
     stop_workers(data_dir)
     logs = data_dir / "logs"
@@ -133,7 +134,7 @@ def start_workers(data_dir: Path, count: int, port: int) -> Supervised:
 
 
 def stop_workers(data_dir: Path) -> int:
-    """Ends the supervisor of a folder, then the workers of one that was killed. Gives how many workers there were."""
+    """Ends the supervisor of a folder, then the workers of one that was killed. Returns how many workers there were."""
     found = Supervised.load(data_dir)
     if found is None:
         return 0
@@ -160,7 +161,7 @@ class _Slot:
         self._said_from = 0
 
     def look(self, now_s: float) -> bool:
-        """Starts the worker if it is due, or takes note of its end. Gives whether anything happened."""
+        """Starts the worker if it is due, or notes that it has ended. Returns whether anything happened."""
         if self.child is None:
             if self.shown.given_up or now_s < self._due_s:
                 return False
@@ -192,7 +193,7 @@ class _Slot:
         self.shown.last_exit = f"{_exit_text(code)}: {said}" if said and code else _exit_text(code)
         self.shown.given_up = pause_s is None
         self._due_s = now_s + (pause_s or 0.0)
-        then = "given up: it said so before" if pause_s is None else f"starts again in {pause_s:.0f} s"
+        then = "given up: it failed in the same words before" if pause_s is None else f"starts again in {pause_s:.0f} s"
         _note(f"worker {self.shown.number} ended with {self.shown.last_exit}; {then}")
 
     def _kafka_is_away(self) -> bool:
@@ -208,21 +209,23 @@ class _Supervisor:
     def __init__(self, data_dir: Path, count: int, port: int) -> None:
         self._data_dir = data_dir
         self._slots = [_Slot(data_dir, number, port and port + number - 1) for number in range(1, count + 1)]
-        self._told_to_stop = threading.Event()
+        self._is_stopping = threading.Event()
 
     def run(self) -> int:
-        """Until SIGTERM, or until every worker is given up. Gives the exit code."""
+        """Runs until SIGTERM, or until every worker is given up. Returns the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._told_to_stop.set())
+            signal.signal(number, lambda *_: self._is_stopping.set())
         try:
-            while not self._told_to_stop.is_set():
+            while not self._is_stopping.is_set():
                 happened = [slot.look(time.monotonic()) for slot in self._slots]
                 if any(happened):
                     self._save()
                 if all(slot.shown.given_up for slot in self._slots):
-                    _note("no worker is left: mend what they say, then start them again with `tallyroot up --workers`")
+                    _note(
+                        "no worker is left: fix what they report, then start them again with `tallyroot up --workers`"
+                    )
                     return EXIT_FATAL
-                self._told_to_stop.wait(LOOK_S)
+                self._is_stopping.wait(LOOK_S)
         finally:
             self._stop()
         (self._data_dir / WORKERS_FILE).unlink(missing_ok=True)

@@ -1,1 +1,1 @@
-"""Proves, or refutes, what was posted."""
+"""Proves or refutes posts from the log."""

@@ -1,7 +1,7 @@
 """Proves, or refutes, every post from the log alone: recomputed epochs against the chain and the published files.
 
 It finds the first window that differs, roots that differ, money that does not add up, epochs that were left out. It
-can't find a meter that lies under its own key, a machine that stops reporting or comes back under another name.
+can't detect a meter that signs false readings, or a machine that stops reporting or returns under another name.
 """
 
 import json
@@ -31,7 +31,7 @@ from settlement.keccak import keccak
 
 
 class MachineSums(Struct, frozen=True):
-    """What became of the nets of one machine under one agreement (its digest), micros: nets = paid + held + carry."""
+    """The nets of one machine under one agreement (its digest), micros: nets = paid + held + carry."""
 
     machine: str
     agreement: str
@@ -42,7 +42,7 @@ class MachineSums(Struct, frozen=True):
 
 
 class LedgerMoney(Struct, frozen=True):
-    """The ledger in token units: earned (posted or not), funded, claimed, and what of the earned isn't funded."""
+    """The ledger in token units: earned (posted or not), funded, claimed, and what is earned but not funded."""
 
     earned: int
     posted: int
@@ -53,12 +53,12 @@ class LedgerMoney(Struct, frozen=True):
 
 
 class AuditReport(Struct, frozen=True, kw_only=True):
-    """`head` is the ledger's head that all of this was found under: what an auditor may attest if `ok`.
+    """The result of an audit under the ledger's head `head`, which an auditor may attest if `ok`.
 
     Amounts in micros: nets = paid + unsettled to payees without an account + held back + carries; in all, and (with
     unsettled as paid) in each of `machines`. `leaves_total` and `total_on_chain` (token units) are the sum of all
-    leaves of the last post as the log has them, and the total that was posted with them. `gap` says what of the log
-    could not be read: what needs it was not judged. `money` is None where no ledger was asked.
+    leaves of the last post by the log, and the total that was posted with them. `gap` names the source that could not
+    be read: posts that need it were not judged. `money` is None if no ledger was read.
     """
 
     ok: bool
@@ -109,10 +109,10 @@ class Auditor:
         *,
         posted_only: bool = False,
     ) -> AuditReport:
-        """Audits all live posts, up to where evidence is missing. What is wrong in them is in the report.
+        """Audits all live posts, up to the first that lacks a source; the report holds the findings.
 
-        With `posted_only` what isn't posted yet is left unread, and may be audited by another run that `goes_on`: then
-        the epochs that the first run has asked for are read on, and `recompute` isn't asked again.
+        With `posted_only` epochs that aren't posted yet are not read, and a later run may audit them if it `goes_on`:
+        then it continues the epochs of the first run's `recompute`, which isn't called again.
         """
         head, live, dead = self._fold(events)
         streams = self._streams
@@ -153,7 +153,7 @@ class Auditor:
         )
 
     def goes_on(self, events: Iterable[Posted | Disputed]) -> bool:
-        """Whether all that was audited is right, and these events leave it as it was: at most, posts come after it."""
+        """Whether all audited posts are right and these events only add posts after them."""
         _, live, _ = self._fold(events)
         heads = [posted.head for posted in live]
         return not self._findings and not self._gap and heads[: len(self._judged)] == self._judged
@@ -233,17 +233,21 @@ class Auditor:
         self._verdicts.append(verdict_of(header.sequence, self._findings[found_before:], lacking))
 
     def _stops(self, sequence: int, streams: Mapping[int, EpochStream], short: Sequence[int]) -> bool:
-        """Whether evidence is missing that a post needs, so that neither it nor a later one can be judged."""
+        """Whether a source that a post needs is missing, so that neither it nor a later one can be judged."""
         gap = next((gap for partition in short if (gap := streams[partition].gap) is not None), None)
         if gap is None and any(streams[partition].is_empty for partition in short):
-            # A log that says nothing at all is more likely the wrong one, or none.
-            gap = SourceMissing("the log has not ended a single epoch: is it this ledger's log?", withheld=False)
+            # An empty log is more likely the wrong one, or none.
+            gap = SourceMissing(
+                "the log has not ended a single epoch: check that it is this ledger's log", withheld=False
+            )
         if gap is not None:
             self._note_gap(sequence, gap)
         return gap is not None
 
     def _check_epochs(self, header: PostHeader, taken: Mapping[int, Sequence[Epoch]]) -> None:
-        """A post begins where the last one ended, the first one with the log; its partitions end together."""
+        """Checks that a post begins where the previous one ended, the first with the log, and that its partitions end
+        together.
+        """
         epochs = [epoch for items in taken.values() for epoch, _ in items]
         start_s = self._epoch_end_s
         if start_s is None and epochs:
@@ -270,7 +274,7 @@ class Auditor:
             self._find_file("windows", header.sequence, "windows.parquet is missing or unreadable")
         different = None if published is None else first_difference(header.sequence, published, windows)
         if root != header.windows_root and different is None:
-            text = "the windows root is not that of the log, and no published window shows why"
+            text = "the windows root is not that of the log, and no published window differs"
             self._find("windows_root", header.sequence, text, header.windows_root.hex(), root.hex())
         elif different is not None:
             about: Literal["post", "files"] = "files" if root == header.windows_root else "post"
@@ -289,7 +293,7 @@ class Auditor:
             text = "the total is not the sum of all that is owed"
             self._find("total", header.sequence, text, header.total, self._recount.total() * self._unit)
         if files.payouts is None:
-            self._find_file("payouts", header.sequence, "payouts.json is missing or unreadable: nobody can claim")
+            self._find_file("payouts", header.sequence, "payouts.json is missing or unreadable: no account can claim")
             return
         for account in sorted(leaves.keys() | files.payouts.keys()):
             units, proof = files.payouts.get(account, (0, ()))
@@ -318,17 +322,23 @@ class Auditor:
     def _check_sums(self, sequence: int) -> None:
         for (machine, agreement), sums in sorted(self._recount.sums.items()):
             if not sums.add_up():
-                text = f"the nets of {machine} under the agreement {agreement[:16]} are not what became of them"
+                text = f"the nets of {machine} under the agreement {agreement[:16]} are not paid + held + carry"
                 self._find("sums", sequence, text, sums.paid + sums.held + sums.carry, sums.nets)
         nets = sum(sums.nets for sums in self._recount.sums.values())
         rest = sum(sums.held + sums.carry for sums in self._recount.sums.values())
         given = self._recount.total() + sum(self._recount.outside.values()) + rest
         if nets != given:
-            self._find("sums", sequence, "the nets of all machines are not what all payees got", given, nets)
+            self._find(
+                "sums",
+                sequence,
+                "the nets of all machines are not the sum of all payouts, held amounts and carries",
+                given,
+                nets,
+            )
 
 
 def first_difference(sequence: int, found: Sequence[PublishedWindow], expected: Sequence[Window]) -> Finding | None:
-    """The first published window that is not the log's; both are in the order of (epoch, partition, sealing)."""
+    """The first published window that differs from the log's; both are in the order of (epoch, partition, sealing)."""
     for index, (published, own) in enumerate(zip_longest(found, expected)):
         if own is not None and (published is None or _is_missing(own, published, found, expected)):
             return _window_finding(sequence, own, "is in the log and was left out", "", _shown(own))
@@ -346,7 +356,7 @@ def _is_missing(
     others: Sequence[PublishedWindow | Window],
     own: Sequence[PublishedWindow | Window],
 ) -> bool:
-    """Whether `others` have no such window, while the one in its place is found on both sides."""
+    """Whether `others` lack this window, while the one at its index is on both sides."""
     if _identity(window) == _identity(other):
         return False
     return _identity(window) not in set(map(_identity, others)) and _identity(other) in set(map(_identity, own))

@@ -17,7 +17,7 @@ DEPTH_MAX = 16
 
 
 class Before(Struct, frozen=True):
-    """Where the recount stood before a post: total and unsettled in micros, by partition the next offset."""
+    """The recount before a post: total and unsettled in micros, by partition the next offset."""
 
     total: int
     unsettled: Mapping[tuple[str, str, str], int]
@@ -25,9 +25,9 @@ class Before(Struct, frozen=True):
 
 
 def plain_manifest(manifest: bytes | None) -> dict[str, Any]:
-    """A post's manifest as plain JSON; empty where it is none. Whoever posted may have written anything.
+    """A post's manifest as plain JSON; empty if it is not an object. The poster may have written anything.
 
-    Deep brackets are never given to the decoder: libraries raise Python's limit, and its stack would overflow.
+    Deep brackets never reach the decoder: libraries raise Python's recursion limit, and its stack would overflow.
     """
     content = manifest or b""
     depth = 0
@@ -43,7 +43,7 @@ def plain_manifest(manifest: bytes | None) -> dict[str, Any]:
 
 
 def last_epochs(manifest: bytes | None, header: PostHeader, log: Log) -> dict[int, int]:
-    """By partition the last epoch that a post settles: as its manifest says, else all up to the end of the post."""
+    """By partition the last epoch that a post settles: by its manifest if readable, else the last one of the post."""
     last = header.epoch_end_s * 1_000 // log.epoch_ms - 1
     try:
         ranges = plain_manifest(manifest)["partitions"]
@@ -53,9 +53,9 @@ def last_epochs(manifest: bytes | None, header: PostHeader, log: Log) -> dict[in
 
 
 def other_records(manifest: bytes | None, taken: Mapping[int, Sequence[Epoch]]) -> str:
-    """Names the first epoch whose records aren't those under the log root in a post's manifest; empty if none.
+    """A text naming the first epoch whose log root isn't the one in a post's manifest; empty if there is none.
 
-    Either the log was rewritten, or this is another log: from here the two look the same.
+    Either the log was rewritten, or this is another log: an audit can't tell which.
     """
     try:
         ranges = plain_manifest(manifest)["partitions"]
@@ -72,7 +72,7 @@ def other_records(manifest: bytes | None, taken: Mapping[int, Sequence[Epoch]]) 
 def expected_manifest(
     log: Log, header: PostHeader, taken: Mapping[int, Sequence[Epoch]], before: Before, recount: Recount
 ) -> dict[str, object]:
-    """The post's manifest, made from the log; `recount` stands after the post."""
+    """The manifest that the post must have by the log; `recount` includes the post."""
     epoch_s = log.epoch_ms // 1_000
     after = recount.unsettled()
     grown = {key: after[key] - before.unsettled.get(key, 0) for key in sorted(after)}

@@ -1,6 +1,6 @@
-"""The auditor's own arithmetic: trees, leaves, splits and carries written apart from those that settle.
+"""The auditor's own arithmetic: trees, leaves, splits and carries, written apart from those of settlement.
 
-It shares with them the records and keccak, and nothing else, so that one mistake can't hide in both. Slow and plain.
+It shares with them the records and keccak, and nothing else, so that one mistake can't hide in both. Slow and simple.
 
     for every machine and agreement: sum of nets = paid + held back + carry
 """
@@ -22,7 +22,7 @@ WINDOW_TYPES = ("bytes32", "uint64", "uint64", "uint64", "int256", "bytes32")
 
 
 class Sums(Struct):
-    """What became of the nets of one machine under one agreement, micros."""
+    """The nets of one machine under one agreement and where they went, micros."""
 
     nets: int = 0
     paid: int = 0
@@ -30,12 +30,12 @@ class Sums(Struct):
     carry: int = 0
 
     def add_up(self) -> bool:
-        """The identity above."""
+        """Whether nets = paid + held + carry."""
         return self.nets == self.paid + self.held + self.carry
 
 
 class Recount:
-    """Everything owed since the first epoch, counted anew. `take` windows in the order in which they settle."""
+    """Recounts everything owed since the first epoch. `take` must be called in the order in which windows settle."""
 
     def __init__(self) -> None:
         self.owed: dict[str, int] = {}
@@ -66,7 +66,7 @@ class Recount:
         return sum(self.owed.values())
 
     def carries(self) -> list[dict[str, str]]:
-        """The carries as a post's manifest digests them."""
+        """The carries, in the form of `carries_digest`."""
         return [
             {"machine": machine, "agreement": agreement, "micros": str(sums.carry)}
             for (machine, agreement), sums in sorted(self.sums.items())
@@ -74,7 +74,7 @@ class Recount:
         ]
 
     def unsettled(self) -> dict[tuple[str, str, str], int]:
-        """What no account gets, by (reason, machine, payee), since the first epoch."""
+        """Micros that no account gets, by (reason, machine, payee), since the first epoch."""
         found = {("no_account", machine, payee): amount for (machine, payee), amount in self.outside.items()}
         for (machine, _), sums in self.sums.items():
             key = ("trust", machine, "")
@@ -82,7 +82,7 @@ class Recount:
         return found
 
     def payout_leaves(self, decimals: int) -> dict[str, bytes]:
-        """The leaf of every account that was ever owed anything."""
+        """The leaves by account, of all accounts that were ever owed anything."""
         unit = 10**decimals // 10**6
         return {
             account: twice(encode(("address", "uint256"), (account, micros * unit)))
@@ -92,12 +92,12 @@ class Recount:
 
 
 def is_account(payee: str) -> bool:
-    """Whether a payee, as `payee_name` spells it, is an account."""
+    """Whether a payee, as `payee_name` returns it, is an account."""
     return re.fullmatch("0x[0-9a-f]{40}", payee) is not None and int(payee, 16) != 0
 
 
 def payee_name(payee: str) -> str:
-    """An account in lower case, where the payee is one; any other payee, also a mistyped checksum, as it is."""
+    """A payee that is an account, in lower case; any other payee, also one with a wrong checksum, unchanged."""
     shaped = re.fullmatch("0x([0-9a-fA-F]{40})", payee)
     if shaped is None:
         return payee
@@ -106,7 +106,7 @@ def payee_name(payee: str) -> str:
 
 
 def shares(amount: int, agreement: Agreement) -> dict[str, int]:
-    """An amount split by largest remainder; a rest goes to the lower name where remainders are equal."""
+    """Parts of an amount by largest remainder; of equal remainders the lower name comes first."""
     exact: dict[str, Fraction] = {}
     for payee, points in agreement.payees.items():
         name = payee_name(payee)
@@ -130,7 +130,7 @@ def twice(data: bytes) -> bytes:
 
 
 def root_of(leaves: Iterable[bytes]) -> bytes:
-    """The root of a standard-v1 tree: ascending leaves in a queue, the first two out, their parent in at the end."""
+    """The root of a standard-v1 tree: sorted leaves in a queue; the first two leave it, their parent joins its end."""
     queue = deque(sorted(leaves))
     while len(queue) > 1:
         pair = sorted((queue.popleft(), queue.popleft()))

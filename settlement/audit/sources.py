@@ -11,13 +11,14 @@ from schemas.window import Window
 
 Epoch = tuple[EpochManifest, Sequence[Window]]
 Recompute = Callable[[int], Iterable[Epoch]]
-"""Partition to its epochs in order, from the log alone: each with its manifest and its windows in sealing order."""
+"""From a partition to its epochs in order, from the log alone: each a manifest and its windows in sealing order."""
 
 
 class SourceMissing(InvalidInput):
-    """The log can't be read to its end. `withheld`: what should hold the rest answers, and hasn't got it.
+    """The log can't be read to its end. `withheld`: the server or folder that should hold the rest answers, and lacks
+    it.
 
-    Anything else (a server that is away, a disk that fails, no folder at all) says nothing about whoever posted.
+    Any other cause (a server that is away, a failing disk, a missing folder) says nothing about the poster.
     """
 
     def __init__(self, text: str, *, withheld: bool) -> None:
@@ -26,7 +27,7 @@ class SourceMissing(InvalidInput):
 
 
 class PublishedWindow(Protocol):
-    """A window as it stands in a post's windows.parquet; `mends_ms` is 0 for a plain one."""
+    """A window in a post's windows.parquet; `mends_ms` is 0 for a plain one."""
 
     @property
     def machine(self) -> str: ...
@@ -43,7 +44,7 @@ class PublishedWindow(Protocol):
 
 
 class Published(Struct, frozen=True):
-    """The files of one post as they are; None for what is missing. Payouts: by account token units and proof."""
+    """The files of one post; None for a missing or unreadable one. Payouts: by account (token units, proof)."""
 
     manifest: bytes | None
     windows: Sequence[PublishedWindow] | None
@@ -53,7 +54,7 @@ class Published(Struct, frozen=True):
 class EpochStream:
     """One partition's recomputed epochs, taken as posts need them.
 
-    `gap` is why there are no more, if that isn't the log's end; `is_empty` while there was none at all.
+    `gap` is why the epochs end early, None at the log's end; `is_empty` until there was a first one.
     """
 
     def __init__(self, epochs: Iterable[Epoch]) -> None:
@@ -77,7 +78,7 @@ class EpochStream:
         return taken
 
     def take_all(self) -> list[Epoch]:
-        """All that were not taken yet."""
+        """All epochs that were not taken yet."""
         taken: list[Epoch] = []
         while (item := self._waiting or self._next()) is not None:
             taken.append(item)
@@ -86,11 +87,11 @@ class EpochStream:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the log has not given any epoch."""
+        """Whether no epoch has come yet."""
         return self._last < 0
 
     def reaches(self, last_epoch: int | None) -> bool:
-        """Whether the log was seen to end an epoch; none is always seen."""
+        """Whether the epoch of this number has been read; true for None."""
         return last_epoch is None or self._last >= last_epoch
 
     def _next(self) -> Epoch | None:

@@ -1,8 +1,7 @@
-"""What an audit says of one post: what is wrong with it, and what that makes of the post.
+"""Verdicts of an audit on single posts, and the findings behind them.
 
-What is on the chain is held against the log, and nothing else makes a post wrong. Whoever can't read the log, or is not
-given what leads to the hashes on the chain, knows nothing; and that nobody shows the right files is not the same as
-that the post is wrong.
+Only a contradiction between the chain and the log makes a post wrong. An auditor who can't read the log, or lacks the
+sources that lead to the hashes on the chain, knows nothing; and missing files don't make a post wrong.
 """
 
 from collections.abc import Sequence
@@ -13,16 +12,16 @@ from msgspec import Struct
 VerdictKind = Literal["right", "wrong", "unpublished", "withheld", "unknown"]
 """right: all of it follows from the log, and its files are there.
 wrong: what is on the chain does not follow from the log.
-unpublished: what is on the chain follows from the log, but a published file is missing or says something else.
-withheld: the place where its evidence should be answers, and hasn't got what leads to the hashes on the chain.
-unknown: the evidence can't be read here and now; that says nothing about the post.
+unpublished: what is on the chain follows from the log, but a published file is missing or differs.
+withheld: the server or folder that should hold its sources answers, and lacks what leads to the hashes on the chain.
+unknown: the sources can't be read here and now; that says nothing about the post.
 """
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """One thing that is wrong, on the chain (`about` is "post") or with the published files ("files").
+    """One fault, on the chain (`about` is "post") or in the published files ("files").
 
-    `window_start_ms` and `machine` name the first window that differs, if it is one.
+    `machine` and `window_start_ms` name the first window that differs, if the fault is about one.
     """
 
     kind: str
@@ -36,7 +35,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class PostVerdict(Struct, frozen=True):
-    """What became of one live post, and the first thing that says so."""
+    """The verdict on one live post, and its first reason."""
 
     sequence: int
     verdict: VerdictKind
@@ -44,9 +43,9 @@ class PostVerdict(Struct, frozen=True):
 
 
 def verdict_of(sequence: int, findings: Sequence[Finding], lacking: str) -> PostVerdict:
-    """The verdict of a post that could be judged. `lacking` names evidence that should lead to its hashes and doesn't.
+    """The verdict on a post that could be judged. `lacking` names a source that should lead to its hashes and doesn't.
 
-    Without that evidence a difference proves nothing: a partition may have been left out, or an archive be another's.
+    Without that source a difference proves nothing: a partition may be missing, or the archive be another log's.
     """
     wrong = [finding for finding in findings if finding.about == "post"]
     if wrong and lacking:
@@ -59,7 +58,7 @@ def verdict_of(sequence: int, findings: Sequence[Finding], lacking: str) -> Post
 
 
 def judged(verdicts: Sequence[PostVerdict], posts: int) -> tuple[PostVerdict, ...]:
-    """The verdicts of so many posts: what comes after one that could not be judged can't be judged either."""
+    """The verdicts on all of `posts`: those after one that could not be judged are unknown."""
     found: list[PostVerdict] = []
     for verdict in verdicts:
         found.append(verdict)

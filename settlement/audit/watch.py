@@ -1,13 +1,13 @@
-"""What a watcher does about the live posts, given what an audit says of each: pure, so that every turn can be tested.
+"""A watcher's actions on live posts, given the audit's verdicts: pure, so that every turn can be tested.
 
-A post pays only once its delay is over and an auditor has attested it. So whoever doesn't know does nothing, and says
-so: not to attest is safe, while a dispute that was wrong stops a settlement that was right.
+A post pays only once its delay is over and an auditor has attested it. So in doubt a watcher does nothing but raise an
+alarm: not attesting is safe, while a wrong dispute stops a right settlement.
 
 right        attested, unless one before it isn't right
-wrong        disputed at once; its hashes contradict the log
-unpublished  what claims need is kept back: disputed after the wait, unless it is attested already
-withheld     what would show whether it is right is kept back: disputed after the wait
-unknown      an alarm, and nothing else, for as long as it lasts
+wrong        disputed at once: its hashes contradict the log
+unpublished  files that claims need are missing: disputed after the wait, unless it is attested already
+withheld     sources that would show whether it is right are missing: disputed after the wait
+unknown      an alarm and nothing else, for as long as it lasts
 
 The wait ends before half of the delay is over, so that a guardian's transaction has the other half to be mined in.
 """
@@ -20,16 +20,16 @@ from msgspec import Struct
 from settlement.audit.verdict import PostVerdict
 
 WAIT_EIGHTHS = 3
-"""A post's evidence may take so many eighths of the delay to arrive."""
+"""How long a post's sources may take to arrive, in eighths of the delay."""
 
 
 class WatchView(Struct, frozen=True, kw_only=True):
-    """What is seen of the ledger at one moment, under one head.
+    """The ledger and the verdicts at one moment, under one head.
 
     `verdicts` are those of all live posts by ascending sequence, `delay_ends_s` their ends of delay and `now_s` the
-    chain's time, in Unix seconds; `delay_s` is the ledger's delay. `revoked` posts pay nobody any more. `distrust` is
-    why the view itself can't be trusted. `can_attest` and `can_dispute` tell which keys are here; with `only_wrong`
-    what is withheld is a reason for an alarm, never for a dispute.
+    chain's time, in Unix seconds; `delay_s` is the ledger's delay. `revoked` posts no longer pay. `distrust` is why the
+    view itself can't be trusted. `can_attest` and `can_dispute` state which keys are here; with `only_wrong` withheld
+    sources cause an alarm, never a dispute.
     """
 
     verdicts: Sequence[PostVerdict]
@@ -44,19 +44,19 @@ class WatchView(Struct, frozen=True, kw_only=True):
     only_wrong: bool = False
 
     def is_mature(self, sequence: int) -> bool:
-        """Whether a post can't be disputed any more."""
+        """Whether a post can no longer be disputed."""
         return sequence <= self.attested and self.now_s >= self.delay_ends_s[sequence]
 
     def waits_until_s(self, sequence: int) -> int:
-        """Until when a post's evidence may be missing, Unix seconds."""
+        """Until when a post's sources may be missing, Unix seconds."""
         return self.delay_ends_s[sequence] - self.delay_s + self.delay_s * WAIT_EIGHTHS // 8
 
 
 class WatchStep(Struct, frozen=True):
-    """One thing to do or to say. `until_s` (Unix seconds) is the end of a wait.
+    """One action or report. `until_s` (Unix seconds) is the end of a wait.
 
-    attest: all posts up to `sequence`; dispute: `sequence` and all above; alarm: a person must look; wait: for missing
-    evidence; idle: say that a post is right, where there is no key to attest it with.
+    attest: all posts up to `sequence`; dispute: `sequence` and all above; alarm: an operator must investigate; wait:
+    for missing sources; idle: a post is right, and there is no key to attest it with.
     """
 
     kind: Literal["attest", "dispute", "alarm", "wait", "idle"]
@@ -66,7 +66,7 @@ class WatchStep(Struct, frozen=True):
 
 
 def decide(view: WatchView) -> list[WatchStep]:
-    """What to do, in order; nothing where all is right and attested. After a dispute one must look again."""
+    """The steps, in order; none if all posts are right and attested. After a dispute the caller must look again."""
     if view.distrust:
         return [WatchStep("alarm", 0, view.distrust)]
     steps: list[WatchStep] = []
@@ -104,10 +104,10 @@ def _step(view: WatchView, verdict: PostVerdict) -> WatchStep:
     if verdict.verdict == "wrong":
         return WatchStep("dispute", sequence, text)
     if verdict.verdict == "unpublished" and sequence <= view.attested:
-        return WatchStep("alarm", sequence, text)  # It was seen to be right by whoever attested it, and by this audit.
+        return WatchStep("alarm", sequence, text)  # Its auditor found it right, and so does this audit.
     until_s = view.waits_until_s(sequence)
     if view.now_s < until_s:
         return WatchStep("wait", sequence, text, until_s)
     if view.only_wrong:
-        return WatchStep("alarm", sequence, f"{text}, for longer than may be")
-    return WatchStep("dispute", sequence, f"{text}, for longer than may be")
+        return WatchStep("alarm", sequence, f"{text}, for longer than allowed")
+    return WatchStep("dispute", sequence, f"{text}, for longer than allowed")

@@ -1,1 +1,1 @@
-"""Everything of settlement that speaks to the chain or holds a key."""
+"""The part of settlement that talks to the chain or holds a key."""

@@ -1,4 +1,4 @@
-"""What accounts are owed, proofs of it, and claims: from the posts' folder and the ledger."""
+"""Payouts of accounts, their proofs, and claims: from the posts' folder and the ledger."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,11 +20,11 @@ from settlement.results import Claimed, ClaimedMany, Paid, PayoutRow, ProofFile,
 from settlement.storage.posts import AccountPayout, Store
 
 CLAIMS_PER_CALL = 100
-"""So many first claims cost 6 million gas: no chain refuses that as too much for one transaction (EIP-7825)."""
+"""100 first claims cost 6 million gas, below every chain's limit for one transaction (EIP-7825)."""
 
 
 def payouts(data_dir: Path, chain: Chain, account: str | None = None) -> list[PayoutRow]:
-    """What every account (or one) was ever owed by the posts, has claimed, and can claim now."""
+    """By account (or for one): the cumulative amount posted, claimed, and claimable now."""
     ledger, store = Ledger.open(data_dir, chain), Store(data_dir)
     history = ledger.history()
     if not history.live:
@@ -45,8 +45,16 @@ def payouts(data_dir: Path, chain: Chain, account: str | None = None) -> list[Pa
     return rows
 
 
+class NotActive(InvalidInput):
+    """A post pays only once its delay has passed: from `until_s` on (Unix seconds)."""
+
+    def __init__(self, message: str, until_s: int) -> None:
+        super().__init__(message)
+        self.until_s = until_s
+
+
 def claim(data_dir: Path, chain: Chain, keys: Keys, account: str, sequence: int | None = None) -> Claimed:
-    """Pays an account all that it can have: under the last active post, or under `sequence`.
+    """Pays an account all that it can claim: under the last active post, or under `sequence`.
 
     The operator pays the gas.
     """
@@ -72,11 +80,11 @@ def claim(data_dir: Path, chain: Chain, keys: Keys, account: str, sequence: int 
 def claim_many(
     data_dir: Path, chain: Chain, keys: Keys, accounts: Sequence[str] | None = None, batch: int = CLAIMS_PER_CALL
 ) -> ClaimedMany:
-    """Pays many accounts, or all that there are, what they can have under the last active post; `batch` by `batch`.
+    """Pays many accounts, or all, what they can claim under the last active post, in calls of `batch` accounts.
 
-    Who has it already is skipped. Whom the token refuses to pay (a blacklisted account) keeps the claim, is named in
-    `returned`, and stops nobody else. The operator pays the gas. What was paid stays paid where a later call fails:
-    run it again.
+    Accounts without anything to claim are skipped. An account that the token refuses to pay (a blacklisted one) keeps
+    its claim, is named in `returned`, and does not affect the others. The operator pays the gas. If a later call fails,
+    the earlier ones stay paid: run it again.
     """
     ledger, store = Ledger.open(data_dir, chain), Store(data_dir)
     history = ledger.history()
@@ -114,7 +122,7 @@ def claim_many(
 
 
 def proof(data_dir: Path, chain: Chain, account: str, sequence: int | None = None) -> ProofFile:
-    """What `claim` needs for an account: under the last active post, else the last one, or under `sequence`."""
+    """The proof for an account's `claim`: under the last active post, else the last one, or under `sequence`."""
     name = account_name(account)
     for found in proofs(data_dir, chain, sequence, only=name):
         return found
@@ -124,7 +132,7 @@ def proof(data_dir: Path, chain: Chain, account: str, sequence: int | None = Non
 def proofs(
     data_dir: Path, chain: Chain, sequence: int | None = None, *, only: str | None = None
 ) -> Iterator[ProofFile]:
-    """The proofs of all accounts of a post (see `proof`), or of one; its payouts are read once."""
+    """Yields the proofs of all accounts of a post (see `proof`), or of one; the payouts are read once."""
     ledger, store = Ledger.open(data_dir, chain), Store(data_dir)
     history = ledger.history()
     if not history.live:
@@ -145,7 +153,7 @@ def proofs(
 
 
 def write_proof(path: Path, file: ProofFile) -> None:
-    """Writes a proof as JSON. Raises InvalidInput where the file can't be written."""
+    """Writes a proof as JSON. Raises InvalidInput if the file can't be written."""
     try:
         write_json(path, file)
     except OSError as error:
@@ -161,7 +169,10 @@ def verify(data_dir: Path, chain: Chain, file: ProofFile) -> Verified:
     """Checks a proof against this folder's ledger on the chain, without this folder's posts."""
     ledger = Ledger.open(data_dir, chain)
     if (file.chain_id, file.ledger.lower()) != (chain.chain_id, ledger.deployment.ledger):
-        raise InvalidInput(f"the proof is for the ledger {file.ledger} on chain {file.chain_id}, not for this one")
+        raise InvalidInput(
+            f"the proof is for the ledger {file.ledger} on chain {file.chain_id}, not for this one: use its own data"
+            " folder"
+        )
     history = ledger.history()
     posted = history.post(file.sequence)
     if posted is None:
@@ -169,7 +180,9 @@ def verify(data_dir: Path, chain: Chain, file: ProofFile) -> Verified:
     try:
         account, cumulative, path = account_name(file.account), int(file.cumulative), _nodes(file.proof)
     except ValueError:
-        raise InvalidInput("the proof holds something that is no hex or no number: write it anew") from None
+        raise InvalidInput(
+            "the proof holds a value that is not hex or not a number: write it again with `tallyroot proof --out`"
+        ) from None
     claimed = ledger.claimed_by(account)
     if cumulative < 0 or not proves(posted.header.payouts_root, payout_leaf(account, cumulative), path):
         return Verified(
@@ -182,15 +195,17 @@ def verify(data_dir: Path, chain: Chain, file: ProofFile) -> Verified:
 
 
 def account_name(text: str) -> str:
-    """An account as the posts spell it. Raises InvalidInput where it is none."""
+    """An account in the spelling of the posts (lower case). Raises InvalidInput if it is not an account."""
     account = account_of(text)
     if account is None:
-        raise InvalidInput(f"{text} is no account: give 0x and 40 hex digits (with a checksum that fits, or none)")
+        raise InvalidInput(
+            f"{text} is not an account: write 0x and 40 hex digits (with a valid checksum, or in one case)"
+        )
     return account
 
 
 def require_ours(store: Store, history: History, sequence: int) -> None:
-    """Raises InvalidInput where a post on the ledger is not the one in the posts' folder."""
+    """Raises InvalidInput if a post on the ledger is not the one in the posts' folder."""
     posted = history.post(sequence)
     if posted is None or store.stored_header(sequence).header.header() != posted.header:
         raise InvalidInput(f"post {sequence} on the ledger is not the one in {store.folder}: restore it from a copy")
@@ -217,7 +232,9 @@ def _not_active(ledger: Ledger, history: History, sequence: int) -> InvalidInput
         return InvalidInput(f"post {sequence} was revoked: wait for a later one")
     if sequence > ledger.attested():
         return InvalidInput(f"post {sequence} is not attested yet: an auditor must run `tallyroot attest`")
-    return InvalidInput(f"post {sequence} is not active until {moment(posted.delay_end_s)}: claim then")
+    return NotActive(
+        f"post {sequence} is not active until {moment(posted.delay_end_s)}: claim then", posted.delay_end_s
+    )
 
 
 def _nothing(history: History, account: str, claimed: int, sequence: int) -> InvalidInput:

@@ -1,4 +1,4 @@
-"""The committed artefacts: calls and events as bytes, and every refusal of the contracts in plain words."""
+"""The committed artefacts: calls and events as bytes, and a message for every refusal of the contracts."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -36,11 +36,13 @@ class Call(Struct, frozen=True):
     returns: tuple[str, ...] = ()
 
     def result(self, returned: bytes) -> Any:
-        """The one value that the call returned. Raises InvalidInput where no such contract stands."""
+        """The one value that the call returned. Raises InvalidInput if the address has no such contract."""
         try:
             return decode(self.returns, returned)[0]
         except (DecodingError, ValueError):
-            raise InvalidInput(f"there is no such contract at {self.to}: is it the right chain?") from None
+            raise InvalidInput(
+                f"there is no such contract at {self.to}: check that it is the right chain (CHAIN_RPC_URL)"
+            ) from None
 
 
 class Artefact(Struct, frozen=True):
@@ -59,11 +61,11 @@ class Artefact(Struct, frozen=True):
         return Call(address, selector + encode(takes, arguments), returns)
 
     def creation(self, *arguments: Any) -> Call:
-        """What creates the contract."""
+        """The call that creates the contract."""
         return Call(None, self.bytecode + encode(self.constructor, arguments))
 
     def event(self, topics: Sequence[bytes], data: bytes) -> tuple[str, dict[str, Any]] | None:
-        """An event's name and values; None for one that this contract does not have."""
+        """An event's name and values; None for an event of another contract."""
         found = self.events.get(topics[0])
         if found is None:
             return None
@@ -78,7 +80,7 @@ class Artefact(Struct, frozen=True):
 
 @lru_cache(maxsize=8)
 def artefact(name: str) -> Artefact:
-    """A contract of settlement/abi by its name."""
+    """The contract of this name in settlement/abi."""
     document = json.loads((FOLDER / f"{name}.json").read_text())
     constructor: tuple[str, ...] = ()
     functions, events, errors = {}, {}, {}
@@ -108,7 +110,7 @@ def _type(part: Mapping[str, Any]) -> str:
 
 
 def decode_refusal(data: str | None) -> tuple[str, tuple[Any, ...]] | None:
-    """The custom error (name, arguments) in a call's revert data (0x-hex); None where we know none."""
+    """The custom error (name, arguments) in a call's revert data (0x-hex); None for an unknown one."""
     if not data or len(data) < 10:
         return None
     known = dict(artefact("SettlementLedger").errors) | {
@@ -133,7 +135,7 @@ def refusal(name: str, arguments: Sequence[Any]) -> InvalidInput:
 
 
 def moment(seconds: int) -> str:
-    """Unix seconds as a person reads them, in UTC."""
+    """Unix seconds as text, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
@@ -148,26 +150,27 @@ def _selector(signature: str) -> str:
 _TEXTS: dict[str, Callable[..., str]] = {
     "Error": lambda text: f"the contract refuses: {text}",
     "AccessControlUnauthorizedAccount": lambda account, role: (
-        f"wrong key: {account} is not the {_role(role)} of the ledger; `tallyroot roles` shows whose key it takes"
+        f"wrong key: {account} is not the {_role(role)} of the ledger; `tallyroot roles` shows who is"
     ),
     "OwnableUnauthorizedAccount": lambda account: (
         f"wrong key: {account} does not own the token; use the operator's key"
     ),
     "SequenceMismatch": lambda sequence, expected: (
-        f"the ledger expects post {expected}, not {sequence}: somebody has posted or disputed; run settle again"
+        f"the ledger expects post {expected}, not {sequence}: another post or dispute came first; run settle again"
     ),
     "HeadMismatch": lambda head, expected: (
-        "the ledger's head has moved on: something was posted or disputed meanwhile; look at it and run this again"
+        "the ledger's head has moved on: a post or dispute came in between; check it and run this again"
     ),
     "EpochEmpty": lambda start, end: f"the epochs end ({moment(end)}) before they start ({moment(start)})",
     "EpochOverlaps": lambda start, end: (
-        f"epochs up to {moment(end)} are settled already, this post starts at {moment(start)}: is it the right ledger?"
+        f"epochs up to {moment(end)} are settled already, this post starts at {moment(start)}: check that it is the"
+        " right ledger"
     ),
     "EpochNotOver": lambda end, now: (
         f"the epoch ends at {moment(end)}, but the chain's clock says {moment(now)}: wait until it is over"
     ),
     "TotalFalls": lambda total, before: (
-        f"the total would fall from {before} to {total} token units: is settlement/ that of this ledger?"
+        f"the total would fall from {before} to {total} token units: check that settlement/ belongs to this ledger"
     ),
     "StepTooLarge": lambda step, most: (
         f"the post raises the total by {step} token units, the ledger allows {most}: post fewer epochs at a time"
@@ -179,7 +182,7 @@ _TEXTS: dict[str, Callable[..., str]] = {
     ),
     "PostUnknown": lambda sequence: f"the ledger has no post {sequence}: it was never made, or it was disputed",
     "PostAttested": lambda sequence, attested: f"post {sequence} is attested already (up to {attested})",
-    "PostMature": lambda sequence: f"post {sequence} is attested and its delay is over: it can't be disputed any more",
+    "PostMature": lambda sequence: f"post {sequence} is attested and its delay is over: it can no longer be disputed",
     "PostNotActive": lambda sequence: (
         f"post {sequence} is not active: not attested, still within its delay, disputed or revoked;"
         " see `tallyroot settlements`"
@@ -192,7 +195,7 @@ _TEXTS: dict[str, Callable[..., str]] = {
         f"{account} has already claimed {before} token units, all that this post owes it: wait for the next post"
     ),
     "ClaimsExceedTotal": lambda claimed, total: (
-        f"claims would come to {claimed} token units, more than its total of {total}: the root is wrong; audit it"
+        f"claims would reach {claimed} token units, more than its total of {total}: the root is wrong; audit it"
     ),
     "RecipientInvalid": lambda recipient: f"{recipient} can't be paid: choose another recipient",
     "WithdrawalExceedsFree": lambda amount, free: (

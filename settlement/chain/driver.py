@@ -1,4 +1,4 @@
-"""One posting at a time to its end: looks at the chain, does what `next_action` says, and writes down before it acts.
+"""Drives postings, one at a time: reads the chain, takes the action of `next_action`, journals before it acts.
 
 The steps (3) to (6) of a settlement are here; see job.py.
 """
@@ -33,17 +33,17 @@ from settlement.storage.journal import Journal
 
 WAIT_S = 180.0
 HALT_LOOKS = 3
-"""So often in a row a nonce must look stolen before the settlement halts for it."""
+"""How many times in a row a nonce must look stolen before the settlement halts."""
 REFUSALS_AT_MOST = 5
-"""So often in one run a post may be refused when it is mined, though the ledger takes it when it is asked: gas is paid
-each time."""
+"""How many times in one run a post may be refused when it is mined although a simulated call succeeds: each costs gas.
+"""
 
 Crash = Callable[[int], None]
-"""Called after each numbered step with its number: where tests end the process."""
+"""Called with the number of each numbered step after it: where crash tests end the process."""
 
 
 class Clock(Protocol):
-    """What the job needs of the module `time`."""
+    """The part of the module `time` that the job uses."""
 
     def monotonic(self) -> float:
         """Seconds since some moment."""
@@ -53,7 +53,7 @@ class Clock(Protocol):
 
 
 class ChainPort(Protocol):
-    """What the job asks of a node: see `Chain`."""
+    """The part of `Chain` that the job uses."""
 
     fee_cap: int
     poll_s: float
@@ -71,7 +71,7 @@ class ChainPort(Protocol):
 
 
 class LedgerPort(Protocol):
-    """What the job asks of a ledger: see `Ledger`."""
+    """The part of `Ledger` that the job uses."""
 
     deployment: Deployment
 
@@ -82,11 +82,13 @@ class LedgerPort(Protocol):
 
 
 class NotYet(InvalidInput):
-    """The chain has to move first: gas is dear, a transaction not mined. The next run goes on from here."""
+    """The chain has to move first: gas costs too much, or a transaction is not mined. The next run continues
+    from here.
+    """
 
 
 class Driver:
-    """Takes postings of one poster as far as they go. `after` is for crash tests, `clock` for simulations."""
+    """Drives the postings of one poster as far as they go. `after` is for crash tests, `clock` for simulations."""
 
     def __init__(
         self, ledger: LedgerPort, poster: Signer, journal: Journal, policy: Policy, after: Crash, clock: Clock = time
@@ -99,16 +101,16 @@ class Driver:
         self._after = after
         self._clock = clock
         self.mined: set[int] = set()
-        """The sequences that were seen to be mined, in this run."""
+        """The sequences that were mined in this run."""
 
     def drive_all(self) -> None:
-        """Takes every posting that is not over as far as it goes, in the order of sequences.
+        """Drives every posting that is not over as far as it goes, in the order of sequences.
 
-        Raises NotYet where the chain has to move first, InvalidInput where a person must act.
+        Raises NotYet if the chain has to move first, InvalidInput if an operator has to act.
         """
         deadline = self._clock.monotonic() + WAIT_S
         while not all(self._drive(posting, deadline) for posting in self._unsettled()):
-            """A reorganisation took an earlier one as well: from the first one on again."""
+            """A reorganisation undid an earlier one as well: starts again from the first one."""
 
     def _unsettled(self) -> Iterator[Posting]:
         history = self._ledger.history()
@@ -121,7 +123,7 @@ class Driver:
                 yield posting
 
     def _drive(self, posting: Posting, deadline: float) -> bool:
-        """Takes one posting as far as it goes; False where an earlier one must be looked at again first."""
+        """Drives one posting as far as it goes; returns False if an earlier one must be driven again first."""
         doubts = refusals = 0
         while True:
             view = self._view(posting)
@@ -131,7 +133,7 @@ class Driver:
                 case Rest():
                     return True
                 case Mark("halted") if doubts < HALT_LOOKS:
-                    self._clock.sleep(self._chain.poll_s)  # a reorganisation in the midst of a look shows the same
+                    self._clock.sleep(self._chain.poll_s)  # a reorganisation between two requests looks the same
                 case Mark("reverted"):
                     refusals += 1
                     posting = self._refused(posting, refusals)
@@ -149,7 +151,7 @@ class Driver:
                         self._after(3)
                 case Send(attempt):
                     posting, answer = self._send(posting, attempt, view.block)
-                    if answer != "sent":  # the next look shows what has used the nonce, or what gas costs
+                    if answer != "sent":  # the next view shows what has used the nonce, or what gas costs
                         self._pause(posting, f"the node says of its transaction: {answer}", deadline)
                 case Wait(reason, alarm, elsewhere):
                     self._pause(posting, reason, 0.0 if alarm else deadline)
@@ -157,13 +159,15 @@ class Driver:
                         return False
 
     def _pause(self, posting: Posting, reason: str, deadline: float) -> None:
-        """Raises NotYet once the deadline is over."""
+        """Sleeps; raises NotYet once the deadline is over."""
         if self._clock.monotonic() > deadline:
             raise NotYet(f"post {posting.header.sequence}: {reason}; run settle again later")
         self._clock.sleep(self._chain.poll_s)
 
     def _refused(self, posting: Posting, refusals: int) -> Posting:
-        """Notes why the ledger has refused a post, if it still would. Raises InvalidInput where it won't get better."""
+        """Journals why the ledger has refused a post. Raises InvalidInput if it refuses again and again without a
+        reason.
+        """
         note = f"transaction {posting.attempts[-1].hash} was refused when it was mined"
         try:
             self._chain.ask(self._ledger.post(posting.header), self._poster.address)
@@ -171,13 +175,14 @@ class Driver:
             return self._journal.mark(posting, "reverted", None, f"{note}: {error}")
         if refusals >= REFUSALS_AT_MOST:
             raise InvalidInput(
-                f"post {posting.header.sequence}: {note}, as {refusals - 1} before it, though the ledger takes the post"
-                " when it is asked: find out why before you run settle again"
+                f"post {posting.header.sequence}: {note}, as {refusals - 1} before it, although a simulated call"
+                " succeeds:"
+                " find out why before you run settle again"
             )
-        return self._journal.mark(posting, "reverted", None, f"{note}; the ledger would take it now")
+        return self._journal.mark(posting, "reverted", None, f"{note}; a simulated call succeeds now")
 
     def _signed(self, posting: Posting, nonce: int, fees: Fees) -> Attempt | None:
-        """A signed transaction, not written down yet; None where the ledger has moved on meanwhile."""
+        """A signed transaction, not journaled yet; None if the ledger has moved on meanwhile."""
         try:
             raw, transaction = self._chain.signed(self._poster, self._ledger.post(posting.header), nonce, fees)
         except InvalidInput as error:
@@ -189,12 +194,12 @@ class Driver:
         return Attempt(nonce, transaction, raw, fees)
 
     def _send(self, posting: Posting, attempt: Attempt, block: int) -> tuple[Posting, Sent]:
-        """Sends bytes that the journal has, if the ledger would take the post now."""
+        """Sends journaled bytes if a simulated call of the post succeeds; returns the posting and the node's answer."""
         try:
             self._chain.ask(self._ledger.post(posting.header), self._poster.address)
         except InvalidInput:
             if self._ledger.history().head != posting.header.previous_head:
-                return posting, "sent"  # the next look shows what has moved it
+                return posting, "sent"  # the next view shows what has moved it
             raise
         answer = self._chain.send_raw(attempt.raw)  # (4)
         self._after(4)
@@ -223,7 +228,7 @@ class Driver:
         )
 
     def _spent(self, posting: Posting, nonce: int) -> frozenset[int]:
-        """The last nonce of a posting, where it is used and a transaction of another posting of ours has used it."""
+        """The last nonce of a posting, if it is used and a transaction of another posting of ours has used it."""
         last = posting.attempts[-1].nonce if posting.attempts else nonce
         if last >= nonce:
             return frozenset()
@@ -232,7 +237,7 @@ class Driver:
 
 
 def may_return(posting: Posting, history: History) -> bool:
-    """Whether a superseded or disputed posting has its place on the ledger again, after a reorganisation."""
+    """Whether a superseded or disputed posting fits the ledger again, after a reorganisation."""
     is_live = any(posted.head == posting.header.head() for posted in history.live)
     if posting.state == "disputed":
         return is_live

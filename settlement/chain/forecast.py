@@ -1,4 +1,4 @@
-"""What a settlement would do, without doing it."""
+"""Dry runs: what a settlement would do, without doing it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,20 +21,22 @@ from settlement.storage.posts import Store
 from settlement.storage.published_epochs import EpochReader
 
 POST_GAS = 121_000
-"""Of a whole post transaction, by the gas table: where the ledger would refuse it, no node gives an estimate."""
+"""Gas of a whole post transaction, by the gas table: if the ledger would refuse it, no node returns an estimate."""
 
 
 def dry_run(data_dir: Path, chain: Chain, log: Log, keys: Keys, options: SettleOptions) -> DryRun:
     """What `settle` would post now. Sends nothing, writes nothing, needs no key.
 
-    Raises InvalidInput where `settle` would not begin: a foreign post, a dispute, a damaged file.
+    Raises InvalidInput if `settle` would not start: a foreign post, a dispute, a damaged file.
     """
     ledger, store = Ledger.open(data_dir, chain), Store(data_dir)
     history, state = ledger.history(), ledger.state()
     for posted in history.live:
         require_ours(store, history, posted.header.sequence)
     if history.disputed is not None and not options.restate:
-        raise InvalidInput(f"post {history.disputed} was disputed: find out why, mend it, then settle with --restate")
+        raise InvalidInput(
+            f"post {history.disputed} was disputed: find out why, correct it, then settle with --restate"
+        )
     posts, waiting_for = _planned(data_dir, log, ledger, history, options)
     poster = keys.of("poster").address if keys.has("poster") else (*ledger.holders()["poster"], "")[0]
     refusal, gas = _tried(ledger, poster, posts[0][0]) if posts else ("", 0)
@@ -59,7 +61,7 @@ def dry_run(data_dir: Path, chain: Chain, log: Log, keys: Keys, options: SettleO
 def _planned(
     data_dir: Path, log: Log, ledger: Ledger, history: History, options: SettleOptions
 ) -> tuple[list[tuple[PostHeader, AssembledPost]], str]:
-    """The posts in order, each on the head and the balances that the one before leaves, and what is waited for."""
+    """The posts in order, each on the head and the balances that the previous one leaves, and what is waited for."""
     decimals = ledger.deployment.decimals
     epochs = EpochReader(data_dir, log)
     standing, head = Store(data_dir).standing(len(history.live)), history.head
@@ -77,7 +79,7 @@ def _planned(
 
 
 class _Estimate(Signer):
-    """Stands where the poster's key would: takes down what it is to sign, and signs nothing."""
+    """A Signer in place of the poster's: records the gas of what it should sign, and signs nothing."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -89,19 +91,19 @@ class _Estimate(Signer):
         return self._address
 
     def sign_digest(self, digest: bytes) -> Signature:
-        """Never."""
+        """Raises InvariantBroken."""
         raise InvariantBroken("a dry run signs nothing")
 
     def sign(self, transaction: Mapping[str, Any]) -> tuple[bytes, str]:
-        """Notes the gas; there are no bytes."""
+        """Records the gas; returns no bytes."""
         self.gas = int(transaction["gas"])
         return b"", ""
 
 
 def _tried(ledger: Ledger, poster: str, header: PostHeader) -> tuple[str, int]:
-    """(why the ledger would refuse the post, its gas)"""
+    """(why the ledger would refuse the post, or empty; its gas)."""
     if not poster:
-        return "nobody is the poster: see `tallyroot roles`", POST_GAS
+        return "the ledger has no poster: see `tallyroot roles`", POST_GAS
     chain, estimate = ledger.chain, _Estimate(poster)
     try:
         chain.signed(estimate, ledger.post(header), chain.nonce(poster), chain.fees())

@@ -3,7 +3,7 @@
 One post goes through numbered steps; a crash after any of them repeats from there and never posts twice:
 (1) its folder in settlement/posts is written; (2) the journal has it as prepared; (3) the journal has its signed bytes;
 (4) they are sent; (5) the journal has them as sent; (6) the journal has it as mined.
-Safety is the contract's: a sequence and a head can be posted once.
+The contract ensures safety: a sequence and a head can be posted once.
 """
 
 import time
@@ -28,14 +28,14 @@ from settlement.storage.published_epochs import EpochReader
 
 
 class Settled(Struct, frozen=True):
-    """What one run of the job came to: the posts that it saw mined, also those begun by another, and why it stopped."""
+    """The result of one run of the job: the posts mined, also those begun by earlier runs, and why it stopped."""
 
     posts: tuple[int, ...]
     waiting_for: str
 
 
 class SettleOptions(Struct, frozen=True, kw_only=True):
-    """At most `max_epochs` epochs in which something is owed go into one post, at most `max_posts` posts are made.
+    """At most `max_epochs` epochs with payouts go into one post, and at most `max_posts` posts are made.
 
     `without` names partitions that are dead: their range stays empty, and their windows enter a later post.
     """
@@ -45,7 +45,7 @@ class SettleOptions(Struct, frozen=True, kw_only=True):
     without: Collection[int] = frozenset()
     bump_blocks: int = 5
     restate: bool = False
-    """Goes on after a dispute: the epochs of the dead posts are posted anew if they are not the same again."""
+    """Continues after a dispute: posts the epochs of the dead posts again, unless the post would be the same."""
 
 
 class SettleJob:
@@ -75,7 +75,7 @@ class SettleJob:
     def settle(self, options: SettleOptions) -> Settled:
         """Settles until nothing more can be posted.
 
-        Raises InvalidInput where a person must act: unfunded, wrong key, foreign posts, a missing file.
+        Raises InvalidInput if an operator has to act: missing funds, a wrong key, foreign posts, a missing file.
         """
         made = 0
         with _only_one(self._store.folder), Journal(self._store.folder / "journal.sqlite") as journal:
@@ -89,7 +89,8 @@ class SettleJob:
                 standing = self._standing(history, journal)
                 if history.disputed is not None and not options.restate:
                     raise InvalidInput(
-                        f"post {history.disputed} was disputed: find out why, mend it (a correction, a registration), "
+                        f"post {history.disputed} was disputed: find out why, correct it (a correction, a"
+                        " registration), "
                         "then run settle with --restate"
                     )
                 if self._returned(journal, history):
@@ -101,7 +102,7 @@ class SettleJob:
                 made += 1
 
     def _returned(self, journal: Journal, history: History) -> bool:
-        """Whether the next post was signed before: a reorganisation has taken it since it was last looked at."""
+        """Whether the next post was signed before: a reorganisation has undone it since the last look."""
         return any(
             posting.attempts
             and posting.header.sequence == history.next_sequence
@@ -110,7 +111,7 @@ class SettleJob:
         )
 
     def _standing(self, history: History, journal: Journal) -> PostStanding:
-        """Where the next post starts. Raises InvalidInput where a live post is not ours."""
+        """The state that the next post starts from. Raises InvalidInput if a live post is not ours."""
         for posted in history.live:
             self._require_ours(posted)
         if any(posting.state == "halted" for posting in journal.postings()):
@@ -123,22 +124,22 @@ class SettleJob:
     def _require_ours(self, posted: Posted) -> None:
         kept = self._store.header(posted.header.sequence)
         if (kept is None or kept.header.header() != posted.header) and self._store.bring_back(posted.header):
-            return  # restated, and then a reorganisation took the dispute
+            return  # restated, and then a reorganisation undid the dispute
         if kept is None:
             raise InvalidInput(
                 f"post {posted.header.sequence} on the ledger is not in {self._store.folder}: "
-                "restore the folder from a copy; if nobody of yours made it, the poster's key is stolen: dispute it"
+                "restore the folder from a copy; if it is not yours, the poster's key is stolen: dispute it"
             )
         if kept.header.header() != posted.header:
             raise InvalidInput(
                 f"post {posted.header.sequence} on the ledger differs from the one in {self._store.folder}: "
-                "if nobody of yours made it, the poster's key is stolen: dispute it"
+                "if it is not yours, the poster's key is stolen: dispute it"
             )
 
     def _begun(self, head: bytes, standing: PostStanding) -> Run | None:
-        """The run of a post that the store has and the ledger not yet, if the epochs still give it to the byte.
+        """The run of a post that the store has and the ledger lacks, if the epochs still make it, byte for byte.
 
-        A lost journal may have signed it: the very same post is ours whichever transaction is mined, another one not.
+        A lost journal may have signed it: the very same post is ours whichever transaction is mined.
         """
         sequence = standing.sequence + 1
         kept = self._store.header(sequence)
@@ -146,7 +147,7 @@ class SettleJob:
             return None
         try:
             manifest = self._store.manifest(sequence)
-        except InvalidInput:  # it is damaged, and made anew
+        except InvalidInput:  # it is damaged, and rebuilt
             return None
         left_out = frozenset(part.partition for part in manifest.partitions if not part.epochs)
         options = SettleOptions(without=left_out)
@@ -158,7 +159,7 @@ class SettleJob:
     def _prepare(
         self, journal: Journal, history: History, standing: PostStanding, run: Run, options: SettleOptions
     ) -> bool:
-        """Writes the run's post down; False where it owes nothing."""
+        """Stores and journals the run's post; returns False if it owes nothing more."""
         post = assemble(standing, run, self._ledger.deployment.decimals)
         if post is None:
             return False
@@ -169,39 +170,39 @@ class SettleJob:
             raise InvalidInput(same_again(sequence))
         if not options.restate and any(p.state == "disputed" and same_post(p.header, header) for p in older):
             raise InvalidInput(
-                f"post {sequence} was disputed, and a reorganisation has taken the dispute back: mend the post, or if"
-                " it was disputed for nothing run settle with --restate"
+                f"post {sequence} was disputed, and a reorganisation has undone the dispute: correct the post, or if"
+                " the dispute was wrong run settle with --restate"
             )
-        self._chain.ask(self._ledger.post(header), self._poster.address)  # what it would refuse is said now
+        self._chain.ask(self._ledger.post(header), self._poster.address)  # raises what the ledger would refuse
         generation = older[-1].generation + 1 if older else 1
         kept = self._store.header(sequence)
-        if kept is None or kept.header.header() != header:  # else the folder is this very post's
+        if kept is None or kept.header.header() != header:  # otherwise the folder holds this very post
             self._store.save(post, header, generation, self._ledger.deployment.decimals)  # (1)
         self._after(1)
         before = next((posting for posting in older if posting.header == header and posting.attempts), None)
         if before is None:
             journal.prepare(header, generation)  # (2)
-        else:  # a reorganisation took it, and its dispute: its own bytes come before any new ones
+        else:  # a reorganisation undid it, and its dispute: its own bytes are sent before any new ones
             journal.mark(before, "sent", None, "")
         self._after(2)
         return True
 
 
 def same_again(sequence: int) -> str:
-    """Why a post that was disputed is not posted."""
+    """The message why a disputed post is not posted."""
     return (
-        f"post {sequence} was disputed and would be the same again: a disputed post is never posted twice; mend it"
-        " first (a correction, a registration), or if it was disputed for nothing wait for another epoch"
+        f"post {sequence} was disputed and would be the same again: a disputed post is never posted twice; correct it"
+        " first (a correction, a registration), or if the dispute was wrong wait for another epoch"
     )
 
 
 def choose_run(
     epochs: EpochReader, standing: PostStanding, log: Log, options: SettleOptions, last: int | None = None
 ) -> tuple[Run | None, str]:
-    """The epochs of the next post, none after `last`; or None with what is waited for.
+    """The epochs of the next post, none after `last`; or None, with what is waited for.
 
-    It starts where the last post ended, is contiguous and as long as can be; with `max_epochs` it ends with the last
-    epoch of so many in which something is owed.
+    The run starts where the last post ended, and is contiguous and as long as possible; with `max_epochs` it ends with
+    the last of that number of epochs with payouts.
     """
     firsts = epochs.first_epochs()
     alive = [partition for partition in range(log.partitions) if partition not in options.without]
@@ -221,7 +222,7 @@ def choose_run(
         for partition in alive:
             due = standing.partition_epochs.get(partition, firsts[partition])
             taken = chosen[partition]
-            # A partition that was left out before brings all its epochs since then.
+            # A partition that was left out before adds all its epochs since then.
             for number in range(epoch if taken else due, epoch + 1):
                 taken.append(epochs.read(partition, number))
                 for earning in taken[-1].earnings if options.max_epochs is not None else ():

@@ -1,4 +1,4 @@
-"""The deployed ledger of a data folder: where it stands (chain.json), what it says, and what it is asked."""
+"""The deployed ledger of a data folder: its addresses (chain.json), its state, its events and its calls."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,9 +21,9 @@ HEAD_TRIES = 3
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
-    """chain.json: addresses in lower case; `demo_token` where we deployed the token and can make more of it.
+    """chain.json: addresses in lower case; `demo_token` if we deployed the token and can mint it.
 
-    `first_epoch` is the first one that the log had when the ledger was deployed, None where it had none.
+    `first_epoch` is the log's first epoch when the ledger was deployed, None if it had none.
     """
 
     chain_id: int
@@ -41,7 +41,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def load(cls, data_dir: Path) -> "Deployment":
-        """Raises InvalidInput where nothing is deployed for this folder yet."""
+        """The deployment of a data folder. Raises InvalidInput if there is none yet, or the file is damaged."""
         path = data_dir / CHAIN_FILE
         try:
             return read_json(path, cls, what="the description of a ledger", remedy="restore it from a copy")
@@ -49,7 +49,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInput(f"no ledger for {data_dir}: run `tallyroot deploy-contracts` first") from None
 
     def save(self, data_dir: Path) -> None:
-        """Writes chain.json, whole or not at all."""
+        """Writes chain.json."""
         make_folder(data_dir)
         write_json(data_dir / CHAIN_FILE, self)
 
@@ -68,7 +68,7 @@ class LedgerState(msgspec.Struct, frozen=True):
 
 
 class Ledger:
-    """A SettlementLedger and its token. Raises InvalidInput where the chain or the code is not the one deployed."""
+    """A SettlementLedger and its token. Raises InvalidInput if the chain or the code is not the one deployed on."""
 
     def __init__(self, chain: Chain, deployment: Deployment) -> None:
         self.chain = chain
@@ -92,7 +92,7 @@ class Ledger:
 
     @classmethod
     def open(cls, data_dir: Path, chain: Chain) -> "Ledger":
-        """The ledger of a data folder."""
+        """The ledger of a data folder. Raises InvalidInput."""
         return cls(chain, Deployment.load(data_dir))
 
     @property
@@ -102,7 +102,7 @@ class Ledger:
         return genesis_head(d.chain_id, d.ledger, d.token, d.currency)
 
     def state(self) -> LedgerState:
-        """What the ledger says now."""
+        """The ledger's state now."""
         return LedgerState(
             self.head(), self._view("nextSequence"), self._view("attested"), self._view("total"),
             self._view("claimed"), self.balance_of(self.deployment.ledger), self._view("maxStep"),
@@ -122,18 +122,18 @@ class Ledger:
         return int(self._view("attested"))
 
     def history(self) -> History:
-        """All posts and disputes, folded, and held against the ledger's own head.
+        """All posts and disputes, folded, and compared with the ledger's own head.
 
-        Raises InvariantBroken where the events do not follow from each other, and InvalidInput where the head is not
-        theirs: a node that lags, has forgotten old events, or lies.
+        Raises InvariantBroken if the events do not follow from each other, InvalidInput if the head is not theirs: the
+        node lags, has dropped old events, or lies.
         """
-        for _ in range(HEAD_TRIES):  # a post may be mined between the two questions
+        for _ in range(HEAD_TRIES):  # a post may be mined between the two requests
             history = fold(self.genesis, self.events())
             head = self.head()
             if head == history.head:
                 return history
         raise InvalidInput(
-            f"this node contradicts itself: it says that the ledger's head is {head.hex()}, and its events come to "
+            f"this node contradicts itself: it says that the ledger's head is {head.hex()}, and its events lead to "
             f"{history.head.hex()}; ask another node (CHAIN_RPC_URL), one that keeps all events"
         )
 
@@ -148,7 +148,7 @@ class Ledger:
         return found
 
     def revoked(self) -> frozenset[int]:
-        """The posts that the admin has taken back."""
+        """The posts that the admin has revoked."""
         return frozenset(values["sequence"] for _, values, _ in self._decoded("PostRevoked"))
 
     def claims(self) -> list[Claim]:
@@ -160,14 +160,14 @@ class Ledger:
         ]  # fmt: skip
 
     def claimed_amounts(self) -> dict[str, int]:
-        """All that each account has claimed, token units, from the events: one question for any number of accounts."""
+        """All that each account has claimed, token units, from the events: one request for any number of accounts."""
         found: dict[str, int] = {}
         for paid in self.claims():
             found[paid.account] = found.get(paid.account, 0) + paid.amount
         return found
 
     def holders(self) -> dict[Role, tuple[str, ...]]:
-        """Who holds each role of the ledger now, in the order of the grants."""
+        """The holders of each role of the ledger now, in the order of the grants."""
         held: dict[Role, list[str]] = {role: [] for role in ROLE_HASHES}
         names = {hash_: role for role, hash_ in ROLE_HASHES.items()}
         for name, values, _ in self._decoded("RoleGranted", "RoleRevoked"):
@@ -195,7 +195,7 @@ class Ledger:
         return int(self.chain.ask(self._of_token("balanceOf", account)))
 
     def claimable(self, account: str, sequence: int, cumulative: int, proof: list[bytes]) -> int:
-        """What a claim would pay now, token units; 0 where the proof is wrong or the post not active."""
+        """What a claim would pay now, token units; 0 if the proof is wrong or the post not active."""
         call = self._of_ledger("claimable", account, sequence, cumulative, proof)
         return int(self.chain.ask(call, at="pending"))
 
@@ -208,7 +208,7 @@ class Ledger:
         return self._of_ledger("attest", sequence, head)
 
     def dispute(self, sequence: int) -> Call:
-        """The call that kills a post and all above it."""
+        """The call that disputes a post and all above it."""
         return self._of_ledger("dispute", sequence)
 
     def claim(self, account: str, sequence: int, cumulative: int, proof: list[bytes]) -> Call:
@@ -220,11 +220,11 @@ class Ledger:
         return self._of_ledger("claimMany", sequence, leaves)
 
     def revoke(self, sequence: int) -> Call:
-        """The call that takes an active post back; for the admin."""
+        """The call that revokes an active post; for the admin."""
         return self._of_ledger("revoke", sequence)
 
     def pause(self, duration_s: int) -> Call:
-        """The call that stops claims for a while; for the guardian."""
+        """The call that pauses claims for this many seconds; for the guardian."""
         return self._of_ledger("pause", duration_s)
 
     def unpause(self) -> Call:
@@ -232,7 +232,7 @@ class Ledger:
         return self._of_ledger("unpause")
 
     def withdraw(self, recipient: str, amount: int) -> Call:
-        """The call that sends tokens that are owed to nobody; for the admin."""
+        """The call that withdraws tokens that are owed to no account; for the admin."""
         return self._of_ledger("withdraw", recipient, amount)
 
     def set_max_step(self, amount: int) -> Call:
@@ -240,7 +240,7 @@ class Ledger:
         return self._of_ledger("setMaxStep", amount)
 
     def change_role(self, role: Role, account: str, *, grant: bool) -> Call:
-        """The call that gives an account a role or takes it away; for the admin."""
+        """The call that grants an account a role or revokes it; for the admin."""
         return self._of_ledger("grantRole" if grant else "revokeRole", ROLE_HASHES[role], account)
 
     def transfer(self, recipient: str, amount: int) -> Call:
@@ -248,7 +248,7 @@ class Ledger:
         return self._of_token("transfer", recipient, amount)
 
     def mint(self, recipient: str, amount: int) -> Call:
-        """The call that makes demo tokens; for their owner."""
+        """The call that mints demo tokens; for their owner."""
         return self._of_token("mint", recipient, amount)
 
     def _of_ledger(self, function: str, *arguments: Any) -> Call:
@@ -265,7 +265,7 @@ class Ledger:
 
 
 def token_decimals(chain: Chain, token: str) -> int:
-    """The decimals of a token. Raises InvalidInput where no token answers at the address."""
+    """The decimals of a token. Raises InvalidInput if there is no token at the address."""
     return int(chain.ask(artefact("DemoDollar").call(token, "decimals")))
 
 

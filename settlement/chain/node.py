@@ -31,19 +31,19 @@ REQUEST_TIMEOUT_S = 30.0
 MINED_TIMEOUT_S = 180.0
 LOGS_BLOCKS = 10_000
 SYNCED_BLOCKS = 10
-"""A node that is so many blocks behind may be used: some always are a few."""
+"""How many blocks a usable node may be behind: some always are a few."""
 NO_CODE = Web3.keccak(b"").hex()
 TIP_PARTS = 10
-"""The tip that a node advises is followed up to this part of the cap: it may be mistaken, or lie."""
+"""The tip that a node suggests is used up to 1/10 of the cap: the node may be wrong, or lie."""
 
 Sent = Literal["sent", "nonce too low", "too cheap"]
 Moment = Literal["latest", "pending"]
 
 
 class Chain:
-    """A node. Fees are in wei per gas: at most `fee_cap`; with no `priority_fee` the tip is what the node advises.
+    """A node. Fees are in wei per gas: at most `fee_cap`; without `priority_fee` the tip is what the node suggests.
 
-    Without the tag `finalized` a block is final under `final_depth` others.
+    On chains without the tag `finalized` a block is final below `final_depth` others.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class Chain:
         self._require_synced()
 
     def _require_synced(self) -> None:
-        """Raises InvalidInput where the node says that it is many blocks behind: it would show an old ledger."""
+        """Raises InvalidInput if the node is many blocks behind: it would show an old ledger."""
         with self.speaking():
             try:
                 found = self._eth.syncing
-            except Web3Exception:  # not every node has the question
+            except Web3Exception:  # not every node has the method
                 return
         behind = 0 if isinstance(found, bool) else int(found.get("highestBlock", 0)) - int(found.get("currentBlock", 0))
         if behind > SYNCED_BLOCKS:
@@ -92,7 +92,7 @@ class Chain:
 
     @contextmanager
     def speaking(self) -> Iterator[None]:
-        """Turns what the node and the contracts refuse into InvalidInput."""
+        """Turns errors of the node and refusals of the contracts into InvalidInput."""
         try:
             yield
         except requests.RequestException as error:
@@ -102,7 +102,9 @@ class Chain:
                 "start it with `tallyroot up`, or check CHAIN_RPC_URL"
             ) from None
         except json.JSONDecodeError:
-            raise InvalidInput(f"what answers at {_shown(self.rpc_url)} is no EVM node: check CHAIN_RPC_URL") from None
+            raise InvalidInput(
+                f"the server at {_shown(self.rpc_url)} is not an EVM node: check CHAIN_RPC_URL"
+            ) from None
         except ContractLogicError as error:
             raise explained(error) from None
         except Web3Exception as error:
@@ -112,12 +114,12 @@ class Chain:
             raise InvalidInput(f"the EVM node refuses: {message}") from None
 
     def block_number(self) -> int:
-        """The latest block."""
+        """The number of the latest block."""
         with self.speaking():
             return int(self._eth.block_number)
 
     def time_s(self, *, at: Moment = "latest") -> int:
-        """The latest block's time, Unix seconds; `pending` gives that of the next one, where the node tells."""
+        """The latest block's time, Unix seconds; with `pending` that of the next one, if the node supports it."""
         with self.speaking():
             try:
                 return int(self._eth.get_block(at)["timestamp"])
@@ -125,7 +127,7 @@ class Chain:
                 return int(self._eth.get_block("latest")["timestamp"])
 
     def final_block(self) -> int:
-        """The last block that can't be taken back any more (-1: none yet): by its tag, else by depth."""
+        """The last block that no reorganisation can undo (-1: none yet): by its tag, else by depth."""
         with self.speaking():
             try:
                 return int(self._eth.get_block("finalized")["number"])
@@ -133,12 +135,12 @@ class Chain:
                 return int(self._eth.block_number) - self._final_depth
 
     def nonce(self, account: str) -> int:
-        """The account's next nonce at the latest block; waiting transactions don't count."""
+        """The account's next nonce at the latest block; pending transactions don't count."""
         with self.speaking():
             return int(self._eth.get_transaction_count(checksum(account), "latest"))
 
     def receipt(self, transaction: str) -> Mined | None:
-        """Where a transaction was mined; None where it is not."""
+        """The block and success of a mined transaction; None if it is not mined."""
         with self.speaking():
             try:
                 found = self._eth.get_transaction_receipt(_hash(transaction))
@@ -147,7 +149,7 @@ class Chain:
             return Mined(int(found["blockNumber"]), found["status"] == 1)
 
     def knows(self, transaction: str) -> bool:
-        """Whether the node has a transaction, mined or waiting."""
+        """Whether the node has a transaction, mined or pending."""
         with self.speaking():
             try:
                 self._eth.get_transaction(_hash(transaction))
@@ -156,7 +158,7 @@ class Chain:
             return True
 
     def base_fee(self) -> int:
-        """The next block's base fee, wei per gas; where the node does not tell, that of the latest."""
+        """The next block's base fee, wei per gas; if the node lacks the method, that of the latest block."""
         with self.speaking():
             try:
                 return int(self._eth.fee_history(1, "latest", [])["baseFeePerGas"][-1])
@@ -164,7 +166,7 @@ class Chain:
                 return int(self._eth.get_block("latest").get("baseFeePerGas", 0))
 
     def fees(self) -> Fees:
-        """What a transaction should offer now: twice the base fee and the tip."""
+        """The fees to offer now: twice the base fee and the tip."""
         tip = self._priority_fee
         if tip is None:
             with self.speaking():
@@ -172,7 +174,7 @@ class Chain:
         return Fees(2 * self.base_fee() + tip, tip)
 
     def code_hash(self, address: str) -> str:
-        """Keccak (hex) of the code at an address; of nothing where there is none."""
+        """Keccak (hex) of the code at an address; NO_CODE if there is none."""
         with self.speaking():
             return bytes(Web3.keccak(self._eth.get_code(checksum(address)))).hex()
 
@@ -182,7 +184,7 @@ class Chain:
             return int(self._eth.get_balance(checksum(account)))
 
     def logs(self, address: str, first_block: int) -> list[Any]:
-        """All logs of a contract from a block on, in the chain's order."""
+        """All event logs of a contract from a block on, in the chain's order."""
         found: list[Any] = []
         with self.speaking():
             last = int(self._eth.block_number)
@@ -194,16 +196,16 @@ class Chain:
         return sorted(found, key=lambda log: (log["blockNumber"], log["logIndex"]))
 
     def ask(self, call: Call, sender: str | None = None, *, at: Moment = "latest") -> Any:
-        """The one value that a call returns. Raises InvalidInput with what it refuses.
+        """The one value that a call returns. Raises InvalidInput with the contract's refusal.
 
-        `pending` asks as of now; where blocks come only with transactions, the latest one may be hours old.
+        `pending` evaluates it as of now; on chains that mine only on demand, the latest block may be hours old.
         """
         with self.speaking():
             returned = bytes(self._eth.call(_transaction(call, sender), at))
         return call.result(returned) if call.returns else None
 
     def signed(self, signer: Signer, call: Call, nonce: int, fees: Fees, *, at: Moment = "latest") -> tuple[bytes, str]:
-        """Raw bytes and hash of a call or a creation. Raises InvalidInput with what the contract would refuse."""
+        """Raw bytes and hash of a signed call or creation. Raises InvalidInput with the contract's refusal."""
         with self.speaking():
             gas = int(self._eth.estimate_gas(_transaction(call, signer.address), at))
         return signer.sign(
@@ -211,7 +213,7 @@ class Chain:
                 **({} if call.to is None else {"to": checksum(call.to)}),
                 "data": call.data,
                 "value": 0,
-                # What a call needs can grow a little until it is mined; gas that is not used is not paid.
+                # A call's gas can grow a little until it is mined; unused gas is not paid.
                 "gas": gas * 6 // 5,
                 "nonce": nonce,
                 "maxFeePerGas": fees.max_fee,
@@ -222,7 +224,7 @@ class Chain:
         )
 
     def send_raw(self, raw: bytes) -> Sent:
-        """Gives signed bytes to the node, once. A node that has them already has been sent them."""
+        """Sends signed bytes to the node, once. Bytes that the node has already count as sent."""
         try:
             with self.speaking():
                 self._eth.send_raw_transaction(raw)
@@ -240,7 +242,7 @@ class Chain:
     def transact(self, signer: Signer, call: Call) -> Mapping[str, Any]:
         """Signs, sends and waits for one transaction outside the journal; returns its receipt.
 
-        Only for what the contract makes safe to repeat. Raises InvalidInput with what the contract refuses.
+        Only for calls that the contract makes safe to repeat. Raises InvalidInput with the contract's refusal.
         """
         raw, transaction = self.signed(signer, call, self.nonce(signer.address), self._affordable(), at="pending")
         answer = self.send_raw(raw)
@@ -251,7 +253,7 @@ class Chain:
         deadline = time.monotonic() + MINED_TIMEOUT_S
         while (receipt := self.receipt(transaction)) is None:
             if time.monotonic() > deadline:
-                raise InvalidInput(f"transaction {transaction} is not mined yet: look for it before you run this again")
+                raise InvalidInput(f"transaction {transaction} is not mined yet: check it before you run this again")
             time.sleep(self.poll_s)
         if not receipt.succeeded:
             raise InvalidInput(f"transaction {transaction} was refused when it was mined: run this again")
@@ -259,7 +261,7 @@ class Chain:
             return cast(Mapping[str, Any], self._eth.get_transaction_receipt(_hash(transaction)))
 
     def _affordable(self) -> Fees:
-        """What a transaction should offer, up to the cap. Raises InvalidInput where that is not enough."""
+        """The fees to offer, up to the cap. Raises InvalidInput if that is not enough."""
         wanted, base_fee = self.fees(), self.base_fee()
         least = base_fee + wanted.priority_fee
         fees = wanted.within(self.fee_cap, least)
@@ -281,7 +283,7 @@ class Chain:
                 self._web3.provider.make_request(cast(Any, "evm_mine"), [])
 
     def pass_time(self, seconds: int) -> None:
-        """Moves a development chain's clock on and mines a block. Raises InvalidInput on any other chain."""
+        """Advances a development chain's clock and mines a block. Raises InvalidInput on any other chain."""
         if self.chain_id != DEVELOPMENT_CHAIN_ID:
             raise InvalidInput(f"time can only be moved on a development chain, not on chain {self.chain_id}")
         with self.speaking():
@@ -290,7 +292,7 @@ class Chain:
 
 
 def explained(error: ContractLogicError) -> InvalidInput:
-    """A contract's refusal as one line."""
+    """A contract's revert as InvalidInput."""
     data = error.data if isinstance(error.data, str) else None
     found = decode_refusal(data)
     if found is None:
@@ -299,7 +301,7 @@ def explained(error: ContractLogicError) -> InvalidInput:
 
 
 def checksum(address: str) -> ChecksumAddress:
-    """The spelling that web3 asks for."""
+    """An address with the checksum that web3 requires."""
     return to_checksum_address(address)
 
 

@@ -1,4 +1,4 @@
-"""Where posts and money stand: read from the chain and the posts' folder, for people and for analysts."""
+"""The state of posts and money, from the chain and the posts' folder, for reports and analysts."""
 
 import time
 from pathlib import Path
@@ -20,7 +20,7 @@ DAY_S = DAY_MS // SECOND_MS
 
 
 def refresh_tables(data_dir: Path, chain: Chain) -> None:
-    """Writes settlement/{settlements,payouts,claims}.parquet anew, from the chain and the posts."""
+    """Rebuilds settlement/{settlements,payouts,claims}.parquet from the chain and the posts."""
     ledger, store = Ledger.open(data_dir, chain), Store(data_dir)
     rows = post_rows(ledger)
     live = [row.settlement.sequence for row in rows if row.settlement.state != "disputed"]
@@ -64,7 +64,7 @@ def _post_state(sequence: int, revoked: bool, attested: int, active_to: int) -> 
 
 
 def unposted(data_dir: Path, log: Log, ledger: Ledger) -> int:
-    """Token units that the epochs published so far add to the total of the last post."""
+    """Token units that the epochs published since the last post add to its total."""
     standing = Store(data_dir).standing(len(ledger.history().live))
     run, _ = choose_run(EpochReader(data_dir, log), standing, log, SettleOptions())
     if run is None:
@@ -84,7 +84,7 @@ def shortfall(state: LedgerState, earned_since: int) -> int:
 
 
 def runway(history: History, state: LedgerState, unposted: int) -> Runway:
-    """How many days the free funds last at the pace of the posts that end within 30 days of the last one."""
+    """How many days the free funds last at the pace of the posts that end within 30 days before the last one's end."""
     free = max(0, state.balance + state.claimed - state.total - unposted)
     if not history.live:
         return Runway(free, 0, None)
@@ -97,7 +97,7 @@ def runway(history: History, state: LedgerState, unposted: int) -> Runway:
 
 
 def note_funding(data_dir: Path, log: Log, ledger: Ledger) -> None:
-    """Writes settlement/funding.json: workers show it to those who watch, and ask no chain."""
+    """Writes settlement/funding.json, from which workers make metrics without access to the chain."""
     state, earned_since = ledger.state(), unposted(data_dir, log, ledger)
     missing, lasts = shortfall(state, earned_since), runway(ledger.history(), state, earned_since)
     now_ms = time.time_ns() // 1_000_000
@@ -105,5 +105,5 @@ def note_funding(data_dir: Path, log: Log, ledger: Ledger) -> None:
 
 
 def last_active(ledger: Ledger, history: History) -> int:
-    """The last post that pays now; 0 where none does."""
+    """The last post that pays now; 0 if none does."""
     return next((s for s in range(len(history.live), 0, -1) if ledger.is_active(s)), 0)

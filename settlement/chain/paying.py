@@ -1,4 +1,4 @@
-"""Sending with a role's key: who lacks what to do so is told by name and amount."""
+"""Transactions with a role's key; errors name the account that lacks ether, and its balance."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ def transact(chain: Chain, keys: Keys, role: Role, call: Call) -> Mapping[str, A
 
 @contextmanager
 def gas_of(chain: Chain, role: Role, signer: Signer) -> Iterator[None]:
-    """Names the account that can't pay for its gas, and what it holds."""
+    """Turns the node's error about missing ether into one that names the account and its balance."""
     try:
         yield
     except InvalidInput as error:
@@ -34,7 +34,7 @@ def gas_of(chain: Chain, role: Role, signer: Signer) -> Iterator[None]:
 
 
 def hash_of(receipt: Mapping[str, Any]) -> str:
-    """The transaction of a receipt, 0x-hex."""
+    """The transaction hash of a receipt, 0x-hex."""
     return "0x" + bytes(receipt["transactionHash"]).hex()
 
 

@@ -1,11 +1,11 @@
-"""A key that lies elsewhere: a service (a KMS, an HSM, a vault behind a few lines) that signs digests over HTTP.
+"""Keys held by a service (a KMS, an HSM, a vault behind a small server) that signs digests over HTTP.
 
     POST <url>    {"address": "0x…", "digest": "0x… (32 bytes)"}
     200           {"signature": "0x…"}: DER, or r and s of 32 bytes each, with or without a last byte v;
                   or {"r": "0x…", "s": "0x…"}
 
-Such services know neither Ethereum's low s nor its v: both are made here, and a signature that is not the known
-account's is refused. Credentials in the URL (https://user:password@host/…) go as HTTP basic authentication.
+Such services know neither Ethereum's low s nor its v: both are computed here, and a signature by another account is
+refused. Credentials in the URL (https://user:password@host/…) go as HTTP basic authentication.
 """
 
 import binascii
@@ -30,12 +30,12 @@ TIMEOUT_S = 30.0
 
 
 class RemoteSigner(Signer):
-    """An account whose key a service holds. Nothing is asked before something must be signed."""
+    """An account whose key a service holds. The service is called only to sign."""
 
     def __init__(self, url: str, address: str) -> None:
         account = account_of(address)
         if account is None:
-            raise InvalidInput(f"{address} is no account: give the one whose key the signer holds")
+            raise InvalidInput(f"{address} is not an account: set the one whose key the signer holds")
         self._url = url
         self._account = account
         self._session = requests.Session()
@@ -47,7 +47,7 @@ class RemoteSigner(Signer):
         return self._account
 
     def sign_digest(self, digest: bytes) -> Signature:
-        """Asks the service. Raises InvalidInput, showing only its host, where it doesn't give this account's word."""
+        """The service's signature. Raises InvalidInput, naming only its host, if there is none by this account."""
         question = {"address": self._account, "digest": "0x" + digest.hex()}
         try:
             answer = self._session.post(self._url, json=question, timeout=TIMEOUT_S, allow_redirects=False)
@@ -58,12 +58,12 @@ class RemoteSigner(Signer):
         try:
             found = list(_pairs(answer.json()))
         except (ValueError, KeyError, TypeError):  # binascii's and JSON's errors are ValueErrors
-            raise self._failed("answers with no signature: it must sign digests on secp256k1") from None
+            raise self._failed("returns no signature: it must sign digests on secp256k1") from None
         for r, s in found:
             signature = _recovered(digest, r, s, self._account)
             if signature is not None:
                 return signature
-        raise self._failed(f"signs with another key than that of {self._account}: check the address, or its key")
+        raise self._failed(f"signs with another key than that of {self._account}: check the address and its key")
 
     def _failed(self, what: str) -> InvalidInput:
         parts = urlsplit(self._url)
@@ -72,7 +72,7 @@ class RemoteSigner(Signer):
 
 
 def _pairs(answer: Any) -> Iterator[tuple[int, int]]:
-    """The (r, s) that an answer can be read as. Raises ValueError, KeyError or TypeError where it is none."""
+    """The (r, s) that an answer may encode. Raises ValueError, KeyError or TypeError if it is not a signature."""
     if "signature" not in answer:
         yield int(answer["r"], 16), int(answer["s"], 16)
         return
@@ -87,7 +87,7 @@ def _pairs(answer: Any) -> Iterator[tuple[int, int]]:
 
 
 def _der(signature: bytes) -> tuple[int, int] | None:
-    """r and s of `SEQUENCE { INTEGER r, INTEGER s }` (X.690), each of 1 to 33 bytes; None where it is no such thing."""
+    """r and s of a DER `SEQUENCE { INTEGER r, INTEGER s }` (X.690); None if it is anything else."""
     if len(signature) < 2 or signature[0] != 0x30 or signature[1] != len(signature) - 2:
         return None
     numbers, rest = [], signature[2:]
@@ -101,7 +101,7 @@ def _der(signature: bytes) -> tuple[int, int] | None:
 
 
 def _recovered(digest: bytes, r: int, s: int, account: str) -> Signature | None:
-    """The signature with a low s and the parity under which it is the account's; None where it never is."""
+    """The signature with a low s and the parity that recovers the account; None if neither parity does."""
     low = min(s, ORDER - s)
     for parity in (0, 1):
         try:

@@ -1,4 +1,4 @@
-"""A lost folder of posts, made anew: the chain says which epochs each post settled, and `epochs/` what they held."""
+"""Rebuilds a lost folder of posts: the chain states which epochs each post settled, and `epochs/` holds them."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -19,10 +19,10 @@ from settlement.storage.published_epochs import EpochReader
 
 
 def restore_posts(data_dir: Path, chain: Chain, log: Log, without: Collection[int] = ()) -> tuple[int, ...]:
-    """Writes the folder of every live post that has none, if it comes out as the very post on the chain.
+    """Writes the folder of every live post that has none, if the epochs make exactly the post on the chain.
 
-    `without` names partitions that posts may have left out. Returns the sequences restored. Raises InvalidInput where
-    the epochs here don't give the post: then only a copy of the folder helps, or nobody of ours made the post.
+    `without` names partitions that posts may have left out. Returns the sequences restored. Raises InvalidInput if the
+    epochs here don't make the post: then only a copy of the folder helps, or the post is not ours.
     """
     ledger, store = Ledger.open(data_dir, chain), Store(data_dir)
     history = ledger.history()
@@ -43,14 +43,14 @@ def restore_posts(data_dir: Path, chain: Chain, log: Log, without: Collection[in
 
 
 class _EpochsUpTo(EpochReader):
-    """The epochs as they were when a post was made: later ones are not there yet."""
+    """The epochs as of a post: later ones count as not published."""
 
     def __init__(self, data_dir: Path, log: Log, last: int) -> None:
         super().__init__(data_dir, log)
         self._last = last
 
     def manifest(self, partition: int, epoch: int) -> EpochManifest | None:
-        """None for a later epoch."""
+        """The manifest, or None for a later epoch."""
         return None if epoch > self._last else super().manifest(partition, epoch)
 
 
@@ -64,12 +64,12 @@ def _made_anew(
         try:
             run, _ = choose_run(epochs, standing, log, SettleOptions(without=frozenset(left_out)))
             post = None if run is None else assemble(standing, run, decimals)
-        except InvariantBroken:  # these epochs don't continue the post before
+        except InvariantBroken:  # these epochs don't continue the previous post
             post = None
         if post is not None and post.header(header.previous_head, decimals) == header:
             return post
     raise InvalidInput(
-        f"post {header.sequence} does not come out of the epochs here: bring them up to date (`tallyroot stream`), "
-        "name the partitions that it left out (--without), or restore settlement/ from a copy; if nobody of yours made "
-        "the post, dispute it"
+        f"the epochs here do not make post {header.sequence}: bring them up to date (`tallyroot stream`), "
+        "name the partitions that it left out (--without), or restore settlement/ from a copy; if the post is "
+        "not yours, dispute it"
     )

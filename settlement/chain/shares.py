@@ -1,7 +1,7 @@
 """The shares of machines on the chain, and which of them this data folder knows (shares.json).
 
-Amounts of income are token units, shares are whole. Every function raises InvalidInput, in one line that says what to
-do, for whatever a person can mend.
+Amounts of income are token units, shares are whole. Every function raises InvalidInput, with one line that says what to
+do, for errors that the caller can fix.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ SUPPLY_MOST = 2**64 - 1
 
 
 class Issue(msgspec.Struct, frozen=True, kw_only=True):
-    """One contract of shares: who issued how many of what, from which block on; its offerings, the latest one last."""
+    """One contract of shares: machine, supply, issuer, its first block, and its offerings, the latest one last."""
 
     machine: str
     symbol: str
@@ -39,7 +39,7 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """One holder, its shares, and what it could withdraw now."""
+    """One holder, its shares, and what it can withdraw now."""
 
     account: str
     shares: int
@@ -47,7 +47,7 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """Income that the shares have taken note of, and in which block."""
+    """Income that the shares' contract has recorded, and in which block."""
 
     amount: int
     block: int
@@ -83,7 +83,7 @@ class Offering(msgspec.Struct, frozen=True):
 
 
 class _Trial(Call, frozen=True):
-    """A creation that is asked for and never sent: its result is the code that it would leave."""
+    """A simulated contract creation: its result is the code that it would deploy."""
 
     def result(self, returned: bytes) -> bytes:
         """The code."""
@@ -104,7 +104,7 @@ class ShareBook:
             return []
 
     def put(self, issue: Issue) -> None:
-        """Writes an issue down, in place of what was known of it."""
+        """Stores an issue, replacing an older entry of the same contract."""
         known = self.issues()
         if any(other.shares == issue.shares for other in known):
             found = [issue if other.shares == issue.shares else other for other in known]
@@ -128,12 +128,14 @@ class Shares:
 
     @classmethod
     def open(cls, data_dir: Path, chain: Chain, name: str) -> "Shares":
-        """By the symbol of an issue of this folder, or by address."""
+        """Shares by the symbol of an issue of this folder, or by address. Raises InvalidInput."""
         deployment = Ledger.open(data_dir, chain).deployment
         issue = ShareBook(data_dir).find(name)
         account = account_of(name)
         if issue is None and account is None:
-            raise InvalidInput(f"no shares {name} in this folder: give a symbol of `tallyroot shares issue`, or 0x…")
+            raise InvalidInput(
+                f"no shares {name} in this folder: name a symbol of `tallyroot shares issue`, or an address 0x…"
+            )
         address = issue.shares if issue is not None else str(account)
         shares = cls(chain, address, issue.block if issue is not None else deployment.block)
         if str(shares._view("ledger")).lower() != deployment.ledger:
@@ -151,17 +153,17 @@ class Shares:
         return int(self._view("balanceOf", account))
 
     def withdrawable(self, account: str) -> int:
-        """What the account could withdraw now."""
+        """What the account can withdraw now, token units."""
         return int(self._view("withdrawable", account))
 
     def holders(self) -> list[Holder]:
-        """Everybody who has shares or income to withdraw, by descending shares."""
+        """All accounts with shares or income to withdraw, by descending shares."""
         seen = {values["to"].lower() for name, values, _ in self._decoded() if name == "Transfer"}
         found = [Holder(name, self.balance_of(name), self.withdrawable(name)) for name in sorted(seen - {NOBODY})]
         return sorted((h for h in found if h.shares or h.withdrawable), key=lambda h: (-h.shares, h.account))
 
     def income(self, deployment: Deployment) -> Income:
-        """All income; `unseen` has arrived, but nobody has told the contract: its release has not begun."""
+        """All income; `unseen` has arrived, but the contract has not recorded it yet: its release has not begun."""
         received, withdrawn = int(self._view("received")), int(self._view("withdrawn"))
         balance = int(self.chain.ask(artefact("DemoDollar").call(deployment.token, "balanceOf", self.address)))
         return Income(
@@ -177,7 +179,7 @@ class Shares:
         return self._transact(signer, self.call("transfer", recipient, amount))
 
     def withdraw(self, signer: Signer, recipient: str) -> tuple[int, str]:
-        """Sends the signer's income to the recipient; returns how much, and the transaction."""
+        """Sends the signer's income to the recipient; returns the amount and the transaction."""
         if not self.withdrawable(signer.address):
             raise InvalidInput(
                 f"nothing is released for {signer.address} yet: income is released over 7 days from its arrival;"
@@ -187,7 +189,9 @@ class Shares:
         return sum(v["amount"] for n, v in self._of_receipt(receipt) if n == "IncomeWithdrawn"), hash_of(receipt)
 
     def collect(self, signer: Signer, proof: ProofFile | None) -> tuple[int, str]:
-        """Claims what the ledger owes to the shares, if a proof says so, and takes note of all that arrived."""
+        """Claims what the ledger owes to the shares, given a proof, and records all income that arrived; returns its
+        sum.
+        """
         call = self.call("sync")
         if proof is not None:
             path = [bytes.fromhex(node[2:]) for node in proof.proof]
@@ -222,7 +226,7 @@ class Shares:
 def issue_shares(
     data_dir: Path, chain: Chain, signer: Signer, *, machine: str, symbol: str, supply: int, policy: str | None = None
 ) -> Issue:
-    """Makes the shares of a machine, all of them the signer's, and writes them down."""
+    """Deploys the shares of a machine, all of them the signer's, and stores the issue."""
     book = ShareBook(data_dir)
     if book.find(symbol) is not None:
         raise InvalidInput(f"there are shares {symbol} already: choose another symbol")
@@ -243,14 +247,14 @@ def issue_shares(
 def open_offering(
     data_dir: Path, shares: Shares, signer: Signer, *, price: int, cap: int, closes_at_s: int, terms: ShareTerms
 ) -> Offering:
-    """Opens a sale of the signer's shares, and lets it take as many as the cap."""
+    """Deploys an offering of the signer's shares, and approves it for as many as the cap."""
     own = shares.balance_of(signer.address)
     if not 1 <= cap <= own:
         raise InvalidInput(f"{signer.address} has {own} shares and can't offer {cap}")
     if price < 1:
         raise InvalidInput("a share must cost something: choose --price")
     if not shares.chain.time_s() < closes_at_s <= terms.term_end_s:
-        raise InvalidInput("the sale must end in the future, and not after the term: choose --days and --until anew")
+        raise InvalidInput("the sale must end in the future, and not after the term: change --days or --until")
     address, _ = shares.chain.deploy(
         signer, "ShareOffering", shares.address, price, cap, closes_at_s,
         (terms.points, terms.term_end_s, terms.locked_until_s, terms.agreement),
@@ -278,7 +282,7 @@ def read_offering(chain: Chain, address: str) -> Offering:
 
 
 def require_offering_code(chain: Chain, offering: Offering) -> None:
-    """Checks, while it is open, that an offering's code is ours. Raises InvalidInput."""
+    """Raises InvalidInput unless an open offering has this version's code."""
     t = offering.terms
     terms = (t.points, t.term_end_s, t.locked_until_s, t.agreement)
     arguments = (offering.shares, offering.price, offering.cap, offering.closes_at_s, terms)
@@ -308,7 +312,7 @@ def _require_code(
 ) -> None:
     trial = _Trial(None, artefact(name).creation(*arguments).data, ("bytes",))
     if keccak(chain.ask(trial, creator, at="pending")).hex() != chain.code_hash(address):
-        raise InvalidInput(f"what stands at {address} is no {name} of this version: don't trust it")
+        raise InvalidInput(f"the contract at {address} is not a {name} of this version: don't trust it")
 
 
 def _events(logs: Any, address: str) -> list[tuple[str, dict[str, Any], Any]]:

@@ -1,4 +1,4 @@
-"""Whoever signs transactions. A key never leaves this file, and no message or representation shows one."""
+"""Signers of transactions. A key never leaves this file, and no message or representation shows one."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -17,12 +17,12 @@ Role = Literal["admin", "operator", "poster", "auditor", "guardian"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 DEVELOPMENT_CHAIN_ID = 31_337
-# The development node's own, public mnemonic: its accounts hold ether there, and nowhere else anything.
+# The development node's own, public mnemonic: its accounts hold ether on that chain only.
 DEVELOPMENT_MNEMONIC = "test test test test test test test test test test test junk"
 
 
 class Signature(NamedTuple):
-    """Over a digest, on secp256k1: `parity` (0 or 1) is that of the nonce point's y."""
+    """A signature over a digest on secp256k1: `parity` (0 or 1) is that of the nonce point's y."""
 
     r: int
     s: int
@@ -30,7 +30,7 @@ class Signature(NamedTuple):
 
 
 class Signer(ABC):
-    """One account that signs: its key may lie here, or with a service that only ever sees digests."""
+    """One account that signs: its key is in this process, or with a service that only ever sees digests."""
 
     @property
     @abstractmethod
@@ -39,7 +39,7 @@ class Signer(ABC):
 
     @abstractmethod
     def sign_digest(self, digest: bytes) -> Signature:
-        """A signature with a low s over 32 bytes. Raises InvalidInput where the key can't be had."""
+        """A signature with a low s over 32 bytes. Raises InvalidInput if the key is not available."""
 
     def sign(self, transaction: Mapping[str, Any]) -> tuple[bytes, str]:
         """The raw bytes of a signed transaction (EIP-2718, with its `type`), and its hash as 0x-hex."""
@@ -53,10 +53,10 @@ class Signer(ABC):
 
     @staticmethod
     def from_key(private_key: str) -> "Signer":
-        """From 32 bytes in hex. Raises InvalidInput, without showing it, where that is no key."""
+        """From 32 bytes in hex. Raises InvalidInput, without showing it, if that is not a key."""
         try:
             return LocalSigner(Account.from_key(private_key))
-        except Exception:  # noqa: BLE001 - whatever the library says may quote the key
+        except Exception:  # noqa: BLE001 - any message of the library may quote the key
             raise InvalidInput("a private key must be 32 bytes in hex") from None
 
     @staticmethod
@@ -66,7 +66,7 @@ class Signer(ABC):
 
     @staticmethod
     def from_seed(seed: str, name: str) -> "Signer":
-        """A key for demonstrations: anybody who knows the seed has it."""
+        """A key for demonstrations: everybody who knows the seed has it."""
         return LocalSigner(Account.from_key(keccak(f"tallyroot demo key\n{seed}\n{name}".encode())))
 
 
@@ -91,9 +91,9 @@ Opener = Callable[[], Signer]
 
 
 class Keys:
-    """The keys of the roles, each only where it is given; on a development chain the node's own otherwise.
+    """The keys of the roles: those given, and on a development chain the node's own for the others.
 
-    One that must be opened is opened when it is first needed: a keystore takes a second.
+    An Opener is called when its key is first needed: a keystore takes a second.
     """
 
     def __init__(self, given: Mapping[Role, Signer | Opener], chain_id: int) -> None:
@@ -101,7 +101,7 @@ class Keys:
         self._development = chain_id == DEVELOPMENT_CHAIN_ID
 
     def of(self, role: Role) -> Signer:
-        """The key of a role. Raises InvalidInput where there is none, or it can't be opened."""
+        """The key of a role. Raises InvalidInput if there is none, or it can't be opened."""
         found = self._given.get(role)
         if found is None and self._development:
             found = development_signer(ROLES.index(role))
@@ -122,11 +122,11 @@ def keystore_key(path: Path, password: str) -> bytes:
         return bytes(Account.decrypt(path.read_text(), password))
     except OSError as error:
         raise InvalidInput(f"can't read the keystore {path}: {error.strerror}") from None
-    except Exception:  # noqa: BLE001 - whatever the library says may quote the file
+    except Exception:  # noqa: BLE001 - any message of the library may quote the file
         raise InvalidInput(f"the keystore {path} does not open with this password") from None
 
 
 def development_signer(index: int) -> Signer:
     """The development node's account of this index (0 to 9)."""
-    Account.enable_unaudited_hdwallet_features()  # of a public mnemonic nothing can leak
+    Account.enable_unaudited_hdwallet_features()  # the mnemonic is public: nothing can leak
     return LocalSigner(Account.from_mnemonic(DEVELOPMENT_MNEMONIC, account_path=f"m/44'/60'/0'/0/{index}"))

@@ -1,4 +1,4 @@
-"""What operator, guardian and admin do about a ledger: deploy and fund it, stop it, take back, change hands."""
+"""Actions of operator, guardian and admin on a ledger: deploy, fund, pause, revoke, change roles."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,7 +21,7 @@ from settlement.storage.published_epochs import EpochReader
 DEVELOPMENT_DELAY_S = MINUTE_MS // SECOND_MS
 DELAY_S = 2 * DAY_MS // SECOND_MS
 MAX_STEP_WHOLE = 10**9
-"""By default one post may raise the total by so many whole tokens."""
+"""By how many whole tokens one post may raise the total by default."""
 
 
 def deploy_contracts(
@@ -37,8 +37,8 @@ def deploy_contracts(
 ) -> Deployment:
     """Deploys the ledger, and on a development chain without `token` a token; once per data folder.
 
-    `accounts` names roles whose keys are not here, the operator's key pays; `max_step_whole` is in whole tokens.
-    Writes chain.json. Raises InvalidInput before anything is sent for a token or roles that can't be.
+    `accounts` names the holders of roles whose keys are not here; the operator's key pays; `max_step_whole` is in whole
+    tokens. Writes chain.json. Raises InvalidInput for an impossible token or roles, before anything is sent.
     """
     named = {role: account_name(account) for role, account in (accounts or {}).items()}
     development = chain.chain_id == DEVELOPMENT_CHAIN_ID
@@ -46,7 +46,7 @@ def deploy_contracts(
         return _kept(Ledger.open(data_dir, chain), token, named)
     if token is None and not development:
         raise InvalidInput(
-            f"chain {chain.chain_id} is no development chain: name the token that the ledger pays in (--token 0x…)"
+            f"chain {chain.chain_id} is not a development chain: name the token that the ledger pays in (--token 0x…)"
         )
     holders = {role: named.get(role) or _own(keys, role) for role in ROLE_HASHES}
     operator = keys.of("operator")
@@ -72,9 +72,9 @@ def deploy_contracts(
 
 
 def fund(data_dir: Path, chain: Chain, log: Log, keys: Keys, amount: int | None = None) -> Funded:
-    """Sends tokens of the operator to the ledger; without an amount what is missing for all that is earned.
+    """Sends tokens of the operator to the ledger; without an amount, the shortfall of all that is earned.
 
-    A demo token is made as needed.
+    A demo token is minted as needed.
     """
     ledger = Ledger.open(data_dir, chain)
     state = ledger.state()
@@ -95,16 +95,16 @@ def fund(data_dir: Path, chain: Chain, log: Log, keys: Keys, amount: int | None 
 
 
 def call_as_role(data_dir: Path, chain: Chain, keys: Keys | None, role: Role, call: Call) -> RoleCall:
-    """Sends a guardian's or admin's call with its key; without `keys` asks whether the ledger would take it.
+    """Sends a guardian's or admin's call with its key; without `keys` simulates it.
 
-    The latter is for a timelock or a multisig, which sends the call itself: what it takes is in the result.
-    Raises InvalidInput with what the ledger refuses.
+    The latter is for a timelock or a multisig, which sends the call of the result itself.
+    Raises InvalidInput with the ledger's refusal.
     """
     ledger = Ledger.open(data_dir, chain)
     if keys is None:
         holders = ledger.holders()[role]
         if not holders:
-            raise InvalidInput(f"nobody is the {role}: see `tallyroot roles`")
+            raise InvalidInput(f"the ledger has no {role}: see `tallyroot roles`")
         chain.ask(call, holders[0])
         return RoleCall(call.to or "", "0x" + call.data.hex(), holders[0], None)
     receipt = transact(chain, keys, role, call)
@@ -113,7 +113,7 @@ def call_as_role(data_dir: Path, chain: Chain, keys: Keys | None, role: Role, ca
 
 
 def roles(data_dir: Path, chain: Chain) -> list[RoleHolder]:
-    """Who holds each role, and whether that is a contract (a timelock, a multisig) or a plain key."""
+    """The holders of each role, and whether each is a contract (a timelock, a multisig) or a plain key."""
     ledger = Ledger.open(data_dir, chain)
     return [
         RoleHolder(role, account, chain.code_hash(account) != NO_CODE)
@@ -123,14 +123,14 @@ def roles(data_dir: Path, chain: Chain) -> list[RoleHolder]:
 
 
 def refresh_if_here(data_dir: Path, chain: Chain) -> None:
-    """Writes the analysts' tables, where the posts are here: an auditor or a guardian may have none of them."""
+    """Rebuilds the analysts' tables if the posts are here: an auditor or a guardian may have none of them."""
     with suppress(InvalidInput):
         refresh_tables(data_dir, chain)
 
 
 def _own(keys: Keys, role: Role) -> str:
     if not keys.has(role):
-        raise InvalidInput(f"who is the {role}? Give --{role} 0x…, or set its key")
+        raise InvalidInput(f"there is no account for the role {role}: pass --{role} 0x…, or set its key")
     return keys.of(role).address
 
 
@@ -145,7 +145,7 @@ def _require_distinct(accounts: Mapping[Role, str]) -> None:
 
 
 def _kept(ledger: Ledger, token: str | None, named: Mapping[Role, str]) -> Deployment:
-    """The folder's ledger. Raises InvalidInput where it is not the one that is asked for."""
+    """The folder's deployment. Raises InvalidInput if it is not the one asked for."""
     kept = ledger.deployment
     if token is not None and kept.token != token.lower():
         raise InvalidInput(f"this folder has a ledger for the token {kept.token}: use a new data folder")

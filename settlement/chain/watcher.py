@@ -20,10 +20,11 @@ from settlement.history import Disputed, Posted
 from settlement.storage.posts import Store
 
 POST_FILES = ("manifest.json", "windows.parquet", "payouts.json")
+MOVED = "the ledger has moved on while its posts were audited"
 
 
 class Done(Struct, frozen=True):
-    """One event: what was done or said. `transaction` is that of an attestation or a dispute."""
+    """One event: an action or a report. `transaction` is that of an attestation or a dispute."""
 
     event: str
     sequence: int
@@ -33,9 +34,9 @@ class Done(Struct, frozen=True):
 
 
 class Look(Struct, frozen=True, kw_only=True):
-    """What one look came to, under `head`; `delay_s` is the ledger's delay.
+    """The result of one look, under `head`; `delay_s` is the ledger's delay.
 
-    Another look is due at once where `again`; no person is needed where `is_calm`.
+    With `again` another look is due at once; with `is_calm` no operator is needed.
     """
 
     head: str
@@ -49,10 +50,11 @@ class Look(Struct, frozen=True, kw_only=True):
 
 
 class WatcherMemory:
-    """What one process has recomputed, and found right, in its earlier looks: a look goes on from there.
+    """What one process has recomputed and found right in its earlier looks: the next look continues from there.
 
-    It is nowhere but in memory, so a watcher still believes nothing that it has not recomputed itself. It is dropped as
-    soon as anything is not right, posts are gone, or their published files are others: the next look begins anew.
+    It is only in memory, so a watcher still trusts nothing that it has not recomputed itself. It is dropped as soon as
+    anything is wrong, a post is gone, or its published files have changed: then the next look starts from the
+    beginning.
     """
 
     def __init__(self) -> None:
@@ -60,12 +62,12 @@ class WatcherMemory:
         self._files: dict[int, tuple[Any, ...]] = {}
 
     def forget(self) -> None:
-        """The next look begins anew."""
+        """Makes the next look start from the beginning."""
         self._auditor = None
         self._files.clear()
 
     def auditor(self, ledger: Ledger, log: Log, events: Sequence[Posted | Disputed], store: Store) -> Auditor:
-        """The one that has judged the first of these events, or a new one: taken out, until it is kept again."""
+        """The auditor that has judged the first of these events, or a new one. It is removed until `keep`."""
         found, self._auditor = self._auditor, None
         same = all(_files(store, sequence) == seen for sequence, seen in self._files.items())
         if found is None or not same or not found.goes_on(events):
@@ -84,9 +86,9 @@ def look(
     data_dir: Path, chain: Chain, log: Log, keys: Keys, recompute: Recompute, *, only_wrong: bool = False,
     memory: WatcherMemory | None = None,
 ) -> Look:  # fmt: skip
-    """Audits, decides and does. Raises InvalidInput where the node or this folder gives no view at all.
+    """Audits, decides and acts. Raises InvalidInput if the node or this folder can't be read at all.
 
-    With a `memory` the epochs of `recompute` must be readable on, from look to look.
+    With a `memory` the iterators of `recompute` must stay readable from look to look.
     """
     ledger, store, memory = Ledger.open(data_dir, chain), Store(data_dir), memory or WatcherMemory()
     events = ledger.events()
@@ -94,7 +96,7 @@ def look(
     report = auditor.run(events, lambda sequence: _published(store, sequence), recompute, posted_only=True)
     memory.keep(auditor, report, store)
     if ledger.head().hex() != report.head and not _distrust(report):
-        moved = Done("moved", 0, "the ledger has moved on while its posts were looked at")
+        moved = Done("moved", 0, MOVED)
         return _looked(ledger, report, [moved])
     view = WatchView(
         verdicts=report.verdicts,
@@ -131,9 +133,9 @@ def _do(ledger: Ledger, keys: Keys, head: bytes, step: WatchStep) -> Done:
             receipt = ledger.chain.transact(keys.of("auditor"), ledger.attest(step.sequence, head))
             return Done("attested", step.sequence, transaction=hash_of(receipt))
         if step.kind == "dispute":
-            # A dispute names no head: what was judged must still be what stands there.
+            # A dispute names no head, so the head must still be the one that was judged.
             if ledger.head() != head:
-                return Done("moved", 0, "the ledger has moved on while its posts were looked at")
+                return Done("moved", 0, MOVED)
             receipt = ledger.chain.transact(keys.of("guardian"), ledger.dispute(step.sequence))
             transaction = hash_of(receipt)
             return Done("disputed", step.sequence, step.text, transaction=transaction)
@@ -144,18 +146,18 @@ def _do(ledger: Ledger, keys: Keys, head: bytes, step: WatchStep) -> Done:
 
 
 def _distrust(report: AuditReport) -> str:
-    """Why nothing can be concluded from a report: the node contradicts itself, or the audit does."""
+    """Why a report can't be trusted: the node contradicts itself, or the audit does; empty if it can."""
     found = [finding.text for finding in report.findings if finding.kind in ("head", "sums")]
     return f"{found[0]}: ask another node" if found else ""
 
 
 def _delay_ends(events: Sequence[Posted | Disputed]) -> dict[int, int]:
-    """By sequence of the live posts: what was posted last under it counts."""
+    """The end of the delay of each live post, by sequence: the last post of a sequence counts."""
     return {event.header.sequence: event.delay_end_s for event in events if isinstance(event, Posted)}
 
 
 def _files(store: Store, sequence: int) -> tuple[Any, ...]:
-    """What tells a post's files from others in their places."""
+    """The identity of a post's files: inode, size and times of each."""
     found: list[tuple[int, ...]] = []
     for name in POST_FILES:
         try:
@@ -167,7 +169,7 @@ def _files(store: Store, sequence: int) -> tuple[Any, ...]:
 
 
 def _published(store: Store, sequence: int) -> Published:
-    """A post's files. A folder that is there and lacks a file says something; none at all, or a bad disk, doesn't."""
+    """A post's files. Raises SourceMissing if the posts' folder is missing or a file can't be read."""
     posts = store.folder / "posts"
     for path in (posts, *(posts / str(sequence) / name for name in POST_FILES)):
         try:
@@ -175,7 +177,7 @@ def _published(store: Store, sequence: int) -> Published:
         except FileNotFoundError:
             if path == posts:
                 raise SourceMissing(
-                    f"no files of any post are here: bring {posts} from where they are published", withheld=False
+                    f"no files of any post are here: copy {posts} from where they are published", withheld=False
                 ) from None
         except OSError as error:
             raise SourceMissing(f"can't read {path}: {error.strerror}", withheld=False) from None

@@ -1,8 +1,8 @@
-"""Slither on the contracts: `make analyse`. Ends with 1 where it finds something that nobody has judged.
+"""Slither on the contracts: `make analyse`. Exits with 1 if it finds something that is not judged below.
 
 It runs in an environment of its own under .cache, made from a lock with hashes. The sources are compiled in one run of
-npm's solc: forge's build info holds some of them twice, under two sets of numbers, and then slither loses what a
-contract inherits, and says so only in passing. Each finding that was read and is accepted stands below with its reason.
+npm's solc: forge's build info holds some of them twice, under two sets of ids, and then slither loses what a contract
+inherits, with a warning only. Each finding that was reviewed and accepted stands below with its reason.
 """
 
 import hashlib
@@ -21,10 +21,10 @@ ROOT = PROJECT.parents[1]
 LOCK = ROOT / "deploy/setup/locks/slither.lock"
 HOME = ROOT / ".cache/slither"
 LOST = ("Failed to resolve", "Missing inheritance", "Missing params", "Missing function")
-"""What slither prints when it has not understood a source: then its silence means nothing."""
+"""What slither prints if it has not understood a source: then its silence means nothing."""
 
 EXACT = "the rest of the division is kept: it stays owed to the holder"
-COUNTS = "a count, a place or a time of our own, not a balance that somebody could shift"
+COUNTS = "a count, an index or a time of our own, not a balance that others could shift"
 TIMES = "times are compared in hours and days; a proposer moves them by seconds"
 ACCEPTED = {
     ("divide-before-multiply", "MachineShares.withdraw"): EXACT,
@@ -48,7 +48,7 @@ Finding = dict[str, Any]
 
 
 def slither() -> Path:
-    """The program, installed anew where the lock has changed."""
+    """The program, reinstalled if the lock has changed."""
     program, stamp = HOME / "bin/slither", HOME / "lock.sha256"
     wanted = hashlib.sha256(LOCK.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != wanted:
@@ -61,7 +61,7 @@ def slither() -> Path:
 
 
 def compile_into(folder: Path) -> None:
-    """Sources and the compiler's whole answer, laid out as slither reads a project that is built already."""
+    """Writes sources and the compiler's output, laid out as slither reads a project that is built already."""
     shutil.copytree(PROJECT / "src", folder / "src")
     inside = Path("node_modules/@openzeppelin/contracts")
     shutil.copytree(ROOT / inside, folder / inside)
@@ -91,7 +91,7 @@ def compile_into(folder: Path) -> None:
 
 
 def findings(folder: Path) -> Iterator[tuple[str, str, Finding]]:
-    """(detector, place, finding). Exits where slither did not understand a source or looked at nothing."""
+    """(detector, place in the source, finding). Exits if slither did not understand a source or read none."""
     report = folder / "report.json"
     command = (slither(), ".", "--ignore-compile", "--npx-disable", "--filter-paths", "node_modules", "--json", report)
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -111,7 +111,7 @@ def place_of(element: Finding) -> str:
 
 
 def main() -> int:
-    """Prints what is new; how it ends."""
+    """Prints new findings; returns the exit code."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         compile_into(folder)
@@ -121,7 +121,7 @@ def main() -> int:
     for one in new:
         sys.stdout.write(f"NEW {one['check']} ({one['impact']}): {one['description']}\n")
     for check, place in sorted(ACCEPTED.keys() - seen):
-        sys.stdout.write(f"no longer found, take it out of the list: {check} {place}\n")
+        sys.stdout.write(f"no longer found, remove it from the list: {check} {place}\n")
     sys.stdout.write(f"{len(found)} findings, {len(new)} of them new\n")
     return 1 if new or ACCEPTED.keys() - seen else 0
 

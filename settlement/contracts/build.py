@@ -1,4 +1,4 @@
-"""Rebuilds what is committed of the contracts: `python settlement/contracts/build.py` after any change to a source.
+"""Rebuilds the committed artefacts of the contracts: `python settlement/contracts/build.py` after a change of a source.
 
 It writes settlement/abi/*.json (the artefacts that everything else loads), GAS.md with the snapshot under it, and the
 golden trees. It needs node and the npm packages of the root's package.json. What it writes follows from the sources.
@@ -22,7 +22,7 @@ TREES_GENERATOR = ROOT / "tests/golden/make_trees.cjs"
 
 Artefact = dict[str, Any]
 
-# Gas that DESIGN allows, under the names the gas tests give to their snapshots.
+# The gas allowed, by the names of the gas tests' snapshots.
 GAS_GOALS = {
     "post": 98_000,
     "claim, first": 75_000,
@@ -43,7 +43,7 @@ def find_forge() -> Path | None:
 def forge(*arguments: str) -> str:
     """Runs forge in the project and returns its standard output.
 
-    Raises FileNotFoundError where forge is not installed, CalledProcessError (with the output) where it fails.
+    Raises FileNotFoundError if forge is not installed, CalledProcessError (with the output) if it fails.
     """
     program = find_forge()
     if program is None:
@@ -112,7 +112,7 @@ def gas_table(measured: dict[str, int]) -> str:
             "`test/Gas.t.sol` and `test/SharesGas.t.sol` measure. Solc 0.8.37, optimizer 10,000 runs, cancun;",
             "proofs of depth 17; shares that had income on each of 90 days.",
             "Execution, that is a transaction less 21,000 and its calldata, except where it says whole transaction.",
-            "Where gas is given per leaf, it is the whole batch by its leaves.",
+            "Gas per leaf is that of the whole batch divided by its leaves.",
             "",
             "| what | gas | goal |",
             "|---|---:|---:|",

@@ -1,1 +1,1 @@
-"""The files of settlement: published epochs as it reads them, posts, the journal of postings."""
+"""The files of settlement: published epochs, which it reads, its posts, and the journal of postings."""

@@ -1,4 +1,4 @@
-"""The journal of postings: SQLite, every commit on the disk before anything is sent."""
+"""The journal of postings: SQLite, every commit flushed to the disk before anything is sent."""
 
 import sqlite3
 from pathlib import Path
@@ -58,11 +58,11 @@ class Journal:
         ]  # fmt: skip
 
     def open(self) -> list[Posting]:
-        """The postings that something may still have to be done about, in the order of their nonces."""
+        """The postings that may still need an action, ascending by sequence and generation."""
         return [posting for posting in self.postings() if posting.state not in OVER]
 
     def prepare(self, header: PostHeader, generation: int) -> Posting:
-        """Writes a new posting down; one that was prepared or superseded before is replaced."""
+        """Inserts a new posting, replacing a prepared or superseded one of the same generation."""
         blob = msgspec.json.encode(HeaderFile.of(header))
         self._db.execute("BEGIN IMMEDIATE")
         self._db.execute("DELETE FROM attempts WHERE sequence = ? AND generation = ?", (header.sequence, generation))
@@ -74,7 +74,7 @@ class Journal:
         return Posting(header, generation, "prepared")
 
     def sign(self, posting: Posting, attempt: Attempt) -> Posting:
-        """Writes a signed transaction down: before it is sent."""
+        """Records a signed transaction, before it is sent."""
         key = (posting.header.sequence, posting.generation)
         self._db.execute("BEGIN IMMEDIATE")
         self._db.execute(
@@ -89,7 +89,7 @@ class Journal:
         return msgspec.structs.replace(posting, state="signed", attempts=(*posting.attempts, attempt))
 
     def sent(self, posting: Posting, attempt: Attempt, block: int) -> Posting:
-        """Notes that the node has taken an attempt, at a block number."""
+        """Records that the node has accepted an attempt, at a block number."""
         key = (posting.header.sequence, posting.generation)
         self._db.execute("BEGIN IMMEDIATE")
         self._db.execute("UPDATE attempts SET sent_block = ? WHERE hash = ?", (block, attempt.hash))
@@ -101,7 +101,7 @@ class Journal:
         return msgspec.structs.replace(posting, state="sent", attempts=noted)
 
     def mark(self, posting: Posting, state: PostingState, block: int | None, note: str) -> Posting:
-        """Writes a new state down."""
+        """Records a new state."""
         self._db.execute(
             "UPDATE posts SET state = ?, mined_block = ?, note = ? WHERE sequence = ? AND generation = ?",
             (state, block, note, posting.header.sequence, posting.generation),

@@ -1,12 +1,12 @@
-"""The folder `settlement/`: every post with what is needed to pay, prove, audit and continue from it.
+"""The folder `settlement/`: every post with all that is needed to pay, prove and audit it, and to continue from it.
 
 posts/<sequence>/manifest.json    the canonical bytes whose keccak is on the chain
                  header.json      the arguments of the post, its generation, the token's decimals
                  windows.parquet  the windows in the order of accrual: the leaves of the windows root
                  payouts.json     by account: cumulative and amount in micros, cumulative in token units, proof
                  balances.json    what the next post starts from
-{settlements,payouts,claims}.parquet   for analysts; made anew from posts and chain
-funding.json                        what is earned and not funded, when a settlement looked last
+{settlements,payouts,claims}.parquet   for analysts; rebuilt from posts and chain
+funding.json                        what is earned and not funded, as of the last settlement
 """
 
 import shutil
@@ -60,7 +60,7 @@ T = TypeVar("T")
 UNREADABLE = (
     InvalidInput, pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError,
 )  # fmt: skip
-"""What reading a file that holds something else may raise."""
+"""The errors of reading a file that holds anything else."""
 
 
 class StoredHeader(msgspec.Struct, frozen=True):
@@ -102,7 +102,7 @@ class Store:
     def save(self, post: AssembledPost, header: PostHeader, generation: int, decimals: int) -> None:
         """Writes a post: (1) all its files, durably, in a temporary folder, (2) its rename.
 
-        What stands in its place (never signed, or disputed) moves aside.
+        An existing folder of that sequence (never signed, or disputed) moves aside.
         """
         final = self._posts / str(header.sequence)
         temporary = self._posts / f".{header.sequence}.tmp"
@@ -120,12 +120,12 @@ class Store:
         rename(temporary, final)
 
     def header(self, sequence: int) -> StoredHeader | None:
-        """header.json of a post; None where there is no such folder."""
+        """header.json of a post; None if there is no such folder. Raises InvalidInput if it is damaged."""
         path = self._posts / str(sequence) / "header.json"
         return _read(path, StoredHeader) if path.parent.exists() else None
 
     def standing(self, sequence: int) -> PostStanding:
-        """What the next post starts from. Raises InvalidInput where it is not what the post's hashes cover."""
+        """The state that the next post starts from. Raises InvalidInput if the post's hashes don't cover it."""
         if sequence == 0:
             return PostStanding.initial()
         kept = self.stored_header(sequence)
@@ -148,41 +148,41 @@ class Store:
         return PostStanding(sequence, balances, file.next_epoch, file.partition_epochs, file.partition_offsets)
 
     def stored_header(self, sequence: int) -> StoredHeader:
-        """header.json of a post. Raises InvalidInput where it is missing."""
+        """header.json of a post. Raises InvalidInput if it is missing or damaged."""
         kept = self.header(sequence)
         if kept is None:
             raise InvalidInput(f"post {sequence} is not in {self._posts}: restore the folder settlement/ from a copy")
         return kept
 
     def manifest_bytes(self, sequence: int) -> bytes | None:
-        """manifest.json as it is; None where it is missing."""
+        """The bytes of manifest.json; None if it is missing."""
         path = self._posts / str(sequence) / "manifest.json"
         return read_bytes(path, remedy=RESTORE, max_bytes=FILE_BYTES_MAX) if path.exists() else None
 
     def manifest(self, sequence: int) -> PostManifest:
-        """The post's manifest. Raises InvalidInput where its bytes are not those of the manifest hash."""
+        """The post's manifest. Raises InvalidInput if its bytes don't have the manifest hash."""
         content = self.manifest_bytes(sequence)
         if content is None or keccak(content).hex() != self.stored_header(sequence).header.manifest_hash:
             raise InvalidInput(f"the manifest of post {sequence} is missing or was changed: restore it from a copy")
         return msgspec.json.decode(content, type=PostManifest)
 
     def payouts(self, sequence: int) -> dict[str, AccountPayout]:
-        """payouts.json: every account of the post's payouts root."""
+        """payouts.json: every account of the post's payouts root. Raises InvalidInput if it is missing or damaged."""
         self.stored_header(sequence)
         return _read(self._posts / str(sequence) / "payouts.json", dict[str, AccountPayout])
 
     def windows(self, sequence: int) -> list[tuple[int, Earning]] | None:
-        """The post's windows with their partitions, in the order of accrual; None where the file is missing."""
+        """The post's windows with their partitions, in the order of accrual; None if the file is missing."""
         path = self._posts / str(sequence) / "windows.parquet"
         return _windows(read_table(path, POST_WINDOWS, remedy=RESTORE)) if path.exists() else None
 
     def published(self, sequence: int) -> Published:
-        """The post's files as they are, for an audit: what is missing or unreadable is None."""
+        """The post's files for an audit: None for those that are missing or unreadable."""
         found: list[Any] = []
         for read in (self.manifest_bytes, self._published_windows, self._published_payouts):
             try:
                 found.append(read(sequence))
-            except UNREADABLE:  # whoever posted may have written anything
+            except UNREADABLE:  # the poster may have written anything
                 found.append(None)
         return Published(*found)
 
@@ -213,7 +213,7 @@ class Store:
         write_json(self.folder / "funding.json", funding, indent=1)
 
     def bring_back(self, header: PostHeader) -> bool:
-        """Puts a post that was set aside into its place again; False where none is this one."""
+        """Restores a post that was set aside; returns False if there is none with this header."""
         final = self._posts / str(header.sequence)
         for aside in sorted(self._posts.glob(f"{header.sequence}.replaced-*")):
             if _read(aside / "header.json", StoredHeader).header.header() == header:
@@ -278,7 +278,7 @@ def _windows(table: pa.Table) -> list[tuple[int, Earning]]:
 
 
 def _whole(earning: Earning) -> Earning:
-    """The window, if nothing of it is missing. Raises TypeError."""
+    """The window. Raises TypeError if a value of it is missing."""
     kinds = (str, int, int, int, int, int, bytes)
     parts = (
         earning.machine, earning.start_ms, earning.end_ms, earning.mends_ms, earning.net_micros, earning.trust,

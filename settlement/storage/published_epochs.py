@@ -1,4 +1,4 @@
-"""Reads what the stream published: manifests and the windows' columns that settlement needs."""
+"""Reads the epochs that the stream has published: manifests, and the columns of windows that settlement needs."""
 
 import re
 from pathlib import Path
@@ -53,7 +53,7 @@ class EpochReader:
         return firsts
 
     def manifest(self, partition: int, epoch: int) -> EpochManifest | None:
-        """What the partition published for the epoch; None where it has not yet.
+        """The manifest of an epoch of a partition; None if it is not published yet.
 
         Raises InvalidInput for a manifest that is damaged or of another log.
         """
@@ -61,13 +61,15 @@ class EpochReader:
         return None if files is None else files.manifest
 
     def read(self, partition: int, epoch: int) -> PartitionEpoch:
-        """The epoch with its windows in sealing order.
+        """An epoch of a partition with its windows in sealing order.
 
-        Raises InvalidInput where the file is missing or its bytes, windows or sum are not what the manifest says.
+        Raises InvalidInput if a file is missing, or its digest, windows or sum are not those of the manifest.
         """
         files = self._files(partition, epoch)
         if files is None:
-            raise InvalidInput(f"epoch {epoch} of partition {partition} is not there: let `tallyroot stream` catch up")
+            raise InvalidInput(
+                f"epoch {epoch} of partition {partition} is not published yet: let `tallyroot stream` catch up"
+            )
         manifest = files.manifest
         path = self._folder(epoch) / f"{partition}.parquet"
         expected = files.files.get(str(path.relative_to(self._data_dir)))
@@ -89,16 +91,18 @@ class EpochReader:
             return None
         files = self._manifest_at(path)
         if (files.manifest.partition, files.manifest.epoch) != (partition, epoch):
-            raise InvalidInput(f"{path} speaks of another partition or epoch: restore it")
+            raise InvalidInput(f"{path} is the manifest of another partition or epoch: restore it")
         return files
 
     def _manifest_at(self, path: Path) -> EpochFiles:
         files = read_json(path, EpochFiles, what="a manifest", remedy=RESTORE)
         manifest = files.manifest
         if manifest.digest().hex() != files.manifest_digest:
-            raise InvalidInput(f"{path} does not have the digest it names: {RESTORE}")
+            raise InvalidInput(f"{path} does not have the digest that it states: {RESTORE}")
         if (manifest.log_id, manifest.currency) != (self._log.log_id, self._log.currency):
-            raise InvalidInput(f"{path} belongs to the log {manifest.log_id}, not to {self._log.log_id}")
+            raise InvalidInput(
+                f"{path} belongs to the log {manifest.log_id}, not to {self._log.log_id}: restore the folder's own"
+            )
         return files
 
     def _earnings(self, path: Path) -> list[Earning]:

@@ -33,10 +33,10 @@ ROW_BYTES = 100
 
 
 class Advanced(Struct, frozen=True, kw_only=True):
-    """What a slice came to.
+    """The result of a slice.
 
     `consumed` records are done. At a cut `cut` is the number of the epoch that just ended and `records[consumed]` is
-    the record that ended it: give it again, as the first of the next slice.
+    the record that ended it: pass it again, as the first of the next slice.
     """
 
     consumed: int
@@ -51,9 +51,9 @@ def advance(state: State, records: Sequence[LogRecord]) -> Advanced:
     """Takes records in their order up to the next cut. Changes `state` in place.
 
     For each record: (1) its timestamp moves stream time; (2) windows seal, and the epoch may end; (3) its entries are
-    judged in order. Raises InvariantBroken where a sum of usage leaves 64 bits: the process must stop.
+    judged in order. Raises InvariantBroken if a sum of usage leaves 64 bits: the process must stop.
 
-    Defined by `advance_plainly`; what it gives is got here with fewer calls.
+    Defined by `advance_plainly`; this returns the same with fewer calls.
     """
     return advance_in_runs(state, records, Tally(), RUN_MIN)
 
@@ -71,10 +71,10 @@ def advance_plainly(state: State, records: Sequence[LogRecord]) -> Advanced:
 
 
 def advance_in_runs(state: State, records: Sequence[LogRecord], tally: "Tally", run_min: int) -> Advanced:
-    """The same, with runs of readings judged in columns. What is shorter than `run_min` goes record by record.
+    """The same, with runs of readings judged in columns. Runs shorter than `run_min` rows go record by record.
 
     A run ends before the next record that isn't a plain reading record, and before the next whose timestamp moves the
-    earliest open window: only there something seals.
+    earliest open window: windows seal only there.
     """
     kinds = kinds_of(records)
     others = [place for place, kind in enumerate(kinds) if kind == IS_OTHER] if any(kinds) else []
@@ -105,13 +105,13 @@ def advance_in_runs(state: State, records: Sequence[LogRecord], tally: "Tally", 
 
 
 def is_long(run: Sequence[LogRecord], run_min: int) -> bool:
-    """Whether a run may hold `run_min` rows: by its records or, as one of these can hold many, by its bytes."""
+    """Whether a run may hold `run_min` rows: by its records or, since one record can hold many rows, by its bytes."""
     return len(run) >= run_min or sum(len(record.value or b"") for record in run) >= run_min * ROW_BYTES
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a slice has come to so far."""
+    """The result of a slice so far."""
 
     windows: list[Window] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
@@ -133,7 +133,7 @@ class Tally:
                 self.rejected.append(RejectedRecord.of(record.offset, record.timestamp, record.key, record.value))
 
     def add(self, records: Sequence[LogRecord], run: RunResult) -> None:
-        """Counts what a run of these records came to."""
+        """Adds the result of a run of these records."""
         self.accepted += run.accepted
         self.duplicate += run.duplicate
         self.in_columns += run.in_columns
@@ -164,7 +164,7 @@ def seal_windows(state: State, tally: Tally, before_ms: int) -> None:
 
 
 def judge_record(state: State, record: LogRecord, tally: Tally) -> None:
-    """Rule 1: a record is one entry or many; its type is looked at first."""
+    """Rule 1: a record is one entry or many; its type is read first."""
     match record_type(record):
         case "reading":
             judge_readings(state, record, tally)
@@ -179,7 +179,7 @@ def judge_record(state: State, record: LogRecord, tally: Tally) -> None:
 
 
 def judge_readings(state: State, record: LogRecord, tally: Tally) -> None:
-    """Rule 2: rows are judged one by one; a bad one does its neighbours no harm."""
+    """Rule 2: rows are judged one by one; a malformed row does not affect its neighbours."""
     rows = decode_readings(record.value, media_type(record))
     if isinstance(rows, str):
         tally.note(record, WHOLE_RECORD, rows)

@@ -1,4 +1,4 @@
-"""Arrow values as columns: batches of one schema are joined, and no row becomes an object."""
+"""Arrow values as columns: batches of one schema are joined, and no row becomes a Python object."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +20,9 @@ def arrow_parts(
     index_of: Mapping[tuple[str, str], int],
     refused: list[Refused],
 ) -> list[Part]:
-    """The rows of the values of `records` (their places), one part for each schema."""
+    """The rows of the values of `records` (indices in the run), one part for each schema. Refused ones go to
+    `refused`.
+    """
     by_schema: dict[pa.Schema, tuple[list[pa.RecordBatch], list[int], list[int]]] = {}
     for record, value in zip(records, values, strict=True):
         decoded = "undecodable" if value is None else decode_batches(value)
@@ -88,14 +90,14 @@ class _Coded:
 
 
 class _Table:
-    """Columns of a table, absent ones included. `is_bad` collects the rows whose integers are none of ours."""
+    """Columns of a table, absent ones included. `is_bad` collects the rows with integers that are not counts."""
 
     def __init__(self, table: pa.Table, rows: int) -> None:
         self._table, self._rows = table.combine_chunks(), rows
         self.is_bad: Mask = np.zeros(rows, np.bool_)
 
     def column(self, name: str) -> Any:
-        """The column as one array, None if nothing stands there."""
+        """The column as one array, None if it is absent or all null."""
         if not self._rows or name not in self._table.schema.names:
             return None
         column = self._table.column(name)
@@ -105,7 +107,7 @@ class _Table:
         return _Coded(self.column(name), self._rows)
 
     def ints(self, name: str) -> Ints:
-        """A column of integers, NONE for a null; rows with integers that are no counts are bad."""
+        """A column of integers, NONE for a null; rows with integers that are not counts are marked bad."""
         column = self.column(name)
         if column is None:
             return np.full(self._rows, NONE)
@@ -131,7 +133,7 @@ class _Table:
         return flags
 
     def has_session(self) -> Mask:
-        """Which rows have a session. One that is no id makes its row a bad one."""
+        """Which rows have a session. A session that is not an id marks its row as bad."""
         column = self.column("session")
         if column is None:
             return np.zeros(self._rows, np.bool_)
@@ -154,7 +156,7 @@ class _ArrowTexts:
 
 
 def _meter_indices(machines: _Coded, meters: _Coded, index_of: Mapping[tuple[str, str], int]) -> Ints:
-    """The place of each row's meter: looked up once for each pair of names that occurs."""
+    """The index of each row's meter: looked up once for each pair of names that occurs."""
     width = len(meters.words)
     codes = machines.codes * width + meters.codes
     codes[(machines.codes < 0) | (meters.codes < 0)] = NONE
@@ -173,7 +175,7 @@ def _meter_indices(machines: _Coded, meters: _Coded, index_of: Mapping[tuple[str
 
 
 def _marked(codes: Ints, size: int) -> Ints:
-    """The codes below `size` that occur, without sorting. NONE marks the last place."""
+    """The codes below `size` that occur, without sorting. NONE marks the last element."""
     is_there = np.zeros(size + 1, np.bool_)
     is_there[codes] = True
     return np.flatnonzero(is_there[:-1])

@@ -1,7 +1,7 @@
-"""Rows of a value that is an Arrow IPC stream. Whatever is wrong with the stream makes the whole of it undecodable.
+"""Rows of a value that is an Arrow IPC stream. Any fault in the stream makes the whole value undecodable.
 
 Arrow's own reader would inflate compressed bodies and dictionaries on trust: a stream holds plain record batches only,
-so what is decoded is no larger than its bytes. Only columns of a reading's fields are looked at; a null is an absence.
+so what is decoded is no larger than its bytes. Only columns of a reading's fields are read; a null counts as absent.
 """
 
 import struct
@@ -20,11 +20,11 @@ _FLAGS = ("session_start", "reconstructed")
 _MESSAGE_HEADER_TYPE, _MESSAGE_HEADER = 1, 2
 _RECORD_BATCH = 3
 _BATCH_COMPRESSION = 3
-"""Places of fields in Arrow's Message.fbs."""
+"""Field numbers in Arrow's Message.fbs."""
 
 
 def decode_arrow(value: bytes) -> list[dict[str, Any]] | Reason:
-    """The rows as plain objects, nulls left out, or why the record is one refused entry."""
+    """The rows as plain objects, nulls left out, or the reason why the whole record is refused."""
     batches = decode_batches(value)
     if isinstance(batches, str):
         return batches
@@ -45,7 +45,7 @@ def _decode(value: bytes) -> list[pa.RecordBatch] | Reason:
     source = pa.BufferReader(value)
     reader = pa.MessageReader.open_stream(source)
     first = reader.read_next_message()
-    if first.type != "schema":  # Arrow reads any message as a schema, and crashes.
+    if first.type != "schema":  # Arrow would read any message as a schema, and crash.
         raise pa.ArrowInvalid("a stream begins with its schema")
     schema = pa.ipc.read_schema(first)
     _check_schema(schema)
@@ -74,7 +74,7 @@ def _decode(value: bytes) -> list[pa.RecordBatch] | Reason:
 def _check_schema(schema: pa.Schema) -> None:
     """Each field of a reading at most once, in its type; other columns are ignored, but flat."""
     if len(set(schema.names)) != len(schema.names):
-        raise pa.ArrowInvalid("a column stands twice")
+        raise pa.ArrowInvalid("a column occurs twice")
     for field in schema:
         if field.type.num_fields:
             raise pa.ArrowInvalid(f"column {field.name} isn't flat")
@@ -92,7 +92,7 @@ def _is_fit(name: str, kind: pa.DataType) -> bool:
 
 
 def _check_batch(batch: pa.RecordBatch) -> None:
-    """Lengths, offsets and UTF-8 are right, and nothing is null that its field says can't be."""
+    """Raises ArrowInvalid unless lengths, offsets and UTF-8 are valid and only nullable fields have nulls."""
     batch.validate(full=True)
     for field, column in zip(batch.schema, batch.columns, strict=True):
         if not field.nullable and column.null_count:
@@ -106,12 +106,12 @@ def _is_compressed(metadata: pa.Buffer) -> bool:
     kind = _field(data, message, _MESSAGE_HEADER_TYPE)
     header = _field(data, message, _MESSAGE_HEADER)
     if kind is None or header is None or data[kind] != _RECORD_BATCH:
-        raise pa.ArrowInvalid("no record batch")
+        raise pa.ArrowInvalid("not a record batch")
     return _field(data, header + _u32(data, header), _BATCH_COMPRESSION) is not None
 
 
 def _field(data: bytes, table: int, number: int) -> int | None:
-    """Where a field of a FlatBuffer table lies, or None if it is left out."""
+    """The offset of a field of a FlatBuffer table, or None if it is left out."""
     vtable = table - struct.unpack_from("<i", data, table)[0]
     size = struct.unpack_from("<H", data, vtable)[0]
     entry = 4 + 2 * number

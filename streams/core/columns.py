@@ -1,7 +1,7 @@
-"""Rows of readings as columns: the same rows as `records.decode_readings` gives, without an object for each.
+"""Rows of readings as columns: the rows that `records.decode_readings` returns, without an object for each.
 
-A part is what one kind of encoding gave, in the order of the log; `columns_of` joins parts and sorts out what is
-malformed. In all columns an integer that isn't there is NONE.
+A part holds the rows of one encoding, in the order of the log; `columns_of` joins parts and separates malformed rows.
+In all columns an absent integer is NONE.
 """
 
 import re
@@ -27,14 +27,14 @@ IS_START, IS_RECONSTRUCTED = 1, 2
 """Bits of `marks`, as in a high water's content."""
 
 Refused = tuple[int, int, Reason]
-"""(place of the record, row or WHOLE_RECORD, reason)."""
+"""(index of the record in the run, row or WHOLE_RECORD, reason)."""
 
 is_id: Callable[[str], object] = re.compile(get_args(Id)[1].pattern).search
 """Whether a string is an id, by the one definition of ids."""
 
 
 class Texts(Protocol):
-    """The strings of a part's rows, by a row's place in it."""
+    """The strings of a part's rows, by the row's index in the part."""
 
     def names(self, at: int) -> tuple[str, str]:
         """Machine and meter of a row."""
@@ -47,9 +47,9 @@ class Texts(Protocol):
 
 @dataclass(slots=True)
 class Part:
-    """Rows of right types. `place` is the meter's place or NONE, `is_bad` marks rows that are malformed all the same.
+    """Rows with fields of the right types. `meter` is the meter's index or NONE; `is_bad` marks malformed rows.
 
-    `registers`, `quantities` and `levels` hold the value in the one column that a row gives it in.
+    A row's value stands in one of `registers`, `quantities` and `levels`.
     """
 
     record: Ints
@@ -68,7 +68,7 @@ class Part:
     texts: Texts
 
     def are_whole(self) -> Mask:
-        """What `Reading.is_valid` says of each row, and whether it isn't malformed otherwise."""
+        """Whether each row is well formed: `Reading.is_valid`, and not marked bad."""
         started = self.started_at
         values = (self.registers >= 0).astype(np.int8) + (self.quantities >= 0) + (self.levels >= 0)
         whole: Mask = (values == 1) & ~self.is_bad & (self.has_session == (started >= 0))
@@ -80,7 +80,7 @@ class Part:
 
 @dataclass(slots=True)
 class Columns:
-    """Well-formed rows in the order of the log. `kind` is a place in KINDS, `at` the row's place among `texts`."""
+    """Well-formed rows in the order of the log. `kind` is an index in KINDS, `at` the row's index in `texts`."""
 
     record: Ints
     row: Ints
@@ -112,7 +112,7 @@ class Columns:
         return self.texts.session(int(self.at[row]))
 
     def readings(self, rows: Ints) -> Iterator[tuple[int, int, Reading]]:
-        """Rows as the plain loop wants them: (record, row in it, reading)."""
+        """Rows as the plain loop takes them: (record's index, row in it, reading)."""
         names = ("record", "row", "boot", "seq", "observed_at", "kind", "value", "started_at", "marks", "at")
         cells = [getattr(self, name)[rows].tolist() for name in names]
         for record, row, boot, seq, observed_at, kind, value, started_at, marks, at in zip(*cells, strict=True):
@@ -133,7 +133,7 @@ class Columns:
 
 
 class _JoinedTexts:
-    """The texts of some parts, one after the other."""
+    """The texts of several parts, concatenated."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._texts = [part.texts for part in parts]
@@ -153,7 +153,7 @@ class _JoinedTexts:
 
 
 def columns_of(parts: Sequence[Part], refused: list[Refused]) -> Columns:
-    """The well-formed rows of some parts; the others are added to `refused`."""
+    """The well-formed rows of the parts; the others are added to `refused`."""
 
     def joined(name: str) -> Ints:
         columns: list[Ints] = [getattr(part, name) for part in parts]
@@ -186,7 +186,7 @@ def columns_of(parts: Sequence[Part], refused: list[Refused]) -> Columns:
 
 
 def mark_bad_names(meters: Ints, texts: Texts, is_bad: Mask) -> None:
-    """Names that no meter has may be no ids at all. Those of known meters are."""
+    """Marks rows whose names are not ids. Names of known meters are ids, so only rows of unknown meters are checked."""
     for at in np.flatnonzero(meters == NONE).tolist():
         if not is_bad[at] and not all(is_id(name) for name in texts.names(at)):
             is_bad[at] = True

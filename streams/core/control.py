@@ -1,4 +1,4 @@
-"""What operators say: registrations and corrections (rules 4, 9, 10, 13 and 22 to 25)."""
+"""Control records of operators: registrations and corrections (rules 4, 9, 10, 13 and 22 to 25)."""
 
 from typing import Any, TypeVar
 
@@ -13,8 +13,8 @@ from streams.core.judge import Outcome
 from streams.core.machines import Machine, Version
 from streams.core.meters import NONE, Boot, MeterState
 from streams.core.murmur2 import partition_of
+from streams.core.plausible_usage import correction_limit, set_opening
 from streams.core.records import JSON, SIGNATURE, LogRecord, decode_control, header, headers, media_type
-from streams.core.register import correction_limit, set_opening
 from streams.core.signature import operator_of
 from streams.core.state import State
 
@@ -67,7 +67,7 @@ def correct(state: State, record: LogRecord) -> Outcome:
 
 
 def _decode(state: State, record: LogRecord, record_type: str, struct: type[Control]) -> tuple[Control, Any] | Reason:
-    """The record if it is well formed and, where the rules name operators, signed by one of them."""
+    """The record if it is well formed and, if the ruleset names operators, signed by one of them; else the reason."""
     decoded = decode_control(record.value, media_type(record), struct)
     if isinstance(decoded, tuple) and not _is_signed(state, record, record_type):
         return "bad_signature"
@@ -100,12 +100,12 @@ def _is_in_place(state: State, record: LogRecord, route: str) -> bool:
 
 
 def _registration_content(plain: dict[str, Any]) -> str:
-    """Canonical JSON of a registration; `retired: false` is as good as absent, nothing else is normalised (rule 8)."""
+    """Canonical JSON of a registration; `retired: false` counts as absent, nothing else is normalised (rule 8)."""
     return canonical_json({name: part for name, part in plain.items() if (name, part) != ("retired", False)}).decode()
 
 
 def _breaks_lock(old: Agreement, new: Agreement, now_ms: int) -> bool:
-    """Rule 23: before `locked_until` no payee's points fall, no more trust is asked for, and the lock stays."""
+    """Rule 23: before `locked_until` no payee's points fall, `pays_trust` does not rise, and the lock stays."""
     if old.locked_until is UNSET or now_ms >= old.locked_until:
         return False
     if new.locked_until is UNSET or new.locked_until < old.locked_until:
@@ -118,7 +118,7 @@ def _breaks_lock(old: Agreement, new: Agreement, now_ms: int) -> bool:
 def _apply_version(state: State, machine: Machine, registration: Registration, content: str) -> None:
     is_first = not machine.versions
     acts = registration.boot is not UNSET and (is_first or registration.boot != machine.last.registration.boot)
-    from_ms = 0  # A first version reaches back without limit.
+    from_ms = 0  # A first version is in force from the beginning.
     if not is_first:
         from_ms = stream_time.in_force_from_ms(state.log, state.ruleset, state.now_ms, registration.effective_from)
     if registration.boot is not UNSET and acts:
@@ -129,7 +129,7 @@ def _apply_version(state: State, machine: Machine, registration: Registration, c
 
 
 def _set_boot(state: State, machine: Machine, boot: int) -> None:
-    """Rule 10: the current boot of all the machine's meters, without a previous one; what is above it goes."""
+    """Rule 10: sets the current boot of all the machine's meters, without a previous one; higher baselines go."""
     machine.least_boot = boot
     for name in {meter for version in machine.versions for meter in version.meters}:
         meter = state.meters.borrow(machine.machine, name)
@@ -139,7 +139,7 @@ def _set_boot(state: State, machine: Machine, boot: int) -> None:
 
 
 def _set_meters(state: State, machine: Machine, registration: Registration, is_first: bool, acts: bool) -> None:
-    """New meters get their places; opening registers count in a first version or with a boot that acts (rule 13)."""
+    """Adds new meters; opening registers count in a first version or with a boot that acts (rule 13)."""
     for registered in registration.meters:
         if (machine.machine, registered.meter) not in state.meters.index_of:
             current = None if machine.least_boot == NONE else Boot(machine.least_boot)
@@ -167,7 +167,7 @@ def _judge_difference(state: State, machine: Machine, correction: Correction) ->
 
 
 def _apply_difference(state: State, machine: Machine, correction: Correction, offset: int) -> None:
-    """Priced like a reading of its moment; it touches no baseline."""
+    """Adds a difference, priced like a reading of its moment; baselines are unchanged."""
     started_at = correction.session_started_at
     version = machine.version_at(correction.observed_at if started_at is UNSET else started_at)
     price = version.prices.of_usage(correction.meter, correction.observed_at)

@@ -1,7 +1,7 @@
 """Readings as a record's bytes and headers: the one encoder of replays and gateways.
 
-A reading's JSON bytes are made once; a record's value is those bytes, joined. So what is sent again after a crash holds
-the same rows, whatever batches they come in.
+A reading's JSON bytes are made once; a record's value is those bytes, joined. So a resend after a crash holds the same
+rows, however they are batched.
 """
 
 from collections.abc import Sequence
@@ -55,10 +55,10 @@ def arrow_value(rows: Sequence[bytes]) -> bytes:
 
 
 def value_of(rows: Sequence[bytes], form: Format) -> bytes:
-    """The value of a record of rows that are JSON already, in either form."""
+    """The value of a record of rows that are JSON already, in the given format."""
     return json_value(rows) if form == "json" else arrow_value(rows)
 
 
 def signed_headers(content_type: str, key_id: str, signature: bytes) -> Headers:
-    """The headers of a signed record, but for its type: the content type is signed too, so it always stands there."""
+    """The headers of a signed record except its type: the content type is signed too, so it is always present."""
     return (("content-type", content_type.encode()), ("signature", signature), ("key-id", key_id.encode()))

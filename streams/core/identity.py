@@ -12,13 +12,13 @@ SEQ_STEP_MAX = 2**20
 HOLES_MAX = 16
 
 Verdict = Reason | Literal["duplicate"] | None
-"""Why a row is no new one, or None for a new one."""
+"""Why a row is not new, or None for a new one."""
 
 
 def judge_identity(meter: MeterState, row: Reading, least_boot: int) -> tuple[Verdict, int]:
     """The verdict on a row's boot and number, and how many numbers a new row skips (rules 7 and 8).
 
-    A new row has used its number up from here on. `least_boot` is the machine's registered boot, or NONE.
+    A new row uses its number up. `least_boot` is the machine's registered boot, or NONE.
     """
     boot = _boot_of(meter, row.boot, least_boot)
     return _judge_seq(boot, row) if isinstance(boot, Boot) else (boot, 0)
@@ -39,7 +39,7 @@ def _boot_of(meter: MeterState, number: int, least_boot: int) -> Boot | Reason:
         return meter.current
     if previous is not None and number == previous.boot:
         return previous
-    # Under the current boot there is room for one more: the highest seen, and none under a registered one.
+    # Below the current boot one more is kept: the highest seen, and none below a registered one.
     if number < (least_boot if previous is None else previous.boot):
         return "stale_boot"
     meter.previous = Boot(number)
@@ -47,7 +47,7 @@ def _boot_of(meter: MeterState, number: int, least_boot: int) -> Boot | Reason:
 
 
 def _judge_seq(boot: Boot, row: Reading) -> tuple[Verdict, int]:
-    """Where a row's number lies in its boot (rules 7 and 8)."""
+    """The verdict on a row's number within its boot (rules 7 and 8)."""
     if boot.seq == NONE:  # The first reading of a boot: all numbers under it are one hole, and none counts as skipped.
         _raise_high_water(boot, row)
         return None, 0
@@ -76,7 +76,7 @@ def _raise_high_water(boot: Boot, row: Reading) -> None:
 
 
 def _leave_hole(boot: Boot, seq: int) -> bool:
-    """Takes a number out of its hole, which may split; False if it lies in none."""
+    """Removes a number from its hole, which may split; False if it is in none."""
     index = bisect_right(boot.holes, seq, key=lambda hole: hole[0]) - 1
     if index < 0 or boot.holes[index][1] < seq:
         return False

@@ -1,4 +1,4 @@
-"""JSON values as columns. Each value is decoded alone; what isn't plainly right is left to the definition."""
+"""JSON values as columns. Each value is decoded by itself; anything unusual is left to `records.decode_readings`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
@@ -17,7 +17,7 @@ from streams.core.records import JSON, decode_readings
 
 
 class _Flat(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A reading with NONE for an absent integer. Whether strings are ids is asked later, once for each meter."""
+    """A reading with NONE for an absent integer. Whether strings are ids is checked later, once for each meter."""
 
     machine: str
     meter: str
@@ -42,7 +42,7 @@ def json_part(
     index_of: Mapping[tuple[str, str], int],
     refused: list[Refused],
 ) -> Part:
-    """The rows of the values of `records` (their places); records and rows that are malformed go to `refused`."""
+    """The rows of the values of `records` (indices in the run); refused records and rows go to `refused`."""
     items, record, row = _items(records, [_decoded(value) for value in values], values, refused)
     texts = _ObjectTexts(items)
     get = index_of.get
@@ -68,7 +68,7 @@ def json_part(
 
 
 def is_known_reading(value: bytes) -> bool:
-    """Whether a value is one reading of known fields, right in its types."""
+    """Whether a value is one reading that has known fields only, all of the right type."""
     return isinstance(_decoded(value), _Flat)
 
 
@@ -86,7 +86,7 @@ class _ObjectTexts:
 
 
 def _decoded(value: bytes | None) -> _Flat | list[_Flat] | None:
-    """A value of known fields and right types, or None for the definition to say what it is."""
+    """A value with known fields of the right types only, or None: then `decode_readings` decides."""
     try:
         return _decode(value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -99,7 +99,7 @@ def _items(
     values: Sequence[bytes | None],
     refused: list[Refused],
 ) -> tuple[list[_Flat], Ints, Ints]:
-    """The rows one after the other, with the places of their records and their numbers in these."""
+    """All rows, with the indices of their records and their numbers within these."""
     if list(map(type, decoded)).count(_Flat) == len(decoded):
         return decoded, np.asarray(records, np.int64), np.zeros(len(decoded), np.int64)  # type: ignore[return-value]
     items: list[_Flat] = []
@@ -155,7 +155,7 @@ def _ints(items: Sequence[_Flat], name: str) -> Ints:
 
 
 def _sessions(items: Sequence[_Flat], is_bad: Mask) -> Mask:
-    """Which rows have a session. One that is no id makes its row a bad one."""
+    """Which rows have a session. A session that is not an id marks its row as bad."""
     sessions = [item.session for item in items]
     if sessions.count(UNSET) == len(sessions):
         return np.zeros(len(items), np.bool_)

@@ -1,10 +1,10 @@
 """JSON values that are spelled alike, as columns without an object for each row.
 
 Gateways print readings with one routine, so most values of a run differ in their names and digits alone. A *shape* is
-what stays: the bytes between them, learned from a value that the definition has decoded. A row is taken here only if
-its bytes are exactly those of a shape, digit strings without leading zeros up to 2^53, and the name of a registered
-meter: then it says what the definition would read in it, whatever surrounds it. All other rows are left to
-`json_columns`. Nothing here reads past a value: each is looked at alone, though all of them lie in one buffer.
+what stays the same: the bytes between them, learned from a value that the decoder has accepted. A row is taken here
+only if its bytes are exactly those of a shape, with digit strings without leading zeros up to 2^53 and the name of a
+registered meter: then the decoder would read the same in it, whatever surrounds it. All other rows are left to
+`json_columns`. Nothing here reads past a value: each is read by itself, though all of them lie in one buffer.
 """
 
 import re
@@ -20,7 +20,7 @@ from streams.core.meters import NONE
 from streams.core.name_index import NAME_WORDS, WORD, NameIndex, Names, Words
 
 SHAPES_MAX = 4
-"""So many shapes are looked for in a run; a run with more is not spelled alike."""
+"""How many shapes are tried in a run; a run with more is not spelled alike."""
 
 DIGITS_MAX = 16
 LITERAL_MAX = 64
@@ -31,7 +31,7 @@ TEXTS = ("machine", "meter", "session")
 INTEGERS = ("boot", "seq", "observed_at", "register", "quantity", "level", "session_started_at")
 MARKS = {"session_start": IS_START, "reconstructed": IS_RECONSTRUCTED}
 TRIES_MAX = 8
-"""So many rows are looked at for a shape."""
+"""How many rows are examined for a shape."""
 
 _VALUE = r'(?:"(?P<text>[A-Za-z0-9._:-]{1,64})"|(?P<digits>0|[1-9][0-9]{0,15})|true|false)'
 _MEMBER = re.compile(rf'(?P<before>\{{\s*|\s*,\s*)"(?P<name>[a-z_]+)"\s*:\s*{_VALUE}'.encode())
@@ -49,7 +49,9 @@ _JOINS = [
 
 
 class Field(NamedTuple):
-    """A part of a row that differs: `before` are the bytes in front of it, `quotes` how many of these in the row."""
+    """A variable part of a row: `before` are the bytes in front of it, `quotes` the number of quotes before it in the
+    row.
+    """
 
     name: str
     before: bytes
@@ -58,7 +60,9 @@ class Field(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """How rows are spelled: their fields, the bytes after the last one, and the marks (see `columns`) in these."""
+    """How rows are spelled: their fields, the bytes after the last one, and the marks (see `columns`) in the
+    literals.
+    """
 
     fields: tuple[Field, ...]
     after: bytes
@@ -66,7 +70,7 @@ class Shape(NamedTuple):
 
 
 def shape_of(row: bytes) -> Shape | None:
-    """The shape of one reading that the definition has found to be well-formed; None for an unusual spelling."""
+    """The shape of one well-formed reading; None for an unusual spelling."""
     fields: list[Field] = []
     names: set[str] = set()
     marks = at = begun = 0
@@ -116,7 +120,7 @@ class _Buffer:
         self.starts = self.ends - lengths
 
     def has(self, literal: bytes, at: Ints) -> Mask:
-        """Whether the literal stands at each place."""
+        """Whether the literal stands at each of these byte positions."""
         same = np.ones(len(at), np.bool_)
         for begun in range(0, len(literal), WORD):
             part = literal[begun : begun + WORD]
@@ -125,7 +129,7 @@ class _Buffer:
         return same
 
     def text(self, span: Span) -> Names:
-        """A field's bytes as an index wants them."""
+        """A field's bytes in the form that NameIndex takes."""
         length = span.length
         longest = min(int(length.max(initial=0)), NAME_WORDS * WORD)
         words = [
@@ -134,7 +138,7 @@ class _Buffer:
         return Names(length, words)
 
     def numbers(self, span: Span) -> tuple[Ints, Mask]:
-        """The integers in a field, and which of them the definition takes for a count."""
+        """The integers in a field, and which of them are counts."""
         length = span.length
         fits = (length >= 1) & (length <= DIGITS_MAX)
         value, are_digits = self._digits(span.end, np.clip(length, 0, WORD))
@@ -146,7 +150,9 @@ class _Buffer:
         return value.astype(np.int64), fits & (value <= COUNT_MAX)
 
     def _digits(self, end: Ints, length: Ints) -> tuple[Words, Mask]:
-        """Up to eight digits before `end`, all at once in a little-endian word: to pairs, to fours, to a number."""
+        """Up to eight digits before `end`, parsed at once in a little-endian word: pairs, then fours, then the
+        number.
+        """
         front = _LOW_BYTES[WORD - length]
         word = (self.words[end - WORD] & ~front) | (_ZEROS & front)
         fits: Mask = (word & _HIGH == _ZEROS) & ((word + _SIXES) & _HIGH == _ZEROS)
@@ -167,9 +173,9 @@ class _Rows(NamedTuple):
 def shaped_part(
     records: Sequence[int], values: Sequence[bytes], index: NameIndex, is_reading: Callable[[bytes], bool]
 ) -> tuple[Part | None, list[int]]:
-    """The rows of those values that are spelled alike, and the places in `records` of all others.
+    """The rows of those values that are spelled alike, and the indices in `records` of all others.
 
-    `is_reading` tells whether the definition takes an object for a reading of known fields.
+    `is_reading` returns whether the decoder accepts an object as a reading of known fields.
     """
     buffer = _Buffer(values)
     quotes = np.flatnonzero(buffer.chars == ord('"'))
@@ -216,7 +222,7 @@ class _Match:
         self.sessions: dict[int, str] = {}
 
     def take(self, shape: Shape, left: Ints) -> Mask:
-        """Takes those of the rows `left` that have the shape; tells which."""
+        """Takes those of the rows `left` that have the shape; returns which."""
         spans, fits = self._spans(shape, left)
         found = {}
         for field, span in zip(shape.fields, spans, strict=True):
@@ -237,7 +243,7 @@ class _Match:
         return fits
 
     def _spans(self, shape: Shape, left: Ints) -> tuple[list[Span], Mask]:
-        """Where the fields of a shape lie in some rows, and which of these have its literals all through."""
+        """Where the fields of a shape lie in these rows, and which of the rows have all its literals."""
         first, last, quotes = (part[left] for part in (self.rows.first, self.rows.last, self.rows.quotes))
         fits = np.ones(len(left), np.bool_)
         spans = []
@@ -255,7 +261,7 @@ class _Match:
         return spans, fits & self.buffer.has(shape.after, at)
 
     def _take_sessions(self, span: Span, left: Ints, fits: Mask) -> None:
-        """Keeps the sessions of rows that fit; a row whose session is no id doesn't."""
+        """Keeps the sessions of rows that fit; a row whose session is not an id does not fit."""
         known: dict[bytes, str | None] = {}
         indices = np.flatnonzero(fits)
         for index, row, start, end in zip(
@@ -276,7 +282,7 @@ class _Match:
                 self.sessions[row] = session
 
     def part(self, records: Ints) -> tuple[Part | None, list[int]]:
-        """The rows of the values all of whose rows were taken, and the places of the other values."""
+        """The rows of the values all of whose rows were taken, and the indices of the other values."""
         rows, values = self.rows, len(records)
         is_valid = np.bincount(rows.value, minlength=values) > 0
         is_valid[rows.value[~(self.is_taken & self._are_joined())]] = False
@@ -309,7 +315,7 @@ class _Match:
         return part, left
 
     def _are_joined(self) -> Mask:
-        """Whether around each row its value has what belongs there: nothing, or the brackets and commas of an array."""
+        """Whether around each row its value has nothing, or the brackets and commas of an array."""
         chars, rows = self.buffer.chars, self.rows
         start, end = self.buffer.starts[rows.value], self.buffer.ends[rows.value]
         is_array = chars[start] == ord("[")

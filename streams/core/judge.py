@@ -1,4 +1,4 @@
-"""What becomes of one row of a reading record, by every rule that applies to it."""
+"""The verdict on one row of a reading record, by every rule that applies to it."""
 
 from typing import Literal
 
@@ -9,8 +9,8 @@ from schemas.reject import Reason
 from streams.core.identity import judge_identity
 from streams.core.machines import Machine
 from streams.core.open_window import OpenWindow
+from streams.core.plausible_usage import Usage, judge_usage
 from streams.core.records import LogRecord
-from streams.core.register import Usage, judge_usage
 from streams.core.state import State
 from streams.core.trust import RecordSignature, trust_of
 
@@ -19,7 +19,8 @@ Outcome = Reason | Literal["duplicate"] | None
 
 
 def judge_row(state: State, record: LogRecord, signature: RecordSignature | None, row: Reading) -> Outcome:
-    """Rule 4: the first reason that applies. From identity on the row has used its number up, even if it is refused.
+    """Rule 4: the first reason that applies. Once identity has passed, the row's number is used up, even if it is
+    refused.
 
     `signature` is the record's.
     """
@@ -55,7 +56,7 @@ def judge_row(state: State, record: LogRecord, signature: RecordSignature | None
 
 
 def is_too_late(state: State, row: Reading) -> bool:
-    """Rule 5: the horizon is asked only of sealed windows, and is inclusive."""
+    """Rule 5: the horizon applies to sealed windows only, and is inclusive."""
     is_sealed = state.log.window_start(row.observed_at) < state.earliest_open_ms
     return is_sealed and row.observed_at < state.now_ms - state.ruleset.horizon_ms
 
@@ -63,7 +64,7 @@ def is_too_late(state: State, row: Reading) -> bool:
 def place_row(
     state: State, record: LogRecord, row: Reading, machine: Machine, usage: Usage, skipped: int
 ) -> OpenWindow:
-    """Rule 26: every accepted reading lies in a window, with what it bills and what it says of the window."""
+    """Rule 26: puts an accepted reading into its window, with its usage, flags and offset; returns the window."""
     window = state.window_at(row.machine, row.observed_at)
     window.note_offset(record.offset)
     window.readings += 1

@@ -1,8 +1,8 @@
-"""The log root: which raw records a range of offsets held, under one digest from which any record can be proven.
+"""The log root: one digest over the raw records of a range of offsets, from which any record can be proven.
 
-Records are cut by a grid of 1,024 absolute offsets (offset // 1024), clipped to the range; a place of the grid without
-a record has no chunk. A chunk's canonical bytes hold its records by columns, so that they are made and read back
-without a step per record:
+Records are cut into chunks by a grid of 1,024 absolute offsets (offset // 1024), clipped to the range; a cell of the
+grid without a record has no chunk. A chunk's canonical bytes hold its records by columns, so that they are written and
+read without a step per record:
 
     "tallyroot log chunk 1\\n"   count u32   offsets count × i64   timestamps (ms) count × i64
     keys   values   headers a record: count × u32   header names   header values
@@ -44,7 +44,7 @@ _DOMAIN = b"tallyroot log chunk 1\n"
 
 
 class ChunkProof(Struct, frozen=True, kw_only=True):
-    """That a chunk's records were in the log: its canonical bytes, its place among the leaves and the audit path."""
+    """Proof that a chunk's records were in the log: its canonical bytes, its index among the leaves, the audit path."""
 
     chunk: bytes
     index: int
@@ -52,16 +52,16 @@ class ChunkProof(Struct, frozen=True, kw_only=True):
     path: tuple[bytes, ...]
 
     def root(self) -> bytes:
-        """The log root that this receipt leads to: 32 bytes, to be compared with a manifest's."""
+        """The log root that this proof leads to: 32 bytes, to be compared with a manifest's."""
         return root_from(leaf_of(self.chunk), self.index, self.leaves, self.path)
 
     def records(self) -> list[Record]:
-        """The chunk's records. Raises InvalidInput if its bytes are no chunk."""
+        """The chunk's records. Raises InvalidInput if its bytes are not a chunk."""
         return records_of(self.chunk)
 
 
 class LogDigest:
-    """Collects the leaves of one range while its records pass by, in slices of any size."""
+    """Collects the leaves of one range from its records, which may come in slices of any size."""
 
     def __init__(self) -> None:
         self.leaves: list[bytes] = []
@@ -70,12 +70,12 @@ class LogDigest:
         self._last_offset = -1
 
     def add(self, records: Sequence[LogRecord]) -> None:
-        """Takes the next records of the range. Raises InvariantBroken if their offsets don't ascend."""
+        """Adds the next records of the range. Raises InvariantBroken if their offsets don't ascend."""
         if records:
             self.add_batch(records_batch(records))
 
     def add_batch(self, batch: pa.RecordBatch) -> None:
-        """Takes the next records as a batch of the schema RECORDS. Raises InvariantBroken like `add`."""
+        """Adds the next records as a batch of the schema RECORDS. Raises InvariantBroken as `add`."""
         if not batch.num_rows:
             return
         offsets = np.asarray(batch.column(0))
@@ -89,7 +89,7 @@ class LogDigest:
             self._pending.append(batch.slice(first, end - first))
 
     def finish(self) -> bytes:
-        """The log root (32 bytes) of all that was added; `leaves` is complete then."""
+        """The log root (32 bytes) of all records added; `leaves` is complete then."""
         self._close()
         return merkle_root(self.leaves)
 
@@ -118,7 +118,7 @@ def records_batch(records: Sequence[LogRecord]) -> pa.RecordBatch:
 
 
 def records_from(batch: pa.RecordBatch) -> list[Record]:
-    """The records of a batch of the schema RECORDS, equal to those that made it."""
+    """The records of a batch of the schema RECORDS: the inverse of `records_batch`."""
     headers = [[(entry["name"], entry["value"]) for entry in row] for row in batch.column(3).to_pylist()]
     columns = [batch.column(number).to_pylist() for number in (0, 1, 2, 4)]
     return [
@@ -128,7 +128,7 @@ def records_from(batch: pa.RecordBatch) -> list[Record]:
 
 
 def chunk_bytes(batch: pa.RecordBatch) -> bytes:
-    """The canonical bytes of one chunk, from a batch of the schema RECORDS that holds just its records."""
+    """The canonical bytes of one chunk, from a batch of the schema RECORDS that holds exactly its records."""
     headers = batch.column(3)
     entries = headers.flatten()
     names, values = entries.flatten()
@@ -149,14 +149,14 @@ def chunk_bytes(batch: pa.RecordBatch) -> bytes:
 
 
 def records_of(chunk: bytes) -> list[Record]:
-    """The records in a chunk's canonical bytes. Raises InvalidInput if they are no chunk, or hold anything besides."""
+    """The records in a chunk's canonical bytes. Raises InvalidInput if they are not the canonical bytes of a chunk."""
     try:
         records = _decode(chunk)
         whole = bool(records) and chunk_bytes(records_batch(records)) == chunk
     except (ValueError, IndexError, OverflowError):
         whole = False
     if not whole:
-        raise InvalidInput("these bytes are no chunk of a log: take those that the archive's receipt gave")
+        raise InvalidInput("these bytes are not a chunk of a log: take those of a proof made from the archive")
     return records
 
 
@@ -174,7 +174,9 @@ def merkle_root(leaves: Sequence[bytes]) -> bytes:
 
 
 def audit_path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
-    """The inclusion proof (RFC 9162, 2.1.3) of one leaf, from the bottom up. Raises InvalidInput for no such leaf."""
+    """The inclusion proof (RFC 9162, 2.1.3) of one leaf, from the bottom up. Raises InvalidInput if there is no such
+    leaf.
+    """
     if not 0 <= index < len(leaves):
         raise InvalidInput(f"there is no leaf {index} among {len(leaves)}")
     path = []
@@ -189,7 +191,9 @@ def audit_path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
 
 
 def root_from(leaf: bytes, index: int, leaves: int, path: Sequence[bytes]) -> bytes:
-    """The root that an audit path leads to. Raises InvalidInput if the path can't be one of that place and size."""
+    """The root that an audit path leads to. Raises InvalidInput if the path does not fit that index and number of
+    leaves.
+    """
     parts = iter(path)
     digest = leaf
     try:
@@ -201,9 +205,7 @@ def root_from(leaf: bytes, index: int, leaves: int, path: Sequence[bytes]) -> by
                 digest = _node(part, digest) if index & 1 else _node(digest, part)
             index, leaves = index // 2, (leaves + 1) // 2
     except StopIteration:
-        raise InvalidInput(
-            "the audit path doesn't fit its place: take index, leaves and path from one receipt"
-        ) from None
+        raise InvalidInput("the audit path doesn't fit its index: take index, leaves and path from one proof") from None
     if next(parts, None) is not None:
         raise InvalidInput("the audit path is longer than its tree")
     return digest
@@ -227,7 +229,7 @@ def _chunk_spans(offsets: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
 
 
 def _column(array: pa.Array) -> tuple[bytes, bytes]:
-    """Lengths and bytes of a binary column; a slice of a larger array gives only its own part."""
+    """Lengths and bytes of a binary column; of a slice of a larger array, only its own part."""
     count = len(array)
     if not count:
         return b"", b""
@@ -241,7 +243,7 @@ def _column(array: pa.Array) -> tuple[bytes, bytes]:
 
 
 class _Bytes:
-    """Takes a chunk's bytes apart from the left."""
+    """Reads a chunk's bytes from the left."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

@@ -1,4 +1,4 @@
-"""What operators said of a machine: its versions, and which of them rules when (rule 22)."""
+"""The registered versions of a machine, and which of them is in force when (rule 22)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ from streams.core.meters import NONE
 from streams.core.rating import Prices
 
 SHARED_MAX = 4_096
-"""So many tariffs, and as many agreements, are held once for all who have them."""
+"""How many tariffs, and how many agreements, are shared between the versions that have the same."""
 
 
 class RegisteredKey(NamedTuple):
-    """A key that readings may be signed with, and what trust it gives."""
+    """A key that readings may be signed with, and the trust of readings signed by it."""
 
     public_key: bytes
     trust: int
@@ -28,8 +28,8 @@ class RegisteredKey(NamedTuple):
 class Version:
     """One version of a machine. `content` is its canonical JSON: equal ones are duplicates.
 
-    What follows from it is worked out when it is asked for first: of a million machines few report at a time. Tariffs
-    and agreements are held once for all the versions that have the same.
+    Everything else is derived at first use: of a million machines few report at a time. Versions with equal tariffs or
+    agreements share one object.
     """
 
     def __init__(self, content: str, number: int, in_force_from_ms: int) -> None:
@@ -39,7 +39,7 @@ class Version:
 
     @cached_property
     def registration(self) -> Registration:
-        """What the operator wrote."""
+        """The registration as the operator wrote it."""
         read = msgspec.json.decode(self.content, type=Registration)
         tariff, _ = _tariff(msgspec.json.encode(read.tariff))
         agreement, _ = _agreement(msgspec.json.encode(read.agreement))
@@ -52,7 +52,7 @@ class Version:
 
     @cached_property
     def keys(self) -> dict[bytes, RegisteredKey]:
-        """The keys by id, as the header `key-id` gives it."""
+        """The keys by id, as the header `key-id` states it."""
         return {
             key.key_id.encode(): RegisteredKey(
                 bytes.fromhex(key.public_key), HARDWARE_BACKED if key.hardware_backed else SIGNED
@@ -62,12 +62,12 @@ class Version:
 
     @cached_property
     def prices(self) -> Prices:
-        """The tariff, ready to be asked."""
+        """The tariff, compiled for look-ups."""
         return _tariff(msgspec.json.encode(self.registration.tariff))[1]
 
     @cached_property
     def agreement_digest(self) -> str:
-        """The agreement's name (hex): who gets what."""
+        """The agreement's digest (hex): who gets what."""
         return _agreement(msgspec.json.encode(self.registration.agreement))[1]
 
 
@@ -85,7 +85,7 @@ def _agreement(encoded: bytes) -> tuple[Agreement, str]:
 
 @dataclass(slots=True)
 class Machine:
-    """A registered machine. `least_boot` is the boot that its registrations gave last (NONE: none did)."""
+    """A registered machine. `least_boot` is the boot that its registrations stated last (NONE: none did)."""
 
     machine: str
     route: str

@@ -1,4 +1,4 @@
-"""The one function that says what a partition's epoch came to."""
+"""The one function that builds the manifest of a partition's epoch."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,10 +29,10 @@ def build_manifest(
 ) -> EpochManifest:
     """The manifest of the offsets [first_offset, next_offset) of one partition.
 
-    `windows` are in sealing order and carry their digests, `rejects` are in the order of the log, `value_sha256` gives
-    the digest of a refused record's value by offset, `state_digest` is that of the state at the cut.
-    `exceptions` may be all of the log's: those within the range are named. A cut is a record's offset, so none lies
-    across it.
+    `windows` are in sealing order and carry their digests, `rejects` are in the order of the log, `value_sha256` maps a
+    refused record's offset to the digest of its value, `state_digest` is that of the state at the cut.
+    `skipped_ranges` may be all of the log's: the manifest names those within its range. A cut is a record's offset, so
+    no skipped range lies across it.
     `windows` counts all of them, `adjustments` those among them that mend.
     """
     start_ms, end_ms = log.epoch_span(epoch)

@@ -1,7 +1,7 @@
-"""What registrations say of each meter, as columns: a cache that only saves asking, never part of the state.
+"""Facts from the registrations of each meter, as columns: a cache that saves look-ups, never part of the state.
 
-A row holds for moments in [from, to) around the moment that was asked for: there one version rules and the price of a
-unit stays the same. It is asked for again when readings leave that stretch.
+A row holds for moments in [from, to) around the moment of its look-up: there one version is in force and the price of a
+unit stays the same. It is looked up again when readings leave that span.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,30 +36,30 @@ _AT: Final = {name: column for column, name in enumerate(COLUMNS)}
 
 
 class MeterFacts:
-    """A row of COLUMNS for each meter, by its place."""
+    """A row of COLUMNS for each meter, by its index."""
 
     def __init__(self) -> None:
         self.rows: NDArray[np.int64] = np.zeros((0, len(COLUMNS)), np.int64)
         self.lines: dict[int, LineKey] = {}
-        """The line that a meter's usage adds to, by place: the version and the price are those of its row."""
+        """The line that a meter's usage adds to, by the meter's index: version and price are those of its row."""
         self.signers: list[Version] = []
-        """For each value of the column `signers` one of the versions that have the same keys."""
+        """For each value of the column `signers`, one of the versions that have the same keys."""
         self._signers: dict[tuple[Key, ...], int] = {}
         self._by_machine: dict[str, set[int]] = {}
         self._index: NameIndex | None = None
 
     def column(self, name: str) -> NDArray[np.int64]:
-        """A column, by place."""
+        """A column, by the meter's index."""
         return self.rows[:, _AT[name]]
 
     def name_index(self, names: Sequence[tuple[str, str]]) -> NameIndex:
-        """The index over the names of all meters, which is the same list at every call."""
+        """The index over the names of all meters; `names` must be the same list at every call."""
         if self._index is None:
             self._index = NameIndex(names)
         return self._index
 
     def forget(self, machine: str) -> None:
-        """A new version of a machine: all that was known of its meters has to be asked for again."""
+        """Drops the facts of a machine's meters: it has a new version."""
         indices = self._by_machine.pop(machine, None)
         if indices:
             self.rows[list(indices)] = 0
@@ -71,7 +71,9 @@ class MeterFacts:
         indices: Sequence[int],
         moments_ms: Sequence[int],
     ) -> None:
-        """Asks for the facts of the meters at `places`, each at a moment (epoch ms). `names` are those of all."""
+        """Looks up the facts of the meters at `indices`, each at a moment (epoch ms). `names` are those of all
+        meters.
+        """
         for index, moment_ms in zip(indices, moments_ms, strict=True):
             machine, meter = names[index]
             row = self._row(machines[machine], meter, moment_ms)
@@ -117,6 +119,6 @@ class MeterFacts:
 
 
 def _span(machine: Machine, version: Version) -> tuple[int, int]:
-    """The stretch in which a version is the highest in force; only higher ones can end it."""
+    """[from, to) in epoch ms in which a version is the highest in force; only higher versions can end it."""
     later = (other.in_force_from_ms for other in machine.versions[version.number :])
     return version.in_force_from_ms, min(later, default=FOREVER_MS)

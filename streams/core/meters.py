@@ -1,7 +1,7 @@
-"""What is known of each meter: plain integers, one row a meter, so that a loop and columns can share them.
+"""The state of each meter: one row of integers a meter, shared by the row-by-row loop and the columns.
 
-The rows live in one int64 matrix (`Meters.ints`, columns `INTS`); what is no integer stands beside it, by place.
-The loop borrows a row as a `Meter`, changes it and gives it back; whoever reads the matrix calls `give_back` first.
+The rows live in one int64 matrix (`Meters.ints`, columns `INTS`); other values stand beside it, by the meter's index.
+The loop borrows a row as a `MeterState` and changes it; `give_back`, called before the matrix is read, writes it back.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ from schemas.units import MINUTE_MS
 from streams.core.tables import Changes, TableSpec, empty_keys
 
 NONE = -1
-"""In place of an integer that isn't there; all others are 0 or more."""
+"""Stands for an absent integer; all others are 0 or more."""
 
 SLACK_MS = MINUTE_MS
-"""What rule 15 adds to the time that a usage may have taken."""
+"""The largest slack of rule 15, and the one that a meter starts with."""
 
 KINDS: tuple[MeterKind, ...] = ("register", "quantity", "level")
 
@@ -49,7 +49,7 @@ METERS = TableSpec(
 
 
 class Content(NamedTuple):
-    """All that a row says besides who and which number it is: equal contents make equal rows."""
+    """All that a row states besides its meter, boot and number: rows are equal if these are."""
 
     observed_at: int
     kind: int
@@ -60,7 +60,7 @@ class Content(NamedTuple):
 
     @classmethod
     def of(cls, row: Reading) -> "Content":
-        """A row's content; `kind` is its place in KINDS, `marks` are 1 for session_start and 2 for reconstructed."""
+        """A row's content; `kind` is an index in KINDS, `marks` are 1 for session_start and 2 for reconstructed."""
         started_at = row.session_started_at if isinstance(row.session_started_at, int) else NONE
         session = row.session if isinstance(row.session, str) else ""
         marks = row.session_start + 2 * row.reconstructed
@@ -71,7 +71,7 @@ _NO_CONTENT = Content(NONE, NONE, NONE, NONE, 0, "")
 
 
 class Boot(Struct):
-    """The numbers of one boot of a meter: its high water with the row there, and the holes under it (inclusive)."""
+    """One boot of a meter: its high-water number with the content there, and the holes below it (inclusive pairs)."""
 
     boot: int
     seq: int = NONE
@@ -81,7 +81,7 @@ class Boot(Struct):
 
 
 class Standing(NamedTuple):
-    """A register as it stood at a moment. An opening one has no boot and no number: both are NONE."""
+    """A register's value at a moment. An opening register has no boot and no number: both are NONE."""
 
     boot: int
     seq: int
@@ -90,7 +90,7 @@ class Standing(NamedTuple):
 
 
 class MeterState(Struct):
-    """All facts about one meter of one machine."""
+    """The state of one meter of one machine."""
 
     current: Boot | None = None
     previous: Boot | None = None
@@ -101,21 +101,21 @@ class MeterState(Struct):
 
 
 class Meters:
-    """The meters of a partition, each at a place of its own that never changes while the process lives."""
+    """The meters of a partition, each at an index that never changes while the process lives."""
 
     def __init__(self) -> None:
         self.index_of: dict[tuple[str, str], int] = {}
         self.names: list[tuple[str, str]] = []
         self.ints: NDArray[np.int64] = np.empty((0, len(INTS)), np.int64)
         self.texts: list[tuple[str, str]] = []
-        """The sessions at the high water of the current and of the previous boot, empty without one."""
+        """The sessions at the high water of the current and of the previous boot, empty if there is none."""
         self.holes: list[tuple[list[int], list[int]]] = []
         """The holes of the current and of the previous boot: first, last, first, last, ..."""
         self.touched: set[int] = set()
         self._borrowed: dict[int, MeterState] = {}
 
     def add(self, machine: str, meter: str, facts: MeterState) -> None:
-        """Gives a new meter its place."""
+        """Adds a new meter at the next index."""
         index = len(self.names)
         if index == len(self.ints):
             more = np.empty((max(64, len(self.ints)), len(INTS)), np.int64)
@@ -127,7 +127,7 @@ class Meters:
         self._borrowed[index] = facts
 
     def borrow(self, machine: str, meter: str) -> MeterState:
-        """A meter's facts, to be changed freely until `give_back`."""
+        """A meter's state, to be changed freely until `give_back`."""
         index = self.index_of[machine, meter]
         facts = self._borrowed.get(index)
         if facts is None:
@@ -135,7 +135,7 @@ class Meters:
         return facts
 
     def give_back(self) -> None:
-        """Writes all borrowed facts to their rows."""
+        """Writes all borrowed states to their rows."""
         if not self._borrowed:
             return
         rows = []
@@ -158,7 +158,7 @@ class Meters:
         self._borrowed.clear()
 
     def table(self, indices: Sequence[int]) -> pa.Table:
-        """The rows at these places, in that order."""
+        """The rows at these indices, in that order: schema METERS."""
         rows = self.ints[np.asarray(indices, np.int64)]
         columns: list[Any] = [[self.names[index][part] for index in indices] for part in (0, 1)]
         columns += [np.ascontiguousarray(rows[:, column]) for column in range(len(INTS))]
@@ -168,7 +168,7 @@ class Meters:
         return pa.Table.from_arrays(arrays, schema=METERS.schema)
 
     def whole(self) -> pa.Table:
-        """All rows by (machine, meter)."""
+        """All rows, sorted by (machine, meter): schema METERS."""
         self.give_back()
         return self.table([self.index_of[name] for name in sorted(self.names)])
 

@@ -1,4 +1,4 @@
-"""Finds the places of registered meters by the bytes of their names, for many rows at once."""
+"""Finds the indices of registered meters by the bytes of their names, for many rows at once."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,36 +13,36 @@ Ints = NDArray[np.int64]
 
 WORD = 8
 NAME_WORDS = 8
-"""An id has at most 64 bytes."""
+"""Words of a name: an id has at most 64 bytes."""
 
 _FACTORS = np.array([pow(0x9E3779B97F4A7C15, 2 * power + 1, 2**64) for power in range(2 * NAME_WORDS)], np.uint64)
 
 
 class Names(NamedTuple):
-    """Names of many rows: their lengths, and their bytes as little-endian words, zero behind each end."""
+    """Names of many rows: their lengths, and their bytes as little-endian words, padded with zeros."""
 
     length: Ints
     words: Sequence[Words]
 
 
 class NameIndex:
-    """An index over a list of names (machine, meter) that only grows. It may lag behind: then a name isn't found."""
+    """An index over a list of names (machine, meter) that only grows. It may lag: then a new name is not found."""
 
     def __init__(self, names: Sequence[tuple[str, str]]) -> None:
-        """Indexes the names that are there now."""
+        """Indexes the names present now."""
         self.names = names
         self.asked = 0
         self._renew()
 
     def keep_up(self, rows: int) -> "NameIndex":
-        """Takes in what was added, once as many rows were asked for as there are names: so renewing costs nothing."""
+        """Rebuilds over added names once as many rows were looked up as there are names, so its cost is amortised."""
         self.asked += rows
         if self._size < len(self.names) and (self.asked >= len(self.names) or not self._size):
             self._renew()
         return self
 
     def find(self, machines: Names, meters: Names) -> Ints:
-        """The place of each row's meter, NONE where the index has no such name."""
+        """The index of each row's meter, NONE if there is no such name."""
         if not self._size:
             return np.full(len(machines.length), NONE, np.int64)
         given = [*enumerate(machines.words), *enumerate(meters.words, NAME_WORDS)]

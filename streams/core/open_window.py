@@ -1,4 +1,4 @@
-"""What an open window has come to so far, and how it seals (rules 6, 21 and 26)."""
+"""Open windows: what they have collected so far, and how they seal (rules 6, 21 and 26)."""
 
 from msgspec import Struct
 
@@ -14,14 +14,14 @@ FLAGS: tuple[Flag, ...] = ("equivocation", "rebaselined", "reconstructed", "rese
 USAGE_MIN, USAGE_MAX = -(2**63), 2**63 - 1
 
 LineKey = tuple[str, int, int, int]
-"""(meter, version, price in micros, per): lines are summed by it and lie in its order."""
+"""(meter, version, price in micros, per): usage is summed by it, and lines are sorted by it."""
 
 WindowKey = tuple[int, str, int]
 """(start in ms, machine, start of the mended window in ms or NONE): the order in which windows seal."""
 
 
 class OpenWindow(Struct):
-    """A window, or an adjustment that lies in it, of one machine. Offsets are NONE until something lies there."""
+    """A window of one machine, or an adjustment that lies in one. Offsets are NONE until it holds something."""
 
     readings: int = 0
     first_offset: int = NONE
@@ -30,11 +30,11 @@ class OpenWindow(Struct):
     flags: int = 0
     """One bit for each of FLAGS."""
     trust: int = HARDWARE_BACKED
-    """The lowest of its readings; of none, the highest."""
+    """The lowest of its readings, or the highest if it has none."""
     usage: dict[LineKey, int] = {}
 
     def note_offset(self, offset: int) -> None:
-        """Something of the record at `offset` lies here. It may be said in any order."""
+        """Notes that something of the record at `offset` lies here. Calls may come in any order of offsets."""
         if self.first_offset == NONE or offset < self.first_offset:
             self.first_offset = offset
         self.last_offset = max(self.last_offset, offset)
@@ -42,7 +42,7 @@ class OpenWindow(Struct):
     def join(
         self, readings: int, offsets: tuple[int, int], skipped: int, flags: int, trust: int, line: LineKey, usage: int
     ) -> None:
-        """Many readings lie here, between the first and the last of `offsets`, with their usage in one line."""
+        """Adds many readings between the first and the last of `offsets`, with their usage in one line."""
         self.readings += readings
         first, last = offsets
         if self.first_offset == NONE or first < self.first_offset:
@@ -59,11 +59,11 @@ class OpenWindow(Struct):
         self.flags |= flag_bit(flag)
 
     def note_trust(self, trust: int) -> None:
-        """A reading of this trust lies here."""
+        """Notes that a reading of this trust lies here."""
         self.trust = min(self.trust, trust)
 
     def add_usage(self, meter: str, version: int, price: Price, usage: int) -> None:
-        """Sums usage by meter, version and price. Raises InvariantBroken where a sum leaves 64 bits (rule 21)."""
+        """Adds usage, summed by meter, version and price. Raises InvariantBroken if a sum leaves 64 bits (rule 21)."""
         self._add((meter, version, price.micros, price.per), usage)
 
     def _add(self, line: LineKey, usage: int) -> None:
@@ -84,7 +84,7 @@ def version_of(machine: Machine, key: WindowKey) -> Version:
 
 
 def _moment_ms(key: WindowKey) -> int:
-    """What a window is about: its start, or the start of what it mends (epoch ms)."""
+    """The moment (epoch ms) that decides a window's version: its start, or the start of what it mends."""
     start_ms, _, mends_ms = key
     return start_ms if mends_ms == NONE else mends_ms
 
@@ -128,7 +128,7 @@ def seal(log: Log, machine: Machine, version: Version, key: WindowKey, window: O
 
 
 def _parts(per: int) -> int:
-    """How many parts of 1/3,600,000 micro a price has for one unit; a session counts as per 1."""
+    """3,600,000 / per: the factor from usage × price to parts of 1/3,600,000 micro; a session counts as per 1."""
     return CARRY_BASE if per == PER_SESSION else CARRY_BASE // per
 
 

@@ -1,4 +1,4 @@
-"""What a usage costs at a moment: the words of OCPI 2.2.1, looked up in integers (rules 18 to 20)."""
+"""The price of usage at a moment: the terms of OCPI 2.2.1, looked up in integers (rules 18 to 20)."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ FOREVER_MS = 2**62
 """Later than any moment on the wire."""
 
 PER_SESSION = 0
-"""In place of `per` in a line that counts sessions."""
+"""The `per` of a line that counts sessions."""
 
 
 class Price(NamedTuple):
@@ -87,32 +87,33 @@ class _Priced(NamedTuple):
 
 
 class Prices:
-    """A tariff made ready to be asked."""
+    """A tariff compiled for look-ups by meter and moment."""
 
     def __init__(self, tariff: Tariff) -> None:
         self._offsets = tariff.offsets
         self._elements = [_Priced.of(element) for element in tariff.elements]
 
     def of_usage(self, meter: str, moment_ms: int) -> Price:
-        """The price of a meter's usage at a moment (epoch ms); UNPRICED without one."""
+        """The price of a meter's usage at a moment (epoch ms); UNPRICED if it has none."""
         return self._find(meter, False, moment_ms) or UNPRICED
 
     def of_session(self, meter: str, moment_ms: int) -> Price | None:
-        """The price of a session that starts on a meter at a moment (epoch ms), if there is one."""
+        """The price of a session that starts on a meter at a moment (epoch ms); None if it has none."""
         return self._find(meter, True, moment_ms)
 
     def utc_offset_s(self, moment_ms: int) -> int:
-        """Seconds east of UTC at a moment (epoch ms): what restrictions are looked up in."""
+        """Seconds east of UTC at a moment (epoch ms): restrictions are in this local time."""
         return next(seconds for start_ms, seconds in reversed(self._offsets) if start_ms <= moment_ms)
 
     def has_session_price(self, meter: str) -> bool:
-        """Whether a session that starts on a meter can ever cost something by itself."""
+        """Whether the tariff has a per-session price for a meter at any time."""
         return any((meter, True) in element.by_meter for element in self._elements)
 
     def usage_span(self, meter: str, moment_ms: int) -> tuple[Price, int, int]:
-        """The price of a meter's usage at a moment, and a stretch [from, to) around it in which that doesn't change.
+        """The price of a meter's usage at a moment, and a span [from, to) in epoch ms around it in which it doesn't
+        change.
 
-        Within one offset and one local day, what a restriction says changes only at its start and at its end.
+        Within one offset and one local day, a restriction changes only at its start and at its end.
         """
         priced = [element for element in self._elements if (meter, False) in element.by_meter]
         if not priced or priced[0].when.is_always:

@@ -1,4 +1,4 @@
-"""Everything that a worker publishes of a partition, from its log alone: what an audit compares a worker with."""
+"""Recomputes everything that a worker publishes of a partition, from its log alone: an audit compares the two."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -14,11 +14,8 @@ from streams.core.advance import Advanced
 from streams.core.log_root import LogDigest
 from streams.core.manifest import build_manifest
 from streams.core.records import LogRecord
-from streams.core.replay import advance_by_cuts
+from streams.core.replay import CHUNK, advance_by_cuts
 from streams.core.state import State
-
-CHUNK = 10_000
-"""So many records are held at once."""
 
 
 class EpochResult(Struct, frozen=True, kw_only=True):
@@ -40,8 +37,8 @@ def recompute(
     """The epochs of a partition that its log has cut, in their order; the result doesn't depend on `chunk`.
 
     `records` are those of the partition from the log's first offset on. What lies after the last cut is not reported.
-    `exceptions` are the ranges that an operator had stepped over: `records` hold nothing of them.
-    Raises InvalidInput where offsets don't ascend.
+    `skipped_ranges` are those that operators signed: `records` must hold nothing of them.
+    Raises InvalidInput if offsets don't ascend.
     """
     state = State.new(log, partition)
     pending = _Pending(0)
@@ -55,7 +52,7 @@ def recompute(
 
 
 class _Pending:
-    """The epoch that isn't cut yet. It begins where the one before ended; a log begins at offset 0."""
+    """The epoch that isn't cut yet. It begins where the previous one ended; a log begins at offset 0."""
 
     def __init__(self, first_offset: int) -> None:
         self.first_offset = first_offset
@@ -100,7 +97,7 @@ def _pieces(records: Iterable[LogRecord], chunk: int) -> Iterator[list[LogRecord
         for record in piece:
             if record.offset <= last_offset:
                 raise InvalidInput(
-                    f"offset {record.offset} follows {last_offset}: give the log from its start, in order"
+                    f"offset {record.offset} follows {last_offset}: pass the log from its start, in order"
                 )
             last_offset = record.offset
         yield piece

@@ -1,7 +1,8 @@
-"""What the log hands over, and how a record's value becomes entries (rules 1-3). Each value is decoded alone.
+"""Records of the log, and how a record's value becomes entries (rules 1-3). Each value is decoded by itself.
 
-The definition: the type is looked at first, then the value is decoded to plain objects, then each row is converted by
-itself. `_KNOWN` is a short cut for values of known fields only; whatever it can't take goes the long way.
+The definition: the type is read first, then the value is decoded to plain objects, then each row is converted by
+itself.
+`_KNOWN` is a short cut for values with known fields only; all others take the long way.
 """
 
 import re
@@ -22,10 +23,10 @@ SIGNATURE, KEY_ID = "signature", "key-id"
 """The headers of a signature."""
 
 IS_ARROW, IS_SIGNED, IS_OTHER = 1, 2, 4
-"""Kinds of records, for those who take many at once: bits of a reading record (none: JSON, unsigned), or other."""
+"""Kinds of records, for code that takes many at once: bits of a reading record (0: JSON, unsigned), or other."""
 
 DEPTH_MAX = 64
-"""Deeper values are undecodable: else the depth of the caller's own stack would decide what can be decoded."""
+"""Deeper values are undecodable: otherwise the depth of the caller's stack would decide what can be decoded."""
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)
 
 Rows = list[Reading | None]
@@ -35,7 +36,7 @@ Control = TypeVar("Control", Registration, Correction)
 
 
 class LogRecord(Protocol):
-    """A record of the log as the consumer gives it: `timestamp` in epoch ms, headers as (name, value)."""
+    """A record of the log as consumers yield it: `timestamp` in epoch ms, headers as (name, value)."""
 
     @property
     def offset(self) -> int: ...
@@ -50,7 +51,7 @@ class LogRecord(Protocol):
 
 
 class Record(NamedTuple):
-    """A record of the log that stands alone: for the archive, replays and tests."""
+    """A record of the log as a plain tuple: for the archive, replays and tests."""
 
     offset: int
     timestamp: int
@@ -60,14 +61,16 @@ class Record(NamedTuple):
 
 
 class _KnownReading(Reading, frozen=True, omit_defaults=True, gc=False, forbid_unknown_fields=True):
-    """A reading without unknown fields: those are skipped unread, so only the long way can judge them."""
+    """A reading without unknown fields: msgspec skips those undecoded, so only the long way can judge them."""
 
 
 _KNOWN = msgspec.json.Decoder(_KnownReading | list[_KnownReading])
 
 
 def header(record: LogRecord, name: str) -> bytes | None:
-    """The value of the last header of that name (as Kafka's `lastHeader`), empty if it has none; None without one."""
+    """The value of the last header of that name (as Kafka's `lastHeader`), empty if null; None if there is no
+    header.
+    """
     found = None
     for header_name, value in record.headers or ():
         if header_name == name:
@@ -76,17 +79,17 @@ def header(record: LogRecord, name: str) -> bytes | None:
 
 
 def headers(record: LogRecord, name: str) -> list[bytes]:
-    """The values of all headers of that name, empty where one has none."""
+    """The values of all headers of that name, empty for null."""
     return [value or b"" for header_name, value in record.headers or () if header_name == name]
 
 
 def has_signature(record: LogRecord) -> bool:
-    """Whether a record says that it is signed, rightly or not."""
+    """Whether a record claims to be signed, validly or not."""
     return any(name in (SIGNATURE, KEY_ID) for name, _ in record.headers or ())
 
 
 def record_type(record: LogRecord) -> str:
-    """The record's type: its `ce_type`, by default a reading. What is no text can be no known type either."""
+    """The record's type: its header `ce_type`, by default a reading. Bytes that are not UTF-8 match no known type."""
     value = header(record, "ce_type")
     return READING if value is None else value.decode("utf-8", "replace")
 
@@ -121,7 +124,7 @@ def _kind_of(record: LogRecord) -> int:
 
 
 def decode_readings(value: bytes | None, content_type: str = JSON) -> Rows | Reason:
-    """The rows of a reading record, or why it is one refused entry."""
+    """The rows of a reading record, or the reason why the whole record is refused."""
     if value is None:
         return "undecodable"
     if content_type == ARROW:
@@ -148,7 +151,7 @@ def decode_plainly(value: bytes) -> Rows | Reason:
 
 
 def decode_control(value: bytes | None, content_type: str, struct: type[Control]) -> tuple[Control, Any] | Reason:
-    """A control record and the plain object that it was decoded from, or why it is refused."""
+    """A control record and the plain object that it was decoded from, or the reason why it is refused."""
     if value is None or content_type != JSON:
         return "undecodable"
     try:
@@ -163,17 +166,17 @@ def decode_control(value: bytes | None, content_type: str, struct: type[Control]
 
 
 def plain_object(value: bytes) -> Any:
-    """A JSON value as dicts, lists and scalars. Raises msgspec.DecodeError for whatever is none."""
+    """A JSON value as dicts, lists and scalars. Raises msgspec.DecodeError if it is not one, or nests too deep."""
     if _has_deep_brackets(value):
         raise msgspec.DecodeError(f"deeper than {DEPTH_MAX} levels")
     try:
         return msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise msgspec.DecodeError("no JSON value") from None
+        raise msgspec.DecodeError("not a JSON value") from None
 
 
 def _has_deep_brackets(value: bytes) -> bool:
-    """Whether brackets nest deeper than DEPTH_MAX, told before a decoder recurses.
+    """Whether brackets nest deeper than DEPTH_MAX, checked before a decoder recurses.
 
     The interpreter's recursion limit does not protect us: a library may lift it (eth-keyfile does, to 100,000), and
     then 50,000 open brackets overflow the C stack and end the process.
@@ -201,7 +204,7 @@ def _row(item: Any) -> Reading | None:
 
 
 def _decode_known(value: bytes) -> Rows | Reason | None:
-    """The rows of a value that holds known fields only and is right in its types, else None."""
+    """The rows of a value that has known fields only, all of the right type; else None."""
     try:
         decoded = _KNOWN.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -9,7 +9,7 @@ from schemas.units import ELAPSED_MAX_MS, HOUR_MS
 from streams.core.columns import Columns, Ints, Mask
 from streams.core.identity import HOLES_MAX, SEQ_STEP_MAX
 from streams.core.meters import INTS, KINDS, NONE, SLACK_MS
-from streams.core.register import PLAUSIBLE_PERCENT
+from streams.core.plausible_usage import PLAUSIBLE_PERCENT
 from streams.core.state import State
 
 USAGE_MAX = 10**12
@@ -25,7 +25,7 @@ _CONTENT = [_INT[f"current_{name}"] for name in ("seq", "observed_at", "kind", "
 _BASELINE = [_INT[f"baseline_{name}"] for name in ("boot", "seq", "observed_at", "value")]
 
 _FAR = 2**40
-"""Numbers further from a meter's high water need not be told apart."""
+"""Sequence numbers further from a meter's high water need not be distinguished."""
 
 
 class Taken(NamedTuple):
@@ -37,7 +37,7 @@ class Taken(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """What a round came to: rows by their verdict, the first of each meter that has none, and the rows after."""
+    """The result of a round: rows by their verdict, each meter's first row without one, and the rows after it."""
 
     taken: Taken
     duplicates: Ints
@@ -59,9 +59,10 @@ class Round:
     """
 
     def __init__(self, state: State, columns: Columns, left: Ints, is_known: Mask, may_be_simple: Mask) -> None:
-        """`is_known` tells the rows whose meter's facts are known, `may_be_simple` those of them that a window takes.
+        """`is_known` marks the rows whose meter's facts are known, `may_be_simple` those of them that a window can
+        take.
 
-        Borrowed facts of meters must have been given back.
+        `Meters.give_back` must have been called.
         """
         self.state, self.left = state, left
         self.columns = columns if len(left) == len(columns) else columns.take(left)
@@ -71,10 +72,10 @@ class Round:
         self.lengths = np.diff(np.r_[self.starts, len(left)])
         self.meters = self.meter[self.starts]
         self.known = state.meters.ints[self.meters]
-        """The meters' rows as they stand before the round."""
+        """The meters' rows before the round."""
 
     def take(self) -> Chosen:
-        """Judges, and changes the meters by the rows that it takes."""
+        """Judges the rows, and updates the meters by those that it takes."""
         is_repeat = self._repeats()
         chain = np.arange(len(self.left)) if is_repeat is None else np.flatnonzero(~is_repeat)
         link = _Chain(self, chain)
@@ -97,7 +98,7 @@ class Round:
         )
 
     def known_of(self, name: str) -> Ints:
-        """A fact of each meter as it stood before the round."""
+        """A column of each meter's state before the round."""
         return self.known[:, _INT[name]]
 
     def _repeats(self) -> Mask | None:
@@ -114,8 +115,8 @@ class Round:
         return repeats
 
     def _judge_repeats(self, is_repeat: Mask, chain: "_Chain") -> tuple[Mask, Mask]:
-        """The repeats that are duplicates for sure (at the high water, or under it in no hole, not under the floor and
-        not observed too late), and those that are equivocations.
+        """The repeats that are certain duplicates (at the high water, or below it in no hole, not below the floor and
+        not observed later), and those that are equivocations.
         """
         columns, at = self.columns, np.arange(len(self.left))
         last = np.maximum.accumulate(np.where(is_repeat, -1, at))
@@ -148,14 +149,14 @@ class Round:
         return above
 
     def _running_max(self, values: Ints) -> Ints:
-        """The greatest value so far within each meter; values lie within ±_FAR."""
+        """The running maximum within each meter; values must lie within ±_FAR."""
         base = np.repeat(np.arange(len(self.starts)) * (2 * _FAR + 1), self.lengths)
         highest: Ints = np.maximum.accumulate(values + base) - base
         return highest
 
 
 class _Chain:
-    """The rows of a round that are no repeats (`rows`, their places in it): each is judged by the one before it."""
+    """The rows of a round that are not repeats (`rows`, their indices in it): each is judged by the one before it."""
 
     def __init__(self, around: Round, rows: Ints) -> None:
         self.around, self.rows = around, rows
@@ -168,7 +169,9 @@ class _Chain:
         self._judge(around.may_be_simple[rows])
 
     def _judge(self, may_be_simple: Mask) -> None:
-        """Sets `usage`, `step` (numbers), `spare_ms` (time left over), and `is_simple`, if all before are simple."""
+        """Sets `usage`, `step` (in numbers), `spare_ms` (time left over) and `is_simple`, given that all rows before
+        are.
+        """
         columns, starts, kind = self.columns, self.starts, self.columns.kind
         boot, seq, observed_at, value = columns.boot, columns.seq, columns.observed_at, columns.value
         first_kind = kind[starts]
@@ -190,7 +193,7 @@ class _Chain:
         self.is_simple: Mask = simple
 
     def _can_begin(self, kind: Ints) -> Mask:
-        """Whether the first row of each meter has something to continue from."""
+        """Whether the first row of each meter has a value to continue from."""
         boot, seq = self.columns.boot[self.starts], self.columns.seq[self.starts]
         base_boot = self._of("baseline_boot")
         is_after = (boot > base_boot) | ((boot == base_boot) & (seq >= self._of("baseline_seq")))
@@ -199,7 +202,7 @@ class _Chain:
         return can_begin
 
     def move(self, taken: Ints) -> None:
-        """The last row taken of each meter is where it stands now; numbers left out become holes."""
+        """Moves each meter's state to its last row taken; numbers left out become holes."""
         if not len(taken):
             return
         columns, ints = self.columns, self.around.state.meters.ints
@@ -242,7 +245,7 @@ class _Chain:
 
 
 def _shifted(column: Ints, starts: Ints, first: Ints) -> Ints:
-    """The value of the row before, and `first` where a meter's rows start."""
+    """The value of the previous row, or `first` where a meter's rows start."""
     before = np.empty_like(column)
     before[1:] = column[:-1]
     before[starts] = first

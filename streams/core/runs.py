@@ -1,11 +1,11 @@
-"""Judges a run of reading records in columns: exactly what the plain loop makes of it, without a call for each row.
+"""Judges a run of reading records in columns: with exactly the result of the plain loop, without a call for each row.
 
-In a run nothing seals, nobody registers and nothing is corrected. Then the order of rows matters only within a meter:
+In a run nothing seals, registers or is corrected. Then the order of rows matters only within a meter:
 
 - a row reads and writes the facts of its own meter; of its machine it reads versions, which nothing here changes, and
-  it may set the mark of equivocation, which is only read when a window seals or a version comes;
-- of time it reads the stream time of its own record, known beforehand as a running maximum; all else that follows from
-  time (the epoch, its rules, the earliest open window) is the same throughout the run;
+  it may set the mark of equivocation, which is only read when a window seals or a version is registered;
+- the only time it reads is the stream time of its own record, known beforehand as a running maximum; all else that
+  follows from time (the epoch, its rules, the earliest open window) is the same throughout the run;
 - windows only collect sums, counts, flags and the least and greatest offset, in any order. Readings add no usage below
   zero, so a sum leaves 64 bits on the way if and only if it does at the end;
 - entries are counted, and refused ones are put in their order at the end.
@@ -35,20 +35,21 @@ from streams.core.state import State
 from streams.core.trust import RecordSignature, trust_of
 
 ALIKE_BYTES_MIN = 50_000
-"""In less than this, looking for values that are spelled alike costs more than it saves."""
+"""Below this, looking for values that are spelled alike costs more than it saves."""
 
 ROUNDS_MAX = 12
-"""After so many rounds the plain loop takes what is left."""
+"""After this many rounds the plain loop takes what is left."""
 
 PAYING_PART = 8
-"""A round that judges less than this part of its rows doesn't pay: after two, the plain loop takes what is left."""
+"""A round that judges less than 1/8 of its rows doesn't pay: after two of them the plain loop takes what is left."""
 
 
 @dataclass(slots=True)
 class RunResult:
-    """What a run came to: rows accepted (`in_columns` of them in columns), duplicates, and in order what was refused.
+    """The result of a run: rows accepted (`in_columns` of them in columns), duplicates, and the refused entries in
+    order.
 
-    That is (place of the record, row or WHOLE_RECORD, reason).
+    A refused entry is (index of the record in the run, row or WHOLE_RECORD, reason).
     """
 
     accepted: int = 0
@@ -64,7 +65,7 @@ def judge_run(
 
     `now_ms` is the stream time at each of them (epoch ms). With fewer than `rows_min` rows left, columns don't pay.
     """
-    run = _Run(state, records, kinds, now_ms)
+    run = _RunInColumns(state, records, kinds, now_ms)
     columns = run.decode(kinds)
     if columns is not None and len(columns):
         run.judge(columns, rows_min)
@@ -73,7 +74,7 @@ def judge_run(
     return run.result
 
 
-class _Run:
+class _RunInColumns:
     """One run while it is judged."""
 
     def __init__(self, state: State, records: Sequence[LogRecord], kinds: Sequence[int], now_ms: Ints) -> None:
@@ -82,13 +83,13 @@ class _Run:
         self.now_ms = now_ms
         self.result = RunResult()
         self.signatures: dict[int, RecordSignature] = {}
-        """Those of the records that have one, by place."""
+        """By the record's index in the run; records without a signature are absent."""
         if any(kinds) and max(kinds) >= IS_SIGNED:
             signed = (record for record, kind in enumerate(kinds) if kind & IS_SIGNED)
             self.signatures = {record: RecordSignature(state.log.log_id, records[record]) for record in signed}
 
     def decode(self, kinds: Sequence[int]) -> Columns | None:
-        """The well-formed rows; what is refused before that is noted."""
+        """The well-formed rows, None if there are none; entries refused by decoding are noted."""
         index_of = self.state.meters.index_of
         refused = self.result.refused
         arrow = [record for record, kind in enumerate(kinds) if kind & IS_ARROW] if any(kinds) else []
@@ -171,7 +172,7 @@ class _Run:
                 result.refused.append((record, row, outcome))
 
     def _refuse(self, columns: Columns, rows: Sequence[int]) -> None:
-        """Says why of rows that are refused before identity (rule 4)."""
+        """Notes the reason of rows that are refused before identity (rule 4)."""
         machines, skew_ms = self.state.machines, self.state.ruleset.skew_ms
         for row in rows:
             record, meter = int(columns.record[row]), int(columns.meter[row])
@@ -189,9 +190,9 @@ class _Run:
             self.result.refused.append((record, int(columns.row[row]), reason))
 
     def _trust(self, columns: Columns) -> Ints | None:
-        """The trust of each row whose meter's facts are known, NONE for one that is wrongly signed.
+        """The trust of each row whose meter's facts are known, NONE for one whose signature is invalid or missing.
 
-        None where nothing is signed nor has to be: then it is SELF_REPORTED everywhere.
+        None if no record is signed and no meter requires it: then all rows are SELF_REPORTED.
         """
         facts = self.state.facts
         if not self.signatures and not facts.column("needs_signature").any():
@@ -211,7 +212,9 @@ class _Run:
         return trust
 
     def _refused_before_identity(self, columns: Columns, trust: Ints | None) -> Mask:
-        """The rows that are refused whatever their meter knows: they change nothing, and stand in nobody's way."""
+        """The rows that are refused whatever their meter's state: they change nothing, and no other row depends on
+        them.
+        """
         meter, observed_at, facts = columns.meter, columns.observed_at, self.state.facts
         unknown: Mask = meter == NONE
         future = observed_at > self.now_ms[columns.record] + self.state.ruleset.skew_ms
@@ -221,7 +224,7 @@ class _Run:
         return refused if trust is None else refused | (trust == NONE)
 
     def _may_be_simple(self, columns: Columns) -> Mask:
-        """What makes a row simple by itself: known facts in force, and a window to lie in."""
+        """The part of "simple" that a row decides by itself: its meter is not retired, and a window can take it."""
         meter, observed_at, facts = columns.meter, columns.observed_at, self.state.facts
         simple: Mask = facts.column("is_retired")[meter] == 0
         if observed_at.min(initial=self.state.earliest_open_ms) < self.state.earliest_open_ms:  # Rule 5.
@@ -236,7 +239,7 @@ class _Run:
         return simple
 
     def _place(self, columns: Columns, trust: Ints | None, taken: Sequence[Taken]) -> None:
-        """Puts the rows taken into their windows, summed by meter and window."""
+        """Adds the rows taken to their windows, summed by meter and window."""
         rows, usage, skipped = (np.concatenate(part) for part in zip(*taken, strict=True))
         self.result.accepted += len(rows)
         self.result.in_columns += len(rows)
@@ -250,7 +253,7 @@ class _Run:
             meter, start_ms, usage, rows, skipped = (part[order] for part in (meter, start_ms, usage, rows, skipped))
         firsts = np.flatnonzero(np.r_[True, (meter[1:] != meter[:-1]) | (start_ms[1:] != start_ms[:-1])])
         if int(usage.max()) * len(usage) >= 2**62:
-            usage = usage.astype(object)  # Exact in any size; whether the sum is allowed is asked where it is kept.
+            usage = usage.astype(object)  # Exact in any size; OpenWindow checks the sum's bounds.
         offset, is_reconstructed = self._offsets()[columns.record[rows]], columns.marks[rows] & IS_RECONSTRUCTED != 0
         meter = meter[firsts]
         names = state.meters.names
@@ -272,7 +275,7 @@ class _Run:
             window.join(*of_window)
 
     def _offsets(self) -> Ints:
-        """The records' offsets, which ascend, mostly without a gap."""
+        """The records' offsets. They ascend, mostly without a gap."""
         first, last = self.records[0].offset, self.records[-1].offset
         if last - first == len(self.records) - 1:
             return np.arange(first, last + 1)
@@ -280,7 +283,9 @@ class _Run:
 
 
 def _look_up(state: State, columns: Columns) -> None:
-    """Asks for the facts of meters most of whose rows lie outside the stretch that is known, at one of these rows."""
+    """Looks up the facts of meters most of whose rows lie outside the known span, at the moment of one of these
+    rows.
+    """
     facts, size = state.facts, len(state.meters.names)
     facts.grow(max(size, 1))
     rows = np.flatnonzero(columns.meter != NONE)
@@ -300,7 +305,7 @@ def _in_stretch(facts: MeterFacts, meter: Ints, observed_at: Ints) -> Mask:
 
 
 def _stable_order(meter: Ints) -> Ints:
-    """Sorts by place and keeps the order of the log within."""
+    """The order that sorts by meter and keeps the order of the log within each."""
     if meter.max(initial=0) < 2**16:
         return np.argsort(meter.astype(np.uint16), kind="stable")
     return np.argsort(meter, kind="stable")

@@ -14,8 +14,8 @@ header `key-id` names the key as the machine's registration does. What they sign
     log id, record's key (none: empty), "reading", content type (without that header: application/json), and the
     SHA-256 of the value (32 bytes)
 
-all as they travel, text as UTF-8. The value is hashed once, so a large record that names many machines with many keys
-costs no more than a small one for each key. A signature is right as libsodium has it: S is below the group's order,
+all as on the wire, text as UTF-8. The value is hashed once, so a large record that names many machines with many keys
+costs no more than a small one for each key. A signature is valid as in libsodium: S is below the group's order,
 the public key A is canonical, neither A nor R is of small order, and R is [S]B - [h]A byte for byte (no cofactor).
 """
 
@@ -46,7 +46,7 @@ _RECORD_TYPE = b"Record(string key,string recordType,string contentType,bytes va
 def control_digest(
     log_id: str, key: str | bytes, record_type: str | bytes, content_type: str | bytes, value: bytes
 ) -> bytes:
-    """The 32 bytes that an operator signs. Text may come as its UTF-8 bytes, as Kafka carries it."""
+    """The 32 bytes that an operator signs. Text may be passed as its UTF-8 bytes, as Kafka carries it."""
     domain = keccak(keccak(_DOMAIN_TYPE) + keccak(b"tallyroot") + keccak(b"1") + keccak(log_id.encode()))
     fields = b"".join(keccak(_utf8(part)) for part in (key, record_type, content_type, value))
     return keccak(b"\x19\x01" + domain + keccak(keccak(_RECORD_TYPE) + fields))
@@ -60,9 +60,9 @@ def sign_control(
     content_type: str | bytes,
     value: bytes,
 ) -> bytes:
-    """The operator's signature, 65 bytes: r, s, v. The same input always gives the same bytes (RFC 6979).
+    """The operator's signature, 65 bytes: r, s, v. Deterministic (RFC 6979).
 
-    Raises InvalidInput for what is no secp256k1 key.
+    Raises InvalidInput if `private_key` is not a secp256k1 key.
     """
     digest = control_digest(log_id, key, record_type, content_type, value)
     signature = _private_key(private_key).sign_msg_hash(digest)
@@ -77,7 +77,7 @@ def operator_of(
     content_type: str | bytes,
     value: bytes,
 ) -> str | None:
-    """The EVM account (`0x` and 40 hex digits in lower case) that made a signature, or None where there is none.
+    """The EVM account (`0x` and 40 hex digits in lower case) that made a signature, or None if it is invalid.
 
     Only the low of the two possible s counts, and v is 27 or 28: a record has one signature of one key, not several.
     """
@@ -102,7 +102,7 @@ def operator_account(private_key: bytes) -> str:
 def reading_message(
     log_id: str, key: str | bytes, record_type: str | bytes, content_type: str | bytes, value: bytes
 ) -> bytes:
-    """The bytes that a device signs. Text may come as its UTF-8 bytes, as Kafka carries it."""
+    """The bytes that a device signs. Text may be passed as its UTF-8 bytes, as Kafka carries it."""
     fields = [_utf8(field) for field in (log_id, key, record_type, content_type, sha256(value).digest())]
     return _READING_DOMAIN + b"".join(len(field).to_bytes(8, "big") + field for field in fields)
 
@@ -115,16 +115,16 @@ def sign_reading(
     content_type: str | bytes,
     value: bytes,
 ) -> bytes:
-    """A device's signature, 64 bytes. The same input always gives the same bytes.
+    """A device's signature, 64 bytes. Deterministic.
 
-    `private_key` is the 32 bytes that RFC 8032 calls so (others: the seed). Raises InvalidInput for another length.
+    `private_key` is the 32 bytes of RFC 8032 (elsewhere called the seed). Raises InvalidInput for another length.
     """
     message = reading_message(log_id, key, record_type, content_type, value)
     return _signing_key(private_key).sign(message).signature
 
 
 def is_signed_by(public_key: bytes, signature: bytes, message: bytes) -> bool:
-    """Whether a signature of a message is right by an Ed25519 public key (32 bytes)."""
+    """Whether a signature of a message is valid under an Ed25519 public key (32 bytes)."""
     if len(signature) != READING_SIGNATURE_BYTES:
         return False
     try:
@@ -135,19 +135,19 @@ def is_signed_by(public_key: bytes, signature: bytes, message: bytes) -> bool:
 
 
 def reading_key(private_key: bytes) -> str:
-    """The public key (64 hex digits) that a registration names. Raises InvalidInput for what aren't 32 bytes."""
+    """The public key (64 hex digits) that a registration names. Raises InvalidInput if the key is not 32 bytes."""
     return bytes(_signing_key(private_key).verify_key).hex()
 
 
 def _signing_key(private_key: bytes) -> SigningKey:
     if len(private_key) != 32:
-        raise InvalidInput("the device key is no Ed25519 private key: give 32 bytes, as 64 hex digits")
+        raise InvalidInput("the device key is not an Ed25519 private key: pass 32 bytes, as 64 hex digits")
     return SigningKey(private_key)
 
 
 def _private_key(private_key: bytes) -> PrivateKey:
     if len(private_key) != 32 or not 0 < int.from_bytes(private_key, "big") < _CURVE_ORDER:
-        raise InvalidInput("the operator key is no secp256k1 private key: give 32 bytes, as 64 hex digits")
+        raise InvalidInput("the operator key is not a secp256k1 private key: pass 32 bytes, as 64 hex digits")
     return PrivateKey(private_key)
 
 

@@ -1,8 +1,8 @@
-"""Ranges of offsets that an operator had stepped over, because Kafka's clients can't read what they hold.
+"""Ranges of offsets that an operator had skipped, because Kafka's clients can't read the records there.
 
 A partition's result stays a pure function of its log and of these signed decisions: each is named in the manifest of
-the epoch that holds it, and so stands under its root. The operator signs like a control record (streams.signature),
-with the partition as the key, RECORD_TYPE, JSON, and `signed_bytes` as the value.
+the epoch that holds it, and so is under its digest. The operator signs it like a control record (core.signature), with
+the partition as the key, RECORD_TYPE, JSON, and `signed_bytes` as the value.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,9 +21,10 @@ _CONTENT_TYPE = "application/json"
 def sign_skipped_range(
     operator_key: bytes, log: Log, partition: int, first_offset: int, next_offset: int, reason: str
 ) -> SkippedRange:
-    """An operator's exception for [first_offset, next_offset) of a partition.
+    """An operator's signed decision to skip [first_offset, next_offset) of a partition.
 
-    Raises InvalidInput for an empty range, a partition that the log hasn't, no reason, or a key of no operator of it.
+    Raises InvalidInput for an empty range, a partition that the log doesn't have, an empty reason, or a key that is not
+    an operator's.
     """
     value = signed_bytes(partition, first_offset, next_offset, reason)
     signature = sign_control(operator_key, log.log_id, str(partition), RECORD_TYPE, _CONTENT_TYPE, value)
@@ -38,34 +39,36 @@ def sign_skipped_range(
 
 
 def signed_bytes(partition: int, first_offset: int, next_offset: int, reason: str) -> bytes:
-    """What the operator signs for: canonical JSON of all that the exception says."""
+    """The value that the operator signs: canonical JSON of all fields of the skipped range."""
     return canonical_json(
         {"partition": partition, "first_offset": first_offset, "next_offset": next_offset, "reason": reason}
     )
 
 
 def signer_of(log: Log, skipped: SkippedRange) -> str | None:
-    """The EVM account that signed it (in lower case), None where the signature is none."""
+    """The EVM account (in lower case) that signed a skipped range, None if the signature is invalid."""
     value = signed_bytes(skipped.partition, skipped.first_offset, skipped.next_offset, skipped.reason)
     signature = bytes.fromhex(skipped.signature)
     return operator_of(signature, log.log_id, str(skipped.partition), RECORD_TYPE, _CONTENT_TYPE, value)
 
 
 def checked(log: Log, skipped_ranges: Iterable[SkippedRange]) -> tuple[SkippedRange, ...]:
-    """The exceptions by partition and offset. Raises InvalidInput if one isn't right or wasn't signed by an operator.
+    """The ranges by partition and offset. Raises InvalidInput if one is invalid or wasn't signed by an operator.
 
-    Any operator of any of the log's rulesets may sign: an offset has no epoch before the log is read.
+    Any operator of any of the log's rulesets may sign: the epoch of an offset is unknown before the log is read.
     """
     operators = {operator for ruleset in log.rulesets for operator in ruleset.operators}
     ordered = sorted(skipped_ranges, key=lambda each: (each.partition, each.first_offset))
     for each in ordered:
         if each.partition >= log.partitions:
-            raise InvalidInput(f"{named(each)} is of no partition of the log: it has {log.partitions}")
+            raise InvalidInput(
+                f"{named(each)} names a partition that the log doesn't have: it has {log.partitions}, counted from 0"
+            )
         if each.first_offset >= each.next_offset or not each.reason.strip():
             raise InvalidInput(f"{named(each)} needs a first offset below the next one, and a reason")
         signer = signer_of(log, each)
         if signer not in operators:
-            who = "nobody" if signer is None else signer
+            who = "no valid key" if signer is None else signer
             raise InvalidInput(f"{named(each)} was signed by {who}, not by an operator of this log: have one sign it")
     for one, other in pairwise(ordered):
         if one.partition == other.partition and other.first_offset < one.next_offset:
@@ -76,7 +79,7 @@ def checked(log: Log, skipped_ranges: Iterable[SkippedRange]) -> tuple[SkippedRa
 def within(
     skipped_ranges: Sequence[SkippedRange], partition: int, first_offset: int, next_offset: int
 ) -> tuple[SkippedRange, ...]:
-    """Those of a partition that begin in [first_offset, next_offset), in their order."""
+    """The skipped ranges of a partition that begin in [first_offset, next_offset), in their order."""
     return tuple(
         each
         for each in skipped_ranges
@@ -85,8 +88,8 @@ def within(
 
 
 def named(skipped: SkippedRange) -> str:
-    """How an exception is called in a message."""
+    """What a skipped range is called in a message."""
     return (
-        f"the exception for the offsets {skipped.first_offset} to {skipped.next_offset}"
+        f"the skipped range of the offsets {skipped.first_offset} to {skipped.next_offset}"
         f" of partition {skipped.partition}"
     )

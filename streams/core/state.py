@@ -1,4 +1,4 @@
-"""All that is known of one partition. It grows with registered machines and meters, never with readings."""
+"""The state of one partition. It grows with registered machines and meters, never with readings."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -17,7 +17,7 @@ from streams.core.tables import Changes, table_of, tables_digest
 
 
 class State:
-    """What `advance` knows of one partition. `epoch` is the number of the epoch that isn't cut yet."""
+    """The state that `advance` reads and changes. `epoch` is the number of the epoch that isn't cut yet."""
 
     def __init__(self, log: Log, partition: int) -> None:
         self.log = log
@@ -30,7 +30,7 @@ class State:
         self.open_windows: dict[int, dict[tuple[str, int], OpenWindow]] = {}
         """By start (epoch ms), then by (machine, start of the mended window or NONE)."""
         self.facts = MeterFacts()
-        """A cache, made anew with every state."""
+        """A cache, built anew for every state."""
         self._touched_machines: set[str] = set()
         self._touched_versions: set[tuple[str, int]] = set()
         self._touched_carries: set[tuple[str, str]] = set()
@@ -46,7 +46,7 @@ class State:
     # Time
 
     def observe(self, timestamp_ms: int) -> None:
-        """A record's timestamp moves stream time (rule 5)."""
+        """Moves stream time by a record's timestamp (rule 5)."""
         now_ms = stream_time.later(self.stream_time_ms, timestamp_ms)
         if now_ms != self.stream_time_ms:
             epoch = stream_time.first_epoch(self.log, now_ms) if self.epoch is None else self.epoch
@@ -54,7 +54,7 @@ class State:
             self._clock_moved = True
 
     def end_epoch(self) -> int:
-        """Cuts: the number of the epoch that ended."""
+        """Cuts the epoch; returns the number of the one that ended."""
         if self.epoch is None:
             raise InvariantBroken("an epoch was cut before the first record")
         self._set_clock(self.now_ms, self.epoch + 1)
@@ -68,13 +68,13 @@ class State:
         self.is_epoch_over = stream_time.is_cut(self.log, epoch, now_ms)
         """Whether stream time has reached the epoch's end + grace."""
         self.earliest_open_ms = stream_time.earliest_open_ms(self.log, epoch, now_ms)
-        """The start (epoch ms) of the earliest window that isn't sealed, or the epoch's end where it is over."""
+        """The start (epoch ms) of the earliest window that isn't sealed, or the epoch's end if that is over."""
 
     @property
     def now_ms(self) -> int:
         """Stream time (epoch ms). Raises InvariantBroken before the first record."""
         if self.stream_time_ms is None:
-            raise InvariantBroken("stream time was asked for before the first record")
+            raise InvariantBroken("stream time was read before the first record")
         return self.stream_time_ms
 
     # Machines
@@ -84,7 +84,7 @@ class State:
         self._touched_machines.add(machine.machine)
 
     def add_version(self, machine: Machine, version: Version) -> None:
-        """A version of a machine, which may be its first, and the places of its meters."""
+        """Adds a version of a machine, which may be its first."""
         self.machines[machine.machine] = machine
         machine.versions.append(version)
         self.facts.forget(machine.machine)
@@ -96,7 +96,7 @@ class State:
         return self.carries.get((machine.machine, version.agreement_digest), 0)
 
     def move_carry(self, machine: Machine, version: Version, carry: int) -> None:
-        """Puts the carry of (machine, agreement) in place of the one before."""
+        """Replaces the carry of (machine, agreement), in 1/3,600,000 of a micro."""
         key = (machine.machine, version.agreement_digest)
         self.carries[key] = carry
         self._touched_carries.add(key)
@@ -104,13 +104,13 @@ class State:
     # Windows
 
     def window_at(self, machine: str, observed_at_ms: int) -> OpenWindow:
-        """Where something observed at a moment lies: its window, or an adjustment in the earliest open one."""
+        """The window of something observed at a moment (epoch ms), or an adjustment in the earliest open one."""
         key = self.window_key(machine, observed_at_ms)
         self._touched_windows.add(key)
         return self.open_windows.setdefault(key[0], {}).setdefault(key[1:], OpenWindow())
 
     def window_key(self, machine: str, observed_at_ms: int) -> WindowKey:
-        """The key of the same; the window need not be there yet."""
+        """The key of that window, which need not exist yet."""
         start_ms = self.log.window_start(observed_at_ms)
         if start_ms < self.earliest_open_ms:
             return self.earliest_open_ms, machine, start_ms
@@ -133,7 +133,7 @@ class State:
         return found
 
     def take_windows(self, before_ms: int) -> Iterator[tuple[WindowKey, OpenWindow]]:
-        """Removes and gives the windows that start before a moment (epoch ms), in sealing order (rule 6)."""
+        """Removes the windows that start before a moment (epoch ms) and yields them in sealing order (rule 6)."""
         for start_ms in sorted(start_ms for start_ms in self.open_windows if start_ms < before_ms):
             windows = self.open_windows.pop(start_ms)
             # Ids are ASCII: text sorts as its bytes do, and NONE puts the plain window before its adjustments.
@@ -166,7 +166,7 @@ class State:
         return state
 
     def tables(self) -> dict[str, pa.Table]:
-        """The whole state as tables, rows ordered by key."""
+        """The whole state as tables by name (see TABLES), rows sorted by key."""
         windows = sorted(self.windows(), key=lambda item: item[0])
         rows: dict[str, list[Row]] = {
             "carries": [(*key, carry) for key, carry in sorted(self.carries.items())],
@@ -184,11 +184,11 @@ class State:
         return tables | {"meters": self.meters.whole()}
 
     def digest(self) -> bytes:
-        """32 bytes over the whole state: equal for equal states, however they came about."""
+        """32 bytes over the whole state: equal for equal states, however they were reached."""
         return tables_digest(self.tables())
 
     def changes(self) -> dict[str, Changes]:
-        """What changed since the last call (or since `load`), by table; then forgets."""
+        """What changed since the last call (or since `load`), by table."""
         windows = [(key, self.open_windows[key[0]][key[1:]]) for key in sorted(self._touched_windows)]
         sealed = sorted(self._sealed.items(), key=lambda item: item[0])
         upserts: dict[str, list[Row]] = {

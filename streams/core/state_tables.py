@@ -69,7 +69,7 @@ TABLES: dict[str, TableSpec] = {
     "open_windows": OPEN_WINDOWS,
     "versions": VERSIONS,
 }
-"""The dumped state. An integer that isn't there is -1; `mends_ms` is -1 in a plain window."""
+"""The dumped state. An absent integer is -1; `mends_ms` is -1 in a plain window."""
 
 Row = tuple[object, ...]
 
@@ -99,7 +99,7 @@ def window_row(key: WindowKey, window: OpenWindow) -> Row:
 
 
 def line_rows(windows: Iterable[tuple[WindowKey, OpenWindow]]) -> list[Row]:
-    """The rows of OPEN_LINES, by key if the windows come by key."""
+    """The rows of OPEN_LINES, sorted by key if the windows are."""
     return [(*key, *line, usage) for key, window in windows for line, usage in sorted(window.usage.items())]
 
 

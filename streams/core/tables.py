@@ -1,4 +1,4 @@
-"""The dumped form of a state: tables of plain columns, and one canonical run of bytes for each."""
+"""The dumped form of a state: tables of plain columns, and canonical bytes for each."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ class TableSpec(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What a table must take: rows to put in place of those of the same key, and keys to remove. No key is in both."""
+    """Changes to a table: rows to insert or replace by key, and keys to remove. No key is in both."""
 
     upserts: pa.Table
     deletes: pa.Table
@@ -35,7 +35,7 @@ def table_of(schema: pa.Schema, rows: Sequence[Sequence[object]]) -> pa.Table:
 
 
 def empty_keys(spec: TableSpec) -> pa.Table:
-    """No keys at all."""
+    """A table of keys without rows."""
     return table_of(spec.key_schema, [])
 
 

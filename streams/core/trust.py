@@ -1,4 +1,4 @@
-"""What the signature of a reading record makes of its rows: their trust, or a refusal (rule 27)."""
+"""The trust of rows by their record's signature, or their refusal (rule 27)."""
 
 from functools import cached_property
 
@@ -10,7 +10,7 @@ from streams.core.signature import is_signed_by, reading_message
 
 
 class RecordSignature:
-    """The signature of one reading record. It is verified when it is asked for, once for each public key."""
+    """The signature of one reading record. It is verified on demand, once for each public key."""
 
     def __init__(self, log_id: str, record: LogRecord) -> None:
         self._log_id = log_id
@@ -19,7 +19,7 @@ class RecordSignature:
         self._known: dict[bytes, bool] = {}
 
     def trust_by(self, version: Version) -> int | None:
-        """The trust that a key of this version gives; None where none of them made the signature."""
+        """The trust of the version's key that made the signature; None if none of its keys did."""
         if len(self._signatures) != 1 or len(self._key_ids) != 1:
             return None
         key = version.keys.get(self._key_ids[0])
@@ -39,12 +39,12 @@ class RecordSignature:
 
 
 def signature_of(log_id: str, record: LogRecord) -> RecordSignature | None:
-    """The signature of a reading record, right or wrong; None without one."""
+    """The signature of a reading record, valid or not; None if it has none."""
     return RecordSignature(log_id, record) if has_signature(record) else None
 
 
 def trust_of(signature: RecordSignature | None, version: Version) -> int | None:
-    """The trust of a row of a record with this signature, ruled by this version; None for a row to be refused."""
+    """The trust of a row of a record with this signature, under this version; None if the row must be refused."""
     if signature is not None:
         return signature.trust_by(version)
     return None if version.registration.require_signature else SELF_REPORTED

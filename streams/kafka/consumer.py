@@ -30,17 +30,17 @@ PROVED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
 RECORDS_MAX = 60_000
 PARTITION_FETCH_BYTES = 3 << 20
 FETCH_BYTES = 12 << 20
-"""A slice and a fetch are no larger; bytes count compressed. So many readings share the cost of one commit."""
+"""Bounds of a slice and of a fetch; bytes count compressed. Large slices share the cost of one commit."""
 
 FETCH_WAIT_MS = 50
 LOCKED_RETRY_SECONDS = 0.2
 
 STALE = -1
-"""The seek number of nothing: while partitions change hands, every slice is older than the next seek."""
+"""The seek number while partitions change hands: no slice carries it, so every slice is stale."""
 
 
 class Slice(NamedTuple):
-    """What one fetch brought of a partition: the records with `start` <= offset < `next`, maybe none."""
+    """The result of one fetch of a partition: the records with `start` <= offset < `next`, maybe none."""
 
     partition: int
     start: int
@@ -53,14 +53,14 @@ class Checkpoints(Protocol):
     """The transport's view of the checkpoints that this process may hold."""
 
     async def open(self, partitions: Set[int], *, only: bool) -> dict[int, int]:
-        """Takes those whose lock is free, without waiting: partition to the offset to go on from.
+        """Acquires those whose lock is free, without waiting; returns the offset to resume at by partition.
 
-        With `only`, lets go of all others first.
+        With `only`, releases all others first.
         """
         ...
 
     async def close(self) -> None:
-        """Lets go of all of them, after the commit that runs."""
+        """Releases all of them, after the running commit."""
         ...
 
     def resumed(self, offsets: Mapping[int, int], assigned: Set[int]) -> None:
@@ -108,7 +108,9 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         )
 
     async def seek_all(self, offsets: Mapping[int, int], *, late: bool) -> tuple[int, dict[int, int]]:
-        """Seeks what is still assigned; gives the seek's number and what it sought. A late seek joins the last one."""
+        """Seeks what is still assigned; returns the seek's number and the offsets sought. A late seek keeps the
+        number.
+        """
         number, sought = await self.call_thread(self._seek_all, offsets, late)
         return number, sought
 
@@ -159,7 +161,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         return slices
 
     def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
-        """Says nothing: whoever runs the worker says it once."""
+        """Logs nothing: `fatal` reports the crash once."""
 
 
 class BatchConsumer(driver.Consumer):
@@ -186,7 +188,7 @@ class BatchConsumer(driver.Consumer):
         """Does nothing, as `on_buffer_full`."""
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """From here on every slice in flight is stale, before anybody closes a checkpoint."""
+        """Makes every slice in flight stale, then closes the checkpoints."""
         self._forget_seek()
         self.rebalances += 1
         self.holds_assignment = False
@@ -205,10 +207,12 @@ class BatchConsumer(driver.Consumer):
             self.app.checkpoints.resumed({}, set())
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Every seek of Faust comes through here. What another process still holds is paused and tried again."""
+        """Every seek of Faust comes through here. A partition that another process still holds is paused and
+        retried.
+        """
         self._forget_seek()
         if not self.holds_assignment:
-            return {}  # Faust is late: these partitions are being given away
+            return {}  # Faust is late: these partitions are being revoked
         try:
             await self._seek_from_checkpoints(self.rebalances)
         except Exception as error:
@@ -266,7 +270,8 @@ class BatchConsumer(driver.Consumer):
             raise
 
     async def _deliver(self, piece: Slice) -> None:
-        # A slice may arrive before its seek is known here; only an older one is stale, for only then a seek follows.
+        # A slice may arrive before its seek is known here. Only an older slice is stale: it is dropped once the seek
+        # is known.
         while not (self.should_stop or (self._sought.is_set() and self.flow_active)):
             await self.wait(self.can_resume_flow if self._sought.is_set() else self._sought)  # type: ignore[arg-type]
         if self.should_stop or piece.seek != self.live_seek:

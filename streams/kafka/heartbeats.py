@@ -1,10 +1,10 @@
-"""Time for quiet partitions of a live log: without a record, no window would seal and no epoch would end.
+"""Heartbeats for silent partitions of a live log: without a record, no window would seal and no epoch would end.
 
-A heartbeat says nothing. The broker's timestamp on it moves stream time, as any record's does, so the log alone still
-decides; a worker only sees to it that there is a record. Backfills get theirs from the replay tool.
+A heartbeat has no content. The broker's timestamp on it moves stream time, as any record's does, so the log alone still
+decides; a worker only makes sure that there is a record. Backfills get theirs from the replay tool.
 
 One is sent after a minute of silence, and as soon as a window could seal and no record has come to seal it: so windows
-of a quiet partition seal as promptly as those of a busy one, for one heartbeat a window.
+of a silent partition seal as promptly as those of a busy one, at one heartbeat a window.
 """
 
 import logging
@@ -23,11 +23,11 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 0.25
 
 AHEAD_MS = 100
-"""So far our clock may be ahead of the broker's: what is sent too early seals nothing."""
+"""How far our clock may be ahead of the broker's: a heartbeat that is sent too early seals nothing."""
 
 
 class SilentPartitions:
-    """Tells which partitions have been without a record for too long. Times are monotonic seconds, given.
+    """Finds the partitions that have been without a record for too long. Times are monotonic seconds, passed in.
 
     `sealable_ms` is a window's end (epoch ms): by now, or by the last record's time, windows up to it can be sealed.
     """
@@ -40,11 +40,11 @@ class SilentPartitions:
     def heard(self, partition: int, now: float, sealable_ms: int = 0) -> None:
         """A record of the partition was committed, or a heartbeat sent."""
         self._since[partition] = now
-        # A worker that catches up hears old records: what was asked for once is not asked for again and again.
+        # A worker that catches up sees old records: a heartbeat that was due once is not due again.
         self._sealable_ms[partition] = max(sealable_ms, self._sealable_ms.get(partition, 0))
 
     def due(self, assigned: Set[int], now: float, sealable_ms: int = 0) -> list[int]:
-        """The partitions to send a heartbeat to. One that was just assigned is given the whole time."""
+        """The partitions to send a heartbeat to. A newly assigned partition counts as heard now."""
         self._since = {partition: self._since.get(partition, now) for partition in assigned}
         self._sealable_ms = {partition: self._sealable_ms.get(partition, sealable_ms) for partition in assigned}
         return [
@@ -55,12 +55,12 @@ class SilentPartitions:
 
 
 class Heartbeats:
-    """Sends a heartbeat to each partition of a live log that this worker reads and nothing came to for a while."""
+    """Sends heartbeats to the silent ones of the partitions of a live log that this worker reads."""
 
     def __init__(
         self, bootstrap_servers: str, log: Log, every_seconds: float, assigned: Callable[[], Set[int]]
     ) -> None:
-        """`assigned` gives the partitions that this worker reads now; any thread may call it."""
+        """`assigned` returns the partitions that this worker reads now; it is called from another thread."""
         self._log = log
         self._assigned = assigned
         self._silent = SilentPartitions(every_seconds)
@@ -76,11 +76,11 @@ class Heartbeats:
         self._thread.start()
 
     def heard(self, partition: int, stream_time_ms: int | None) -> None:
-        """Records of this partition were committed; its stream time is now this."""
+        """Notes that records of a partition were committed, and its stream time (epoch ms) after them."""
         self._silent.heard(partition, time.monotonic(), self._sealable_ms(stream_time_ms or 0))
 
     def stop(self) -> None:
-        """Ends the thread. What is not sent yet is not missed."""
+        """Ends the thread. Unsent heartbeats are dropped."""
         self._stopped.set()
         self._thread.join()
         self._producer.purge()

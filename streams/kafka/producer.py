@@ -1,4 +1,4 @@
-"""The producer of a log: idempotent, keyed as Kafka's Java client does it, with the timestamps that it is given."""
+"""The producer of a log: idempotent, partitioned as Kafka's Java client does it, with the caller's timestamps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,14 +11,14 @@ from schemas.log import Log
 from streams.kafka.reader import client_config, describe, list_offsets
 
 DELIVERY_SECONDS = 60
-"""How long a record may wait for the broker before it counts as refused."""
+"""How long a record may wait for the broker before it counts as failed."""
 
 QUEUE_RECORDS = 100_000
-"""So many records wait in memory at once; then sending waits for the broker."""
+"""How many records wait in memory at once; with more, sending waits for the broker."""
 
 
 def producer_config(bootstrap_servers: str) -> dict[str, Any]:
-    """What every producer of a log is told: nothing twice or out of order, partitions as Java's client has them."""
+    """The settings of every producer of a log: nothing twice or out of order, partitions as in Java's client."""
     return client_config(bootstrap_servers) | {
         "enable.idempotence": True,
         "partitioner": "murmur2_random",
@@ -27,10 +27,12 @@ def producer_config(bootstrap_servers: str) -> dict[str, Any]:
 
 
 class LogProducer:
-    """Writes records into one log's topic. What `flush` has not confirmed may be missing."""
+    """Writes records to one log's topic. Records that `flush` has not confirmed may be missing."""
 
     def __init__(self, bootstrap_servers: str, log: Log) -> None:
-        """Asks the broker for the topic. Raises InvalidInput if it is away, or has no such topic of that size."""
+        """Connects. Raises InvalidInput if no broker answers, or the topic is missing or has another number of
+        partitions.
+        """
         self._admin = AdminClient(client_config(bootstrap_servers))
         self._log = log
         found = describe(self._admin, log.topic)
@@ -65,7 +67,7 @@ class LogProducer:
         headers: Sequence[tuple[str, bytes]] = (),
         partition: int | None = None,
     ) -> None:
-        """Queues one record; without `partition` the key decides. Raises InvalidInput once the broker refused one."""
+        """Queues one record; without `partition` the key decides. Raises InvalidInput once a record has failed."""
         target: dict[str, Any] = {} if partition is None else {"partition": partition}
         while True:
             self._check()
@@ -82,14 +84,16 @@ class LogProducer:
                 return
 
     def flush(self) -> None:
-        """Returns once the broker has all that was sent. Raises InvalidInput if it did not take it."""
+        """Returns once the broker has acknowledged all records. Raises InvalidInput if it did not."""
         left = self._producer.flush(DELIVERY_SECONDS + 5)
         self._check()
         if left:
-            raise InvalidInput(f"Kafka left {left} records of the topic {self._log.topic} unconfirmed: is it up?")
+            raise InvalidInput(
+                f"Kafka has not acknowledged {left} records of the topic {self._log.topic}: check that it is up"
+            )
 
     def close(self) -> None:
-        """Drops what is still queued and lets go of the connections."""
+        """Drops what is still queued and closes the connections."""
         self._producer.purge()
         self._producer.flush(1)
 
@@ -102,4 +106,6 @@ class LogProducer:
             raise self._failed(self._refused)
 
     def _failed(self, error: KafkaError) -> InvalidInput:
-        return InvalidInput(f"Kafka did not take a record of the topic {self._log.topic} ({error.str()}): is it up?")
+        return InvalidInput(
+            f"Kafka did not take a record of the topic {self._log.topic} ({error.str()}): check that it is up"
+        )

@@ -1,8 +1,8 @@
 """Exact ranges of one topic, read beside the group's consumer: for the archive and the audit.
 
 Records are parsed by the worker's own client, so that both see the same bytes: librdkafka ends a header's name at its
-first NUL, and a record could be one thing to the worker and another to an auditor. It is asked for the rest, which
-aiokafka doesn't know: topic ids, and offsets without a group.
+first NUL, and a record could be one thing to the worker and another to an auditor. librdkafka serves what aiokafka
+lacks: topic ids, and offsets without a group.
 """
 
 import asyncio
@@ -35,11 +35,11 @@ REQUEST_SECONDS = 10.0
 """How long the broker may take for one answer about the topic."""
 
 SILENCE_SECONDS = 30.0
-"""How long a read waits for the broker to get on."""
+"""How long a read waits for progress before it fails."""
 
 SLICE_RECORDS = 5_000
 FETCH_BYTES = 1 << 20
-"""A read holds about so much in memory; bytes count compressed."""
+"""About how much a read holds in memory; bytes count compressed."""
 
 
 LEADERLESS = (
@@ -53,7 +53,7 @@ LEADERLESS_SECONDS = 10.0
 
 
 class KafkaAway(InvalidInput):
-    """Kafka gave no answer, or none for now. The same call may succeed later."""
+    """Kafka doesn't answer now. The same call may succeed later."""
 
 
 class KafkaLogReader:
@@ -68,8 +68,8 @@ class KafkaLogReader:
     ) -> None:
         """Connects at the first call, not here. `bootstrap_servers` is `host:port[,host:port...]`.
 
-        For so many seconds a call that gets no answer is made again; then it raises KafkaAway.
-        Of `exceptions`, ranges that an operator had stepped over, no record is given.
+        A call without an answer is retried for `patience_seconds`; then it raises KafkaAway.
+        `read` yields no record of `skipped_ranges`.
         """
         self._skipped_ranges = skipped_ranges
         self._topic = topic
@@ -80,8 +80,8 @@ class KafkaLogReader:
     def read(self, partition: int, first: int, next: int) -> Iterator[LogRecord]:
         """The committed records with `first` <= offset < `next`, by ascending offset; offsets may have gaps.
 
-        Any thread may call it that has no event loop of its own, and several at once.
-        Raises InvalidInput if the log doesn't hold the whole range, or the broker falls silent.
+        Any thread without an event loop of its own may call it, and several at once.
+        Raises InvalidInput if the log doesn't hold the whole range, KafkaAway if the broker stops answering.
         """
         earliest, end = self.range(partition)
         if first < earliest or next > end:
@@ -105,7 +105,7 @@ class KafkaLogReader:
         return self.ranges([partition])[partition]
 
     def ranges(self, partitions: list[int]) -> dict[int, tuple[int, int]]:
-        """(earliest, end) of several partitions in two requests. Raises InvalidInput if the broker has no answer."""
+        """(earliest, end) of several partitions in two requests. Raises KafkaAway if the broker doesn't answer."""
         wanted = [TopicPartition(self._topic, partition) for partition in partitions]
         first, end = (
             self._patiently(partial(self._offsets, wanted, spec))
@@ -114,7 +114,7 @@ class KafkaLogReader:
         return {partition: (first[partition], end[partition]) for partition in partitions}
 
     def topic_id(self) -> str:
-        """The id that the broker gave the topic when it was made. Raises InvalidInput if there is no such topic."""
+        """The id that the broker assigned at the topic's creation. Raises InvalidInput if there is no such topic."""
         return self._patiently(lambda: describe(self._admin, self._topic)).topic_id
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ class KafkaLogReader:
 
 
 class _RangeFetcher:
-    """aiokafka's consumer on one partition, in an event loop that runs only while somebody waits for records."""
+    """aiokafka's consumer on one partition, in an event loop that runs only while a caller waits for records."""
 
     def __init__(
         self, bootstrap_servers: str, topic: str, partition: int, first: int, skipped_ranges: Sequence[SkippedRange]
@@ -153,7 +153,7 @@ class _RangeFetcher:
         self.position = first
 
     def fetch(self) -> list[LogRecord]:
-        """The next records, maybe none; then `position` is the offset after all that was looked at."""
+        """The next records, maybe none; afterwards `position` is the offset after all that was read."""
         try:
             records: list[LogRecord] = self._loop.run_until_complete(self._fetch())
         except aiokafka.errors.KafkaError as error:
@@ -165,7 +165,7 @@ class _RangeFetcher:
         elif now - self._moved_at > SILENCE_SECONDS:
             raise KafkaAway(
                 f"Kafka sent nothing of the topic {self._topic_partition.topic} for {SILENCE_SECONDS:.0f} s:"
-                " is it up? Try again"
+                " check that it is up, and try again"
             )
         return records
 
@@ -197,7 +197,7 @@ class _RangeFetcher:
 
 
 class TopicDescription(NamedTuple):
-    """What the broker says of a topic."""
+    """The broker's description of a topic."""
 
     topic_id: str
     partitions: int
@@ -214,9 +214,9 @@ def describe(admin: AdminClient, topic: str) -> TopicDescription:
 
 
 def list_offsets(admin: AdminClient, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, Any]:
-    """What `spec` finds of committed records, by partition: each has `.offset` and `.timestamp`.
+    """The result of `spec` over committed records by partition: each has `.offset` and `.timestamp`.
 
-    A partition may be between two leaders for a moment (its topic is new, or its broker came back): it is asked again.
+    A partition may be between two leaders for a moment (its topic is new, or its broker came back): then it retries.
     Raises InvalidInput if Kafka doesn't answer.
     """
     deadline = time.monotonic() + LEADERLESS_SECONDS
@@ -238,24 +238,24 @@ def list_offsets(admin: AdminClient, partitions: list[TopicPartition], spec: Off
         if time.monotonic() > deadline:
             raise unreachable(partitions[0].topic, error)
         time.sleep(0.05)
-        with suppress(KafkaException):  # else librdkafka asks on with the leader epoch that it knew before
+        with suppress(KafkaException):  # otherwise librdkafka keeps asking with the leader epoch that it knew before
             admin.list_topics(partitions[0].topic, timeout=REQUEST_SECONDS)
 
 
 def client_config(bootstrap_servers: str) -> dict[str, str | int | float | bool]:
-    """What every librdkafka client of ours is told; quiet, because each failed call already says what failed."""
+    """The settings of every librdkafka client of ours; it logs little, because each failed call says what failed."""
     return {"bootstrap.servers": bootstrap_servers, "log_level": 2, "socket.connection.setup.timeout.ms": 5_000}
 
 
 def is_unknown_topic(error: Exception) -> bool:
-    """Whether a failed call says that there is no such topic."""
+    """Whether a call failed because there is no such topic."""
     unknown = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
     return isinstance(error, KafkaException) and error.args[0].code() in unknown
 
 
 def unreachable(topic: str, error: Exception) -> InvalidInput:
-    """The one line for a call about a topic that failed."""
+    """The InvalidInput for a failed call about a topic; KafkaAway unless the topic is missing."""
     if is_unknown_topic(error):
         return InvalidInput(f"there is no topic {topic} on this Kafka: create the log first, or name another")
     said = error.args[0].str() if isinstance(error, KafkaException) else str(error) or "no answer"
-    return KafkaAway(f"Kafka doesn't answer about the topic {topic} ({said}): is it up, and is its address right?")
+    return KafkaAway(f"Kafka doesn't answer about the topic {topic} ({said}): check that it is up, and its address")

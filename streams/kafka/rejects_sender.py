@@ -1,7 +1,7 @@
-"""Step 2b of a partition: refused records go from its checkpoint to the rejected topic, beside the commits.
+"""Step 2b of a partition: sends refused records from its checkpoint to the topic of rejects, beside the commits.
 
 The checkpoint's rows are the outbox. They leave it only once the broker has acknowledged them, and a sender that
-begins anew asks the topic how far it is: so each offset stands there once, whatever died in between.
+restarts asks the topic for its last offset: so each offset stands there once, wherever a crash occurred.
 """
 
 import logging
@@ -18,14 +18,16 @@ from streams.storage.checkpoint_rejects import CheckpointRejects
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
-"""How long a sender rests whose Kafka is away."""
+"""How long a sender waits before it retries while Kafka is away."""
 
 PATIENCE_SECONDS = 60.0
-"""How long `drain` waits for a Kafka that is away."""
+"""How long `drain` retries while Kafka is away."""
 
 
 class RejectsSender:
-    """Sends what a checkpoint holds and the topic doesn't. Beside the commits it has a thread, once there is a need."""
+    """Sends what a checkpoint holds and the topic lacks. In the background it has a thread, started at the
+    first need.
+    """
 
     def __init__(
         self,
@@ -37,7 +39,7 @@ class RejectsSender:
         *,
         background: bool,
     ) -> None:
-        """`stored` gives a connection of its own to the checkpoint. Without `background` all is done in `wake`."""
+        """`stored` opens a connection of its own to the checkpoint. Without `background` all is done in `wake`."""
         self.sent = NONE_SENT
         """Refused records up to this offset were acknowledged. Any thread may read it."""
         self._topic = topic
@@ -54,12 +56,12 @@ class RejectsSender:
         self._thread: threading.Thread | None = None
 
     def check(self) -> None:
-        """Raises what has stopped the sender, if anything. Kafka being away doesn't."""
+        """Raises the error that has stopped the sender, if any. Kafka being away doesn't stop it."""
         if self._error is not None:
             raise self._error
 
     def wake(self) -> None:
-        """There is something to send. Never waits for Kafka, with `background`."""
+        """Starts sending what the checkpoint holds. With `background` it never waits for Kafka."""
         self.check()
         if not self._background:
             try:
@@ -73,7 +75,7 @@ class RejectsSender:
             self._thread.start()
 
     def drain(self) -> None:
-        """Returns once all that was committed is acknowledged. Raises KafkaAway if Kafka is, for a minute."""
+        """Returns once all that was committed is acknowledged. Raises KafkaAway after a minute without Kafka."""
         self._stop_thread()
         self.check()
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -89,7 +91,7 @@ class RejectsSender:
         self._stopping.clear()
 
     def close(self) -> None:
-        """Ends the thread after the batch that it is at. What is not sent is so after the next opening."""
+        """Ends the thread after its current batch. Unsent rejects are sent after the next opening."""
         self._stop_thread()
         self._let_go()
 
@@ -130,7 +132,7 @@ class RejectsSender:
     def _rest(self, away: KafkaAway) -> None:
         if not self._is_away:
             self._is_away = True
-            logger.warning("%s Trying again", away)
+            logger.warning("%s. Retrying", away)
         self._let_go()
 
     def _let_go(self) -> None:

@@ -2,8 +2,8 @@
 
 Partition n of the log goes to partition n, by ascending offset. Each batch is a Kafka transaction, so a reader with
 `isolation.level=read_committed` (confluent's and librdkafka's default) sees each offset exactly once, also when a
-worker dies in the middle or what it had sent arrives late: whoever opens a partition fences all who had it before,
-and only then looks how far it is.
+worker dies in the middle or its last messages arrive late: opening a partition fences all earlier senders, and only
+then reads how far the topic is.
 """
 
 import time
@@ -22,24 +22,24 @@ from streams.kafka.topics import rejected_topic
 ENTRY_REJECTED = "entry.rejected"
 
 NONE_SENT = -1
-"""What `last_offset` is where nothing stands."""
+"""The `last_offset` of an empty partition."""
 
 SEND_SECONDS = 10.0
-"""How long a batch may wait for its acknowledgement before it is given up and sent again."""
+"""How long a batch may wait for its acknowledgement before it is aborted and retried."""
 
 SPAN = 2
-"""The last record of a partition lies so many offsets before its end: a transaction's end has an offset too."""
+"""How many offsets before its end a partition's last record lies: a transaction's end has an offset too."""
 
 
 class RejectedMessage(msgspec.Struct, frozen=True):
-    """A refused record on its way: what was kept of it, its epoch, and [[row, reason], ...] as JSON."""
+    """A refused record as a message: the kept record, its epoch, and [[row, reason], ...] as JSON."""
 
     record: RejectedRecord
     epoch: int
     reasons: bytes
 
     def headers(self, topic_id: str) -> list[tuple[str, str | bytes | None]]:
-        """The headers of the message. The timestamp is there too: in Kafka, one of 0 or less would become "now"."""
+        """The headers of the message. They hold the timestamp too: Kafka replaces one of 0 or less by "now"."""
         record = self.record
         return [
             ("ce_type", ENTRY_REJECTED.encode()),
@@ -54,29 +54,29 @@ class RejectedMessage(msgspec.Struct, frozen=True):
 
 
 class RejectsPartition(Protocol):
-    """One partition of the topic, in the hands of one sender."""
+    """One partition of the topic, open for one sender."""
 
     @property
     def last_offset(self) -> int:
-        """The last offset of the log that stood in it when it was opened; NONE_SENT if none."""
+        """The last offset of the log in it when it was opened; NONE_SENT if there was none."""
         ...
 
     def send(self, messages: Sequence[RejectedMessage]) -> None:
-        """Returns once all of them stand there for good. After an error, they may or may not: open it again."""
+        """Returns once all of them are committed. After an error they may or may not be: open the partition again."""
         ...
 
     def close(self) -> None:
-        """Lets go of the connection. It may be called after an error."""
+        """Closes the connection. It may be called after an error."""
         ...
 
 
 class RejectsTopic(Protocol):
-    """Where refused records are sent to."""
+    """The destination of refused records."""
 
     def open(self, partition: int, topic_id: str) -> RejectsPartition:
-        """Takes a partition from whoever sent to it before. `topic_id` is that of the log's topic.
+        """Opens a partition and fences its earlier senders. `topic_id` is that of the log's topic.
 
-        Raises KafkaAway if there is no answer now, InvalidInput if another log's records stand there.
+        Raises KafkaAway if Kafka doesn't answer, InvalidInput if the partition holds another log's records.
         """
         ...
 
@@ -125,7 +125,7 @@ class KafkaRejectsPartition:
             self.close()
             raise InvalidInput(
                 f"the topic {topic} holds refused records of another log, whose topic had the same name:"
-                " delete it, it is made again"
+                " delete the topic, a worker creates it again"
             )
         self.last_offset = int(headers.get("offset", b"%d" % NONE_SENT))
 
@@ -153,7 +153,7 @@ class KafkaRejectsPartition:
 
 
 def last_record(bootstrap_servers: str, topic: str, partition: int) -> Message | None:
-    """The last committed record of a partition. Raises KafkaAway or KafkaException if there is no answer."""
+    """The last committed record of a partition, None if there is none. Raises KafkaAway or KafkaException."""
     settings = {
         "group.id": "tallyroot-rejected",
         "enable.auto.commit": False,
@@ -171,7 +171,7 @@ def last_record(bootstrap_servers: str, topic: str, partition: int) -> Message |
             last = _last_from(consumer, topic, partition, first)
             if last is not None or first == low:
                 return last
-            span *= 8  # all of these were taken back, or end transactions
+            span *= 8  # all of these were aborted, or end transactions
         return None
 
 
@@ -189,9 +189,9 @@ def _last_from(consumer: Consumer, topic: str, partition: int, first: int) -> Me
                 return last
             elif not error.retriable():
                 raise KafkaException(error)
-    raise KafkaAway(f"Kafka sent nothing of the topic {topic} for {REQUEST_SECONDS:.0f} s: is it up?")
+    raise KafkaAway(f"Kafka sent nothing of the topic {topic} for {REQUEST_SECONDS:.0f} s: check that it is up")
 
 
 def _away(topic: str, error: Exception) -> KafkaAway:
     said = error.args[0].str() if isinstance(error, KafkaException) else str(error)
-    return KafkaAway(f"refused records can't be sent to the topic {topic} now ({said}): is Kafka up?")
+    return KafkaAway(f"refused records can't be sent to the topic {topic} now ({said}): check that Kafka is up")

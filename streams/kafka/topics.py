@@ -1,4 +1,4 @@
-"""A log's topic: made so that nothing in it is ever deleted, and checked for just that at every start."""
+"""A log's topic: created so that nothing in it is ever deleted, and checked for that at every start."""
 
 import time
 from collections.abc import Mapping
@@ -17,16 +17,16 @@ from streams.kafka.reader import (
 )
 
 BROKER_DEFAULT = -1
-"""A replication factor that leaves the number of copies to the cluster: 1 on one broker, usually 3 elsewhere."""
+"""The replication factor that leaves the number of copies to the cluster: 1 on one broker, usually 3 elsewhere."""
 
 VISIBLE_SECONDS = 10.0
-"""How long a topic just made may take until every broker knows it."""
+"""How long a new topic may take until every broker knows it."""
 
 
 def create_topic(bootstrap_servers: str, log: Log) -> str:
-    """Makes the log's topic and that of its rejects unless they are there, checks them, and gives the log's topic id.
+    """Creates the log's topic and that of its rejects unless they exist, checks them, and returns the log's topic id.
 
-    Raises InvalidInput if an existing topic is not as the log needs it, or Kafka doesn't answer.
+    Raises InvalidInput if an existing topic does not fit the log, or Kafka doesn't answer.
     """
     admin = AdminClient(client_config(bootstrap_servers))
     _create(admin, log.topic, log.partitions, topic_config(log))
@@ -36,14 +36,14 @@ def create_topic(bootstrap_servers: str, log: Log) -> str:
 
 
 def rejected_topic(log_topic: str) -> str:
-    """The name of the topic that a log's refused records go to."""
+    """The name of the topic of a log's refused records."""
     return f"{log_topic}.rejected"
 
 
 def create_rejected_topic(bootstrap_servers: str, log: Log) -> None:
-    """Makes the topic of the log's refused records unless it is there, and checks it.
+    """Creates the topic of the log's refused records unless it exists, and checks it.
 
-    Raises InvalidInput if it can't be made, if it has another number of partitions, or if it would lose records.
+    Raises InvalidInput if it can't be created, has another number of partitions, or would lose records.
     """
     admin = AdminClient(client_config(bootstrap_servers))
     name = rejected_topic(log.topic)
@@ -60,20 +60,22 @@ def create_rejected_topic(bootstrap_servers: str, log: Log) -> None:
 
 
 def rejected_topic_config() -> dict[str, str]:
-    """What the topic of a log's refused records is told."""
+    """The configuration of the topic of a log's refused records."""
     return {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 
 
 def check_topic(bootstrap_servers: str, log: Log) -> str:
-    """The topic id of the log's topic, if the topic is as the log needs it.
+    """Checks that the log's topic fits the log; returns its topic id.
 
-    Raises InvalidInput, one line for all that is wrong, if it is not, is not there, or Kafka doesn't answer.
+    Raises InvalidInput, one line for all faults, if it doesn't fit or is missing, or Kafka doesn't answer.
     """
     return _checked(AdminClient(client_config(bootstrap_servers)), log)
 
 
 def topic_config(log: Log) -> dict[str, str]:
-    """What a log's topic is told. Retention goes by record timestamp: a backfill would vanish within seconds."""
+    """The configuration of a log's topic. Retention goes by record timestamp: a backfill would vanish within
+    seconds.
+    """
     return {
         "cleanup.policy": "delete",
         "retention.ms": "-1",
@@ -83,7 +85,7 @@ def topic_config(log: Log) -> dict[str, str]:
 
 
 def topic_faults(log: Log, partitions: int, config: Mapping[str, str | None]) -> list[str]:
-    """What is wrong with a topic of so many partitions and such a configuration, each with what to do about it."""
+    """The faults of a topic with this number of partitions and this configuration, each with what to do about it."""
     faults = []
     if partitions != log.partitions:
         faults.append(
@@ -99,7 +101,7 @@ def _config_faults(expected: Mapping[str, str], config: Mapping[str, str | None]
         if found == wanted:
             continue
         if name == "message.timestamp.type":
-            remedy = "its records bear other times: name the topic made for this log"
+            remedy = "its records have other timestamps: name the topic made for this log"
         else:
             remedy = f"records would be lost: set {name}={wanted} on the topic"
         faults.append(f"{name} is {found}, not {wanted}; {remedy}")

@@ -1,8 +1,8 @@
-"""aiokafka's records as its parser makes them, without one ConsumerRecord each: a third of the time of a fetch.
+"""aiokafka's records as its parser makes them, without one ConsumerRecord each: a fetch takes a third of the time.
 
-With consumer.py this is the other half of what touches private parts of aiokafka (see PROVED there). What a record
-batch means (aborted transactions, control batches, offsets before the position) is asked and moved on as aiokafka's
-own `FetchResult.getall` does it; a test holds the two equal.
+Beside consumer.py this module touches private parts of aiokafka (see PROVED there). Aborted transactions, control
+batches and offsets before the position are handled as in aiokafka's own `FetchResult.getall`; a test holds the two
+equal.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ from schemas.manifest import SkippedRange
 
 
 class WholeBatchFetcher(Fetcher):  # type: ignore[misc]
-    """A fetcher whose results hand over whole batches. `adopt` makes a consumer's own fetcher one of these."""
+    """A fetcher whose results return whole batches. `adopt` turns a consumer's own fetcher into one of these."""
 
     skipped_ranges: Sequence[SkippedRange] = ()
 
     @classmethod
     def adopt(cls, consumer: Any, skipped_ranges: Sequence[SkippedRange] = ()) -> None:
-        """Changes the fetcher of a consumer that has started and has not been assigned anything yet.
+        """Changes the fetcher of a consumer that has started and has no assignment yet.
 
-        What lies within `exceptions` is handed to nobody, readable or not.
+        Records within `skipped_ranges` are never returned, readable or not.
         """
         consumer._fetcher.__class__ = cls
         consumer._fetcher.skipped_ranges = skipped_ranges
@@ -34,7 +34,7 @@ class WholeBatchFetcher(Fetcher):  # type: ignore[misc]
             woken = await super()._proc_fetch_request(assignment, node_id, request)
         except (
             asyncio.CancelledError
-        ):  # aiokafka takes it as we do, but not in its pause after an error: its end hung then
+        ):  # aiokafka ignores it too, except in its pause after an error: there its shutdown hung
             return False
         for result in self._records.values():  # new ones: nothing was awaited since they were made
             if type(result) is FetchResult and "getall" not in vars(result):
@@ -53,9 +53,9 @@ class WholeBatches:
         self._unreadable: Exception | None = None
 
     def getall(self, max_records: int | None = None) -> list[Any]:
-        """The next records, at most `max_records`, and moves the partition's position past all that was looked at.
+        """The next records, at most `max_records`; moves the partition's position past all that was read.
 
-        Raises what makes a batch unreadable, once all before it was handed over.
+        Raises InvalidInput for an unreadable batch, once all records before it were returned.
         """
         result = self._result
         if not result.check_assignment(result._topic_partition) or not result.has_more():
@@ -82,7 +82,7 @@ class WholeBatches:
         return taken
 
     def _next_batch(self, source: Any) -> bool:
-        """Parses on until a batch holds records of ours. False if none is left."""
+        """Parses batches until one holds records. False if none is left."""
         if self._unreadable is not None:
             raise self._unreadable
         while source._records.has_next():
@@ -96,14 +96,14 @@ class WholeBatches:
 
 
 def readable(source: Any, batch: Any, skipped_ranges: Sequence[SkippedRange] = ()) -> list[Any]:
-    """The records of a batch from the position on, none if it is a control batch or belongs to what was aborted.
+    """The records of a batch from the position on; none if it is a control batch or part of an aborted transaction.
 
-    Raises InvalidInput if aiokafka can't read it and it isn't all within one of the exceptions (of this partition).
+    Raises InvalidInput if aiokafka can't read it and it isn't within one skipped range (of this partition).
     """
     first, end = batch.base_offset, batch.next_offset
     is_skipped = any(each.first_offset <= first and end <= each.next_offset for each in skipped_ranges)
     if source._check_crcs and not batch.validate_crc():
-        # The end of a transaction is never stepped over: what its producer sent next would be taken for aborted.
+        # The end of a transaction is never skipped: what its producer sent next would be taken for aborted.
         if is_skipped and not batch.is_control_batch:
             return []
         raise _unreadable(source, first, end, "records whose checksum is wrong: the broker's disk has changed them")

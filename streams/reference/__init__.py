@@ -1,1 +1,1 @@
-"""The rules once more, written apart and slowly, to check the core; and the command that replays a vector."""
+"""The rules a second time, written apart and slow, to check the core; and the command that replays a vector."""

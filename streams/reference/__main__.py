@@ -1,4 +1,4 @@
-"""`python -m streams.reference FILE` prints what a log in the form of the vectors comes to."""
+"""`python -m streams.reference FILE` prints the result of a log in the vectors' form."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A second count beside the first: what `recompute` gives, held window by window against the naive loop."""
+"""Two counts side by side: the windows of `recompute`, compared one by one with those of the slow recount."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -19,9 +19,9 @@ def recompute_and_compare(
     differs: Callable[[str], None],
     progress: Callable[[int], None],
 ) -> Iterator[EpochResult]:
-    """The epochs of a partition as `recompute` gives them; `differs` is told what the naive loop counts otherwise.
+    """Yields the epochs of `recompute`; calls `differs` with a text for each difference that the recount finds.
 
-    `progress` is told now and then how many records were counted. Memory grows with the readings.
+    `progress` is called with the number of records counted, every 10,000. Memory grows with the readings.
     """
     recount = PartitionRecount(log, partition)
     for result in recompute(log, partition, _counted(recount, records, progress), skipped_ranges=skipped_ranges):
@@ -40,7 +40,7 @@ def _counted(
 
 
 def _hold(recount: PartitionRecount, result: EpochResult, differs: Callable[[str], None]) -> None:
-    """Compares one epoch, and forgets it. The naive loop is ahead by less than one piece of the log."""
+    """Compares one epoch, then drops it. The recount is ahead by less than one chunk of the log."""
     epoch = f"partition {recount.partition}, epoch {result.manifest.epoch}"
     own, found = (
         plain_windows(result.windows),

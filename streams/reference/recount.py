@@ -1,8 +1,8 @@
-"""The rules once more, slowly: what a log comes to, recounted from raw readings with fractions, sets and calendars.
+"""The rules a second time, slowly: a log recounted from raw readings with fractions, sets and calendars.
 
-Written apart from `advance`: it shares with it the decoding of one record, the check of one signature, and murmur2. It
-keeps every row and knows no slices, and `money` rounds nothing, so it must equal amounts plus carries exactly. `sealed`
-is every window, in order. For tests, and for audits that trust nothing faster (`slow.py`).
+Written apart from `advance`, with which it shares the decoding of one record, the check of one signature, and murmur2.
+It keeps every row and has no slices, and `money` rounds nothing, so it must equal amounts plus carries exactly.
+`sealed` is every window, in order. For tests, and for audits that trust nothing faster (`compare`).
 """
 
 import math
@@ -38,7 +38,7 @@ Plain = dict[str, Any]
 FAR = Fraction(135, 100)
 Payees = tuple[tuple[str, int], ...]
 LATEST_MS = (date.max.toordinal() - date(1970, 1, 1).toordinal() + 1) * DAY_MS - 1
-"""Later timestamps are no times."""
+"""Later timestamps count as Kafka's "no timestamp"."""
 
 
 class BootRecount:
@@ -51,12 +51,12 @@ class BootRecount:
         self.floor = 0
 
     def holes(self) -> list[tuple[int, int]]:
-        """Runs of numbers between the floor and the highest that no row has had."""
+        """Runs of unused numbers between the floor and the highest, as inclusive pairs."""
         used = [self.floor - 1, *sorted(seq for seq in self.rows if seq >= self.floor)]
         return [(a + 1, b - 1) for a, b in pairwise(used) if b - a > 1]
 
     def take(self, row: Plain) -> tuple[str | None, int]:
-        """Why a row is refused or None, and how many numbers it steps over."""
+        """The reason why a row is refused or None, and how many numbers it skips."""
         seq, high = row["seq"], self.high
         if high is None or seq > high:
             if high is not None and seq - high > 2**20:
@@ -77,12 +77,12 @@ class BootRecount:
         seq, high = row["seq"], self.high
         self.rows[seq] = row
         self.high = seq if high is None else max(high, seq)
-        while seq - 1 != high and len(self.holes()) > 16:  # what follows the last row makes no hole
+        while seq - 1 != high and len(self.holes()) > 16:  # a row right after the last one makes no hole
             self.floor = self.holes()[0][1] + 1
 
 
 class MeterRecount:
-    """What is known of one meter: its boots, its baseline and suspect, what bursts may still cost."""
+    """The state of one meter: its boots, baseline, suspect and slack (rules 7 to 17)."""
 
     def __init__(self) -> None:
         self.boots: list[BootRecount] = []
@@ -93,7 +93,10 @@ class MeterRecount:
         self.flag: str | None = None
 
     def identify(self, row: Plain, least: int | None) -> tuple[str | None, int]:
-        """The two highest boots seen, the higher one first; a registered boot is seen before any row."""
+        """The verdict on a row's boot and number, and how many numbers it skips.
+
+        `boots` are the two highest seen, the higher one first; a registered boot counts as seen before any row.
+        """
         if least is not None and not self.boots:
             self.boots = [BootRecount(least)]
         known = {boot.boot: boot for boot in self.boots}
@@ -109,18 +112,18 @@ class MeterRecount:
         return known[number].take(row)
 
     def plausible(self, usage: int, elapsed: int, capacity: int) -> bool:
-        """Whether the meter can have counted so much in so many ms."""
+        """Whether the meter can have counted `usage` in `elapsed` ms and its slack."""
         needed = math.ceil(usage * HOUR_MS / (FAR * capacity))
         return needed <= min(elapsed, 35 * DAY_MS) + self.slack
 
     def accept(self, usage: int, elapsed: int, capacity: int) -> int:
-        """Takes usage; what it needed beyond the time that passed is owed."""
+        """Accepts usage: the time that it needed beyond the time elapsed is taken from the slack."""
         needed = math.ceil(usage * HOUR_MS / (FAR * capacity))
         self.slack = min(Fraction(60_000), self.slack + min(elapsed, 35 * DAY_MS) - needed)
         return usage
 
     def register(self, row: Plain, capacity: int) -> int | str:
-        """What a register adds, or why it is refused."""
+        """The usage that a register adds, or the reason why it is refused."""
         number, at, value, base = (row["boot"], row["seq"]), row["observed_at"], row["register"], self.base
         here = {"number": number, "at": at, "value": value}
         self.flag = None
@@ -151,7 +154,7 @@ class MeterRecount:
         return self.accept(value - origin["value"], at - origin["at"], capacity)
 
     def quantity(self, row: Plain, capacity: int) -> int | str:
-        """What a quantity adds, or why it is refused."""
+        """The usage that a quantity adds, or the reason why it is refused."""
         elapsed = DAY_MS if self.quantity_at is None else abs(row["observed_at"] - self.quantity_at)
         if not self.plausible(row["quantity"], elapsed, capacity):
             return "too_high"
@@ -160,7 +163,7 @@ class MeterRecount:
 
 
 class WindowRecount:
-    """What lies in one window, or in an adjustment: usage by (meter, version, price, per)."""
+    """One window or adjustment while it is open: usage by (meter, version, price, per)."""
 
     def __init__(self) -> None:
         self.readings = self.skipped = 0
@@ -170,7 +173,7 @@ class WindowRecount:
         self.usage: dict[tuple[str, int, int, int], int] = defaultdict(int)
 
     def lines(self, carry: Fraction) -> tuple[list[Plain], Fraction]:
-        """The lines in their order and the carry after them; a part of a micro passes from line to line."""
+        """The lines in their order and the carry after them; the fraction of a micro passes from line to line."""
         found = []
         for (meter, version, price, per), usage in sorted(self.usage.items()):
             if usage:
@@ -182,7 +185,7 @@ class WindowRecount:
 
 
 class PartitionRecount:
-    """Takes a whole log of one partition. `money` is by (machine, payees), in fractions of a micro."""
+    """Recounts the log of one partition. `money` is by (machine, payees), in fractions of a micro."""
 
     def __init__(self, log: Log, partition: int = 0) -> None:
         self.log, self.rules, self.partition = log, log.rulesets[0], partition
@@ -200,7 +203,7 @@ class PartitionRecount:
         self.sealed: list[Plain] = []
 
     def take(self, records: Iterable[LogRecord]) -> "PartitionRecount":
-        """Judges records; the log's must come in their order, in as many calls as the caller likes."""
+        """Judges records, in the order of the log, in any number of calls; returns itself."""
         for record in records:
             self.move(record)
             kind = record_type(record)
@@ -225,7 +228,7 @@ class PartitionRecount:
         return self
 
     def move(self, record: LogRecord) -> None:
-        """Time passes: windows seal by the rules of the epoch that they lie in."""
+        """Moves stream time: windows seal by the rules of their epoch."""
         self.now = max(self.now, record.timestamp if record.timestamp <= LATEST_MS else -1)
         if self.epoch < 0:
             longest = max(rules.grace_ms for rules in self.log.rulesets)
@@ -240,7 +243,7 @@ class PartitionRecount:
             self.seal(earliest, record.offset)
 
     def enter(self, epoch: int) -> None:
-        """The rules of an epoch come into force."""
+        """Enters an epoch: its rules come into force."""
         self.epoch = epoch
         self.rules = [rules for rules in self.log.rulesets if rules.first_epoch <= epoch][-1]
 
@@ -253,7 +256,7 @@ class PartitionRecount:
         return moment // self.log.window_ms * self.log.window_ms < self.earliest
 
     def window_of(self, machine: str, moment: int, offset: int) -> WindowRecount:
-        """The window of a moment, or the adjustment to it in the earliest window that is open."""
+        """The window of a moment, or the adjustment to it in the earliest open window."""
         grid = self.log.window_ms
         start = moment // grid * grid
         window = self.open[(self.earliest, machine, start) if self.is_sealed(moment) else (start, machine, -1)]
@@ -261,7 +264,7 @@ class PartitionRecount:
         return window
 
     def seal(self, before: float, offset: int) -> None:
-        """Seals what starts before a moment. `by` is the record that did it."""
+        """Seals the windows that start before a moment. `by` in a sealed window is the offset of the sealing record."""
         for key in sorted(key for key in self.open if key[0] < before):
             window = self.open.pop(key)
             start, machine, mends = key
@@ -280,7 +283,7 @@ class PartitionRecount:
             )  # fmt: skip
 
     def trust(self, record: LogRecord, version: Plain) -> int | None:
-        """What a record's signature makes of a row; None where it may not count."""
+        """The trust of a row of a record under a version; None if the row must be refused."""
         if not has_signature(record):
             return None if version.get("require_signature") else 0
         signatures, names = headers(record, "signature"), headers(record, "key-id")
@@ -295,7 +298,7 @@ class PartitionRecount:
         return 2 if keys[0].get("hardware_backed") else 1
 
     def row(self, row: Reading | None, record: LogRecord) -> str | None:
-        """Judges one row of a reading record."""
+        """The verdict on one row of a reading record; None if it counts."""
         if row is None:
             return "malformed"
         if row.machine not in self.versions:
@@ -339,7 +342,7 @@ class PartitionRecount:
         return None
 
     def bill(self, row: Plain, usage: int, starts: bool, window: WindowRecount) -> None:
-        """Adds what a row or a difference comes to, at the price of its moment."""
+        """Adds the money of a row or a difference, at the price of its moment."""
         machine, at = row["machine"], int(row["observed_at"])
         priced_by = self.version(machine, int(row.get("session_started_at", at)))
         start = at // self.log.window_ms * self.log.window_ms
@@ -371,7 +374,7 @@ class PartitionRecount:
         return in_time and in_dates and local.strftime("%A").upper() in names
 
     def is_signed(self, record: LogRecord, kind: str) -> bool:
-        """Whether an operator signed a control record, where the rules name operators."""
+        """Whether an operator signed a control record; true if the rules name no operators."""
         if not self.rules.operators:
             return True
         signatures, content_type = headers(record, "signature"), header(record, "content-type")
@@ -379,7 +382,7 @@ class PartitionRecount:
         return len(signatures) == 1 and operator_of(signatures[0], self.log.log_id, *parts) in self.rules.operators
 
     def registration(self, record: LogRecord) -> str | None:
-        """Judges a registration."""
+        """The verdict on a registration; None if it counts."""
         decoded = decode_control(record.value, media_type(record), Registration)
         if isinstance(decoded, str):
             return decoded
@@ -422,7 +425,7 @@ class PartitionRecount:
         return None
 
     def is_here(self, record: LogRecord, route: str) -> bool:
-        """The record's key is the route, and a producer like Java's would have put it here."""
+        """Whether the record's key is the route and Java's partitioner puts it into this partition."""
         return record.key == route.encode() and partition_of(record.key, self.log.partitions) == self.partition
 
     def is_locked(self, old: Plain, new: Plain) -> bool:
@@ -434,7 +437,7 @@ class PartitionRecount:
         return falls or new.get("locked_until", -1) < old["locked_until"]
 
     def correction(self, record: LogRecord) -> str | None:
-        """Judges a correction."""
+        """The verdict on a correction; None if it counts."""
         decoded = decode_control(record.value, media_type(record), Correction)
         if isinstance(decoded, str):
             return decoded

@@ -1,10 +1,10 @@
-"""Replays a log in the form of the vectors and prints what it comes to, in the same form.
+"""Replays a log in the vectors' form and prints its result in the same form.
 
     python -m streams.reference FILE        FILE is JSON, plain or gzipped: {"ruleset", "log"}
 
 A record there is `{"offset", "timestamp", "type", "value"}`; its key is the first route of its machine. The value
-`"<undecodable>"` stands for bytes that are no JSON. A value that only some JSON libraries read, such as NaN or half a
-surrogate pair, is a record's like any other, and is refused as the same bytes from Kafka are.
+`"<undecodable>"` stands for bytes that are not JSON. A value that only some JSON libraries read, such as NaN or half a
+surrogate pair, is passed on like any other, and refused like the same bytes from Kafka.
 """
 
 import gzip
@@ -33,7 +33,7 @@ from streams.core.state import State
 UNDECODABLE = "<undecodable>"
 
 DIGITS_MAX = 4_300
-"""Integers with more digits are out of range to the stream's decoder; Python's own reads none that is longer."""
+"""Integers with more digits are out of range for the stream's decoder, and Python's own refuses to read them."""
 
 Document = dict[str, Any]
 
@@ -60,11 +60,11 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 def read_document(path: Path) -> Document:
-    """A document of the vectors' form. Raises InvalidInput for a file that is none."""
+    """A document in the vectors' form, plain or gzipped. Raises InvalidInput if the file is not one."""
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-        # What isn't UTF-8 becomes half a surrogate pair, which fits nowhere but in a value.
+        # Bytes that are not UTF-8 become half a surrogate pair, which is valid only inside a value.
         text = content.decode("utf-8", "surrogateescape")
         document: Document = json.loads(text, parse_int=_integer)
         log_of(document)
@@ -72,7 +72,7 @@ def read_document(path: Path) -> Document:
     except (
         OSError, EOFError, zlib.error, ValueError, msgspec.DecodeError, KeyError, TypeError, RecursionError
     ) as error:  # fmt: skip
-        raise InvalidInput(f"{path} is no log in the vectors' form ({error}): give a JSON file of one") from error
+        raise InvalidInput(f"{path} is not a log in the vectors' form ({error}): pass a JSON file of one") from error
     return document
 
 
@@ -110,7 +110,7 @@ def records_of(document: Document) -> list[Record]:
 
 
 def result_of(state: State, parts: Sequence[Advanced]) -> Document:
-    """The expected part of a document. `state` is as it was left after the parts."""
+    """The expected part of a document. `state` is the state after the parts."""
     counts = Counts()
     for part in parts:
         counts += part.counts
@@ -159,14 +159,14 @@ def reject_form(reject: Reject) -> list[object]:
 
 
 def replay(document: Document) -> Document:
-    """What a document's log comes to."""
+    """The result of a document's log, as `result_of`."""
     state = State.new(log_of(document), document["ruleset"]["partition"])
     parts = advance_through(state, records_of(document))
     return result_of(state, parts)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints the result of one file; 1 for a file that is no log, 2 for a wrong call."""
+    """Prints the result of one file; returns the exit code: 1 if the file is not a log, 2 for a wrong call."""
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m streams.reference FILE\n")
         return 2

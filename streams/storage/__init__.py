@@ -1,1 +1,1 @@
-"""What is kept on disk or in an object store: checkpoints, epochs, archives, views."""
+"""Data on disk and in an object store: checkpoints, epochs, archives, views."""

@@ -1,6 +1,6 @@
 """`analytics.duckdb`: only views over the files of a data folder, for any number of analysts at once.
 
-Nothing in it has to be refreshed; it is made again only because a data folder may have moved or a version grown views.
+Nothing in it has to be refreshed; it is rebuilt only because a data folder may have moved or a version added views.
 """
 
 import uuid
@@ -26,7 +26,7 @@ MANIFEST = pa.struct(
     + [(name, pa.int64()) for name in ("windows", "adjustments")]
     + [(name, pa.string()) for name in ("currency", "gross_micros", "net_micros", "log_root")]
 )
-"""What the view epochs shows of a manifest."""
+"""The fields of a manifest that the view epochs shows."""
 
 SCHEMAS = {
     "windows": WINDOWS,
@@ -56,9 +56,9 @@ FILES = {
 
 
 def make_analytics(data_dir: Path, log: Log) -> Path:
-    """Makes `analytics.duckdb` in a data folder, in place of an older one; returns its path. Open it read-only.
+    """Creates `analytics.duckdb` in a data folder, replacing an older one; returns its path. Open it read-only.
 
-    Those who have the older one open go on with it, and many may make it at once.
+    Processes that have the older one open keep it, and several may create it at once.
     """
     new = Temporary(data_dir / ANALYTICS_FILE, f".{uuid.uuid4().hex}")
     db = duckdb.connect(str(new.temporary))
@@ -80,7 +80,7 @@ def make_analytics(data_dir: Path, log: Log) -> Path:
 
 
 def views_sql(data_dir: Path, log: Log) -> str:
-    """The statements that make the views of a data folder, with its absolute paths."""
+    """The statements that create the views of a data folder, with its absolute paths."""
     root = _escaped(str(data_dir.resolve()))
     names = {name: _text(f"{root}/{pattern}") for name, pattern in FILES.items()}
     columns = {f"{name}_columns": _no_rows(schema) for name, schema in SCHEMAS.items()}
@@ -98,7 +98,7 @@ def views_sql(data_dir: Path, log: Log) -> str:
 
 
 def _escaped(path: str) -> str:
-    """A path in which nothing is a pattern to DuckDB."""
+    """A path in which DuckDB finds no glob pattern."""
     return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in path)
 
 
@@ -107,7 +107,7 @@ def _text(content: str) -> str:
 
 
 def _no_rows(schema: pa.Schema) -> str:
-    """A query that gives the columns of a schema and no row: it stands in where no file is."""
+    """A query that returns the columns of a schema and no row: for folders without files."""
     columns = [f'NULL::{_type(field.type)} AS "{field.name}"' for field in schema]
     return f"SELECT {', '.join(columns)} LIMIT 0"
 

@@ -1,6 +1,6 @@
 """The archive: the raw records of one epoch of one partition as Parquet, and the leaves under its log root.
 
-It is read from the log again, never copied from what passed the worker: so it also tells whether the two were the same.
+It is read from the log again, never copied from the worker's slices: so it also shows whether the two were the same.
 `log/<epoch>/<n>.parquet` holds records of the schema core.log_root.RECORDS by offset, `<n>.leaves` the leaves of
 their chunks, 32 bytes each.
 """
@@ -32,7 +32,7 @@ from streams.storage.log_reader import LogReader
 
 BATCH_RECORDS = 16_384
 BATCH_BYTES = 64 * 1_024 * 1_024
-"""A row group ends at either bound. Both look at the records alone, so the same range gives the same file."""
+"""A row group ends at either bound. Both depend on the records alone, so the same range makes the same file."""
 
 
 class Archive(Struct, frozen=True):
@@ -49,8 +49,8 @@ def write_archive(
 ) -> Archive | None:
     """Reads the offsets [first, next) from the log and writes them beside `path`, under temporary names.
 
-    None once `stopped()`: an exception would keep the reader's generator, and with it the reader, in its traceback.
-    Raises InvariantBroken if the log gives offsets outside of the range or not ascending.
+    Returns None once `stopped()`: an exception would keep the reader's generator, and with it the reader, in its
+    traceback. Raises InvariantBroken if the log returns offsets outside of the range or not ascending.
     """
     archive, leaves = Temporary(path), Temporary(path.with_suffix(".leaves"))
     digest = LogDigest()
@@ -61,7 +61,7 @@ def write_archive(
                 return None
             offsets = batch.column(0)
             if offsets[0].as_py() < first or offsets[-1].as_py() >= next:
-                raise InvariantBroken(f"the log gave offsets outside of [{first}, {next}) of partition {partition}")
+                raise InvariantBroken(f"the log returned offsets outside of [{first}, {next}) of partition {partition}")
             digest.add_batch(batch)
             writer.write_batch(batch, row_group_size=BATCH_RECORDS)
             count += batch.num_rows
@@ -83,7 +83,7 @@ def archived_batches(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def archive_digest(path: Path) -> LogDigest:
-    """The leaves of an archive's records, recomputed from the records; `finish()` gives the log root."""
+    """The leaves of an archive, recomputed from its records; `finish()` returns the log root."""
     digest = LogDigest()
     for batch in archived_batches(path):
         digest.add_batch(batch)
@@ -91,7 +91,7 @@ def archive_digest(path: Path) -> LogDigest:
 
 
 def chunk_proof(path: Path, offset: int) -> ChunkProof:
-    """That the record at `offset` was in the log: its chunk and the path to the log root.
+    """The proof that the record at `offset` was in the log: its chunk and the path to the log root.
 
     Raises InvalidInput if the archive at `path` holds no such record, or its leaves don't fit its records.
     """
@@ -106,12 +106,12 @@ def chunk_proof(path: Path, offset: int) -> ChunkProof:
     (batch,) = pq.read_table(path, filters=within).cast(RECORDS).combine_chunks().to_batches()
     found = ChunkProof(chunk=chunk_bytes(batch), index=index, leaves=len(leaves), path=audit_path(leaves, index))
     if found.root() != merkle_root(leaves):
-        raise InvalidInput(f"{path} was changed: its records don't give the leaves beside it")
+        raise InvalidInput(f"{path} was changed: its records don't have the leaves beside it: restore it from a copy")
     return found
 
 
 def read_leaves(path: Path) -> list[bytes]:
-    """The leaves (32 bytes each) that stand beside an archive."""
+    """The leaves (32 bytes each) in the file beside an archive."""
     content = path.with_suffix(".leaves").read_bytes()
     return [content[at : at + 32] for at in range(0, len(content), 32)]
 

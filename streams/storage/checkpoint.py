@@ -3,7 +3,7 @@
 
 Everything that one slice of the log changes is committed in one transaction, or not at all. Sealed rows and rejects of
 an epoch stay in the file until the epoch's own files are final. Tables have no keys and no indexes: a changed row is
-deleted and inserted again. Nobody else opens the file; a snapshot is a copy of it, taken at a cut.
+deleted and inserted again. No other process opens the file; a snapshot holds its state, taken at a cut.
 """
 
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cut(msgspec.Struct, frozen=True, kw_only=True):
-    """An epoch that has ended, as its manifest will need it, whatever is committed on top."""
+    """An epoch that has ended: what its manifest needs, independent of later commits."""
 
     epoch: int
     first_offset: int
@@ -60,9 +60,9 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
-    """What one transaction commits: the slice [start, position.next_offset), all of it of one epoch.
+    """The content of one transaction: the slice [start, position.next_offset), all of it in one epoch.
 
-    `live_ms` names the live file of the piece's windows: the start of the first.
+    `live_ms` names the live file of the piece's windows: the start of the first (epoch ms).
     """
 
     start: int
@@ -82,11 +82,11 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
 class Checkpoint:
     """The open file. One thread at a time."""
 
-    def __init__(self, path: Path, pinned: CheckpointIdentity) -> None:
-        """Opens or makes the file at `path`.
+    def __init__(self, path: Path, identity: CheckpointIdentity) -> None:
+        """Opens or creates the file at `path`.
 
-        Raises InvalidInput if it belongs to another topic, log or partition, if the log's rules contradict an epoch
-        that it has judged, or if another program has it open.
+        Raises InvalidInput if it belongs to another topic, log or partition, if the log's rules contradict those of an
+        epoch that it has judged, or if another program has it open.
         """
         try:
             self._db = duckdb.connect(str(path), config={"threads": 1})
@@ -94,10 +94,10 @@ class Checkpoint:
             raise _unopened(path, error) from None
         self._state = StateStore(self._db)
         self.refused = CheckpointRejects(self._db)
-        """What was refused, beyond one epoch."""
+        """The refused records of all epochs in the file."""
         try:
             with self._transaction():
-                self._prepare(path, pinned)
+                self._prepare(path, identity)
         except BaseException:
             self._db.close()
             raise
@@ -116,7 +116,7 @@ class Checkpoint:
         )
 
     def state(self, log: Log, partition: int) -> State:
-        """The state that the next slice continues; a new one if nothing was ever committed."""
+        """The state to continue from; a new one if nothing was ever committed."""
         if self.position.next_offset is None:
             return State.new(log, partition)
         with self._transaction():
@@ -124,8 +124,8 @@ class Checkpoint:
         return State.load(log, partition, tables)
 
     def restore(self, manifest: EpochManifest, tables: Mapping[str, pa.Table]) -> None:
-        """Puts in place of all that is here the state at the cut of an epoch whose files are final."""
-        records = 0  # how many the epoch had is asked only until its files are final
+        """Replaces the file's content by the state at the cut of an epoch whose files are final."""
+        records = 0  # the number of the epoch's records is used only until its files are final
         offsets = (manifest.first_offset, manifest.next_offset, records)
         row = [manifest.epoch, *offsets, *_counts(manifest.counts), manifest.stream_time_ms]
         digests = [bytes.fromhex(manifest.state_digest), manifest.digest()]
@@ -140,9 +140,9 @@ class Checkpoint:
             )
 
     def commit(self, piece: Piece) -> None:
-        """Commits a piece whole.
+        """Commits a piece in one transaction.
 
-        Raises InvariantBroken if the piece doesn't start where the file ends: then nothing of it is committed.
+        Raises InvariantBroken if the piece doesn't start where the file ends; then nothing is committed.
         """
         with self._transaction():
             self._move(piece)
@@ -162,7 +162,7 @@ class Checkpoint:
                 self._state.fold()
 
     def pending(self) -> list[Cut]:
-        """The epochs that have ended and whose rows are still here, in their order."""
+        """The epochs that have ended and whose files are not final, in their order."""
         rows = self._db.execute("SELECT * FROM cuts WHERE manifest_digest IS NULL ORDER BY epoch").fetchall()
         return [
             Cut(
@@ -178,12 +178,12 @@ class Checkpoint:
         ]
 
     def last_published(self) -> int | None:
-        """The number of the last epoch whose files are final."""
+        """The number of the last epoch whose files are final, None if there is none."""
         ((epoch,),) = self._db.execute("SELECT max(epoch) FROM cuts WHERE manifest_digest IS NOT NULL").fetchall()
         return None if epoch is None else int(epoch)
 
     def windows(self, epoch: int) -> pa.Table:
-        """The sealed rows of an epoch in the order in which they sealed: schema WINDOWS."""
+        """The sealed rows of an epoch in sealing order: schema WINDOWS."""
         return self._rows(f"SELECT {_names(WINDOWS)} FROM windows WHERE epoch = {epoch:d} ORDER BY sealed", WINDOWS)
 
     def rejects(self, epoch: int) -> pa.Table:
@@ -198,13 +198,13 @@ class Checkpoint:
         return self._rows(query, REJECTED_RECORDS)
 
     def last_refused(self, epoch: int) -> int | None:
-        """The last offset that is here of what was refused in an epoch and before it."""
+        """The last offset of the refused records of an epoch and those before it that the file still holds."""
         query = 'SELECT max("offset") FROM rejected_records WHERE epoch <= ?'
         ((offset,),) = self._db.execute(query, [epoch]).fetchall()
         return None if offset is None else int(offset)
 
     def live_starts(self) -> list[int]:
-        """The names (epoch ms) of all live files whose rows are here."""
+        """The names (epoch ms) of all live files whose rows the file holds."""
         rows = self._db.execute("SELECT DISTINCT live_ms FROM windows ORDER BY live_ms").fetchall()
         return [row[0] for row in rows]
 
@@ -213,34 +213,36 @@ class Checkpoint:
         return self._rows(f"SELECT {_names(WINDOWS)} FROM windows WHERE live_ms = {live_ms:d} ORDER BY sealed", WINDOWS)
 
     def drop(self, epoch: int, manifest_digest: bytes, *, with_rejects: bool = True) -> None:
-        """Drops the rows of an epoch whose files are final, in one transaction; or else leaves it its rejects."""
+        """Drops the rows of an epoch whose files are final, in one transaction; without `with_rejects` keeps its
+        rejects.
+        """
         with self._transaction():
             for name in _ROWS if with_rejects else ("windows",):
                 self._db.execute(f"DELETE FROM {name} WHERE epoch = ?", [epoch])
             self._db.execute("UPDATE cuts SET manifest_digest = ? WHERE epoch = ?", [manifest_digest, epoch])
 
     def reader(self) -> "Checkpoint":
-        """The same file through a connection of its own, for one other thread, that only reads."""
+        """The same file through another connection, for one other thread that only reads."""
         other = object.__new__(Checkpoint)
         other._db = self._db.cursor()
         return other
 
     def refused_reader(self) -> CheckpointRejects:
-        """What was refused, through a connection of its own, for one other thread."""
+        """The refused records through another connection, for one other thread."""
         return CheckpointRejects(self._db.cursor())
 
     def close(self) -> None:
         """Closes the file."""
         self._db.close()
 
-    def _prepare(self, path: Path, pinned: CheckpointIdentity) -> None:
+    def _prepare(self, path: Path, identity: CheckpointIdentity) -> None:
         if not self._db.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'pinned'").fetchall():
             self._create()
         else:
             ((content,),) = self._db.execute("SELECT content FROM pinned").fetchall()
-            msgspec.json.decode(content, type=CheckpointIdentity).compare(path, pinned, self.position.epoch)
+            msgspec.json.decode(content, type=CheckpointIdentity).compare(path, identity, self.position.epoch)
         self._db.execute("DELETE FROM pinned")
-        self._db.execute("INSERT INTO pinned VALUES (?)", [msgspec.json.encode(pinned).decode()])
+        self._db.execute("INSERT INTO pinned VALUES (?)", [msgspec.json.encode(identity).decode()])
 
     def _create(self) -> None:
         offsets = "first_offset BIGINT, next_offset BIGINT"
@@ -261,7 +263,7 @@ class Checkpoint:
         self._db.execute(f"CREATE TABLE {name} AS SELECT {columns} FROM incoming")
 
     def _seal(self, piece: Piece) -> None:
-        # The order of sealing is stored, not trusted to a table's order. Rows of other epochs come and go meanwhile.
+        # The sealing order is stored: a table has none, since rows of other epochs come and go.
         query = "SELECT count(*) FROM windows WHERE epoch = ?"
         ((before,),) = self._db.execute(query, [piece.epoch]).fetchall()
         table = windows_table(piece.windows)
@@ -275,7 +277,7 @@ class Checkpoint:
             self._db.execute(f"INSERT INTO {name} SELECT {extra + ', ' if extra else ''}* FROM incoming")
 
     def _move(self, piece: Piece) -> None:
-        """Moves the position if it is where the piece starts."""
+        """Moves the position if the piece starts there."""
         position = piece.position
         moved = self._db.execute(
             "UPDATE position SET next_offset = ?, stream_time_ms = ?, epoch = ?, first_offset = ?,"
@@ -293,7 +295,7 @@ class Checkpoint:
         ).fetchall()
         if moved != [(1,)]:
             stored = self.position.next_offset or 0
-            raise InvariantBroken(f"the checkpoint stands at {stored}, the slice starts at {piece.start}")
+            raise InvariantBroken(f"the checkpoint is at offset {stored}, the slice starts at {piece.start}")
 
     def _rows(self, query: str, schema: pa.Schema) -> pa.Table:
         table: pa.Table = self._db.sql(query).to_arrow_table()
@@ -330,4 +332,4 @@ def _unopened(path: Path, error: duckdb.Error) -> InvalidInput:
     line = str(error).splitlines()[0]
     if "lock" in line:
         return InvalidInput(f"{path} can't be opened: end the program that has it open ({line})")
-    return InvalidInput(f"{path} is damaged ({line}): restore it, or remove it to have it made again from the log")
+    return InvalidInput(f"{path} is damaged ({line}): restore it, or remove it to have it rebuilt from the log")

@@ -1,4 +1,4 @@
-"""What a checkpoint was made for: what it continues must be the same, or nothing is committed."""
+"""What a checkpoint belongs to: it can only be continued for the same partition, topic and log."""
 
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,11 @@ from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 
 FORMAT = 1
-"""Grows with every change of a checkpoint's tables. Every format ever released keeps loading."""
+"""Grows with every change of a checkpoint's tables. Other formats are refused; the log rebuilds the checkpoint."""
 
 
 class CheckpointIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """Compared whenever a checkpoint is opened, and where a snapshot is taken for one."""
+    """Compared whenever a checkpoint is opened, and when a snapshot is restored into one."""
 
     format: int
     partition: int
@@ -21,9 +21,9 @@ class CheckpointIdentity(msgspec.Struct, frozen=True, kw_only=True):
     log: Log
 
     def compare(self, path: Path | str, given: "CheckpointIdentity", judged: int | None) -> None:
-        """What was pinned stays; rulesets may be added for epochs after the last `judged`.
+        """Raises InvalidInput, which names `path`, if `given` is another identity.
 
-        Raises InvalidInput, which speaks of `path`, if `given` is for something else.
+        Rulesets may be added for epochs after the last one `judged`.
         """
         if self.format != given.format:
             raise InvalidInput(
@@ -44,7 +44,7 @@ class CheckpointIdentity(msgspec.Struct, frozen=True, kw_only=True):
 def _same(path: Path | str, name: str, stored: Any, given: Any) -> None:
     if stored == given:
         return
-    what = "the topic was made again" if name == "topic_id" else "the log is another one"
+    what = "the topic was recreated" if name == "topic_id" else "the log is another one"
     raise InvalidInput(
         f"{path} was made with {name} {stored}, now it is {given}: {what};"
         " restore it, or start a new log with a new data folder"

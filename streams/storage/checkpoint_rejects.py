@@ -1,5 +1,5 @@
 # ruff: noqa: S608 - every name put into a statement is a constant of ours
-"""The refused records that a checkpoint holds: of epochs that aren't final, and what the broker hasn't acknowledged."""
+"""The refused records in a checkpoint: of epochs that aren't final, and those not yet acknowledged by the broker."""
 
 from itertools import groupby
 from operator import itemgetter
@@ -15,10 +15,10 @@ from streams.kafka.rejects_topic import RejectedMessage
 
 BATCH_RECORDS = 10_000
 BATCH_BYTES = 8 << 20
-"""A batch ends with the record that reaches one of them."""
+"""A batch ends with the record that reaches one of these bounds."""
 
 ENTRY_BYTES = 64
-"""What an entry's reason may take in memory."""
+"""About the memory of an entry's reason."""
 
 LIVE_REJECTS = pa.schema(
     [
@@ -27,7 +27,7 @@ LIVE_REJECTS = pa.schema(
         ("entries", pa.list_(pa.struct([("row", pa.int64()), ("reason", pa.string())]))),
     ]
 )
-"""A live file's refused records: the start of their epoch, the record once, its refused entries."""
+"""A live file of rejects: the start of the epoch, each record once, its refused entries."""
 
 _NEXT = """
     WITH following AS (
@@ -59,14 +59,14 @@ _COPY = """
 
 
 class CheckpointRejects:
-    """A checkpoint's tables `rejects` and `rejected_records`, through a connection to it."""
+    """The tables `rejects` and `rejected_records` of a checkpoint, through one connection."""
 
     def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
         """One thread at a time."""
         self._db = db
 
     def next_batch(self, after: int) -> list[RejectedMessage]:
-        """The refused records that follow the offset `after`, by offset: a bounded number of bytes and of entries."""
+        """The refused records after the offset `after`, by offset, bounded in bytes and entries."""
         bounds = {"after": after, "kept": KEPT_BYTES, "records": BATCH_RECORDS, "entry": ENTRY_BYTES}
         sizes = self._db.execute(_NEXT, bounds).fetchall()
         if not sizes:
@@ -85,17 +85,17 @@ class CheckpointRejects:
         return [RejectedMessage(RejectedRecord(*row[:-1]), row[-1], reasons[row[0]]) for row in records]
 
     def unfinished_epochs(self) -> set[int]:
-        """The epochs that have refused records here and no manifest yet."""
+        """The epochs without a manifest that have refused records."""
         rows = self._db.execute(f"SELECT DISTINCT epoch FROM rejected_records WHERE NOT {_FINAL}").fetchall()
         return {row[0] for row in rows}
 
     def write(self, epoch: int, start_ms: int, path: Path) -> None:
-        """Writes what was refused of an epoch that starts at `start_ms` to a Parquet file: schema LIVE_REJECTS."""
+        """Writes the rejects of an epoch that starts at `start_ms` to a Parquet file: schema LIVE_REJECTS."""
         self._db.execute(_COPY.format(epoch=epoch, start_ms=start_ms, path=str(path).replace("'", "''")))
 
     def drop_sent(self, sent: int) -> int | None:
-        """Drops what lies in final epochs and not behind the offset `sent`; gives the last offset of what is left
-        of final epochs.
+        """Drops the rejects of final epochs up to the offset `sent`; returns the last offset of those of final epochs
+        that remain, None if none.
         """
         self._db.execute("BEGIN")
         for name in ("rejects", "rejected_records"):

@@ -55,9 +55,9 @@ def epoch_paths(data_dir: Path, log: Log, epoch: int, partition: int) -> EpochPa
 
 
 def read_manifest(path: Path) -> EpochFiles | None:
-    """The manifest at `path` and what stands beside it, or None if the epoch doesn't exist.
+    """The manifest at `path` with the digests of its files, or None if the epoch doesn't exist.
 
-    Raises InvalidInput if the file is no manifest.
+    Raises InvalidInput if the file is not a manifest.
     """
     try:
         return read_json(path, EpochFiles, what="a manifest", remedy="restore it, or remove it to have it rebuilt")
@@ -66,7 +66,7 @@ def read_manifest(path: Path) -> EpochFiles | None:
 
 
 def last_manifest(data_dir: Path, partition: int) -> int | None:
-    """The number of the last epoch of a partition whose manifest is there."""
+    """The number of the last epoch of a partition that has a manifest here."""
     paths = (data_dir / "epochs").glob(f"*/{partition}.manifest.json")
     newest = max(paths, default=None, key=lambda path: path.parent.name)
     found = None if newest is None else read_manifest(newest)
@@ -85,15 +85,15 @@ def publish_epoch(
 ) -> bytes | None:
     """Steps 3 and 4 of a cut (see Partition): writes what isn't final yet and returns the manifest's digest.
 
-    None once `stopped()`. Repeating it changes nothing: where a manifest is, it is only held against what the
-    checkpoint and the log say. Raises InvariantBroken if they differ.
+    Returns None once `stopped()`. Repeating it changes nothing: an existing manifest is only compared with what the
+    checkpoint and the log make now. Raises InvariantBroken if they differ.
     """
     paths = epoch_paths(data_dir, log, cut.epoch, partition)
     existing = read_manifest(paths.manifest)
     windows, rejects, records = (
         read(cut.epoch) for read in (checkpoint.windows, checkpoint.rejects, checkpoint.rejected_records)
     )
-    # (3) The sealed rows and what was refused.
+    # (3) The sealed rows and the rejects.
     if existing is None:
         for path, table in ((paths.windows, windows), (paths.rejects, rejects), (paths.rejected_records, records)):
             write_table(Temporary(path), table).publish()
@@ -106,8 +106,8 @@ def publish_epoch(
     step("4 archive written")
     if archive.count != cut.records:
         raise InvariantBroken(
-            f"partition {partition}: the log gives {archive.count} records for the offsets {cut.first_offset} to"
-            f" {cut.next_offset}, the worker was given {cut.records}"
+            f"partition {partition}: the log holds {archive.count} records for the offsets {cut.first_offset} to"
+            f" {cut.next_offset}, the worker received {cut.records}"
         )
     manifest = _manifest(
         log, partition, cut, windows, rejects, records, archive.root, read_skipped_ranges(data_dir, log)
@@ -172,7 +172,7 @@ def _hold_against(data_dir: Path, paths: EpochPaths, existing: EpochFiles, manif
             for name in EpochManifest.__struct_fields__
             if getattr(existing.manifest, name) != getattr(manifest, name)
         ]
-        raise InvariantBroken(f"{paths.manifest} is final, and the log now gives another {', '.join(names)}")
+        raise InvariantBroken(f"{paths.manifest} is final, and the log now has another {', '.join(names)}")
     for name, digest in existing.files.items():
         path = data_dir / name
         if not path.is_file() or file_digest(path) != digest:

@@ -1,16 +1,16 @@
-"""What analysts see of an unfinished epoch: `live/<partition>/<number>.parquet`. A cache: never settled from.
+"""The rows of unfinished epochs for analysts: `live/<partition>/<number>.parquet`. A cache: never settled from.
 
-A row is shown once at any moment, also while files move, and no query fails because a file went away:
+At any moment a row is shown once, also while files move, and no query fails because a file vanished:
 
-- `boundary.parquet` says from which moment on the partition's rows are taken from here; earlier ones are taken from
+- `boundary.parquet` states from which moment on the partition's rows are read from here; earlier ones are read from
   `epochs/`. It is one row in one file, replaced in one step, and a query reads it once for both sides.
-- It passes an epoch only some time after the epoch's manifest came, so that a query that listed `epochs/` just before
-  still finds all that the boundary leaves to it.
-- Files are replaced, never removed while queries may run: one whose windows the boundary has passed is used again for
+- It passes an epoch only some time after the epoch's manifest was written, so that a query that listed `epochs/` just
+  before still finds all rows before the boundary.
+- Files are replaced, never removed while queries may run: a file whose windows the boundary has passed is reused for
   newer windows, and only some time later, so that a query that has read the boundary still finds them.
 
-`<number>.rejects.parquet` holds all that an epoch has refused so far, by the same rules: it is complete before the
-epoch's own files are made, and until then a few seconds old.
+`<number>.rejects.parquet` holds all rejects of an epoch so far, by the same rules: it is complete before the epoch's
+own files are written, and until then a few seconds old. `open.parquet` holds the windows that are still open.
 """
 
 from collections.abc import Callable, Set
@@ -36,10 +36,10 @@ READ_SECONDS = 60.0
 """How long a query may take from reading the boundary to opening its last live file."""
 
 OPEN_SECONDS = 2.0
-"""How old `open.parquet`, the windows that still fill, may be while slices come."""
+"""How old `open.parquet` may be while slices arrive."""
 
 REJECTS_SHARE = 60
-"""A file of rejects is written again only after so many times the time that it took."""
+"""A file of rejects is rewritten only after this many times the time that writing it took."""
 
 BOUNDARY = pa.schema([("partition", pa.int64()), ("from_ms", pa.int64())])
 OPEN_WINDOWS = pa.schema(
@@ -71,10 +71,10 @@ class Live:
         *,
         is_new: bool,
     ) -> None:
-        """`published_ms` is the end (epoch ms) of the last epoch whose files are final, `unpublished` are the starts
-        of the files that the checkpoint still has the rows of, `refused` are the starts of the unfinished epochs that
-        it has rejects of, `seconds` is a monotonic clock. If the checkpoint `is_new`, all that is final is taken from
-        `epochs/` at once: what was here is of a checkpoint that is lost.
+        """`published_ms` is the end (epoch ms) of the last epoch whose files are final, `unpublished` are the starts of
+        the files whose rows the checkpoint still holds, `refused` are the starts of the unfinished epochs whose rejects
+        it holds, `seconds` is a monotonic clock. If the checkpoint `is_new`, all final rows are read from `epochs/` at
+        once: the files here belong to a lost checkpoint.
         """
         self._folder = folder / str(partition)
         self._partition = partition
@@ -95,17 +95,19 @@ class Live:
         self._rejects_due = seconds()
 
     def write(self, start_ms: int, windows: pa.Table) -> None:
-        """Writes the windows that sealed together, the first of them at `start_ms`. Repeating it is harmless."""
-        if start_ms >= self._boundary_ms:  # else final already: the log is read again for a lost checkpoint
+        """Writes the windows of one commit (schema WINDOWS), the first of them at `start_ms`. Repeating it is
+        harmless.
+        """
+        if start_ms >= self._boundary_ms:  # otherwise final already: the log is read again for a lost checkpoint
             write_table(Temporary(self._windows.path(start_ms)), windows).publish(durable=False)
 
     @property
     def is_rejects_due(self) -> bool:
-        """Whether what an epoch has refused may be written again: rarely, if it is much."""
+        """Whether the rejects may be rewritten: the more there are, the less often."""
         return self._seconds() >= self._rejects_due
 
     def write_rejects(self, start_ms: int, write: Callable[[Path], None]) -> None:
-        """Writes what an epoch that starts at `start_ms` has refused so far; `write` is told where to."""
+        """Writes the rejects so far of an epoch that starts at `start_ms`; `write` is called with the path to write."""
         if start_ms < self._boundary_ms:
             return
         begun = self._seconds()
@@ -121,22 +123,24 @@ class Live:
         return self._open_at is None or self._seconds() - self._open_at >= OPEN_SECONDS
 
     def write_open(self, windows: pa.Table) -> None:
-        """Writes the windows that still fill."""
+        """Writes the open windows: schema OPEN_WINDOWS."""
         write_table(Temporary(self._folder / "open.parquet"), windows).publish(durable=False)
         self._open_at = self._seconds()
 
     def keep(self, end_ms: int) -> None:
-        """Makes durable the files of epochs up to `end_ms`: from then on the checkpoint can't write them again."""
+        """Flushes the files of epochs up to `end_ms` to the disk: from then on the checkpoint can't rewrite them."""
         for files in (self._windows, self._rejects):
             files.sync(end_ms)
         sync_folder(self._folder)
 
     def published(self, end_ms: int) -> None:
-        """The files of an epoch that ends at `end_ms` are final: its rows may leave, in a while."""
+        """Notes that the files of an epoch that ends at `end_ms` are final: the boundary may pass it after a while."""
         self._published.append((self._seconds(), end_ms))
 
     def tidy(self) -> None:
-        """Frees the files that no query can still want, then lets the boundary pass what is final for long enough."""
+        """Frees the files that no query can still need, then lets the boundary pass epochs that are final for long
+        enough.
+        """
         now = self._seconds()
         if not self._published or now - self._moved_at < READ_SECONDS:
             return
@@ -161,7 +165,7 @@ class _ReusedFiles:
     """Files of one kind, each named by a number and known by the start (epoch ms) of its first row."""
 
     def __init__(self, folder: Path, suffix: str, is_kept: Callable[[int], bool]) -> None:
-        """Takes over what is there of an earlier run. Only here files are removed: torn, passed, or of a lost
+        """Takes over the files of an earlier run. Only here files are removed: torn, passed, or of a lost
         checkpoint.
         """
         self._folder = folder
@@ -176,7 +180,7 @@ class _ReusedFiles:
                 path.unlink()
 
     def path(self, start_ms: int) -> Path:
-        """The file for rows from `start_ms` on: the one they have, or a free one."""
+        """The file for rows from `start_ms` on: the one that holds them, or a free one."""
         number = self._numbers.get(start_ms)
         if number is None:
             number = self._free.pop() if self._free else max(self._numbers.values(), default=-1) + 1
@@ -184,13 +188,13 @@ class _ReusedFiles:
         return self._folder / f"{number}{self._suffix}"
 
     def sync(self, before_ms: int) -> None:
-        """Makes durable the files whose rows start before."""
+        """Flushes the files whose rows start before `before_ms` to the disk."""
         for start_ms in [start_ms for start_ms in self._numbers if start_ms < before_ms]:
             with suppress(FileNotFoundError):
                 sync_file(self.path(start_ms))
 
     def free(self, before_ms: int) -> None:
-        """Lets the files be used again whose rows start before."""
+        """Frees the files whose rows start before `before_ms` for reuse."""
         for start_ms in [start_ms for start_ms in self._numbers if start_ms < before_ms]:
             self._free.append(self._numbers.pop(start_ms))
 
@@ -204,7 +208,7 @@ def _first_start(path: Path) -> int | None:
 
 
 def _first_value(path: Path, column: str) -> int | None:
-    """The first value of a column of integers; None where the file is missing, torn or empty."""
+    """The first value of a column of integers; None if the file is missing, torn or empty."""
     try:
         table = read_table(path, pa.schema([(column, pa.int64())]), remedy="it is rebuilt")
     except InvalidInput:
@@ -213,7 +217,9 @@ def _first_value(path: Path, column: str) -> int | None:
 
 
 def open_windows(state: State, partition: int) -> pa.Table:
-    """The open windows of a state, without carries, by their keys: schema OPEN_WINDOWS."""
+    """The open windows of a state, sorted by their keys: schema OPEN_WINDOWS. Amounts are estimates, without
+    carries.
+    """
     rows = [
         (
             machine,

@@ -1,4 +1,7 @@
-"""Reading a stretch of the log again: what the archive, the audit and the tests need of Kafka, and no more."""
+"""The port by which a range of the log is read again: all that the archive and the audit need of Kafka.
+
+Storage owns it, since the archive is written from it; `kafka.reader` and the simulations implement it.
+"""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -7,13 +10,13 @@ from streams.core.records import LogRecord
 
 
 class LogReader(Protocol):
-    """A second, independent look at one topic. It never commits anything and shares nothing with the consumer."""
+    """A second, independent reader of one topic. It never commits anything and shares nothing with the consumer."""
 
     def read(self, partition: int, first: int, next: int) -> Iterator[LogRecord]:
         """The committed records with `first` <= offset < `next`, by ascending offset; offsets may have gaps.
 
-        Ends once no record below `next` can follow, so a range of gaps only gives nothing.
-        Raises InvalidInput if the log has no offset `first` any more, or doesn't reach `next` yet.
+        Ends once no record below `next` can follow, so a range without records yields nothing.
+        Raises InvalidInput if the log no longer has the offset `first`, or doesn't reach `next` yet.
         """
         ...
 
@@ -22,9 +25,9 @@ class LogReader(Protocol):
         ...
 
     def topic_id(self) -> str:
-        """The id that the broker gave the topic when it was made: another one means another topic of the same name."""
+        """The id that the broker assigned at the topic's creation: another id means another topic of the same name."""
         ...
 
     def close(self) -> None:
-        """Lets go of the connection. Reading afterwards is an error."""
+        """Closes the connection. Reading afterwards is an error."""
         ...

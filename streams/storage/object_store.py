@@ -1,7 +1,7 @@
 """Named objects that several hosts share: in a folder, or in a bucket by `s3://`, both through `pyarrow.fs`.
 
-An object is whole or not there. What must never be overwritten carries the digest of its content in its name: Arrow's
-S3 client has no conditional put, and a name that only one content can have needs none.
+An object is whole or missing. Objects that must never be overwritten carry the digest of their content in their name:
+Arrow's S3 client has no conditional put, and a name that only one content can have needs none.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,16 +18,16 @@ from schemas.errors import InvalidInput, InvariantBroken
 
 
 class StoreAway(InvalidInput):
-    """The store gave no answer, or none for now. The same call may succeed later."""
+    """The store doesn't answer now. The same call may succeed later."""
 
 
 class ObjectStore:
     """Objects by name, such as `manifests/0/20190901T000000Z/<digest>.json`. Any thread may call."""
 
     def __init__(self, uri: str) -> None:
-        """Connects at the first call, not here. `uri` is as `store_uri` gives it.
+        """Connects at the first call, not here. `uri` is as `store_uri` returns it.
 
-        Raises InvalidInput if nothing can be made of it.
+        Raises InvalidInput if Arrow can't use it.
         """
         self.uri = uri
         try:
@@ -38,16 +38,16 @@ class ObjectStore:
         self._is_local = isinstance(self._files, LocalFileSystem)
 
     def check(self) -> None:
-        """Asks once whether the store is there; a folder is made. Raises InvalidInput if not, StoreAway."""
+        """Checks that the store exists; a folder is created. Raises InvalidInput if it doesn't, StoreAway."""
         with self._answer():
             if self._is_local:
                 Path(self._root).mkdir(parents=True, exist_ok=True)
             (found,) = self._files.get_file_info([self._root.split("/")[0] or "/"])
         if found.type == FileType.NotFound:
-            raise InvalidInput(f"there is no bucket {found.path} for the store {self.uri}: make it, or name another")
+            raise InvalidInput(f"there is no bucket {found.path} for the store {self.uri}: create it, or name another")
 
     def names(self, folder: str) -> list[str]:
-        """The names of all objects under a folder, in order. Raises StoreAway."""
+        """The names of all objects under a folder, sorted. Raises StoreAway."""
         selector = FileSelector(f"{self._root}/{folder}", allow_not_found=True, recursive=True)
         with self._answer():
             found = self._files.get_file_info(selector)
@@ -55,20 +55,20 @@ class ObjectStore:
         return sorted(name for name in names if not name.endswith(TEMPORARY))
 
     def put(self, name: str, chunks: Iterable[bytes]) -> None:
-        """Puts an object, over an older one of that name. Durable once it returns. Raises StoreAway."""
+        """Writes an object, over an older one of that name. Durable once it returns. Raises StoreAway."""
         with self._answer():
             if self._is_local:
                 path = Path(self._root) / name
                 make_folder(path.parent)
                 write_chunks(path, chunks)
                 return
-            # An error between two chunks leaves a part of them under the name; what names the object comes later.
+            # An error between two chunks leaves a partial object; whatever refers to the object is written later.
             with self._files.open_output_stream(f"{self._root}/{name}", compression=None) as stream:
                 for chunk in chunks:
                     stream.write(chunk)
 
     def read(self, name: str) -> bytes | None:
-        """An object's bytes, or None if it isn't there. Raises StoreAway."""
+        """An object's bytes, or None if it is missing. Raises StoreAway."""
         try:
             return b"".join(self._chunks(name))
         except FileNotFoundError:
@@ -77,7 +77,7 @@ class ObjectStore:
     def fetch(self, name: str, path: Path, sha256: str) -> None:
         """Copies an object to `path`, over an older file.
 
-        Raises InvariantBroken, and leaves `path` as it was, if the object isn't there or its digest (hex) is another;
+        Raises InvariantBroken, and leaves `path` as it was, if the object is missing or has another SHA-256 (hex);
         StoreAway.
         """
         try:
@@ -89,7 +89,7 @@ class ObjectStore:
             ) from None
 
     def remove(self, name: str) -> None:
-        """Removes an object, if it is there. Raises StoreAway."""
+        """Removes an object if it exists. Raises StoreAway."""
         try:
             with self._answer():
                 self._files.delete_file(f"{self._root}/{name}")
@@ -114,13 +114,15 @@ class ObjectStore:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise StoreAway(f"the store {self.uri} gave no answer ({_first_line(error)}): see that it is up") from None
+            raise StoreAway(
+                f"the store {self.uri} doesn't answer ({_first_line(error)}): check that it is up"
+            ) from None
 
 
 def store_uri(text: str) -> str:
-    """What a person wrote as the address of a store, as it is kept: an absolute path, or a URI without a secret.
+    """Normalises the address of a store as typed: an absolute path, or a URI without a secret.
 
-    Raises InvalidInput for what is neither a folder nor `s3://bucket/prefix?...`, or holds a password.
+    Raises InvalidInput if it is neither a folder nor `s3://bucket/prefix?...`, or holds a password.
     """
     if "://" not in text:
         return str(Path(text).expanduser().absolute())
@@ -128,7 +130,7 @@ def store_uri(text: str) -> str:
     if parts.scheme == "file" and parts.path.startswith("/"):
         return parts.path if not parts.netloc and "%" not in parts.path else text
     if parts.scheme != "s3" or not parts.netloc:
-        raise InvalidInput(f"'{parts.scheme}://…' is no store: write a folder, or s3://bucket/prefix?region=…")
+        raise InvalidInput(f"'{parts.scheme}://…' is not a store: write a folder, or s3://bucket/prefix?region=…")
     if "@" in parts.netloc:
         raise InvalidInput("the store's address holds a key: put it into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     return text

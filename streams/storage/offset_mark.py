@@ -1,6 +1,6 @@
 """How far each partition's checkpoint is, for other workers on the same data folder: `partitions/<n>.next`.
 
-DuckDB lets one process open a checkpoint, so nobody else can look into it. The mark is written after the commit, never
+DuckDB lets only one process open a checkpoint, so others can't read it. The mark is written after the commit, never
 before: it may lag behind a checkpoint, and is never ahead of it. Nothing continues from a mark.
 """
 
@@ -13,7 +13,7 @@ WIDTH = 20
 
 
 class OffsetMark:
-    """The mark of a partition in the hands of its owner."""
+    """The mark of a partition, open for its owner."""
 
     def __init__(self, folder: Path, partition: int) -> None:
         """`folder` is that of the checkpoints; it exists."""
@@ -29,12 +29,12 @@ class OffsetMark:
 
 
 def mark_path(folder: Path, partition: int) -> Path:
-    """Where a partition's mark is."""
+    """The path of a partition's mark."""
     return folder / f"{partition}.next"
 
 
 def read_mark(folder: Path, partition: int) -> int:
-    """The offset below which everything is committed, as far as the mark tells; 0 without one."""
+    """The offset below which everything is committed, by the mark; 0 without one."""
     try:
         return int(mark_path(folder, partition).read_bytes())
     except (FileNotFoundError, ValueError):

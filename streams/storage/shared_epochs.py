@@ -1,10 +1,10 @@
 """The final files of epochs in a store that hosts share.
 
-`manifests/<partition>/<epoch>/<digest>.json`      the manifest, named by its digest, and what stands beside it
-`epochs/<epoch>/<n>.<SHA-256>.parquet` and so on   the files that it names, each by its bytes
+`manifests/<partition>/<epoch>/<digest>.json`      the manifest, named by its digest, with the digests of its files
+`epochs/<epoch>/<n>.<SHA-256>.parquet` and so on   the files that it names, each with its digest in its name
 
-So nothing final is ever overwritten, by whatever host: two manifests that differ have two names, and whoever lists
-both stops. It needs a store that lists what was put before: a local folder, and S3 since 2020, do.
+So no host ever overwrites anything final: two manifests that differ have two names, and a host that lists both stops.
+It needs a store with consistent listing: a local folder, or S3 (since 2020).
 """
 
 import re
@@ -30,11 +30,13 @@ _MANIFEST = re.compile(r"manifests/([0-9]+)/([0-9TZ]+)/([0-9a-f]{64})\.json")
 
 
 def share_log(store: ObjectStore, log: Log) -> None:
-    """Puts the log's description where other hosts find it. Raises InvalidInput if the store is another log's."""
+    """Stores the log's description for other hosts. Raises InvalidInput if the store belongs to another log,
+    StoreAway.
+    """
     stored = stored_log(store)
     if stored is not None and stored.log_id != log.log_id:
         raise _of_another(store, stored.log_id)
-    # Rulesets are only ever added: the longer list is the newer one.
+    # Rulesets are only ever added, so the longer list is the newer one.
     if stored is None or len(stored.rulesets) < len(log.rulesets):
         store.put(LOG_NAME, [json_bytes(log)])
 
@@ -45,11 +47,13 @@ def stored_log(store: ObjectStore) -> Log | None:
     try:
         return None if content is None else msgspec.json.decode(content, type=Log)
     except msgspec.MsgspecError as error:
-        raise InvalidInput(f"{LOG_NAME} in the store {store.uri} describes no log ({error}): restore it") from None
+        raise InvalidInput(
+            f"{LOG_NAME} in the store {store.uri} is not the description of a log ({error}): restore it"
+        ) from None
 
 
 def stored_manifests(store: ObjectStore, partition: int, folder: str = "") -> dict[str, str]:
-    """The digest (hex) of the manifest of each epoch, by the epoch's folder; of one epoch alone if `folder` says so.
+    """The digest (hex) of the manifest of each epoch, by the epoch's folder; with `folder`, of that epoch alone.
 
     Raises InvariantBroken if there are two of one epoch, StoreAway.
     """
@@ -60,7 +64,7 @@ def _digests(store: ObjectStore, names: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in names:
         if (match := _MANIFEST.fullmatch(name)) is None:
-            continue  # what somebody else left there
+            continue  # not one of our objects
         partition, epoch, digest = match.groups()
         if found.setdefault(epoch, digest) != digest:
             raise InvariantBroken(
@@ -71,9 +75,9 @@ def _digests(store: ObjectStore, names: Iterable[str]) -> dict[str, str]:
 
 
 def read_stored(store: ObjectStore, log: Log, partition: int, folder: str, digest: str) -> tuple[EpochFiles, bytes]:
-    """A stored manifest with what stands beside it, and its bytes.
+    """A stored manifest with the digests of its files, and its bytes.
 
-    Raises InvalidInput if it is of another log, InvariantBroken if it isn't what its name says, StoreAway.
+    Raises InvalidInput if it is of another log, InvariantBroken if it doesn't fit its name, StoreAway.
     """
     name = f"manifests/{partition}/{folder}/{digest}.json"
     content = store.read(name) or b""
@@ -92,13 +96,13 @@ def read_stored(store: ObjectStore, log: Log, partition: int, folder: str, diges
 
 
 def put_epoch(store: ObjectStore, paths: EpochPaths, step: Step) -> None:
-    """Puts the files of an epoch whose manifest is final here, then the manifest. Repeating it changes nothing.
+    """Stores the files of an epoch whose manifest is final here, then the manifest. Repeating it changes nothing.
 
     Raises InvariantBroken if the store has another manifest of the epoch, StoreAway.
     """
     whole = read_manifest(paths.manifest)
     if whole is None:
-        raise InvariantBroken(f"{paths.manifest} went away")
+        raise InvariantBroken(f"{paths.manifest} has vanished")
     if not _is_there(store, paths, whole):
         for path, digest in _files(paths, whole).items():
             if file_digest(path) != digest:
@@ -112,13 +116,14 @@ def put_epoch(store: ObjectStore, paths: EpochPaths, step: Step) -> None:
 
 
 def fetch_epoch(store: ObjectStore, data_dir: Path, log: Log, partition: int, folder: str, digest: str) -> None:
-    """Copies the files of an epoch to where the worker that made them had them, the manifest last.
+    """Copies the files of an epoch from the store to the same paths here, the manifest last.
 
-    Raises InvariantBroken if one isn't what its manifest names, InvalidInput if the store is another log's, StoreAway.
+    Raises InvariantBroken if a file isn't the one that its manifest names, InvalidInput if the store belongs to another
+    log, StoreAway.
     """
     whole, content = read_stored(store, log, partition, folder, digest)
     paths = EpochPaths(data_dir, folder, partition)
-    if whole.manifest.exceptions:  # each is signed; without them the manifest would contradict this folder
+    if whole.manifest.exceptions:  # they are signed; without them the manifest would contradict this folder
         adopt_skipped_ranges(data_dir, log, whole.manifest.exceptions)
     for path, sha256 in _files(paths, whole).items():
         store.fetch(_object_name(paths, path, sha256), path, sha256)
@@ -129,7 +134,7 @@ def fetch_epoch(store: ObjectStore, data_dir: Path, log: Log, partition: int, fo
 def sync_partition(
     store: ObjectStore, data_dir: Path, log: Log, partition: int, before: str, stopped: Callable[[], bool]
 ) -> None:
-    """Brings here the epochs that only the store has, and to the store those that only are here.
+    """Fetches the epochs that only the store has, and stores those that are only here.
 
     Only epochs whose folder's name is less than `before`, and none once `stopped()`. The caller holds the partition's
     lock. Raises InvariantBroken if the two contradict each other, InvalidInput, StoreAway.
@@ -145,11 +150,11 @@ def sync_partition(
 
 
 def fetch_epochs(store: ObjectStore, data_dir: Path, log: Log) -> int:
-    """Brings here what other hosts made final, for settlement, audits and queries on this host; how many epochs.
+    """Fetches the final epochs of other hosts, for settlement, audits and queries here; returns how many.
 
-    A partition that a worker here holds is left out: its worker does it. Raises InvariantBroken if the store holds two
-    manifests of an epoch, or a file that isn't the one its manifest names; InvalidInput if it is another log's;
-    StoreAway.
+    Partitions that a worker here holds are skipped: their worker fetches them. Raises InvariantBroken if the store
+    holds two manifests of an epoch, or a file that isn't the one its manifest names; InvalidInput if it belongs to
+    another log; StoreAway.
     """
     folder = data_dir / "partitions"
     folder.mkdir(parents=True, exist_ok=True)
@@ -189,7 +194,7 @@ def _is_there(store: ObjectStore, paths: EpochPaths, whole: EpochFiles) -> bool:
 
 
 def _files(paths: EpochPaths, whole: EpochFiles) -> dict[Path, str]:
-    """The files of an epoch with their digests (hex)."""
+    """The files of an epoch with their SHA-256 (hex)."""
     found = {}
     tables = (paths.windows, paths.rejects, paths.rejected_records)
     for path in (*tables, paths.archive, paths.archive.with_suffix(".leaves")):

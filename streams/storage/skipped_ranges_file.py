@@ -1,4 +1,4 @@
-"""`exceptions.json` of a data folder: the operator's signed exceptions, held against every manifest already there.
+"""`exceptions.json` of a data folder: the signed skipped ranges, checked against every manifest there.
 
 In a store that hosts share, `exceptions/<SHA-256>.json` holds one each: hosts add theirs without overwriting another's.
 """
@@ -13,6 +13,7 @@ import duckdb
 import msgspec
 
 from files.lock import FileLock
+from files.read import FileMissing, read_json
 from files.write import write_json
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -24,14 +25,14 @@ FILE = "exceptions.json"
 FOLDER = "exceptions"
 
 LOCK_SECONDS = 15.0
-"""How long another program's turn is waited for."""
+"""How long to wait for another program's lock."""
 
 
 def load_skipped_ranges(data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
-    """The exceptions of the folder, checked; none without the file.
+    """The skipped ranges of the folder, checked; none without the file.
 
-    Raises InvalidInput if the file can't be read, if one isn't signed by an operator, or if they contradict a cut
-    that was passed: what is in a manifest can't be taken back, and nothing can be added to it.
+    Raises InvalidInput if the file can't be read, a range isn't signed by an operator, or they contradict a manifest:
+    its ranges can't be removed, and none can be added to it.
     """
     skipped_ranges = read_skipped_ranges(data_dir, log)
     _check_published(data_dir, skipped_ranges)
@@ -39,34 +40,36 @@ def load_skipped_ranges(data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
 
 
 def read_skipped_ranges(data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
-    """As `load_skipped_ranges`, without a look at what is final: that takes the longer, the more there is."""
-    path = data_dir / FILE
+    """As `load_skipped_ranges`, without the check against manifests: its time grows with their number."""
+    what, remedy = "a list of skipped ranges", "restore it from a copy"
     try:
-        return checked(log, msgspec.json.decode(path.read_bytes(), type=list[SkippedRange]))
-    except FileNotFoundError:
+        return checked(log, read_json(data_dir / FILE, list[SkippedRange], what=what, remedy=remedy))
+    except FileMissing:
         return ()
-    except msgspec.MsgspecError as error:
-        raise InvalidInput(f"{path} doesn't hold exceptions ({error}): restore it from a copy") from None
 
 
 def add_skipped_range(data_dir: Path, log: Log, skipped: SkippedRange) -> tuple[SkippedRange, ...]:
-    """Adds an operator's new one to the folder's file; gives all of them.
+    """Adds a newly signed range to the folder's file; returns all of them.
 
-    Raises InvalidInput as `load_skipped_ranges`, or if a worker here has the partition, or has counted a record of the
-    range; adds nothing then.
+    Raises InvalidInput as `load_skipped_ranges`, or if a worker here holds the partition or has counted a record of the
+    range; then it adds nothing.
     """
     checked(log, [skipped])
     folder = data_dir / "partitions"
     with _locked(folder / f"{skipped.partition}.lock", "a worker reads the partition: run `tallyroot down` first"):
         counted = _counted(folder / f"{skipped.partition}.duckdb")
         if counted > skipped.first_offset and skipped not in read_skipped_ranges(data_dir, log):
-            raise InvalidInput(f"{named(skipped)} comes too late: all before offset {counted} was counted already")
+            raise InvalidInput(
+                f"{named(skipped)} comes too late: a worker has counted all before offset {counted} already"
+            )
         return adopt_skipped_ranges(data_dir, log, [skipped])
 
 
 def adopt_skipped_ranges(data_dir: Path, log: Log, others: Iterable[SkippedRange]) -> tuple[SkippedRange, ...]:
-    """Adds what others have signed and acted on; gives all. Raises InvalidInput as `load_skipped_ranges`."""
-    with _locked(data_dir / "exceptions.lock", "another program is changing the exceptions: try again"):
+    """Adds ranges that other hosts have signed and applied; returns all. Raises InvalidInput as
+    `load_skipped_ranges`.
+    """
+    with _locked(data_dir / "exceptions.lock", "another program is changing the skipped ranges: try again"):
         here = read_skipped_ranges(data_dir, log)
         skipped_ranges = checked(log, {*here, *others})
         _check_published(data_dir, skipped_ranges)
@@ -76,7 +79,7 @@ def adopt_skipped_ranges(data_dir: Path, log: Log, others: Iterable[SkippedRange
 
 
 def share_skipped_ranges(store: ObjectStore, data_dir: Path, log: Log) -> tuple[SkippedRange, ...]:
-    """Puts into each of the two, folder and store, what only the other names; gives all.
+    """Copies to each of the two, folder and store, the ranges that only the other has; returns all.
 
     Raises InvalidInput as `load_skipped_ranges`, StoreAway.
     """
@@ -94,18 +97,22 @@ def _stored(store: ObjectStore, name: str) -> SkippedRange:
     try:
         return msgspec.json.decode(store.read(name) or b"", type=SkippedRange)
     except msgspec.MsgspecError as error:
-        raise InvalidInput(f"{name} in the store {store.uri} is no exception ({error}): remove it there") from None
+        raise InvalidInput(
+            f"{name} in the store {store.uri} is not a skipped range ({error}): remove it there"
+        ) from None
 
 
 def _counted(checkpoint: Path) -> int:
-    """The offset that a checkpoint stands at. The caller holds the partition's lock."""
+    """The next offset of a checkpoint. The caller holds the partition's lock."""
     if not checkpoint.exists():
         return 0
     try:
         with duckdb.connect(str(checkpoint)) as db:
             ((offset,),) = db.execute("SELECT next_offset FROM position").fetchall()
     except duckdb.Error as error:
-        raise InvalidInput(f"{checkpoint} can't be read ({str(error).splitlines()[0]})") from None
+        raise InvalidInput(
+            f"{checkpoint} can't be read ({str(error).splitlines()[0]}): restore it, or remove it to have it rebuilt"
+        ) from None
     return int(offset or 0)
 
 
@@ -126,9 +133,9 @@ def _locked(path: Path, otherwise: str) -> Iterator[None]:
 def _check_published(data_dir: Path, skipped_ranges: Sequence[SkippedRange]) -> None:
     for path in sorted(data_dir.glob("epochs/*/*.manifest.json")):
         try:
-            manifest = msgspec.json.decode(path.read_bytes(), type=EpochFiles).manifest
-        except msgspec.MsgspecError:
-            continue  # whoever needs the manifest says what is wrong with it
+            manifest = read_json(path, EpochFiles, what="a manifest", remedy="restore it").manifest
+        except InvalidInput:
+            continue  # the code that needs the manifest reports what is wrong with it
         expected = within(skipped_ranges, manifest.partition, manifest.first_offset, manifest.next_offset)
         if manifest.exceptions != expected:
             other = next(
@@ -137,5 +144,6 @@ def _check_published(data_dir: Path, skipped_ranges: Sequence[SkippedRange]) -> 
                 if not (each in expected and each in manifest.exceptions)
             )
             raise InvalidInput(
-                f"{named(other)} contradicts {path}, which is final: {data_dir / FILE} must name just what it names"
+                f"{named(other)} contradicts {path}, which is final: let {data_dir / FILE} name exactly the ranges"
+                " that it names"
             )

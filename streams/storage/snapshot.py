@@ -1,8 +1,8 @@
-"""Snapshots of a partition's state at a cut: with one, another host goes on from the cut and not from offset 0.
+"""Snapshots of a partition's state at a cut: with one, another host resumes at the cut and not at offset 0.
 
-`snapshots/<partition>/<epoch>.snapshot` in the store holds the state's tables and what the checkpoint was made for.
-Where the partition stands at the cut is in the epoch's manifest, and so is the digest of the state: a snapshot is used
-only if the state that it gives has that digest. The last two are kept.
+`snapshots/<partition>/<epoch>.snapshot` in the store holds the state's tables and the checkpoint's identity. The offset
+of the cut is in the epoch's manifest, and so is the digest of the state: a snapshot is used only if its state has that
+digest. The last two are kept.
 """
 
 import logging
@@ -25,44 +25,46 @@ from streams.storage.shared_epochs import read_stored, stored_manifests
 logger = logging.getLogger(__name__)
 
 KEPT = 2
-"""Snapshots of a partition in a store: the newest, and one for the case that it is damaged."""
+"""Snapshots of a partition in a store: the newest, and one in case that is damaged."""
 
 SUFFIX = ".snapshot"
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """The file. `tables` are Arrow IPC streams by name, as State.tables() gives them."""
+    """The file. `tables` are Arrow IPC streams by name, of the tables that State.tables() returns."""
 
     pinned: CheckpointIdentity
     tables: dict[str, bytes]
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot that is what its epoch's manifest says."""
+    """A snapshot whose state has the digest in its epoch's manifest."""
 
     manifest: EpochManifest
     tables: dict[str, pa.Table]
 
 
 def write_snapshot(path: Path, pinned: CheckpointIdentity, tables: Mapping[str, pa.Table]) -> None:
-    """Writes the tables of a state to a local file, whole or not at all."""
+    """Writes the tables of a state to a local file."""
     packed = {name: _packed(table) for name, table in tables.items()}
     make_folder(path.parent)
     write_bytes(path, msgspec.msgpack.encode(Snapshot(pinned=pinned, tables=packed)))
 
 
 def put_snapshot(store: ObjectStore, path: Path, partition: int, folder: str) -> None:
-    """Puts the snapshot of an epoch whose manifest the store has, and removes all but the last. Raises StoreAway."""
+    """Stores the snapshot of an epoch whose manifest the store has, and removes all but the last two. Raises
+    StoreAway.
+    """
     store.put(_name(partition, folder), file_chunks(path))
     for name in store.names(f"snapshots/{partition}")[:-KEPT]:
         store.remove(name)
 
 
 def newest_snapshot(store: ObjectStore, pinned: CheckpointIdentity, above: int) -> Restored | None:
-    """The newest sound snapshot of the pinned partition at an offset over `above`, or None.
+    """The newest valid snapshot of a partition at an offset over `above`, or None.
 
-    One that doesn't fit its manifest is passed over, with a line in the log. Raises InvalidInput if the store belongs
-    to another log, topic or list of rulesets, InvariantBroken if it has two manifests of an epoch, StoreAway.
+    A snapshot that doesn't fit its manifest is skipped, with a warning in the log. Raises InvalidInput if the store
+    belongs to another log, topic or list of rulesets, InvariantBroken if it has two manifests of an epoch, StoreAway.
     """
     partition = pinned.partition
     for name in reversed(store.names(f"snapshots/{partition}")):
@@ -88,11 +90,12 @@ def _restored(name: str, content: bytes, pinned: CheckpointIdentity, manifest: E
     except (pa.ArrowException, msgspec.MsgspecError, OSError, LookupError, ValueError, TypeError) as error:
         logger.warning("%s in the store can't be read (%s): not used", name, error)
         return None
-    # The tables first: no state is made of what may be anything. Then the state, since that is what goes on.
+    # First the tables' digest: no state is built from untrusted bytes. Then the state's own, since it is what
+    # continues.
     if packed_digest != manifest.state_digest or _state_digest(pinned, tables) != manifest.state_digest:
-        logger.warning("%s in the store doesn't give the state of its manifest: not used", name)
+        logger.warning("%s in the store doesn't hold the state of its manifest: not used", name)
         return None
-    # The format is a checkpoint's; what a state is made of, its digest says.
+    # The format is that of a checkpoint; a snapshot's content is checked by its digest.
     made_for = msgspec.structs.replace(snapshot.pinned, format=pinned.format)
     made_for.compare(f"{name} in the store", pinned, manifest.epoch)
     return Restored(manifest=manifest, tables=tables)

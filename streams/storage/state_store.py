@@ -1,5 +1,5 @@
 # ruff: noqa: S608 - every name put into a statement is a constant of ours
-"""The state's tables in DuckDB: each commit adds what it changed as one row of bytes; rows fold into the tables later.
+"""The state's tables in DuckDB: each commit appends its changes as one row of bytes; rows fold into the tables later.
 
 A commit that touched seven tables would be fourteen statements, and a statement costs more than what it changes. So
 a commit is one row, and folding, once a second or so, costs the fourteen. A folded table holds no key twice.
@@ -16,7 +16,7 @@ from streams.core.tables import Changes
 
 FOLD_COMMITS = 64
 FOLD_BYTES = 16 * 1_024 * 1_024
-"""What is not folded yet stays below either bound."""
+"""Unfolded rows stay below both bounds."""
 
 
 class StateStore:
@@ -28,13 +28,13 @@ class StateStore:
         self._bytes = 0
 
     def create(self) -> None:
-        """Makes the tables."""
+        """Creates the tables."""
         self._db.execute("CREATE TABLE deltas (number BIGINT, content BLOB)")
         for name, spec in TABLES.items():
             self._create(name, spec.schema.empty_table())
 
     def restore(self, tables: Mapping[str, pa.Table]) -> None:
-        """Puts a whole state in place of what is here."""
+        """Replaces the whole state."""
         self._db.execute("DELETE FROM deltas")
         for name in TABLES:
             self._db.execute(f"DELETE FROM state_{name}")
@@ -42,7 +42,7 @@ class StateStore:
         self._commits = self._bytes = 0
 
     def append(self, changes: dict[str, Changes]) -> None:
-        """Adds what one commit changed."""
+        """Appends the changes of one commit."""
         content = msgspec.msgpack.encode(
             {
                 name: (_to_bytes(change.upserts), _to_bytes(change.deletes))
@@ -56,11 +56,11 @@ class StateStore:
 
     @property
     def is_fold_due(self) -> bool:
-        """Whether so much was added that it should be folded."""
+        """Whether enough was appended that it should be folded."""
         return self._commits >= FOLD_COMMITS or self._bytes >= FOLD_BYTES
 
     def fold(self) -> None:
-        """Puts into the tables all that was added: of each key, what the last commit says that names it."""
+        """Applies all appended changes to the tables: for each key, those of the last commit that names it."""
         rows = self._db.execute("SELECT content FROM deltas ORDER BY number").fetchall()
         if not rows:
             return

@@ -1,4 +1,4 @@
-"""What every view and column of `analytics.duckdb` means. A column's name means the same in every view."""
+"""The comments of every view and column of `analytics.duckdb`. A column's name means the same in every view."""
 
 VIEWS = {
     "windows": "Sealed earnings windows and adjustments: what a machine earned in a time. Times also in the machine's"
@@ -9,7 +9,7 @@ VIEWS = {
     "machines": "Every machine with a sealed window: what it earned, when it was last heard of, its uptime by 23 CFR"
     " 680.116: one reading of any of its meters makes a window's minutes up. A log can't know which minutes the rule"
     " would exclude, so none is; nor that a machine which reports only in use was up in between, or that it is retired:"
-    " both count as out. Ports of a charger are told apart if each is a machine.",
+    " both count as out. Ports of a charger are distinguished if each is a machine.",
     "open_windows": "Windows that still fill. A look ahead, without carries; it may change and is a moment old.",
     "rejects": "Every refused entry with its reason and its record's bytes; of an open epoch, a few seconds late.",
     "epochs": "Every ended epoch of every partition, as its manifest says.",
@@ -84,7 +84,7 @@ COLUMNS = {
     "payees": "Who gets what: basis points by payee, adding up to 10,000.",
     "payouts_root": "The Merkle root that claims are proven against.",
     "pays_trust": "The lowest trust that the agreement pays for.",
-    "per": "The price is for so many units; 0: for each session.",
+    "per": "The number of units that the price is for; 0: for each session.",
     "period_minutes": "The minutes from uptime_from to uptime_until.",
     "posted_block": "The number of the block that holds the post.",
     "price": "The price for every `per` units, in units of the currency.",
@@ -93,7 +93,7 @@ COLUMNS = {
     "registration_version": "The version of the machine's registration that was in force.",
     "rejected": "Entries that were refused.",
     "rejects_by_reason": "How many entries were refused, by reason.",
-    "row": "The entry's place in its record; -1: the whole record.",
+    "row": "The entry's index in its record; -1: the whole record.",
     "sequence": "The number of the post.",
     "skipped": "Sequence numbers that were jumped over.",
     "start": "The start of the stretch of time, inclusive, in UTC.",

@@ -1,4 +1,4 @@
-"""The stream worker: Faust's wiring. It fetches, asks the checkpoints' thread to commit, and decides nothing.
+"""The stream worker: Faust's wiring. It fetches, hands slices to the checkpoints' thread, and decides nothing.
 
 Start more of them on one data folder and they share the partitions; a partition's result doesn't depend on it.
 """
@@ -39,15 +39,15 @@ FAUST_FOLDER = "faust"
 
 OTHERS_CHECK_SECONDS = 0.2
 OTHERS_SAY_SECONDS = 10.0
-"""How often a worker that is to catch up looks for what other workers have committed, and says whom it waits for."""
+"""How often a worker with `until_caught_up` reads the others' commits, and how often it logs what it waits for."""
 
 GC_THRESHOLD = (100_000, 50, 50)
-"""What lives after the start lives on: the collector would only walk over it again and again."""
+"""Objects that survive the start stay alive: lower thresholds would make the collector traverse them again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerProgress:
-    """What one commit came to. `cut` is the number of the last epoch that it ended, if any."""
+    """The result of one commit. `cut` is the number of the last epoch that it ended, if any."""
 
     partition: int
     next_offset: int
@@ -60,17 +60,17 @@ class WorkerProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
-    """All that a worker needs to know. `bootstrap_servers` is `host:port[,host:port...]`.
+    """The settings of a worker. `bootstrap_servers` is `host:port[,host:port...]`.
 
-    `on_progress` is called after every commit, from another thread. A worker that has something to do and doesn't move
-    for `stall_seconds` ends with exit code 75; choose it above the longest batch. `records_max` bounds one commit.
-    In a live log (LogAppendTime), a partition gets a heartbeat when it is quiet for `heartbeat_seconds`, and when a
-    window of it waits to be sealed.
-    Every `topic_check_seconds` the topic is looked at again: retention may have been set since.
-    A worker that dies without leaving its group keeps its partitions from the others for `session_seconds`.
-    With a `store`, ended epochs and snapshots go there, and partitions go on from what other hosts left there.
-    With a `metrics_port` (0: any free one) `/health` and `/metrics` are served; `on_listening` is told their address.
-    With `log_json` stderr holds one JSON object a line, of events and errors; else one line for each error.
+    `on_progress` is called after every commit, from another thread. A worker that has something to do and makes no
+    progress for `stall_seconds` ends with exit code 75; choose it above the longest batch. `records_max` bounds one
+    commit.
+    In a live log (LogAppendTime), a partition gets a heartbeat after `heartbeat_seconds` of silence, and when one of
+    its windows waits to be sealed. Every `topic_check_seconds` the topic is checked again: its retention may have been
+    changed. With a `store`, ended epochs and snapshots are stored there, and partitions resume from those of other
+    hosts. A worker that dies without leaving its group keeps its partitions from the others for `session_seconds`.
+    With a `metrics_port` (0: any free one) `/health` and `/metrics` are served; `on_listening` is called with
+    their URL. With `log_json` stderr holds one JSON object a line, of events and errors; else one line for each error.
     """
 
     bootstrap_servers: str
@@ -91,11 +91,11 @@ class WorkerSettings:
 
 
 def run_worker(settings: WorkerSettings) -> int:
-    """Runs a worker in this process, in its main thread, until SIGTERM, SIGINT or (if asked) it has caught up.
+    """Runs a worker in this process, in its main thread, until SIGTERM, SIGINT or (`until_caught_up`) the log's end.
 
-    Gives the exit code, 0. Ends the process by itself, with a line on stderr, with 70 if it can't go on, with 75 if it
-    doesn't move. Raises InvalidInput if the topic is not there or not fit for the log, or the port is taken,
-    or the exceptions of the folder and the store are not signed or contradict what is final; StoreAway.
+    Returns the exit code 0. Ends the process itself, with a line on stderr: with 70 if it can't continue, with 75 if it
+    makes no progress. Raises InvalidInput if the topic is missing or doesn't fit the log, the port is taken, or the
+    skipped ranges of the folder and the store are not signed or contradict a manifest; StoreAway.
     """
     check_topic(settings.bootstrap_servers, settings.log)
     create_rejected_topic(settings.bootstrap_servers, settings.log)
@@ -219,7 +219,7 @@ class _WorkerRun:
             )
 
     def run(self) -> int:
-        """Until it stops; then all partitions are closed. Gives the exit code."""
+        """Runs until the worker stops, then closes all partitions. Returns the exit code."""
         threshold = gc.get_threshold()
         self._started()
         try:
@@ -242,7 +242,7 @@ class _WorkerRun:
             gc.unfreeze()
             asyncio.set_event_loop(None)
         self._rejects.tell(time.monotonic())
-        say("stopped", exit_code=0, reason="it has caught up" if self._has_caught_up() else "it was told to")
+        say("stopped", exit_code=0, reason="it has caught up" if self._has_caught_up() else "it was asked to stop")
         return 0
 
     def _started(self) -> None:
@@ -262,7 +262,7 @@ class _WorkerRun:
         crash = self._faust.crash_reason or left.__context__ or left
         if isinstance(crash, KafkaConnectionError):
             return InvalidInput(
-                f"Kafka at {self._settings.bootstrap_servers} went away: start the worker again once it is up"
+                f"Kafka at {self._settings.bootstrap_servers} stopped answering: start the worker again once it is up"
             )
         return crash
 
@@ -270,7 +270,7 @@ class _WorkerRun:
         return self._judge.verdict(now, fetched(self._app), delivered(self._app), dict(self._checkpoints.committed))
 
     def _check_topic(self) -> None:
-        """Raises InvalidInput if the topic is no longer as the log needs it. Kafka away is for others to notice."""
+        """Raises InvalidInput if the topic no longer fits the log. Kafka being away is the watchdog's to notice."""
         with suppress(KafkaAway):
             check_topic(self._settings.bootstrap_servers, self._settings.log)
 
@@ -281,7 +281,7 @@ class _WorkerRun:
         return True
 
     def _condition(self) -> Condition:
-        """What /health says, at any moment, from any thread."""
+        """The content of /health, at any moment, from any thread."""
         return Condition.judge(
             is_draining=self._draining or self._app.should_stop,
             fetched=self._fetched(),
@@ -290,14 +290,14 @@ class _WorkerRun:
         )
 
     def _ends_of_log(self) -> dict[int, int]:
-        """The end of the log of each partition that is read, as far as its last fetch told."""
+        """The end of the log of each partition that is read, as of its last fetch."""
         states = self._fetched()
         if isinstance(states, str):
             return {}
         return {partition: state.stable_end for partition, state in states.items() if state is not None}
 
     def _fetched(self) -> str | dict[int, Fetched | None]:
-        # Who asks too early would make Faust make its consumer in the wrong thread.
+        # Any earlier, Faust would create its consumer in the wrong thread.
         return "it has only just started" if self._assigned is None else fetched(self._app)
 
     def _resumed(self, assigned: Set[int]) -> None:
@@ -338,16 +338,16 @@ class _WorkerRun:
 
     def _drained(self, drained: Set[int]) -> None:
         self._draining = False
-        # What a rebalance has just revoked was not drained. If it comes back, `_resumed` asks again.
+        # Partitions that a rebalance has just revoked were not drained. If they come back, `_resumed` drains again.
         if self._has_caught_up() and self._assigned is not None and drained >= self._assigned:
             if not self._stopped.is_set():
                 self._faust.finish()
             self._stopped.set()
 
     def _has_caught_up(self) -> bool:
-        """Whether every partition of the log stands at its end, by this worker's checkpoint or another's.
+        """Whether every partition of the log is at its end, by this worker's checkpoint or another's.
 
-        A worker that has no partition yet, or is between two assignments, knows it by the marks of the others alone.
+        A worker without a partition, or between two assignments, knows it by the marks of the others alone.
         """
         return self._ends is not None and self._assigned is not None and not self._behind()
 
@@ -355,7 +355,7 @@ class _WorkerRun:
         return partitions_behind(self._ends or {}, self._settings.data_dir / "partitions")
 
     def _await_others(self) -> None:
-        """Looks again and again: the last commit of the log may be another worker's. Says who is waited for."""
+        """Polls the commits of other workers, since the last one of the log may be theirs. Logs what it waits for."""
         said_at = time.monotonic()
         while not self._stopped.wait(OTHERS_CHECK_SECONDS):
             self._finish_if_caught_up()

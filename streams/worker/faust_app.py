@@ -1,6 +1,6 @@
-"""Faust's app and worker, without what a checkpointed log has no use for: codecs, waits, output, its hold on the logs.
+"""Faust's app and worker, without codecs, waits, output and control of the logs: a checkpointed log needs none of them.
 
-What is private to Faust and touched here was proved with the versions in consumer.PROVED.
+The private parts of Faust used here were tested with the versions in consumer.PROVED.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from schemas.manifest import SkippedRange
 from streams.kafka.consumer import BatchConsumer, BatchTransport, Checkpoints, partition_state
 
 STOP_SECONDS = 8.0
-"""A SIGTERM may find Faust where it can't stop (while it starts, for one): then the process ends without it."""
+"""Faust can't always stop on SIGTERM (while it starts, for one): after this time the process ends without it."""
 
 
 class BatchTopic(faust.topics.Topic):
-    """Its value is a Slice and passes as it is: no codec has a say."""
+    """A topic whose values are Slices, passed on without a codec."""
 
     def _compile_decode(self) -> None:
         async def decode(message: Any, *, propagate: bool = False) -> Any:
@@ -31,7 +31,7 @@ class BatchTopic(faust.topics.Topic):
 
 
 class PromptTables(faust.tables.manager.TableManager):
-    """Faust waits a second here for tables to register. There are none."""
+    """Faust would wait a second here for tables to register. There are none."""
 
     async def on_start(self) -> None:
         """Starts at once."""
@@ -64,7 +64,7 @@ class BatchApp(faust.App):
 
 
 class PromptWorker(faust.Worker):
-    """Faust's worker without its last second, its process title, its output and its hold on the logs."""
+    """Faust's worker without its last second, its process title, its output and its control of the logs."""
 
     def __init__(self, app: BatchApp, loop: asyncio.AbstractEventLoop, on_hang: Callable[[], None]) -> None:
         super().__init__(app, quiet=True, redirect_stdouts=False, override_logging=False, loop=loop)
@@ -77,7 +77,7 @@ class PromptWorker(faust.Worker):
         self.loop.call_soon_threadsafe(self._on_sigterm)
 
     def ended(self) -> None:
-        """It did stop: the timer must not end whatever the process does next."""
+        """Cancels the timer: the worker did stop, and the process may continue with something else."""
         self._hang.cancel()
         if self._hang.is_alive():
             self._hang.join()  # a thread that outlives Python makes DuckDB's binding complain on stderr
@@ -95,7 +95,9 @@ class PromptWorker(faust.Worker):
 
 
 class Fetched(NamedTuple):
-    """How far a partition is read, as its last fetch told: all offsets, `answered` any number that moves with each."""
+    """How far a partition is read, as of its last fetch: offsets, and `answered`, a number that changes with each
+    fetch.
+    """
 
     position: int
     stable_end: int
@@ -103,7 +105,7 @@ class Fetched(NamedTuple):
 
 
 def fetched(app: BatchApp) -> str | dict[int, Fetched | None]:
-    """What the consumer does with each partition that it should read, or why it reads none. Never blocks or waits."""
+    """The state of each partition that the consumer should read, or why it reads none. Never blocks or waits."""
     consumer: BatchConsumer = app.consumer  # type: ignore[assignment]
     kafka = consumer._thread._consumer
     if kafka is None or kafka._subscription.subscription is None:
@@ -118,7 +120,7 @@ def fetched(app: BatchApp) -> str | dict[int, Fetched | None]:
 
 
 def live_seek(app: BatchApp) -> int:
-    """The number of the seek whose slices may be committed, STALE while partitions change hands."""
+    """The number of the seek whose slices may be committed, STALE during a rebalance."""
     consumer: BatchConsumer = app.consumer  # type: ignore[assignment]
     return consumer.live_seek
 
@@ -133,6 +135,6 @@ def _fetched(kafka: Any, topic_partition: Any) -> Fetched | None:
     state = partition_state(kafka, topic_partition)
     if state is None or not state.has_valid_position or state.highwater is None:
         return None
-    # Beyond the last stable offset lie open transactions: no lag of ours.
+    # Beyond the last stable offset are open transactions: they are not our lag.
     end = state.highwater if state.lso in (None, -1) else min(state.lso, state.highwater)
     return Fetched(state.position, end, state.timestamp or 0)

@@ -1,4 +1,4 @@
-"""`/health` and `/metrics` of a worker, answered by a thread of their own: a worker that is stuck answers too."""
+"""`/health` and `/metrics` of a worker, served by a thread of their own: a worker that is stuck answers too."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -10,14 +10,14 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from schemas.errors import InvalidInput
 
 STALLED_SECONDS = 5.0
-"""What stands still for longer is said in /health, long before the watchdog ends the worker."""
+"""/health reports what makes no progress for longer, long before the watchdog ends the worker."""
 
 CLIENT_SECONDS = 10.0
-"""A client that takes longer to ask, or to read, is given up."""
+"""A client that takes longer to send or to read is disconnected."""
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
-    """How a worker is. `reason` says what is wrong, None if nothing is; `partitions` are those that it reads."""
+    """The health of a worker. `reason` is what is wrong, None if nothing is; `partitions` are those that it reads."""
 
     reason: str | None
     partitions: tuple[int, ...] = ()
@@ -31,7 +31,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
         standing: str | None,
         is_away: Callable[[], bool],
     ) -> "Condition":
-        """`fetched` is why nothing is read, or what is known by partition; `standing` is what stands still."""
+        """`fetched` is why nothing is read, or a state by partition; `standing` is what makes no progress."""
         partitions = () if isinstance(fetched, str) else tuple(sorted(fetched))
         reason = None
         if is_draining:
@@ -44,16 +44,16 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
         return cls(reason=reason, partitions=partitions)
 
     def page(self) -> bytes:
-        """What /health says: one JSON object."""
+        """The body of /health: one JSON object."""
         status = "ok" if self.reason is None else "unhealthy"
         return msgspec.json.encode({"status": status} | msgspec.structs.asdict(self)) + b"\n"
 
 
 class StatusServer:
-    """Listens on one address; port 0 takes any free one. Raises InvalidInput where it can't listen."""
+    """An HTTP server on one address; port 0 takes any free one. Raises InvalidInput if it can't listen."""
 
     def __init__(self, host: str, port: int, condition: Callable[[], Condition], metrics: Callable[[], bytes]) -> None:
-        """`condition` and `metrics` (in Prometheus' text format) are asked from other threads, at each request."""
+        """`condition` and `metrics` (in Prometheus' text format) are called from other threads, at each request."""
 
         class Handler(BaseHTTPRequestHandler):
             timeout = CLIENT_SECONDS
@@ -76,7 +76,7 @@ class StatusServer:
                 self.wfile.write(content)
 
             def log_message(self, format: str, *args: object) -> None:
-                """Says nothing: a scrape is no news."""
+                """Logs nothing: scrapes are routine."""
 
         try:
             self._server = _Server((host, port), Handler)
@@ -90,7 +90,7 @@ class StatusServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread and gives the port back."""
+        """Ends the thread and closes the port."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()
@@ -102,4 +102,4 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away in the middle of its answer is no fault of ours."""
+        """Ignores clients that disconnect in the middle of an answer."""

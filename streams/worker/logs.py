@@ -1,5 +1,5 @@
-"""What a worker says, on stderr: errors of Faust and its libraries, few a minute however long a broker stays away, and,
-where one JSON object a line is asked for, what happens to it as well.
+"""A worker's logs, on stderr: errors of Faust and its libraries, rate-limited while a broker is away, and, if JSON
+lines are asked for, the worker's events.
 """
 
 import logging
@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 import orjson
 
 EVENTS = "streams.events"
-"""The logger of what happens: only JSON shows it, without a limit."""
+"""The logger of events: only JSON shows them, without a limit."""
 
 LEVELS = {
     "aiokafka": logging.ERROR,
     "faust": logging.ERROR,
-    "faust.worker": logging.CRITICAL + 1,  # what ends the worker is said once, by whoever runs it
+    "faust.worker": logging.CRITICAL + 1,  # the error that ends the worker is reported once, by `Ending`
     "mode": logging.ERROR,
     "asyncio": logging.ERROR,
     "streams": logging.WARNING,
@@ -29,13 +29,13 @@ LEVELS = {
 }
 
 PASSING = ("GroupCoordinatorNotAvailableError",)
-"""What a fresh broker says to its first group. It is tried again, and the watchdog sees it if it stays so."""
+"""A fresh broker's answer to its first group. Faust retries, and the watchdog notices if it lasts."""
 
 EVERY_SECONDS = 10.0
 
 
 class RateLimit(logging.Filter):
-    """Passes one record of each logger and level in `every` seconds, and tells how many it kept back."""
+    """Passes one record of each logger and level in `every_seconds`, and adds how many it dropped."""
 
     def __init__(self, every_seconds: float = EVERY_SECONDS) -> None:
         super().__init__()
@@ -77,12 +77,12 @@ class JsonLines(logging.Formatter):
 
 
 def say(event: str, *, level: int = logging.INFO, **fields: object) -> None:
-    """Tells, where JSON is asked for, that something happened. Numbers, texts, lists and dicts by text are fields."""
+    """Logs an event, shown as JSON only. Fields are numbers, texts, lists, and dicts by text."""
     logging.getLogger(EVENTS).log(level, event, extra={"fields": fields})
 
 
 class RejectSummary:
-    """Tells of refused entries by reason, now and then: a flood of them is one event in `every` seconds."""
+    """Logs refused entries by reason: at most one event in `every_seconds`, however many there are."""
 
     def __init__(self, every_seconds: float = EVERY_SECONDS) -> None:
         self._every_seconds = every_seconds
@@ -90,13 +90,13 @@ class RejectSummary:
         self._told_at: float | None = None
 
     def add(self, by_reason: Mapping[str, int], now: float) -> None:
-        """Counts what a commit refused. Times are monotonic seconds, given."""
+        """Counts the rejects of a commit. `now` is in monotonic seconds."""
         self._counts.update(by_reason)
         if self._told_at is None or now - self._told_at >= self._every_seconds:
             self.tell(now)
 
     def tell(self, now: float) -> None:
-        """Says what was not said yet, if anything."""
+        """Logs the counts since the last event, if any."""
         if self._counts:
             say("rejects", rejected=self._counts.total(), by_reason=dict(sorted(self._counts.items())))
             self._counts.clear()
@@ -104,7 +104,7 @@ class RejectSummary:
 
 
 def event_line(event: str, **fields: object) -> str:
-    """An event that ends everything, as a line: it waits for no lock of a logger."""
+    """The last event of a process as a line, made without a logger and its locks."""
     record = logging.makeLogRecord({"name": EVENTS, "levelname": "ERROR", "msg": event, "fields": fields})
     return JsonLines().format(record) + "\n"
 
@@ -117,7 +117,7 @@ def _log_thread(died: threading.ExceptHookArgs) -> None:
 
 @contextmanager
 def limited_logs(*, as_json: bool = False) -> Iterator[None]:
-    """While it lasts, the noisy loggers write what is grave to stderr, rate-limited; nothing goes to stdout."""
+    """Within it, the noisy loggers write only errors to stderr, rate-limited, and nothing to stdout."""
     handler, events = (logging.StreamHandler(sys.stderr) for _ in range(2))
     events.setFormatter(JsonLines())
     handler.setFormatter(JsonLines() if as_json else logging.Formatter("tallyroot: %(name)s: %(message)s"))

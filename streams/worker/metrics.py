@@ -1,4 +1,4 @@
-"""What Prometheus learns of a worker. Counters begin at 0 with the process; all of it is for watching, none decides."""
+"""A worker's Prometheus metrics. Counters begin at 0 with the process; nothing here influences a result."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,23 +25,23 @@ COMMIT_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.
 
 GAUGES = {
     "lag_records": "Offsets that wait in the log behind the last commit.",
-    "next_offset": "The offset that the checkpoint goes on from.",
+    "next_offset": "The offset that the checkpoint continues from.",
     "stream_time_seconds": "Stream time, in seconds since 1970. From the first commit of this process on.",
     "stream_time_behind_seconds": "How far stream time is behind this host's clock.",
-    "epochs_pending": "Epochs that ended and whose files are not final yet.",
+    "epochs_pending": "Epochs that have ended and whose files are not final yet.",
     "last_commit_age_seconds": "Seconds since the last commit. From the first commit of this process on.",
 }
-"""By name, all of them by partition. Missing for partitions that the worker doesn't read."""
+"""By name, each labelled by partition. Missing for partitions that the worker doesn't read."""
 
 
 class WorkerMetrics:
-    """Counts commits, from the checkpoints' thread; anybody may ask for the page.
+    """Counts commits, from the checkpoints' thread; any thread may call `page`.
 
-    `ends` gives the log's end by partition for those that the worker reads.
+    `ends` returns the log's end by partition for those that the worker reads.
     """
 
     def __init__(self, data_dir: Path, ends: Callable[[], Mapping[int, int]], positions: Mapping[int, int]) -> None:
-        # A second series for each counter, of a moment that the process' own start tells.
+        # They would be a second series for each counter, with the time of the process' start.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._last: dict[int, _Last] = {}
@@ -51,7 +51,7 @@ class WorkerMetrics:
         self._sealed = self._counter("windows_sealed", "Windows and adjustments sealed.")
         self._cuts = self._counter("epochs_cut", "Epochs that ended.")
         self._records = self._counter("records", "Records committed.")
-        self._entries = self._counter("entries", "Entries by what became of them.", "outcome")
+        self._entries = self._counter("entries", "Entries by outcome.", "outcome")
         self._rejects = self._counter("rejects", "Refused entries by reason.", "reason")
         self._seconds = Histogram(
             "tallyroot_commit_seconds", "Seconds that a slice takes from its first record to its commit.",
@@ -77,7 +77,7 @@ class WorkerMetrics:
             self._rejects.labels(partition, reason).inc(count)
 
     def page(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def _gauges(self) -> Iterator[Metric]:
@@ -104,7 +104,7 @@ class WorkerMetrics:
                 )
             yield GaugeMetricFamily(
                 "tallyroot_settlement_time_seconds",
-                "When the last settlement looked, in seconds since 1970.",
+                "When the last settlement measured it, in seconds since 1970.",
                 value=funding.at_ms / 1_000,
             )
 
@@ -123,7 +123,7 @@ class WorkerMetrics:
 
 
 class _Last(NamedTuple):
-    """What is kept of a partition's last commit; not its records."""
+    """Facts of a partition's last commit, without its records."""
 
     moment_s: float
     pending: int
@@ -131,7 +131,7 @@ class _Last(NamedTuple):
 
 
 class _Gauges(Collector):
-    """What is looked up at each scrape."""
+    """Gauges that are computed at each scrape."""
 
     def __init__(self, look: Callable[[], Iterator[Metric]]) -> None:
         self._look = look
@@ -140,7 +140,7 @@ class _Gauges(Collector):
         return self._look()
 
     def describe(self) -> list[Any]:
-        """Nothing: registering shall not look."""
+        """Returns nothing, so that registering computes nothing."""
         return []
 
 

@@ -1,21 +1,22 @@
-"""One partition of the log in the hands of one process: slices in, sealed windows and epochs' files out.
+"""One partition of the log, owned by one process: slices in, sealed windows and epochs' files out.
 
 A slice is committed in pieces; a piece ends with the slice or at a cut. For each piece:
 
-(1) one transaction: changed state, next offset, stream time, sealed rows, rejects and, at a cut, what the epoch was;
+(1) one transaction: changed state, next offset, stream time, sealed rows, rejects and, at a cut, the epoch's `Cut`;
 (2) `live/<n>/<number>.parquet`: the windows that sealed, for analysts;
-(2b) the refused records, to the topic of rejects: beside the commits, when Kafka takes them. Every few seconds, and
-before (3), `live/<n>/<number>.rejects.parquet`: what an epoch has refused so far.
+(2b) the refused records, to the topic of rejects: beside the commits, as Kafka takes them. Every few seconds, and
+before (3), `live/<n>/<number>.rejects.parquet`: the rejects of an epoch so far.
 
 At a cut also, for the epoch that ended, perhaps later and with other pieces committed on top:
 
-(3) `epochs/<epoch>/<n>.parquet`, `.rejects.parquet`, `.rejected_records.parquet`: what the checkpoint holds of it;
+(3) `epochs/<epoch>/<n>.parquet`, `.rejects.parquet`, `.rejected_records.parquet`: the epoch's rows in the checkpoint;
 (4) `log/<epoch>/<n>.parquet` and `.leaves`: the archive, read from the log again; then the manifest, last. With a store
-    that hosts share: all of it goes there, the manifest last, then the snapshot that was made before the cut's (1);
-(5) one transaction drops the epoch's rows from the checkpoint; what was refused waits there until (2b) is acknowledged.
+    that hosts share: all of them are stored, the manifest last, then the snapshot that was written before the cut's
+    (1);
+(5) one transaction drops the epoch's rows from the checkpoint; its rejects stay there until (2b) is acknowledged.
 
 Steps 2 to 5 only write what the checkpoint and the log decide, and each can be repeated: whatever a crash cuts off is
-done again when the partition is opened, from (2) on.
+repeated when the partition is opened, from (2) on.
 """
 
 import threading
@@ -51,7 +52,7 @@ from streams.storage.partition_store import PartitionStore
 
 
 class Progress(Struct, frozen=True, kw_only=True):
-    """What one slice came to. `cuts` are the epochs that it ended, `rejects_by_reason` counts what it refused."""
+    """The result of one slice. `cuts` are the epochs that it ended, `rejects_by_reason` counts its rejects."""
 
     next_offset: int
     records: int
@@ -107,11 +108,11 @@ class Partition:
         published_ms = max(ends, default=0)
         unpublished = set(checkpoint.live_starts())
         self._unshown = checkpoint.refused.unfinished_epochs()
-        """The epochs whose live file lacks something that was refused."""
+        """The epochs whose live file of rejects is not up to date."""
         refused = {log.epoch_span(epoch)[0] for epoch in self._unshown}
         self._live = Live(data_dir / "live", partition, published_ms, unpublished, refused, seconds, is_new=is_new)
         self._unsent = checkpoint.refused.drop_sent(NONE_SENT)
-        """The last offset of what final epochs refused and the broker hasn't acknowledged."""
+        """The last offset of the rejects of final epochs that the broker hasn't acknowledged."""
         self._pending = checkpoint.pending()
         self._stopping = threading.Event()
         self._thread = ThreadPoolExecutor(1, f"epochs-{partition}") if background else None
@@ -132,14 +133,14 @@ class Partition:
         step: Step = no_step,
         seconds: Callable[[], float] = time.monotonic,
     ) -> "Partition | None":
-        """Takes the partition and does again what a crash cut off, or gives None if another process holds it.
+        """Acquires the partition and repeats what a crash cut off; returns None if another process holds it.
 
         With `background`, steps 3 and 4 run beside the commits, on a thread of their own that reads the log through
-        `reader`, and step 2b on another; else inside of `open` and `process`. Without `rejected` there is no step 2b.
-        With a `store`, what another host left there is gone on from if it is further than what is here. `step` is told
-        each step that is done, `seconds` is a clock.
-        Raises InvalidInput if the data folder or the store belongs to another log, topic or list of rulesets (StoreAway
-        if the store gives no answer), InvariantBroken if an epoch's manifest contradicts the log or the store.
+        `reader`, and step 2b on another; otherwise inside of `open` and `process`. Without `rejected` there is no step
+        2b. With a `store`, the partition resumes from another host's snapshot there if it is further than the
+        checkpoint here. `step` is called with each step once it is done, `seconds` is a monotonic clock. Raises
+        InvalidInput if the data folder or the store belongs to another log, topic or list of rulesets (StoreAway if the
+        store doesn't answer), InvariantBroken if an epoch's manifest contradicts the log or the store.
         """
         for name in ("partitions", "epochs", "log", "live"):
             (data_dir / name).mkdir(parents=True, exist_ok=True)
@@ -149,8 +150,8 @@ class Partition:
         if lock is None:
             return None
         try:
-            pinned = CheckpointIdentity(format=FORMAT, partition=partition, topic_id=topic_id, log=log)
-            checkpoint = Checkpoint(folder / f"{partition}.duckdb", pinned)
+            identity = CheckpointIdentity(format=FORMAT, partition=partition, topic_id=topic_id, log=log)
+            checkpoint = Checkpoint(folder / f"{partition}.duckdb", identity)
         except BaseException:
             lock.release()
             raise
@@ -159,7 +160,7 @@ class Partition:
             stored = checkpoint.refused_reader
             sender = RejectsSender(rejected, partition, topic_id, stored, step, background=background)
         try:
-            shared = PartitionStore(store, data_dir, pinned, step, background=background)
+            shared = PartitionStore(store, data_dir, identity, step, background=background)
             opened = cls(data_dir, log, partition, checkpoint, lock, reader, sender, shared, background, step, seconds)
         except BaseException:
             checkpoint.close()
@@ -175,7 +176,7 @@ class Partition:
 
     @property
     def next_offset(self) -> int | None:
-        """The offset to go on from, or None if nothing was ever committed (then 0)."""
+        """The offset to continue from, or None if nothing was ever committed (then 0)."""
         return self._position.next_offset
 
     @property
@@ -184,9 +185,9 @@ class Partition:
         return tuple(cut.epoch for cut in self._pending)
 
     def process(self, start: int, next: int, records: Sequence[LogRecord]) -> Progress:
-        """Takes the slice [start, next) of the log; `start` is where the slice before ended. Offsets may have gaps.
+        """Commits the slice [start, next) of the log; `start` is where the previous one ended. Offsets may have gaps.
 
-        Raises InvariantBroken if the slice doesn't continue the checkpoint: nothing of it is committed then.
+        Raises InvariantBroken if the slice doesn't continue the checkpoint; then nothing of it is committed.
         """
         if self._broken:
             raise InvariantBroken(f"partition {self._partition} was used after an error")
@@ -218,9 +219,9 @@ class Partition:
         )
 
     def drain(self) -> None:
-        """Returns once the files of every epoch that has ended are final and what was refused is acknowledged.
+        """Returns once the files of every ended epoch are final and all rejects are acknowledged.
 
-        Raises what stopped them from it.
+        Raises the error that prevents it.
         """
         while self._pending:
             self._finish_epochs(wait=True)
@@ -232,7 +233,9 @@ class Partition:
         self._live.write_open(open_windows(self._state, self._partition))
 
     def close(self) -> None:
-        """Ends what runs beside, closes the checkpoint, then drops the lock. Epochs not final are so after `open`."""
+        """Ends the threads, closes the checkpoint, then releases the lock. The next `open` finishes epochs not final
+        yet.
+        """
         self._stopping.set()
         self._store.close()
         try:
@@ -254,12 +257,12 @@ class Partition:
     def _check(self, start: int, next: int, records: Sequence[LogRecord]) -> None:
         stored = self._position.next_offset or 0
         if start != stored:
-            raise InvariantBroken(f"partition {self._partition} stands at offset {stored}, the slice starts at {start}")
+            raise InvariantBroken(f"partition {self._partition} is at offset {stored}, the slice starts at {start}")
         if next < start or (records and not start <= records[0].offset <= records[-1].offset < next):
             raise InvariantBroken(f"partition {self._partition}: the slice [{start}, {next}) holds other offsets")
 
     def _piece(self, start: int, next: int, done: Advanced) -> Piece:
-        """What step 1 commits, once `advance` has changed the state."""
+        """The content of step 1, once `advance` has changed the state."""
         state, before = self._state, self._position
         counts = before.counts + done.counts
         records = before.records + done.consumed
@@ -330,7 +333,7 @@ class Partition:
             self._store.sync(self._pending[0].epoch if self._pending else self._position.epoch)
 
     def _finish_epochs(self, *, wait: bool) -> None:
-        """Goes as far with the ended epochs as it can: to their end, or to the one that runs beside."""
+        """Finishes the ended epochs in their order, up to one that is still being published in the background."""
         self._store.check()
         while self._pending:
             cut = self._pending[0]
@@ -357,14 +360,14 @@ class Partition:
             self._step("5 dropped")
 
     def _show_rejects(self) -> None:
-        """Writes what unfinished epochs have refused to their live files."""
+        """Writes the rejects of unfinished epochs to their live files."""
         for epoch in sorted(self._unshown):
             start_ms, _ = self._log.epoch_span(epoch)
             self._live.write_rejects(start_ms, partial(self._checkpoint.refused.write, epoch, start_ms))
         self._unshown.clear()
 
     def _drop_sent(self, *, force: bool = False) -> None:
-        """Drops what final epochs refused and the broker has acknowledged."""
+        """Drops the rejects of final epochs that the broker has acknowledged."""
         if self._sender is None:
             return
         self._sender.check()
@@ -389,7 +392,7 @@ class Partition:
         return digest if is_kept else None
 
     def _is_sent(self, refused: int | None) -> bool:
-        """Whether what was refused up to an offset is acknowledged. Raises what has stopped the sender."""
+        """Whether all rejects up to an offset are acknowledged. Raises the error that has stopped the sender."""
         if refused is None or self._sender is None:
             return True
         self._sender.check()

@@ -1,7 +1,7 @@
 """The partitions that this process owns, opened, written and closed by one thread of their own.
 
-One thread makes one order: a commit that has begun ends before a revocation closes its partition, whoever gave up
-waiting for it, and a slice that comes after the revocation finds its seek stale.
+One thread makes one order: a commit that has begun ends before a revocation closes its partition, even if its caller no
+longer waits for it, and a slice that comes after the revocation finds its seek stale.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ from streams.worker.partition import Partition, Progress
 logger = logging.getLogger(__name__)
 
 AHEAD_MAX_MS = 10 * MINUTE_MS
-"""A record stamped further ahead of the wall clock than this is not committed: one of the two clocks is wrong."""
+"""A record whose timestamp is further ahead of the wall clock is not committed: one of the two clocks is wrong."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Committed(NamedTuple):
-    """One commit of a slice: what it came to, what it took, how many ended epochs wait for their files after it."""
+    """One commit of a slice: its result, its duration, and how many ended epochs wait for their files after it."""
 
     piece: Slice
     progress: Progress
@@ -59,7 +59,7 @@ class PartitionOwner:
         on_resumed: Callable[[Set[int]], None],
     ) -> None:
         self.committed: dict[int, int] = {}
-        """The offset that each partition's checkpoint stands at. Any thread may read it."""
+        """The next offset of each partition's checkpoint. Any thread may read it."""
         self.live_seek: Callable[[], int] = lambda: -1
         self._data_dir = data_dir
         self._log = log
@@ -75,16 +75,17 @@ class PartitionOwner:
         self._thread = ThreadPoolExecutor(1, "checkpoints")
 
     async def open(self, partitions: Set[int], *, only: bool) -> dict[int, int]:
-        """Takes the partitions whose lock is free: partition to the offset to go on from. Never waits for a lock.
+        """Acquires the partitions whose lock is free; returns the offset to resume at by partition. Never waits for a
+        lock.
 
-        Takes none while Kafka or the store doesn't answer. `archive_reader` may be patient, `reader` must not: a seek
-        waits for it.
+        Acquires none while Kafka or the store doesn't answer. `archive_reader` may be patient, `reader` must not: a
+        seek waits for it.
         Raises InvalidInput if the log is not the one that a checkpoint was made from.
         """
         return await self._run(self._open, partitions, only)
 
     def resumed(self, offsets: Mapping[int, int], assigned: Set[int]) -> None:
-        """The consumer reads these partitions from these offsets; all of `assigned` are or will be read."""
+        """Notes that the consumer reads these partitions from these offsets; all of `assigned` are or will be read."""
         self.committed.update(offsets)
         say("assigned", partitions=sorted(assigned), offsets={str(number): at for number, at in offsets.items()})
         self._on_resumed(assigned)
@@ -94,18 +95,18 @@ class PartitionOwner:
         await self._run(self._commit, piece)
 
     async def close(self) -> None:
-        """Closes all partitions and drops their locks, after the commit that runs."""
+        """Closes all partitions and releases their locks, after the running commit."""
         await self._run(lambda: self._close(set(self._held)))
 
     def drain(self, then: Callable[[Set[int]], None]) -> None:
         """Waits, on the checkpoints' thread, until the files of all ended epochs are final; then calls `then` there.
 
-        It is told of which partitions: those held then, maybe none, where a rebalance has just taken them.
+        Its argument is the set of partitions held then, perhaps none if a rebalance has just revoked them.
         """
         self._thread.submit(self._drain, then)
 
     def end(self) -> None:
-        """Closes all partitions, after the commit that runs; nothing can be opened afterwards. For any thread."""
+        """Closes all partitions, after the running commit; nothing can be opened afterwards. Any thread may call it."""
         self._thread.submit(lambda: self._close(set(self._held))).result()
         self._thread.shutdown()
 
@@ -116,8 +117,9 @@ class PartitionOwner:
     def _open(self, partitions: Set[int], only: bool) -> dict[int, int]:
         if max(partitions, default=0) >= self._log.partitions:
             raise InvalidInput(
-                f"the topic {self._log.topic} was given a partition {max(partitions)}, the log has"
-                f" {self._log.partitions} for life: its keys now belong elsewhere; name the topic made for this log"
+                f"the topic {self._log.topic} has a new partition {max(partitions)}, the log has"
+                f" {self._log.partitions} for"
+                " life: its keys now belong elsewhere; name the topic made for this log"
             )
         if only:
             self._close(set(self._held) - partitions)
@@ -125,7 +127,7 @@ class PartitionOwner:
             topic_id = self._reader.topic_id()
             ranges = {number: self._reader.range(number) for number in sorted(partitions)}
         except KafkaAway as away:
-            logger.warning("%s Trying again", away)  # a broker that just came back: not yet, then
+            logger.warning("%s. Retrying", away)  # a broker that just came back: not yet, then
             return {}
         offsets = {}
         is_away = False
@@ -135,8 +137,8 @@ class PartitionOwner:
                 try:
                     held = self._opened(number, topic_id)
                 except StoreAway as away:
-                    logger.warning("%s. Trying again", away)
-                    is_away = True  # for all: each would wait for an answer as long again
+                    logger.warning("%s. Retrying", away)
+                    is_away = True  # for all of them: each would wait for an answer as long again
             if held is None:
                 if not is_away:
                     self._report_locked(number)
@@ -210,24 +212,24 @@ class PartitionOwner:
 
 
 def first_offset(topic: str, partition: int, stored: int | None, held: tuple[int, int]) -> int:
-    """Where to go on: the stored offset, or 0 for a partition never read.
+    """The offset to resume at: the stored one, or 0 for a partition never read.
 
-    `held` is the log's (earliest, end). Raises InvalidInput if the log doesn't reach back, or forward, to that offset.
+    `held` is the log's (earliest, end). Raises InvalidInput if that offset lies outside of it.
     """
     earliest, end = held
     offset = stored or 0
     if earliest <= offset <= end:
         return offset
     raise InvalidInput(
-        f"partition {partition} of the topic {topic} holds the offsets {earliest} to {end} and this data folder stands"
+        f"partition {partition} of the topic {topic} holds the offsets {earliest} to {end} and this data folder is"
         f" at {offset}: records were deleted, or it is another log; restore the topic, or start a new log and folder"
     )
 
 
 def sound_part(piece: Slice, now_ms: int) -> tuple[Slice, InvalidInput | None]:
-    """The slice up to the first record that no clock can have stamped by `now_ms` (epoch ms), and what to say of that.
+    """The slice up to the first record whose timestamp is too far ahead of `now_ms` (epoch ms), and the error for it.
 
-    The wall clock only ever stops a worker: it decides nothing that is committed.
+    The wall clock only ever stops a worker: nothing committed depends on it.
     """
     latest_ms = now_ms + AHEAD_MAX_MS
     if not piece.records or max(record.timestamp for record in piece.records) <= latest_ms:
@@ -235,7 +237,7 @@ def sound_part(piece: Slice, now_ms: int) -> tuple[Slice, InvalidInput | None]:
     index = next(index for index, record in enumerate(piece.records) if record.timestamp > latest_ms)
     record = piece.records[index]
     refused = InvalidInput(
-        f"the record at offset {record.offset} of partition {piece.partition} is stamped"
+        f"the timestamp of the record at offset {record.offset} of partition {piece.partition} is"
         f" {(record.timestamp - now_ms) // MINUTE_MS} minutes ahead of this host's clock: set the clock that is wrong"
     )
     return piece._replace(next=record.offset, records=piece.records[:index]), refused

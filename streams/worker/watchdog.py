@@ -1,4 +1,4 @@
-"""How a worker ends itself: loudly, from any thread, when it can't go on or doesn't."""
+"""Ends a worker, from any thread and with a message, if it can't continue or makes no progress."""
 
 import errno
 import os
@@ -17,13 +17,13 @@ if TYPE_CHECKING:  # a supervisor needs `is_away` and no Faust
     from streams.worker.faust_app import Fetched
 
 EXIT_FATAL = 70
-"""Something went wrong that another start may or may not mend; the line on stderr says what."""
+"""An error that a restart may or may not fix; the line on stderr says what it is."""
 
 EXIT_STALLED = 75
-"""Nothing moved for too long: a supervisor starts the worker again, and it goes on from its checkpoint."""
+"""No progress for too long: a supervisor restarts the worker, and it continues from its checkpoint."""
 
 EXIT_TERMINATED = 143
-"""A SIGTERM found the worker where it couldn't stop in time. Nothing is lost: the checkpoints are whole."""
+"""The worker couldn't stop in time after a SIGTERM. Nothing is lost: the checkpoints are whole."""
 
 LOOK_SECONDS = 1.0
 CHECK_SECONDS = 120.0
@@ -31,22 +31,24 @@ CONNECT_SECONDS = 2.0
 
 
 class Ending:
-    """Ends the process at once: Faust would swallow an exception and skip the batch that raised it."""
+    """Ends the process at once: Faust would catch an exception and skip the batch that raised it."""
 
     def __init__(self, *, as_json: bool = False) -> None:
         self._as_json = as_json
         self._once = threading.Lock()
 
     def fatal(self, error: BaseException) -> None:
-        """Ends the process with 70: one line for errors that are written to be read, a traceback for others."""
+        """Ends the process with 70: one line for InvalidInput, InvariantBroken and a full disk, a traceback for
+        others.
+        """
         self.now(EXIT_FATAL, message_of(error))
 
     def now(self, code: int, message: str = "") -> None:
-        """Ends the process with this code. The first call has the last word."""
+        """Ends the process with this code. Only the first call counts."""
         self._once.acquire()  # never released: a second thread waits here until the process is gone
         try:
             if self._as_json:
-                reason = message or "told to stop, it could not in time"
+                reason = message or "it was asked to stop and could not in time"
                 sys.stderr.write(event_line("stopped", exit_code=code, reason=reason))
             elif message:
                 sys.stderr.write(message.rstrip("\n") + "\n")
@@ -57,7 +59,7 @@ class Ending:
 
 
 def message_of(error: BaseException) -> str:
-    """What to print for an error."""
+    """The text to print for an error."""
     if isinstance(error, InvalidInput | InvariantBroken):
         return f"tallyroot: {error}"
     if is_full(error):
@@ -67,12 +69,12 @@ def message_of(error: BaseException) -> str:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that the disk is full. DuckDB and Arrow have the system's words in theirs."""
+    """Whether an error says that the disk is full. DuckDB's and Arrow's messages quote the system's."""
     return any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 class StallJudge:
-    """Tells for how long each partition has stood still with something to do. Times are monotonic seconds, given."""
+    """Measures how long each partition makes no progress though it has something to do. Times are monotonic seconds."""
 
     def __init__(self, limit_seconds: float) -> None:
         self._limit_seconds = limit_seconds
@@ -88,8 +90,8 @@ class StallJudge:
     ) -> str | None:
         """What has been wrong for longer than the limit, or None.
 
-        `fetched` is a reason why nothing is read at all, or each partition's state; the rest is by partition: the end
-        of what was handed over, and the offset committed.
+        `fetched` is a reason why nothing is read at all, or each partition's state; by partition, `delivered` is the
+        end of the last slice delivered, `committed` the offset committed.
         """
         if isinstance(fetched, str):
             wrong = [fetched]
@@ -111,21 +113,21 @@ class StallJudge:
         return self.standing(now, self._limit_seconds)
 
     def standing(self, now: float, limit_seconds: float) -> str | None:
-        """What was found wrong by the last look and all looks for longer than that, or None. Any thread may ask."""
+        """What was wrong at every look for longer than `limit_seconds`, or None. Any thread may call it."""
         for what, since in sorted(self._since.items()):
             if now - since > limit_seconds:
                 return f"{what} for {now - since:.0f} s"
         return None
 
     def forget(self) -> None:
-        """Counts from now on: what stood still had an excuse."""
+        """Restarts the measurement."""
         self._since = {}
 
     def _fault(
         self, partition: int, state: "Fetched | None", delivered: int, committed: int, *, moves: bool
     ) -> str | None:
-        """What is wrong with a partition at this look. While any partition `moves`, one whose slice was handed over
-        waits for its turn: one thread commits for all.
+        """What is wrong with a partition at this look. While any partition `moves`, one whose slice was delivered waits
+        for its turn: one thread commits for all.
         """
         if state is None:
             return "was never fetched"
@@ -135,12 +137,12 @@ class StallJudge:
             return None
         if max(state.stable_end, delivered) > committed:
             waits = moves and delivered > committed
-            return "has records to commit and stands still" if before[0] == committed and not waits else None
+            return "has records to commit and makes no progress" if before[0] == committed and not waits else None
         return "gets no answer from its broker" if before[1] == state.answered else None
 
 
 def is_away(bootstrap_servers: str) -> bool:
-    """Whether no broker of the list takes a connection: then nobody gains by starting a worker again."""
+    """Whether no broker of the list takes a connection: then restarting a worker would not help."""
     for server in bootstrap_servers.split(","):
         host, _, port = server.strip().rpartition(":")
         try:
@@ -152,7 +154,7 @@ def is_away(bootstrap_servers: str) -> bool:
 
 
 class Watchdog:
-    """Looks every second from a thread of its own, so that it also sees a blocked loop."""
+    """Checks every second from a thread of its own, so that it also notices a blocked loop."""
 
     def __init__(
         self,
@@ -162,9 +164,9 @@ class Watchdog:
         check: Callable[[], None] = lambda: None,
         check_seconds: float = CHECK_SECONDS,
     ) -> None:
-        """`verdict` gets the time in monotonic seconds; `excuse` tells whether what it found is nothing of ours.
+        """`verdict` is called with the time in monotonic seconds; `excuse` returns whether the cause is not the worker.
 
-        `check` is called every so many seconds; what it raises ends the process.
+        `check` is called every `check_seconds`; an error that it raises ends the process.
         """
         self._verdict = verdict
         self._excuse = excuse
@@ -175,11 +177,11 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        """Starts to look."""
+        """Starts the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread; one that waits for an answer of Kafka's is not waited for."""
+        """Ends the thread, without waiting for one that waits for Kafka."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(LOOK_SECONDS)
@@ -200,6 +202,6 @@ class Watchdog:
     def _do_check(self) -> None:
         try:
             self._check()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the worker can't go on as if it were well
+        except Exception as error:  # noqa: BLE001 - after any error the worker can't continue
             if not self._stopped.is_set():
                 self._ending.fatal(error)

@@ -60,7 +60,7 @@ def test_an_edit_turns_red_and_back(browser: Chromium, page: Path) -> None:
     assert browser.ask("document.querySelectorAll('.hash.broken, .changed-text, #editor del').length") == 0
     browser.ask(f"{CHEAT}.click()")
     assert browser.ask(f"{VERDICT}.dataset.state") == "edited"
-    assert "2 accounts would get another sum" in browser.ask("document.getElementById('changes').innerText")
+    assert "2 accounts would be paid another sum" in browser.ask("document.getElementById('changes').innerText")
     boxes = browser.ask(
         "[...document.querySelectorAll('.hash')].map((box) => [box.className, box.querySelector('code').textContent,"
         " box.querySelector('del code').textContent])"

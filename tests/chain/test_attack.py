@@ -27,7 +27,7 @@ pytestmark = pytest.mark.chain
 
 HONEST = {
     "a meter that lies under its own key, within its capacity",
-    "one trip told twice, under two numbers",
+    "one trip reported twice, under two numbers",
     "an unsigned reading rewritten before it is posted",
     "a machine that stops reporting",
     "a machine that comes back under another name",

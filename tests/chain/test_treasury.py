@@ -255,7 +255,7 @@ def test_guardian_and_admin_keep_the_ledger(
         roles.unpause(data_dir=folder)
     assert service.claim(place.data_dir, node, keys, BOB).amount == 150_030_000
 
-    with pytest.raises(InvalidInput, match="can't be disputed any more"):
+    with pytest.raises(InvalidInput, match="can no longer be disputed"):
         check.dispute(1, data_dir=folder)
     capsys.readouterr()
     roles.revoke(1, print_call=True, data_dir=folder, json=True)

@@ -21,7 +21,7 @@ from settlement.chain.signer import Keys, development_signer
 from settlement.head import PostHeader
 from tests.chain.crashes import Killed, killed_at
 from tests.support.settlement_data import ALICE, FIRST_EPOCH, LOG, publish, publish_all, window
-from tests.support.watched_place import ask
+from tests.support.watched_folder import ask
 
 pytestmark = pytest.mark.chain
 
@@ -106,7 +106,7 @@ def test_a_lost_folder_of_posts_is_made_anew(
     shutil.rmtree(folder)  # posts and journal
     with pytest.raises(InvalidInput, match="is not in"):
         service.settle(place.data_dir, node, LOG, keys)
-    with pytest.raises(InvalidInput, match="post 2 does not come out of the epochs here"):
+    with pytest.raises(InvalidInput, match="the epochs here do not make post 2"):
         money.restore_posts(data_dir=place.data_dir)
     money.restore_posts([1], data_dir=place.data_dir, json=True)
     assert json.loads(capsys.readouterr().out) == {"restored": [2, 3]}

@@ -38,7 +38,7 @@ SESSION_SECONDS = 6.0
 ALLOWED = (0, -signal.SIGKILL, -signal.SIGTERM, 143)
 """How a worker may end that was killed or ended by us: 70 and 75 are defects here."""
 
-WHILE_AWAY = ("is it up", "went away")
+WHILE_AWAY = ("check that", "stopped answering")
 """A worker that starts while there is no Kafka ends with a line that says so; that is no defect."""
 
 

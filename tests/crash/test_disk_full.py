@@ -52,7 +52,7 @@ def test_a_full_disk_ends_a_worker_until_there_is_room(kafka: str, small_disk: P
         return len(progress) >= 3
 
     try:
-        worker = workers.start(log, records_max=60, on_progress="dawdle")
+        worker = workers.start(log, records_max=60, on_progress="dawdle", session_seconds=2.0)
         worker.wait_for(has_begun)
         ballast = fill_up(small_disk)
         assert worker.wait() == 70

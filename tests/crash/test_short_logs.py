@@ -25,7 +25,7 @@ def test_a_worker_without_a_partition_waits_for_the_one_that_has_it(kafka: str, 
         slow = {"until_caught_up": True, "records_max": 20, "on_progress": "dawdle"}
         both = [workers.start(log, **slow) for _ in range(2)]
         deadline = time.monotonic() + SECONDS
-        while all(worker.process.poll() is None for worker in both) and time.monotonic() < deadline:
+        while all(worker.exit_code() is None for worker in both) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert unread(kafka, log, tmp_path) == []
         assert [worker.wait(SECONDS) for worker in both] == [0, 0]

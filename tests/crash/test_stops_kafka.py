@@ -25,7 +25,7 @@ from tests.support.kafka_log import Sender, a_log
 from tests.support.sim_log import START_MS, heartbeat
 from tests.support.workers import WorkerProcess, Workers
 
-STANDS_AT_20 = "holds the offsets 0 to 5 and this data folder stands at 20"
+STANDS_AT_20 = "holds the offsets 0 to 5 and this data folder is at 20"
 
 pytestmark = [pytest.mark.crash, pytest.mark.kafka]
 
@@ -98,7 +98,7 @@ def test_a_log_whose_beginning_was_deleted_stops_it(kafka: str, log: Log, worker
     worker = workers.start(log)
     assert worker.wait() == 70
     assert "partition 0 of the topic" in last_line(worker)
-    assert "holds the offsets 5 to 20 and this data folder stands at 0: records were deleted" in last_line(worker)
+    assert "holds the offsets 5 to 20 and this data folder is at 0: records were deleted" in last_line(worker)
 
 
 def test_what_was_deleted_before_the_checkpoint_is_not_missed(kafka: str, log: Log, workers: Workers) -> None:
@@ -114,7 +114,7 @@ def test_partitions_that_are_added_stop_one_that_runs(kafka: str, log: Log, work
     worker.wait_for(lambda progress: {each.partition for each in progress} == {0, 1})
     add_partition(kafka, log)
     assert worker.wait(30) == 70
-    assert "was given a partition 2, the log has 2 for life" in last_line(worker)
+    assert "has a new partition 2, the log has 2 for life" in last_line(worker)
 
 
 def test_retention_that_is_set_stops_one_that_runs(kafka: str, log: Log, workers: Workers) -> None:

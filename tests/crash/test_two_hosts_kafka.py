@@ -44,12 +44,12 @@ class Growing:
 
     def until(self, done: Callable[[], bool], workers: Sequence[WorkerProcess]) -> None:
         """Adds hours, each of which ends an epoch in every partition. The workers must live."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not done():
             for worker in workers:
                 assert worker.exit_code() is None, worker.said()
                 assert time.monotonic() < deadline, f"{worker.progress()[-3:]} {worker.said()}"
-            self._sender.send(readings(1, start_ms=START_MS + self._hour * HOUR_MS))
+            self._sender.send(readings(1, machines=2, start_ms=START_MS + self._hour * HOUR_MS))
             self._hour += 1
             self._sender.end(START_MS + self._hour * HOUR_MS)
             time.sleep(0.2)

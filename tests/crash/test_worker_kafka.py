@@ -156,7 +156,7 @@ def test_a_record_from_the_future_is_not_committed(kafka: str, lonely: Log, work
     worker = workers.start(lonely)
     assert worker.wait() == 70
     (line,) = worker.said().splitlines()
-    assert "the record at offset 3 of partition 0 is stamped 29 minutes ahead" in line
+    assert "the timestamp of the record at offset 3 of partition 0 is 29 minutes ahead" in line
     assert worker.progress()[-1].next_offset == 3
 
 
@@ -176,7 +176,7 @@ def test_a_worker_that_hangs_is_ended_by_its_watchdog(kafka: str, lonely: Log, w
     worker = workers.start(lonely, on_progress="hang", stall_seconds=1.0, records_max=1)
     assert worker.wait() == 75
     (line,) = worker.said().splitlines()
-    assert "partition 0 has records to commit and stands still" in line
+    assert "partition 0 has records to commit and makes no progress" in line
 
 
 def test_a_tail_without_records_is_caught_up(kafka: str, lonely: Log, workers: Workers) -> None:

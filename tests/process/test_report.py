@@ -287,9 +287,9 @@ def test_the_command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("deploy.report.figures.DAY_READINGS_MAX", 23)
     for wrong, word in (
         (["--machine", "pv1"], "too many for a page"),
-        (["--machine", "nobody"], "no such day"),
+        (["--machine", "nobody"], "there is no final day"),
         (["--day", "1.2."], "is not a day"),
-        (["--name", "x"], "names nobody"),
+        (["--name", "x"], "is not a name for an account"),
     ):
         refused = CliRunner().invoke(app, [*words, *wrong])
         assert isinstance(refused.exception, InvalidInput)

@@ -91,11 +91,11 @@ def test_shares_become_a_locked_payee_and_can_be_offered(kafka: str, evm: str, t
     }, signed=True)  # fmt: skip
     machine.trip(1, 5 * MINUTE_MS)
 
-    with pytest.raises(InvalidInput, match="has 3000 basis points and can't give 4000"):
+    with pytest.raises(InvalidInput, match="has 3000 basis points and can't pass on 4000"):
         machine.run("register", "M1", "--points", "4000", "--until", "2090-01-01", "--from", SITE)
     sent = machine.run("register", "M1", "--points", "4000", "--until", "2090-01-01")
     assert (sent["version"], sent["payees"]) == (2, {OWNER: 3_000, SITE: 3_000, shares: 4_000})
-    with pytest.raises(InvalidInput, match="would refuse it"):  # Now the owner's own part is locked as well.
+    with pytest.raises(InvalidInput, match="would reject it"):  # Now the owner's own part is locked as well.
         machine.run("register", "M1", "--points", "5000", "--until", "2090-01-01")
 
     machine.trip(2, 2 * HOUR_MS)

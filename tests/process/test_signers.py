@@ -71,7 +71,7 @@ def test_a_creation_without_a_recipient_is_signed(service: SignerService) -> Non
 )  # fmt: skip
 def test_what_is_no_signature_is_told_in_one_line(service: SignerService, answer: bytes) -> None:
     service.form = answer
-    with pytest.raises(InvalidInput, match=r"^the signer at http://127\.0\.0\.1:\d+ answers with no signature"):
+    with pytest.raises(InvalidInput, match=r"^the signer at http://127\.0\.0\.1:\d+ returns no signature"):
         RemoteSigner(service.url, ADDRESS).sign(TRANSACTION)
 
 
@@ -98,7 +98,7 @@ def test_a_service_that_fails_is_named_by_its_host_alone(service: SignerService)
     for caught in (refused, away):
         assert "credential" not in str(caught.value) + repr(signer)
         assert "token" not in str(caught.value)
-    with pytest.raises(InvalidInput, match="is no account"):
+    with pytest.raises(InvalidInput, match="is not an account"):
         RemoteSigner(service.url, ADDRESS[:-1])
 
 

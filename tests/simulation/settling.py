@@ -42,7 +42,7 @@ PASSING = (
     "the ledger's head has", "has no receipt for it yet", "does not show its event yet", "the node lags behind",
     "when it was mined", "the node says of its transaction",
 )  # fmt: skip
-DISPUTED = ("was disputed: find out why", "was disputed, and a reorganisation has taken the dispute")
+DISPUTED = ("was disputed: find out why", "was disputed, and a reorganisation has undone the dispute")
 SAME_AGAIN = "would be the same again"
 FOREIGN = ("settlement halts: a foreign transaction", "settlement is halted: a foreign transaction")
 NOT_OURS = ("on the ledger differs from the one in", "is not in")

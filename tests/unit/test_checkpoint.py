@@ -119,11 +119,11 @@ def test_a_slice_that_does_not_continue_the_checkpoint_stops(tmp_path: Path) -> 
     log = runs.the_log()
     partition = opened(tmp_path)
     assert partition.next_offset is None
-    with pytest.raises(InvariantBroken, match="stands at offset 0"):
+    with pytest.raises(InvariantBroken, match="is at offset 0"):
         partition.process(3, 5, log.records[3:5])
     partition.process(0, 5, log.records[:5])
     for start in (0, 4, 6):
-        with pytest.raises(InvariantBroken, match="stands at offset 5"):
+        with pytest.raises(InvariantBroken, match="is at offset 5"):
             partition.process(start, start + 1, [log.records[start]])
     with pytest.raises(InvariantBroken, match="other offsets"):
         partition.process(5, 6, log.records[5:7])
@@ -139,7 +139,7 @@ def test_the_file_itself_compares_the_offset(tmp_path: Path) -> None:
     one.process(0, 5, log.records[:5])
     two = Checkpoint.reader(one._checkpoint)
     two._db.execute("UPDATE position SET next_offset = 4")
-    with pytest.raises(InvariantBroken, match="stands at 4"):
+    with pytest.raises(InvariantBroken, match="is at offset 4"):
         one.process(5, 6, log.records[5:6])
     with pytest.raises(InvariantBroken, match="after an error"):
         one.process(5, 6, log.records[5:6])
@@ -204,7 +204,7 @@ def test_a_manifest_that_says_something_else_stops(tmp_path: Path) -> None:
     other = structs.replace(whole, manifest=structs.replace(whole.manifest, net_micros="1", log_root="00"))
     paths.manifest.write_bytes(msgspec.json.encode(other))
     (tmp_path / "first" / "partitions" / "0.duckdb").unlink()
-    with pytest.raises(InvariantBroken, match="is final, and the log now gives another net_micros, log_root"):
+    with pytest.raises(InvariantBroken, match="is final, and the log now has another net_micros, log_root"):
         runs.run(tmp_path / "first")
 
 
@@ -227,7 +227,7 @@ def test_a_lost_checkpoint_is_made_again_from_the_log(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     opened(tmp_path).close()
     (tmp_path / "partitions" / "0.duckdb").write_bytes(b"x" * 10_000)
-    with pytest.raises(InvalidInput, match=r"is damaged .*remove it to have it made again"):
+    with pytest.raises(InvalidInput, match=r"is damaged .*remove it to have it rebuilt"):
         opened(tmp_path)
 
 
@@ -235,7 +235,7 @@ def test_a_log_that_lost_records_stops_at_the_archive(tmp_path: Path) -> None:
     log = runs.the_log()
     poorer = SimLog(log.records[:9] + log.records[10:], end=log.end)
     partition = opened(tmp_path, sim=poorer)
-    with pytest.raises(InvariantBroken, match="the worker was given"):
+    with pytest.raises(InvariantBroken, match="the worker received"):
         runs.feed(partition, log)
     partition.close()
 
@@ -248,9 +248,9 @@ def test_what_fails_beside_the_commits_is_raised(tmp_path: Path) -> None:
     assert partition is not None
     partition.process(0, log.end, log.records)
     poorer.gate.set()
-    with pytest.raises(InvariantBroken, match="the worker was given"):
+    with pytest.raises(InvariantBroken, match="the worker received"):
         partition.drain()
-    with pytest.raises(InvariantBroken, match="the worker was given"):
+    with pytest.raises(InvariantBroken, match="the worker received"):
         partition.close()
     healed = opened(tmp_path)
     assert healed.pending == ()

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from deploy.explain.advice import ADVICE, NOTICE_ADVICE
-from deploy.explain.check import PartitionCheck, Problem
+from deploy.explain.gateway_check import PartitionCheck, Problem
 from schemas.log import Log
 from schemas.units import HOUR_MS
 from streams.core.encode import arrow_value
@@ -74,7 +74,7 @@ def test_what_is_wrong_is_named_with_what_to_do() -> None:
     assert details[8, "not_the_route"].endswith(f"the route {NAME}")
     assert details[9, "wrong_kind"] == "energy is registered as a register, this is a quantity"
     assert details[10, "equivocation"] == "boot 1 seq 53, where the log is at boot 1 seq 53"
-    assert details[11, "unknown_meter"] == "power is none of its meters energy"
+    assert details[11, "unknown_meter"] == "power is not one of its meters energy"
     found = {report.machine: report for report in reports}
     assert found[ELSEWHERE].problems == {"misplaced_key": 1, "unknown_machine": 1}
     assert sum(found[NAME].problems.values()) == 10

@@ -74,8 +74,8 @@ def test_what_is_no_store_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert store_uri("file:///shared/of%20us") == "file:///shared/of%20us"
     assert store_uri("s3://bucket/prefix?region=eu-west-1") == "s3://bucket/prefix?region=eu-west-1"
     for text, words in (
-        ("http://host/x", "no store"),
-        ("s3:///x", "no store"),
+        ("http://host/x", "not a store"),
+        ("s3:///x", "not a store"),
         ("s3://key:secret@b/x", "AWS_ACCESS_KEY"),
     ):
         with pytest.raises(InvalidInput, match=words) as caught:
@@ -84,7 +84,7 @@ def test_what_is_no_store_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(InvalidInput, match="can't be used"):
         ObjectStore("s3://bucket/x?no_such_option=1")
     (tmp_path / "file").touch()
-    with pytest.raises(StoreAway, match="gave no answer"):
+    with pytest.raises(StoreAway, match="doesn't answer"):
         ObjectStore(str(tmp_path / "file")).check()
 
 
@@ -144,7 +144,7 @@ def test_a_store_of_another_log_or_topic_is_refused(store: ObjectStore, tmp_path
     log = runs.the_log()
     with pytest.raises(InvalidInput, match="belongs to the log small"):
         Partition.open(tmp_path / "a", structs.replace(HOURLY, log_id="other"), 0, "topic-1", log, store=store)
-    with pytest.raises(InvalidInput, match="topic was made again"):
+    with pytest.raises(InvalidInput, match="topic was recreated"):
         Partition.open(tmp_path / "b", HOURLY, 0, "topic-2", log, store=store)
     with pytest.raises(InvalidInput, match="belongs to the log small"):
         fetch_epochs(store, tmp_path / "c", structs.replace(HOURLY, log_id="other"))
@@ -217,7 +217,7 @@ def test_a_store_that_is_away_holds_up_no_commit(
     store.touch()  # a file where the folder shall be: nothing can be put
     runs.feed(partition, runs.the_log())
     assert partition.next_offset == runs.the_log().end
-    while "Trying again" not in caplog.text:
+    while "Retrying" not in caplog.text:
         threading.Event().wait(0.01)
     assert len(partition.pending) == 4
     store.unlink()
@@ -304,7 +304,7 @@ def test_a_worker_takes_no_new_partition_while_the_store_is_away(
     assert asyncio.run(owned.open({1}, only=True)) == {1: 0}
     store.is_away = True
     assert asyncio.run(owned.open({0, 1, 2}, only=True)) == {1: 0}, "what is held stays held"
-    assert caplog.text.count("Trying again") == 1
+    assert caplog.text.count("Retrying") == 1
     store.is_away = False
     assert asyncio.run(owned.open({0, 1, 2}, only=True)) == {0: 0, 1: 0, 2: 0}
     owned.end()

@@ -52,7 +52,7 @@ def test_its_report_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_file_that_is_no_log_is_named_in_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "log.json"
     path.write_bytes(content)
-    with pytest.raises(InvalidInput, match="is no log in the vectors' form"):
+    with pytest.raises(InvalidInput, match="is not a log in the vectors' form"):
         read_document(path)
 
 

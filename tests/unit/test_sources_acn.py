@@ -178,14 +178,14 @@ def test_an_implausible_session_is_not_reconstructed(tmp_path: Path) -> None:
         ("2019-09-01 08:00:00+00:00", "2019-09-01 08:59:00+01:00", "1", "the departure is not after the arrival"),
         ("2019-09-01 08:00:00+00:00", "2019-10-07 08:00:00+00:00", "1", "the session is longer than 35 days"),
         ("2019-09-01 08:00:00+00:00", "2019-09-01 09:00:00+00:00", "-0.001", "the energy is negative"),
-        ("2019-09-01 08:00:00", "2019-09-01 09:00:00+00:00", "1", "a moment without a UTC offset: give --zone"),
-        ("2019-09-02 08:00:00+00:00", "2019-09-02 09:00:00+00:00", "1", "the session is there already"),
+        ("2019-09-01 08:00:00", "2019-09-01 09:00:00+00:00", "1", "a time without a UTC offset: add --zone"),
+        ("2019-09-02 08:00:00+00:00", "2019-09-02 09:00:00+00:00", "1", "the session is a repetition"),
     ],
 )
 def test_an_impossible_row_is_skipped_and_named(
     arrival: str, departure: str, energy: str, reason: str, tmp_path: Path
 ) -> None:
-    session = "good" if "already" in reason else "bad"
+    session = "good" if "repetition" in reason else "bad"
     good = ("s", "1", "good", "2019-09-01 07:00:00+00:00", "2019-09-01 07:30:00+00:00", "1")
     log = read(write_csv(tmp_path, [good, ("s", "1", session, arrival, departure, energy)]))
     assert log.skipped == ((2, reason),)
@@ -211,11 +211,11 @@ def test_the_first_days_only(real: SourceLog) -> None:
     ("change", "text"),
     [
         ({"site": ""}, "row 1: site, station_id or session_id is empty"),
-        ({"arrival": "yesterday"}, "row 1: arrival is no moment: 'yesterday'"),
-        ({"departure": ""}, "row 1: departure is no moment: ''"),
-        ({"delivered_energy_kwh": "nan"}, "row 1: delivered_energy_kwh is no number: 'nan'"),
-        ({"delivered_energy_kwh": "1e999"}, "row 1: delivered_energy_kwh is no number"),
-        ({"delivered_energy_kwh": "0x10"}, "row 1: delivered_energy_kwh is no number"),
+        ({"arrival": "yesterday"}, "row 1: arrival is not a time: 'yesterday'"),
+        ({"departure": ""}, "row 1: departure is not a time: ''"),
+        ({"delivered_energy_kwh": "nan"}, "row 1: delivered_energy_kwh is not a number: 'nan'"),
+        ({"delivered_energy_kwh": "1e999"}, "row 1: delivered_energy_kwh is not a number"),
+        ({"delivered_energy_kwh": "0x10"}, "row 1: delivered_energy_kwh is not a number"),
     ],
 )
 def test_a_wrong_row_is_named_in_one_line(change: dict[str, str], text: str, tmp_path: Path) -> None:
@@ -233,8 +233,8 @@ def test_a_wrong_file_is_named_in_one_line(tmp_path: Path) -> None:
     short = write_csv(tmp_path, [("s", "1", "a")])
     for path, text in [
         (tmp_path / "absent.csv", "no file"),
-        (tmp_path / "no.parquet", "is no Parquet file"),
-        (tmp_path / "latin.csv", "is no CSV file in UTF-8"),
+        (tmp_path / "no.parquet", "is not a Parquet file"),
+        (tmp_path / "latin.csv", "is not a CSV file in UTF-8"),
         (tmp_path / "other.parquet", "has no column station_id"),
         (tmp_path / "file.xlsx", "neither a .csv nor a .parquet"),
         (short, "row 1: 3 fields where the header has 6"),

@@ -157,9 +157,9 @@ def test_the_first_days_only() -> None:
     [
         (("time", "power"), [], "has no column ac_power (with measured_on) or meas_val_f (with ts)"),
         (("ts", "ac_power"), [], "has no column measured_on"),
-        (("ts", "meas_val_f"), [("2020-01-01 00:00:00", "1")], "row 1: ts has no UTC offset: give --zone"),
-        (("ts", "meas_val_f"), [("noon", "1")], "row 1: ts is no moment: 'noon'"),
-        (("ts", "meas_val_f"), [("2020-01-01T00:00:00Z", "much")], "row 1: meas_val_f is no number: 'much'"),
+        (("ts", "meas_val_f"), [("2020-01-01 00:00:00", "1")], "row 1: ts has no UTC offset: add --zone"),
+        (("ts", "meas_val_f"), [("noon", "1")], "row 1: ts is not a time: 'noon'"),
+        (("ts", "meas_val_f"), [("2020-01-01T00:00:00Z", "much")], "row 1: meas_val_f is not a number: 'much'"),
         (("ts", "meas_val_f"), [("2020-01-01T00:00:00Z", "1")], "fewer than two samples"),
         (("ts", "meas_val_f"), [], "fewer than two samples"),
     ],

@@ -134,7 +134,7 @@ def test_an_impossible_row_is_skipped_and_named(change: dict[str, str], tmp_path
 @pytest.mark.parametrize(("column", "text"), [("fare", "free"), ("trip_start_timestamp", "1.5"), ("trip_miles", "nan")])
 def test_a_wrong_row_is_named_in_one_line(column: str, text: str, tmp_path: Path) -> None:
     row = dict(zip(COLUMNS, ("1000", "60", "1", "5", "Cash", "A"), strict=True)) | {column: text}
-    with pytest.raises(InvalidInput, match=rf"trips\.csv, row 1: {column} is no .*: '{text}'$"):
+    with pytest.raises(InvalidInput, match=rf"trips\.csv, row 1: {column} is not a .*: '{text}'$"):
         read(write_csv(tmp_path, [list(row.values())]))
 
 

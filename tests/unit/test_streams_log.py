@@ -270,4 +270,4 @@ def test_replay_says_what_is_wrong_with_a_file(tmp_path: Any, capsys: pytest.Cap
     assert main([str(tmp_path / "none.json")]) == 1
     (tmp_path / "odd.json").write_text('{"log": 1}')
     assert main([str(tmp_path / "odd.json")]) == 1
-    assert "give a JSON file" in capsys.readouterr().err
+    assert "pass a JSON file" in capsys.readouterr().err

@@ -28,7 +28,7 @@ def test_a_folder_remembers_its_store(tmp_path: Path) -> None:
     moved = place(tmp_path / "one", str(tmp_path / "moved")).store()
     assert moved is not None and moved.uri == str(tmp_path / "moved")
     (tmp_path / "file").touch()
-    with pytest.raises(InvalidInput, match="gave no answer"):
+    with pytest.raises(InvalidInput, match="doesn't answer"):
         place(tmp_path / "one", str(tmp_path / "file")).store()
     kept = place(tmp_path / "one").store()
     assert kept is not None and kept.uri == moved.uri

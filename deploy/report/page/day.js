@@ -1,4 +1,4 @@
-// A machine's day recomputed from its readings: windows, digests, where their proofs lead, and what everybody gets.
+// A machine's day recomputed from its readings: windows, digests, where their proofs lead, and what everybody is paid.
 
 const editKey = (item) => item.offset + "/" + item.row;
 const windowKey = (start, mends) => start + "/" + (mends ?? "");
@@ -32,7 +32,7 @@ function setFact(meter, name, value) {
   else meter[name === "slack_ms" ? "slackMs" : "quantityAt"] = BigInt(value);
 }
 
-// Everything that a day comes to. `edits` maps a reading (editKey) to another value, a BigInt.
+// All results of a day. `edits` maps a reading (editKey) to another value, a BigInt.
 function recomputeDay(day, edits) {
   const meters = new Map(day.meters.map((facts) => [facts.meter, meterOf(facts)]));
   const meterAt = (name) => {
@@ -106,7 +106,7 @@ function sealDay(day, open) {
     const carryIn = carries.get(agreement) ?? BigInt(was.carry_in);
     const { lines, gross, carryOut } = priceLines(found.usage, carryIn);
     carries.set(agreement, carryOut);
-    // A mark of equivocation comes from refused readings, which no edit here changes.
+    // A mark of equivocation comes from rejected readings, which no edit here changes.
     const flags = [...found.flags, ...was.flags.filter((flag) => flag === "equivocation")].sort();
     const net = gross - BigInt(was.expenses_micros);
     const document = {
@@ -131,7 +131,7 @@ function sealDay(day, open) {
   return { windows, carries };
 }
 
-// Where the proof of a window leads and who gets what of it.
+// Where the proof of a window leads, and who is paid what.
 function payWindow(settled, net, trust, agreement, debts) {
   if (settled === null) return { parts: new Map() };
   const step = accrue(debts.get(agreement) ?? BigInt(settled.carry_before), net, trust, settled);

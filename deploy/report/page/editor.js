@@ -137,7 +137,7 @@ class DayEditor {
     return "✗ You changed " + plural(this.edits.size, "reading") + ".";
   }
 
-  // What came of the edits, in a sentence or two.
+  // The effect of the edits, in a sentence or two.
   consequence() {
     const { broken, payouts, difference } = this.summary();
     const verb = broken === 1 ? "leads" : "lead";
@@ -147,9 +147,9 @@ class DayEditor {
     let people = "Nothing of it has been paid out yet.";
     if (payouts.size) {
       const sum = (difference > 0n ? "+" : "") + exact(difference) + " " + this.data.log.currency + " in all";
-      people = `${plural(payouts.size, "account")} would get another sum (${sum}), and the chain would refuse every such claim.`;
+      people = `${plural(payouts.size, "account")} would be paid another sum (${sum}), and the chain would refuse every such claim.`;
     } else if (difference === 0n) {
-      people = "No payout changes: a meter that counts on gives back later what it claims too early.";
+      people = "No payout changes: what a meter claims too early is missing from what it claims later.";
     }
     return plural(broken, "window") + wrong + people;
   }
@@ -223,7 +223,7 @@ class DayEditor {
     return picture;
   }
 
-  // What is rebuilt when another window is chosen; `update` fills in what depends on edits.
+  // Rebuilt when another window is chosen; `update` fills in what depends on edits.
   showDetail() {
     const document = this.base.windows[this.at].stored.document;
     const key = windowKey(document.start_ms, document.mends_ms);
@@ -275,7 +275,7 @@ class DayEditor {
         this.edits.has(key) ? h("del", {}, h("span", { class: "unseen" }, "before: "), String(item.value)) : null,
       );
       const text = (row) =>
-        row.reason ? "refused: " + (REASONS[row.reason] ?? row.reason) : whole(row.usage) + " " + item.unit;
+        row.reason ? "rejected: " + (REASONS[row.reason] ?? row.reason) : whole(row.usage) + " " + item.unit;
       put(adds, compared(text(now), text(before)));
     });
     const about = item.meter + (item.reconstructed ? ", worked out between two known points" : "");

@@ -1,4 +1,4 @@
-// Everything but the check: figures, incomes, posts, refusals, machines, and what the page holds.
+// Everything but the check: figures, incomes, posts, rejects, machines, and what the page holds.
 
 const HEAT_ROWS = 24;
 
@@ -42,9 +42,9 @@ function showFigures(data) {
     [
       "Entries in the log",
       whole(f.entries),
-      `${whole(f.accepted)} counted, ${whole(f.duplicates)} repeated, ${whole(refused)} refused`,
+      `${whole(f.accepted)} counted, ${whole(f.duplicates)} repeated, ${whole(refused)} rejected`,
     ],
-    ["Late corrections", whole(f.adjustments), "windows that mend earlier ones"],
+    ["Late corrections", whole(f.adjustments), "windows that adjust earlier ones"],
   ];
   put(
     byId("figures"),
@@ -216,7 +216,7 @@ function showRefused(data) {
         "p",
         {},
         h("span", { class: "mark yes" }, "✓"),
-        "Nothing was refused: all " +
+        "Nothing was rejected: all " +
           whole(data.figures.entries) +
           " entries of the log were counted" +
           (data.figures.duplicates ? ", repeated ones once." : "."),
@@ -230,7 +230,7 @@ function showRefused(data) {
     h(
       "p",
       {},
-      "Of " + whole(data.figures.entries) + " entries. A refused entry is kept with its bytes; it earns nothing.",
+      "Of " + whole(data.figures.entries) + " entries. A rejected entry is kept with its bytes; it earns nothing.",
     ),
     picture,
     h(
@@ -275,7 +275,7 @@ function showMachines(data) {
       "p",
       {},
       "“Heard of” is the share of the time in which the machine reported at all, from its first " +
-        "window on. A machine that reports only while it is used is heard of less.",
+        "window on. A machine that reports only while it is used is heard from less often.",
     ),
     folded("Show the " + whole(rows.length) + " rows", table("", heads, rows)),
   );
@@ -303,7 +303,7 @@ function showAbout(data) {
         "li",
         {},
         "The fingerprints are recomputed with each registration's secret salt. Those of these machines are in here: " +
-          "give this file only to who may see their readings.",
+          "share this file only with people who may see their readings.",
       ),
       h(
         "li",

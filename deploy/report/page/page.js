@@ -1,4 +1,4 @@
-// Reads the data, shows it, checks it, and says what came of it.
+// Reads the data, shows it, checks it, and says whether it is right.
 
 const started = performance.now();
 const data = JSON.parse(byId("data").textContent);
@@ -101,7 +101,7 @@ function start() {
     else
       put(
         byId("editor"),
-        h("p", { class: "quiet" }, "No day of a machine is final yet: let an epoch end, and write this page again."),
+        h("p", { class: "quiet" }, "No day of a machine is final yet: wait until an epoch ends, and write this page again."),
       );
     result = checkAll(editor ?? { bases: [] }, postChecks);
     showVerdict(result, editor);

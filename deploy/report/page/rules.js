@@ -15,7 +15,7 @@ function floorDivmod(a, b) {
   return [(a - rest) / b, rest];
 }
 
-// {usage, reason, flag}: what a row adds, or why it is refused. Changes the meter.
+// {usage, reason, flag}: what a row adds, or why it is rejected. Changes the meter.
 function judgeUsage(meter, row) {
   if (row.kind === "register") return judgeRegister(meter, row);
   return row.kind === "quantity" ? judgeQuantity(meter, row) : { usage: 0n };

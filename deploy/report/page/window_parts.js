@@ -1,4 +1,4 @@
-// What the check shows of one window: its cost, who gets it, and its fingerprint up to the posted root.
+// What the check shows of one window: its cost, who is paid, and its fingerprint up to the posted root.
 
 function costPart(data, window, was) {
   const currency = data.log.currency;
@@ -68,14 +68,14 @@ function hashPart(window, was, check) {
     hashBox("Fingerprint of this window: SHA-256 of all of it", window.digest, window.stored.digest, check.digestHolds),
   ];
   if (!check.posted)
-    return [...parts, h("p", { class: "quiet" }, "It has not been posted yet: there is no root to hold it against.")];
+    return [...parts, h("p", { class: "quiet" }, "It has not been posted yet: there is no root to compare it with.")];
   const leaf = toHex(window.leaf);
   parts.push(hashBox("Its leaf in the tree: Keccak-256", leaf, toHex(was.leaf), leaf === toHex(was.leaf)));
   const proof = window.stored.settled.proof;
   let node = window.leaf;
   const steps = proof.map((sibling) => {
     node = climb(node, [sibling]);
-    return h("li", {}, h("code", {}, "with " + shortHash(sibling) + " gives " + shortHash(toHex(node))));
+    return h("li", {}, h("code", {}, "with " + shortHash(sibling) + " makes " + shortHash(toHex(node))));
   });
   parts.push(folded("Its path up the tree, " + proof.length + " steps", h("ol", { class: "path small" }, steps)));
   parts.push(

@@ -1,4 +1,4 @@
-"""Usage from what meters show: registers that continue, reset or are suspect, and quantities (rules 12 to 17)."""
+"""Usage from meter values: registers that continue, reset or are suspect, and quantities (rules 12 to 17)."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ FIRST_QUANTITY_MS = DAY_MS
 
 
 class Usage(NamedTuple):
-    """What a row adds, in the meter's unit, or why it is refused."""
+    """The usage that a row adds, in the meter's unit, or the reason why it is refused."""
 
     usage: int = 0
     reason: Reason | None = None
@@ -36,7 +36,7 @@ def judge_usage(meter: MeterState, row: Reading, capacity_per_hour: int) -> Usag
 
 
 def set_opening(meter: MeterState, value: int, at_ms: int) -> None:
-    """An opening register is a baseline without a boot, standing at `at_ms` (rule 13)."""
+    """Makes an opening register the baseline, without a boot, as of `at_ms` (rule 13)."""
     meter.baseline = Standing(NONE, NONE, at_ms, value)
     meter.suspect = None
     meter.slack_ms = SLACK_MS
@@ -60,7 +60,7 @@ def _judge_register(meter: MeterState, row: Reading, capacity_per_hour: int) -> 
     if base is None:  # A meter's first register is its baseline and bills nothing.
         meter.baseline = here
         return NOTHING
-    if here[:2] < base[:2] or here.observed_at < base.observed_at:  # Rule 12: it comes after a later one.
+    if here[:2] < base[:2] or here.observed_at < base.observed_at:  # Rule 12: out of order.
         return NOTHING
     if NONE < base.boot < here.boot and here.value < base.value:  # Rule 14. An opening register has no boot (13).
         meter.baseline, meter.suspect, meter.slack_ms = here, None, SLACK_MS
