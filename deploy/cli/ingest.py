@@ -52,7 +52,8 @@ def ingest(
     from deploy.importers.ingest import IngestOptions, write_register_form
     from deploy.importers.ingest import ingest as bring
     from deploy.importers.mapping import read_mapping
-    from deploy.machines.new_log import day_ms
+    from schemas.parsing import day_number
+    from schemas.units import DAY_MS
 
     data, terminal, read = data_folder(data_dir), Terminal(as_json=json), read_mapping(mapping)
     if form is not None:
@@ -61,7 +62,7 @@ def ingest(
         terminal.say(f"  tallyroot register {form}")
         terminal.result({"form": str(form), "machines": count})
         return
-    options = IngestOptions(end_ms=None if end is None else day_ms(end), skipped=skipped, dry_run=dry_run)
+    options = IngestOptions(end_ms=None if end is None else day_number(end) * DAY_MS, skipped=skipped, dry_run=dry_run)
     _show(terminal, bring(data, files, read, options, terminal.step))
 
 
