@@ -18,12 +18,11 @@ from deploy.importers.mapping import Kind
 from schemas.errors import InvalidInput
 from schemas.reading import MeterKind, Reading
 from schemas.registration import Meter, Registration
-from schemas.units import HOUR_MS, MINUTE_MS
+from schemas.units import MINUTE_MS
+from streams.core.meters import SLACK_MS
+from streams.core.plausible_usage import time_needed_ms
 
 QUARTER_MS = 15 * MINUTE_MS
-PLAUSIBLE_PERCENT, SLACK_MS = 135, MINUTE_MS
-"""What the stream takes for plausible. A row beyond it is not sent: it would be refused in part or whole, and stand in
-the log for good."""
 
 UNREGISTERED = "its machine is not registered"
 TOO_MUCH = "more than the registered capacity allows in that time"
@@ -238,12 +237,13 @@ class _Placing:
                 )
 
     def _check_plausible(self, draft: Draft, registration: Registration) -> None:
+        """A row that the stream would find too high is not sent: in part or whole refused, it would stand in the log
+        for good. Raises SkipRow."""
         known: dict[str, Meter] = {meter.meter: meter for meter in registration.meters}
         lasted_ms = draft.end_ms - draft.start_ms
         for name, amount in draft.amounts.items():
             capacity = known[name].capacity_per_hour
-            needed_ms = -(-amount * HOUR_MS * 100 // (PLAUSIBLE_PERCENT * capacity))
-            if needed_ms > lasted_ms + SLACK_MS:
+            if time_needed_ms(amount, capacity) > lasted_ms + SLACK_MS:
                 raise SkipRow(TOO_MUCH, f"{name} {amount}, up to {capacity} per hour")
 
 
