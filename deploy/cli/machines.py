@@ -227,7 +227,7 @@ def replay(
         epoch=epoch, partitions=partitions, days=days, unit=power, zone=zone, rebase=rebase, seed=seed, payees=payees
     )
     terminal = Terminal(as_json=json)
-    report = replay_into(data_folder(data_dir), terminal.step, read_sources(files, options), options)
+    report = replay_into(data_folder(data_dir), terminal.progress, read_sources(files, options), options)
     show_replay(terminal, report)
     terminal.result(report)
 

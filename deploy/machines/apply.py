@@ -12,6 +12,7 @@ from deploy.machines import correct
 from deploy.machines.correct import planned_correction
 from deploy.machines.form import read_form
 from deploy.machines.new_log import operator_of, zone_of_log
+from deploy.machines.operator import typed_data
 from deploy.machines.register import (
     REMEDIES,
     MachinePlan,
@@ -21,13 +22,12 @@ from deploy.machines.register import (
     record_of,
     retirement,
     signed,
-    typed_data,
     with_signature,
 )
 from deploy.machines.registry import Registry, Verdict
 from deploy.machines.send import send
 from schemas.errors import InvalidInput
-from schemas.reading import Correction
+from schemas.reading import REGISTERED, Correction
 from streams.core.records import Record
 from streams.kafka.reader import KafkaLogReader
 
@@ -182,13 +182,13 @@ def _require_accepted(machines: Sequence[str], verdicts: Sequence[Verdict], reme
 def _payload(data: DataFolder, plan: MachinePlan) -> dict[str, object]:
     if plan.registration is None:
         return {}
-    record = record_of(plan.registration)
+    value, route = record_of(plan.registration).value or b"", plan.registration.route
     return {
         "machine": plan.machine,
-        "key": plan.registration.route,
-        "type": "machine.registered",
-        "value": "0x" + (record.value or b"").hex(),
-        "typed_data": typed_data(data.log(), record),
+        "key": route,
+        "type": REGISTERED,
+        "value": "0x" + value.hex(),
+        "typed_data": typed_data(data.log().log_id, route, REGISTERED, value),
         "signature": "",
     }
 

@@ -7,7 +7,7 @@ Killed anywhere, the same command goes on: a machine whose record has arrived is
 """
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from deploy.machines.form import MachineForm, registration_of
-from deploy.machines.operator import Operator
+from deploy.machines.operator import CONTENT_TYPE, Operator
 from deploy.machines.registry import Registry, Verdict
 from deploy.machines.tariff_words import words_of
 from schemas.canonical import canonical_json
@@ -23,11 +23,9 @@ from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.reading import CORRECTED, REGISTERED, Correction
 from schemas.registration import Registration
-from streams.core.encode import CONTENT_TYPES
 from streams.core.records import Record
 from streams.core.signature import SIGNATURE_BYTES, operator_of
 
-CONTENT_TYPE = CONTENT_TYPES["json"]
 REMEDIES = {
     "stale_version": "another operator was first: run the same command again to see what is in force now",
     "agreement_locked": "the agreement is locked: no payee's share may fall, and the lock may not end earlier",
@@ -149,32 +147,6 @@ def signed(log: Log, operator: Operator, record: Record) -> Record:
     key, record_type = (record.key or b"").decode(), dict(record.headers)["ce_type"] or b""
     signature = operator.sign_record(log.log_id, key, record_type.decode(), record.value or b"")
     return record._replace(headers=(*record.headers, ("signature", signature)))
-
-
-def typed_data(log: Log, record: Record) -> Mapping[str, object]:
-    """What a wallet signs by `eth_signTypedData_v4`: the EIP-712 document of a control record."""
-    from eth_hash.auto import keccak
-
-    return {
-        "types": {
-            "EIP712Domain": [
-                {"name": "name", "type": "string"}, {"name": "version", "type": "string"},
-                {"name": "salt", "type": "bytes32"},
-            ],
-            "Record": [
-                {"name": "key", "type": "string"}, {"name": "recordType", "type": "string"},
-                {"name": "contentType", "type": "string"}, {"name": "value", "type": "bytes"},
-            ],
-        },
-        "primaryType": "Record",
-        "domain": {"name": "tallyroot", "version": "1", "salt": "0x" + keccak(log.log_id.encode()).hex()},
-        "message": {
-            "key": (record.key or b"").decode(),
-            "recordType": (dict(record.headers)["ce_type"] or b"").decode(),
-            "contentType": CONTENT_TYPE,
-            "value": "0x" + (record.value or b"").hex(),
-        },
-    }  # fmt: skip
 
 
 def with_signature(log: Log, record: Record, signature: bytes) -> Record:

@@ -8,7 +8,7 @@ import pytest
 
 from deploy.machines.correct import planned_correction
 from deploy.machines.form import MachineForm, example, read_form
-from deploy.machines.operator import Operator, load_operator, make_keystore, opened
+from deploy.machines.operator import Operator, load_operator, make_keystore, opened, typed_data
 from deploy.machines.register import (
     MachinePlan,
     check_acceptable,
@@ -17,7 +17,6 @@ from deploy.machines.register import (
     record_of,
     retirement,
     signed,
-    typed_data,
     with_signature,
 )
 from deploy.machines.registry import Registry
@@ -156,7 +155,9 @@ def test_a_wallet_signs_what_it_is_shown(forms: list[MachineForm]) -> None:
     record = record_of(plan.registration)
     wallet = Account.create()
     mine = msgspec.structs.replace(LOG, rulesets=(Ruleset(operators=(wallet.address.lower(),)),))
-    message = encode_typed_data(full_message=dict(typed_data(mine, record)))
+    message = encode_typed_data(
+        full_message=dict(typed_data("log-1", "depot-1", "machine.registered", record.value or b""))
+    )
     digest = control_digest("log-1", "depot-1", "machine.registered", "application/json", record.value or b"")
     signature = bytes(Account.sign_message(message, wallet.key).signature)
     assert Account.unsafe_sign_hash(digest, wallet.key).signature == signature
