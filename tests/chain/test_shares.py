@@ -257,7 +257,7 @@ def test_a_machine_s_page_shows_its_figures(place: SharesFolder) -> None:
     assert (page["machine"]["readings"], page["machine"]["trust"], page["machine"]["net"]) == (5, 0, "22.222206")
     assert len(page["posts"]) == 1
     assert page["months"][0]["net"] == page["machine"]["net"]
-    assert page["machine"]["uptime"] is not None
+    assert page["machine"]["reporting"] is not None and page["machine"]["uptime"] is None
     shown = CliRunner().invoke(cli.app, ["shares", "machine", "m", "--data-dir", str(place.folder)])
     assert shown.exit_code == 0
     assert "locked until 2100-01-01" in shown.stdout

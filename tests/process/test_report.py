@@ -104,7 +104,7 @@ def test_what_the_page_shows_adds_up(data: ReportData) -> None:
     assert data.figures.entries == data.figures.accepted + data.figures.duplicates + sum(data.figures.rejects.values())
     assert data.figures.rejects == {"undecodable": 1}
     assert data.posts[-1].header.total == str(earned)
-    assert (data.claimed_units, data.claimants) == ("1000", 1)
+    assert (data.claimed.units, data.claimed.accounts) == ("1000", 1)
     assert data.names == {OWNER: "owner"}
 
 
