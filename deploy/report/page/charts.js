@@ -124,7 +124,7 @@ function heatTable(buckets, rows, currency) {
     return cell < 0n ? " l9" : " l" + Math.min(5, Math.max(1, Math.ceil(5 * Math.sqrt(Number(cell) / most))));
   };
   const every = Math.ceil(buckets.length / 22);
-  return h(
+  const table = h(
     "table",
     { class: "heat" },
     h(
@@ -175,4 +175,5 @@ function heatTable(buckets, rows, currency) {
       ),
     ),
   );
+  return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Income by machine and day" }, table);
 }

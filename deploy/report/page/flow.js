@@ -161,7 +161,7 @@ function flowLabel(n, x, isWide, currency) {
   const room = n.column === 0 ? 17 : 24;
   const name = n.name.length > room ? n.name.slice(0, room - 1) + "…" : n.name;
   if (n.column === 0)
-    return s("text", { x: x - 6, y: middle, "text-anchor": "end" }, name + " ", s("tspan", { class: "quiet" }, amount));
+    return s("text", { x: x - 6, y: middle, "text-anchor": "end" }, s("title", {}, n.name), name + " ", s("tspan", { class: "quiet" }, amount));
   const isRight = n.column === 2;
   const inside = isRight ? !isWide : true;
   const at = isRight ? (isWide ? x + NODE_WIDTH + 6 : x - 6) : x + NODE_WIDTH + 6;

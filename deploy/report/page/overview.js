@@ -51,7 +51,7 @@ function showFigures(data) {
     h(
       "dl",
       { class: "tiles" },
-      tiles.map(([name, value, note]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, h("small", {}, note)))),
+      tiles.map(([name, value, note]) => h("div", {}, h("dt", {}, name), h("dd", {}, h("span", { class: "whole" }, value), h("small", {}, note)))),
     ),
   );
 }
@@ -223,7 +223,8 @@ function accountTable(data, post) {
 
 function personCell(data, account) {
   const name = data.names[account];
-  return name ? [name + " ", h("span", { class: "quiet small" }, shortHash(account))] : personName(data, account);
+  if (!name) return h("span", { class: "small whole" }, personName(data, account));
+  return [name + " ", h("span", { class: "quiet small whole" }, shortHash(account))];
 }
 
 function showRefused(data) {
