@@ -31,6 +31,7 @@ Topic = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}\Z", description="must be 1 to 249 letters, digits, dots, - or _")
 ]
 Text = Annotated[str, Meta(min_length=1, description="must not be empty")]
+Seconds = Annotated[int, Meta(ge=1, description="must be a whole number of seconds, 1 or more")]
 Gwei = Annotated[int, Meta(ge=1, description="must be a whole number, 1 or more")]
 Port = Annotated[int, Meta(ge=0, le=65_535, description="must be a port, 0 to 65535")]
 LogFormat = Annotated[Literal["text", "json"], Meta(description="must be text or json")]
@@ -64,6 +65,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log: LogFormat = "text"
     metrics_port: Port | None = None
     metrics_host: Text = "127.0.0.1"
+    start_patience: Seconds = 120
     operator: KeySettings = KeySettings()
     poster: KeySettings = KeySettings()
     auditor: KeySettings = KeySettings()

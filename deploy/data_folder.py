@@ -200,4 +200,5 @@ class DataFolder:
             self.data_dir,
             kafka_bootstrap_servers=self.settings.kafka_bootstrap_servers,
             chain_rpc_url=self.settings.chain_rpc_url,
+            patience_s=self.settings.start_patience,
         )

@@ -27,8 +27,7 @@ from schemas.errors import InvalidInput
 
 if TYPE_CHECKING:
     from deploy.data_folder import DataFolder
-    from deploy.explain.check import Problem
-    from deploy.explain.gateway_check import CheckOptions, CheckResult
+    from deploy.explain.gateway_check import CheckOptions, CheckResult, Problem
     from deploy.importers.replay import ReplayReport
     from deploy.machines.apply import Registered
     from deploy.simulate.run import SimulateReport
@@ -244,7 +243,7 @@ def replay(
         epoch=epoch, partitions=partitions, days=days, unit=power, zone=zone, rebase=rebase, seed=seed, payees=payees
     )
     terminal = Terminal(as_json=json)
-    report = replay_into(data_folder(data_dir), terminal.step, read_sources(files, options), options)
+    report = replay_into(data_folder(data_dir), terminal.progress, read_sources(files, options), options)
     show_replay(terminal, report)
     terminal.result(report)
 

@@ -16,26 +16,49 @@ from typing import Any
 CONTROLS = dict.fromkeys((7, 8, 11, 12, 13, 27))
 """Bell, backspace, vertical tab, form feed, carriage return and escape: ids of machines don't steer a terminal."""
 
+BAR_CELLS = 30
+
 
 class Terminal:
     """Where one command writes. With `as_json` stdout holds JSON only, one object a line, the result last."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
+        self._has_bar = False
+
+    def progress(self, fraction: float, text: str, line: str | None = None) -> None:
+        """How much is done (0 to 1), on stderr: a bar on a terminal until something else is said; else a line."""
+        if not sys.stderr.isatty():
+            self.step(f"  {text if line is None else line}")
+            return
+        done = round(BAR_CELLS * min(max(fraction, 0.0), 1.0))
+        shown = f"  {'█' * done}{'░' * (BAR_CELLS - done)}  {text.translate(CONTROLS)}"
+        sys.stderr.write(f"\r{shown[: shutil.get_terminal_size().columns - 1]}\033[K")
+        sys.stderr.flush()
+        self._has_bar = True
+
+    def _end_bar(self) -> None:
+        if self._has_bar:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+            self._has_bar = False
 
     def step(self, text: str) -> None:
         """One line of progress, on stderr."""
+        self._end_bar()
         sys.stderr.write(text.translate(CONTROLS) + "\n")
         sys.stderr.flush()
 
     def say(self, text: str) -> None:
         """One line of the result, for people only."""
+        self._end_bar()
         if not self.as_json:
             sys.stdout.write(text.translate(CONTROLS) + "\n")
             sys.stdout.flush()
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """A table of the result, for people only; numbers are aligned to the right."""
+        self._end_bar()
         if self.as_json:
             return
         is_terminal = sys.stdout.isatty()
@@ -48,6 +71,7 @@ class Terminal:
 
     def result(self, value: object) -> None:
         """The command's result as one JSON object on a line of its own, for scripts only."""
+        self._end_bar()
         if self.as_json:
             sys.stdout.write(json.dumps(_plain(value)) + "\n")  # integers of any size
             sys.stdout.flush()
@@ -55,7 +79,7 @@ class Terminal:
 
 def fail(text: str) -> None:
     """One line on stderr, however many lines the text has."""
-    sys.stderr.write("tallyroot: " + " ".join(text.split()) + "\n")
+    sys.stderr.write(("\r\033[K" if sys.stderr.isatty() else "") + "tallyroot: " + " ".join(text.split()) + "\n")
 
 
 def _table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
+from msgspec.structs import replace
 
 from deploy.cli.terminal import Terminal
 from deploy.data_folder import DataFolder
@@ -43,8 +44,10 @@ def cheat(data: DataFolder, terminal: Terminal, machine: str, honest: AuditRepor
         left_out = shutil.ignore_patterns(COPY, "kafka", "evm", "partitions", "faust")
         shutil.copytree(data.data_dir, copy, ignore=left_out)
         before, after = change_a_byte(copy, machine)
-        terminal.say(f"in a copy of the log, {machine}'s last reading says {after} instead of {before}")
-        treasury = Treasury(DataFolder(copy, data.settings))
+        terminal.say(f"in a copy of the log, one byte of {machine}'s last reading is changed:")
+        terminal.say(f"  {before} becomes {after}")
+        settings = replace(data.settings, chain_rpc_url=data.chain_rpc_url())  # a copy has no servers of its own
+        treasury = Treasury(DataFolder(copy, settings))
         forged = audit(treasury, from_archive=True)
     finally:
         shutil.rmtree(copy, ignore_errors=True)
@@ -52,8 +55,8 @@ def cheat(data: DataFolder, terminal: Terminal, machine: str, honest: AuditRepor
     more = forged.nets_micros - honest.nets_micros
     if found is not None:
         terminal.say(f"the audit of the copy: {found.text}")
-        terminal.say(f"  on the chain: {found.found or 'nothing'}")
-        terminal.say(f"  the copy:     {found.expected or 'nothing'}")
+        terminal.say(f"  on the chain: {_short(found.found)}")
+        terminal.say(f"  the copy:     {_short(found.expected)}")
     terminal.say(f"it would have paid {units(more, 6)} {treasury.log.currency} more")
     refusal = _claim_on_a_false_root(data, thief)
     terminal.say(f"a claim on a root of one's own: {refusal}")
@@ -80,6 +83,12 @@ def change_a_byte(data_dir: Path, machine: str) -> tuple[str, str]:
     raise InvalidInput(f"the archive has no reading of {machine} that could be changed")
 
 
+def _short(window: str) -> str:
+    """A window without what the line above says of it, and with as much of its digest as the eye compares."""
+    said, _, digest = window.rpartition(": ")[2].partition("digest ")
+    return f"{said}digest {digest[:16]}…" if digest else window or "nothing"
+
+
 def _first_window(report: AuditReport) -> Finding | None:
     windows = [finding for finding in report.findings if finding.kind == "window"]
     return windows[0] if windows else next(iter(report.findings), None)
@@ -90,12 +99,14 @@ def _claim_on_a_false_root(data: DataFolder, thief: str) -> str:
     treasury = Treasury(data)
     ledger = Ledger.open(data.data_dir, treasury.chain)
     rows = service.payouts(data.data_dir, treasury.chain)
-    amount = 1_000 * 10**ledger.deployment.decimals
+    decimals = ledger.deployment.decimals
+    amount = 1_000 * 10**decimals
     false = payout_leaf(thief, amount)
     tree = MerkleTree([false, *(payout_leaf(row.account, row.cumulative) for row in rows if row.account != thief)])
     sequence = ledger.history().next_sequence - 1
     try:
         treasury.chain.transact(treasury.keys.of("operator"), ledger.claim(thief, sequence, amount, tree.proof(false)))
     except InvalidInput as error:
-        return f"refused ({error})"
-    return f"PAID {units(amount, ledger.deployment.decimals)}"
+        said = str(error).replace(thief, "you").replace(f"{amount} token units", units(amount, decimals))
+        return f"refused ({said})"
+    return f"PAID {units(amount, decimals)}"

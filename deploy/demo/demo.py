@@ -4,6 +4,7 @@ Its data folder is its own and emptied at the start (`ends`), so that every run 
 """
 
 import shlex
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +12,7 @@ from typing import Any
 
 import msgspec
 
-from deploy.cli.check import show_audit, show_report
-from deploy.cli.machines import show_replay
-from deploy.cli.money import show_settlements
+from deploy.cli.check import show_audit
 from deploy.cli.terminal import Terminal
 from deploy.data_folder import DEMO_PAYEES, DataFolder, demo_account
 from deploy.demo.cheat import cheat
@@ -23,14 +22,16 @@ from deploy.explain import audit as auditing
 from deploy.explain.machine_facts import agreement_of
 from deploy.explain.query import query
 from deploy.importers.recording import ReplayOptions, make_log, read_sources, replay_into
-from deploy.importers.replay import rebased
+from deploy.importers.replay import ReplayReport, rebased
 from deploy.importers.source_log import SourceLog, SourceOptions
 from deploy.importers.sources import SOURCES
 from deploy.money.treasury import Treasury
 from deploy.report.figures import Wish
 from deploy.report.report import write_report
 from deploy.simulate.fleet_source import fleet_source
-from deploy.texts import money, units
+from deploy.texts import day_text, moment_text, money, units
+from schemas.log import Log
+from schemas.parsing import duration_ms
 from schemas.registration import Agreement
 from schemas.units import DAY_MS, SECOND_MS
 from settlement import service
@@ -70,15 +71,22 @@ YOU = 7
 
 
 def run(data: DataFolder, terminal: Terminal, files: list[tuple[str, Path]] | None, options: ReplayOptions) -> bool:
-    """Runs the whole demo, in its own folder. Returns whether its audit is ok."""
+    """Runs the whole demo, in its own folder. Returns whether its audit is ok.
+
+    The files are read before the folder is emptied and before a server starts: a mistake in them costs nothing.
+    """
+    began_s = time.monotonic()
+    duration_ms(options.epoch)
+    sources = _sources(files, options)
     with demo_folder(data.data_dir):
-        return _run(data, terminal, files, options)
+        return _run(data, terminal, sources, options, began_s)
 
 
-def _run(data: DataFolder, terminal: Terminal, files: list[tuple[str, Path]] | None, options: ReplayOptions) -> bool:
+def _run(
+    data: DataFolder, terminal: Terminal, sources: list[SourceLog], options: ReplayOptions, began_s: float
+) -> bool:
     terminal.step("1/8 starting Kafka and the EVM node")
     data.start_stack()
-    sources = _sources(files, options)
     machine = _shared_machine(sources)
     terminal.step(f"2/8 a ledger on the chain, and {SHARES:,} shares of the charger {machine}")
     make_log(data, options)
@@ -91,16 +99,16 @@ def _run(data: DataFolder, terminal: Terminal, files: list[tuple[str, Path]] | N
     terminal.step(f"3/8 replaying the records into a new log; {', '.join(SIMULATED)} are simulated")
     payees = {demo_account(name): points for name, points in DEMO_PAYEES.items()}
     replayed = replay_into(
-        data, terminal.step, sources, replace(options, payees=payees), {machine: _agreement(shares.address)}
+        data, terminal.progress, sources, replace(options, payees=payees), {machine: _agreement(shares.address)}
     )
-    show_replay(terminal, replayed)
+    _show_replay(terminal, replayed)
     terminal.step("4/8 two workers turn the log into earnings windows; one is killed")
-    kill = stream_with_a_kill(data.data_dir, terminal)
+    kill = stream_with_a_kill(data.data_dir, terminal, replayed.records)
     figures = _figures(data)
     _show_figures(terminal, figures)
     terminal.step(f"5/8 you buy {YOUR_POINTS // 100} % of {machine}'s income, locked in the log until {TERM_END:%Y}")
     _buy(treasury, terminal, shares)
-    terminal.step("6/8 posting on the chain, a week at a time; an auditor recomputes every root, and attests")
+    terminal.step("6/8 posting on the chain, a week at a time; an auditor recomputes every root")
     _post(treasury)
     audit = auditing.audit(treasury, from_archive=False)
     terminal.say("")
@@ -111,14 +119,15 @@ def _run(data: DataFolder, terminal: Terminal, files: list[tuple[str, Path]] | N
     terminal.step("7/8 the payees claim, and so do you")
     claimed, yours = _claim(data, treasury, terminal, shares)
     report = service.settlements(treasury.data_dir, treasury.chain, treasury.log)
-    show_settlements(terminal, treasury.log, report)
+    _show_posts(terminal, treasury.log, report)
     terminal.say("")
     terminal.step("8/8 and now it cheats")
     cheated = cheat(data, terminal, machine, audit, development_signer(YOU).address)
     names = {demo_account(name): name for name in DEMO_PAYEES} | {shares.address: "you, through shares"}
     terminal.say("")
-    show_report(terminal, write_report(data, wish=Wish(first=machine), names=names))
-    _farewell(data, terminal, report)
+    written = write_report(data, wish=Wish(first=machine), names=names)
+    terminal.say(f"{written.path}: a page that checks itself")
+    _farewell(data, terminal, report, time.monotonic() - began_s)
     verdict: dict[str, Any] = {
         "claimed_micros": claimed, "you": yours, "kill": kill, "cheat": cheated,
         "audit": "ok" if audit.ok else audit.findings[0].text,
@@ -192,15 +201,36 @@ def _int(value: object) -> int:
     return int(str(value or 0))
 
 
-def _show_figures(terminal: Terminal, figures: DemoFigures) -> None:
-    terminal.say("")
-    for unit, amount in figures.quantity.items():
-        terminal.say(f"{'energy' if unit == 'Wh' else 'usage':12}{amount:,} {unit}")
+def _show_replay(terminal: Terminal, report: ReplayReport) -> None:
     terminal.say(
-        f"{'income':12}{money(figures.earned_micros, figures.currency)} of {figures.machines} machines"
-        f" in {figures.windows:,} windows, {figures.adjustments:,} adjustments;"
+        f"{report.records:,} records of {report.machines} machines,"
+        f" {moment_text(report.first_ms)} to {moment_text(report.last_ms)}"
+    )
+    for name, skipped in report.skipped.items():
+        terminal.say(f"  left out of {name}: {len(skipped):,} rows that can't be true")
+    if report.moved_weeks:
+        weeks = ", ".join(f"{weeks}" for weeks in report.moved_weeks.values())
+        terminal.say(f"  moved onto one calendar by whole weeks: {len(report.moved_weeks)} files, by {weeks}")
+
+
+def _show_posts(terminal: Terminal, log: Log, report: SettlementsReport) -> None:
+    rows = []
+    for post in (row.settlement for row in report.posts):
+        first, last = (day_text(log.epoch_span(epoch)[0]) for epoch in (post.first_epoch, post.last_epoch))
+        rows.append((post.sequence, f"{first} to {last}", post.state, money(post.total_micros, log.currency)))
+    terminal.table("", ["post", "epochs", "state", "owed in all"], rows)
+
+
+def _show_figures(terminal: Terminal, figures: DemoFigures) -> None:
+    for name, wanted in (("energy", {"Wh"}), ("usage", figures.quantity.keys() - {"Wh"})):
+        amounts = [f"{amount:,} {unit}" for unit, amount in figures.quantity.items() if unit in wanted]
+        if amounts:
+            terminal.say(f"{name:12}{', '.join(amounts)}")
+    terminal.say(
+        f"{'income':12}{money(figures.earned_micros, figures.currency)} of {figures.machines} machines,"
         f" {money(figures.simulated_micros, figures.currency)} of it simulated"
     )
+    terminal.say(f"{'windows':12}{figures.windows:,}, {figures.adjustments:,} adjustments")
     refused = "".join(f"; {reason} {count:,}" for reason, count in figures.rejected.items())
     terminal.say(
         f"{'entries':12}{figures.entries:,} = {figures.accepted:,} accepted + {figures.duplicates:,} duplicate"
@@ -254,8 +284,7 @@ def _claim(data: DataFolder, treasury: Treasury, terminal: Terminal, shares: Sha
         before = ledger.balance_of(you.address)
         shares.withdraw(you, you.address)
         shown.append(("you", you.address, units(before, decimals), units(ledger.balance_of(you.address), decimals)))
-    terminal.say("")
-    terminal.table("balances", ["payee", "account", "before", "after its claim"], shown)
+    terminal.table("", ["payee", "account", "before", "after its claim"], shown)
     return (paid + arrived) // int(10 ** (decimals - 6)), arrived
 
 
@@ -276,13 +305,14 @@ def _posts(report: SettlementsReport) -> dict[str, object]:
     return {"posts": posts}
 
 
-def _farewell(data: DataFolder, terminal: Terminal, report: SettlementsReport) -> None:
-    folder = f"--data-dir {shlex.quote(str(data.data_dir))}"
+def _farewell(data: DataFolder, terminal: Terminal, report: SettlementsReport, took_s: float) -> None:
+    is_default = data.data_dir == data.settings.data_dir.expanduser().absolute()
+    folder = "" if is_default else f" --data-dir {shlex.quote(str(data.data_dir))}"
     terminal.say("")
-    if report.posts:
-        root = report.posts[-1].settlement.windows_root
-        terminal.say(f"Everyone who runs this gets this root: 0x{root}")
-    terminal.say("Kafka and the EVM node still run. Try, or end them with `down`:")
-    terminal.say(f"  .venv/bin/tallyroot sql {folder} 'FROM machines LIMIT 5'")
-    terminal.say(f"  .venv/bin/tallyroot why {demo_account('owner')} {folder}")
-    terminal.say(f"  .venv/bin/tallyroot down {folder}")
+    terminal.say("Everyone who runs this gets these roots of windows:")
+    for row in report.posts:
+        terminal.say(f"post {row.settlement.sequence}  0x{row.settlement.windows_root}")
+    terminal.say(f"It took {took_s:.0f} s. Kafka and the EVM node still run. Try, or end them with `down`:")
+    terminal.say(f"  .venv/bin/tallyroot sql{folder} 'FROM machines LIMIT 5'")
+    terminal.say(f"  .venv/bin/tallyroot why {demo_account('owner')}{folder}")
+    terminal.say(f"  .venv/bin/tallyroot down{folder}")

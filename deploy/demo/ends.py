@@ -50,14 +50,15 @@ def demo_folder(folder: Path) -> Iterator[None]:
             marker.flush()
         end_leftovers(folder)
         _empty(folder)
-        yield
+        try:
+            yield
+        except BaseException:
+            end_leftovers(folder)  # a demo that failed leaves no server
+            raise
 
 
 def end_leftovers(folder: Path) -> None:
-    """Ends servers and workers of an earlier run.
-
-    Without /proc, a server survives if the demo was killed while it started: no file knows of it yet.
-    """
+    """Ends servers and workers of an earlier run. Without /proc, not its own workers: they end at the log's end."""
     stop_workers(folder)
     stack = Stack.load(folder)
     if stack is not None:

@@ -57,17 +57,20 @@ class _Worker:
         self._lines.put((self.number, None))
 
 
-def stream_with_a_kill(data_dir: Path, terminal: Terminal) -> Kill | None:
-    """Streams to the log's end. The first of two workers that has committed a few times is killed, a third one starts.
+def stream_with_a_kill(data_dir: Path, terminal: Terminal, records: int) -> Kill | None:
+    """Streams to the end of a log of so many records.
 
-    None where the log is so short that none was. Raises InvalidInput.
+    The first of two workers that has committed a few times is killed, a third one starts. None where the log is so
+    short that none was. Raises InvalidInput.
     """
     lines: SimpleQueue[tuple[int, str | None]] = SimpleQueue()
     workers = {number: _Worker(number, data_dir, lines) for number in (1, 2)}
     deadline = time.monotonic() + SECONDS_MAX
     commits: Counter[int] = Counter()
+    reached: dict[int, int] = {}
     running, victim, killed_at = set(workers), 0, 0.0
     killed, kill = (0, 0), None
+    terminal.progress(0.0, "two workers start")
     try:
         while running:
             number, line = _next(lines, deadline)
@@ -76,12 +79,18 @@ def stream_with_a_kill(data_dir: Path, terminal: Terminal) -> Kill | None:
                 if workers[number].process.wait() and number != victim:
                     raise InvalidInput(f"worker {number} ended with exit code {workers[number].process.returncode}")
                 continue
-            terminal.step(f"  worker {number}: {line.strip()}")
             found = COMMIT.search(line)
-            if found is None or number == victim:
+            if found is None:
+                terminal.step(f"  worker {number}: {line.strip()}")
+                continue
+            partition, next_offset = int(found[1]), int(found[2].replace(",", ""))
+            reached[partition] = max(next_offset, reached.get(partition, 0))
+            done = sum(reached.values())
+            text = f"{done:,} of {records:,} records by {len(running)} workers"
+            terminal.progress(done / records, text, f"worker {number}: {line.strip()}")
+            if number == victim:
                 continue
             commits[number] += 1
-            partition, next_offset = int(found[1]), int(found[2].replace(",", ""))
             if victim and kill is None and partition == killed[0]:
                 kill = Kill(*killed, time.monotonic() - killed_at)
                 terminal.step(f"  partition {partition} continues after {kill.away_seconds:.1f} s")

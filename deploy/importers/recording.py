@@ -71,23 +71,29 @@ def make_log(data: DataFolder, options: ReplayOptions) -> Log:
 
 def replay_into(
     data: DataFolder,
-    step: Callable[[str], None],
+    progress: Callable[[float, str], None],
     sources: list[SourceLog],
     options: ReplayOptions,
     agreements: Mapping[str, Agreement] | None = None,
 ) -> ReplayReport:
-    """Produces sources into a new log of this folder.
+    """Produces sources into a new log of this folder; `progress` hears what part of their time is done, and words.
 
     `agreements` are those of machines that do not pay the options' payees, by machine.
     """
     log, operator_key = make_log(data, options), data.operator_key()
     own, agreement = agreements or {}, Agreement(options.payees or data.demo_payees())
+    first_ms, last_ms = (
+        min((part.start_ms for part in sources), default=0),
+        max((part.end_ms for part in sources), default=0),
+    )
     return replay(
         log,
         data.kafka_servers(),
         sources,
         operator_key,
         lambda machine: own.get(machine.machine, agreement),
-        lambda records, moment: step(f"  {records:,} records, up to {moment_text(moment)}"),
+        lambda records, moment_ms: progress(
+            (moment_ms - first_ms) / max(last_ms - first_ms, 1), f"{records:,} records, up to {moment_text(moment_ms)}"
+        ),
         seed=options.seed,
     )

@@ -4,6 +4,7 @@ What `init` decided is kept in `operator.json` of the data folder, so that every
 """
 
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,10 @@ from msgspec import Struct
 
 from schemas.errors import InvalidInput
 from settlement.chain.signer import Signer, keystore_key
+from streams.core.encode import CONTENT_TYPES
 from streams.core.signature import control_digest
+
+CONTENT_TYPE = CONTENT_TYPES["json"]
 
 OPERATOR_FILE = "operator.json"
 KEYS_FOLDER = "keys"
@@ -27,7 +31,7 @@ class OperatorFile(Struct, frozen=True, omit_defaults=True):
 
 
 class Operator:
-    """The operator's account, which signs control records by their digest: a key here, or with a remote signer."""
+    """The operator's account, which signs control records: with a key here, or with a remote signer."""
 
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
@@ -39,9 +43,32 @@ class Operator:
 
     def sign_record(self, log_id: str, key: str, record_type: str, value: bytes) -> bytes:
         """65 bytes: r, s, v over a JSON control record's EIP-712 digest. Raises InvalidInput where it can't sign."""
-        digest = control_digest(log_id, key, record_type, "application/json", value)
-        r, s, parity = self._signer.sign_digest(digest)
+        digest = control_digest(log_id, key, record_type, CONTENT_TYPE, value)
+        r, s, parity = self._signer.sign_digest(digest, typed_data(log_id, key, record_type, value))
         return r.to_bytes(32, "big") + s.to_bytes(32, "big") + bytes([27 + parity])
+
+
+def typed_data(log_id: str, key: str, record_type: str, value: bytes) -> Mapping[str, object]:
+    """What a wallet signs by `eth_signTypedData_v4`: the EIP-712 document of a JSON control record."""
+    from eth_hash.auto import keccak
+
+    return {
+        "types": {
+            "EIP712Domain": [
+                {"name": "name", "type": "string"}, {"name": "version", "type": "string"},
+                {"name": "salt", "type": "bytes32"},
+            ],
+            "Record": [
+                {"name": "key", "type": "string"}, {"name": "recordType", "type": "string"},
+                {"name": "contentType", "type": "string"}, {"name": "value", "type": "bytes"},
+            ],
+        },
+        "primaryType": "Record",
+        "domain": {"name": "tallyroot", "version": "1", "salt": "0x" + keccak(log_id.encode()).hex()},
+        "message": {
+            "key": key, "recordType": record_type, "contentType": CONTENT_TYPE, "value": "0x" + value.hex(),
+        },
+    }  # fmt: skip
 
 
 def load_operator(data_dir: Path) -> OperatorFile | None:

@@ -7,7 +7,7 @@ Killed anywhere, the same command goes on: a machine whose record has arrived is
 """
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from deploy.machines.form import MachineForm, registration_of
-from deploy.machines.operator import Operator
+from deploy.machines.operator import CONTENT_TYPE, Operator
 from deploy.machines.registry import Registry, Verdict
 from deploy.machines.tariff_words import words_of
 from schemas.canonical import canonical_json
@@ -23,11 +23,9 @@ from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.reading import CORRECTED, REGISTERED, Correction
 from schemas.registration import Registration
-from streams.core.encode import CONTENT_TYPES
 from streams.core.records import Record
 from streams.core.signature import SIGNATURE_BYTES, operator_of
 
-CONTENT_TYPE = CONTENT_TYPES["json"]
 REMEDIES = {
     "stale_version": "another operator was first: run the same command again to see what is in force now",
     "agreement_locked": "the agreement is locked: no payee's share may fall, and the lock may not end earlier",
@@ -46,7 +44,7 @@ class Difference(Struct, frozen=True):
     after: str | None
 
 
-class Plan(Struct, frozen=True, kw_only=True):
+class MachinePlan(Struct, frozen=True, kw_only=True):
     """What becomes of one machine. `registration` is None where nothing changes.
 
     `in_force_from_ms` is when the version counts (epoch ms; 0: always), None for one that would be refused.
@@ -61,24 +59,26 @@ class Plan(Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
-def planned(log: Log, registry: Registry, forms: Sequence[MachineForm], *, zone: str | None, now_ms: int) -> list[Plan]:
+def planned(
+    log: Log, registry: Registry, forms: Sequence[MachineForm], *, zone: str | None, now_ms: int
+) -> list[MachinePlan]:
     """A plan for each form, judged as the stream would judge it now. Raises InvalidInput for what can't be written."""
     return [_plan(log, registry, form, zone, now_ms) for form in forms]
 
 
-def retirement(log: Log, registry: Registry, name: str, now_ms: int) -> Plan:
+def retirement(log: Log, registry: Registry, name: str, now_ms: int) -> MachinePlan:
     """The plan that retires a machine. Raises InvalidInput where it isn't registered."""
     machine = registry.machine(name)
     if machine is None:
         raise InvalidInput(f"{name} is not registered in this log: `tallyroot machines` lists those that are")
     last = machine.last.registration
     if last.retired:
-        return Plan(machine=name, action="unchanged", registration=None, differences=())
+        return MachinePlan(machine=name, action="unchanged", registration=None, differences=())
     wanted = msgspec.structs.replace(last, version=last.version + 1, retired=True, effective_from=0)
     return _judged(log, registry, wanted, last, now_ms, "retire")
 
 
-def _plan(log: Log, registry: Registry, form: MachineForm, zone: str | None, now_ms: int) -> Plan:
+def _plan(log: Log, registry: Registry, form: MachineForm, zone: str | None, now_ms: int) -> MachinePlan:
     machine = registry.machine(form.id)
     last = machine.last.registration if machine else None
     wanted = registration_of(
@@ -93,19 +93,19 @@ def _plan(log: Log, registry: Registry, form: MachineForm, zone: str | None, now
         kept_from = last.effective_from if form.effective_from is None else wanted.effective_from
         same = msgspec.structs.replace(wanted, version=last.version, effective_from=kept_from)
         if _plain(same) == _plain(last):
-            return Plan(machine=form.id, action="unchanged", registration=None, differences=())
+            return MachinePlan(machine=form.id, action="unchanged", registration=None, differences=())
     return _judged(log, registry, wanted, last, now_ms, "change" if last else "register")
 
 
 def _judged(
     log: Log, registry: Registry, wanted: Registration, last: Registration | None, now_ms: int,
     action: Literal["register", "change", "retire"],
-) -> Plan:  # fmt: skip
+) -> MachinePlan:  # fmt: skip
     if not wanted.is_valid():
         raise InvalidInput(f"{wanted.machine}: {REMEDIES['malformed']}")
     verdict, machine = registry.judge(record_of(wanted), now_ms)
     from_ms = None if verdict is not None or machine is None else machine.last.in_force_from_ms
-    return Plan(
+    return MachinePlan(
         machine=wanted.machine, action=action, registration=wanted, in_force_from_ms=from_ms, verdict=verdict,
         differences=tuple(_differences(log.currency, last, wanted)),
         warnings=tuple(_warnings(wanted, last, from_ms, now_ms)),
@@ -147,32 +147,6 @@ def signed(log: Log, operator: Operator, record: Record) -> Record:
     key, record_type = (record.key or b"").decode(), dict(record.headers)["ce_type"] or b""
     signature = operator.sign_record(log.log_id, key, record_type.decode(), record.value or b"")
     return record._replace(headers=(*record.headers, ("signature", signature)))
-
-
-def typed_data(log: Log, record: Record) -> Mapping[str, object]:
-    """What a wallet signs by `eth_signTypedData_v4`: the EIP-712 document of a control record."""
-    from eth_hash.auto import keccak
-
-    return {
-        "types": {
-            "EIP712Domain": [
-                {"name": "name", "type": "string"}, {"name": "version", "type": "string"},
-                {"name": "salt", "type": "bytes32"},
-            ],
-            "Record": [
-                {"name": "key", "type": "string"}, {"name": "recordType", "type": "string"},
-                {"name": "contentType", "type": "string"}, {"name": "value", "type": "bytes"},
-            ],
-        },
-        "primaryType": "Record",
-        "domain": {"name": "tallyroot", "version": "1", "salt": "0x" + keccak(log.log_id.encode()).hex()},
-        "message": {
-            "key": (record.key or b"").decode(),
-            "recordType": (dict(record.headers)["ce_type"] or b"").decode(),
-            "contentType": CONTENT_TYPE,
-            "value": "0x" + (record.value or b"").hex(),
-        },
-    }  # fmt: skip
 
 
 def with_signature(log: Log, record: Record, signature: bytes) -> Record:
@@ -240,7 +214,7 @@ def _moment(moment_ms: int) -> str:
     return datetime.fromtimestamp(moment_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def check_acceptable(plans: Sequence[Plan]) -> None:
+def check_acceptable(plans: Sequence[MachinePlan]) -> None:
     """Raises InvalidInput for the first plan that the stream would refuse."""
     for plan in plans:
         if plan.verdict is not None:

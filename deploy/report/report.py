@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from deploy.data_folder import DataFolder
 from deploy.explain.availability import refresh_availability
-from deploy.report.day import Item, MachineDay, MeterFacts, read_days, wanted_day
+from deploy.report.day import Item, MachineDay, MeterBefore, read_days, wanted_day
 from deploy.report.figures import (
     OTHERS,
     Figures,
@@ -62,7 +62,7 @@ class DayPage(Struct, frozen=True):
     machine: str
     kind: str
     day_ms: int
-    meters: tuple[MeterFacts, ...]
+    meters: tuple[MeterBefore, ...]
     items: tuple[Item, ...]
     windows: tuple[DayWindow, ...]
 

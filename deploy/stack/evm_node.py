@@ -2,6 +2,7 @@
 
 import http.client
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,6 @@ from deploy.stack.processes import LOOPBACK, Process
 from schemas.errors import InvalidInput
 
 CHAIN_ID = 31337
-_START_S = 30.0
 _STOP_S = 20.0
 _TRIES = 3
 
@@ -42,12 +42,19 @@ class EvmNode(msgspec.Struct, frozen=True):
 
 
 def start_evm(
-    folder: Path, wanted_ports: tuple[int, ...] = (), *, slots_in_an_epoch: int = 4, block_time_s: int | None = None
+    folder: Path,
+    wanted_ports: tuple[int, ...] = (),
+    *,
+    slots_in_an_epoch: int = 4,
+    block_time_s: int | None = None,
+    patience_s: float = processes.START_PATIENCE_S,
+    note: Callable[[Process], None] = lambda process: None,
 ) -> EvmNode:
-    """Starts a node on the folder, with the chain of an earlier start if there is one; return once it serves.
+    """Starts a node on the folder, with the chain of an earlier start if there is one; returns once it serves.
 
     `slots_in_an_epoch` makes `safe` and `finalized` lag by one and two of them, as on a real chain. Without
     `block_time_s` every transaction is mined at once. The accounts are anvil's ten well-known ones.
+    `note` writes its process down before it runs.
     Raises InvalidInput, with the tail of the node's log, if it does not come up.
     """
     folder = folder.absolute()
@@ -58,7 +65,7 @@ def start_evm(
     for left in reversed(range(_TRIES)):
         (port,) = processes.free_ports(1, wanted_ports)
         try:
-            return _start_on(folder, port, options)
+            return _start_on(folder, port, options, patience_s, note)
         except InvalidInput as error:
             # Between our check and the node's bind, another program may have taken the port.
             if not left or "in use" not in str(error):
@@ -66,12 +73,14 @@ def start_evm(
     raise InvalidInput("the embedded EVM node found no free port")
 
 
-def _start_on(folder: Path, port: int, options: list[str]) -> EvmNode:
+def _start_on(
+    folder: Path, port: int, options: list[str], patience_s: float, note: Callable[[Process], None]
+) -> EvmNode:
     log = folder / "node.log"
     fixed = ["--host", LOOPBACK, "--port", str(port), "--chain-id", str(CHAIN_ID), "--state", "state.json", "--quiet"]
     # What does not fit into its memory it would keep in the home folder.
-    process = processes.start([str(toolchain.anvil()), *fixed, "--cache-path", "cache", *options], folder, log)
-    processes.await_ready("EVM node", process, lambda: _serves(port), log, _START_S)
+    process = processes.start([str(toolchain.anvil()), *fixed, "--cache-path", "cache", *options], folder, log, note)
+    processes.await_ready("EVM node", process, lambda: _serves(port), log, patience_s)
     return EvmNode(process, port)
 
 

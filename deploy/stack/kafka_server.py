@@ -3,6 +3,7 @@
 import base64
 import subprocess
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,6 @@ from deploy.stack import processes, toolchain
 from deploy.stack.processes import LOOPBACK, Process
 from schemas.errors import InvalidInput
 
-_START_S = 60.0
 _STOP_S = 20.0
 _TRIES = 3
 _HEAP = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC")
@@ -91,10 +91,16 @@ class KafkaServer(msgspec.Struct, frozen=True):
         self.process.stop(_STOP_S)
 
 
-def start_kafka(folder: Path, wanted_ports: tuple[int, ...] = ()) -> KafkaServer:
-    """Starts a broker on the folder, new or from an earlier start, and return once it serves.
+def start_kafka(
+    folder: Path,
+    wanted_ports: tuple[int, ...] = (),
+    patience_s: float = processes.START_PATIENCE_S,
+    note: Callable[[Process], None] = lambda process: None,
+) -> KafkaServer:
+    """Starts a broker on the folder, new or from an earlier start, and returns once it serves.
 
-    `wanted_ports` are the client's and the controller's; others are taken where these are not free.
+    `wanted_ports` are the client's and the controller's; others are taken where these are not free. `note` writes its
+    process down before it runs.
     Raises InvalidInput, with the tail of the broker's log, if it does not come up.
     """
     folder = folder.absolute()
@@ -102,7 +108,7 @@ def start_kafka(folder: Path, wanted_ports: tuple[int, ...] = ()) -> KafkaServer
     for left in reversed(range(_TRIES)):
         port, controller_port = processes.free_ports(2, wanted_ports)
         try:
-            return _start_on(folder, port, controller_port)
+            return _start_on(folder, port, controller_port, patience_s, note)
         except InvalidInput as error:
             # Between our check and the broker's bind, another program may have taken the port.
             if not left or "in use" not in str(error):
@@ -110,7 +116,9 @@ def start_kafka(folder: Path, wanted_ports: tuple[int, ...] = ()) -> KafkaServer
     raise InvalidInput("the embedded Kafka found no free port")
 
 
-def _start_on(folder: Path, port: int, controller_port: int) -> KafkaServer:
+def _start_on(
+    folder: Path, port: int, controller_port: int, patience_s: float, note: Callable[[Process], None]
+) -> KafkaServer:
     text = _PROPERTIES.format(host=LOOPBACK, port=port, controller_port=controller_port)
     (folder / "server.properties").write_text(text, encoding="ascii")
     (folder / "log4j2.properties").write_text(_LOGGING, encoding="ascii")
@@ -118,8 +126,8 @@ def _start_on(folder: Path, port: int, controller_port: int) -> KafkaServer:
     if not (folder / "data" / "meta.properties").exists():
         _format(java, folder)
     log = folder / "server.log"
-    process = processes.start([*java, *_HEAP, "kafka.Kafka", "server.properties"], folder, log)
-    processes.await_ready("Kafka", process, lambda: _serves(port), log, _START_S)
+    process = processes.start([*java, *_HEAP, "kafka.Kafka", "server.properties"], folder, log, note)
+    processes.await_ready("Kafka", process, lambda: _serves(port), log, patience_s)
     return KafkaServer(process, port, controller_port)
 
 

@@ -75,11 +75,17 @@ def start(data: DataFolder, step: Callable[[str], None], workers: int | None, me
         ("the EVM node", data.settings.chain_rpc_url),
     ):
         step(f"starting {name}" if setting is None else f"{name} is yours, at {setting}: nothing to start")
+    stack_before = Stack.load(data.data_dir)
     stack = data.start_stack()
     shown: list[WorkerStatus] = []
     if workers is not None:
         step(f"starting workers: {workers}")
-        shown = _workers(data, start_workers(data.data_dir, workers, port), ask=False)
+        try:
+            supervised = start_workers(data.data_dir, workers, port, data.settings.start_patience)
+        except BaseException:
+            stack.stop_those_not_in(stack_before)
+            raise
+        shown = _workers(data, supervised, ask=False)
     return Running(stack.kafka_bootstrap_servers, stack.chain_rpc_url, shown)
 
 

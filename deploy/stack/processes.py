@@ -16,12 +16,22 @@ from schemas.errors import InvalidInput
 
 LOOPBACK = "127.0.0.1"
 
-CLEAN_ENVIRONMENT = (
-    "/usr/bin/env", "-u", "JAVA_TOOL_OPTIONS", "-u", "JDK_JAVA_OPTIONS", "-u", "_JAVA_OPTIONS", "LC_ALL=C.UTF-8",
-    "/bin/sh", "-c", 'exec "$0" "$@"',
-)  # fmt: skip
+_ENV = ("/usr/bin/env", "-u", "JAVA_TOOL_OPTIONS", "-u", "JDK_JAVA_OPTIONS", "-u", "_JAVA_OPTIONS", "LC_ALL=C.UTF-8")
+CLEAN_ENVIRONMENT = (*_ENV, "/bin/sh", "-c", 'exec "$0" "$@"')
 """Java names files in the locale's encoding: UTF-8, wherever it was started from; options meant for other programs'
 Java (a debugger's port, an agent, a heap) are not for ours. The shell is for paths with an equals sign."""
+
+_WHEN_NOTED = (*_ENV, "/bin/sh", "-c", 'read -r line && exec "$0" "$@" </dev/null')
+"""The same, once a line comes in; ends where we end before."""
+
+START_PATIENCE_S = 120.0
+"""How long a server that starts may show no sign of life."""
+
+PATIENCES_MAX = 10
+"""A server that is busy and never answers is ended after that many patiences."""
+
+LIVELY = 0.05
+"""Of a core: a Java runtime that only waits takes less, one that reads its log on a busy machine more."""
 
 _POLL_S = 0.02
 _TAIL_BYTES = 2_000
@@ -53,17 +63,20 @@ class Process(msgspec.Struct, frozen=True):
             wait_until(lambda: not self.alive(), wait_s)
 
 
-def start(command: Sequence[str], folder: Path, log: Path) -> Process:
+def start(
+    command: Sequence[str], folder: Path, log: Path, note: Callable[[Process], None] = lambda process: None
+) -> Process:
     """Starts a server in the folder, both its streams appended to the log; it outlives us and no Ctrl-C reaches it.
 
+    `note` writes the process down before the program runs: killed before that, we leave nothing behind.
     Raises InvalidInput if the program can't be run.
     """
     with log.open("ab") as output:
         try:
             child = subprocess.Popen(
-                [*CLEAN_ENVIRONMENT, *command],
+                [*_WHEN_NOTED, *command],
                 cwd=folder,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -71,23 +84,46 @@ def start(command: Sequence[str], folder: Path, log: Path) -> Process:
         except OSError as error:
             raise InvalidInput(f"can't run {command[0]}: {error.strerror}") from None
     child.returncode = 0  # we wait for it by its id; Popen shall not warn that it still runs
-    return Process.of(child.pid)
+    process = Process.of(child.pid)
+    with child.stdin or contextlib.nullcontext() as line:
+        note(process)
+        if line is not None:
+            line.write(b"\n")
+    return process
 
 
 def await_ready(name: str, process: Process, ready: Callable[[], bool], log: Path, patience_s: float) -> None:
-    """Returns once the server answers.
+    """Returns once the server answers. Patience begins again with each sign of life: a longer log, or work done.
 
-    Raises InvalidInput, with the tail of its log in one line, if it ends or does not answer in time; it is ended then.
+    Raises InvalidInput, with the tail of its log in one line, if it ends or the patience does; it is ended then.
     """
+    began_s = seen_s = time.monotonic()
+    seen = _signs(process, log)
     try:
-        if wait_until(lambda: not process.alive() or ready(), patience_s) and process.alive():
-            return
-    except BaseException:  # Ctrl-C: no file knows of it yet
+        while process.alive():
+            if ready() and process.alive():
+                return
+            now_s, signs = time.monotonic(), _signs(process, log)
+            if signs[0] != seen[0] or signs[1] - seen[1] > LIVELY * patience_s:
+                seen_s, seen = now_s, signs
+            if now_s - seen_s > patience_s or now_s - began_s > PATIENCES_MAX * patience_s:
+                break
+            time.sleep(_POLL_S)
+    except BaseException:  # Ctrl-C
         process.stop(patience_s=1.0)
         raise
-    why = f"did not answer within {patience_s:.0f} s" if process.alive() else "ended at once"
+    why = f"did not answer within {time.monotonic() - began_s:.0f} s" if process.alive() else "ended at once"
     process.stop(patience_s=1.0)
     raise InvalidInput(f"the embedded {name} {why}; its log {log} ends: {tail(log)}")
+
+
+def _signs(process: Process, log: Path) -> tuple[int, float]:
+    """Bytes of its log, and seconds of CPU that the process has taken; 0 where that can't be known."""
+    size = log.stat().st_size if log.exists() else 0
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        fields = Path(f"/proc/{process.pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return size, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return size, 0.0
 
 
 def wait_until(condition: Callable[[], bool], patience_s: float) -> bool:

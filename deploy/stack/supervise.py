@@ -23,6 +23,7 @@ from deploy.cli.terminal import fail
 from deploy.config import load_settings
 from deploy.data_folder import DataFolder
 from deploy.stack import processes
+from deploy.stack.home import Home
 from deploy.stack.processes import Process
 from files.write import write_json
 from schemas.errors import InvalidInput
@@ -33,7 +34,6 @@ LOOK_S = 0.1
 STOP_S = 15.0
 """A worker takes 8 s to give up on a clean stop, and needs some for the commit that runs."""
 
-START_S = 20.0
 BRIEF_S = 5.0
 """A worker that ran for less is not restarted at once, whatever its exit code: that would be a loop."""
 
@@ -59,17 +59,19 @@ class Worker(msgspec.Struct, kw_only=True):
 
 
 class Supervised(msgspec.Struct, kw_only=True):
-    """A supervisor and its workers: `workers.json`."""
+    """A supervisor and its workers: `workers.json`, and the folder that remembers them."""
 
     supervisor: Process
     workers: list[Worker]
+    home: Home
 
     @classmethod
     def load(cls, data_dir: Path) -> "Supervised | None":
-        """What the folder remembers, running or not. Raises InvalidInput if the file can't be read."""
+        """What the folder remembers, running or not; None in a copy of it. Raises InvalidInput for a damaged file."""
         path = data_dir / WORKERS_FILE
         try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
+            found = msgspec.json.decode(path.read_bytes(), type=cls)
+            return None if found.home.has_copy(data_dir) else found
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError) as error:
@@ -109,7 +111,7 @@ class Restarts:
         return self._pause_s
 
 
-def start_workers(data_dir: Path, count: int, port: int) -> Supervised:
+def start_workers(data_dir: Path, count: int, port: int, patience_s: float = processes.START_PATIENCE_S) -> Supervised:
     """Starts a supervisor of `count` workers, in place of one that runs, and returns once all have been started.
 
     The workers serve /health and /metrics on `port` and the ports after it; 0: on any free ports.
@@ -120,13 +122,16 @@ def start_workers(data_dir: Path, count: int, port: int) -> Supervised:
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / "supervisor.log"
     command = [sys.executable, "-m", "deploy.stack.supervise", str(data_dir), str(count), str(port)]
-    process = processes.start(command, Path.cwd(), log)
+    home = Home.of(data_dir)
+    process = processes.start(
+        command, Path.cwd(), log, lambda process: Supervised(supervisor=process, workers=[], home=home).save(data_dir)
+    )
 
     def has_started() -> bool:
         found = Supervised.load(data_dir)
-        return found is not None and found.supervisor == process and all(worker.starts for worker in found.workers)
+        return found is not None and bool(found.workers) and all(worker.starts for worker in found.workers)
 
-    processes.await_ready("supervisor", process, has_started, log, START_S)
+    processes.await_ready("supervisor", process, has_started, log, patience_s)
     found = Supervised.load(data_dir)
     if found is None:
         raise InvalidInput(f"the supervisor ended at once; its log {log} ends: {processes.tail(log)}")
@@ -207,7 +212,7 @@ class _Supervisor:
     """All workers of one data folder."""
 
     def __init__(self, data_dir: Path, count: int, port: int) -> None:
-        self._data_dir = data_dir
+        self._data_dir, self._home = data_dir, Home.of(data_dir)
         self._slots = [_Slot(data_dir, number, port and port + number - 1) for number in range(1, count + 1)]
         self._is_stopping = threading.Event()
 
@@ -232,9 +237,9 @@ class _Supervisor:
         return 0
 
     def _save(self) -> None:
-        Supervised(supervisor=Process.of(os.getpid()), workers=[slot.shown for slot in self._slots]).save(
-            self._data_dir
-        )
+        Supervised(
+            supervisor=Process.of(os.getpid()), workers=[slot.shown for slot in self._slots], home=self._home
+        ).save(self._data_dir)
 
     def _stop(self) -> None:
         children = [slot.child for slot in self._slots if slot.child is not None]

@@ -6,6 +6,7 @@ can't detect a meter that signs false readings, or a machine that stops reportin
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import Literal
 
@@ -373,12 +374,22 @@ def _fields(window: PublishedWindow | Window) -> tuple[str, int, int, int, int, 
 
 
 def _shown(window: PublishedWindow | Window) -> str:
-    mends = f", mends {window.mends_ms}" if window.mends_ms else ""
-    return f"{window.machine} at {window.start_ms}{mends}: net {window.net_micros}, digest {window.digest.hex()}"
+    mends = f", mends {_moment(window.mends_ms)}" if window.mends_ms else ""
+    sign, (whole, part) = "-" if window.net_micros < 0 else "", divmod(abs(window.net_micros), 1_000_000)
+    net = f"net {sign}{whole:,}.{part:06d}"
+    return f"{window.machine} at {_moment(window.start_ms)}{mends}: {net}, digest {window.digest.hex()}"
+
+
+def _moment(moment_ms: int) -> str:
+    """Epoch ms in words; as it is where a post names a moment that no calendar has."""
+    try:
+        return datetime.fromtimestamp(moment_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError, OSError):
+        return f"{moment_ms} ms"
 
 
 def _window_finding(sequence: int, at: PublishedWindow | Window, text: str, found: str, expected: str) -> Finding:
     return Finding(
-        kind="window", sequence=sequence, text=f"the window of {at.machine} at {at.start_ms} ms {text}",
+        kind="window", sequence=sequence, text=f"the window of {at.machine} at {_moment(at.start_ms)} {text}",
         machine=at.machine, window_start_ms=at.start_ms, found=found, expected=expected,
     )  # fmt: skip

@@ -189,7 +189,7 @@ _TEXTS: dict[str, Callable[..., str]] = {
     ),
     "ClaimsPaused": lambda until: f"claims are paused until {moment(until)}: try again then",
     "ProofInvalid": lambda sequence, account, cumulative: (
-        f"the proof does not lead from {account} with {cumulative} to the payouts root of post {sequence}"
+        f"the proof does not lead from {account} with {cumulative} token units to the payouts root of post {sequence}"
     ),
     "NothingToClaim": lambda account, cumulative, before: (
         f"{account} has already claimed {before} token units, all that this post owes it: wait for the next post"

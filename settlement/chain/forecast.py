@@ -93,7 +93,7 @@ class _Estimate(Signer):
         """The poster."""
         return self._address
 
-    def sign_digest(self, digest: bytes) -> Signature:
+    def sign_digest(self, digest: bytes, typed_data: Mapping[str, object] | None = None) -> Signature:
         """Raises InvariantBroken."""
         raise InvariantBroken("a dry run signs nothing")
 

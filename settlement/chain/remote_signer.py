@@ -1,6 +1,7 @@
 """Keys held by a service (a KMS, an HSM, a vault behind a small server) that signs digests over HTTP.
 
-    POST <url>    {"address": "0x…", "digest": "0x… (32 bytes)"}
+    POST <url>    {"address": "0x…", "digest": "0x… (32 bytes)"}; for a control record of the log also "typed_data",
+                  the EIP-712 document that has this digest: a service may show it, check it, or sign it instead
     200           {"signature": "0x…"}: DER, or r and s of 32 bytes each, with or without a last byte v;
                   or {"r": "0x…", "s": "0x…"}
 
@@ -9,7 +10,7 @@ refused. Credentials in the URL (https://user:password@host/…) go as HTTP basi
 """
 
 import binascii
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,9 +47,11 @@ class RemoteSigner(Signer):
         """The account, in lower case."""
         return self._account
 
-    def sign_digest(self, digest: bytes) -> Signature:
+    def sign_digest(self, digest: bytes, typed_data: Mapping[str, object] | None = None) -> Signature:
         """The service's signature. Raises InvalidInput, naming only its host, if there is none by this account."""
-        question = {"address": self._account, "digest": "0x" + digest.hex()}
+        question: dict[str, Any] = {"address": self._account, "digest": "0x" + digest.hex()}
+        if typed_data is not None:
+            question["typed_data"] = typed_data
         try:
             answer = self._session.post(self._url, json=question, timeout=TIMEOUT_S, allow_redirects=False)
         except requests.RequestException as error:

@@ -30,7 +30,7 @@ class Signature(NamedTuple):
 
 
 class Signer(ABC):
-    """One account that signs: its key is in this process, or with a service that only ever sees digests."""
+    """One account that signs: its key is in this process, or with a service that signs digests."""
 
     @property
     @abstractmethod
@@ -38,8 +38,11 @@ class Signer(ABC):
         """The account, in lower case."""
 
     @abstractmethod
-    def sign_digest(self, digest: bytes) -> Signature:
-        """A signature with a low s over 32 bytes. Raises InvalidInput if the key is not available."""
+    def sign_digest(self, digest: bytes, typed_data: Mapping[str, object] | None = None) -> Signature:
+        """A signature with a low s over 32 bytes. Raises InvalidInput if the key is not available.
+
+        `typed_data` is the EIP-712 document that has this digest, for a service that shows or judges what it signs.
+        """
 
     def sign(self, transaction: Mapping[str, Any]) -> tuple[bytes, str]:
         """The raw bytes of a signed transaction (EIP-2718, with its `type`), and its hash as 0x-hex."""
@@ -81,7 +84,7 @@ class LocalSigner(Signer):
         """The account, in lower case."""
         return str(self._account.address).lower()
 
-    def sign_digest(self, digest: bytes) -> Signature:
+    def sign_digest(self, digest: bytes, typed_data: Mapping[str, object] | None = None) -> Signature:
         """A signature over 32 bytes (RFC 6979: the same each time)."""
         signed = self._account.unsafe_sign_hash(Hash32(digest))
         return Signature(signed.r, signed.s, signed.v - 27)

@@ -243,8 +243,8 @@ def test_an_audit_accepts_the_truth_and_names_a_changed_net(tmp_path: Path, node
     assert not report.ok
     first = report.findings[0]
     assert (first.kind, first.machine, first.window_start_ms) == ("window", "pv-1", truth[DAY][0][1].start_ms)
-    assert "net 7000" in first.found
-    assert "net 7," in first.expected
+    assert "net 0.007000" in first.found
+    assert "net 0.000007," in first.expected
 
 
 def test_every_part_of_a_payout_is_explained(place: Path, node: Chain, keys: Keys) -> None:

@@ -9,11 +9,14 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from deploy.demo.ends import MARKER, demo_folder
+from deploy.stack import processes
+from deploy.stack.servers import Stack
 from schemas.errors import InvalidInput
 from tests.support.commands import tallyroot
 
@@ -129,6 +132,8 @@ def figures_are_those_of_the_commands(demo: dict[str, Any], answers: dict[tuple[
 
 
 def test_one_changed_byte_of_one_reading_is_named(place: Path, demo: dict[str, object]) -> None:
+    """In a copy, which has no chain of its own until it is named."""
+    chain = last_json(tallyroot("status", "--data-dir", "data", "--json", cwd=place))["servers"]["chain"]
     copy = place / "copy"
     shutil.copytree(place / "data", copy, ignore=shutil.ignore_patterns("kafka", "evm"))
     path = max((copy / "log").glob("*/*.parquet"), key=lambda path: path.stat().st_size)
@@ -140,14 +145,16 @@ def test_one_changed_byte_of_one_reading_is_named(place: Path, demo: dict[str, o
     column = table.schema.get_field_index("value")
     pq.write_table(table.set_column(column, "value", pa.array(values, table.schema.field(column).type)), path)
     words = ("audit", "--from-archive", "--data-dir", "copy")
-    report = last_json(tallyroot(*words, "--json", cwd=place, code=1))
+    assert "no chain runs for" in tallyroot(*words, cwd=place, code=1).stderr
+    env = {"CHAIN_RPC_URL": chain}
+    report = last_json(tallyroot(*words, "--json", cwd=place, code=1, env=env))
     findings = report["findings"]
     assert isinstance(findings, list)
     named = [finding for finding in findings if finding["kind"] == "window"]
     assert named[0]["machine"] == reading["machine"]
     start = named[0]["window_start_ms"]
     assert start <= reading["observed_at"] < start + 900_000
-    assert "NOT ok" in tallyroot(*words, cwd=place, code=1).stdout
+    assert "NOT ok" in tallyroot(*words, cwd=place, code=1, env=env).stdout
 
 
 def test_a_folder_is_one_demos_at_a_time_and_no_other_is_emptied(tmp_path: Path) -> None:
@@ -160,3 +167,25 @@ def test_a_folder_is_one_demos_at_a_time_and_no_other_is_emptied(tmp_path: Path)
     with pytest.raises(InvalidInput, match="something other"), demo_folder(tmp_path):
         pass
     assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_demo_that_fails_leaves_no_server(tmp_path: Path) -> None:
+    servers = []
+
+    def fails() -> None:
+        with demo_folder(tmp_path):
+            servers.append(processes.start(["/bin/sleep", "60"], tmp_path, tmp_path / "log"))
+            stack = Stack.start(tmp_path, kafka_bootstrap_servers="broker:9092", chain_rpc_url="http://chain:8545")
+            msgspec.structs.replace(stack, starting=servers[0])._save()
+            raise InvalidInput("a file")
+
+    with pytest.raises(InvalidInput, match="a file"):
+        fails()
+    assert [server.alive() for server in servers] == [False]
+
+
+def test_a_mistake_in_a_file_is_found_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "sessions.csv").write_text("no,such,columns\n1,2,3\n")
+    refused = tallyroot("demo", "--source", "acn-sessions=sessions.csv", cwd=tmp_path, code=1)
+    assert len(refused.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["sessions.csv"]

@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,40 @@ def test_a_server_that_never_answers_is_ended(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"did not answer within 0 s; .*\(empty\)$"):
         processes.await_ready("Thing", process, lambda: False, log, 0.1)
     assert not process.alive()
+
+
+def test_a_server_that_works_is_waited_for(tmp_path: Path) -> None:
+    """Its log grows, or it takes time of a core; patience that has no end of its own would never end either."""
+    log = tmp_path / "log"
+    writes = "import time\nfor _ in range(60):\n    print('read', flush=True); time.sleep(0.2)"
+    for script, said in ((writes, "read"), ("while True: pass", "(empty)")):
+        log.unlink(missing_ok=True)
+        process = processes.start([sys.executable, "-c", script], tmp_path, log)
+        began_s = time.monotonic()
+        processes.await_ready("Thing", process, lambda began=began_s: time.monotonic() > began + 3.0, log, 1.5)  # type: ignore[misc]
+        process.stop(patience_s=5.0)
+        assert said in processes.tail(log)
+    process = processes.start([sys.executable, "-c", "while True: pass"], tmp_path, log)
+    with pytest.raises(InvalidInput, match="did not answer within"):
+        processes.await_ready("Thing", process, lambda: False, log, 0.3)
+
+
+def test_a_program_is_written_down_before_it_runs(tmp_path: Path) -> None:
+    """Killed or failing before that, we leave nothing behind."""
+    noted: list[Process] = []
+    process = processes.start(["/bin/sh", "-c", f"touch '{tmp_path}/ran'"], tmp_path, tmp_path / "log", noted.append)
+    assert noted == [process]
+    assert processes.wait_until((tmp_path / "ran").exists, 20.0)
+    (tmp_path / "ran").unlink()
+
+    def fails(process: Process) -> None:
+        noted.append(process)
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        processes.start(["/bin/sh", "-c", f"touch '{tmp_path}/ran'"], tmp_path, tmp_path / "log", fails)
+    assert processes.wait_until(lambda: not noted[1].alive(), 20.0)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_server_does_not_outlive_a_start_that_is_interrupted(tmp_path: Path) -> None:

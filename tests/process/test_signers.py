@@ -10,9 +10,11 @@ from eth_account import Account
 from deploy.config import ENVIRONMENT, load_settings
 from deploy.data_folder import DataFolder
 from deploy.keys import keys_of, private_key
+from deploy.machines.operator import Operator
 from schemas.errors import InvalidInput
 from settlement.chain.remote_signer import RemoteSigner
 from settlement.chain.signer import Keys, Role, Signer, development_signer
+from streams.core.signature import operator_of
 from tests.support.signer_service import SignerService, signer_service
 
 KEY = "5ec2e7" * 10 + "5ec2"
@@ -44,6 +46,18 @@ def test_every_kind_of_key_gives_the_same_bytes(service: SignerService, keystore
         assert signer.address == ADDRESS
         assert signer.sign(TRANSACTION) == (bytes(SIGNED.raw_transaction), "0x" + bytes(SIGNED.hash).hex())
         assert KEY not in repr(signer)
+
+
+def test_a_service_is_shown_the_record_that_it_signs(service: SignerService) -> None:
+    """It signs the document; the digest that another implementation makes of it is the one that the log checks."""
+    value = b'{"machine":"charger-1"}'
+    record = ("log-1", "depot-1", "machine.registered", value)
+    signature = Operator(RemoteSigner(service.url, ADDRESS)).sign_record(*record)
+    assert operator_of(signature, *record[:3], "application/json", value) == ADDRESS
+    (question,) = service.asked
+    assert question["typed_data"]["message"]["value"] == "0x" + value.hex()
+    RemoteSigner(service.url, ADDRESS).sign(TRANSACTION)
+    assert "typed_data" not in service.asked[-1]
 
 
 @pytest.mark.parametrize("form", ["der", "raw", "pair"])

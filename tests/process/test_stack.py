@@ -3,17 +3,27 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from deploy.stack import processes
+from deploy.config import Settings
+from deploy.data_folder import DataFolder
+from deploy.stack import lifecycle, processes
 from deploy.stack import servers as stack
+from deploy.stack.home import Home
+from deploy.stack.kafka_server import KafkaServer
 from deploy.stack.servers import Stack, start_evm
+from deploy.stack.supervise import WORKERS_FILE, Supervised, Worker
 from schemas.errors import InvalidInput
 
 
@@ -72,6 +82,87 @@ def signal_and_wait(process: processes.Process) -> None:
     """SIGKILL, as a crash does."""
     os.kill(process.pid, signal.SIGKILL)
     assert processes.wait_until(lambda: not process.alive(), 10.0)
+
+
+@pytest.mark.chain
+def test_a_copy_of_a_folder_is_another_one_and_a_moved_one_is_not(tmp_path: Path) -> None:
+    original, copy = tmp_path / "data", tmp_path / "copy"
+    running = Stack.start(original, kafka_bootstrap_servers="broker:9092")
+    try:
+        Supervised(
+            supervisor=processes.Process.of(os.getpid()), workers=[Worker(number=1)], home=Home.of(original)
+        ).save(original)
+        shutil.copytree(original, copy)
+        found = DataFolder(copy, Settings())
+        assert found.kafka_servers() == "broker:9092"  # somebody else's, for the copy too
+        with pytest.raises(InvalidInput, match=r"no chain runs for .*copy"):
+            found.chain_rpc_url()
+        assert not found.has_own_chain()
+        assert Supervised.load(copy) is None
+        assert lifecycle.stop(found) == lifecycle.Stopped(stopped=True, workers=0)
+        assert running.alive()
+
+        other = Stack.start(copy, kafka_bootstrap_servers="broker:9092")
+        assert (other.alive(), other.chain_rpc_url == running.chain_rpc_url) == (True, False)
+        other.stop()
+        assert running.alive()
+
+        moved = original.rename(tmp_path / "moved")
+        assert DataFolder(moved, Settings()).chain_rpc_url() == running.chain_rpc_url
+        assert Supervised.load(moved) is not None
+        (moved / WORKERS_FILE).unlink()
+        lifecycle.stop(DataFolder(moved, Settings()))
+        assert not running.alive()
+    finally:
+        running.stop()
+
+
+def test_what_a_killed_start_left_is_ended(tmp_path: Path) -> None:
+    """A server that was started and had not served yet: `down` ends it, and the next start does."""
+    left = processes.start([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, tmp_path / "log")
+    named = Stack.start(tmp_path, kafka_bootstrap_servers="broker:9092", chain_rpc_url="http://chain:8545")
+    msgspec.structs.replace(named, starting=left)._save()
+    lifecycle.stop(DataFolder(tmp_path, Settings()))
+    assert not left.alive()
+
+
+@pytest.mark.chain
+def test_a_start_killed_while_a_server_starts_leaves_what_down_ends(tmp_path: Path) -> None:
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "deploy", "up", "--data-dir", str(tmp_path)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+    def starting() -> processes.Process | None:
+        found = Stack.load(tmp_path)
+        return None if found is None else found.starting
+
+    assert processes.wait_until(lambda: starting() is not None, 60.0)
+    left = starting()
+    killed.kill()
+    killed.wait()
+    assert left is not None
+    lifecycle.stop(DataFolder(tmp_path, Settings()))
+    assert not left.alive()
+
+
+def test_a_failed_start_leaves_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[processes.Process] = []
+
+    def kafka(folder: Path, ports: tuple[int, ...], patience_s: float, note: Callable[..., None]) -> KafkaServer:
+        folder.mkdir()
+        command = [sys.executable, "-c", "import time; time.sleep(60)"]
+        started.append(processes.start(command, folder, tmp_path / "log", note))
+        return KafkaServer(started[0], 1, 2)
+
+    monkeypatch.setattr(stack, "start_kafka", kafka)
+    (tmp_path / "evm").mkdir()
+    (tmp_path / "evm" / "state.json").write_text("no chain")
+    with pytest.raises(InvalidInput, match="EVM node ended at once"):
+        Stack.start(tmp_path)
+    assert [process.alive() for process in started] == [False]
+    found = Stack.load(tmp_path)
+    assert found is not None and found.starting is not None and not found.starting.alive()
 
 
 @pytest.mark.chain

@@ -4,16 +4,19 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.support.forked import FORKED, send_output_to
 
 
-def tallyroot(*words: str, cwd: Path, code: int = 0, seconds: float = 300) -> subprocess.CompletedProcess[str]:
-    """Runs a command; its exit code must be `code`, and no traceback may be shown."""
+def tallyroot(
+    *words: str, cwd: Path, code: int = 0, seconds: float = 300, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command with these variables too; its exit code must be `code`, and no traceback may be shown."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        process = FORKED.Process(target=_run, args=(words, cwd, out, err))
+        process = FORKED.Process(target=_run, args=(words, cwd, out, err, env or {}))
         process.start()
         process.join(seconds)
         if process.exitcode is None:
@@ -24,11 +27,11 @@ def tallyroot(*words: str, cwd: Path, code: int = 0, seconds: float = 300) -> su
     return done
 
 
-def _run(words: tuple[str, ...], cwd: Path, out: Path, err: Path) -> None:
+def _run(words: tuple[str, ...], cwd: Path, out: Path, err: Path, env: Mapping[str, str]) -> None:
     from deploy.__main__ import main
 
     os.chdir(cwd)
-    os.environ["PWD"] = str(cwd)
+    os.environ.update(env, PWD=str(cwd))
     send_output_to(out, err)
     sys.argv = ["tallyroot", *words]
     main()

@@ -1,6 +1,7 @@
 """A stand-in for a key service: an HTTP server that holds one key and signs digests, as a KMS does.
 
 It knows neither low s nor v: by default it answers in DER and takes the high s, which half of all KMS answers have.
+Where it is shown the EIP-712 document of a record, it signs that, whatever digest stands beside it.
 """
 
 import json
@@ -11,6 +12,7 @@ from threading import Thread
 from typing import Any
 
 from eth_account import Account
+from eth_account.messages import encode_typed_data
 
 from settlement.chain.remote_signer import ORDER
 
@@ -23,7 +25,7 @@ class SignerService(ThreadingHTTPServer):
         self.account = Account.from_key(private_key)
         self.form: str | bytes = "der"
         self.status = 200
-        self.asked: list[dict[str, str]] = []
+        self.asked: list[dict[str, Any]] = []
         self.credentials: list[str | None] = []
 
     @property
@@ -31,11 +33,14 @@ class SignerService(ThreadingHTTPServer):
         """Where it answers."""
         return f"http://127.0.0.1:{self.server_port}/sign"
 
-    def answer(self, question: dict[str, str]) -> bytes:
+    def answer(self, question: dict[str, Any]) -> bytes:
         """The body of its answer."""
         if isinstance(self.form, bytes):
             return self.form
-        signed = self.account.unsafe_sign_hash(bytes.fromhex(question["digest"][2:]))
+        if "typed_data" in question:
+            signed = self.account.sign_message(encode_typed_data(full_message=question["typed_data"]))
+        else:
+            signed = self.account.unsafe_sign_hash(bytes.fromhex(question["digest"][2:]))
         r, s = signed.r, max(signed.s, ORDER - signed.s)
         if self.form == "pair":
             return json.dumps({"r": hex(r), "s": hex(s)}).encode()

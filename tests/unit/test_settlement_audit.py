@@ -108,7 +108,7 @@ def test_one_changed_window_is_named(change: dict[str, object]) -> None:
     assert not report.ok
     assert (first.kind, first.sequence, first.machine) == ("window", 1, "a")
     assert first.window_start_ms == LOG.epoch_span(DAY + 1)[0]
-    assert "net 501" in first.expected
+    assert "net 0.000501" in first.expected
     assert {finding.kind for finding in report.findings} >= {"window", "windows_root"}
 
 
