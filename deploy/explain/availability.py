@@ -128,13 +128,8 @@ def _points(data_dir: Path, log: Log, partition: int) -> dict[str, list[Point]]:
     state, points = State.new(log, partition), dict[str, list[Point]]()
     for stop in replay(state, archived_records(data_dir, partition), may_name):
         for change in () if stop.record is None else judge_watched(state, stop.record, ()):
-            row = change.entry
-            if (
-                isinstance(row, Reading)
-                and change.outcome is None
-                and row.meter.encode() == METER
-                and row.kind == "level"
-            ):
+            row = change.entry if isinstance(change.entry, Reading) and change.outcome is None else None
+            if row is not None and row.meter.encode() == METER and row.kind == "level":
                 points.setdefault(row.machine, []).append((row.observed_at, row.value))
     return points
 

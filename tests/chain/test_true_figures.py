@@ -18,7 +18,7 @@ from deploy.stack.servers import Stack
 from settlement import service
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
-from tests.chain.test_shares import LOCKED, OWNER, POINTS, Place, issued, worked
+from tests.chain.test_shares import LOCKED, OWNER, POINTS, SharesFolder, issued, worked
 
 pytestmark = pytest.mark.chain
 
@@ -27,8 +27,8 @@ MISTYPED = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD"
 
 
 @pytest.fixture
-def place(tmp_path: Path, node: Chain) -> Place:
-    return Place(tmp_path, node)
+def place(tmp_path: Path, node: Chain) -> SharesFolder:
+    return SharesFolder(tmp_path, node)
 
 
 def claimed_by_views(data: DataFolder) -> tuple[int, int]:
@@ -37,14 +37,14 @@ def claimed_by_views(data: DataFolder) -> tuple[int, int]:
     return int(str(amount or 0)), int(str(accounts))
 
 
-def said(place: Place, *words: str) -> list[str]:
+def said(place: SharesFolder, *words: str) -> list[str]:
     """The lines of a command."""
     done = CliRunner().invoke(cli.app, [*words, "--data-dir", str(place.folder)])
     assert done.exit_code == 0, (words, done.output, done.exception)
     return done.stdout.splitlines()
 
 
-def test_page_and_views_show_every_claim_however_it_was_made(place: Place) -> None:
+def test_page_and_views_show_every_claim_however_it_was_made(place: SharesFolder) -> None:
     worked(place, issued(place), LOCKED)
     place.settle()
     data, ledger = DataFolder(place.folder, load_settings()), Ledger.open(place.folder, place.node)
@@ -67,7 +67,7 @@ def test_page_and_views_show_every_claim_however_it_was_made(place: Place) -> No
     assert gather(data, Wish(), {}).claimed == claimed  # with the block and the time that it is true of
 
 
-def test_what_no_account_is_owed_stands_everywhere_by_name_and_sum(place: Place) -> None:
+def test_what_no_account_is_owed_stands_everywhere_by_name_and_sum(place: SharesFolder) -> None:
     worked(place, "Bob", LOCKED)
     bob = 18 * 1_234_567 * POINTS // 10_000
     lines = [line for line in said(place, "settle", "--dry-run") if line.startswith("unsettled")]
@@ -81,7 +81,7 @@ def test_what_no_account_is_owed_stands_everywhere_by_name_and_sum(place: Place)
     assert gather(data, Wish(), {}).unsettled == {"Bob": str(row["micros"])}
 
 
-def test_a_mistyped_account_is_named_as_such(place: Place) -> None:
+def test_a_mistyped_account_is_named_as_such(place: SharesFolder) -> None:
     worked(place, MISTYPED, LOCKED)
     (line,) = [line for line in said(place, "settlements") if line.startswith("unsettled")]
     assert line.endswith(f"to '{MISTYPED}' (mistyped, no such account)")
