@@ -53,6 +53,13 @@ class Claim(Struct, frozen=True):
     block: int
 
 
+class ChainSeen(Struct, frozen=True):
+    """settlement/seen.json: up to which block, and its time in Unix seconds, the analysts' tables show the chain."""
+
+    block: int
+    time_s: int
+
+
 class Funding(Struct, frozen=True):
     """settlement/funding.json, for readers without access to the chain: what is earned but not funded, in token units.
 

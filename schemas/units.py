@@ -20,6 +20,8 @@ CARRY_BASE = 3_600_000
 
 # `$` also matches before a final newline; the look-ahead closes that hole in Python and in ECMAScript alike.
 Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,64}$(?!\n)")]
+SIMULATED = "sim-"
+"""A machine whose id begins with it is simulated: the id stands in every record, so no format has to say it apart."""
 Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
 Positive = Annotated[int, Meta(ge=1, le=COUNT_MAX)]
 Difference = Annotated[int, Meta(ge=-COUNT_MAX, le=COUNT_MAX)]

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from schemas.payout import Settlement
+from schemas.payout import Settlement, UnsettledReason
 
 
 class Funded(Struct, frozen=True):
@@ -21,10 +21,18 @@ class PostRow(Struct, frozen=True):
     total: int
 
 
+class UnsettledSum(Struct, frozen=True, order=True):
+    """What nobody can be paid, over all machines: of a payee as its agreements spell it, "" where trust is too low."""
+
+    reason: UnsettledReason
+    payee: str
+    micros: int
+
+
 class SettlementsReport(Struct, frozen=True):
     """All posts, and the ledger: `shortfall` is what is earned, posted or not, but not funded.
 
-    `paused_until_s` is Unix seconds, 0 if claims are not paused.
+    `paused_until_s` is Unix seconds, 0 if claims are not paused; `unsettled` is of all epochs, posted or not.
     """
 
     posts: tuple[PostRow, ...]
@@ -36,6 +44,7 @@ class SettlementsReport(Struct, frozen=True):
     decimals: int
     runway: "Runway"
     paused_until_s: int
+    unsettled: tuple[UnsettledSum, ...]
 
 
 class Runway(Struct, frozen=True):
@@ -81,7 +90,7 @@ class DryRun(Struct, frozen=True, kw_only=True):
     `unfinished`: sequences in the journal whose transaction is not mined, which come first. `refusal`: why the ledger
     or a missing key would stop it, or empty. `gas` is that of one post, `cost_wei` the cost of all at the current fees,
     `most_wei` at the highest fees allowed. `changes`: payees whose amount grows, the largest growth first; `gone`:
-    payees of the last post that get nothing from these.
+    payees of the last post that get nothing from these. `unsettled`: what nobody can be paid, with these posts.
     """
 
     posts: tuple[PlannedPost, ...]
@@ -96,6 +105,7 @@ class DryRun(Struct, frozen=True, kw_only=True):
     shortfall: int
     changes: tuple[PayeeChange, ...]
     gone: tuple[PayeeChange, ...]
+    unsettled: tuple[UnsettledSum, ...]
     decimals: int
 
 

@@ -30,10 +30,11 @@ from settlement.chain.forecast import dry_run
 from settlement.chain.job import Settled, SettleJob, SettleOptions
 from settlement.chain.ledger import Deployment, Ledger
 from settlement.chain.node import Chain
-from settlement.chain.overview import note_funding, post_rows, refresh_tables, runway, shortfall, unposted
+from settlement.chain.overview import note_funding, post_rows, refresh_tables, runway, shortfall, unposted_and_unsettled
 from settlement.chain.paying import gas_of, hash_of, transact
 from settlement.chain.restore import restore_posts
-from settlement.chain.signer import Keys
+from settlement.chain.shares import Shares
+from settlement.chain.signer import Keys, Signer
 from settlement.chain.treasury import call_as_role, deploy_contracts, fund, refresh_if_here, roles
 from settlement.post import token_units, windows_tree
 from settlement.results import Attested, SettlementsReport
@@ -52,6 +53,7 @@ __all__ = [
     "call_as_role",
     "claim",
     "claim_many",
+    "collect",
     "deploy_contracts",
     "dispute",
     "dry_run",
@@ -90,11 +92,11 @@ def settlements(data_dir: Path, chain: Chain, log: Log) -> SettlementsReport:
     """Every post with its state, and the ledger's shortfall."""
     ledger = Ledger.open(data_dir, chain)
     state = ledger.state()
-    earned_since = unposted(data_dir, log, ledger)
+    earned_since, unsettled = unposted_and_unsettled(data_dir, log, ledger)
     return SettlementsReport(
         tuple(post_rows(ledger)), state.total, state.claimed, state.balance, earned_since,
         shortfall(state, earned_since), ledger.deployment.decimals, runway(ledger.history(), state, earned_since),
-        state.paused_until_s if state.paused_until_s > chain.time_s(at="pending") else 0,
+        state.paused_until_s if state.paused_until_s > chain.time_s(at="pending") else 0, unsettled,
     )  # fmt: skip
 
 
@@ -117,6 +119,18 @@ def attest(
     receipt = transact(chain, keys, "auditor", ledger.attest(last, seen))
     refresh_if_here(data_dir, chain)
     return Attested(last, seen.hex(), hash_of(receipt))
+
+
+def collect(data_dir: Path, chain: Chain, shares: Shares, signer: Signer) -> tuple[int, str]:
+    """Claims for shares what an active post owes them, and records all that arrived: token units, and the transaction.
+
+    The ledger pays here too, so the analysts' tables follow.
+    """
+    owed = payouts(data_dir, chain, shares.address)
+    is_due = bool(owed and owed[0].claimable)
+    done = shares.collect(signer, proof(data_dir, chain, shares.address, owed[0].sequence) if is_due else None)
+    refresh_if_here(data_dir, chain)
+    return done
 
 
 def dispute(data_dir: Path, chain: Chain, keys: Keys, sequence: int) -> str:

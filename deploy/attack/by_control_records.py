@@ -7,8 +7,8 @@ from deploy.attack.partition_copy import CAPACITY_WH, INVESTOR, OWNER, STRANGER_
 from schemas.reading import CORRECTED
 from schemas.reject import Reason
 from schemas.units import DAY_MS
+from streams.core.plausible_usage import correction_limit
 from streams.core.records import SIGNATURE, Record
-from streams.core.register import correction_limit
 from streams.core.signature import SIGNATURE_BYTES
 
 CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141

@@ -7,8 +7,8 @@ from deploy.attack.partition_copy import CAPACITY_WH, OTHER_KEY, VICTIM_KEY, Par
 from schemas.reading import ROWS_MAX
 from schemas.reject import Reason
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
+from streams.core.plausible_usage import correction_limit
 from streams.core.records import Record
-from streams.core.register import correction_limit
 
 SENTINEL = 2**53 - 1
 """All bits of the largest integer that a reading may hold: what a broken meter shows."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import structs
 
 from deploy.attack.cheat import Outcome, Stopwatch
-from deploy.explain import audit_sources as evidence
+from deploy.explain import audit_sources
 from deploy.stack.servers import start_evm
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -84,7 +84,7 @@ class LedgerCopy:
 
     def recompute(self, partition: int) -> Iterator[Epoch]:
         """The epochs of a partition, by its archive."""
-        return evidence.from_archive(self.log, self.folder, partition)
+        return audit_sources.from_archive(self.log, self.folder, partition)
 
     def watched(self) -> Outcome:
         """The watcher's outcome: caught if nothing of the post can be paid any more."""
@@ -113,7 +113,7 @@ class LedgerCopy:
             watch = Stopwatch()
             try:
                 report = service.audit(
-                    copy, self.node, self.log, lambda partition: evidence.from_archive(self.log, copy, partition)
+                    copy, self.node, self.log, lambda partition: audit_sources.from_archive(self.log, copy, partition)
                 )
             except InvalidInput as error:
                 return watch.outcome("audit", f"audit: {str(error).replace(f'{copy}/', '')}")

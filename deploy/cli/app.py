@@ -15,14 +15,14 @@ import typer
 from typer._click import Context, HelpFormatter
 from typer.exceptions import TyperException
 
-from deploy.cli import ask, check, machines, money, roles, run, shares, start
+from deploy.cli import ask, check, ingest, machines, money, roles, run, shares, start
 from deploy.cli.terminal import fail
 from deploy.cli.values import PlainCommand, PlainGroup
 from schemas.errors import InvalidInput, InvariantBroken
 
 PANELS = {
     "start": (start,),
-    "machines": (machines,),
+    "machines": (machines, ingest),
     "money": (money,),
     "check": (check,),
     "run": (run, roles),

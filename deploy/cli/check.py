@@ -295,6 +295,8 @@ def report(
 def show_report(terminal: Terminal, written: "WrittenReport") -> None:
     """Where the page is, and what it shows down to readings."""
     terminal.say(f"{written.path}: open it in a browser, it needs no network ({written.bytes / 1e6:.1f} MB)")
+    if written.chain is not None:
+        terminal.step(f"warning: claims are those of an earlier block, as the page says: {written.chain}")
     terminal.say(f"  down to readings: {', '.join(written.machines) or 'no day, none is final yet'}")
 
 

@@ -1,6 +1,7 @@
 """Commands about machines and the records that they send."""
 
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,8 +27,7 @@ from schemas.errors import InvalidInput
 
 if TYPE_CHECKING:
     from deploy.data_folder import DataFolder
-    from deploy.explain.check import Problem
-    from deploy.explain.gateway_check import CheckOptions, CheckResult
+    from deploy.explain.gateway_check import CheckOptions, CheckResult, Problem
     from deploy.importers.replay import ReplayReport
     from deploy.machines.apply import Registered
     from deploy.simulate.run import SimulateReport
@@ -167,7 +167,7 @@ def machines(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Machines: last seen, earnings, trust, flags, uptime; `machines show ID` for one."""
+    """Machines: last seen, earnings, trust, flags, reporting and uptime; `machines show ID` for one."""
     if words and (len(words) != 2 or words[0] != "show"):
         raise InvalidInput("write `tallyroot machines`, or `tallyroot machines show ID`")
     data, terminal = data_folder(data_dir), Terminal(as_json=json)
@@ -191,19 +191,34 @@ def _show_machine(terminal: Terminal, data: "DataFolder", name: str) -> None:
 
 
 def _list_machines(terminal: Terminal, data: "DataFolder") -> None:
+    from deploy.explain.availability import refresh_availability
     from deploy.explain.query import query
 
+    refresh_availability(data)
     records = query(data, "SELECT * FROM machines ORDER BY machine").records()
     columns = {
         "machine": "machine", "last_seen": "last seen (UTC)", "windows": "windows", "readings": "readings",
-        "gross": "gross", "currency": "", "trust": "trust", "flags": "flags", "equivocations": "equivocations",
-        "uptime": "uptime %", "uptime_from": "from (UTC)", "uptime_until": "until (UTC)",
+        "gross": "gross", "currency": "", "simulated": "", "trust": "trust", "flags": "flags",
+        "equivocations": "equivocations",
+        "reporting": "reporting %", "reporting_from": "from (UTC)", "reporting_until": "until (UTC)",
+        "uptime": "uptime %",
     }  # fmt: skip
-    shown = [
-        [", ".join(cell) if isinstance(cell := record[name], list) else cell for name in columns] for record in records
-    ]
+    shown = [[_cell(name, record[name]) for name in columns] for record in records]
     terminal.table("machines", list(columns.values()), shown)
+    simulated = sum(Decimal(str(record["gross"])) for record in records if record["simulated"])
+    if simulated:
+        terminal.say(f"simulated: {simulated:,} of {sum(Decimal(str(record['gross'])) for record in records):,} gross")
+    if not any(record["uptime"] is not None for record in records):
+        terminal.say(
+            "uptime (23 CFR 680.116) is known only of machines with a level meter `availability` (1: in service)"
+        )
     terminal.result({"machines": records})
+
+
+def _cell(name: str, value: object) -> object:
+    if name == "simulated":
+        return "simulated" if value else ""
+    return ", ".join(value) if isinstance(value, list) else value
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Commands about money: the ledger, posts, claims, and why an account is owed what it is."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from deploy.explain.statement_readings import WindowReadings
     from schemas.log import Log
     from settlement.chain.job import Settled
-    from settlement.results import DryRun, SettlementsReport
+    from settlement.results import DryRun, SettlementsReport, UnsettledSum
     from settlement.statement import StatementRow
 
 RUNWAY_DAYS = 7
@@ -164,6 +165,7 @@ def _show_dry_run(terminal: Terminal, log: "Log", found: "DryRun") -> None:
         _show_costs(terminal, found)
     else:
         terminal.say("nothing to post")
+    _show_unsettled(terminal, log, found.unsettled)
     if found.waiting_for:
         terminal.say(f"then it waits for {found.waiting_for}")
     terminal.say("nothing was sent, nothing was written")
@@ -256,6 +258,21 @@ def show_settlements(terminal: Terminal, log: "Log", report: "SettlementsReport"
         f" {units(report.balance, decimals)}; earned and not posted {units(report.unposted, decimals)},"
         f" shortfall {units(report.shortfall, decimals)}"
     )
+    _show_unsettled(terminal, log, report.unsettled)
+
+
+def _show_unsettled(terminal: Terminal, log: "Log", unsettled: "Iterable[UnsettledSum]") -> None:
+    """A line for each payee that can't be paid."""
+    from deploy.texts import money
+    from settlement.accrual import ACCOUNT
+
+    for row in unsettled:
+        amount = money(row.micros, log.currency)
+        if row.reason == "trust":
+            terminal.say(f"unsettled: {amount} held back, the agreements pay for more trust than the readings have")
+        else:
+            why = "mistyped, no such account" if ACCOUNT.fullmatch(row.payee) else "not an account"
+            terminal.say(f"unsettled: {amount} to '{row.payee}' ({why})")
 
 
 @app.command()

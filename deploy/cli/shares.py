@@ -224,7 +224,7 @@ def withdraw(
 
 @app.command("machine")
 def machine_page(machine: Machine, data_dir: DataDir = None, json: Json = False) -> None:
-    """What one should know of a machine before one buys: income, funded, shortfall, uptime, trust, agreement."""
+    """What one should know of a machine before one buys: income, funding, reporting, uptime, trust, agreement."""
     from deploy.explain.machine_facts import machine_facts
 
     terminal = Terminal(as_json=json)
@@ -242,9 +242,16 @@ def _show_machine(terminal: Terminal, machine: str, page: dict[str, Any]) -> Non
         page["funding"],
         page["machine"]["currency"],
     )
-    terminal.say(f"{machine}: seen {facts['first_seen']} to {facts['last_seen']} (UTC)")
+    is_simulated = " (simulated)" if facts["simulated"] else ""
+    terminal.say(f"{machine}{is_simulated}: seen {facts['first_seen']} to {facts['last_seen']} (UTC)")
     terminal.say(f"  earned    gross {facts['gross']}, net {facts['net']} {currency} in {facts['windows']} windows")
-    terminal.say(f"  uptime    {facts['uptime']} % of {facts['uptime_from']} to {facts['uptime_until']}")
+    terminal.say(f"  reporting {facts['reporting']} % of {facts['reporting_from']} to {facts['reporting_until']}")
+    uptime = (
+        "unknown: no level meter `availability` says when it was in service"
+        if facts["uptime"] is None
+        else f"{facts['uptime']} % of {facts['uptime_minutes']:,} minutes in service (23 CFR 680.116)"
+    )
+    terminal.say(f"  uptime    {uptime}")
     flags = ", ".join(facts["flags"]) or "none"
     terminal.say(
         f"  trust     {facts['trust']} (0 unsigned, 1 signed, 2 signed in hardware); flags: {flags};"

@@ -111,6 +111,8 @@ def _run(
     terminal.step("6/8 posting on the chain, a week at a time; an auditor recomputes every root")
     _post(treasury)
     audit = auditing.audit(treasury, from_archive=False)
+    terminal.say("")
+    show_audit(terminal, treasury.log, audit)
     if audit.ok:
         auditing.attest(treasury, audit)
         treasury.chain.pass_time(CLAIM_DELAY_S)
@@ -118,8 +120,6 @@ def _run(
     claimed, yours = _claim(data, treasury, terminal, shares)
     report = service.settlements(treasury.data_dir, treasury.chain, treasury.log)
     _show_posts(terminal, treasury.log, report)
-    terminal.say("")
-    show_audit(terminal, treasury.log, audit)
     terminal.say("")
     terminal.step("8/8 and now it cheats")
     cheated = cheat(data, terminal, machine, audit, development_signer(YOU).address)
@@ -178,7 +178,7 @@ def _figures(data: DataFolder) -> DemoFigures:
     ((machines, windows, adjustments, earned, simulated),) = query(
         data,
         "SELECT count(DISTINCT machine), count(*) FILTER (mends IS NULL), count(*) FILTER (mends IS NOT NULL),"
-        " sum(gross_micros), sum(gross_micros) FILTER (starts_with(machine, 'sim-')) FROM windows",
+        " sum(gross_micros), sum(gross_micros) FILTER (simulated) FROM windows",
     ).rows
     reasons = query(data, "SELECT reason, count(*) FROM rejects GROUP BY 1 ORDER BY 1").rows
     amounts = query(data, "SELECT unit, sum(usage) FROM lines GROUP BY 1 ORDER BY 1").rows
@@ -279,7 +279,7 @@ def _claim(data: DataFolder, treasury: Treasury, terminal: Terminal, shares: Sha
         paid += claimed.amount
     you, arrived = development_signer(YOU), 0
     if rows[shares.address].claimable:
-        arrived, _ = shares.collect(you, service.proof(treasury.data_dir, treasury.chain, shares.address))
+        arrived, _ = service.collect(treasury.data_dir, treasury.chain, shares, you)
         treasury.chain.pass_time(RELEASE_S)
         before = ledger.balance_of(you.address)
         shares.withdraw(you, you.address)

@@ -67,11 +67,11 @@ def recomputing(treasury: Treasury, *, from_archive: bool, recount: Recount = qu
 
 def _slowly(step: Callable[[str], None], differences: list[str]) -> Recount:
     def recount(
-        log: Log, partition: int, records: Iterable[LogRecord], exceptions: Sequence[SkippedRange]
+        log: Log, partition: int, records: Iterable[LogRecord], skipped: Sequence[SkippedRange]
     ) -> Iterator[EpochResult]:
         def progress(count: int) -> None:
             step(f"partition {partition}: {count:,} records counted twice")
 
-        return recompute_and_compare(log, partition, records, exceptions, differences.append, progress)
+        return recompute_and_compare(log, partition, records, skipped, differences.append, progress)
 
     return recount

@@ -23,21 +23,21 @@ from streams.storage.log_reader import LogReader
 
 Epoch = tuple[EpochManifest, list[Window]]
 Recount = Callable[[Log, int, Iterable[LogRecord], Sequence[SkippedRange]], Iterator[EpochResult]]
-"""Log, partition, its records and exceptions to its epochs."""
+"""Log, partition, its records and skipped ranges to its epochs."""
 
 
 def quickly(
-    log: Log, partition: int, records: Iterable[LogRecord], exceptions: Sequence[SkippedRange]
+    log: Log, partition: int, records: Iterable[LogRecord], skipped: Sequence[SkippedRange]
 ) -> Iterator[EpochResult]:
     """The recount by `advance` alone."""
-    return recompute(log, partition, records, skipped_ranges=exceptions)
+    return recompute(log, partition, records, skipped_ranges=skipped)
 
 
 def from_log(
     log: Log,
     reader: LogReader,
     partition: int,
-    exceptions: Sequence[SkippedRange] = (),
+    skipped: Sequence[SkippedRange] = (),
     recount: Recount = quickly,
 ) -> Iterator[Epoch]:
     """The epochs of a partition from Kafka's log, without the skipped ranges (which the reader leaves out too).
@@ -51,7 +51,7 @@ def from_log(
                 f"Kafka has lost the first {earliest} offsets of partition {partition}: audit with --from-archive"
             )
         records = reader.read(partition, 0, end) if end else ()
-        yield from _epochs(recount(log, partition, records, exceptions))
+        yield from _epochs(recount(log, partition, records, skipped))
     except InvalidInput as error:
         raise SourceMissing(str(error), withheld=False) from None
 
@@ -60,10 +60,10 @@ def from_archive(log: Log, data_dir: Path, partition: int, recount: Recount = qu
     """The epochs of a partition from its archive, without Kafka. Raises SourceMissing where it ends."""
     archive = ArchiveSource(data_dir, partition)
     try:
-        exceptions = checked(log, (each for manifest in archive.manifests for each in manifest.exceptions))
+        skipped = checked(log, (each for manifest in archive.manifests for each in manifest.exceptions))
     except InvalidInput as error:
         raise SourceMissing(str(error), withheld=True) from None
-    yield from _epochs(recount(log, partition, archive.records(), exceptions))
+    yield from _epochs(recount(log, partition, archive.records(), skipped))
     if archive.gap is not None:
         raise archive.gap
 

@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import UNSET
 
 from deploy.data_folder import DataFolder
+from deploy.explain.availability import refresh_availability
 from deploy.explain.query import query
 from deploy.money.treasury import noted_funding
 from schemas.errors import InvalidInput
@@ -39,6 +40,7 @@ def machine_facts(data: DataFolder, machine: str) -> dict[str, Any]:
     Raises InvalidInput where it has no sealed window.
     """
     agreement = agreement_of(data, machine)
+    refresh_availability(data)
     (facts,) = query(data, f"SELECT * FROM machines WHERE machine = '{machine}'").records()  # noqa: S608 - as above
     months = query(
         data,

@@ -1,4 +1,4 @@
-"""Where a reading stands in raw records."""
+"""In which rows of raw records a reading stands, well formed or not."""
 
 from functools import reduce
 
@@ -62,7 +62,7 @@ def _json_rows(value: bytes, name: ReadingName) -> list[int]:
 
 
 def _is_same(found: object, wanted: object) -> bool:
-    """Equal and of one type: true is no 1."""
+    """Equal and of one type: true is not 1."""
     return type(found) is type(wanted) and found == wanted
 
 

@@ -1,8 +1,8 @@
-"""A receipt of one reading: what became of it and why, and the proof that the log held it. It reads the archive alone.
+"""A receipt of one reading: its verdict and why, and the proof that the log held it. It reads the archive alone.
 
-A reading is named by (machine, meter, boot, seq) and may stand in the log many times. Every place gets its verdict from
-the real core, replayed over the partition's archived records up to and with that place; the archive is first held
-against the log roots in the manifests, so the verdict follows from records that can be proven one by one.
+A reading is named by (machine, meter, boot, seq) and may stand in the log many times. Each place gets its verdict from
+the real core, by a replay of the partition's archived records up to that place. The archive is first compared with the
+log roots in the manifests, so the verdict follows from records that can be proven one by one.
 """
 
 from collections.abc import Iterator
@@ -32,8 +32,6 @@ from streams.core.state import State
 from streams.storage.archive import archive_digest, chunk_proof, read_archive
 from streams.storage.epoch_files import epoch_paths
 
-Verdict = Literal["accepted", "duplicate", "rejected"]
-
 
 class Billed(Struct, frozen=True):
     """Usage in the meter's unit at a price: micros for every `per` units, or (per 0) for each session."""
@@ -60,7 +58,7 @@ class WindowOfReading(Struct, frozen=True, kw_only=True):
     manifest_digest: str | None
 
 
-class Place(Struct, frozen=True, kw_only=True):
+class ReadingPlace(Struct, frozen=True, kw_only=True):
     """One place of the log where the reading stands. `proof` is the place of its proof among the receipt's.
 
     `row` counts from 0 in the record; -1 where the record was refused as a whole.
@@ -70,7 +68,7 @@ class Place(Struct, frozen=True, kw_only=True):
     offset: int
     row: int
     logged_ms: int
-    verdict: Verdict
+    verdict: Literal["accepted", "duplicate", "rejected"]
     reason: Reason | None
     window: WindowOfReading | None
     proof: int
@@ -98,25 +96,25 @@ class LogProof(Struct, frozen=True, kw_only=True):
             path = tuple(bytes.fromhex(part) for part in self.path)
             proven = ChunkProof(chunk=bytes.fromhex(self.chunk), index=self.index, leaves=self.leaves, path=path)
         except ValueError:
-            raise InvalidInput("the receipt holds text that is no hex: take the file as it was written") from None
+            raise InvalidInput("the receipt holds text that is not hex: take the file as it was written") from None
         if proven.root().hex() != self.log_root:
             raise InvalidInput(f"the chunk isn't under the log root {self.log_root}: ask for the receipt again")
         return proven.records()
 
 
 class ReadingReceipt(Struct, frozen=True, kw_only=True):
-    """What became of a reading: accepted if it was so anywhere, else what its first place came to."""
+    """The verdict on a reading: accepted if it is accepted at any place, else the verdict at its first place."""
 
     log_id: str
     reading: ReadingName
-    verdict: Verdict
+    verdict: Literal["accepted", "duplicate", "rejected"]
     reason: Reason | None
-    places: tuple[Place, ...]
+    places: tuple[ReadingPlace, ...]
     proofs: tuple[LogProof, ...]
 
 
 def receipt(place: DataFolder, terminal: Terminal, name: ReadingName, out: Path | None) -> None:
-    """Says what became of a reading and, if asked, writes all of it with its proofs to a file."""
+    """Shows the receipt of a reading and, with `out`, writes it with its proofs to a file."""
     place.fetch_epochs()
     found = find_reading(place.data_dir, place.log(), name)
     because = f", {found.reason}" if found.reason else ""
@@ -126,9 +124,9 @@ def receipt(place: DataFolder, terminal: Terminal, name: ReadingName, out: Path 
         ["partition", "offset", "row", "logged", "verdict", "reason"],
         [(p.partition, p.offset, p.row, moment_text(p.logged_ms), p.verdict, p.reason) for p in found.places],
     )
-    for spot in found.places:
-        if spot.window is not None:
-            _show_window(terminal, spot.window)
+    for each in found.places:
+        if each.window is not None:
+            _show_window(terminal, each.window)
     for proof in found.proofs:
         terminal.say(
             f"proof: chunk {proof.index + 1} of {proof.leaves} under the log root 0x{proof.log_root}"
@@ -164,7 +162,7 @@ def find_reading(data_dir: Path, log: Log, name: ReadingName) -> ReadingReceipt:
 
     Raises InvalidInput where the reading is nowhere, and where an archive can't be read or isn't its manifest's.
     """
-    places: list[Place] = []
+    places: list[ReadingPlace] = []
     proofs: list[LogProof] = []
     try:
         for partition, first_epoch in sorted(EpochReader(data_dir, log).first_epochs().items()):
@@ -204,7 +202,7 @@ class _Archive:
             self._manifests[first_epoch] = manifest
             first_epoch += 1
 
-    def places(self) -> Iterator[tuple[Place, LogProof]]:
+    def places(self) -> Iterator[tuple[ReadingPlace, LogProof]]:
         """Where the reading stands, by offset and row, each with its proof; `proof` in a place is still 0."""
         rows_at = self._rows_by_offset()
         if not rows_at:
@@ -232,7 +230,7 @@ class _Archive:
         return found
 
     def _records(self, last: int) -> Iterator[Record]:
-        """The records up to the offset `last`, each epoch's archive held against its log root before it is read."""
+        """The records up to the offset `last`, each epoch's archive compared with its log root before it is read."""
         for epoch, manifest in self._manifests.items():
             if manifest.first_offset > last:
                 return
@@ -241,21 +239,15 @@ class _Archive:
                 raise InvalidInput(f"{path} isn't what its manifest says: restore it, or look at `tallyroot audit`")
             yield from (record for record in read_archive(path) if record.offset <= last)
 
-    def _place(self, record: LogRecord, change: RowChange) -> Place:
-        outcome = change.outcome
-        verdict: Verdict = "rejected"
-        if outcome is None:
-            verdict = "accepted"
-        elif outcome == "duplicate":
-            verdict = "duplicate"
-        return Place(
+    def _place(self, record: LogRecord, change: RowChange) -> ReadingPlace:
+        return ReadingPlace(
             partition=self._partition,
             offset=record.offset,
             row=change.row,
             logged_ms=record.timestamp,
-            verdict=verdict,
-            reason=None if outcome == "duplicate" else outcome,
-            window=self._window(change.windows[0]) if change.windows else None,
+            verdict=change.verdict,
+            reason=change.reason,
+            window=None if change.window is None else self._window(change.window),
             proof=0,
         )
 
@@ -275,7 +267,7 @@ class _Archive:
         )
 
     def _window_digest(self, manifest: EpochManifest, change: WindowChange) -> str:
-        """The digest of the sealed window, from a list that is held against the manifest."""
+        """The digest of the sealed window, from a list that is compared with the manifest."""
         path = epoch_paths(self._data_dir, self._log, manifest.epoch, self._partition).windows
         table = pq.read_table(path, columns=["machine", "start_ms", "mends_ms", "digest"])
         rows = table.to_pylist()

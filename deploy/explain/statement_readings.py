@@ -17,17 +17,14 @@ from deploy.explain.audit_sources import ArchiveSource
 from schemas.arrow import windows_from
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
-from schemas.reading import CORRECTED, READING, Correction
+from schemas.reading import CORRECTED, Correction, Reading
 from schemas.units import CARRY_BASE
 from schemas.window import Window
 from streams.core.rating import PER_SESSION
-from streams.core.records import LogRecord, decode_control, decode_readings, media_type, record_type
-from streams.core.replay import LineChange, judge_watched, replay
+from streams.core.records import LogRecord
+from streams.core.replay import LineChange, Where, judge_watched, replay
 from streams.core.state import State
 from streams.storage.epoch_files import epoch_paths
-
-_Start = tuple[int, int | None]
-"""Start of a window and, for an adjustment, of the adjusted one, epoch ms."""
 
 
 class EarningReading(Struct, frozen=True, kw_only=True):
@@ -55,17 +52,18 @@ class EarningReading(Struct, frozen=True, kw_only=True):
 
 
 class WindowReadings(Struct, frozen=True):
-    """A sealed window as the archive gives it, and all that earned in it, by line and then in the log's order."""
+    """A sealed window as replayed from the archive, and all that earned in it, by line and then in the log's order."""
 
     window: Window
     readings: tuple[EarningReading, ...]
 
 
 class _Added(Struct, frozen=True):
-    """What one row added to one line."""
+    """What one entry of a record added to one line."""
 
     record: LogRecord
     row: int
+    entry: Reading | Correction
     line: LineChange
 
 
@@ -80,7 +78,7 @@ def window_readings(data_dir: Path, log: Log, machine: str, moment_ms: int) -> l
     for window, own in zip(published, found, strict=True):
         if own.window.digest != window.digest:
             raise InvalidInput(
-                f"the archive gives another window of {machine} at {start_ms} ms than is there: see `tallyroot audit`"
+                f"the archive and the published window of {machine} at {start_ms} ms differ: run `tallyroot audit`"
             )
     return found
 
@@ -105,8 +103,8 @@ def _replayed(data_dir: Path, log: Log, partition: int, published: Sequence[Wind
     machine = published[0].machine
     first, last = min(w.first_offset for w in published), max(w.last_offset for w in published)
     state, archive = State.new(log, partition), ArchiveSource(data_dir, partition)
-    sealed: dict[_Start, Window] = {}
-    added: dict[_Start, list[_Added]] = {(window.start_ms, window.mends_ms): [] for window in published}
+    sealed: dict[Where, Window] = {}
+    added: dict[Where, list[_Added]] = {(window.start_ms, window.mends_ms): [] for window in published}
 
     def is_watched(record: LogRecord) -> bool:
         return first <= record.offset <= last and _may_name(record, machine)
@@ -119,14 +117,12 @@ def _replayed(data_dir: Path, log: Log, partition: int, published: Sequence[Wind
             break
         if (record := stop.record) is not None:
             for change in judge_watched(state, record, (machine,)):
-                for place in change.windows:
-                    if (place.start_ms, place.mends_ms) in added:
-                        new = [_Added(record, change.row, line) for line in place.lines]
-                        added[place.start_ms, place.mends_ms] += new
+                if change.entry and change.window and (where := change.window.where) in added:
+                    added[where] += [_Added(record, change.row, change.entry, line) for line in change.window.lines]
     if len(sealed) < len(added):
         raise archive.gap or InvalidInput(f"the archive of partition {partition} ends before the window: restore it")
     return [
-        WindowReadings(sealed[start], tuple(_earned(partition, sealed[start], own))) for start, own in added.items()
+        WindowReadings(sealed[where], tuple(_earned(partition, sealed[where], own))) for where, own in added.items()
     ]
 
 
@@ -162,23 +158,15 @@ def _line_key(one: _Added) -> tuple[str, int, int, int]:
 
 
 def _reading(partition: int, one: _Added, micros: int) -> EarningReading:
-    record, line = one.record, one.line
-    boot, seq = None, None
-    if record_type(record) == READING:
-        rows = decode_readings(record.value, media_type(record))
-        row = None if isinstance(rows, str) else rows[one.row]
-        if row is None:
-            raise InvariantBroken(f"an accepted row of offset {record.offset} can't be decoded")
-        kind: str = row.kind
-        boot, seq, observed_at_ms, value = row.boot, row.seq, row.observed_at, row.value
+    entry, line = one.entry, one.line
+    boot, seq, kind = None, None, CORRECTED
+    if isinstance(entry, Reading):
+        boot, seq, kind, value = entry.boot, entry.seq, entry.kind, entry.value
     else:
-        decoded = decode_control(record.value, media_type(record), Correction)
-        if isinstance(decoded, str):
-            raise InvariantBroken(f"an accepted correction at offset {record.offset} can't be decoded")
-        kind, observed_at_ms, value = CORRECTED, decoded[0].observed_at, decoded[0].difference
+        value = entry.difference
     return EarningReading(
-        partition=partition, offset=record.offset, row=one.row, logged_ms=record.timestamp, kind=kind,
-        meter=line.meter, boot=boot, seq=seq, observed_at_ms=observed_at_ms, value=value,
+        partition=partition, offset=one.record.offset, row=one.row, logged_ms=one.record.timestamp, kind=kind,
+        meter=line.meter, boot=boot, seq=seq, observed_at_ms=entry.observed_at, value=value,
         registration_version=line.registration_version, usage=line.usage, price_micros=line.price_micros, per=line.per,
         micros=micros,
     )  # fmt: skip

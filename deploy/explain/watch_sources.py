@@ -64,15 +64,15 @@ class LogMemory:
         self.memory = WatcherMemory()
         self._log = log
         self._tails: dict[int, Tail] = {}
-        self._exceptions: Sequence[SkippedRange] = ()
+        self._skipped: Sequence[SkippedRange] = ()
 
     @contextmanager
-    def reading(self, reader: Callable[[], LogReader], exceptions: Sequence[SkippedRange] = ()) -> Iterator[Recompute]:
+    def reading(self, reader: Callable[[], LogReader], skipped: Sequence[SkippedRange] = ()) -> Iterator[Recompute]:
         """A function that returns the epochs of a partition, during one look. New skipped ranges start it again."""
         readers = [reader() for _ in range(self._log.partitions)]
-        if list(exceptions) != list(self._exceptions):
+        if list(skipped) != list(self._skipped):
             self.memory.forget()
-        self._exceptions = exceptions
+        self._skipped = skipped
         try:
             for partition, tail in self._tails.items():
                 tail.open(readers[partition])
@@ -87,7 +87,7 @@ class LogMemory:
         tail = self._tails[partition] = Tail(partition)
         try:
             tail.open(reader)
-            for result in recompute(self._log, partition, tail, skipped_ranges=self._exceptions):
+            for result in recompute(self._log, partition, tail, skipped_ranges=self._skipped):
                 yield result.manifest, result.windows
         except InvalidInput as error:
             raise SourceMissing(str(error), withheld=False) from None
@@ -102,6 +102,6 @@ def reading_on(treasury: Treasury, kept: LogMemory) -> Iterator[Recompute]:
 
     # Its loop rests while windows are recomputed; a fetch that timed out meanwhile is retried silently.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    servers, exceptions = treasury.data.kafka_servers(), treasury.data.skipped_ranges()
-    with kept.reading(lambda: KafkaLogReader(servers, treasury.log.topic, 0, exceptions), exceptions) as epochs:
+    servers, skipped = treasury.data.kafka_servers(), treasury.data.skipped_ranges()
+    with kept.reading(lambda: KafkaLogReader(servers, treasury.log.topic, 0, skipped), skipped) as epochs:
         yield epochs

@@ -15,7 +15,7 @@ from deploy.machines.new_log import operator_of, zone_of_log
 from deploy.machines.operator import typed_data
 from deploy.machines.register import (
     REMEDIES,
-    Plan,
+    MachinePlan,
     check_acceptable,
     facts,
     planned,
@@ -37,7 +37,7 @@ Step = Callable[[str], None]
 class Registered(Struct, frozen=True, kw_only=True):
     """The plans of a call, and whether they were sent; `payloads` are what a wallet is to sign, if that was asked."""
 
-    plans: list[Plan]
+    plans: list[MachinePlan]
     sent: bool
     payloads: list[dict[str, object]] = []
 
@@ -151,7 +151,9 @@ def machine_page(data: DataFolder, name: str, step: Step) -> MachinePage:
     )
 
 
-def _send_plans(data: DataFolder, registry: Registry, plans: list[Plan], step: Step, *, dry_run: bool) -> Registered:
+def _send_plans(
+    data: DataFolder, registry: Registry, plans: list[MachinePlan], step: Step, *, dry_run: bool
+) -> Registered:
     if not dry_run:
         check_acceptable(plans)
     changed = [plan.registration for plan in plans if plan.registration is not None]
@@ -177,7 +179,7 @@ def _require_accepted(machines: Sequence[str], verdicts: Sequence[Verdict], reme
             raise InvalidInput(f"{machine}: the log refuses it ({verdict}): {remedies.get(verdict, 'see the rules')}")
 
 
-def _payload(data: DataFolder, plan: Plan) -> dict[str, object]:
+def _payload(data: DataFolder, plan: MachinePlan) -> dict[str, object]:
     if plan.registration is None:
         return {}
     value, route = record_of(plan.registration).value or b"", plan.registration.route

@@ -7,7 +7,7 @@ What stands at the top of the file (zone, site, payees, lock, ...) holds for eac
 import re
 import tomllib
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any
@@ -137,7 +137,7 @@ def _registration(
         route=form.route or form.site or form.id,
         version=version,
         kind=form.kind,
-        effective_from=0 if form.effective_from is None else moment_ms(form.effective_from, "effective_from"),
+        effective_from=0 if form.effective_from is None else _moment_ms(form.effective_from, "effective_from"),
         meters=tuple(_meter(name, meter) for name, meter in form.meters.items()),
         tariff=Tariff(
             tuple(element_of(line, currency, units) for line in form.tariff),
@@ -145,7 +145,7 @@ def _registration(
         ),
         agreement=Agreement(
             _points(form.payees),
-            locked_until=UNSET if form.lock is None else moment_ms(form.lock, "lock"),
+            locked_until=UNSET if form.lock is None else _moment_ms(form.lock, "lock"),
             pays_trust=form.pays_trust or 0,
         ),
         boot=UNSET if form.boot is None else form.boot,
@@ -156,19 +156,12 @@ def _registration(
     )
 
 
-def moment_ms(value: date | datetime | str, name: str) -> int:
-    """A date (its midnight UTC) or a time with its offset, as epoch ms. Raises InvalidInput."""
+def _moment_ms(value: date | datetime | str, name: str) -> int:
+    """A date (its midnight UTC) or a time (UTC without an offset), as TOML, YAML or text have it, in epoch ms."""
     try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        raise InvalidInput(f"{name} '{value}' is not a time: write 2026-12-01 or 2026-12-01T06:00:00Z") from None
-    if not isinstance(moment, datetime):
-        moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
-    elif moment.tzinfo is None and (moment.hour or moment.minute or moment.second):
-        raise InvalidInput(f"{name} {moment.isoformat()} has no offset from UTC: add Z or +01:00")
-    elif moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0, int(moment.timestamp() * 1_000))
+        return max(0, parsing.moment_ms(value if isinstance(value, str) else value.isoformat()))
+    except InvalidInput as error:
+        raise InvalidInput(f"{name}: {error}") from None
 
 
 def _with_defaults(machine: MachineForm, form: FileForm) -> MachineForm:
@@ -195,12 +188,12 @@ def _meter(name: str, form: MeterForm) -> Meter:
 def _points(payees: tuple[PayeeForm, ...]) -> dict[str, int]:
     points: dict[str, int] = {}
     for payee in payees:
-        account = parsing.account(payee.account)
-        if account in points:
+        name = parsing.account(payee.account)
+        if name in points:
             raise InvalidInput(f"{payee.account} stands twice among the payees: add its shares up")
         if _misses_checksum(payee.account):
             raise InvalidInput(f"'{payee.account}' has a wrong checksum: it is mistyped, or write it in lower case")
-        points[account] = _share(payee.share)
+        points[name] = _share(payee.share)
     if sum(points.values()) != POINTS_WHOLE:
         raise InvalidInput(f"the payees' shares add up to {sum(points.values()) / 100:g} %, not to 100 %")
     return points

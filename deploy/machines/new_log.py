@@ -7,7 +7,6 @@ Killed anywhere, the same command goes on.
 
 import re
 import secrets
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -218,11 +217,3 @@ def _begin(servers: str, log: Log, begins_ms: int) -> None:
         producer.flush()
     finally:
         producer.close()
-
-
-def day_ms(day: str) -> int:
-    """A day such as 2025-01-01, as its first moment (epoch ms, UTC). Raises InvalidInput."""
-    try:
-        return int(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()) * 1_000
-    except ValueError:
-        raise InvalidInput(f"'{day}' is not a day: write one such as 2025-01-01") from None

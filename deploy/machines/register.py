@@ -44,7 +44,7 @@ class Difference(Struct, frozen=True):
     after: str | None
 
 
-class Plan(Struct, frozen=True, kw_only=True):
+class MachinePlan(Struct, frozen=True, kw_only=True):
     """What becomes of one machine. `registration` is None where nothing changes.
 
     `in_force_from_ms` is when the version counts (epoch ms; 0: always), None for one that would be refused.
@@ -59,24 +59,26 @@ class Plan(Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
-def planned(log: Log, registry: Registry, forms: Sequence[MachineForm], *, zone: str | None, now_ms: int) -> list[Plan]:
+def planned(
+    log: Log, registry: Registry, forms: Sequence[MachineForm], *, zone: str | None, now_ms: int
+) -> list[MachinePlan]:
     """A plan for each form, judged as the stream would judge it now. Raises InvalidInput for what can't be written."""
     return [_plan(log, registry, form, zone, now_ms) for form in forms]
 
 
-def retirement(log: Log, registry: Registry, name: str, now_ms: int) -> Plan:
+def retirement(log: Log, registry: Registry, name: str, now_ms: int) -> MachinePlan:
     """The plan that retires a machine. Raises InvalidInput where it isn't registered."""
     machine = registry.machine(name)
     if machine is None:
         raise InvalidInput(f"{name} is not registered in this log: `tallyroot machines` lists those that are")
     last = machine.last.registration
     if last.retired:
-        return Plan(machine=name, action="unchanged", registration=None, differences=())
+        return MachinePlan(machine=name, action="unchanged", registration=None, differences=())
     wanted = msgspec.structs.replace(last, version=last.version + 1, retired=True, effective_from=0)
     return _judged(log, registry, wanted, last, now_ms, "retire")
 
 
-def _plan(log: Log, registry: Registry, form: MachineForm, zone: str | None, now_ms: int) -> Plan:
+def _plan(log: Log, registry: Registry, form: MachineForm, zone: str | None, now_ms: int) -> MachinePlan:
     machine = registry.machine(form.id)
     last = machine.last.registration if machine else None
     wanted = registration_of(
@@ -91,19 +93,19 @@ def _plan(log: Log, registry: Registry, form: MachineForm, zone: str | None, now
         kept_from = last.effective_from if form.effective_from is None else wanted.effective_from
         same = msgspec.structs.replace(wanted, version=last.version, effective_from=kept_from)
         if _plain(same) == _plain(last):
-            return Plan(machine=form.id, action="unchanged", registration=None, differences=())
+            return MachinePlan(machine=form.id, action="unchanged", registration=None, differences=())
     return _judged(log, registry, wanted, last, now_ms, "change" if last else "register")
 
 
 def _judged(
     log: Log, registry: Registry, wanted: Registration, last: Registration | None, now_ms: int,
     action: Literal["register", "change", "retire"],
-) -> Plan:  # fmt: skip
+) -> MachinePlan:  # fmt: skip
     if not wanted.is_valid():
         raise InvalidInput(f"{wanted.machine}: {REMEDIES['malformed']}")
     verdict, machine = registry.judge(record_of(wanted), now_ms)
     from_ms = None if verdict is not None or machine is None else machine.last.in_force_from_ms
-    return Plan(
+    return MachinePlan(
         machine=wanted.machine, action=action, registration=wanted, in_force_from_ms=from_ms, verdict=verdict,
         differences=tuple(_differences(log.currency, last, wanted)),
         warnings=tuple(_warnings(wanted, last, from_ms, now_ms)),
@@ -212,7 +214,7 @@ def _moment(moment_ms: int) -> str:
     return datetime.fromtimestamp(moment_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def check_acceptable(plans: Sequence[Plan]) -> None:
+def check_acceptable(plans: Sequence[MachinePlan]) -> None:
     """Raises InvalidInput for the first plan that the stream would refuse."""
     for plan in plans:
         if plan.verdict is not None:

@@ -5,19 +5,19 @@ nothing about versions. So a log is read at the speed of its consumer, and a rec
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from schemas.log import Log
-from schemas.reading import CORRECTED, HEARTBEAT, REGISTERED
+from schemas.reading import CORRECTED, REGISTERED
 from schemas.reject import Reason
 from streams.core.machines import Machine
 from streams.core.murmur2 import partition_of
 from streams.core.records import LogRecord, Record, record_type
-from streams.core.replay import advance_through
+from streams.core.replay import advance_through, advance_time
 from streams.core.state import State
+from streams.core.stream_time import NO_TIMESTAMP, later
 from streams.storage.log_reader import LogReader
 
 PROGRESS_RECORDS = 100_000
@@ -39,7 +39,7 @@ class _Partition:
 
     state: State
     next_offset: int | None = None
-    stream_time_ms: int = -1
+    stream_time_ms: int = NO_TIMESTAMP
 
 
 class Registry:
@@ -48,6 +48,8 @@ class Registry:
     def __init__(self, log: Log, reader: LogReader, machines: Iterable[str] | None = None) -> None:
         """Of all machines, or of those named: what others' records say is passed over."""
         self._log = log
+        rulesets = tuple(msgspec.structs.replace(ruleset, operators=()) for ruleset in log.rulesets)
+        self._unsigned_log = msgspec.structs.replace(log, rulesets=rulesets)
         self._reader = reader
         self._wanted = None if machines is None else frozenset(machines)
         self._partitions = [_Partition(State.new(log, number)) for number in range(log.partitions)]
@@ -71,7 +73,7 @@ class Registry:
                     progress(self._read)
             part.next_offset = end
             if part.stream_time_ms >= 0:
-                _feed(part.state, _heartbeat(part.stream_time_ms))
+                advance_time(part.state, part.stream_time_ms)
 
     def machines(self) -> Iterator[Machine]:
         """The registered machines, by id."""
@@ -93,17 +95,21 @@ class Registry:
     def judge(self, record: Record, now_ms: int) -> tuple[Verdict, Machine | None]:
         """What the stream would make of a record that came next, and the machine as it would be then.
 
-        `now_ms` (epoch ms) is the timestamp that the record would bear; stream time never goes back. Who signed it is
-        not asked: `register.signed` does, once there is a signature.
+        `now_ms` (epoch ms) is the time of sending; the record's timestamp is that, or in a backfill the partition's
+        stream time. Who signed it is not asked: `register.signed` does, once there is a signature. The verdict is on a
+        state that holds this machine alone: of others it depends on nothing.
         """
-        part = self._partitions[self.partition_of((record.key or b"").decode())]
-        state = deepcopy(part.state)
-        rulesets = tuple(msgspec.structs.replace(ruleset, operators=()) for ruleset in self._log.rulesets)
-        state.log = msgspec.structs.replace(self._log, rulesets=rulesets)
-        if state.epoch is not None:
-            state.ruleset = state.log.ruleset_at(state.epoch)
-        verdict = _feed(state, record._replace(timestamp=max(now_ms, part.stream_time_ms)))
-        return verdict, state.machines.get(msgspec.json.decode(record.value or b"", type=_Named).machine)
+        name = msgspec.json.decode(record.value or b"", type=_Named).machine
+        number = self.partition_of((record.key or b"").decode())
+        part = self._partitions[number]
+        state = State.new(self._unsigned_log, number)
+        if part.stream_time_ms >= 0:
+            advance_time(state, part.stream_time_ms)
+        known = self.machine(name)
+        if known is not None:
+            state.machines[name] = replace(known, versions=list(known.versions))
+        sent_ms = now_ms if self._log.timestamp_type == "LogAppendTime" else 0
+        return _feed(state, record._replace(timestamp=max(sent_ms, part.stream_time_ms))), state.machines.get(name)
 
     def awaits(self, value: bytes) -> None:
         """From now on keeps the verdict on the first record with this value that is read."""
@@ -114,7 +120,7 @@ class Registry:
         return value in self._verdicts, self._verdicts.get(value)
 
     def _take(self, part: _Partition, record: LogRecord) -> None:
-        part.stream_time_ms = max(part.stream_time_ms, record.timestamp)
+        part.stream_time_ms = later(part.stream_time_ms, record.timestamp)
         if not _is_control(record):
             return
         if self._wanted is not None and _machine_of(record.value) not in self._wanted:
@@ -135,10 +141,6 @@ def _machine_of(value: bytes | None) -> str | None:
         return msgspec.json.decode(value or b"", type=_Named).machine
     except msgspec.DecodeError:
         return None
-
-
-def _heartbeat(timestamp_ms: int) -> Record:
-    return Record(0, timestamp_ms, None, b"{}", (("ce_type", HEARTBEAT.encode()),))
 
 
 def _feed(state: State, record: Record) -> Verdict:

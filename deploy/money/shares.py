@@ -177,11 +177,8 @@ class MachineShares:
 
     def collect(self, signer: Signer) -> Collected:
         """Claims for the shares what an active post owes them, and starts the release of all that has arrived."""
-        folder, chain, address = self.treasury.data_dir, self.treasury.chain, self.contract.address
-        owed = service.payouts(folder, chain, address)
-        is_due = bool(owed and owed[0].claimable)
-        proof = service.proof(folder, chain, address, owed[0].sequence) if is_due else None
-        return Collected(address, *self.contract.collect(signer, proof))
+        treasury, contract = self.treasury, self.contract
+        return Collected(contract.address, *service.collect(treasury.data_dir, treasury.chain, contract, signer))
 
     def withdraw(self, signer: Signer, to: str | None) -> Withdrawn:
         """Withdraws a holder's released income, to its own account or to another."""

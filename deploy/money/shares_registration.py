@@ -1,28 +1,19 @@
 """Makes the shares of a machine a payee in the log, locked: the operator's next registration of the machine."""
 
-from itertools import islice
-
 import msgspec
 from msgspec import Struct
 
 from deploy.data_folder import DataFolder
+from deploy.machines.registry import Registry
 from schemas.errors import InvalidInput
-from schemas.log import Log
 from schemas.reading import REGISTERED
 from schemas.registration import Agreement
 from settlement.shares import points_of
-from streams.core.control import register as judge
 from streams.core.encode import signed_headers
 from streams.core.records import JSON, Record
-from streams.core.replay import advance_through
 from streams.core.signature import operator_account, sign_control
-from streams.core.state import State
 from streams.kafka.producer import LogProducer
 from streams.kafka.reader import KafkaLogReader
-from streams.storage.skipped_ranges_file import load_skipped_ranges
-
-CHUNK = 10_000
-"""Records that are held in memory at once."""
 
 
 class SharesRegistered(Struct, frozen=True):
@@ -44,8 +35,17 @@ def register_shares(
     operators = log.rulesets[-1].operators
     if operators and operator_account(key) not in operators:
         raise InvalidInput(f"{operator_account(key)} does not operate this log: set TALLYROOT_OPERATOR_KEY")
-    state = state_with(data, log, servers, machine)
-    last, now_ms = state.machines[machine].last.registration, state.now_ms
+    reader = KafkaLogReader(servers, log.topic, 0, data.skipped_ranges())
+    registry = Registry(log, reader, {machine})
+    try:
+        registry.read(lambda _: None)
+    finally:
+        reader.close()
+    known = registry.machine(machine)
+    if known is None:
+        raise InvalidInput(f"no such machine: {machine} is not registered in the topic {log.topic}")
+    last = known.last.registration
+    now_ms = registry.stream_time_ms(registry.partition_of(last.route)) or 0
     agreement = shared_agreement(last.agreement, shares, points, locked_until_ms, giver)
     registration = msgspec.structs.replace(
         last, version=last.version + 1, agreement=agreement, effective_from=now_ms
@@ -54,8 +54,7 @@ def register_shares(
     route = registration.route.encode()
     signature = sign_control(key, log.log_id, route, REGISTERED, JSON, value)
     headers = (("ce_type", REGISTERED.encode()), *signed_headers(JSON, operator_account(key), signature))
-    # Judged as the log will judge it, which does not depend on its offset.
-    refused = judge(state, Record(0, now_ms, route, value, headers))
+    refused, _ = registry.judge(Record(0, now_ms, route, value, headers), now_ms)
     if refused is not None:
         raise InvalidInput(f"the log would reject it ({refused}): under a locked agreement no part may fall")
     producer = LogProducer(servers, log)
@@ -85,19 +84,3 @@ def shared_agreement(before: Agreement, shares: str, points: int, locked_until_m
     parts = others | {chosen: others[chosen] - missing} if missing else others
     kept = {name: part for name, part in parts.items() if part}
     return Agreement(kept | {shares: points}, locked_until=locked_until_ms, pays_trust=before.pays_trust)
-
-
-def state_with(data: DataFolder, log: Log, servers: str, machine: str) -> State:
-    """The state at the log's end of the partition that the machine is registered in, by the rules.
-
-    Raises InvalidInput where it is registered in none.
-    """
-    reader = KafkaLogReader(servers, log.topic, 0, load_skipped_ranges(data.data_dir, log))
-    for partition in range(log.partitions):
-        state = State.new(log, partition)
-        records = reader.read(partition, *reader.range(partition))
-        while piece := list(islice(records, CHUNK)):
-            advance_through(state, piece)
-        if machine in state.machines:
-            return state
-    raise InvalidInput(f"no such machine: {machine} is not registered in the topic {log.topic}")

@@ -1,4 +1,4 @@
-"""One machine's day down to its readings, as the report embeds it: all that the page needs to judge and hash it anew.
+"""One machine's day down to its readings, as the report embeds it: all that the page needs to judge and hash it again.
 
 The archive is replayed by the real core up to the day; from there on every entry of the machine is noted with what the
 rules looked at. What is noted doesn't depend on the value that a meter showed, so the page can put in another one.
@@ -16,18 +16,15 @@ from deploy.explain.audit_sources import archived_records
 from schemas.arrow import windows_from
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from schemas.reading import READING, MeterKind, Reading
+from schemas.reading import READING, Correction, MeterKind, Reading
 from schemas.units import DAY_MS
 from schemas.window import Window
 from streams.core.machines import Machine
 from streams.core.meters import NONE, SLACK_MS, MeterState, Standing
 from streams.core.records import LogRecord, record_type
-from streams.core.replay import Basis, RowChange, judge_watched, replay
+from streams.core.replay import Basis, RowChange, Where, WindowChange, judge_watched, replay
 from streams.core.state import State
 from streams.storage.epoch_files import epoch_paths
-
-Where = tuple[int, int | None]
-"""Start of the holding window and of the mended one, epoch ms."""
 
 Price = tuple[int, int, int]
 """Registration version, micros, per (0: for each session)."""
@@ -48,8 +45,8 @@ class WantedDay(Struct, frozen=True):
         return min(w.first_offset for w in self.windows), max(w.last_offset for w in self.windows)
 
 
-class MeterFacts(Struct, frozen=True):
-    """What rules 12 to 17 know of a meter; standings are (boot, seq, observed_at, value)."""
+class MeterBefore(Struct, frozen=True):
+    """What rules 12 to 17 remember of a meter; standings are (boot, seq, observed_at, value)."""
 
     meter: str
     baseline: Standing | None
@@ -58,7 +55,7 @@ class MeterFacts(Struct, frozen=True):
     slack_ms: int
 
     @classmethod
-    def of(cls, name: str, meter: MeterState) -> "MeterFacts":
+    def of(cls, name: str, meter: MeterState) -> "MeterBefore":
         """The facts as they are now."""
         return cls(name, meter.baseline, meter.suspect, meter.quantity_at, meter.slack_ms)
 
@@ -96,7 +93,7 @@ class CorrectionItem(Struct, frozen=True, tag_field="what", tag="correction", kw
 
 
 class FactItem(Struct, frozen=True, tag_field="what", tag="fact", kw_only=True):
-    """A registration that set one fact of a meter anew: an opening register, a new boot."""
+    """A registration that set one fact of a meter: an opening register, a new boot."""
 
     offset: int
     meter: str
@@ -111,7 +108,7 @@ class MachineDay(Struct, frozen=True, kw_only=True):
     """A machine's day: its meters as they were before, what happened in the log's order, and the salts by version."""
 
     wanted: WantedDay
-    meters: tuple[MeterFacts, ...]
+    meters: tuple[MeterBefore, ...]
     items: tuple[Item, ...]
     salts: dict[int, str]
 
@@ -136,27 +133,27 @@ def read_days(data_dir: Path, log: Log, wanted: Sequence[WantedDay]) -> list[Mac
     """
     found: dict[str, MachineDay] = {}
     for partition in sorted({day.partition for day in wanted}):
-        watches = [_Watch(day) for day in wanted if day.partition == partition]
-        _replay(State.new(log, partition), archived_records(data_dir, partition), watches)
-        found |= {watch.wanted.machine: watch.day() for watch in watches}
+        all_notes = [_DayNotes(day) for day in wanted if day.partition == partition]
+        _replay(State.new(log, partition), archived_records(data_dir, partition), all_notes)
+        found |= {notes.wanted.machine: notes.day() for notes in all_notes}
     return [found[day.machine] for day in wanted]
 
 
-def _replay(state: State, records: Iterable[LogRecord], watches: Sequence["_Watch"]) -> None:
-    last = max(watch.last for watch in watches)
+def _replay(state: State, records: Iterable[LogRecord], all_notes: Sequence["_DayNotes"]) -> None:
+    last = max(notes.last for notes in all_notes)
     upto_last = takewhile(lambda record: record.offset <= last, records)
-    for stop in replay(state, upto_last, lambda record: any(watch.is_concerned(record) for watch in watches)):
+    for stop in replay(state, upto_last, lambda record: any(notes.is_concerned(record) for notes in all_notes)):
         if (record := stop.record) is None:
             continue
-        concerned = {watch.wanted.machine: watch for watch in watches if watch.is_concerned(record)}
-        for watch in concerned.values():
-            watch.before(state, record)
+        concerned = {notes.wanted.machine: notes for notes in all_notes if notes.is_concerned(record)}
+        for notes in concerned.values():
+            notes.before(state, record)
         changes = judge_watched(state, record, concerned)
-        for watch in concerned.values():
-            watch.after(state, record, changes)
+        for notes in concerned.values():
+            notes.after(state, record, changes)
 
 
-class _Watch:
+class _DayNotes:
     """Notes what concerns one machine's day."""
 
     def __init__(self, wanted: WantedDay) -> None:
@@ -164,9 +161,9 @@ class _Watch:
         self.first, self.last = wanted.offsets
         self._name = wanted.machine.encode()
         self._items: list[Item] = []
-        self._meters: tuple[MeterFacts, ...] | None = None
+        self._meters: tuple[MeterBefore, ...] | None = None
         self._machine: Machine | None = None
-        self._facts: dict[str, MeterFacts] = {}
+        self._facts: dict[str, MeterBefore] = {}
 
     def is_concerned(self, record: LogRecord) -> bool:
         """Whether the record may say something of the machine (with an escape it may say anything)."""
@@ -192,35 +189,36 @@ class _Watch:
         if record_type(record) != READING:
             self._note_facts(state, record)
         for change in changes:
-            if change.reading is None:
-                self._note_correction(record, change)
-            elif change.basis is not None and change.reading.machine == self.wanted.machine:
-                self._items.append(_row_item(record, change, change.reading, change.basis))
+            entry = change.entry
+            if entry is None or entry.machine != self.wanted.machine:
+                continue
+            if isinstance(entry, Correction):
+                self._note_correction(record, change.window)
+            elif change.basis is not None:
+                self._items.append(_row_item(record, change, entry, change.basis))
 
     def _note_facts(self, state: State, record: LogRecord) -> None:
         for name, facts in self._all_facts(state).items():
-            old = self._facts.get(name, MeterFacts(name, None, None, NONE, SLACK_MS))
+            old = self._facts.get(name, MeterBefore(name, None, None, NONE, SLACK_MS))
             for part in ("baseline", "suspect", "quantity_at", "slack_ms"):
                 value = getattr(facts, part)
                 if value != getattr(old, part):
                     self._items.append(FactItem(offset=record.offset, meter=name, name=part, value=value))
 
-    def _note_correction(self, record: LogRecord, change: RowChange) -> None:
-        for window in change.windows:
-            if self._machine is not None and window.machine == self.wanted.machine:
-                lines = tuple(
-                    (
-                        line.meter, self._machine.unit_of(line.meter, line.registration_version),
-                        line.registration_version, line.price_micros, line.per, line.usage,
-                    )
-                    for line in window.lines
-                )  # fmt: skip
-                where = (window.start_ms, window.mends_ms)
-                self._items.append(CorrectionItem(offset=record.offset, where=where, lines=lines))
+    def _note_correction(self, record: LogRecord, window: WindowChange | None) -> None:
+        if self._machine is not None and window is not None:
+            lines = tuple(
+                (
+                    line.meter, self._machine.unit_of(line.meter, line.registration_version),
+                    line.registration_version, line.price_micros, line.per, line.usage,
+                )
+                for line in window.lines
+            )  # fmt: skip
+            self._items.append(CorrectionItem(offset=record.offset, where=window.where, lines=lines))
 
-    def _all_facts(self, state: State) -> dict[str, MeterFacts]:
+    def _all_facts(self, state: State) -> dict[str, MeterBefore]:
         names = sorted(meter for machine, meter in state.meters.index_of if machine == self.wanted.machine)
-        return {name: MeterFacts.of(name, state.meters.borrow(self.wanted.machine, name)) for name in names}
+        return {name: MeterBefore.of(name, state.meters.borrow(self.wanted.machine, name)) for name in names}
 
 
 def _row_item(record: LogRecord, change: RowChange, row: Reading, basis: Basis) -> RowItem:

@@ -18,15 +18,17 @@ from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
 from schemas.reading import REGISTERED
 from schemas.registration import Registration
-from schemas.units import DAY_MS
+from schemas.units import DAY_MS, SIMULATED
 from streams.core.log_root import RECORDS, records_from
 from streams.core.records import record_type
 from streams.storage.analytics import make_analytics
 
 MACHINES = 300
 """Machines that are shown one by one, those with the highest income; the others as one."""
-OTHERS = "(others)"
-"""No machine can have this id."""
+OTHERS, OTHERS_SIMULATED = "(others)", "(others, simulated)"
+"""No machine can have these ids."""
+SIMULATED_KIND = " (simulated)"
+"""Behind a simulated machine's kind: no registration's kind can end so."""
 STRETCHES = 42
 """Income is summed by day, or by stretches of equally many days where these would be more."""
 DAYS = 6
@@ -78,12 +80,15 @@ class Figures(Struct, frozen=True):
     adjustments: int
     readings: int
     earned_micros: str
+    simulated_micros: str
     first_ms: int
     last_ms: int
 
 
 class MachineRow(Struct, frozen=True):
-    """One machine. `uptime_thousandths` is thousandths of a percent; None where it has no reading yet."""
+    """One machine. Thousandths of a percent: `reporting_thousandths` is None where it has no reading yet,
+    `uptime_thousandths` where no meter `availability` says when it was in service.
+    """
 
     machine: str
     kind: str
@@ -92,7 +97,20 @@ class MachineRow(Struct, frozen=True):
     net_micros: str
     trust: int
     flags: tuple[str, ...]
+    reporting_thousandths: int | None
     uptime_thousandths: int | None
+
+
+class Places:
+    """The index of each machine's row; machines without one are summed in the row of others of their sort."""
+
+    def __init__(self, rows: Sequence[MachineRow]) -> None:
+        self._places = {row.machine: at for at, row in enumerate(rows)}
+
+    def of(self, machine: str) -> int:
+        """The index of the row that shows the machine."""
+        others = OTHERS_SIMULATED if machine.startswith(SIMULATED) else OTHERS
+        return self._places.get(machine, self._places.get(others, 0))
 
 
 class DayChoice(Struct, frozen=True):
@@ -109,15 +127,15 @@ class DayChoice(Struct, frozen=True):
 def read_figures(views: Views) -> Figures:
     """The figures of the log."""
     ((entries, accepted, duplicates),) = views.ask("SELECT sum(entries), sum(accepted), sum(duplicate) FROM epochs")
-    ((machines, windows, adjustments, readings, earned, first_ms, last_ms),) = views.ask(
+    ((machines, windows, adjustments, readings, earned, simulated, first_ms, last_ms),) = views.ask(
         "SELECT count(DISTINCT machine), count(*) FILTER (mends IS NULL), count(*) FILTER (mends IS NOT NULL),"
-        " sum(readings), sum(net_micros), min(start_ms), max(end_ms) FROM windows",
+        " sum(readings), sum(net_micros), sum(net_micros) FILTER (simulated), min(start_ms), max(end_ms) FROM windows",
     )
     reasons = views.ask("SELECT reason, count(*) FROM rejects GROUP BY 1 ORDER BY 2 DESC, 1")
     return Figures(
         _int(entries), _int(accepted), _int(duplicates), {str(reason): _int(n) for reason, n in reasons},
-        _int(machines), _int(windows), _int(adjustments), _int(readings), str(_int(earned)), _int(first_ms),
-        _int(last_ms),
+        _int(machines), _int(windows), _int(adjustments), _int(readings), str(_int(earned)),
+        str(_int(simulated)), _int(first_ms), _int(last_ms),
     )  # fmt: skip
 
 
@@ -125,21 +143,29 @@ def read_machines(views: Views, kinds: Mapping[str, str]) -> list[MachineRow]:
     """The machines by income, those behind the first MACHINES as one."""
     rows = views.ask(
         "SELECT m.machine, m.windows, m.readings, (SELECT sum(net_micros) FROM windows w WHERE w.machine = m.machine),"
-        " m.trust, m.flags, (m.uptime * 1000)::BIGINT FROM machines AS m ORDER BY 4 DESC, 1",
+        " m.trust, m.flags, (m.reporting * 1000)::BIGINT, (m.uptime * 1000)::BIGINT FROM machines AS m"
+        " ORDER BY 4 DESC, 1",
     )
     found = [
         MachineRow(
             str(name), kinds.get(str(name), "machine"), _int(windows), _int(readings), str(_int(net)), _int(trust),
-            tuple(str(flag) for flag in _list(flags)), None if uptime is None else _int(uptime),
+            tuple(str(flag) for flag in _list(flags)), _int_or_none(reporting), _int_or_none(uptime),
         )
-        for name, windows, readings, net, trust, flags, uptime in rows
+        for name, windows, readings, net, trust, flags, reporting, uptime in rows
     ]  # fmt: skip
-    kept, rest = found[:MACHINES], found[MACHINES:]
-    if rest:
-        net = str(sum(int(row.net_micros) for row in rest))
-        counts = sum(row.windows for row in rest), sum(row.readings for row in rest)
-        kept.append(MachineRow(OTHERS, "others", *counts, net, min(row.trust for row in rest), (), None))
-    return kept
+    return found[:MACHINES] + _others(found[MACHINES:])
+
+
+def _others(rows: Sequence[MachineRow]) -> list[MachineRow]:
+    """The sums of recorded and of simulated machines, as far as there are any."""
+    sums = []
+    for name, kind, is_simulated in ((OTHERS, "others", False), (OTHERS_SIMULATED, "others" + SIMULATED_KIND, True)):
+        rest = [row for row in rows if row.machine.startswith(SIMULATED) == is_simulated]
+        if rest:
+            net = str(sum(int(row.net_micros) for row in rest))
+            counts = sum(row.windows for row in rest), sum(row.readings for row in rest)
+            sums.append(MachineRow(name, kind, *counts, net, min(row.trust for row in rest), (), None, None))
+    return sums
 
 
 def stretch_days(figures: Figures) -> int:
@@ -148,11 +174,8 @@ def stretch_days(figures: Figures) -> int:
     return -(-days // STRETCHES)
 
 
-def read_incomes(views: Views, figures: Figures, places: Mapping[str, int], others: int) -> list[tuple[int, int, str]]:
-    """Income in micros: (index of the machine, number of the stretch of days, amount as a decimal string).
-
-    `places` has each machine's index, `others` is that of all it lacks.
-    """
+def read_incomes(views: Views, figures: Figures, places: Places) -> list[tuple[int, int, str]]:
+    """Income in micros: (index of the machine, number of the stretch of days, amount as a decimal string)."""
     first = figures.first_ms // DAY_MS
     rows = views.ask(
         f"SELECT machine, (start_ms // {DAY_MS} - {first}) // {stretch_days(figures)}, sum(net_micros)"  # noqa: S608
@@ -160,7 +183,7 @@ def read_incomes(views: Views, figures: Figures, places: Mapping[str, int], othe
     )
     sums: dict[tuple[int, int], int] = {}
     for machine, stretch, net in rows:
-        key = (_int(stretch), places.get(str(machine), others))
+        key = (_int(stretch), places.of(str(machine)))
         sums[key] = sums.get(key, 0) + _int(net)
     return [(at, stretch, str(net)) for (stretch, at), net in sorted(sums.items()) if net]
 
@@ -198,7 +221,7 @@ def choose_days(views: Views, kinds: Mapping[str, str], wish: Wish) -> list[DayC
 
 
 def read_kinds(data_dir: Path) -> dict[str, str]:
-    """The kind of each machine, as its registrations in the archive say."""
+    """The kind of each machine, as its registrations in the archive say; with SIMULATED_KIND if it is simulated."""
     kinds: dict[str, str] = {}
     for path in sorted(data_dir.glob("log/*/*.parquet")):
         with pq.ParquetFile(path) as file:
@@ -209,7 +232,8 @@ def read_kinds(data_dir: Path) -> dict[str, str]:
                     if record_type(record) == REGISTERED:
                         found = _registration(record.value or b"")
                         if found is not None:
-                            kinds[found.machine] = found.kind
+                            is_simulated = found.machine.startswith(SIMULATED)
+                            kinds[found.machine] = found.kind + (SIMULATED_KIND if is_simulated else "")
     return kinds
 
 
@@ -222,6 +246,10 @@ def _registration(value: bytes) -> Registration | None:
 
 def _int(value: object) -> int:
     return int(str(value or 0))
+
+
+def _int_or_none(value: object) -> int | None:
+    return None if value is None else _int(value)
 
 
 def _list(value: Any) -> Sequence[object]:

@@ -55,9 +55,13 @@ class PostPage(Struct, frozen=True):
 
 
 class Money(Struct, frozen=True):
-    """Flows are micros by (machine, account, or HELD, or OUTSIDE), over all that is sealed for good."""
+    """Flows are micros by (machine, account, or HELD, or OUTSIDE), over all that is sealed for good.
+
+    `unsettled` is what of OUTSIDE each payee without an account is owed, by its id.
+    """
 
     flows: dict[tuple[str, str], int]
+    unsettled: dict[str, int]
     unposted_micros: int
     posts: tuple[PostPage, ...]
     posts_in_all: int
@@ -89,7 +93,7 @@ def read_money(data_dir: Path, log: Log, names: Sequence[WindowName]) -> Money:
         for kept, windows in headers
         if kept.header.sequence in settled or kept.header.sequence > len(headers) - POSTS
     )
-    return Money(walk.flows, walk.net_micros - posted_micros, posts, len(headers), walk.proofs)
+    return Money(walk.flows, walk.unsettled, walk.net_micros - posted_micros, posts, len(headers), walk.proofs)
 
 
 class _Walk:
@@ -99,6 +103,7 @@ class _Walk:
         self._names = names
         self._balances = Balances()
         self.flows: dict[tuple[str, str], int] = {}
+        self.unsettled: dict[str, int] = {}
         self.proofs: dict[WindowName, WindowProof] = {}
         self.net_micros = 0
 
@@ -110,8 +115,10 @@ class _Walk:
             self.net_micros += earning.net_micros
             for account, part in step.parts.items():
                 self._add(earning.machine, account, part)
-            for (reason, _), part in step.unsettled.items():
+            for (reason, payee), part in step.unsettled.items():
                 self._add(earning.machine, HELD if reason == "trust" else OUTSIDE, part)
+                if payee:
+                    self.unsettled[payee] = self.unsettled.get(payee, 0) + part
             if (earning.machine, earning.start_ms, earning.mends_ms) in self._names:
                 named.append((earning, step.carry_before))
         tree = windows_tree(windows) if named and sequence != UNPOSTED else None

@@ -15,11 +15,13 @@ import msgspec
 from msgspec import Struct
 
 from deploy.data_folder import DataFolder
-from deploy.report.day import Item, MachineDay, MeterFacts, read_days, wanted_day
+from deploy.explain.availability import refresh_availability
+from deploy.report.day import Item, MachineDay, MeterBefore, read_days, wanted_day
 from deploy.report.figures import (
     OTHERS,
     Figures,
     MachineRow,
+    Places,
     Views,
     Wish,
     choose_days,
@@ -60,7 +62,7 @@ class DayPage(Struct, frozen=True):
     machine: str
     kind: str
     day_ms: int
-    meters: tuple[MeterFacts, ...]
+    meters: tuple[MeterBefore, ...]
     items: tuple[Item, ...]
     windows: tuple[DayWindow, ...]
 
@@ -83,12 +85,21 @@ class PostState(Struct, frozen=True):
     head: str
 
 
+class Claimed(Struct, frozen=True):
+    """What was paid out, token units, to how many accounts, as of a block and its time (Unix seconds; 0: unknown)."""
+
+    units: str
+    accounts: int
+    block: int
+    time_s: int
+
+
 class ReportData(Struct, frozen=True, kw_only=True):
     """All that the page knows. Amounts are decimal strings of micros, or of token units where a name says so.
 
     `flows` are (index of the machine, account or "held", "outside" or "(others)", micros); `incomes` are (index of the
     machine, number of the stretch of `stretch_days` days, micros). Where a post was ever disputed, heads don't simply
-    follow each other.
+    follow each other. `unsettled` is what payees are owed that are no accounts, by their ids.
     """
 
     log: Log
@@ -104,13 +115,16 @@ class ReportData(Struct, frozen=True, kw_only=True):
     posts_in_all: int
     states: dict[int, PostState]
     has_disputes: bool
-    claimed_units: str
-    claimants: int
+    claimed: Claimed
+    unsettled: dict[str, str]
     days: tuple[DayPage, ...]
 
 
 class WrittenReport(Struct, frozen=True):
-    """Where the page is, its size, and the machines, one for each day, that it shows down to their readings."""
+    """Where the page is, its size, and the machines, one for each day, that it shows down to their readings.
+
+    `chain` is why the chain could not be asked, so that the page shows an older block's claims; None if it was.
+    """
 
     path: Path
     bytes: int
@@ -118,6 +132,7 @@ class WrittenReport(Struct, frozen=True):
     readings: int
     posts: int
     machines: tuple[str, ...]
+    chain: str | None
 
 
 def write_report(
@@ -129,6 +144,8 @@ def write_report(
     Raises InvalidInput where the folder holds no window yet, its files are damaged, or the page can't be written.
     """
     data.fetch_epochs()
+    refresh_availability(data)
+    unasked = _ask_chain(data)
     shown = gather(data, wish or Wish(), names or {})
     path = out or data.data_dir / REPORT_FILE
     page = render(shown)
@@ -139,8 +156,26 @@ def write_report(
     return WrittenReport(
         path=path, bytes=len(page), days=len(shown.days), posts=len(shown.posts),
         readings=sum(len(part.items) for part in shown.days),
-        machines=tuple(part.machine for part in shown.days),
+        machines=tuple(part.machine for part in shown.days), chain=unasked,
     )  # fmt: skip
+
+
+def _ask_chain(data: DataFolder) -> str | None:
+    """Brings the tables of posts and claims up to the chain's last block, if the folder has a ledger.
+
+    Returns why that was not possible: then the page shows them as of the block that they were read at.
+    """
+    if not (data.data_dir / CHAIN_FILE).exists():
+        return None
+    try:
+        url = data.chain_rpc_url()
+        from settlement.chain.node import Chain
+        from settlement.chain.overview import refresh_tables
+
+        refresh_tables(data.data_dir, Chain(url))
+    except InvalidInput as error:
+        return str(error)
+    return None
 
 
 def gather(data: DataFolder, wish: Wish, names: Mapping[str, str]) -> ReportData:
@@ -168,11 +203,9 @@ def _gather(data: DataFolder, views: Views, wish: Wish, names: Mapping[str, str]
     ]
     windows: list[WindowName] = [(w.machine, w.start_ms, w.mends_ms or 0) for part in wanted for w in part.windows]
     money = read_money(folder, log, windows)
-    places = {row.machine: at for at, row in enumerate(machines)}
-    others = places.get(OTHERS, 0)
+    places = Places(machines)
     shown = {post.header.sequence for post in money.posts}
     states = _states(views)
-    ((claimed, claimants),) = views.ask("SELECT sum(amount), count(DISTINCT account) FROM claims")
     return ReportData(
         log=log,
         chain=_chain(folder),
@@ -180,15 +213,15 @@ def _gather(data: DataFolder, views: Views, wish: Wish, names: Mapping[str, str]
         figures=figures,
         machines=machines,
         stretch_days=stretch_days(figures),
-        incomes=read_incomes(views, figures, places, others),
-        flows=_flows(money, places, others),
+        incomes=read_incomes(views, figures, places),
+        flows=_flows(money, places),
         unposted_micros=str(money.unposted_micros),
         posts=money.posts,
         posts_in_all=money.posts_in_all,
         states={sequence: state for sequence, state in states if sequence in shown},
         has_disputes=any(post.state == "disputed" for _, post in states),
-        claimed_units=str(claimed or 0),
-        claimants=int(str(claimants)),
+        claimed=_claimed(views),
+        unsettled={payee: str(micros) for payee, micros in sorted(money.unsettled.items()) if micros},
         days=tuple(day_page(part, money) for part in read_days(folder, log, wanted)),
     )
 
@@ -238,7 +271,15 @@ def day_page(day: MachineDay, money: Money) -> DayPage:
     return DayPage(wanted.machine, wanted.kind, wanted.day_ms, day.meters, day.items, windows)
 
 
-def _flows(money: Money, places: Mapping[str, int], others: int) -> list[tuple[int, str, str]]:
+def _claimed(views: Views) -> Claimed:
+    """By the tables, which show the chain as of one block."""
+    ((amount, accounts),) = views.ask("SELECT sum(amount)::VARCHAR, count(DISTINCT account) FROM claims")
+    seen = views.ask('SELECT block, epoch_ms("timestamp") // 1000 FROM chain_seen')
+    block, time_s = (int(str(cell)) for cell in seen[0]) if seen else (0, 0)
+    return Claimed(str(amount or 0), int(str(accounts)), block, time_s)
+
+
+def _flows(money: Money, places: Places) -> list[tuple[int, str, str]]:
     """By index of the machine and account; the accounts behind the first FLOW_ACCOUNTS as one."""
     totals: dict[str, int] = {}
     for (_, account), micros in money.flows.items():
@@ -247,7 +288,7 @@ def _flows(money: Money, places: Mapping[str, int], others: int) -> list[tuple[i
     kept = {*most, HELD, OUTSIDE}
     sums: dict[tuple[int, str], int] = {}
     for (machine, account), micros in money.flows.items():
-        key = (places.get(machine, others), account if account in kept else OTHERS)
+        key = (places.of(machine), account if account in kept else OTHERS)
         sums[key] = sums.get(key, 0) + micros
     return [(at, account, str(micros)) for (at, account), micros in sorted(sums.items()) if micros]
 

@@ -18,6 +18,7 @@ from deploy.importers.tariffs import flat, offsets_of, time_of_use
 from deploy.simulate.fleet_days import Charger, Drone, Inverter, Life, Robot, Sensor, Taxi
 from schemas.errors import InvalidInput
 from schemas.registration import Agreement, Component, Element, Key, Meter, Registration, Tariff
+from schemas.units import SIMULATED
 from streams.core.signature import reading_key
 
 MACHINES_MAX = 100_000
@@ -79,7 +80,7 @@ class Fleet:
     def machine(self, number: int) -> SourceMachine:
         """What a machine's registration says, but for what its operator adds."""
         kind, _, meters, tariff = self.models[number % len(self.models)]
-        return SourceMachine(f"sim-{kind}-{number:05d}", kind, meters, tariff)
+        return SourceMachine(f"{SIMULATED}{kind}-{number:05d}", kind, meters, tariff)
 
     def life(self, number: int) -> Life:
         """A machine that has just been switched on for the first time."""
@@ -97,7 +98,7 @@ class Fleet:
 
     def _site(self, number: int, machines: range) -> Site:
         alone = len(machines) == 1 and self.machines <= SITES_FULL
-        route = self.machine(machines[0]).machine if alone else f"sim-site-{number:04d}"
+        route = self.machine(machines[0]).machine if alone else f"{SIMULATED}site-{number:04d}"
         key = bytes.fromhex(self._secret("key", route)) if self.is_signed and number % 3 < 2 else None
         return Site(route, key, number % 3 == 0 and key is not None, machines)
 

@@ -114,7 +114,7 @@ def simulate(data: DataFolder, step: Callable[[str], None], options: SimulateOpt
     fleet = Fleet(options.seed, options.machines, options.is_signed)
     producer = LogProducer(servers, log)
     try:
-        run = _Run(data, step, log, fleet, options, producer, servers)
+        run = _FleetRun(data, step, log, fleet, options, producer, servers)
         report = run.live() if mode == "live" else run.fast()
     finally:
         producer.close()
@@ -174,7 +174,7 @@ def _new_log(data: DataFolder, options: SimulateOptions) -> Log:
     )
 
 
-class _Run:
+class _FleetRun:
     """One run of a fleet into one log."""
 
     def __init__(

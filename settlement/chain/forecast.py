@@ -10,6 +10,7 @@ from settlement.chain.claims import require_ours
 from settlement.chain.job import SettleOptions, choose_run, same_again
 from settlement.chain.ledger import Ledger, LedgerState
 from settlement.chain.node import Chain
+from settlement.chain.overview import unsettled_sums
 from settlement.chain.signer import Keys, Signature, Signer
 from settlement.head import PostHeader
 from settlement.history import History
@@ -54,7 +55,9 @@ def dry_run(data_dir: Path, chain: Chain, log: Log, keys: Keys, options: SettleO
         refusal=refusal, gas=gas, cost_wei=gas * len(posts) * (base_fee + fees.priority_fee),
         most_wei=gas * len(posts) * min(fees.max_fee, chain.fee_cap),
         poster=poster, poster_wei=chain.ether(poster) if poster else 0,
-        shortfall=planned[-1].shortfall if planned else 0, changes=changes, gone=gone, decimals=decimals,
+        shortfall=planned[-1].shortfall if planned else 0, changes=changes, gone=gone,
+        unsettled=unsettled_sums(posts[-1][1].after.balances if posts else store.standing(len(history.live)).balances),
+        decimals=decimals,
     )  # fmt: skip
 
 

@@ -126,6 +126,11 @@ class Chain:
             except Web3Exception:
                 return int(self._eth.get_block("latest")["timestamp"])
 
+    def block_time_s(self, number: int) -> int:
+        """A block's time, Unix seconds."""
+        with self.speaking():
+            return int(self._eth.get_block(number)["timestamp"])
+
     def final_block(self) -> int:
         """The last block that no reorganisation can undo (-1: none yet): by its tag, else by depth."""
         with self.speaking():

@@ -4,14 +4,25 @@ import time
 from pathlib import Path
 
 from schemas.log import Log
-from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Funding, PostState, Settlement, rows_table
+from schemas.payout import (
+    CLAIMS,
+    PAYOUTS,
+    SETTLEMENTS,
+    ChainSeen,
+    Funding,
+    PostState,
+    Settlement,
+    UnsettledReason,
+    rows_table,
+)
 from schemas.units import DAY_MS, SECOND_MS
+from settlement.accrual import Balances
 from settlement.chain.job import SettleOptions, choose_run
 from settlement.chain.ledger import Ledger, LedgerState
 from settlement.chain.node import Chain
 from settlement.history import History
 from settlement.post import token_units
-from settlement.results import PostRow, Runway
+from settlement.results import PostRow, Runway, UnsettledSum
 from settlement.storage.posts import Store
 from settlement.storage.published_epochs import EpochReader
 
@@ -20,13 +31,16 @@ DAY_S = DAY_MS // SECOND_MS
 
 
 def refresh_tables(data_dir: Path, chain: Chain) -> None:
-    """Rebuilds settlement/{settlements,payouts,claims}.parquet from the chain and the posts."""
+    """Rebuilds settlement/{settlements,payouts,claims}.parquet from the chain and the posts, as of its last block."""
     ledger, store = Ledger.open(data_dir, chain), Store(data_dir)
+    block = chain.block_number()
+    seen = ChainSeen(block, chain.block_time_s(block))
     rows = post_rows(ledger)
     live = [row.settlement.sequence for row in rows if row.settlement.state != "disputed"]
     store.write_table("settlements", rows_table([row.settlement for row in rows], SETTLEMENTS))
     store.write_table("payouts", rows_table(list(store.payout_rows(live)), PAYOUTS))
-    store.write_table("claims", rows_table(ledger.claims(), CLAIMS))
+    store.write_table("claims", rows_table([claim for claim in ledger.claims() if claim.block <= block], CLAIMS))
+    store.write_seen(seen)  # last: the tables hold at least what this says
 
 
 def post_rows(ledger: Ledger) -> list[PostRow]:
@@ -65,17 +79,28 @@ def _post_state(sequence: int, revoked: bool, attested: int, active_to: int) -> 
 
 def unposted(data_dir: Path, log: Log, ledger: Ledger) -> int:
     """Token units that the epochs published since the last post add to its total."""
+    return unposted_and_unsettled(data_dir, log, ledger)[0]
+
+
+def unposted_and_unsettled(data_dir: Path, log: Log, ledger: Ledger) -> tuple[int, tuple[UnsettledSum, ...]]:
+    """Token units as of `unposted`, and what nobody can be paid of all epochs, posted or not."""
     standing = Store(data_dir).standing(len(ledger.history().live))
     run, _ = choose_run(EpochReader(data_dir, log), standing, log, SettleOptions())
-    if run is None:
-        return 0
     balances = standing.balances.copy()
-    for items in run.epochs.values():
+    for items in () if run is None else run.epochs.values():
         for item in items:
             for earning in item.earnings:
                 balances.accrue(earning)
     added = sum(balances.cumulative.values()) - sum(standing.balances.cumulative.values())
-    return token_units(added, ledger.deployment.decimals)
+    return token_units(added, ledger.deployment.decimals), unsettled_sums(balances)
+
+
+def unsettled_sums(balances: Balances) -> tuple[UnsettledSum, ...]:
+    """What nobody can be paid, by reason and payee."""
+    sums: dict[tuple[UnsettledReason, str], int] = {}
+    for (reason, _, payee), micros in balances.unsettled.items():
+        sums[reason, payee] = sums.get((reason, payee), 0) + micros
+    return tuple(UnsettledSum(*key, micros) for key, micros in sorted(sums.items()) if micros)
 
 
 def shortfall(state: LedgerState, earned_since: int) -> int:

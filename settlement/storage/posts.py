@@ -6,6 +6,7 @@ posts/<sequence>/manifest.json    the canonical bytes whose keccak is on the cha
                  payouts.json     by account: cumulative and amount in micros, cumulative in token units, proof
                  balances.json    what the next post starts from
 {settlements,payouts,claims}.parquet   for analysts; rebuilt from posts and chain
+seen.json                           the block up to which these tables show the chain
 funding.json                        what is earned and not funded, as of the last settlement
 """
 
@@ -24,7 +25,7 @@ from files.read import read_bytes, read_json
 from files.write import Temporary, make_folder, rename, write_bytes, write_json
 from schemas.arrow import MICROS
 from schemas.errors import InvalidInput
-from schemas.payout import Carry, Funding, Payout, Unsettled
+from schemas.payout import Carry, ChainSeen, Funding, Payout, Unsettled
 from schemas.post import PostManifest, carries_digest
 from settlement.accrual import Balances, Earning, Terms
 from settlement.audit.sources import Published
@@ -206,6 +207,10 @@ class Store:
         """Writes settlement/<name>.parquet, whole or not at all."""
         mark = f".{uuid.uuid4().hex}"  # claims may run beside a settle
         publish_table(Temporary(self.folder / f"{name}.parquet", mark), table)
+
+    def write_seen(self, seen: ChainSeen) -> None:
+        """Writes settlement/seen.json, whole or not at all."""
+        write_json(self.folder / "seen.json", seen)
 
     def write_funding(self, funding: Funding) -> None:
         """Writes settlement/funding.json, whole or not at all."""

@@ -13,8 +13,8 @@ from streams.core.judge import Outcome
 from streams.core.machines import Machine, Version
 from streams.core.meters import NONE, Boot, MeterState
 from streams.core.murmur2 import partition_of
+from streams.core.plausible_usage import correction_limit, set_opening
 from streams.core.records import JSON, SIGNATURE, LogRecord, decode_control, header, headers, media_type
-from streams.core.register import correction_limit, set_opening
 from streams.core.signature import operator_of
 from streams.core.state import State
 

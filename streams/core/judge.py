@@ -9,8 +9,8 @@ from schemas.reject import Reason
 from streams.core.identity import judge_identity
 from streams.core.machines import Machine
 from streams.core.open_window import OpenWindow
+from streams.core.plausible_usage import Usage, judge_usage
 from streams.core.records import LogRecord
-from streams.core.register import Usage, judge_usage
 from streams.core.state import State
 from streams.core.trust import RecordSignature, trust_of
 

@@ -14,11 +14,8 @@ from streams.core.advance import Advanced
 from streams.core.log_root import LogDigest
 from streams.core.manifest import build_manifest
 from streams.core.records import LogRecord
-from streams.core.replay import advance_by_cuts
+from streams.core.replay import CHUNK, advance_by_cuts
 from streams.core.state import State
-
-CHUNK = 10_000
-"""How many records are in memory at once."""
 
 
 class EpochResult(Struct, frozen=True, kw_only=True):

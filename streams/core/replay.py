@@ -5,26 +5,30 @@
 What explains a verdict or an amount uses this module, and nothing of how the core judges.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from typing import Literal
 
 from msgspec import UNSET, Struct
 
-from schemas.reading import HEARTBEAT, READING, Reading
-from schemas.reject import WHOLE_RECORD
+from schemas.reading import HEARTBEAT, Correction, Reading
+from schemas.reject import WHOLE_RECORD, Reason
 from schemas.window import Window
 from streams.core.advance import Advanced, Tally, advance, judge_record
 from streams.core.identity import judge_identity
-from streams.core.judge import Outcome, judge_row
+from streams.core.judge import Outcome
 from streams.core.meters import NONE
-from streams.core.open_window import LineKey, OpenWindow, WindowKey, seal, version_of
+from streams.core.open_window import LineKey, WindowKey, seal, version_of
 from streams.core.rating import Price
-from streams.core.records import LogRecord, Record, decode_readings, media_type, record_type
+from streams.core.records import LogRecord, Record, decode_control, decode_readings, media_type, record_type
 from streams.core.state import State
-from streams.core.trust import RecordSignature, signature_of, trust_of
+from streams.core.trust import signature_of, trust_of
 
 CHUNK = 10_000
-"""Records that are replayed at once."""
+"""How many records are replayed in one call."""
+
+Where = tuple[int, int | None]
+"""Start of the window in which something lies and, for an adjustment, of the adjusted one (epoch ms)."""
 
 Step = Callable[[State, Sequence[LogRecord]], Advanced]
 
@@ -57,16 +61,21 @@ class WindowChange(Struct, frozen=True):
     mends_ms: int | None
     lines: tuple[LineChange, ...]
 
+    @property
+    def where(self) -> Where:
+        """The two starts."""
+        return self.start_ms, self.mends_ms
+
 
 class Basis(Struct, frozen=True, kw_only=True):
     """What rules 12 to 20 look at for a row that identity let pass; nothing of it depends on the value it shows.
 
-    `where` is the start of its window, or of the window that holds the adjustment and of the adjusted one (epoch ms).
-    `is_current_boot` says whether its boot is the meter's latest; `version` is the one that prices it.
+    `where` is where it lies or, refused, would have lain. `is_current_boot` says whether its boot is the meter's
+    latest; `version` is the one that prices it.
     """
 
     unit: str
-    where: tuple[int, int | None]
+    where: Where
     skipped: int
     trust: int
     is_current_boot: bool
@@ -79,15 +88,27 @@ class Basis(Struct, frozen=True, kw_only=True):
 class RowChange(Struct, frozen=True):
     """The verdict on one entry (row -1: the whole record), and what it changed.
 
-    `reading` is None for a control record and a malformed row; `basis` for a row that rules 12 to 17 never saw.
-    `windows` and `basis` are filled for watched machines only.
+    `entry` is the reading or correction; None for what is neither, or malformed. For watched machines only: `window` of
+    an accepted entry, `basis` of a row that rules 12 to 17 saw.
     """
 
     row: int
-    reading: Reading | None
+    entry: Reading | Correction | None
     outcome: Outcome
-    windows: tuple[WindowChange, ...] = ()
+    window: WindowChange | None = None
     basis: Basis | None = None
+
+    @property
+    def verdict(self) -> Literal["accepted", "duplicate", "rejected"]:
+        """The outcome without its reason."""
+        if self.outcome is None:
+            return "accepted"
+        return "duplicate" if self.outcome == "duplicate" else "rejected"
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why the entry is rejected; None where it isn't."""
+        return None if self.outcome == "duplicate" else self.outcome
 
 
 def advance_by_cuts(
@@ -119,9 +140,7 @@ def replay(state: State, records: Iterable[LogRecord], is_watched: Callable[[Log
     held: list[LogRecord] = []
     for record in records:
         if is_watched(record):
-            # A heartbeat stands in for the record: it moves time as this one does, and says nothing.
-            beat = Record(record.offset, record.timestamp, None, b"{}", (("ce_type", HEARTBEAT.encode()),))
-            yield Stop(record, _sealed(state, [*held, beat]))
+            yield Stop(record, _sealed(state, [*held, _heartbeat(record.timestamp)]))
             held = []
             continue
         held.append(record)
@@ -136,26 +155,24 @@ def _sealed(state: State, records: Sequence[LogRecord]) -> list[Window]:
     return [window for part in advance_through(state, records) for window in part.windows]
 
 
+def advance_time(state: State, timestamp_ms: int) -> list[Advanced]:
+    """Moves stream time to a timestamp (epoch ms), as a record with no entry would: windows seal, epochs end."""
+    return advance_through(state, [_heartbeat(timestamp_ms)])
+
+
+def _heartbeat(timestamp_ms: int) -> Record:
+    """Stands in for a record: it moves time, and says nothing."""
+    return Record(0, timestamp_ms, None, b"{}", (("ce_type", HEARTBEAT.encode()),))
+
+
 def judge_watched(state: State, record: LogRecord, machines: Collection[str]) -> list[RowChange]:
     """Judges the entries of the record that a replay stopped before; one change for each, in their order.
 
     Raises InvariantBroken where a sum of usage leaves 64 bits.
     """
-    if record_type(record) != READING:
-        return [_judge_control(state, record, machines)]
-    rows = decode_readings(record.value, media_type(record))
-    if isinstance(rows, str):
-        return [RowChange(WHOLE_RECORD, None, rows)]
-    signature = signature_of(state.log.log_id, record)
-    changes = []
-    for place, row in enumerate(rows):
-        if row is None:
-            changes.append(RowChange(place, None, "malformed"))
-        elif row.machine in machines:
-            changes.append(_judge_watched_row(state, record, signature, place, row))
-        else:
-            changes.append(RowChange(place, row, judge_row(state, record, signature, row)))
-    return changes
+    watch = _RowWatch(state, record, machines)
+    judge_record(state, record, watch)
+    return watch.changes
 
 
 def open_windows(state: State) -> list[Window]:
@@ -172,57 +189,77 @@ def open_windows(state: State) -> list[Window]:
     return sealed
 
 
-_Seen = tuple[int, int, dict[LineKey, int]]
-"""Of an open window: its readings, its last offset and its usage."""
+class _RowWatch(Tally):
+    """Looks at the window that an entry may change, before and after the entry is judged."""
+
+    def __init__(self, state: State, record: LogRecord, machines: Collection[str]) -> None:
+        super().__init__()
+        self.changes: list[RowChange] = []
+        self._state, self._machines = state, machines
+        self._signature = signature_of(state.log.log_id, record)
+        self._entries = _entries(record)
+        self._look(min(self._entries, default=0))
+
+    def note(self, record: LogRecord, row: int, outcome: Outcome) -> None:
+        """One entry was judged."""
+        super().note(record, row, outcome)
+        entry, window, basis = self._entries.get(row), None, None
+        if self._key is not None and outcome is None:
+            window = self._window_change(self._key)
+        is_rated = outcome in (None, "too_high", "too_low")
+        if isinstance(entry, Reading) and self._key is not None and self._skipped is not None and is_rated:
+            basis = self._basis(entry, self._key, self._skipped)
+        self.changes.append(RowChange(row, entry, outcome, window, basis))
+        self._look(row + 1)
+
+    def _look(self, row: int) -> None:
+        entry = self._entries.get(row)
+        is_watched = entry is not None and entry.machine in self._machines
+        self._key = self._state.window_key(entry.machine, entry.observed_at) if entry and is_watched else None
+        self._before = self._usage(self._key)
+        self._skipped = _skipped(self._state, entry) if isinstance(entry, Reading) and is_watched else None
+
+    def _usage(self, key: WindowKey | None) -> dict[LineKey, int]:
+        window = None if key is None else self._state.open_windows.get(key[0], {}).get(key[1:])
+        return {} if window is None else dict(window.usage)
+
+    def _window_change(self, key: WindowKey) -> WindowChange:
+        lines = tuple(
+            LineChange(meter, version, added, micros, per)
+            for (meter, version, micros, per), total in sorted(self._usage(key).items())
+            if (added := total - self._before.get((meter, version, micros, per), 0))
+        )
+        start_ms, machine, mends_ms = key
+        return WindowChange(machine, start_ms, None if mends_ms == NONE else mends_ms, lines)
+
+    def _basis(self, row: Reading, key: WindowKey, skipped: int) -> Basis:
+        machine = self._state.machines[row.machine]
+        version = machine.version_at(row.observed_at)
+        priced = machine.version_at(row.observed_at if row.session_started_at is UNSET else row.session_started_at)
+        current = self._state.meters.borrow(row.machine, row.meter).current
+        return Basis(
+            unit=machine.unit_of(row.meter, priced.number),
+            where=(key[0], None if key[2] == NONE else key[2]),
+            skipped=skipped,
+            trust=trust_of(self._signature, version) or 0,
+            is_current_boot=current is not None and row.boot == current.boot,
+            capacity_per_hour=version.meters[row.meter].capacity_per_hour,
+            version=priced.number,
+            price=priced.prices.of_usage(row.meter, row.observed_at),
+            session_price=priced.prices.of_session(row.meter, row.observed_at) if row.session_start else None,
+        )
 
 
-def _seen(window: OpenWindow | None) -> _Seen:
-    return (0, NONE, {}) if window is None else (window.readings, window.last_offset, dict(window.usage))
-
-
-def _judge_control(state: State, record: LogRecord, machines: Collection[str]) -> RowChange:
-    before = _seen_of(state, machines)
-    tally = Tally()
-    judge_record(state, record, tally)
-    outcome: Outcome = "duplicate" if tally.duplicate else None
-    if tally.rejects:
-        outcome = tally.rejects[0].reason
-    after = sorted(_seen_of(state, machines).items())
-    changed = [_window_change(key, before.get(key, _seen(None)), now) for key, now in after]
-    return RowChange(WHOLE_RECORD, None, outcome, tuple(change for change in changed if change is not None))
-
-
-def _seen_of(state: State, machines: Collection[str]) -> dict[WindowKey, _Seen]:
-    return {key: _seen(window) for key, window in state.windows() if key[1] in machines}
-
-
-def _judge_watched_row(
-    state: State, record: LogRecord, signature: RecordSignature | None, place: int, row: Reading
-) -> RowChange:
-    key = state.window_key(row.machine, row.observed_at)
-    before, skipped = _seen(_window(state, key)), _skipped(state, row)
-    outcome = judge_row(state, record, signature, row)
-    change = _window_change(key, before, _seen(_window(state, key))) if outcome is None else None
-    is_rated = skipped is not None and outcome in (None, "too_high", "too_low")
-    basis = _basis(state, signature, row, key, skipped or 0) if is_rated else None
-    return RowChange(place, row, outcome, () if change is None else (change,), basis)
-
-
-def _window(state: State, key: WindowKey) -> OpenWindow | None:
-    return state.open_windows.get(key[0], {}).get(key[1:])
-
-
-def _window_change(key: WindowKey, before: _Seen, after: _Seen) -> WindowChange | None:
-    """An accepted entry leaves its count or its offset in the window, even where it adds no usage (rule 26)."""
-    if before == after:
-        return None
-    lines = tuple(
-        LineChange(meter, version, added, micros, per)
-        for (meter, version, micros, per), total in sorted(after[2].items())
-        if (added := total - before[2].get((meter, version, micros, per), 0))
-    )
-    start_ms, machine, mends_ms = key
-    return WindowChange(machine, start_ms, None if mends_ms == NONE else mends_ms, lines)
+def _entries(record: LogRecord) -> Mapping[int, Reading | Correction | None]:
+    """The readings or the correction of a record, by row."""
+    match record_type(record):
+        case "reading":
+            rows = decode_readings(record.value, media_type(record))
+            return {} if isinstance(rows, str) else dict(enumerate(rows))
+        case "usage.corrected":
+            decoded = decode_control(record.value, media_type(record), Correction)
+            return {} if isinstance(decoded, str) else {WHOLE_RECORD: decoded[0]}
+    return {}
 
 
 def _skipped(state: State, row: Reading) -> int | None:
@@ -232,21 +269,3 @@ def _skipped(state: State, row: Reading) -> int | None:
         return None
     refused, skipped = judge_identity(deepcopy(state.meters.borrow(row.machine, row.meter)), row, machine.least_boot)
     return None if refused else skipped
-
-
-def _basis(state: State, signature: RecordSignature | None, row: Reading, key: WindowKey, skipped: int) -> Basis:
-    machine = state.machines[row.machine]
-    version = machine.version_at(row.observed_at)
-    priced = machine.version_at(row.observed_at if row.session_started_at is UNSET else row.session_started_at)
-    current = state.meters.borrow(row.machine, row.meter).current
-    return Basis(
-        unit=machine.unit_of(row.meter, priced.number),
-        where=(key[0], None if key[2] == NONE else key[2]),
-        skipped=skipped,
-        trust=trust_of(signature, version) or 0,
-        is_current_boot=current is not None and row.boot == current.boot,
-        capacity_per_hour=version.meters[row.meter].capacity_per_hour,
-        version=priced.number,
-        price=priced.prices.of_usage(row.meter, row.observed_at),
-        session_price=priced.prices.of_session(row.meter, row.observed_at) if row.session_start else None,
-    )

@@ -9,7 +9,7 @@ from schemas.units import ELAPSED_MAX_MS, HOUR_MS
 from streams.core.columns import Columns, Ints, Mask
 from streams.core.identity import HOLES_MAX, SEQ_STEP_MAX
 from streams.core.meters import INTS, KINDS, NONE, SLACK_MS
-from streams.core.register import PLAUSIBLE_PERCENT
+from streams.core.plausible_usage import PLAUSIBLE_PERCENT
 from streams.core.state import State
 
 USAGE_MAX = 10**12

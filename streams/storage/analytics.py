@@ -14,6 +14,7 @@ from files.write import Temporary, sync_folder
 from schemas.arrow import REJECTED_RECORDS, REJECTS, WINDOWS
 from schemas.log import Log
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS
+from schemas.units import SIMULATED
 from streams.storage.checkpoint_rejects import LIVE_REJECTS
 from streams.storage.live import BOUNDARY, OPEN_WINDOWS
 from streams.storage.view_comments import COLUMNS, VIEWS
@@ -28,6 +29,11 @@ MANIFEST = pa.struct(
 )
 """The fields of a manifest that the view epochs shows."""
 
+AVAILABILITY = pa.list_(
+    pa.struct([("machine", pa.string()), ("period_minutes", pa.int64()), ("outage_minutes", pa.int64())])
+)
+"""The part of availability.json that the view machines shows."""
+
 SCHEMAS = {
     "windows": WINDOWS,
     "rejects": REJECTS,
@@ -38,6 +44,8 @@ SCHEMAS = {
     "settlements": SETTLEMENTS,
     "payouts": PAYOUTS,
     "claims": CLAIMS,
+    "seen": pa.schema([("block", pa.int64()), ("time_s", pa.int64())]),
+    "availability": pa.schema([("machines", AVAILABILITY)]),
     "manifest": pa.schema([("manifest", MANIFEST), ("manifest_digest", pa.string())]),
 }
 FILES = {
@@ -52,6 +60,8 @@ FILES = {
     "settlement_files": "settlement/settlements.parquet",
     "payout_files": "settlement/payouts.parquet",
     "claim_files": "settlement/claims.parquet",
+    "seen_file": "settlement/seen.json",
+    "availability_file": "availability.json",
 }
 
 
@@ -90,8 +100,10 @@ def views_sql(data_dir: Path, log: Log) -> str:
         names,
         **columns,
         windows_names=windows,
+        availability_type=_text(_type(AVAILABILITY)),
         manifest_type=_text(_type(MANIFEST)),
         currency=_text(log.currency),
+        simulated=_text(SIMULATED),
         epoch_ms=str(log.epoch_ms),
         window_ms=str(log.window_ms),
     )

@@ -82,7 +82,7 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
 class Checkpoint:
     """The open file. One thread at a time."""
 
-    def __init__(self, path: Path, pinned: CheckpointIdentity) -> None:
+    def __init__(self, path: Path, identity: CheckpointIdentity) -> None:
         """Opens or creates the file at `path`.
 
         Raises InvalidInput if it belongs to another topic, log or partition, if the log's rules contradict those of an
@@ -97,7 +97,7 @@ class Checkpoint:
         """The refused records of all epochs in the file."""
         try:
             with self._transaction():
-                self._prepare(path, pinned)
+                self._prepare(path, identity)
         except BaseException:
             self._db.close()
             raise
@@ -235,14 +235,14 @@ class Checkpoint:
         """Closes the file."""
         self._db.close()
 
-    def _prepare(self, path: Path, pinned: CheckpointIdentity) -> None:
+    def _prepare(self, path: Path, identity: CheckpointIdentity) -> None:
         if not self._db.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'pinned'").fetchall():
             self._create()
         else:
             ((content,),) = self._db.execute("SELECT content FROM pinned").fetchall()
-            msgspec.json.decode(content, type=CheckpointIdentity).compare(path, pinned, self.position.epoch)
+            msgspec.json.decode(content, type=CheckpointIdentity).compare(path, identity, self.position.epoch)
         self._db.execute("DELETE FROM pinned")
-        self._db.execute("INSERT INTO pinned VALUES (?)", [msgspec.json.encode(pinned).decode()])
+        self._db.execute("INSERT INTO pinned VALUES (?)", [msgspec.json.encode(identity).decode()])
 
     def _create(self) -> None:
         offsets = "first_offset BIGINT, next_offset BIGINT"

@@ -31,15 +31,15 @@ class PartitionStore:
     """The store as the owner of a partition uses it; without a store every method does nothing."""
 
     def __init__(
-        self, store: ObjectStore | None, data_dir: Path, pinned: CheckpointIdentity, step: Step, *, background: bool
+        self, store: ObjectStore | None, data_dir: Path, identity: CheckpointIdentity, step: Step, *, background: bool
     ) -> None:
         """With `background`, `sync` has a thread of its own, and `keep` and `sync` retry while the store is away."""
         self._store = store
         self._data_dir = data_dir
-        self._pinned = pinned
+        self._identity = identity
         self._step = step
         self._stopping = threading.Event()
-        self._thread = ThreadPoolExecutor(1, f"store-{pinned.partition}") if background else None
+        self._thread = ThreadPoolExecutor(1, f"store-{identity.partition}") if background else None
         self._syncing: Future[bool] | None = None
 
     def restore(self, checkpoint: Checkpoint) -> bool:
@@ -49,12 +49,12 @@ class PartitionStore:
         """
         if self._store is None:
             return False
-        found = newest_snapshot(self._store, self._pinned, checkpoint.position.next_offset or 0)
+        found = newest_snapshot(self._store, self._identity, checkpoint.position.next_offset or 0)
         if found is not None:
             checkpoint.restore(found.manifest, found.tables)
             self._step("0 restored")
         waited_for = {self._local(cut.epoch) for cut in checkpoint.pending()}
-        for path in self._folder.glob(f"{self._pinned.partition}.*{SUFFIX}"):
+        for path in self._folder.glob(f"{self._identity.partition}.*{SUFFIX}"):
             if path not in waited_for:
                 path.unlink()
         return found is not None
@@ -64,7 +64,7 @@ class PartitionStore:
         store.
         """
         if self._store is not None:
-            write_snapshot(self._local(epoch), self._pinned, tables)
+            write_snapshot(self._local(epoch), self._identity, tables)
             self._step("0 snapshot")
 
     def keep(self, epoch: int, is_sent: Callable[[], bool]) -> bool:
@@ -73,10 +73,10 @@ class PartitionStore:
         A host that resumes from the snapshot never sends the rejects before it. Returns False if `close` came first.
         Raises InvariantBroken if the store contradicts the files, StoreAway.
         """
-        store, pinned = self._store, self._pinned
+        store, identity = self._store, self._identity
         if store is None:
             return True
-        paths = epoch_paths(self._data_dir, pinned.log, epoch, pinned.partition)
+        paths = epoch_paths(self._data_dir, identity.log, epoch, identity.partition)
         if not self._done(lambda: put_epoch(store, paths, self._step)):
             return False
         path = self._local(epoch)
@@ -86,7 +86,7 @@ class PartitionStore:
             if self._stopping.wait(LOOK_SECONDS):
                 return False
         if path.exists() and is_sent():
-            if not self._done(lambda: put_snapshot(store, path, pinned.partition, paths.folder)):
+            if not self._done(lambda: put_snapshot(store, path, identity.partition, paths.folder)):
                 return False
             self._step("4 snapshot stored")
         path.unlink(missing_ok=True)
@@ -94,12 +94,12 @@ class PartitionStore:
 
     def sync(self, before: int) -> None:
         """Copies the epochs before a number to the side that lacks them, here or store. Raises as `sync_partition`."""
-        store, pinned, folder = self._store, self._pinned, self._epoch_folder(before)
+        store, identity, folder = self._store, self._identity, self._epoch_folder(before)
         if store is None:
             return
 
         def work() -> None:
-            sync_partition(store, self._data_dir, pinned.log, pinned.partition, folder, self._stopping.is_set)
+            sync_partition(store, self._data_dir, identity.log, identity.partition, folder, self._stopping.is_set)
 
         if self._thread is None:
             work()
@@ -140,7 +140,7 @@ class PartitionStore:
         return self._data_dir / "partitions"
 
     def _local(self, epoch: int) -> Path:
-        return self._folder / f"{self._pinned.partition}.{self._epoch_folder(epoch)}{SUFFIX}"
+        return self._folder / f"{self._identity.partition}.{self._epoch_folder(epoch)}{SUFFIX}"
 
     def _epoch_folder(self, epoch: int) -> str:
-        return epoch_folder(self._pinned.log.epoch_span(epoch)[0])
+        return epoch_folder(self._identity.log.epoch_span(epoch)[0])

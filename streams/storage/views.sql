@@ -29,6 +29,12 @@ FROM (SELECT *, NULL::VARCHAR AS filename FROM ($windows_columns)
       UNION ALL BY NAME
       SELECT * FROM read_parquet($live_window_files, allow_empty = true, filename = true));
 
+CREATE VIEW files.availability AS
+SELECT unnest(machines, recursive := true)
+FROM (SELECT * FROM ($availability_columns)
+      UNION ALL BY NAME
+      SELECT * FROM read_json($availability_file, allow_empty = true, columns = {machines: $availability_type}));
+
 -- `name` is an epoch's folder and the partition. A row comes from epochs/ before its partition's boundary and from live/ behind it: one boundary, read once.
 CREATE VIEW windows AS
 WITH boundaries AS MATERIALIZED (FROM files.boundaries),
@@ -54,6 +60,7 @@ SELECT machine,
        expenses_micros * 0.000001::DECIMAL(7, 6) AS expenses,
        net_micros * 0.000001::DECIMAL(7, 6) AS net,
        $currency AS currency,
+       starts_with(machine, $simulated) AS simulated,
        readings,
        trust,
        flags,
@@ -198,9 +205,10 @@ FROM (SELECT * FROM ($manifest_columns)
       SELECT * FROM read_json($manifest_files, allow_empty = true,
                      columns = {manifest: $manifest_type, manifest_digest: 'VARCHAR'}));
 
--- Uptime counts as 23 CFR 680.116 does, over a year at most: (period - (outage - excluded)) / period, excluded being 0.
--- A window is up if it, or an adjustment to it, holds a reading. The windows are read once: by machine and stretch of 60
--- windows, a number's bits say which of them are up, however many rows say it.
+-- Of the last year at most: reporting is what a log can tell, the share of windows that hold a reading; uptime counts as
+-- 23 CFR 680.116 does, and only what a level meter `availability` said (deploy/explain/availability.py writes the file).
+-- A window reports if it, or an adjustment to it, holds a reading. The windows are read once: by machine and stretch of 60
+-- windows, a number's bits say which of them report, however many rows say it.
 CREATE VIEW machines AS
 WITH stretches AS (
     SELECT machine,
@@ -255,14 +263,18 @@ equivocating AS (
 SELECT machine, "partition",
        make_timestamp(first_ms * 1000) AS first_seen,
        make_timestamp(last_slot * $window_ms * 1000) AS last_seen,
-       windows, adjustments, readings, gross, net, $currency AS currency, trust, registration_version, flags,
+       windows, adjustments, readings, gross, net, $currency AS currency, starts_with(machine, $simulated) AS simulated,
+       trust, registration_version, flags,
        coalesce(equivocating.entries, 0) AS equivocations,
-       if(first_slot IS NULL, NULL, make_timestamp(from_ms * 1000)) AS uptime_from,
-       if(first_slot IS NULL, NULL, make_timestamp(until_ms * 1000)) AS uptime_until,
-       if(first_slot IS NULL, NULL, (until_ms - from_ms) // 60000) AS period_minutes,
-       period_minutes - up_slots * $window_ms // 60000 AS outage_minutes,
-       (100000 * (period_minutes - outage_minutes) // period_minutes) * 0.001::DECIMAL(4, 3) AS uptime
-FROM seen LEFT JOIN equivocating USING (machine);
+       if(first_slot IS NULL, NULL, make_timestamp(from_ms * 1000)) AS reporting_from,
+       if(first_slot IS NULL, NULL, make_timestamp(until_ms * 1000)) AS reporting_until,
+       if(first_slot IS NULL, NULL, (until_ms - from_ms) // 60000) AS reporting_minutes,
+       reporting_minutes - up_slots * $window_ms // 60000 AS silent_minutes,
+       (100000 * (reporting_minutes - silent_minutes) // reporting_minutes) * 0.001::DECIMAL(4, 3) AS reporting,
+       availability.period_minutes AS uptime_minutes,
+       availability.outage_minutes,
+       (100000 * (uptime_minutes - outage_minutes) // uptime_minutes) * 0.001::DECIMAL(4, 3) AS uptime
+FROM seen LEFT JOIN equivocating USING (machine) LEFT JOIN files.availability AS availability USING (machine);
 
 CREATE VIEW settlements AS
 SELECT "sequence", first_epoch, last_epoch, windows_root, payouts_root, head, "transaction", "state",
@@ -285,3 +297,9 @@ SELECT account, "sequence", amount, "transaction", block
 FROM (SELECT * FROM ($claims_columns)
       UNION ALL BY NAME
       SELECT * FROM read_parquet($claim_files, allow_empty = true));
+
+CREATE VIEW chain_seen AS
+SELECT block, make_timestamp(time_s * 1000000) AS "timestamp"
+FROM (SELECT * FROM ($seen_columns)
+      UNION ALL BY NAME
+      SELECT * FROM read_json($seen_file, allow_empty = true, columns = {block: 'BIGINT', time_s: 'BIGINT'}));

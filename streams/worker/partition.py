@@ -150,8 +150,8 @@ class Partition:
         if lock is None:
             return None
         try:
-            pinned = CheckpointIdentity(format=FORMAT, partition=partition, topic_id=topic_id, log=log)
-            checkpoint = Checkpoint(folder / f"{partition}.duckdb", pinned)
+            identity = CheckpointIdentity(format=FORMAT, partition=partition, topic_id=topic_id, log=log)
+            checkpoint = Checkpoint(folder / f"{partition}.duckdb", identity)
         except BaseException:
             lock.release()
             raise
@@ -160,7 +160,7 @@ class Partition:
             stored = checkpoint.refused_reader
             sender = RejectsSender(rejected, partition, topic_id, stored, step, background=background)
         try:
-            shared = PartitionStore(store, data_dir, pinned, step, background=background)
+            shared = PartitionStore(store, data_dir, identity, step, background=background)
             opened = cls(data_dir, log, partition, checkpoint, lock, reader, sender, shared, background, step, seconds)
         except BaseException:
             checkpoint.close()

@@ -9,6 +9,8 @@ import pytest
 from deploy.cli.options import data_folder
 from deploy.report.figures import Wish
 from deploy.report.report import ReportData, gather, render
+from deploy.texts import money
+from schemas.units import DAY_MS
 from tests.support.chromium import Chromium, find_chromium
 from tests.support.report_data import OWNER, SITE, small_folder
 
@@ -114,6 +116,95 @@ def test_it_fits_a_phone_and_every_control_has_a_name(browser: Chromium, page: P
     assert browser.ask("document.querySelectorAll('h1').length") == 1
     browser.ask(f"{CHEAT}.click()")
     assert browser.ask("document.documentElement.scrollWidth") <= 390
+
+
+TEXTS = """(at) => [...document.querySelectorAll(at)].map((it) => it.textContent)"""
+ROWS = """(at) => [...document.querySelectorAll(at + ' tbody tr')].map((row) =>
+  [...row.children].map((cell) => cell.textContent))"""
+
+
+def cut(exact: str) -> str:
+    """An amount of six decimals as one of two, cut off towards zero."""
+    return exact[:-4]
+
+
+def test_one_figure_reads_the_same_everywhere(browser: Chromium, data: ReportData, page: Path) -> None:
+    browser.open(page)
+    exact = {row[0]: row[-1] for row in browser.ask(f"({ROWS})('#machines')")}
+    shown = {row[0]: row[1] for row in browser.ask(f"({ROWS})('#income')")}
+    assert shown == {name: cut(amount) for name, amount in exact.items()}
+    labels = browser.ask(f"({TEXTS})('#flow svg text')")
+    for machine, amount in shown.items():
+        assert any(label.endswith(f"{machine} {amount}") for label in labels), (machine, labels)
+    kinds: dict[str, int] = {}
+    payees: dict[str, int] = {}
+    for kind, payee, amount in browser.ask(f"({ROWS})('#flow')"):
+        micros = int(amount.replace(",", "").replace(".", ""))
+        kinds[kind] = kinds.get(kind, 0) + micros
+        payees[payee] = payees.get(payee, 0) + micros
+    for name, micros in (kinds | payees).items():
+        assert f"{name}{money(micros, 'USD')}" in labels
+    tiles = dict(
+        zip(browser.ask(f"({TEXTS})('.tiles dt')"), browser.ask(f"({TEXTS})('.tiles dd .whole')"), strict=True)
+    )
+    earned = money(int(data.figures.earned_micros), "")
+    assert tiles["Earned"] == tiles["Granted by posts"] == earned.strip()
+    assert f"{earned}USD granted up to here" in browser.ask("document.getElementById('posts').innerText")
+    by_bar: dict[tuple[int, str], int] = {}
+    for at, stretch, micros in data.incomes:
+        by_bar[stretch, data.machines[at].kind] = by_bar.get((stretch, data.machines[at].kind), 0) + int(micros)
+    titles = browser.ask(f"({TEXTS})('#income svg rect title')")
+    assert sorted(title.split(": ")[1] for title in titles) == sorted(
+        money(micros, "USD") for micros in by_bar.values() if micros
+    )
+
+
+def test_simulated_income_and_unpaid_payees_are_marked(browser: Chromium, data: ReportData, tmp_path: Path) -> None:
+    machines = [msgspec.structs.replace(row, kind="robot (simulated)") for row in data.machines[:1]] + data.machines[1:]
+    figures = msgspec.structs.replace(data.figures, simulated_micros="8971416666")
+    claimed = msgspec.structs.replace(data.claimed, block=1_021, time_s=1_568_000_000)
+    path = tmp_path / "marked.html"
+    unsettled = {"Bob": "12300000", "0x" + "aB" * 20: "1"}
+    path.write_bytes(
+        render(msgspec.structs.replace(data, machines=machines, figures=figures, claimed=claimed, unsettled=unsettled))
+    )
+    browser.open(path, width=390)
+    tiles = browser.ask("document.getElementById('figures').innerText")
+    assert "8,971.41 of it simulated" in tiles
+    assert "1 account, as of block 1,021, 9 Sep 2019 03:33 UTC" in tiles
+    for place in ("flow", "income", "machines"):
+        assert "Robots (simulated)" in browser.ask(f"document.getElementById('{place}').textContent"), place
+    assert browser.ask(f"({TEXTS})('#unsettled li')") == [
+        "Unsettled: 12.30 USD to “Bob” (not an account)",
+        f"Unsettled: 0.00 USD to “0x{'aB' * 20}” (mistyped, no such account)",
+    ]
+
+
+def test_on_a_phone_no_amount_breaks_and_ids_are_whole(browser: Chromium, data: ReportData, tmp_path: Path) -> None:
+    """With long ids, large sums and six weeks of days."""
+    name = "taxi.a-very-long-name-of-an-association-" + "x" * 24
+    machines = [msgspec.structs.replace(row, machine=name, net_micros="98765432123456") for row in data.machines[:1]]
+    figures = msgspec.structs.replace(
+        data.figures, last_ms=data.figures.first_ms + 41 * DAY_MS, earned_micros="98765432123456"
+    )
+    path = tmp_path / "large.html"
+    path.write_bytes(render(msgspec.structs.replace(data, machines=machines + data.machines[1:], figures=figures)))
+    for width in (390, 1440):
+        browser.open(path, width=width)
+        assert browser.ask("document.documentElement.scrollWidth") <= width
+        broken = browser.ask(
+            "[...document.querySelectorAll('.heat td.sum, td.number, .tiles .whole, td .whole')].filter((it) =>"
+            " it.offsetParent && !it.querySelector('input') && (it.scrollWidth > it.clientWidth && it.clientWidth ||"
+            " [...it.childNodes].some((part) => { const all = document.createRange(); all.selectNodeContents(part);"
+            " return part.nodeType === 3 && all.getClientRects().length > 1; }))).map((it) => it.textContent)"
+        )
+        assert broken == []
+        assert browser.ask("document.querySelector('.heat .who[title^=taxi]').innerText.replaceAll('\\n', '')") == name
+        who = "document.querySelector('.heat .who[title^=taxi]')"
+        assert browser.ask(f"{who}.scrollWidth <= {who}.clientWidth && {who}.scrollHeight <= {who}.clientHeight")
+    browser.open(path, width=390)
+    assert browser.ask("(() => { const it = document.querySelector('.heat').parentElement;"
+                       " return it.scrollWidth > it.clientWidth + 200; })()")  # fmt: skip
 
 
 def test_it_prints(browser: Chromium, page: Path) -> None:

@@ -21,7 +21,7 @@ from settlement.chain.signer import Keys, Signer
 from settlement.posting import GWEI, Fees
 from tests.chain.crashes import Killed, journal_of, killed_at
 from tests.support.settlement_data import ALICE, FIRST_EPOCH, LOG, publish, publish_all, window
-from tests.support.watched_place import ask
+from tests.support.watched_folder import ask
 
 pytestmark = pytest.mark.chain
 

@@ -44,7 +44,7 @@ ALICE, BOB = development_signer(5), development_signer(6)
 Answer = dict[str, Any]
 
 
-class Place:
+class SharesFolder:
     """A data folder whose log is written by hand, and the commands that work in it."""
 
     def __init__(self, folder: Path, node: Chain) -> None:
@@ -117,17 +117,17 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, node: Chain) -> Place:
-    return Place(tmp_path, node)
+def place(tmp_path: Path, node: Chain) -> SharesFolder:
+    return SharesFolder(tmp_path, node)
 
 
-def issued(place: Place) -> str:
+def issued(place: SharesFolder) -> str:
     """The address of a thousand shares of a machine that is not registered yet."""
     address: str = place.run("issue", "m", "--new", "--supply", str(SUPPLY), "--symbol", "M1")["shares"]
     return address
 
 
-def worked(place: Place, shares: str, lock: Answer) -> None:
+def worked(place: SharesFolder, shares: str, lock: Answer) -> None:
     """Two days of the machine: on the first it earns, the second only ends."""
     place.register(0, 1, {"payees": {OWNER: 10_000 - POINTS, shares: POINTS}} | lock)
     for seq, (quarter, quantity) in enumerate([(1, 3), (1, 2), (2, 5), (9, 1), (40, 7)], 1):
@@ -140,7 +140,7 @@ def worked(place: Place, shares: str, lock: Answer) -> None:
 LOCKED = {"locked_until": 4_102_444_800_000}  # 2100-01-01
 
 
-def test_the_cents_of_two_investors_come_from_readings(place: Place) -> None:
+def test_the_cents_of_two_investors_come_from_readings(place: SharesFolder) -> None:
     shares = issued(place)
     worked(place, shares, LOCKED)
     offering = place.run("offer", "M1", "--price", "2.50", "--cap", "500", "--until", "2099-12-31")
@@ -186,7 +186,7 @@ def test_the_cents_of_two_investors_come_from_readings(place: Place) -> None:
     assert rows[0]["withdrawable"] == income["unseen"] * 577 // SUPPLY
 
 
-def quantities(place: Place, start_ms: int) -> list[int]:
+def quantities(place: SharesFolder, start_ms: int) -> list[int]:
     """The raw readings of a window."""
     rows = [
         json.loads(record.value or b"{}") for record in place.records if dict(record.headers)["ce_type"] == b"reading"
@@ -194,7 +194,7 @@ def quantities(place: Place, start_ms: int) -> list[int]:
     return [row["quantity"] for row in rows if start_ms <= row["observed_at"] < start_ms + LOG.window_ms]
 
 
-def test_an_agreement_that_is_not_locked_for_the_term_is_not_offered(place: Place) -> None:
+def test_an_agreement_that_is_not_locked_for_the_term_is_not_offered(place: SharesFolder) -> None:
     shares = issued(place)
     offer = ("offer", "M1", "--price", "1", "--cap", "10", "--until", "2099-12-31")
     assert "no such machine" in place.refused(*offer)
@@ -210,7 +210,7 @@ def test_an_agreement_that_is_not_locked_for_the_term_is_not_offered(place: Plac
     assert f"does not pay {shares}" in place.refused(*offer)
 
 
-def test_what_a_buyer_is_refused(place: Place) -> None:
+def test_what_a_buyer_is_refused(place: SharesFolder) -> None:
     shares = issued(place)
     worked(place, shares, LOCKED)
     assert "no offering of M1" in place.refused("buy", "M1", "1")
@@ -231,7 +231,7 @@ def test_what_a_buyer_is_refused(place: Place) -> None:
     assert "is closed" in place.refused("buy", "M1", "1", "--as", "5")
 
 
-def test_a_buyer_is_warned_of_terms_that_the_log_does_not_show_and_of_foreign_code(place: Place) -> None:
+def test_a_buyer_is_warned_of_terms_that_the_log_does_not_show_and_of_foreign_code(place: SharesFolder) -> None:
     shares = issued(place)
     worked(place, shares, LOCKED)
     operator = place.keys.of("operator")
@@ -245,7 +245,7 @@ def test_a_buyer_is_warned_of_terms_that_the_log_does_not_show_and_of_foreign_co
     assert "no such contract" in place.refused("holders", ledger) or "refuses" in place.refused("holders", ledger)
 
 
-def test_a_machine_s_page_shows_its_figures(place: Place) -> None:
+def test_a_machine_s_page_shows_its_figures(place: SharesFolder) -> None:
     shares = issued(place)
     worked(place, shares, LOCKED)
     page = place.run("machine", "m")
@@ -257,7 +257,7 @@ def test_a_machine_s_page_shows_its_figures(place: Place) -> None:
     assert (page["machine"]["readings"], page["machine"]["trust"], page["machine"]["net"]) == (5, 0, "22.222206")
     assert len(page["posts"]) == 1
     assert page["months"][0]["net"] == page["machine"]["net"]
-    assert page["machine"]["uptime"] is not None
+    assert page["machine"]["reporting"] is not None and page["machine"]["uptime"] is None
     shown = CliRunner().invoke(cli.app, ["shares", "machine", "m", "--data-dir", str(place.folder)])
     assert shown.exit_code == 0
     assert "locked until 2100-01-01" in shown.stdout

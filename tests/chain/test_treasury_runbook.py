@@ -21,7 +21,7 @@ from settlement.chain.signer import Keys, development_signer
 from settlement.head import PostHeader
 from tests.chain.crashes import Killed, killed_at
 from tests.support.settlement_data import ALICE, FIRST_EPOCH, LOG, publish, publish_all, window
-from tests.support.watched_place import ask
+from tests.support.watched_folder import ask
 
 pytestmark = pytest.mark.chain
 

@@ -29,7 +29,7 @@ from settlement.storage.published_epochs import EpochReader
 from streams.kafka.reader import KafkaAway
 from tests.support.archived_log import LOG, MACHINES, fill, records_of
 from tests.support.sim_log import SimLog
-from tests.support.watched_place import THIEF, Place, ask, later, one_window, other_payee, other_root
+from tests.support.watched_folder import THIEF, WatchedFolder, ask, later, one_window, other_payee, other_root
 
 pytestmark = pytest.mark.chain
 
@@ -49,16 +49,16 @@ def prepared(node: Chain, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path, prepared: Path, node: Chain) -> Iterator[Place]:
+def place(tmp_path: Path, prepared: Path, node: Chain) -> Iterator[WatchedFolder]:
     """A copy of the folder, and the chain as it was when the folder was prepared."""
     folder = tmp_path / "data"
     shutil.copytree(prepared, folder)
     snapshot = ask(node, "evm_snapshot")
-    yield Place(folder, node)
+    yield WatchedFolder(folder, node)
     assert ask(node, "evm_revert", snapshot)
 
 
-def test_what_is_right_is_attested_under_the_head_that_was_checked(place: Place) -> None:
+def test_what_is_right_is_attested_under_the_head_that_was_checked(place: WatchedFolder) -> None:
     assert place.watch().exit_code == 0
     place.settle(epochs=1)
     done = place.watch()
@@ -81,7 +81,7 @@ CHEATS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", CHEATS)
-def test_a_poster_that_cheats_is_disputed_at_once(place: Place, name: str) -> None:
+def test_a_poster_that_cheats_is_disputed_at_once(place: WatchedFolder, name: str) -> None:
     cheat, text = CHEATS[name]
     place.post(**cheat)
     done = place.watch()
@@ -92,7 +92,7 @@ def test_a_poster_that_cheats_is_disputed_at_once(place: Place, name: str) -> No
     assert place.live == 0
 
 
-def skipping(place: Place) -> None:
+def skipping(place: WatchedFolder) -> None:
     """The first hour is left out, in a post that else is as it should be."""
     reader = EpochReader(place.folder, LOG)
     first = reader.first_epochs()[0]
@@ -106,7 +106,7 @@ def _next_offset(reader: EpochReader, partition: int, epoch: int) -> int:
     return manifest.next_offset
 
 
-def test_epochs_that_are_skipped_or_settled_twice_are_disputed(place: Place) -> None:
+def test_epochs_that_are_skipped_or_settled_twice_are_disputed(place: WatchedFolder) -> None:
     skipping(place)
     assert place.events() == [("disputed", 1)]
     options = SettleOptions(max_epochs=1, max_posts=1, restate=True)
@@ -117,39 +117,39 @@ def test_epochs_that_are_skipped_or_settled_twice_are_disputed(place: Place) -> 
     assert (place.live, place.ledger.attested()) == (1, 1)
 
 
-def test_what_is_right_below_a_wrong_post_is_attested_after_the_dispute(place: Place) -> None:
+def test_what_is_right_below_a_wrong_post_is_attested_after_the_dispute(place: WatchedFolder) -> None:
     place.settle(epochs=1)
     place.post(change=lambda header: structs.replace(header, total=header.total + 1))
     assert place.events() == [("disputed", 2), ("attested", 1)]
 
 
-def without_folder(place: Place) -> None:
+def without_folder(place: WatchedFolder) -> None:
     shutil.rmtree(place.folder / "settlement" / "posts" / "1")
 
 
-def without_payouts(place: Place) -> None:
+def without_payouts(place: WatchedFolder) -> None:
     (place.folder / "settlement" / "posts" / "1" / "payouts.json").unlink()
 
 
-def without_archive(place: Place) -> None:
+def without_archive(place: WatchedFolder) -> None:
     sorted((place.folder / "log").glob("*/1.parquet"))[1].unlink()
 
 
-def with_a_bad_archive(place: Place) -> None:
+def with_a_bad_archive(place: WatchedFolder) -> None:
     path = sorted((place.folder / "log").glob("*/1.parquet"))[1]
     path.write_bytes(path.read_bytes()[:200])
 
 
-def with_another_table(place: Place) -> None:
+def with_another_table(place: WatchedFolder) -> None:
     pq.write_table(pa.table({"offset": ["none"]}), sorted((place.folder / "log").glob("*/1.parquet"))[1])
 
 
-def with_a_changed_manifest(place: Place) -> None:
+def with_a_changed_manifest(place: WatchedFolder) -> None:
     path = sorted((place.folder / "epochs").glob("*/0.manifest.json"))[-1]
     path.write_bytes(path.read_bytes().replace(b'"stream_time_ms": 1', b'"stream_time_ms": 2'))
 
 
-def without_an_epoch(place: Place) -> None:
+def without_an_epoch(place: WatchedFolder) -> None:
     sorted((place.folder / "epochs").glob("*/0.manifest.json"))[0].unlink()
 
 
@@ -166,7 +166,7 @@ def without_an_epoch(place: Place) -> None:
     ],
 )
 def test_what_is_withheld_is_disputed_before_half_of_the_delay_is_over(
-    place: Place, hide: Callable[[Place], None]
+    place: WatchedFolder, hide: Callable[[WatchedFolder], None]
 ) -> None:
     place.settle()
     hide(place)
@@ -195,7 +195,9 @@ HOSTILE_PAYOUT = {"cumulative_micros": "0", "amount_micros": "0", "cumulative": 
         ("manifest.json", b"[" * 100_000),
     ],
 )
-def test_no_file_that_a_poster_publishes_stops_a_watcher(place: Place, name: str, content: bytes | None) -> None:
+def test_no_file_that_a_poster_publishes_stops_a_watcher(
+    place: WatchedFolder, name: str, content: bytes | None
+) -> None:
     place.settle()
     path = place.folder / "settlement" / "posts" / "1" / name
     if content is None:
@@ -208,13 +210,13 @@ def test_no_file_that_a_poster_publishes_stops_a_watcher(place: Place, name: str
 
 
 @pytest.mark.parametrize("manifest", [b"[" * 100_000, b"[1]", b'{"partitions":[{"partition":1e400,"epochs":[[]]}]}'])
-def test_no_manifest_under_a_hash_stops_a_watcher(place: Place, manifest: bytes) -> None:
+def test_no_manifest_under_a_hash_stops_a_watcher(place: WatchedFolder, manifest: bytes) -> None:
     place.post(change=lambda header: structs.replace(header, manifest_hash=keccak(manifest)))
     (place.folder / "settlement" / "posts" / "1" / "manifest.json").write_bytes(manifest)
     assert [(done.event, done.sequence) for done in place.look().done] == [("disputed", 1)]
 
 
-def test_what_arrives_in_time_is_attested(place: Place) -> None:
+def test_what_arrives_in_time_is_attested(place: WatchedFolder) -> None:
     place.settle()
     posts = place.folder / "settlement" / "posts"
     shutil.move(posts / "1", posts / "elsewhere")
@@ -224,7 +226,7 @@ def test_what_arrives_in_time_is_attested(place: Place) -> None:
 
 
 @pytest.mark.parametrize("change", [{"manifest_hash": b"\7" * 32}, {}])
-def test_a_manifest_that_nobody_can_check_is_withheld(place: Place, change: dict[str, object]) -> None:
+def test_a_manifest_that_nobody_can_check_is_withheld(place: WatchedFolder, change: dict[str, object]) -> None:
     """Under a hash that is nothing's; or with a log root that no archive has."""
     place.post(other_root if not change else lambda run: run, lambda header: structs.replace(header, **change))
     assert place.events() == [("wait", 1)]
@@ -233,7 +235,7 @@ def test_a_manifest_that_nobody_can_check_is_withheld(place: Place, change: dict
 
 
 @pytest.mark.parametrize("name", ["epochs", "log", "settlement/posts"])
-def test_nothing_is_disputed_because_the_watcher_s_own_folder_is_missing(place: Place, name: str) -> None:
+def test_nothing_is_disputed_because_the_watcher_s_own_folder_is_missing(place: WatchedFolder, name: str) -> None:
     place.settle()
     shutil.move(place.folder / name, place.folder / "elsewhere")
     for _ in range(2):
@@ -244,7 +246,7 @@ def test_nothing_is_disputed_because_the_watcher_s_own_folder_is_missing(place: 
     assert place.events() == [("attested", 1)]
 
 
-def test_a_node_that_is_away_is_told_and_waited_for(place: Place) -> None:
+def test_a_node_that_is_away_is_told_and_waited_for(place: WatchedFolder) -> None:
     place.settle()
     (place.folder / "stack.json").rename(place.folder / "stack.away")
     Stack.start(place.folder, kafka_bootstrap_servers="127.0.0.1:1", chain_rpc_url="http://127.0.0.1:1")
@@ -264,7 +266,7 @@ class Away(SimLog):
 
 
 @pytest.mark.parametrize("nothing", [Away(), SimLog()])
-def test_nothing_is_disputed_because_kafka_is_away_or_holds_no_log(place: Place, nothing: SimLog) -> None:
+def test_nothing_is_disputed_because_kafka_is_away_or_holds_no_log(place: WatchedFolder, nothing: SimLog) -> None:
     logs = [records_of(machine, 3) for machine in MACHINES]
     place.settle()
     for readers in ((logs[0], nothing), (nothing, nothing)):
@@ -273,7 +275,7 @@ def test_nothing_is_disputed_because_kafka_is_away_or_holds_no_log(place: Place,
     assert [(done.event, done.sequence) for done in place.look(logs=logs).done] == [("attested", 1)]
 
 
-def test_a_log_of_other_records_is_a_reason_to_wait_first(place: Place) -> None:
+def test_a_log_of_other_records_is_a_reason_to_wait_first(place: WatchedFolder) -> None:
     """The operator may have rewritten it; or the watcher looks at another Kafka."""
     logs = [records_of(machine, 3) for machine in MACHINES]
     logs[1].records[3] = logs[1].records[3]._replace(key=b"another")
@@ -284,7 +286,7 @@ def test_a_log_of_other_records_is_a_reason_to_wait_first(place: Place) -> None:
 
 
 def test_a_watcher_that_follows_looks_again_when_something_has_happened(
-    place: Place, capsys: pytest.CaptureFixture[str]
+    place: WatchedFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What is right and attested is not read again; what is said is said once."""
     options = WatchOptions(from_archive=True, every_s=2.0)
@@ -309,7 +311,7 @@ def test_a_watcher_that_follows_looks_again_when_something_has_happened(
     assert turn() == [("attested", 2)]
 
 
-def test_an_audit_shows_that_nothing_is_lost_and_counts_twice(place: Place) -> None:
+def test_an_audit_shows_that_nothing_is_lost_and_counts_twice(place: WatchedFolder) -> None:
     place.settle(epochs=1)
     words = ["audit", "--from-archive", "--slow", "--data-dir", str(place.folder)]
     shown = CliRunner().invoke(cli.app, words)
@@ -327,7 +329,7 @@ def test_an_audit_shows_that_nothing_is_lost_and_counts_twice(place: Place) -> N
     assert money["funded"] == 10**9
 
 
-def test_without_a_key_there_are_only_alarms(place: Place) -> None:
+def test_without_a_key_there_are_only_alarms(place: WatchedFolder) -> None:
     nobody = Keys({}, 1)
     place.settle(epochs=1)
     found = place.look(nobody)
@@ -344,7 +346,7 @@ def test_without_a_key_there_are_only_alarms(place: Place) -> None:
     assert place.live == 2
 
 
-def test_a_wrong_post_that_is_mature_is_the_admin_s(place: Place) -> None:
+def test_a_wrong_post_that_is_mature_is_the_admin_s(place: WatchedFolder) -> None:
     place.post(change=lambda header: structs.replace(header, total=header.total + 1))
     service.attest(place.folder, place.node, place.keys)
     place.node.pass_time(DELAY_S + 1)

@@ -15,7 +15,7 @@ from settlement.chain.signer import Keys
 from settlement.chain.watcher import Look, look
 from tests.support.archived_log import LOG, MACHINES, fill, records_of
 from tests.support.sim_log import SimLog
-from tests.support.watched_place import Place, ask
+from tests.support.watched_folder import WatchedFolder, ask
 
 pytestmark = pytest.mark.chain
 
@@ -50,7 +50,7 @@ class Growing(SimLog):
 class Watched:
     """A place, its logs, and a watcher's memory of them."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: WatchedFolder) -> None:
         self.place = place
         self.logs = [Growing(machine) for machine in MACHINES]
         self.kept = LogMemory(LOG)
@@ -85,7 +85,7 @@ def watched(filled: Path, tmp_path: Path, node: Chain) -> Watched:
     shutil.copytree(filled, folder)
     service.deploy_contracts(folder, node, LOG, keys, delay_s=3_600)
     service.fund(folder, node, LOG, keys, 10**9)
-    return Watched(Place(folder, node))
+    return Watched(WatchedFolder(folder, node))
 
 
 def test_each_record_is_read_once_while_all_is_right(watched: Watched) -> None:

@@ -176,7 +176,7 @@ def test_a_worker_that_hangs_is_ended_by_its_watchdog(kafka: str, lonely: Log, w
     worker = workers.start(lonely, on_progress="hang", stall_seconds=1.0, records_max=1)
     assert worker.wait() == 75
     (line,) = worker.said().splitlines()
-    assert "partition 0 has records to commit and stands still" in line
+    assert "partition 0 has records to commit and makes no progress" in line
 
 
 def test_a_tail_without_records_is_caught_up(kafka: str, lonely: Log, workers: Workers) -> None:

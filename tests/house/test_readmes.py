@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -178,8 +179,10 @@ def test_decisions_stand_nowhere_else() -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_block_of_shell_or_python_parses(path: Path) -> None:
     for language, block in re.findall(r"(?ms)^```(\w+)\n(.*?)^```", path.read_text(encoding="utf-8")):
-        assert language in {"text", "console", "sh", "bash", "python", "js"}, "a kind of block that no test knows"
+        assert language in {"text", "console", "sh", "bash", "python", "js", "sql", "toml"}, "no test knows these"
         if language == "python":
             compile(block, str(path), "exec")
+        elif language == "toml":
+            tomllib.loads(block)
         elif language in {"sh", "bash"}:
             subprocess.run([language, "-n"], input=block, text=True, check=True, timeout=10)

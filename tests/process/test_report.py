@@ -17,6 +17,7 @@ from deploy.report.day import RowItem, read_days, wanted_day
 from deploy.report.figures import Wish, stretch_days
 from deploy.report.money import read_money
 from deploy.report.report import ReportData, day_page, gather, read_part, render, write_report
+from deploy.texts import money
 from schemas.canonical import canonical_json
 from schemas.errors import InvalidInput
 from schemas.units import DAY_MS
@@ -104,8 +105,16 @@ def test_what_the_page_shows_adds_up(data: ReportData) -> None:
     assert data.figures.entries == data.figures.accepted + data.figures.duplicates + sum(data.figures.rejects.values())
     assert data.figures.rejects == {"undecodable": 1}
     assert data.posts[-1].header.total == str(earned)
-    assert (data.claimed_units, data.claimants) == ("1000", 1)
+    assert (data.claimed.units, data.claimed.accounts) == ("1000", 1)
     assert data.names == {OWNER: "owner"}
+
+
+def test_the_page_writes_money_as_the_commands_do() -> None:
+    draw = random.Random(5)
+    amounts = [0, 1, 9_999, 10_000, 999_999, 8_971_416_666, 8_971_419_999, -1, -10_000, -1_239_999, 10**24 - 1]
+    amounts += [draw.randint(-(10**12), 10**12) for _ in range(200)]
+    found = run_script("return given.map(money);", [str(amount) for amount in amounts], parts=("words.js",))
+    assert [f"{text} USD" for text in found] == [money(amount, "USD") for amount in amounts]
 
 
 # Another value in a field of the page is another log: what the page makes of it is what we make of that log.

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.units import HOUR_MS, MINUTE_MS, SECOND_MS
-from streams.core.advance import Advanced, advance
+from streams.core.advance import Advanced
 from streams.core.recompute import EpochResult, recompute
 from streams.core.records import Record
+from streams.core.replay import advance_by_cuts
 from streams.core.state import State
 from tests.support.sim_log import HOURLY, START_MS, heartbeat, registration
 
@@ -93,14 +94,12 @@ class Taken:
     def __init__(self, records: list[Record], sizes: Any) -> None:
         state, self.parts, self.digests = State.new(HOURLY, 0), list[Advanced](), list[bytes]()
         while records:
-            batch = records[: next(sizes)]
-            while batch:
-                done = advance(state, batch)
+            size = next(sizes)
+            for done, _ in advance_by_cuts(state, records[:size]):
                 self.parts.append(done)
-                batch, records = batch[done.consumed :], records[done.consumed :]
-                if done.cut is None:
-                    break
-                self.digests.append(state.digest())
+                if done.cut is not None:
+                    self.digests.append(state.digest())
+            records = records[size:]
         self.digests.append(state.digest())
 
     def given(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.reading import READING
+from schemas.reading import READING, Reading
 from schemas.window import Window
 from streams.core.advance import Advanced
 from streams.core.open_window import LineKey
@@ -26,7 +26,7 @@ Place = tuple[str, int, int | None]
 
 
 class Replayed:
-    """A log taken in slices, a share of its records watched: what sealed, and every change that was reported."""
+    """A log taken in slices, with restarts, a share of its records watched: what sealed, and each reported change."""
 
     def __init__(self, records: Sequence[Record], share: float, draw: random.Random) -> None:
         self.state = State.new(LOG, 0)
@@ -40,23 +40,27 @@ class Replayed:
                 if stop.record is not None:
                     self.changes[stop.record.offset] = judge_watched(self.state, stop.record, MACHINES)
             records = records[size:]
+            if draw.random() < 0.2:
+                self.state = State.load(LOG, 0, self.state.tables())
 
     def lines(self) -> dict[Place, Counter[LineKey]]:
         """The sum of the changes, by window and line."""
         found: dict[Place, Counter[LineKey]] = {}
         for changes in self.changes.values():
-            for window in (window for change in changes for window in change.windows):
-                lines = found.setdefault((window.machine, window.start_ms, window.mends_ms), Counter())
+            for window in (change.window for change in changes if change.window):
+                lines = found.setdefault((window.machine, *window.where), Counter())
                 for line in window.lines:
                     lines[line.meter, line.registration_version, line.price_micros, line.per] += line.usage
         return found
 
 
+def place_of(window: Window) -> Place:
+    return window.machine, window.start_ms, window.mends_ms
+
+
 def lines_of(windows: Sequence[Window]) -> dict[Place, dict[LineKey, int]]:
     return {
-        (window.machine, window.start_ms, window.mends_ms): {
-            (line.meter, line.version, line.price_micros, line.per): line.usage for line in window.lines
-        }
+        place_of(window): {(line.meter, line.version, line.price_micros, line.per): line.usage for line in window.lines}
         for window in windows
     }
 
@@ -84,11 +88,10 @@ def test_the_changes_of_a_windows_lines_sum_to_its_lines(seed: int, dirt: float)
     assert set(summed) <= set(wanted)
     for window in sealed_and_open:
         placed = sum(
-            change.reading is not None and change.outcome is None and into.start_ms == window.start_ms
+            isinstance(change.entry, Reading) and (into.machine, *into.where) == place_of(window)
             for changes in found.changes.values()
             for change in changes
-            for into in change.windows
-            if (into.machine, into.mends_ms) == (window.machine, window.mends_ms)
+            if (into := change.window)
         )
         assert placed == window.readings
 
@@ -120,13 +123,13 @@ def test_a_row_has_a_basis_exactly_where_the_rules_of_plausibility_saw_it(seed: 
     by_offset = {record.offset: record for record in records}
     for offset, changes in found.changes.items():
         for change in changes:
-            is_rated = change.reading is not None and change.outcome in (None, "too_high", "too_low")
+            is_rated = isinstance(change.entry, Reading) and change.outcome in (None, "too_high", "too_low")
             assert (change.basis is not None) == is_rated
             if change.basis is None or change.outcome is not None:
                 continue
             assert record_type(by_offset[offset]) == READING
-            (window,) = change.windows
-            assert (window.start_ms, window.mends_ms) == change.basis.where
+            window = change.window
+            assert window is not None and window.where == change.basis.where
             prices = {change.basis.price, change.basis.session_price}
             for line in window.lines:
                 assert (line.price_micros, line.per) in prices

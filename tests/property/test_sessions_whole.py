@@ -16,8 +16,8 @@ from deploy.importers.sources import SOURCES
 from schemas.log import Log
 from schemas.reading import Reading
 from schemas.registration import Agreement
-from streams.core.advance import advance
 from streams.core.records import Record
+from streams.core.replay import advance_through
 from streams.core.state import State
 
 LOG = Log(log_id="sessions", timestamp_type="CreateTime", partitions=1)
@@ -49,11 +49,9 @@ def billed_and_refused(source: SourceLog) -> tuple[int, set[tuple[str, str]]]:
         if not record.headers:
             reading = msgspec.json.decode(record.value or b"", type=Reading)
             departures[reading.machine, str(reading.session)] = record.offset
-    state, next_offset, billed_wh = State.new(LOG, 0), 0, 0
+    billed_wh = 0
     refused: set[int] = set()
-    while next_offset < len(records):
-        done = advance(state, records[next_offset:])
-        next_offset += done.consumed
+    for done in advance_through(State.new(LOG, 0), records):
         billed_wh += sum(line.usage for window in done.windows for line in window.lines)
         assert {reject.reason for reject in done.rejects} <= {"too_high"}
         refused |= {reject.offset for reject in done.rejects}

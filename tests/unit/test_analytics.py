@@ -203,7 +203,7 @@ def test_a_row_is_seen_once_between_any_two_steps(tmp_path: Path) -> None:
     assert live.num_rows < sealed
 
 
-def test_uptime_counts_the_minutes_whose_windows_hold_a_reading(tmp_path: Path) -> None:
+def test_reporting_counts_the_minutes_whose_windows_hold_a_reading(tmp_path: Path) -> None:
     minutes = {"steady": range(0, 240, 15), "silent": (0, 20, 50), "gone": (0, 15)}
     moments = sorted((minute, name) for name, times in minutes.items() for minute in times)
     records = [registration(name, offset) for offset, name in enumerate(minutes)]
@@ -219,8 +219,8 @@ def test_uptime_counts_the_minutes_whose_windows_hold_a_reading(tmp_path: Path) 
     partition.process(0, log.end, log.records)
     partition.close()
     rows = Analyst(tmp_path).rows(
-        "SELECT machine, last_seen::VARCHAR, period_minutes, outage_minutes, uptime, equivocations, flags FROM machines"
-        " ORDER BY 1"
+        "SELECT machine, last_seen::VARCHAR, reporting_minutes, silent_minutes, reporting, equivocations, flags"
+        " FROM machines ORDER BY 1"
     )
     assert rows == [
         ("gone", "2019-04-14 00:30:00", 240, 210, Decimal("12.500"), 0, []),

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from deploy.explain.advice import ADVICE, NOTICE_ADVICE
-from deploy.explain.check import PartitionCheck, Problem
+from deploy.explain.gateway_check import PartitionCheck, Problem
 from schemas.log import Log
 from schemas.units import HOUR_MS
 from streams.core.encode import arrow_value

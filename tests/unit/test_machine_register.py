@@ -10,7 +10,7 @@ from deploy.machines.correct import planned_correction
 from deploy.machines.form import MachineForm, example, read_form
 from deploy.machines.operator import Operator, load_operator, make_keystore, opened, typed_data
 from deploy.machines.register import (
-    Plan,
+    MachinePlan,
     check_acceptable,
     facts,
     planned,
@@ -26,6 +26,7 @@ from schemas.units import DAY_MS, MINUTE_MS
 from settlement.chain.signer import Signer
 from streams.core.records import LogRecord, Record
 from streams.core.signature import control_digest
+from streams.core.stream_time import TIMESTAMP_MAX_MS
 
 OPERATOR, STRANGER = (Operator(Signer.from_seed("test", name)) for name in ("operator", "stranger"))
 NOW_MS = 1_790_000_000_000
@@ -61,11 +62,11 @@ def registry_of(log: MemoryLog) -> Registry:
     return registry
 
 
-def plans(log: MemoryLog, forms: list[MachineForm]) -> list[Plan]:
+def plans(log: MemoryLog, forms: list[MachineForm]) -> list[MachinePlan]:
     return planned(LOG, registry_of(log), forms, zone=None, now_ms=log.now_ms)
 
 
-def send(log: MemoryLog, plan: Plan, operator: Operator = OPERATOR) -> None:
+def send(log: MemoryLog, plan: MachinePlan, operator: Operator = OPERATOR) -> None:
     assert plan.registration is not None
     record = signed(LOG, operator, record_of(plan.registration))
     log.append(registry_of(log).partition_of(plan.registration.route), record)
@@ -211,6 +212,18 @@ def test_readings_only_move_time(forms: list[MachineForm]) -> None:
     log.now_ms -= 10 * DAY_MS
     (changed,) = plans(log, [msgspec.structs.replace(forms[0], tariff=("EUR 1 per kWh",))])
     assert changed.in_force_from_ms is not None and changed.in_force_from_ms > NOW_MS + 10 * DAY_MS
+
+
+def test_a_timestamp_that_is_no_time_moves_nothing(forms: list[MachineForm]) -> None:
+    """A registry keeps time as the stream does: what lies beyond the year 9999 counts as no timestamp."""
+    log = MemoryLog()
+    log.append(0, Record(0, 0, b"depot-1", b"no JSON"))
+    log.now_ms = TIMESTAMP_MAX_MS + 1
+    log.append(0, Record(0, 0, b"depot-1", b"no JSON"))
+    assert registry_of(log).stream_time_ms(0) == NOW_MS
+    log.now_ms = NOW_MS + DAY_MS
+    log.append(0, Record(0, 0, b"depot-1", b"no JSON"))
+    assert registry_of(log).stream_time_ms(0) == NOW_MS + DAY_MS
 
 
 def test_a_keystore_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:

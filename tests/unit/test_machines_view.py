@@ -49,26 +49,26 @@ def recount(rows: list[dict[str, Any]]) -> tuple[Any, ...]:
     up = {r["start_ms"] if r["mends_ms"] is None else r["mends_ms"] for r in rows if r["readings"]}
     until_ms = END_SLOT * WINDOW_MS
     from_ms = max(min(up), until_ms - 365 * DAY_MS) if up else None
-    period = outage = uptime = None
+    period = silent = reporting = None
     if from_ms is not None:
         period = (until_ms - from_ms) // 60_000
-        outage = period - sum(start_ms >= from_ms for start_ms in up) * WINDOW_MS // 60_000
-        uptime = Decimal(100_000 * (period - outage) // period) / 1_000
+        silent = period - sum(start_ms >= from_ms for start_ms in up) * WINDOW_MS // 60_000
+        reporting = Decimal(100_000 * (period - silent) // period) / 1_000
     late = sum(row["mends_ms"] is not None for row in rows)
     return (
         rows[0]["machine"], 0, min(row["start_ms"] for row in rows), max(up) + WINDOW_MS if up else None,
         len(rows) - late, late, sum(row["readings"] for row in rows),
         sum(row["gross_micros"] for row in rows) / 10**6, sum(row["net_micros"] for row in rows) / 10**6,
         min(row["trust"] for row in rows), max(row["registration_version"] for row in rows),
-        sorted({flag for row in rows for flag in row["flags"]}), from_ms, until_ms if up else None, period, outage,
-        uptime,
+        sorted({flag for row in rows for flag in row["flags"]}), from_ms, until_ms if up else None, period, silent,
+        reporting,
     )  # fmt: skip
 
 
 QUERY = (
     'SELECT machine, "partition", epoch_ms(first_seen), epoch_ms(last_seen), windows, adjustments, readings, gross,'
-    " net, trust, registration_version, flags, epoch_ms(uptime_from), epoch_ms(uptime_until), period_minutes,"
-    " outage_minutes, uptime FROM machines ORDER BY machine"
+    " net, trust, registration_version, flags, epoch_ms(reporting_from), epoch_ms(reporting_until),"
+    " reporting_minutes, silent_minutes, reporting FROM machines ORDER BY machine"
 )
 
 

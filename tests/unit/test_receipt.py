@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from deploy.cli.app import app
 from deploy.explain.reading_rows import ReadingName
-from deploy.explain.receipt import LogProof, Place, ReadingReceipt, find_reading
+from deploy.explain.receipt import LogProof, ReadingPlace, ReadingReceipt, find_reading
 from schemas.arrow import windows_from
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -109,7 +109,7 @@ def spots(receipt: ReadingReceipt) -> list[tuple[int, int, str, str | None]]:
     return [(place.offset, place.row, place.verdict, place.reason) for place in receipt.places]
 
 
-def usage(places: Sequence[Place]) -> list[tuple[int, int, int]]:
+def usage(places: Sequence[ReadingPlace]) -> list[tuple[int, int, int]]:
     return [
         (line.usage, line.price_micros, line.per)
         for place in places

@@ -21,8 +21,8 @@ from schemas.reading import Reading
 from schemas.registration import Agreement
 from schemas.reject import Reject
 from schemas.window import Window
-from streams.core.advance import advance
 from streams.core.records import Record
+from streams.core.replay import advance_through
 from streams.core.signature import operator_account
 from streams.core.state import State
 
@@ -69,10 +69,8 @@ def run(sources: Sequence[SourceLog]) -> Outcome:
     outcome = Outcome()
     last_epoch = LOG.epoch_of(max(source.end_ms for source in sources))
     for partition, records in partitions.items():
-        state, next_offset = State.new(LOG, partition), 0
-        while next_offset < len(records):
-            done = advance(state, records[next_offset : next_offset + 5_000])
-            next_offset += done.consumed
+        state = State.new(LOG, partition)
+        for done in advance_through(state, records):
             outcome.windows += done.windows
             outcome.entries += done.counts.entries
             outcome.accepted += done.counts.accepted

@@ -9,8 +9,8 @@ from schemas.registration import Component, Element, Restrictions, Tariff
 from schemas.units import COUNT_MAX, DAY_MS, HOUR_MS
 from streams.core.identity import judge_identity
 from streams.core.meters import NONE, Boot, MeterState, Standing
+from streams.core.plausible_usage import correction_limit, judge_usage, set_opening, time_needed_ms
 from streams.core.rating import PER_SESSION, UNPRICED, Price, Prices
-from streams.core.register import correction_limit, judge_usage, set_opening, time_needed_ms
 
 NOW_MS = 1_700_000_000_000
 CAPACITY = 10_000

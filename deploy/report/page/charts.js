@@ -7,11 +7,13 @@ function roundStep(top, steps) {
   return [1, 2, 5, 10].find((factor) => factor * power >= least) * power;
 }
 
-// Columns, one a bucket, stacked by kind. `sums[kind][bucket]` are plain numbers in currency units: for drawing only.
+// Columns, one a bucket, stacked by kind. `sums[kind][bucket]` are micros; what is drawn of them is in currency units.
 function columnChart(width, buckets, kinds, sums, currency) {
   const height = Math.min(260, Math.max(180, width / 3));
   const [left, right, top, bottom] = [46, 4, 10, 24];
-  const totals = buckets.map((_, i) => sums.reduce((sum, row) => sum + Math.max(0, row[i]), 0));
+  const drawnOf = (micros) => Math.max(0, Number(micros) / 1e6);
+  const totals = buckets.map((_, i) => sums.reduce((sum, row) => sum + drawnOf(row[i]), 0));
+  const earned = buckets.map((_, i) => sums.reduce((sum, row) => sum + row[i], 0n));
   const step = roundStep(Math.max(...totals, 0.01), 4);
   const peak = Math.ceil(Math.max(...totals, 0.01) / step) * step;
   const y = (value) => top + (height - top - bottom) * (1 - value / peak);
@@ -19,7 +21,7 @@ function columnChart(width, buckets, kinds, sums, currency) {
   const picture = s("svg", {
     viewBox: "0 0 " + width + " " + height,
     role: "img",
-    "aria-label": "Income by day in " + currency + ", highest " + Math.max(...totals).toFixed(2),
+    "aria-label": "Income by day in " + currency + ", highest " + money(earned.reduce((a, b) => (a > b ? a : b), 0n)),
   });
   for (let value = 0; value <= peak * 1.0001; value += step) {
     picture.append(
@@ -35,7 +37,7 @@ function columnChart(width, buckets, kinds, sums, currency) {
   buckets.forEach((bucket, i) => {
     let base = 0;
     kinds.forEach((kind, k) => {
-      const value = Math.max(0, sums[k][i]);
+      const value = drawnOf(sums[k][i]);
       if (!value) return;
       const bar = s(
         "rect",
@@ -46,7 +48,7 @@ function columnChart(width, buckets, kinds, sums, currency) {
           y: y(base + value),
           height: Math.max(0.5, y(base) - y(base + value)),
         },
-        s("title", {}, bucket.text + ", " + kind.name + ": " + value.toFixed(2) + " " + currency),
+        s("title", {}, bucket.text + ", " + kind.name + ": " + money(sums[k][i]) + " " + currency),
       );
       base += value;
       picture.append(bar);
@@ -122,7 +124,7 @@ function heatTable(buckets, rows, currency) {
     return cell < 0n ? " l9" : " l" + Math.min(5, Math.max(1, Math.ceil(5 * Math.sqrt(Number(cell) / most))));
   };
   const every = Math.ceil(buckets.length / 22);
-  return h(
+  const table = h(
     "table",
     { class: "heat" },
     h(
@@ -173,4 +175,5 @@ function heatTable(buckets, rows, currency) {
       ),
     ),
   );
+  return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Income by machine and day" }, table);
 }

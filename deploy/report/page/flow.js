@@ -13,15 +13,15 @@ function personName(data, account) {
 // Nodes and links of the picture: nodes are {key, name, value, color, column}, links {from, to, value, color}.
 function flowGraph(data, colors, isWide) {
   const sums = new Map();
-  const add = (from, to, value, color) => {
+  const add = (from, to, micros, color) => {
     const key = from + "\n" + to;
-    const link = sums.get(key) ?? { from, to, value: 0, color };
-    link.value += value;
+    const link = sums.get(key) ?? { from, to, micros: 0n, color };
+    link.micros += micros;
     sums.set(key, link);
   };
   const nodes = new Map();
   const node = (key, column, name, color) => {
-    if (!nodes.has(key)) nodes.set(key, { key, column, name, color, value: 0 });
+    if (!nodes.has(key)) nodes.set(key, { key, column, name, color, micros: 0n });
     return key;
   };
   const people = new Map();
@@ -39,8 +39,8 @@ function flowGraph(data, colors, isWide) {
     own.slice(0, each).forEach(([at]) => shown.add(at));
   }
   for (const [at, account, text] of data.flows) {
-    const value = Number(text) / 1e6;
-    if (value <= 0) continue;
+    const micros = BigInt(text);
+    if (micros <= 0n) continue;
     const { kind, machine } = data.machines[at];
     const color = colors.get(kind);
     const person = known.includes(account) ? account : "\0rest";
@@ -50,10 +50,10 @@ function flowGraph(data, colors, isWide) {
       person === "\0rest" ? people.size - known.length + " others" : personName(data, person),
     );
     const middle = node("k" + kind, 1, kindName(kind), color);
-    add(middle, to, value, color);
+    add(middle, to, micros, color);
     if (isWide) {
       const from = shown.has(at) ? node("m" + at, 0, machine, color) : node("o" + kind, 0, "", color);
-      add(from, middle, value, color);
+      add(from, middle, micros, color);
     }
   }
   for (const kind of colors.keys()) {
@@ -97,11 +97,12 @@ function flowChart(width, data, colors) {
   const isWide = width > 620;
   const graph = flowGraph(data, colors, isWide);
   for (const link of graph.links) {
-    if (graph.nodes.get(link.to).column === 2) {
-      graph.nodes.get(link.to).value += link.value;
-      graph.nodes.get(link.from).value += link.value;
-    } else graph.nodes.get(link.from).value += link.value;
+    const [from, to] = [graph.nodes.get(link.from), graph.nodes.get(link.to)];
+    from.micros += link.micros;
+    if (to.column === 2) to.micros += link.micros;
   }
+  // Currency units, for drawing only.
+  for (const part of [...graph.links, ...graph.nodes.values()]) part.value = Number(part.micros) / 1e6;
   const columns = isWide ? [0, 1, 2] : [1, 2];
   const margin = isWide ? 168 : 0;
   const height = isWide ? 430 : 330;
@@ -114,7 +115,7 @@ function flowChart(width, data, colors) {
       "Money from machines to people: " +
       list
         .filter((n) => n.column !== 0)
-        .map((n) => n.name + " " + n.value.toFixed(2))
+        .map((n) => n.name + " " + money(n.micros))
         .join(", "),
   });
   const order = (link) => [graph.nodes.get(link.from).y, graph.nodes.get(link.to).y];
@@ -133,7 +134,7 @@ function flowChart(width, data, colors) {
       s(
         "path",
         { d: path, class: "band k" + link.color },
-        s("title", {}, from.name + " to " + to.name + ": " + link.value.toFixed(2)),
+        s("title", {}, from.name + " to " + to.name + ": " + money(link.micros)),
       ),
     );
   }
@@ -156,11 +157,11 @@ function flowChart(width, data, colors) {
 
 function flowLabel(n, x, isWide, currency) {
   const middle = n.y + n.height / 2 + 4;
-  const amount = n.value.toFixed(2).replace(/\B(?=(\d{3})+\.)/g, ",");
+  const amount = money(n.micros);
   const room = n.column === 0 ? 17 : 24;
   const name = n.name.length > room ? n.name.slice(0, room - 1) + "…" : n.name;
   if (n.column === 0)
-    return s("text", { x: x - 6, y: middle, "text-anchor": "end" }, name + " ", s("tspan", { class: "quiet" }, amount));
+    return s("text", { x: x - 6, y: middle, "text-anchor": "end" }, s("title", {}, n.name), name + " ", s("tspan", { class: "quiet" }, amount));
   const isRight = n.column === 2;
   const inside = isRight ? !isWide : true;
   const at = isRight ? (isWide ? x + NODE_WIDTH + 6 : x - 6) : x + NODE_WIDTH + 6;

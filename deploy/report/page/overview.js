@@ -36,9 +36,9 @@ function showFigures(data) {
   const last = data.posts.at(-1);
   const posted = last ? decimal(last.header.total, scale, 2) : "0.00";
   const tiles = [
-    ["Earned", money(f.earned_micros), data.log.currency],
+    ["Earned", money(f.earned_micros), data.log.currency + simulatedNote(f)],
     ["Granted by posts", posted, whole(data.posts_in_all) + " posts on the chain"],
-    ["Claimed", decimal(data.claimed_units, scale, 2), plural(data.claimants, "account")],
+    ["Claimed", decimal(data.claimed.units, scale, 2), plural(data.claimed.accounts, "account") + asOf(data.claimed)],
     [
       "Entries in the log",
       whole(f.entries),
@@ -51,7 +51,26 @@ function showFigures(data) {
     h(
       "dl",
       { class: "tiles" },
-      tiles.map(([name, value, note]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, h("small", {}, note)))),
+      tiles.map(([name, value, note]) => h("div", {}, h("dt", {}, name), h("dd", {}, h("span", { class: "whole" }, value), h("small", {}, note)))),
+    ),
+  );
+}
+
+const simulatedNote = (figures) =>
+  BigInt(figures.simulated_micros) ? ", " + money(figures.simulated_micros) + " of it simulated" : "";
+
+const asOf = (claimed) =>
+  claimed.block ? ", as of block " + whole(claimed.block) + ", " + momentText(claimed.time_s * 1000) : "";
+
+function unsettledPart(data) {
+  const rows = Object.entries(data.unsettled);
+  if (!rows.length) return null;
+  return h(
+    "ul",
+    { class: "small", id: "unsettled" },
+    rows.map(([payee, micros]) =>
+      h("li", {}, "Unsettled: " + money(micros) + " " + data.log.currency + " to “" + payee + "” (" +
+        (/^0x[0-9a-fA-F]{40}$/.test(payee) ? "mistyped, no such account" : "not an account") + ")"),
     ),
   );
 }
@@ -59,7 +78,7 @@ function showFigures(data) {
 function showFlow(data, colors) {
   const picture = h("div");
   const left = BigInt(data.unposted_micros);
-  const parts = [picture, folded("The same as a table", flowTable(data))];
+  const parts = [picture, unsettledPart(data), folded("The same as a table", flowTable(data))];
   if (left !== 0n)
     parts.push(
       h("p", { class: "small quiet" }, money(left) + " " + data.log.currency + " of it has not been posted yet."),
@@ -98,7 +117,7 @@ function showIncome(data, colors, pick) {
   const kinds = [...colors].map(([kind, color]) => ({ kind, color, name: kindName(kind) }));
   const sums = kinds.map(({ kind }) =>
     buckets.map((_, i) =>
-      cells.reduce((sum, row, at) => (data.machines[at].kind === kind ? sum + Number(row[i]) / 1e6 : sum), 0),
+      cells.reduce((sum, row, at) => (data.machines[at].kind === kind ? sum + row[i] : sum), 0n),
     ),
   );
   const picture = h("div");
@@ -204,7 +223,8 @@ function accountTable(data, post) {
 
 function personCell(data, account) {
   const name = data.names[account];
-  return name ? [name + " ", h("span", { class: "quiet small" }, shortHash(account))] : personName(data, account);
+  if (!name) return h("span", { class: "small whole" }, personName(data, account));
+  return [name + " ", h("span", { class: "quiet small whole" }, shortHash(account))];
 }
 
 function showRefused(data) {
@@ -254,6 +274,7 @@ function showMachines(data) {
     kindName(row.kind),
     whole(row.windows),
     whole(row.readings),
+    percent(row.reporting_thousandths),
     percent(row.uptime_thousandths),
     TRUST[row.trust] ?? "",
     row.flags.join(", "),
@@ -264,7 +285,8 @@ function showMachines(data) {
     { text: "Kind", wide: true },
     { text: "Windows", number: true, wide: true },
     { text: "Readings", number: true, wide: true },
-    { text: "Heard of", number: true },
+    { text: "Reporting", number: true, wide: true },
+    { text: "Uptime", number: true, wide: true },
     { text: "Trust", wide: true },
     { text: "Marks", wide: true },
     { text: data.log.currency, number: true },
@@ -274,8 +296,9 @@ function showMachines(data) {
     h(
       "p",
       {},
-      "“Heard of” is the share of the time in which the machine reported at all, from its first " +
-        "window on. A machine that reports only while it is used is heard from less often.",
+      "“Reporting” is the share of the time in which the machine reported at all, from its first window on: a machine " +
+        "that reports only while it is used reports less often. “Uptime” is that of 23 CFR 680.116, and known only of " +
+        "machines whose meter “availability” says when they are in service.",
     ),
     folded("Show the " + whole(rows.length) + " rows", table("", heads, rows)),
   );

@@ -49,14 +49,18 @@ const TRUST = ["self-reported", "signed by the machine's key", "signed by a key 
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const DAY_MS = 86_400_000;
 
-const kindName = (kind) => KINDS[kind] ?? kind.charAt(0).toUpperCase() + kind.slice(1).replaceAll("_", " ");
+const SIMULATED = " (simulated)";
+const kindName = (kind) =>
+  kind.endsWith(SIMULATED) ? plainKind(kind.slice(0, -SIMULATED.length)) + SIMULATED : plainKind(kind);
+const plainKind = (kind) => KINDS[kind] ?? kind.charAt(0).toUpperCase() + kind.slice(1).replaceAll("_", " ");
 const two = (number) => String(number).padStart(2, "0");
 const grouped = (digits) => digits.replace(/\B(?=(\d{3})+$)/g, ",");
 const whole = (number) => (number < 0 ? "-" : "") + grouped(String(number).replace("-", ""));
 
 const plural = (count, word) => whole(count) + " " + word + (count === 1 ? "" : "s");
 
-// Units of 10^-scale with so many decimals, cut off towards zero: for reading, never for adding.
+// Units of 10^-scale with `decimals` of them, cut off towards zero: for reading, never for adding.
+// Every amount of the page is written by it, so that one figure reads the same everywhere.
 function decimal(amount, scale, decimals) {
   const value = BigInt(amount);
   const digits = String(value < 0n ? -value : value).padStart(scale + 1, "0");
@@ -82,6 +86,8 @@ function timeText(ms, seconds = false) {
   const at = new Date(ms);
   return two(at.getUTCHours()) + ":" + two(at.getUTCMinutes()) + (seconds ? ":" + two(at.getUTCSeconds()) : "");
 }
+
+const momentText = (ms) => dayText(ms) + " " + timeText(ms) + " UTC";
 
 // A price in words: "0.42 USD for each 1,000 Wh".
 function priceText(micros, per, unit, currency) {

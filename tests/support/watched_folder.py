@@ -30,7 +30,7 @@ THIEF = "0x" + "d4" * 20
 Change = Callable[[Any], Any]
 
 
-class Place:
+class WatchedFolder:
     """A data folder with three epochs, a funded ledger, and a poster."""
 
     def __init__(self, folder: Path, node: Chain) -> None:
@@ -92,7 +92,7 @@ def changed_epoch(run: Run, change: Change) -> Run:
     return structs.replace(run, epochs={**run.epochs, 0: [change(first), *rest]})
 
 
-def test_a_partition_that_was_left_out_is_right_and_enters_later(place: Place) -> None:
+def test_a_partition_that_was_left_out_is_right_and_enters_later(place: WatchedFolder) -> None:
     for without in ({1}, set()):
         options = SettleOptions(max_posts=1, max_epochs=1 if without else None, without=without)
         assert service.settle(place.folder, place.node, LOG, place.keys, options).posts
