@@ -112,7 +112,8 @@ def await_ready(name: str, process: Process, ready: Callable[[], bool], log: Pat
     except BaseException:  # Ctrl-C
         process.stop(patience_s=1.0)
         raise
-    why = f"did not answer within {time.monotonic() - began_s:.0f} s" if process.alive() else "ended at once"
+    waited = f"did not answer within {time.monotonic() - began_s:.0f} s (set a longer TALLYROOT_START_PATIENCE)"
+    why = waited if process.alive() else "ended at once"
     process.stop(patience_s=1.0)
     raise InvalidInput(f"the embedded {name} {why}; its log {log} ends: {tail(log)}")
 
