@@ -131,8 +131,11 @@ class DataFolder:
         return log
 
     def _write(self, path: Path, document: object) -> None:
-        make_folder(self.data_dir)
-        write_json(path, document)
+        try:
+            make_folder(self.data_dir)
+            write_json(path, document)
+        except OSError as error:
+            raise InvalidInput(f"can't write {path} ({error.strerror}): name another folder with --data-dir") from None
 
     def operator_key(self) -> bytes:
         """The 32 bytes that sign registrations: as set, as `init` made them, on the embedded chain the node's own.

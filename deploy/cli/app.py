@@ -5,6 +5,7 @@ heavy; a command imports what it needs when it runs, so that help and usage erro
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -96,8 +97,11 @@ def _exit_code(run: Callable[[], object]) -> int:
         fail(f"stopped, an invariant is broken: {error}")
         return 70
     except TyperException as error:
-        if error.format_message():  # empty where the help was shown instead
-            fail(f"{error.format_message()} (see `tallyroot --help`)")
+        said = error.format_message()
+        if negative := re.fullmatch(r"No such option: (-[\d.]+)", said):
+            said = f"{negative[1]} is negative, which nothing here can be"
+        if said:  # empty where the help was shown instead
+            fail(f"{said} (see `tallyroot --help`)")
         return error.exit_code
     except typer.Abort:
         return 130

@@ -153,8 +153,9 @@ def verify(
     from deploy.texts import units
     from settlement import service
 
+    proof_file = service.read_proof(file)
     treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
-    verified = service.verify(treasury.data_dir, treasury.chain, service.read_proof(file))
+    verified = service.verify(treasury.data_dir, treasury.chain, proof_file)
     if verified.valid:
         because = f": {verified.reason}" if verified.reason else ""
         terminal.say(f"valid; claimable now: {units(verified.claimable, treasury.decimals())}{because}")

@@ -64,7 +64,9 @@ def register(
 
         sys.stdout.write(form(example))
         return
-    if bool(files) == (payloads is not None):
+    if files and payloads is not None:
+        raise InvalidInput("name forms, or --signed with a file of --print-payload: not both")
+    if not files and payloads is None:
         raise InvalidInput("name the forms: tallyroot register machines.toml (--example ev_charger prints one)")
     from deploy.machines import apply
 

@@ -47,14 +47,19 @@ def deploy_contracts(
     from schemas.parsing import duration_ms
     from schemas.units import SECOND_MS
     from settlement import service
+    from settlement.chain.claims import account_name
     from settlement.chain.signer import DEVELOPMENT_CHAIN_ID, Role
 
+    for account in (token, admin, poster, auditor, guardian):
+        if account is not None:
+            account_name(account)
     named: dict[Role, str | None] = {"admin": admin, "poster": poster, "auditor": auditor, "guardian": guardian}
+    delay_s = None if delay is None else duration_ms(delay) // SECOND_MS
     treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
     deployment = service.deploy_contracts(
         treasury.data_dir, treasury.chain, treasury.log, treasury.keys, token=token, max_step_whole=max_step,
         accounts={role: account for role, account in named.items() if account is not None},
-        delay_s=None if delay is None else duration_ms(delay) // SECOND_MS,
+        delay_s=delay_s,
     )  # fmt: skip
     terminal.say(f"ledger {deployment.ledger} pays in token {deployment.token} on chain {deployment.chain_id}")
     if deployment.chain_id != DEVELOPMENT_CHAIN_ID:

@@ -28,12 +28,15 @@ MetricsPort = Annotated[
 
 
 def data_folder(data_dir: Path | None) -> "DataFolder":
-    """The data folder that a command works in, with the settings of this process."""
+    """The data folder that a command works in, with the settings of this process. Raises InvalidInput for a file."""
     from deploy.config import load_settings
     from deploy.data_folder import DataFolder
 
     settings = load_settings()
-    return DataFolder((data_dir or settings.data_dir).expanduser().absolute(), settings)
+    folder = (data_dir or settings.data_dir).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise InvalidInput(f"{folder} is a file: name a folder with --data-dir or TALLYROOT_DATA_DIR")
+    return DataFolder(folder, settings)
 
 
 def treasury_of(data_dir: Path | None) -> "Treasury":

@@ -151,6 +151,6 @@ def _change(text: str) -> "tuple[Role, str]":
 
     name, _, account = text.partition("=")
     for role in GRANTED:
-        if name == role:
+        if name == role and account:
             return role, account_name(account)
     raise InvalidInput(f"'{text}' is not a change of roles: write ROLE=0x… with one of {', '.join(GRANTED)}")

@@ -108,7 +108,7 @@ def send_payloads(data: DataFolder, path: Path, step: Step) -> list[str]:
             signature = bytes.fromhex(str(document["signature"]).removeprefix("0x"))
             records.append(with_signature(log, record, signature))
     except OSError as error:
-        raise InvalidInput(f"can't read {path}: {error.strerror}") from None
+        raise InvalidInput(f"can't read {path} ({error.strerror}): check the path") from None
     except (msgspec.MsgspecError, KeyError, ValueError) as error:
         raise InvalidInput(f"{path} is not a file of signed payloads ({error}): see --print-payload") from None
     machines = [str(msgspec.json.decode(record.value or b"", type=dict[str, object])["machine"]) for record in records]

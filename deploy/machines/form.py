@@ -94,7 +94,7 @@ def read_form(path: Path) -> list[MachineForm]:
             raise InvalidInput(f"{path} is larger than 16 MiB: split it")
         text = path.read_text("utf-8")
     except OSError as error:
-        raise InvalidInput(f"can't read {path}: {error.strerror}") from None
+        raise InvalidInput(f"can't read {path} ({error.strerror}): check the path") from None
     except UnicodeDecodeError:
         raise InvalidInput(f"{path} is not UTF-8 text: save it as UTF-8") from None
     try:

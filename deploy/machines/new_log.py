@@ -5,6 +5,7 @@
 Killed anywhere, the same command goes on.
 """
 
+import re
 import secrets
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from msgspec import Struct
 from deploy.data_folder import LOG_FILE, DataFolder
 from deploy.importers.tariffs import zone_of
 from deploy.machines.operator import OPERATOR_FILE, Operator, OperatorFile, load_operator, make_keystore, opened
-from files.write import make_folder, write_json
+from deploy.stack.disk import check_disk
+from files.write import write_json
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.reading import HEARTBEAT
@@ -57,11 +59,11 @@ class InitResult(Struct, frozen=True, kw_only=True):
 
 def init(data: DataFolder, options: InitOptions) -> InitResult:
     """Makes or checks all of it. Raises InvalidInput, naming what differs, for a log or topic with other settings."""
-    make_folder(data.data_dir)
+    is_new = not (data.data_dir / LOG_FILE).exists()
+    _check(options, is_new=is_new)
+    check_disk(data.data_dir)
     zone = _zone(data.data_dir, options.zone)
-    operator, keystore = _operator(data, options)  # (1)
-    path = data.data_dir / LOG_FILE
-    is_new = not path.exists()
+    operator, keystore = _operator(data, options, is_new=is_new)  # (1)
     log = _new(data, options, operator) if is_new else _kept(data, options, operator)
     servers = data.start_stack().kafka_bootstrap_servers  # (2)
     if is_new:
@@ -73,6 +75,19 @@ def init(data: DataFolder, options: InitOptions) -> InitResult:
     return InitResult(
         log=log, is_new=is_new, operator=operator.address, keystore=keystore, kafka=servers, zone=zone,
     )  # fmt: skip
+
+
+def _check(options: InitOptions, *, is_new: bool) -> None:
+    """Raises InvalidInput for what no log can be, before anything is made."""
+    if options.currency is not None and not re.fullmatch(r"[A-Z]{3}", options.currency):
+        raise InvalidInput(f"'{options.currency}' is not a currency: write three capital letters, such as EUR")
+    if options.zone is not None:
+        zone_of(options.zone)
+    if is_new:
+        Log(
+            log_id="new", window_ms=options.window_ms or DEFAULTS.window_ms,
+            epoch_ms=options.epoch_ms or DEFAULTS.epoch_ms,
+        )  # fmt: skip
 
 
 def operator_of(data: DataFolder) -> Operator:
@@ -103,12 +118,12 @@ def _zone(data_dir: Path, wanted: str | None) -> str:
     kept = zone_of_log(data_dir)
     if wanted is None or wanted == kept:
         return kept or "UTC"
-    zone_of(wanted)
     write_json(data_dir / ZONE_FILE, wanted)
     return wanted
 
 
-def _operator(data: DataFolder, options: InitOptions) -> tuple[Operator, Path | None]:
+def _operator(data: DataFolder, options: InitOptions, *, is_new: bool) -> tuple[Operator, Path | None]:
+    """Who signs, and the keystore of a new key. A log that is there has its operator: no key is made for it."""
     way = data.settings.operator
     kept = load_operator(data.data_dir)
     if options.operator is not None:
@@ -120,7 +135,7 @@ def _operator(data: DataFolder, options: InitOptions) -> tuple[Operator, Path | 
         operator = Operator(opened(data.data_dir, wanted))
         write_json(data.data_dir / OPERATOR_FILE, wanted)
         return operator, None
-    if kept is not None or way.key or way.keystore or way.signer:
+    if not is_new or kept is not None or way.key or way.keystore or way.signer:
         return operator_of(data), None
     made, _ = make_keystore(data.data_dir)
     write_json(data.data_dir / OPERATOR_FILE, made)
@@ -168,7 +183,8 @@ def _kept(data: DataFolder, options: InitOptions, operator: Operator) -> Log:
     if options.begins_ms is not None and log.timestamp_type != "CreateTime":
         differ.append("its records bear the broker's times, not their own")
     if log.rulesets[-1].operators and operator.address not in log.rulesets[-1].operators:
-        differ.append(f"its operator is {', '.join(log.rulesets[-1].operators)}, not {operator.address}")
+        operators = ", ".join(log.rulesets[-1].operators)
+        differ.append(f"its operator is {operators}, not {operator.address}: name its key with --operator")
     if differ:
         raise InvalidInput(
             f"{data.data_dir} has the log {log.log_id}, which is fixed for life: {'; '.join(differ)};"

@@ -106,13 +106,10 @@ def simulate(data: DataFolder, step: Callable[[str], None], options: SimulateOpt
     the other kind, or another fleet is in it.
     """
     options.check()
+    kept = _kept_log(data, options)
     servers, is_new = _servers(data, step)
-    log = _log(data, options)
-    mode: Mode = "live" if log.timestamp_type == "LogAppendTime" else "fast"
-    if options.mode not in (None, mode) or (options.days and mode == "live"):
-        raise InvalidInput(
-            f"the log {log.log_id} is of {log.timestamp_type}, for --{mode} only: choose another --data-dir"
-        )
+    log = kept or _new_log(data, options)
+    mode = _mode_of(log)
     create_topic(servers, log)
     fleet = Fleet(options.seed, options.machines, options.is_signed)
     producer = LogProducer(servers, log)
@@ -135,13 +132,28 @@ def _servers(data: DataFolder, step: Callable[[str], None]) -> tuple[str, bool]:
         return data.start_stack().kafka_bootstrap_servers, True
 
 
-def _log(data: DataFolder, options: SimulateOptions) -> Log:
-    """The folder's log, if there is one; else one that is made for the fleet."""
-    if (data.data_dir / LOG_FILE).exists():
-        given = [name for name in ("window", "grace", "epoch") if getattr(options, name) is not None]
-        if given:
-            raise InvalidInput(f"--{given[0]} is fixed for a log's life: leave it out, or choose another --data-dir")
-        return data.log()
+def _mode_of(log: Log) -> Mode:
+    return "live" if log.timestamp_type == "LogAppendTime" else "fast"
+
+
+def _kept_log(data: DataFolder, options: SimulateOptions) -> Log | None:
+    """The folder's log, None where there is none. Raises InvalidInput for options that it can't have."""
+    if not (data.data_dir / LOG_FILE).exists():
+        return None
+    given = [name for name in ("window", "grace", "epoch") if getattr(options, name) is not None]
+    if given:
+        raise InvalidInput(f"--{given[0]} is fixed for a log's life: leave it out, or choose another --data-dir")
+    log = data.log()
+    mode = _mode_of(log)
+    if options.mode not in (None, mode) or (options.days and mode == "live"):
+        raise InvalidInput(
+            f"the log {log.log_id} is of {log.timestamp_type}, for --{mode} only: choose another --data-dir"
+        )
+    return log
+
+
+def _new_log(data: DataFolder, options: SimulateOptions) -> Log:
+    """A log that is made for the fleet."""
     is_fast = options.mode == "fast" or options.days is not None
     window, grace, epoch = ("15m", "10m", "1d") if is_fast else ("1m", "5s", "10m")
     return data.create_log(

@@ -64,7 +64,7 @@ def start(data: DataFolder, step: Callable[[str], None], workers: int | None, me
     Raises InvalidInput where something does not start, a port is taken, or workers are asked for and there is no log.
     """
     port = (data.settings.metrics_port if metrics_port is None else metrics_port) or 0
-    before = Supervised.load(data.data_dir)
+    before, stack_before = Supervised.load(data.data_dir), Stack.load(data.data_dir)
     if workers is None and before is not None and needs_revival(before):
         workers = len(before.workers)
     if workers is not None:
@@ -75,7 +75,6 @@ def start(data: DataFolder, step: Callable[[str], None], workers: int | None, me
         ("the EVM node", data.settings.chain_rpc_url),
     ):
         step(f"starting {name}" if setting is None else f"{name} is yours, at {setting}: nothing to start")
-    stack_before = Stack.load(data.data_dir)
     stack = data.start_stack()
     shown: list[WorkerStatus] = []
     if workers is not None:
