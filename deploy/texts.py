@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from schemas.units import DAY_MS, SECOND_MS
+from schemas.units import DAY_MS, MINUTE_MS, SECOND_MS
 
 
 def money(micros: int, currency: str) -> str:
@@ -23,7 +23,6 @@ def moment_text(moment_ms: int) -> str:
 
 
 def day_text(moment_ms: int) -> str:
-    """Epoch ms as its day, with the time where it is not midnight."""
-    return datetime.fromtimestamp(moment_ms // SECOND_MS, UTC).strftime(
-        "%Y-%m-%d" if moment_ms % DAY_MS == 0 else "%Y-%m-%d %H:%M"
-    )
+    """Epoch ms as its day, with the time where it is not midnight, with seconds where it is no whole minute."""
+    clock = "" if moment_ms % DAY_MS == 0 else " %H:%M" if moment_ms % MINUTE_MS == 0 else " %H:%M:%S"
+    return datetime.fromtimestamp(moment_ms // SECOND_MS, UTC).strftime(f"%Y-%m-%d{clock}")

@@ -122,7 +122,8 @@ def settle(
         return
     for done in treasury.follow(options) if follow else (treasury.settle(options),):
         if isinstance(done, Settled):
-            _show_settled(terminal, treasury.data_dir, done, runway_days)
+            # On the folder's own chain settle funds the ledger by itself.
+            _show_settled(terminal, treasury.data_dir, done, 0 if treasury.data.has_own_chain() else runway_days)
         else:
             terminal.step(str(done))
 

@@ -383,7 +383,8 @@ def _shown(window: PublishedWindow | Window) -> str:
 def _moment(moment_ms: int) -> str:
     """Epoch ms in words; as it is where a post names a moment that no calendar has."""
     try:
-        return datetime.fromtimestamp(moment_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        clock = "%H:%M" if moment_ms % 60_000 == 0 else "%H:%M:%S"
+        return datetime.fromtimestamp(moment_ms / 1_000, UTC).strftime(f"%Y-%m-%d {clock} UTC")
     except (ValueError, OverflowError, OSError):
         return f"{moment_ms} ms"
 

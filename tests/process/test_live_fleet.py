@@ -1,0 +1,70 @@
+"""A live fleet settles by itself on the embedded servers: three short epochs are posted, attested and paid."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from deploy.config import Settings
+from deploy.data_folder import DataFolder
+from deploy.stack.processes import wait_until
+from settlement.chain.node import Chain
+from tests.support.commands import tallyroot
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chain, pytest.mark.slow, pytest.mark.timeout(400)]
+
+WHERE = ("--data-dir", "data")
+FLEET = ("--live", "--machines", "40", "--speed", "60", "--every", "1s", "--partitions", "2", "--seed", "1")
+TIMES = ("--window", "10s", "--epoch", "20s", "--grace", "2s")
+EPOCHS = 3
+PATIENCE_S = 180.0
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A working folder; what runs for its data folder is ended."""
+    yield tmp_path
+    tallyroot("down", *WHERE, cwd=tmp_path)
+
+
+@pytest.fixture
+def background(place: Path) -> Iterator[ExitStack]:
+    """Ends commands that run in the background."""
+    with ExitStack() as stack:
+        yield stack
+
+
+def run(background: ExitStack, place: Path, *words: str) -> Path:
+    """A command in the background, its output in a file."""
+    said = place / f"{words[0]}.out"
+    with said.open("wb") as output:
+        process = background.enter_context(
+            subprocess.Popen([sys.executable, "-m", "deploy", *words, *WHERE], cwd=place, stdout=output, stderr=output)
+        )
+    background.callback(process.kill)
+    return said
+
+
+def test_three_epochs_are_posted_attested_and_paid(place: Path, background: ExitStack) -> None:
+    fleet = run(background, place, "simulate", *FLEET, *TIMES)
+    assert wait_until((place / "data" / "log.json").exists, PATIENCE_S), fleet.read_text()
+    tallyroot("up", "--workers", "2", *WHERE, cwd=place)
+    with duckdb.connect(place / "data" / "analytics.duckdb", read_only=True) as views:  # from their first second on
+        assert len(views.sql("SELECT count(*) FROM windows").fetchall()) == 1
+
+    follower = run(background, place, "settle", "--follow")
+    posted = lambda: len(re.findall(r"(?m)^posted ", follower.read_text()))  # noqa: E731
+    assert wait_until(lambda: posted() >= EPOCHS, PATIENCE_S), follower.read_text() + fleet.read_text()
+    assert "warning" not in follower.read_text()
+
+    assert "audit ok" in tallyroot("attest", *WHERE, cwd=place).stdout
+    Chain(DataFolder(place / "data", Settings()).chain_rpc_url()).pass_time(120)  # the delay
+    tallyroot("claim", "--all", *WHERE, cwd=place)
+    rows = re.findall(r"(?m)^0x\w{40} +([\d.,]+) +([\d.,]+)", tallyroot("payouts", *WHERE, cwd=place).stdout)
+    assert len(rows) == 3
+    assert all(claimed != "0.000000" for _, claimed in rows)
