@@ -6,6 +6,7 @@ Windows carry no levels, so the archive is replayed by the real core, and only w
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def refresh_availability(data: DataFolder) -> None:
     for partition, looked in found.items():
         if looked.is_named:
             points |= _points(data.data_dir, log, partition)
-    write_json(path, AvailabilityFile(found, _machines(data, points)))
+    with suppress(OSError):  # who may only read this folder sees what was written last
+        write_json(path, AvailabilityFile(found, _machines(data, points)))
 
 
 def minutes_of(machine: str, points: Sequence[Point], last_seen_ms: int, until_ms: int) -> MachineAvailability:

@@ -173,7 +173,7 @@ def _ask_chain(data: DataFolder) -> str | None:
         from settlement.chain.overview import refresh_tables
 
         refresh_tables(data.data_dir, Chain(url))
-    except InvalidInput as error:
+    except (InvalidInput, OSError) as error:  # the folder may be one that can only be read
         return str(error)
     return None
 

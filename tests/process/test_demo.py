@@ -115,6 +115,16 @@ def test_every_command_answers_in_json_and_in_words(place: Path, demo: dict[str,
     assert "in use" in older.stderr or "other settings" in older.stderr
 
 
+def test_its_page_has_every_claim(place: Path, demo: dict[str, object]) -> None:
+    """As the demo wrote it: that of the shares too, whose contract claims by itself."""
+    text = (place / "data" / "report.html").read_text("utf-8").split('id="data">')[1].split("</script>")[0]
+    claimed = msgspec.json.decode(text)["claimed"]
+    payouts = last_json(tallyroot("payouts", "--data-dir", "data", "--json", cwd=place))
+    rows = [row for row in payouts["payouts"] if row["claimed"]]
+    assert (int(claimed["units"]), claimed["accounts"]) == (sum(row["claimed"] for row in rows), len(rows))
+    assert len(rows) == 4 and claimed["block"] > 0
+
+
 def figures_are_those_of_the_commands(demo: dict[str, Any], answers: dict[tuple[str, ...], dict[str, Any]]) -> None:
     """What the demo said in JSON, held against what a user's commands say of its folder."""
     names = ("entries", "accepted", "duplicates", "machines", "windows", "adjustments", "earned_micros")
