@@ -27,3 +27,10 @@ Positive = Annotated[int, Meta(ge=1, le=COUNT_MAX)]
 Difference = Annotated[int, Meta(ge=-COUNT_MAX, le=COUNT_MAX)]
 Points = Annotated[int, Meta(ge=1, le=10_000)]
 Trust = Annotated[int, Meta(ge=0, le=2)]
+
+MICROS_DECIMALS = 6
+"""Decimals of an amount in micros."""
+
+LEDGER_UNITS = "units of the ledger's token"
+TokenUnits = Annotated[int, LEDGER_UNITS]
+"""An amount of the token in its smallest units; its decimals say how many make a whole one."""

@@ -3,13 +3,14 @@
 from msgspec import Struct
 
 from schemas.payout import Settlement, UnsettledReason
+from schemas.units import TokenUnits
 
 
 class Funded(Struct, frozen=True):
     """The amount sent to the ledger and its balance now; `transaction` is None if nothing was missing."""
 
-    amount: int
-    balance: int
+    amount: TokenUnits
+    balance: TokenUnits
     transaction: str | None
 
 
@@ -18,7 +19,7 @@ class PostRow(Struct, frozen=True):
 
     settlement: Settlement
     active_from_s: int
-    total: int
+    total: TokenUnits
 
 
 class UnsettledSum(Struct, frozen=True, order=True):
@@ -36,11 +37,11 @@ class SettlementsReport(Struct, frozen=True):
     """
 
     posts: tuple[PostRow, ...]
-    total: int
-    claimed: int
-    balance: int
-    unposted: int
-    shortfall: int
+    total: TokenUnits
+    claimed: TokenUnits
+    balance: TokenUnits
+    unposted: TokenUnits
+    shortfall: TokenUnits
     decimals: int
     runway: "Runway"
     paused_until_s: int
@@ -53,8 +54,8 @@ class Runway(Struct, frozen=True):
     `days` is None if nothing was ever added.
     """
 
-    free: int
-    per_day: int
+    free: TokenUnits
+    per_day: TokenUnits
     days: int | None
 
 
@@ -68,9 +69,9 @@ class PlannedPost(Struct, frozen=True, kw_only=True):
     windows_root: str
     payouts_root: str
     manifest_hash: str
-    added: int
-    total: int
-    shortfall: int
+    added: TokenUnits
+    total: TokenUnits
+    shortfall: TokenUnits
 
 
 class PayeeChange(Struct, frozen=True):
@@ -79,9 +80,9 @@ class PayeeChange(Struct, frozen=True):
     """
 
     account: str
-    before: int
-    after: int
-    last_amount: int
+    before: TokenUnits
+    after: TokenUnits
+    last_amount: TokenUnits
 
 
 class DryRun(Struct, frozen=True, kw_only=True):
@@ -102,7 +103,7 @@ class DryRun(Struct, frozen=True, kw_only=True):
     most_wei: int
     poster: str
     poster_wei: int
-    shortfall: int
+    shortfall: TokenUnits
     changes: tuple[PayeeChange, ...]
     gone: tuple[PayeeChange, ...]
     unsettled: tuple[UnsettledSum, ...]
@@ -132,11 +133,18 @@ class PayoutRow(Struct, frozen=True):
     """One account: cumulative amount posted, claimed, claimable now (under post `sequence`), and not yet active."""
 
     account: str
-    cumulative: int
-    claimed: int
-    claimable: int
-    waiting: int
+    cumulative: TokenUnits
+    claimed: TokenUnits
+    claimable: TokenUnits
+    waiting: TokenUnits
     sequence: int
+
+
+class Payouts(Struct, frozen=True):
+    """The accounts of a ledger, or one of them, and the decimals of its token."""
+
+    decimals: int
+    payouts: list[PayoutRow]
 
 
 class Attested(Struct, frozen=True):
@@ -152,8 +160,8 @@ class Claimed(Struct, frozen=True):
 
     account: str
     sequence: int
-    amount: int
-    balance: int
+    amount: TokenUnits
+    balance: TokenUnits
     transaction: str
 
 
@@ -161,7 +169,7 @@ class Paid(Struct, frozen=True):
     """An amount paid, or returned, to one account."""
 
     account: str
-    amount: int
+    amount: TokenUnits
 
 
 class ClaimedMany(Struct, frozen=True):
@@ -171,7 +179,7 @@ class ClaimedMany(Struct, frozen=True):
     """
 
     sequence: int
-    amount: int
+    amount: TokenUnits
     paid: tuple[Paid, ...]
     returned: tuple[Paid, ...]
     already: tuple[str, ...]
@@ -195,6 +203,6 @@ class Verified(Struct, frozen=True):
 
     valid: bool
     active: bool
-    claimable: int
-    claimed: int
+    claimable: TokenUnits
+    claimed: TokenUnits
     reason: str

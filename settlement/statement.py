@@ -11,7 +11,10 @@ from settlement.accrual import Balances, Earning
 
 
 class StatementRow(Struct, frozen=True):
-    """One window's part in one account's payouts: times in epoch ms, amounts in micros, points in basis points."""
+    """One window's part in one account's payouts: times in epoch ms, amounts in micros, points in basis points.
+
+    `agreement` and `window_digest` are hex.
+    """
 
     sequence: int
     machine: str
@@ -22,6 +25,7 @@ class StatementRow(Struct, frozen=True):
     carry_before_micros: int
     payable_micros: int
     carry_after_micros: int
+    agreement: str
     points: int
     amount_micros: int
     window_digest: str
@@ -51,7 +55,8 @@ def statement(account: str, posts: Iterable[tuple[int, Sequence[Earning]]]) -> S
             rows.append(
                 StatementRow(
                     sequence, earning.machine, earning.start_ms, earning.end_ms, earning.mends_ms, earning.net_micros,
-                    step.carry_before, step.payable, step.carry_after, points, amount, earning.digest.hex(),
+                    step.carry_before, step.payable, step.carry_after, earning.terms.digest, points, amount,
+                    earning.digest.hex(),
                 )
             )  # fmt: skip
     return Statement(account, balances.cumulative.get(account, 0), tuple(rows))

@@ -46,7 +46,7 @@ def audit(
     show_audit(terminal, treasury.log, report)
     if slow and not any(finding.kind == "slow" for finding in report.findings):
         terminal.say(f"the naive loop counts the same {report.windows:,} windows in fractions")
-    terminal.result(report)
+    terminal.result(report, treasury.decimals())
     if not report.ok:
         raise typer.Exit(1)
 
@@ -161,7 +161,7 @@ def verify(
         terminal.say(f"valid; claimable now: {units(verified.claimable, treasury.decimals())}{because}")
     else:
         terminal.say(f"not valid: {verified.reason}")
-    terminal.result(verified)
+    terminal.result(verified, treasury.decimals())
 
 
 @app.command()
@@ -181,9 +181,11 @@ def proof(
 
     treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
     if account is None and out is not None:
+        from deploy.cli.results import ProofFolder
+
         written = treasury.write_proofs(out)
         terminal.say(f"{written:,} proofs written to {out}")
-        terminal.result({"folder": out, "proofs": written})
+        terminal.result(ProofFolder(out, written))
         return
     found = service.proof(treasury.data_dir, treasury.chain, account or "")
     if out is not None:
@@ -214,12 +216,13 @@ def dispute(
     json: Json = False,
 ) -> None:
     """Dispute a post that is not active yet, with the guardian's key: it will never pay."""
+    from deploy.cli.results import Disputed
     from settlement import service
 
     treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
     transaction = service.dispute(treasury.data_dir, treasury.chain, treasury.keys, post)
     terminal.say(f"post {post} and all after it are disputed: {transaction}")
-    terminal.result({"sequence": post, "transaction": transaction})
+    terminal.result(Disputed(post, transaction))
 
 
 @app.command()

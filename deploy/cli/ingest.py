@@ -57,10 +57,12 @@ def ingest(
 
     data, terminal, read = data_folder(data_dir), Terminal(as_json=json), read_mapping(mapping)
     if form is not None:
+        from deploy.cli.results import Written
+
         count = write_register_form(files, read, data.log().currency, form)
         terminal.say(f"{form}: a form for {count:,} machines. Fill in accounts and prices, check the capacities, then")
         terminal.say(f"  tallyroot register {form}")
-        terminal.result({"form": str(form), "machines": count})
+        terminal.result(Written(str(form), count))
         return
     options = IngestOptions(end_ms=None if end is None else day_number(end) * DAY_MS, skipped=skipped, dry_run=dry_run)
     _show(terminal, bring(data, files, read, options, terminal.step))

@@ -72,9 +72,11 @@ def register(
 
     data, terminal = data_folder(data_dir), Terminal(as_json=json)
     if payloads is not None:
+        from deploy.cli.results import Accepted
+
         accepted = apply.send_payloads(data, payloads, terminal.step)
         terminal.say(f"accepted: {', '.join(accepted)}")
-        terminal.result({"accepted": accepted})
+        terminal.result(Accepted(accepted))
         return
     found = apply.register(data, files or [], terminal.step, dry_run=dry_run, print_payload=print_payload)
     if print_payload:
@@ -183,14 +185,19 @@ def _show_machine(terminal: Terminal, data: "DataFolder", name: str) -> None:
 
     page = machine_page(data, name, terminal.step)
     terminal.say(f"{page.machine}: partition {page.partition}, {page.corrections} corrections")
-    for number, from_ms, facts in page.versions:
-        terminal.say(f"version {number}, counts {'always' if not from_ms else 'from ' + moment_text(from_ms)}")
-        for what, value in facts.items():
+    for version in page.versions:
+        since = moment_text(version.counts_from_ms) if version.counts_from_ms else ""
+        terminal.say(f"version {version.version}, counts {'from ' + since if since else 'always'}")
+        for what, value in version.facts.items():
             terminal.say(f"  {what}: {value}")
     terminal.result(page)
 
 
 def _list_machines(terminal: Terminal, data: "DataFolder") -> None:
+
+    from msgspec import convert
+
+    from deploy.cli.results import MachineRow, MachinesShown
     from deploy.explain.availability import refresh_availability
     from deploy.explain.query import query
 
@@ -212,7 +219,7 @@ def _list_machines(terminal: Terminal, data: "DataFolder") -> None:
         terminal.say(
             "uptime (23 CFR 680.116) is known only of machines with a level meter `availability` (1: in service)"
         )
-    terminal.result({"machines": records})
+    terminal.result(MachinesShown(convert(records, list[MachineRow])))
 
 
 def _cell(name: str, value: object) -> object:

@@ -1,5 +1,6 @@
 """Commands about money: the ledger, posts, claims, and why an account is owed what it is."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,13 +12,15 @@ from deploy.cli.terminal import Terminal
 from schemas.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from deploy.explain.statement import Explained
-    from deploy.explain.statement_readings import WindowReadings
+    from collections.abc import Sequence
+
+    from deploy.explain.statement import Explained, ExplainedWindow, MonthSum
     from schemas.log import Log
     from settlement.chain.job import Settled
     from settlement.results import DryRun, SettlementsReport, UnsettledSum
     from settlement.statement import StatementRow
 
+MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 RUNWAY_DAYS = 7
 PAYEES_SHOWN = 20
 """Payees that a dry run shows; --json has them all."""
@@ -88,7 +91,7 @@ def fund(
         if funded.transaction
         else "nothing is missing"
     )
-    terminal.result(funded)
+    terminal.result(funded, decimals)
 
 
 @app.command()
@@ -284,6 +287,7 @@ def payouts(
     """What each account was ever owed, has claimed, and can claim."""
     from deploy.texts import units
     from settlement import service
+    from settlement.results import Payouts
 
     treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
     rows, decimals = service.payouts(treasury.data_dir, treasury.chain, account), treasury.decimals()
@@ -293,7 +297,7 @@ def payouts(
         ["account", "ever owed", "claimed", "claimable", "not active yet"],
         [(row.account, *(units(amount, decimals) for amount in line)) for row, line in zip(rows, amounts, strict=True)],
     )
-    terminal.result({"decimals": decimals, "payouts": rows})
+    terminal.result(Payouts(decimals, rows))
 
 
 @app.command()
@@ -320,7 +324,7 @@ def claim(
         )
         terminal.say(f"{claimed.account} got {units(claimed.amount, decimals)} under post {claimed.sequence}")
         terminal.say(f"transaction {claimed.transaction}")
-        terminal.result(claimed)
+        terminal.result(claimed, decimals)
         return
     found = treasury.when_active(
         lambda: service.claim_many(treasury.data_dir, treasury.chain, treasury.keys, accounts or None, batch), step
@@ -331,7 +335,7 @@ def claim(
     )
     for row in found.returned:
         terminal.say(f"the token refuses to pay {row.account} its {units(row.amount, decimals)}: it can claim later")
-    terminal.result(found)
+    terminal.result(found, decimals)
 
 
 @app.command("restore-posts")
@@ -343,6 +347,7 @@ def restore_posts(
     json: Json = False,
 ) -> None:
     """Rebuild a lost folder of posts from the epochs and the chain."""
+    from deploy.cli.results import Restored
     from settlement import service
 
     treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
@@ -350,12 +355,13 @@ def restore_posts(
     restored = service.restore_posts(treasury.data_dir, treasury.chain, treasury.log, without or [])
     numbers = ", ".join(str(sequence) for sequence in restored)
     terminal.say(f"rebuilt, as on the chain: {numbers}" if restored else "every post on the chain is here")
-    terminal.result({"restored": restored})
+    terminal.result(Restored(list(restored)))
 
 
 @app.command()
 def why(
     account: Annotated[str, typer.Argument(help="The account.")],
+    windows: Annotated[bool, typer.Option("--windows", help="Every window that it has a part in.")] = False,
     window: Annotated[
         tuple[str, str] | None,
         typer.Option(metavar="MACHINE START", help="The readings of one window, such as cp-7 2019-09-01T17:00Z."),
@@ -364,35 +370,65 @@ def why(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Why an account is owed what it is: every window that it has a part in, and down to the readings of one."""
+    """Why an account is owed what it is: sums by machine and month, every window, and down to the readings of one."""
     from deploy.explain import statement
 
     treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
     explained = statement.why(treasury, account, window)
     if window is None:
-        _show_statement(terminal, treasury.log.currency, explained)
+        _show_sums(terminal, treasury.log.currency, explained)
+    if windows:
+        _show_windows(terminal, explained)
     for row, readings in zip(explained.rows, explained.windows, strict=False):
         _show_readings(terminal, row, readings)
     if out is not None:
         statement.write_parquet(explained, out)
         terminal.say(f"written to {out}")
-    terminal.result(statement.document(explained))
+    terminal.result(explained)
 
 
-def _show_statement(terminal: Terminal, currency: str, found: "Explained") -> None:
-    from deploy.texts import moment_text, money
+def _show_sums(terminal: Terminal, currency: str, found: "Explained") -> None:
+    from deploy.texts import units
+    from schemas.units import MICROS_DECIMALS
+
+    if found.sums:
+        owed = units(found.cumulative_micros, MICROS_DECIMALS)
+        _table_of_sums(terminal, f"why {found.account} is owed {owed} {currency}", found.sums)
+    for holding in found.holdings:
+        terminal.say(
+            f"{found.account} holds {holding.held:,} of {holding.supply:,} shares {holding.symbol} of"
+            f" {holding.machine}, and can withdraw {units(holding.withdrawable, holding.decimals)} from them now"
+        )
+        _table_of_sums(terminal, f"their contract {holding.shares} was paid", holding.sums)
+    terminal.say("every window: --windows; the readings of one: --window MACHINE 'YYYY-MM-DD HH:MM'")
+
+
+def _table_of_sums(terminal: Terminal, title: str, sums: "Sequence[MonthSum]") -> None:
+    from deploy.explain.statement_page import percent
+    from deploy.texts import units
+    from schemas.units import MICROS_DECIMALS
 
     rows = [
-        (row.sequence, row.machine, moment_text(row.start_ms), row.net_micros, row.payable_micros, row.points,
-         row.amount_micros)
+        (one.machine, one.month, one.agreement[:8], f"{one.windows:,}", units(one.net_micros, MICROS_DECIMALS),
+         percent(one.points), units(one.amount_micros, MICROS_DECIMALS))
+        for one in sums
+    ]  # fmt: skip
+    terminal.table(title, ["machine", "month", "agreement", "windows", "earned", "part", "amount"], rows)
+
+
+def _show_windows(terminal: Terminal, found: "Explained") -> None:
+    from deploy.texts import moment_text, units
+    from schemas.units import MICROS_DECIMALS
+
+    rows = [
+        (row.sequence, row.machine, moment_text(row.start_ms), units(row.net_micros, MICROS_DECIMALS),
+         units(row.payable_micros, MICROS_DECIMALS), row.points, units(row.amount_micros, MICROS_DECIMALS))
         for row in found.rows
     ]  # fmt: skip
-    columns = ["post", "machine", "window", "net micros", "payable micros", "basis points", "micros"]
-    terminal.table(f"why {found.account} is owed {money(found.cumulative_micros, currency)}", columns, rows)
-    terminal.say("for the readings of one window: --window MACHINE 'YYYY-MM-DD HH:MM'")
+    terminal.table("", ["post", "machine", "window", "net", "payable", "basis points", "amount"], rows)
 
 
-def _show_readings(terminal: Terminal, row: "StatementRow", found: "WindowReadings") -> None:
+def _show_readings(terminal: Terminal, row: "StatementRow", found: "ExplainedWindow") -> None:
     from deploy.texts import moment_text
 
     adjusts = f", an adjustment of the window of {moment_text(row.mends_ms)}" if row.mends_ms else ""
@@ -408,6 +444,39 @@ def _show_readings(terminal: Terminal, row: "StatementRow", found: "WindowReadin
         f"payable {row.payable_micros} = carry before {row.carry_before_micros} + net {row.net_micros}"
         f" - carry after {row.carry_after_micros}; {row.points} of 10,000 of it: {row.amount_micros}"
     )
+
+
+@app.command()
+def statement(
+    account: Annotated[str, typer.Argument(help="The payee's account.")],
+    month: Annotated[str, typer.Option(metavar="YYYY-MM", help="Only windows that start in this month (UTC).")] = "",
+    csv: Annotated[Path | None, typer.Option(help="Write a line for each window to this file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page to print to this file.")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """A payee's statement: what each machine paid it, as a table, CSV or a page to print."""
+    if month and not MONTH.fullmatch(month):
+        raise InvalidInput(f"'{month}' is not a month: write it as 2026-11")
+    from deploy.explain.statement_page import payee_statement, statement_csv, statement_html
+    from deploy.texts import units
+    from files.write import write_bytes
+    from schemas.units import MICROS_DECIMALS
+    from settlement import service
+
+    treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
+    log = treasury.log
+    found = payee_statement(
+        service.why(treasury.data_dir, treasury.chain, account), month, log_id=log.log_id, currency=log.currency,
+        ledger=service.Ledger.open(treasury.data_dir, treasury.chain).deployment.ledger,
+    )  # fmt: skip
+    owed = f"{units(found.amount_micros, MICROS_DECIMALS)} {found.currency}"
+    for path, write in ((csv, statement_csv), (html, statement_html)):
+        if path is not None:
+            write_bytes(path, write(found).encode())
+            terminal.step(f"written to {path}")
+    _table_of_sums(terminal, f"{found.account} was paid {owed}{f' for {month}' if month else ''}", found.sums)
+    terminal.result(found)
 
 
 @app.command()

@@ -21,6 +21,7 @@ def stream(
     json: Json = False,
 ) -> None:
     """Run one worker; start more of them to share the partitions."""
+    from deploy.cli.results import WorkerEnded
     from deploy.stack.worker import run_one_worker
 
     terminal = Terminal(as_json=json)
@@ -28,7 +29,7 @@ def stream(
         data_folder(data_dir), terminal.step, until_caught_up=until_caught_up, commit_records=commit_records,
         metrics_port=metrics_port, log_json=log_json,
     )  # fmt: skip
-    terminal.result({"exit_code": code})
+    terminal.result(WorkerEnded(code))
     if code:
         raise typer.Exit(code)
 

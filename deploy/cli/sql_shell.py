@@ -5,14 +5,15 @@ Python's own readline; where Python has none, or libedit in its place, the shell
 """
 
 import contextlib
-import shutil
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
 
+from deploy.cli.sql_output import ROWS_SHOWN, Format, format_of, show_rows
 from deploy.cli.terminal import Terminal
+from deploy.explain.query import run
+from schemas.errors import InvalidInput
 
 try:
     import readline
@@ -23,13 +24,11 @@ except ImportError:  # a Python built without it
 
 PROMPT, MORE = "sql> ", "...> "
 HISTORY_LINES = 1_000
-ROWS_SHOWN = 200
-"""Rows that are shown; one query may have millions."""
-
 HELP = """\
 A query ends with `;` and may take several lines; Tab completes names and keywords; the arrows bring back older lines.
   .tables   the views, and what each holds
   .help     this text
+  .mode csv how rows are shown: table, line, csv, json or markdown
   .quit     leave, as Ctrl-D does
   DESCRIBE windows;   its columns
 Ctrl-C drops what you typed, or stops a query."""
@@ -44,14 +43,18 @@ KEYWORDS = [
 class SqlShell:
     """Reads statements from the terminal until its end. Every statement sees the files as they are then."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, terminal: Terminal, history: Path) -> None:
-        """`connection` is read-only and stays the caller's; `history` is a file that is made when the shell ends."""
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, terminal: Terminal, history: Path, *, form: Format,
+        allow_files: bool,
+    ) -> None:  # fmt: skip
+        """`connection` is that of `views`, and stays the caller's; `history` is a file, written when the shell ends."""
         self._connection, self._terminal, self._history = connection, terminal, history
+        self._form, self._allow_files = form, allow_files
         names = connection.execute(
             "SELECT DISTINCT unnest([if(schema_name = 'main', table_name, schema_name || '.' || table_name),"
             " column_name]) FROM duckdb_columns() WHERE NOT internal"
         ).fetchall()
-        self._words = sorted({name for (name,) in names} | set(KEYWORDS) | {".help", ".tables", ".quit"})
+        self._words = sorted({name for (name,) in names} | set(KEYWORDS) | {".help", ".mode", ".tables", ".quit"})
 
     def run(self) -> None:
         """Runs until Ctrl-D or `.quit`."""
@@ -101,6 +104,11 @@ class SqlShell:
                 "SELECT view_name AS view, comment FROM duckdb_views()"
                 " WHERE NOT internal AND schema_name = 'main' ORDER BY 1"
             )
+        elif line.startswith(".mode "):
+            try:
+                self._form = format_of(line.removeprefix(".mode ").strip())
+            except InvalidInput as error:
+                self._terminal.say(str(error))
         else:
             self._terminal.say(f"{line}: no such command; .help lists them")
 
@@ -110,20 +118,16 @@ class SqlShell:
             columns, rows = self._interruptible(text)
         except duckdb.InterruptException:
             self._terminal.say("stopped")
-        except duckdb.Error as error:
+        except (duckdb.Error, InvalidInput) as error:
             self._terminal.say(str(error))
         else:
-            shown = rows[:ROWS_SHOWN]
-            self._show(columns, shown)
-            more = f"the first {ROWS_SHOWN} rows; `LIMIT` and `OFFSET` show others"
-            count = "1 row" if len(shown) == 1 else f"{len(shown)} rows"
-            self._terminal.say(more if len(rows) > ROWS_SHOWN else count)
+            show_rows(self._terminal, self._form, columns, rows)
 
     def _interruptible(self, text: str) -> tuple[list[str], list[tuple[object, ...]]]:
         """Columns and first rows. Runs in a thread: DuckDB's own wait would see Ctrl-C only when the query is done."""
 
         def fetch() -> tuple[list[str], list[tuple[object, ...]]]:
-            result = self._connection.execute(text)
+            result = run(self._connection, text, allow_files=self._allow_files)
             return [column[0] for column in result.description or ()], result.fetchmany(ROWS_SHOWN + 1)
 
         with ThreadPoolExecutor(1) as pool:
@@ -133,19 +137,6 @@ class SqlShell:
                     return running.result()
                 except KeyboardInterrupt:
                     self._connection.interrupt()
-
-    def _show(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table; where it is wider than the terminal, each row as lines of column and value."""
-        cells = [columns, *([str(cell) for cell in row] for row in rows)]
-        needed = sum(max(map(len, column)) + 2 for column in zip(*cells, strict=True))
-        if needed <= shutil.get_terminal_size().columns or len(columns) <= 2:
-            self._terminal.table("", columns, rows)
-            return
-        margin = max(map(len, columns))
-        for number, row in enumerate(rows, 1):
-            self._terminal.say(f"- row {number}")
-            for column, cell in zip(columns, row, strict=True):
-                self._terminal.say(f"{column:>{margin}}  {'' if cell is None else cell}")
 
     def _prepare(self) -> None:
         if not HAS_READLINE:

@@ -148,7 +148,7 @@ def status(data_dir: DataDir = None, json: Json = False) -> None:
     log = found.log
     terminal.say(f"log {log.log_id}: {log.partitions} partitions of topic {log.topic}, {log.currency}")
     columns = ["partition", "epochs", "next_offset", "end", "entries", "rejected"]
-    terminal.table("epochs that ended", columns, [[row[name] for name in columns] for row in found.partitions])
+    terminal.table("epochs that ended", columns, [[getattr(row, name) for name in columns] for row in found.partitions])
     terminal.result(found)
     for fault in found.faults:
         terminal.step(fault)
@@ -176,6 +176,7 @@ def config(
     json: Json = False,
 ) -> None:
     """Every setting, its value, and where it comes from; keys are not shown."""
+    from deploy.cli.results import SettingsShown
     from deploy.config import origins
 
     terminal, data = Terminal(as_json=json), data_folder(data_dir)
@@ -188,4 +189,4 @@ def config(
         terminal.result(chosen)
         return
     terminal.table("", ["setting", "value", "from"], [(each.name, each.value, each.origin) for each in found])
-    terminal.result({"settings": found})
+    terminal.result(SettingsShown(found))

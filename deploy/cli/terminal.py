@@ -6,12 +6,9 @@ Nothing heavy is imported before it is needed: `--help` and usage errors come th
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
-from decimal import Decimal
-from itertools import zip_longest
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
+
+from deploy.cli.tables import table_lines
 
 CONTROLS = dict.fromkeys((7, 8, 11, 12, 13, 27))
 """Bell, backspace, vertical tab, form feed, carriage return and escape: ids of machines don't steer a terminal."""
@@ -56,24 +53,27 @@ class Terminal:
             sys.stdout.write(text.translate(CONTROLS) + "\n")
             sys.stdout.flush()
 
-    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """A table of the result, for people only; numbers are aligned to the right."""
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+        """A table of the result, for people only; numbers are aligned to the right. Returns how many columns fitted."""
         self._end_bar()
         if self.as_json:
-            return
+            return len(columns)
         is_terminal = sys.stdout.isatty()
         width = shutil.get_terminal_size().columns if is_terminal else sys.maxsize  # a pipe: a row a line
-        kept = [["" if cell is None else str(cell).translate(CONTROLS) for cell in row] for row in rows]
-        heading, *lines = _table_lines(columns, kept, width)
+        kept = [[_cell(cell) for cell in row] for row in rows]
+        (heading, *lines), shown = table_lines(columns, kept, width)
         for line in ([title] if title else []) + [f"\033[1m{heading}\033[0m" if is_terminal else heading] + lines:
             sys.stdout.write(line + "\n")
         sys.stdout.flush()
+        return shown
 
-    def result(self, value: object) -> None:
-        """The command's result as one JSON object on a line of its own, for scripts only."""
+    def result(self, value: object, decimals: int | None = None) -> None:
+        """The command's result as one JSON object on a line of its own, for scripts only: see `deploy.cli.dialect`."""
         self._end_bar()
         if self.as_json:
-            sys.stdout.write(json.dumps(_plain(value)) + "\n")  # integers of any size
+            from deploy.cli.dialect import plain
+
+            sys.stdout.write(json.dumps(plain(value, decimals)) + "\n")  # integers of any size
             sys.stdout.flush()
 
 
@@ -82,41 +82,7 @@ def fail(text: str) -> None:
     sys.stderr.write(("\r\033[K" if sys.stderr.isatty() else "") + "tallyroot: " + " ".join(text.split()) + "\n")
 
 
-def _table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """The heading and the rows, two blanks between columns; the widest columns fold until a line fits the width."""
-    cells = [columns, *rows]
-    widths = [max(len(part) for row in cells for part in row[index].split("\n")) for index in range(len(columns))]
-    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 1:
-        widths[widths.index(max(widths))] -= 1
-    is_right = [bool(rows) and all(_is_number(row[index]) for row in rows) for index in range(len(columns))]
-    lines = []
-    for row in cells:
-        folded = [
-            [part[at : at + room] for part in cell.split("\n") for at in range(0, max(len(part), 1), max(room, 1))]
-            for cell, room in zip(row, widths, strict=True)
-        ]
-        for parts in zip_longest(*folded, fillvalue=""):
-            aligned = zip(parts, widths, is_right, strict=True)
-            lines.append("  ".join(part.rjust(room) if right else part.ljust(room) for part, room, right in aligned))
-    return [line.rstrip() for line in lines] or [""]
-
-
-def _is_number(text: str) -> bool:
-    return not text or text.replace(",", "").replace(".", "").replace("-", "").split(" ")[0].isdigit()
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON can hold it: bytes as 0x-hex, structs and dataclasses as objects."""
-    match value:
-        case Mapping():
-            return {str(key): _plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case bytes():
-            return "0x" + value.hex()
-        case Decimal():
-            return int(value) if value == value.to_integral_value() else str(value)
-        case datetime() | date() | Path():
-            return str(value)
-    names = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", None)
-    return value if names is None else {name: _plain(getattr(value, name)) for name in names}
+def _cell(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_cell, value))
+    return "" if value is None else str(value).translate(CONTROLS)

@@ -154,6 +154,10 @@ def _agreement(shares: str) -> Agreement:
     return Agreement(payees | {shares: YOUR_POINTS}, locked_until=int(TERM_END.timestamp()) * SECOND_MS)
 
 
+QUERY = "SELECT machine, windows, net, reporting FROM machines ORDER BY net DESC LIMIT 5"
+"""What the demo suggests to ask: it fits 80 columns."""
+
+
 class DemoFigures(msgspec.Struct, frozen=True):
     """Sums of the log. `quantity` is usage by unit, `rejected` entries by reason."""
 
@@ -313,6 +317,6 @@ def _farewell(data: DataFolder, terminal: Terminal, report: SettlementsReport, t
     for row in report.posts:
         terminal.say(f"post {row.settlement.sequence}  0x{row.settlement.windows_root}")
     terminal.say(f"It took {took_s:.0f} s. Kafka and the EVM node still run. Try, or end them with `down`:")
-    terminal.say(f"  .venv/bin/tallyroot sql{folder} 'FROM machines LIMIT 5'")
+    terminal.say(f"  .venv/bin/tallyroot sql{folder} '{QUERY}'")
     terminal.say(f"  .venv/bin/tallyroot why {demo_account('owner')}{folder}")
     terminal.say(f"  .venv/bin/tallyroot down{folder}")

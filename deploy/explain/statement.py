@@ -1,5 +1,10 @@
-"""Why an account is owed what it is: its windows, the readings of one of them, and both as a Parquet table."""
+"""Why an account is owed what it is: sums by machine and month, its windows, the readings of one of them.
 
+amount of an account = sum of its sums = sum of its windows' parts, exactly. A holder of shares is paid through their
+contract, which is an account of the ledger like others.
+"""
+
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -9,13 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from deploy.explain.statement_readings import WindowReadings, window_readings
+from deploy.explain.statement_readings import EarningReading, window_readings
 from deploy.money.treasury import Treasury
 from deploy.texts import moment_text
 from schemas.arrow import MICROS
 from schemas.errors import InvalidInput
 from schemas.parsing import moment_ms
+from schemas.units import TokenUnits
 from settlement import service
+from settlement.chain.shares import ShareBook, Shares
 from settlement.statement import StatementRow
 
 STATEMENT_COMMENTS = {
@@ -28,6 +35,7 @@ STATEMENT_COMMENTS = {
     "carry_before_micros": "what the machine owed under its agreement before the window, micros, not above 0",
     "payable_micros": "what the window paid to all payees, micros: carry before + net - carry after",
     "carry_after_micros": "what the machine owes after the window, micros, not above 0",
+    "agreement": "digest of the agreement that shared the window, hex",
     "points": "the account's part of the agreement, basis points",
     "amount_micros": "the account's part of what was payable, micros",
     "window_digest": "digest of all that the window says: in the leaf under the windows root, hex",
@@ -54,23 +62,66 @@ READING_COMMENTS = {
 }
 
 
+class MonthSum(Struct, frozen=True, kw_only=True):
+    """What one machine paid an account in one month (UTC, by the windows' starts) under one agreement."""
+
+    machine: str
+    month: str
+    agreement: str
+    points: int
+    windows: int
+    net_micros: int
+    amount_micros: int
+
+
+class Holding(Struct, frozen=True, kw_only=True):
+    """Shares that an account holds: through their contract `shares` it is paid; `sums` are what that was paid."""
+
+    symbol: str
+    machine: str
+    shares: str
+    held: int
+    supply: int
+    withdrawable: TokenUnits
+    decimals: int
+    sums: tuple[MonthSum, ...]
+
+
+class ExplainedWindow(Struct, frozen=True, kw_only=True):
+    """A sealed window, `document` as its digest covers it (money in micros there), and the readings that earned it."""
+
+    document: dict[str, Any]
+    digest: bytes
+    readings: tuple[EarningReading, ...]
+
+
 class Explained(Struct, frozen=True, kw_only=True):
     """A statement, or one window of it with its readings."""
 
     account: str
     cumulative_micros: int
+    sums: tuple[MonthSum, ...]
+    holdings: tuple[Holding, ...]
     rows: tuple[StatementRow, ...]
-    windows: tuple[WindowReadings, ...] = ()
+    windows: tuple[ExplainedWindow, ...] = ()
 
 
 def why(treasury: Treasury, account: str, window: tuple[str, str] | None) -> Explained:
     """The statement of an account; with a `window` (machine and time) the part of it, with its readings.
 
-    The window's adjustments are part of it. Raises InvalidInput where the account has no part in it, or a window is
-    not the one that was settled.
+    The window's adjustments are part of it. Raises InvalidInput where the account is unknown or has no part in it, or a
+    window is not the one that was settled.
     """
     found = service.why(treasury.data_dir, treasury.chain, account)
-    explained = Explained(account=found.account, cumulative_micros=found.cumulative_micros, rows=found.rows)
+    holdings = () if window is not None else tuple(_holdings(treasury, found.account))
+    if not found.rows and not holdings:
+        raise InvalidInput(
+            f"{found.account} is in no post, and holds no shares of this folder: see `tallyroot payouts`"
+        )
+    explained = Explained(
+        account=found.account, cumulative_micros=found.cumulative_micros, rows=found.rows,
+        sums=month_sums(found.rows), holdings=holdings,
+    )  # fmt: skip
     if window is None:
         return explained
     machine, moment = window
@@ -81,37 +132,65 @@ def why(treasury: Treasury, account: str, window: tuple[str, str] | None) -> Exp
             f"{found.account} has no part in a window of {machine} at {moment_text(start_ms)}: see `tallyroot why`"
         )
     treasury.data.fetch_epochs()
-    found_windows = window_readings(treasury.data_dir, treasury.log, machine, start_ms)
-    windows = {own.window.digest.hex(): own for own in found_windows}
+    windows = {
+        own.window.digest.hex(): ExplainedWindow(
+            document=own.window.document(), digest=own.window.digest, readings=own.readings
+        )
+        for own in window_readings(treasury.data_dir, treasury.log, machine, start_ms)
+    }
     if any(row.window_digest not in windows for row in rows):
         raise InvalidInput(
             f"the window of {machine} at {moment_text(start_ms)} is not the one that was settled: see `tallyroot audit`"
         )
     return msgspec.structs.replace(
-        explained, rows=tuple(rows), windows=tuple(windows[row.window_digest] for row in rows)
+        explained, rows=tuple(rows), sums=month_sums(rows), windows=tuple(windows[row.window_digest] for row in rows)
     )
+
+
+def month_of(row: StatementRow) -> str:
+    """The month that a window starts in, as 2026-11 (UTC)."""
+    return moment_text(row.start_ms)[:7]
+
+
+def month_sums(rows: Iterable[StatementRow]) -> tuple[MonthSum, ...]:
+    """The rows, added up by machine, month and agreement, in that order."""
+    groups: dict[tuple[str, str, str, int], list[StatementRow]] = {}
+    for row in rows:
+        groups.setdefault((row.machine, month_of(row), row.agreement, row.points), []).append(row)
+    return tuple(
+        MonthSum(
+            machine=machine, month=month, agreement=agreement, points=points, windows=len(own),
+            net_micros=sum(row.net_micros for row in own), amount_micros=sum(row.amount_micros for row in own),
+        )
+        for (machine, month, agreement, points), own in sorted(groups.items())
+    )  # fmt: skip
+
+
+def _holdings(treasury: Treasury, account: str) -> Iterator[Holding]:
+    for issue in ShareBook(treasury.data_dir).issues():
+        contract = Shares.open(treasury.data_dir, treasury.chain, issue.shares)
+        for holder in contract.holders():
+            if holder.account.lower() == account:
+                paid = service.why(treasury.data_dir, treasury.chain, issue.shares)
+                yield Holding(
+                    symbol=issue.symbol, machine=issue.machine, shares=issue.shares, held=holder.shares,
+                    supply=contract.supply(), withdrawable=holder.withdrawable, decimals=treasury.decimals(),
+                    sums=month_sums(paid.rows),
+                )  # fmt: skip
 
 
 def write_parquet(explained: Explained, out: Path) -> None:
     """Writes the readings of its windows, else its rows, with a comment on every column."""
     if explained.windows:
-        table = _table([row for own in explained.windows for row in _reading_rows(own)], READING_COMMENTS)
+        pairs = zip(explained.rows, explained.windows, strict=True)
+        table = _table([line for row, own in pairs for line in _reading_rows(row, own)], READING_COMMENTS)
     else:
         table = _table([msgspec.structs.asdict(row) for row in explained.rows], STATEMENT_COMMENTS)
     pq.write_table(table, out, compression="zstd")
 
 
-def document(explained: Explained) -> dict[str, Any]:
-    """The statement for a script: windows as their digests cover them, with their readings."""
-    windows = [
-        own.window.document() | {"digest": own.window.digest, "readings": own.readings} for own in explained.windows
-    ]
-    return msgspec.structs.asdict(explained) | {"windows": windows}
-
-
-def _reading_rows(found: WindowReadings) -> list[dict[str, Any]]:
-    window = found.window
-    data = {"machine": window.machine, "start_ms": window.start_ms, "mends_ms": window.mends_ms}
+def _reading_rows(row: StatementRow, found: ExplainedWindow) -> list[dict[str, Any]]:
+    data = {"machine": row.machine, "start_ms": row.start_ms, "mends_ms": row.mends_ms or None}
     return [data | msgspec.structs.asdict(one) for one in found.readings]
 
 
@@ -119,7 +198,7 @@ def _table(rows: list[dict[str, Any]], comments: dict[str, str]) -> pa.Table:
     """Rows with typed columns: money as DECIMAL(38, 0) micros; each field's metadata has its comment."""
     fields = []
     for name, comment in comments.items():
-        is_text = name in ("machine", "kind", "meter", "window_digest")
+        is_text = name in ("machine", "kind", "meter", "agreement", "window_digest")
         kind = MICROS if name.endswith("micros") else pa.string() if is_text else pa.int64()
         fields.append(pa.field(name, kind, metadata={"comment": comment}))
     columns = [

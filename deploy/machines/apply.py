@@ -49,13 +49,21 @@ class Corrected(Struct, frozen=True):
     sent: bool
 
 
+class VersionPage(Struct, frozen=True):
+    """One version, the moment from which it counts (epoch ms; 0: always), and its facts in words."""
+
+    version: int
+    counts_from_ms: int
+    facts: dict[str, str]
+
+
 class MachinePage(Struct, frozen=True, kw_only=True):
-    """A machine by its versions, newest first: number, moment from which it counts (epoch ms), and facts in words."""
+    """A machine by its versions, newest first."""
 
     machine: str
     partition: int
     corrections: int
-    versions: list[tuple[int, int, dict[str, str]]]
+    versions: list[VersionPage]
 
 
 def open_registry(data: DataFolder, machines: Sequence[str] | None, step: Step) -> Registry:
@@ -145,7 +153,7 @@ def machine_page(data: DataFolder, name: str, step: Step) -> MachinePage:
         partition=registry.partition_of(machine.route),
         corrections=machine.correction_version,
         versions=[
-            (version.number, version.in_force_from_ms, facts(version.registration, log.currency))
+            VersionPage(version.number, version.in_force_from_ms, facts(version.registration, log.currency))
             for version in reversed(machine.versions)
         ],
     )

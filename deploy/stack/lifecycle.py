@@ -4,8 +4,10 @@ import http.client
 import json
 import socket
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from deploy.data_folder import DataFolder
@@ -29,6 +31,17 @@ class WorkerStatus(Struct, frozen=True, kw_only=True):
     state: str = ""
 
 
+class PartitionStatus(Struct, frozen=True, kw_only=True):
+    """One partition with final epochs: how many, the next offset, the end of the last one (UTC), sums of entries."""
+
+    partition: int
+    epochs: int
+    next_offset: int
+    end: datetime
+    entries: int
+    rejected: int
+
+
 class Running(Struct, frozen=True):
     """Where Kafka and the EVM node answer, and the workers that were started."""
 
@@ -45,16 +58,13 @@ class Stopped(Struct, frozen=True):
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """`servers` are name to address of those that run; `faults` says what should run and doesn't.
-
-    `partitions` has a row for each partition with final epochs: epochs, next_offset, end, entries, rejected.
-    """
+    """`servers` are name to address of those that run; `faults` says what should run and doesn't."""
 
     faults: list[str]
     servers: dict[str, str]
     workers: list[WorkerStatus]
     log: Log
-    partitions: list[dict[str, object]]
+    partitions: list[PartitionStatus]
 
 
 def start(data: DataFolder, step: Callable[[str], None], workers: int | None, metrics_port: int | None) -> Running:
@@ -138,11 +148,14 @@ def status(data: DataFolder) -> Status:
         servers=servers,
         workers=workers,
         log=data.log(),
-        partitions=query(
-            data,
-            'SELECT "partition", count(*) AS epochs, max(next_offset) AS next_offset, max("end") AS "end",'
-            " sum(entries) AS entries, sum(rejected) AS rejected FROM epochs GROUP BY 1 ORDER BY 1",
-        ).records(),
+        partitions=msgspec.convert(
+            query(
+                data,
+                'SELECT "partition", count(*) AS epochs, max(next_offset) AS next_offset, max("end") AS "end",'
+                " sum(entries) AS entries, sum(rejected) AS rejected FROM epochs GROUP BY 1 ORDER BY 1",
+            ).records(),
+            list[PartitionStatus],
+        ),
     )
 
 

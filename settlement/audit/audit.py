@@ -13,6 +13,7 @@ from typing import Literal
 from msgspec import Struct, structs
 
 from schemas.log import Log
+from schemas.units import TokenUnits
 from schemas.window import Window
 from settlement.audit.post_manifest import Before, expected_manifest, last_epochs, other_records, plain_manifest
 from settlement.audit.recount import Recount, head_after_dispute, head_after_post, leads_to, root_of, window_leaf_of
@@ -45,11 +46,11 @@ class MachineSums(Struct, frozen=True):
 class LedgerMoney(Struct, frozen=True):
     """The ledger in token units: earned (posted or not), funded, claimed, and what is earned but not funded."""
 
-    earned: int
-    posted: int
-    funded: int
-    claimed: int
-    shortfall: int
+    earned: TokenUnits
+    posted: TokenUnits
+    funded: TokenUnits
+    claimed: TokenUnits
+    shortfall: TokenUnits
     decimals: int
 
 
@@ -74,8 +75,8 @@ class AuditReport(Struct, frozen=True, kw_only=True):
     outside_micros: int
     held_micros: int
     carry_micros: int
-    leaves_total: int
-    total_on_chain: int
+    leaves_total: TokenUnits
+    total_on_chain: TokenUnits
     unposted_epochs: int
     unposted_micros: int
     machines: tuple[MachineSums, ...] = ()

@@ -22,7 +22,6 @@ from settlement.chain.remote_signer import RemoteSigner
 from settlement.chain.signer import Keys, development_signer
 from settlement.leaf import payout_leaf
 from settlement.merkle import proves
-from settlement.results import ClaimedMany
 from tests.support.odd_token import OddToken
 from tests.support.settlement_data import ALICE, BOB, FIRST_EPOCH, LOG, SOLAR, publish, publish_all, window
 from tests.support.signer_service import signer_service
@@ -71,11 +70,11 @@ def test_a_blocked_payee_stops_no_other_and_is_named(
         service.claim(place.data_dir, node, keys, ALICE)
     service.claim(place.data_dir, node, keys, BOB)
     money.claim(all_accounts=True, data_dir=place.data_dir, json=True)
-    done = msgspec.convert(out(capsys), ClaimedMany)
-    assert [(row.account, row.amount) for row in done.paid] == [(SOLAR, 450_000_000)]
-    assert [row.account for row in done.returned] == [ALICE]
-    assert done.already == (BOB,)
-    assert (done.amount, len(done.transactions)) == (450_000_000, 1)
+    done = out(capsys)
+    assert [(row["account"], row["amount"]) for row in done["paid"]] == [(SOLAR, "450.000000")]
+    assert [row["account"] for row in done["returned"]] == [ALICE]
+    assert done["already"] == [BOB]
+    assert (done["amount"], len(done["transactions"])) == ("450.000000", 1)
     token.block(ALICE, blocked=False)
     again = service.claim_many(place.data_dir, node, keys)
     assert [row.account for row in again.paid] == [ALICE]

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from deploy.config import load_settings
 from deploy.data_folder import DataFolder
 from deploy.explain.watch import Watch, WatchOptions
 from deploy.stack.servers import Stack
+from deploy.texts import units
+from schemas.parsing import moment_ms
 from settlement import service
 from settlement.chain.job import SettleOptions
 from settlement.chain.node import Chain
@@ -173,7 +176,11 @@ def test_what_is_withheld_is_disputed_before_half_of_the_delay_is_over(
     done = place.watch()
     said = json.loads(done.stdout)
     delay_end_s = place.ledger.history().live[0].delay_end_s
-    assert (done.exit_code, said["event"], said["until_s"]) == (1, "wait", delay_end_s - DELAY_S + WAIT_S)
+    assert (done.exit_code, said["event"], moment_ms(said["until"])) == (
+        1,
+        "wait",
+        (delay_end_s - DELAY_S + WAIT_S) * 1_000,
+    )
     place.node.pass_time(WAIT_S + 1)
     assert place.events() == [("disputed", 1)]
     assert place.node.time_s() < delay_end_s - DELAY_S // 2
@@ -320,13 +327,13 @@ def test_an_audit_shows_that_nothing_is_lost_and_counts_twice(place: WatchedFold
     assert "the naive loop counts the same" in shown.stdout
     report = json.loads(CliRunner().invoke(cli.app, [*words, "--json"]).stdout)
     for sums in report["machines"]:
-        assert sums["nets_micros"] == sums["paid_micros"] + sums["held_micros"] + sums["carry_micros"]
-    assert sum(sums["nets_micros"] for sums in report["machines"]) == report["nets_micros"] > 0
-    published = sum(int(row.cumulative) for row in place.store.payouts(1).values())
+        assert Decimal(sums["nets"]) == sum(Decimal(sums[name]) for name in ("paid", "held", "carry"))
+    assert sum(Decimal(sums["nets"]) for sums in report["machines"]) == Decimal(report["nets"]) > 0
+    published = units(sum(int(row.cumulative) for row in place.store.payouts(1).values()), 6).replace(",", "")
     assert report["leaves_total"] == report["total_on_chain"] == report["money"]["posted"] == published
     money = report["money"]
-    assert (money["earned"], money["claimed"], money["shortfall"]) == (report["paid_micros"], 0, 0)
-    assert money["funded"] == 10**9
+    assert (money["earned"], money["claimed"], money["shortfall"]) == (report["paid"], "0.000000", "0.000000")
+    assert money["funded"] == "1000.000000"
 
 
 def test_without_a_key_there_are_only_alarms(place: WatchedFolder) -> None:

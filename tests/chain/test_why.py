@@ -1,6 +1,7 @@
 """From a payout down to readings: what readings earned adds up to the micro, for every window of dirty logs too."""
 
 import json
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -76,14 +77,15 @@ def test_why_goes_from_a_payout_on_the_chain_down_to_readings(tmp_path: Path) ->
 
 def explain(folder: Path) -> None:
     statement = why(folder)
-    assert sum(row["amount_micros"] for row in statement["rows"]) == statement["cumulative_micros"] > 0
+    owed = Decimal(statement["cumulative"])
+    assert sum(Decimal(row["amount"]) for row in statement["rows"]) == owed > 0
+    assert sum(Decimal(one["amount"]) for one in statement["sums"]) == owed
     shown = run(folder)
     assert f"why {SITE} is owed" in shown
     for row in statement["rows"][:3]:
-        found = why(folder, "--window", row["machine"], str(row["start_ms"]), "--out", str(folder / "r.parquet"))
-        assert sum(one["micros"] for window in found["windows"] for one in window["readings"]) == sum(
-            part["net_micros"] for part in found["rows"]
-        )
+        found = why(folder, "--window", row["machine"], row["start"], "--out", str(folder / "r.parquet"))
+        earned = [Decimal(one["amount"]) for window in found["windows"] for one in window["readings"]]
+        assert sum(earned) == sum(Decimal(part["net"]) for part in found["rows"])
         for window in found["windows"]:
             for one in [one for one in window["readings"] if one["kind"] == "register"]:
                 name = ReadingName(row["machine"], one["meter"], one["boot"], one["seq"])
@@ -97,7 +99,7 @@ def explain(folder: Path) -> None:
     why(folder, "--out", str(folder / "s.parquet"))
     table = pq.read_table(folder / "s.parquet")
     assert table.column_names == list(STATEMENT_COMMENTS)
-    assert sum(table.column("amount_micros").to_pylist()) == statement["cumulative_micros"]
+    assert sum(table.column("amount_micros").to_pylist()) == owed * 1_000_000
     text = run(folder, "--window", MACHINES[0], "2019-04-14 01:05")
     assert "the sum of these" in text
     assert "300007 / 1000" in text

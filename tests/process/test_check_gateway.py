@@ -54,7 +54,7 @@ def test_good_then_bad(
     assert [problem["reason"] for problem in result["problems"]] == ["malformed", "equivocation"]
     assert result["problems"][0]["detail"] == "quantity: expected int, got float"
     (machine,) = result["machines"]
-    assert (machine["accepted"], machine["trust"], machine["earned_micros"]) == (5, 1, 1_500_000)
+    assert (machine["accepted"], machine["trust"], machine["earned"]) == (5, 1, "1.500000")
 
     assert run(monkeypatch, kafka, "--data-dir", str(data), "--limit", "1") == 1
     said = capsys.readouterr().out
@@ -84,4 +84,4 @@ def test_from_now_on(
     result = json.loads(capsys.readouterr().out)
     assert [problem["reason"] for problem in result["problems"]] == ["unknown_meter"]
     (machine,) = result["machines"]
-    assert (machine["accepted"], machine["skipped"], machine["earned_micros"]) == (3, 2, 900_000)
+    assert (machine["accepted"], machine["skipped"], machine["earned"]) == (3, 2, "0.900000")

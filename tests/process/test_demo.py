@@ -14,11 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from deploy.cli.answers import answer_schema
 from deploy.demo.ends import MARKER, demo_folder
 from deploy.stack import processes
 from deploy.stack.servers import Stack
 from schemas.errors import InvalidInput
+from schemas.parsing import moment_ms
 from tests.support.commands import tallyroot
+from tests.support.json_schema import faults
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chain, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -75,8 +78,8 @@ def test_its_figures_are_those_of_the_file(place: Path, demo: dict[str, object])
 def test_it_cheats_and_is_caught(demo: dict[str, object]) -> None:
     cheat = demo["cheat"]
     assert isinstance(cheat, dict)
-    assert cheat["more_micros"] > 0
-    assert cheat["window_start_ms"] is not None
+    assert Decimal(cheat["more"]) > 0
+    assert cheat["window_start"] is not None
     assert cheat["refusal"].startswith("refused (the proof does not lead")
 
 
@@ -98,6 +101,8 @@ def test_every_command_answers_in_json_and_in_words(place: Path, demo: dict[str,
         )
     }  # fmt: skip
     assert all(answers.values())
+    for words, answer in answers.items():
+        assert faults(answer, answer_schema(words[0])) == [], words
     figures_are_those_of_the_commands(demo, answers)
     for word in ("status", "machines", "settlements", "payouts"):
         assert tallyroot(word, *where, cwd=place).stdout
@@ -105,7 +110,18 @@ def test_every_command_answers_in_json_and_in_words(place: Path, demo: dict[str,
     assert isinstance(payouts, list)
     account = payouts[0]["account"]
     tallyroot("proof", account, "--out", "proof.json", *where, cwd=place)
-    assert last_json(tallyroot("verify", "proof.json", *where, "--json", cwd=place))["valid"] is True
+    verified = last_json(tallyroot("verify", "proof.json", *where, "--json", cwd=place))
+    assert (verified["valid"], faults(verified, answer_schema("verify"))) == (True, [])
+    for words in (
+        ("why", account),
+        ("statement", account),
+        ("proof", account),
+        ("config",),
+        ("settle", "--dry-run"),
+        ("machines", "show", demo["cheat"]["machine"]),
+    ):
+        answer = last_json(tallyroot(*words, *where, "--json", cwd=place))
+        assert faults(answer, answer_schema(words[0])) == [], words
     refused = tallyroot("claim", account, *where, cwd=place, code=1)
     assert "has already claimed" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
@@ -115,13 +131,17 @@ def test_every_command_answers_in_json_and_in_words(place: Path, demo: dict[str,
     assert "in use" in older.stderr or "other settings" in older.stderr
 
 
+def micros(*amounts: str) -> int:
+    return int(1_000_000 * sum(map(Decimal, amounts)))
+
+
 def test_its_page_has_every_claim(place: Path, demo: dict[str, object]) -> None:
     """As the demo wrote it: that of the shares too, whose contract claims by itself."""
     text = (place / "data" / "report.html").read_text("utf-8").split('id="data">')[1].split("</script>")[0]
     claimed = msgspec.json.decode(text)["claimed"]
     payouts = last_json(tallyroot("payouts", "--data-dir", "data", "--json", cwd=place))
-    rows = [row for row in payouts["payouts"] if row["claimed"]]
-    assert (int(claimed["units"]), claimed["accounts"]) == (sum(row["claimed"] for row in rows), len(rows))
+    rows = [row for row in payouts["payouts"] if Decimal(row["claimed"])]
+    assert (int(claimed["units"]), claimed["accounts"]) == (micros(*(row["claimed"] for row in rows)), len(rows))
     assert len(rows) == 4 and claimed["block"] > 0
 
 
@@ -131,14 +151,15 @@ def figures_are_those_of_the_commands(demo: dict[str, Any], answers: dict[tuple[
     assert [demo[name] for name in names] == answers["sql", FIGURES]["rows"][0]
     assert demo["quantity"] == dict(answers["sql", AMOUNTS]["rows"])
     posts = [row["settlement"] for row in answers["settlements",]["posts"]]
-    same = ("sequence", "windows_root", "payouts_root", "transaction", "state")
-    assert [[post[name] for name in same] for post in demo["posts"]] == [
-        [post[name] for name in same] for post in posts
+    assert [[post["sequence"], post["state"]] for post in demo["posts"]] == [
+        [post["sequence"], post["state"]] for post in posts
     ]
+    for name in ("windows_root", "payouts_root", "transaction"):
+        assert ["0x" + post[name].removeprefix("0x") for post in demo["posts"]] == [post[name] for post in posts]
     assert [post["epochs"] for post in demo["posts"]] == [[post["first_epoch"], post["last_epoch"]] for post in posts]
-    assert demo["claimed_micros"] == sum(row["claimed"] for row in answers["payouts",]["payouts"])
+    assert demo["claimed_micros"] == micros(*(row["claimed"] for row in answers["payouts",]["payouts"]))
     audit = answers["audit",]
-    assert (demo["audit"], demo["earned_micros"], demo["windows"]) == ("ok", audit["nets_micros"], audit["windows"])
+    assert (demo["audit"], demo["earned_micros"], demo["windows"]) == ("ok", micros(audit["nets"]), audit["windows"])
 
 
 def test_one_changed_byte_of_one_reading_is_named(place: Path, demo: dict[str, object]) -> None:
@@ -162,7 +183,7 @@ def test_one_changed_byte_of_one_reading_is_named(place: Path, demo: dict[str, o
     assert isinstance(findings, list)
     named = [finding for finding in findings if finding["kind"] == "window"]
     assert named[0]["machine"] == reading["machine"]
-    start = named[0]["window_start_ms"]
+    start = moment_ms(named[0]["window_start"])
     assert start <= reading["observed_at"] < start + 900_000
     assert "NOT ok" in tallyroot(*words, cwd=place, code=1, env=env).stdout
 

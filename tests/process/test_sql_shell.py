@@ -1,5 +1,6 @@
 """`tallyroot sql` on a real pseudo-terminal: what a person types, and what they see."""
 
+import json
 import os
 import pty
 import select
@@ -11,7 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from deploy.cli.sql_output import Format
 from deploy.cli.sql_shell import is_valid
+from deploy.config import Settings
+from deploy.data_folder import DataFolder
+from deploy.explain.query import query
+from schemas.errors import InvalidInput
 from tests.support.report_data import small_folder
 
 SECONDS_MAX = 30.0
@@ -93,8 +99,15 @@ def test_a_session_of_a_person(typist: Typist, folder: Path) -> None:
     typist.type("\x03")
     assert "stopped" in typist.until("sql> "), "Ctrl-C ends a query and not the shell"
     typist.type("SELECT * FROM windows LIMIT 1;\n")
-    shown = typist.until("1 row\r\n")
-    assert "- row 1" in shown and "registration_version  1" in shown, "too wide for a table"
+    shown = typist.until("sql> ")
+    assert "…" in shown and "1 row, 36 columns (" in shown, "too wide: columns in the middle are left out"
+    assert "2019-04-14 00:00:00" in shown, "a time is never broken"
+    typist.type(".mode line\nSELECT * FROM windows LIMIT 1;\n")
+    shown = typist.until("True\r\nsql> ")
+    assert "- row 1" in shown and "registration_version  1" in shown
+    typist.type(".mode csv\nSELECT 1 AS one, 'a,b' AS two;\n")
+    assert 'one,two\r\n1,"a,b"\r\n' in typist.until('b"\r\nsql> ')
+    typist.type(".mode table\n")
     typist.until("sql> ")
     typist.type("SELEC 1;\n")
     assert "Parser Error" in typist.until("sql> ")
@@ -129,3 +142,54 @@ def test_a_statement_is_whole(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "SELECT 1", "SELECT 1 -- ;", "SELECT ';", "SELECT 'a;\n;'", "-- a;"])
 def test_a_statement_goes_on(text: str) -> None:
     assert not is_valid(text)
+
+
+def asked(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "deploy", "sql", "--data-dir", str(folder), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
+
+
+def test_a_query_comes_from_a_file_and_goes_into_other_formats(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.sql").write_text(
+        "SELECT machine, sum(net) AS net, min(start) AS first FROM windows GROUP BY 1 LIMIT 1"
+    )
+    shown = {form: asked(folder, "--file", str(tmp_path / "q.sql"), "--format", form).stdout for form in Format}
+    name, net, first = shown["csv"].splitlines()[1].split(",")
+    assert shown["csv"].splitlines()[0] == "machine,net,first"
+    assert json.loads(shown["json"]) == [{"machine": name, "net": net, "first": first}]
+    assert shown["markdown"].splitlines() == [
+        "| machine | net | first |",
+        "| --- | --- | --- |",
+        f"| {name} | {net} | {first} |",
+    ]
+    assert first.endswith(":00Z") and "." in net
+    assert shown["line"].startswith("- row 1\n")
+    wrong = asked(folder, "--format", "xml", "-c", "SELECT 1")
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (1, 1)
+
+
+@pytest.mark.parametrize("text", [
+    "COPY (SELECT 1) TO '{out}/x.csv'", "COPY (SELECT 1) TO '{data}/epochs/x.csv'",
+    "EXPLAIN ANALYZE COPY (SELECT 1) TO '{data}/epochs/x.csv'", "PREPARE p AS COPY (SELECT 1) TO '{data}/epochs/x.csv'",
+    "COPY (PIVOT windows ON machine USING sum(net)) TO '{data}/epochs/x.csv'", "EXPORT DATABASE '{data}/epochs/x'",
+    "FROM read_csv('{out}/there.csv')", "FROM '{out}/there.csv'", "FROM read_text('{data}/epochs/../log.json')",
+    "ATTACH '{out}/x.db'", "ATTACH '{data}/epochs/x.db'", "INSTALL httpfs", "SET enable_external_access = true",
+    "SELECT 1; COPY (SELECT 1) TO '{data}/epochs/x.csv'",
+])  # fmt: skip
+def test_a_query_reaches_no_files_but_those_of_the_views(folder: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "there.csv").write_text("a\n1\n")
+    data = DataFolder(folder, Settings())
+    query(data, "SELECT 1")  # makes the views, so that they are there before
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(InvalidInput, match="--allow-files") as refused:
+        query(data, text.format(out=tmp_path, data=folder))
+    assert len(str(refused.value).splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["there.csv"]
+    assert sorted(folder.rglob("*")) == before
+    assert query(data, "SELECT count(*) > 0 FROM windows").rows == [(True,)], "the views still work"
+
+
+def test_files_may_be_allowed(folder: Path, tmp_path: Path) -> None:
+    data = DataFolder(folder, Settings())
+    query(data, f"COPY (SELECT 42 AS a) TO '{tmp_path}/x.csv'", allow_files=True)
+    assert query(data, f"FROM read_csv('{tmp_path}/x.csv')", allow_files=True).rows == [(42,)]

@@ -1,0 +1,90 @@
+"""What each command returns under `--json`, as types: `python -m deploy.cli.answers` writes a JSON Schema for each.
+
+The schemas are in `schemas/json/cli/`; a test holds them equal to the types, and another runs commands against them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from msgspec import json
+
+from deploy.attack.attack import Attacked
+from deploy.cli.dialect import schema
+from deploy.cli.results import (
+    Accepted,
+    Disputed,
+    MachinesShown,
+    ProofFolder,
+    Restored,
+    SettingsShown,
+    WorkerEnded,
+    Written,
+)
+from deploy.config import Origin
+from deploy.explain.gateway_check import CheckResult
+from deploy.explain.query import Rows
+from deploy.explain.receipt import ReadingReceipt
+from deploy.explain.statement import Explained
+from deploy.explain.statement_page import PayeeStatement
+from deploy.importers.ingest import IngestReport
+from deploy.importers.replay import ReplayReport
+from deploy.machines.apply import Corrected, MachinePage, Registered
+from deploy.machines.new_log import InitResult
+from deploy.report.report import WrittenReport
+from deploy.simulate.run import SimulateReport
+from deploy.stack.lifecycle import Running, Status, Stopped
+from settlement.audit.audit import AuditReport
+from settlement.chain.job import Settled
+from settlement.chain.ledger import Deployment
+from settlement.chain.watcher import Done
+from settlement.results import (
+    Attested,
+    Claimed,
+    ClaimedMany,
+    DryRun,
+    Funded,
+    Payouts,
+    ProofFile,
+    RoleCall,
+    SettlementsReport,
+    Verified,
+)
+
+FOLDER = Path(__file__).parents[2] / "schemas" / "json" / "cli"
+ANSWERS: dict[str, tuple[type, ...]] = {
+    "attack": (Attacked,), "attest": (Attested,), "audit": (AuditReport,), "check-gateway": (CheckResult,),
+    "claim": (Claimed, ClaimedMany), "config": (SettingsShown, Origin), "correct": (Corrected,),
+    "deploy-contracts": (Deployment,), "dispute": (Disputed,), "down": (Stopped,), "fund": (Funded,),
+    "ingest": (IngestReport, Written), "init": (InitResult,), "machines": (MachinesShown, MachinePage),
+    "max-step": (RoleCall,), "pause": (RoleCall,), "payouts": (Payouts,), "proof": (ProofFile, ProofFolder),
+    "receipt": (ReadingReceipt,), "register": (Registered, Accepted), "replay": (ReplayReport,),
+    "report": (WrittenReport,),
+    "restore-posts": (Restored,), "retire": (Registered,), "revoke": (RoleCall,), "settle": (Settled, DryRun),
+    "settlements": (SettlementsReport,), "simulate": (SimulateReport,), "sql": (Rows,), "statement": (PayeeStatement,),
+    "status": (Status,), "stream": (WorkerEnded,), "unpause": (RoleCall,), "up": (Running,), "verify": (Verified,),
+    "watch": (Done,), "why": (Explained,), "withdraw": (RoleCall,),
+}  # fmt: skip
+"""Command to the types of its result: more than one where its options decide."""
+
+
+def answer_schema(command: str) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of what a command returns."""
+    found = [schema(kind) for kind in ANSWERS[command]]
+    document = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"tallyroot {command} --json"}
+    return document | (found[0] if len(found) == 1 else {"anyOf": found})
+
+
+def schema_bytes(command: str) -> bytes:
+    """The bytes of its file."""
+    return json.format(json.encode(answer_schema(command)), indent=2) + b"\n"
+
+
+def main() -> None:
+    """Writes every schema to its file."""
+    FOLDER.mkdir(exist_ok=True)
+    for command in ANSWERS:
+        (FOLDER / f"{command}.schema.json").write_bytes(schema_bytes(command))
+
+
+if __name__ == "__main__":
+    main()
