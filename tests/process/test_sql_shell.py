@@ -3,7 +3,9 @@
 import json
 import os
 import pty
+import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -63,6 +65,7 @@ def _own_terminal() -> None:
     import termios
 
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C reaches the shell as a signal
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # which whoever runs the tests in the background has switched off
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +104,7 @@ def test_a_session_of_a_person(typist: Typist, folder: Path) -> None:
     typist.type("SELECT * FROM windows LIMIT 1;\n")
     shown = typist.until("sql> ")
     assert "…" in shown and "1 row, 36 columns (" in shown, "too wide: columns in the middle are left out"
-    assert "2019-04-14 00:00:00" in shown, "a time is never broken"
+    assert re.search(r"2019-04-1[45] \d\d:\d\d:00", shown), "a time is never broken"
     typist.type(".mode line\nSELECT * FROM windows LIMIT 1;\n")
     shown = typist.until("True\r\nsql> ")
     assert "- row 1" in shown and "registration_version  1" in shown
