@@ -48,6 +48,11 @@ class KeySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     signer: Url | None = None
     address: Address | None = None
 
+    @property
+    def is_set(self) -> bool:
+        """Whether it says where a key is."""
+        return any(way is not None for way in (self.key, self.keystore, self.signer))
+
     def __repr__(self) -> str:
         return "KeySettings(…)"
 

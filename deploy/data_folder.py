@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from deploy.config import Settings
+from deploy.config import KeySettings, Settings
 from deploy.keys import private_key
 from deploy.stack.servers import Stack
 from files.write import make_folder, write_json
@@ -137,19 +137,23 @@ class DataFolder:
         except OSError as error:
             raise InvalidInput(f"can't write {path} ({error.strerror}): name another folder with --data-dir") from None
 
+    def operator_settings(self) -> KeySettings:
+        """Where the operator's key is: as set, else as `init` decided; not set where neither says so."""
+        if self.settings.operator.is_set:
+            return self.settings.operator
+        from deploy.machines.operator import key_settings, load_operator
+
+        kept = load_operator(self.data_dir)
+        return self.settings.operator if kept is None else key_settings(self.data_dir, kept)
+
     def operator_key(self) -> bytes:
         """The 32 bytes that sign registrations: as set, as `init` made them, on the embedded chain the node's own.
 
         Raises InvalidInput where CHAIN_RPC_URL is set and no key is, or where a remote signer keeps the key.
         """
-        key = private_key(self.settings.operator)
+        key = private_key(self.operator_settings())
         if key is not None:
             return key
-        from deploy.machines.operator import kept_key, load_operator
-
-        kept = load_operator(self.data_dir)
-        if kept is not None:
-            return kept_key(self.data_dir, kept)
         if self.settings.chain_rpc_url is not None:
             raise InvalidInput("no key for the operator: set TALLYROOT_OPERATOR_KEY or TALLYROOT_OPERATOR_KEYSTORE")
         from eth_account import Account

@@ -15,7 +15,7 @@ def keys_of(settings: Settings, chain_id: int) -> "Keys":
     from settlement.chain.signer import ROLES, Keys, Role
 
     ways: dict[Role, KeySettings] = {role: getattr(settings, role) for role in ROLES}
-    given = {role: partial(_open, way) for role, way in ways.items() if way.key or way.keystore or way.signer}
+    given = {role: partial(open_key, way) for role, way in ways.items() if way.is_set}
     return Keys(given, chain_id)
 
 
@@ -35,7 +35,8 @@ def private_key(way: KeySettings) -> bytes | None:
     return None
 
 
-def _open(way: KeySettings) -> "Signer":
+def open_key(way: KeySettings) -> "Signer":
+    """The account whose key is there; a keystore takes a second. Raises InvalidInput where it can't be opened."""
     from settlement.chain.remote_signer import RemoteSigner
     from settlement.chain.signer import Signer
 

@@ -8,7 +8,6 @@ import typer
 
 from deploy.cli.options import DataDir, Json, data_folder, treasury_of
 from deploy.cli.terminal import Terminal
-from schemas.errors import InvalidInput
 
 if TYPE_CHECKING:
     from deploy.money.shares import MachineShares
@@ -293,11 +292,10 @@ def _signer(treasury: "Treasury", name: str, keystore: Path | None, password_fil
         from deploy.money.shares import holder_key
 
         return holder_key(treasury, name)
-    from settlement.chain.signer import Signer
+    from deploy.config import KeySettings
+    from deploy.keys import open_key
 
+    asked = None
     if password_file is None:
-        return Signer.from_keystore(keystore, str(typer.prompt("password of the keystore", hide_input=True, err=True)))
-    try:
-        return Signer.from_keystore(keystore, password_file.read_text().rstrip("\n"))
-    except OSError as error:
-        raise InvalidInput(f"can't read {password_file}: {error.strerror}") from None
+        asked = str(typer.prompt("password of the keystore", hide_input=True, err=True))
+    return open_key(KeySettings(keystore=keystore, password=asked, password_file=password_file))

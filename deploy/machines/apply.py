@@ -17,6 +17,7 @@ from deploy.machines.register import (
     REMEDIES,
     MachinePlan,
     check_acceptable,
+    control_record,
     facts,
     planned,
     record_of,
@@ -111,8 +112,7 @@ def send_payloads(data: DataFolder, path: Path, step: Step) -> list[str]:
         documents = msgspec.json.decode(path.read_bytes(), type=list[dict[str, object]])
         for document in documents:
             value = bytes.fromhex(str(document["value"]).removeprefix("0x"))
-            headers = (("ce_type", str(document["type"]).encode()), ("content-type", b"application/json"))
-            record = Record(0, 0, str(document["key"]).encode(), value, headers)
+            record = control_record(str(document["key"]), str(document["type"]), value)
             signature = bytes.fromhex(str(document["signature"]).removeprefix("0x"))
             records.append(with_signature(log, record, signature))
     except OSError as error:
@@ -145,9 +145,7 @@ def add_correction(
 def machine_page(data: DataFolder, name: str, step: Step) -> MachinePage:
     """All versions of a machine, newest first. Raises InvalidInput where it isn't registered."""
     log, registry = data.log(), open_registry(data, [name], step)
-    machine = registry.machine(name)
-    if machine is None:
-        raise InvalidInput(f"{name} is not registered in this log: `tallyroot machines` lists those that are")
+    machine = registry.registered(name)
     return MachinePage(
         machine=name,
         partition=registry.partition_of(machine.route),

@@ -31,9 +31,7 @@ def planned_correction(
 
     `usage` is a signed amount such as "-1.5 kWh" or "+300". Raises InvalidInput for what a correction can't say.
     """
-    found = registry.machine(machine)
-    if found is None:
-        raise InvalidInput(f"{machine} is not registered in this log: `tallyroot machines` lists those that are")
+    found = registry.registered(machine)
     known = next((part for part in found.last.registration.meters if part.meter == meter), None)
     if known is None:
         names = ", ".join(part.meter for part in found.last.registration.meters)

@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from deploy.data_folder import LOG_FILE, DataFolder
 from deploy.importers.tariffs import zone_of
-from deploy.machines.operator import OPERATOR_FILE, Operator, OperatorFile, load_operator, make_keystore, opened
+from deploy.keys import keys_of, open_key
+from deploy.machines.operator import OPERATOR_FILE, Operator, OperatorFile, key_settings, load_operator, make_keystore
 from deploy.stack.disk import check_disk
 from files.write import write_json
 from schemas.errors import InvalidInput
@@ -92,13 +93,11 @@ def _check(options: InitOptions, *, is_new: bool) -> None:
 
 def operator_of(data: DataFolder) -> Operator:
     """Who signs for this folder's log: by the settings, else as `init` decided, else the development chain's."""
-    from deploy.keys import keys_of
     from settlement.chain.signer import DEVELOPMENT_CHAIN_ID
 
-    way = data.settings.operator
-    kept = load_operator(data.data_dir)
-    if kept is not None and not (way.key or way.keystore or way.signer):
-        return Operator(opened(data.data_dir, kept))
+    way = data.operator_settings()
+    if way.is_set:
+        return Operator(open_key(way))
     chain_id = DEVELOPMENT_CHAIN_ID if data.settings.chain_rpc_url is None else 0
     return Operator(keys_of(data.settings, chain_id).of("operator"))
 
@@ -124,7 +123,6 @@ def _zone(data_dir: Path, wanted: str | None) -> str:
 
 def _operator(data: DataFolder, options: InitOptions, *, is_new: bool) -> tuple[Operator, Path | None]:
     """Who signs, and the keystore of a new key. A log that is there has its operator: no key is made for it."""
-    way = data.settings.operator
     kept = load_operator(data.data_dir)
     if options.operator is not None:
         wanted = _named(options.operator, options.password_file)
@@ -132,14 +130,14 @@ def _operator(data: DataFolder, options: InitOptions, *, is_new: bool) -> tuple[
             raise InvalidInput(
                 f"{data.data_dir / OPERATOR_FILE} names another key than --operator: leave it out, or remove the file"
             )
-        operator = Operator(opened(data.data_dir, wanted))
+        operator = Operator(open_key(key_settings(data.data_dir, wanted)))
         write_json(data.data_dir / OPERATOR_FILE, wanted)
         return operator, None
-    if not is_new or kept is not None or way.key or way.keystore or way.signer:
+    if not is_new or data.operator_settings().is_set:
         return operator_of(data), None
     made, _ = make_keystore(data.data_dir)
     write_json(data.data_dir / OPERATOR_FILE, made)
-    return Operator(opened(data.data_dir, made)), data.data_dir / str(made.keystore)
+    return operator_of(data), data.data_dir / str(made.keystore)
 
 
 def _named(operator: str, password_file: Path | None) -> OperatorFile:

@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from deploy.config import KeySettings
 from schemas.errors import InvalidInput
-from settlement.chain.signer import Signer, keystore_key
+from settlement.chain.signer import Signer
 from streams.core.encode import CONTENT_TYPES
 from streams.core.signature import control_digest
 
@@ -112,24 +113,13 @@ def write_secret(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def opened(data_dir: Path, kept: OperatorFile) -> Signer:
-    """The kept key as a signer; opening a keystore takes a second. Raises InvalidInput where it can't be opened."""
-    if kept.signer is not None:
-        from settlement.chain.remote_signer import RemoteSigner
-
-        return RemoteSigner(kept.signer, kept.address or "")
-    return Signer.from_key("0x" + kept_key(data_dir, kept).hex())
-
-
-def kept_key(data_dir: Path, kept: OperatorFile) -> bytes:
-    """The 32 bytes in the kept keystore. Raises InvalidInput where a remote signer has them, or they can't be read."""
-    if kept.signer is not None:
-        raise InvalidInput("a remote signer keeps the operator's key: this needs a key or a keystore of its own")
-    if kept.keystore is None or kept.password_file is None:
+def key_settings(data_dir: Path, kept: OperatorFile) -> KeySettings:
+    """Where the kept key is, as a setting would say it. Raises InvalidInput for a file that names none."""
+    if kept.signer is None and (kept.keystore is None or kept.password_file is None):
         raise InvalidInput(f"{data_dir / OPERATOR_FILE} names no key: restore it from a copy")
-    path = data_dir / kept.password_file
-    try:
-        password = path.read_text().rstrip("\r\n")
-    except OSError as error:
-        raise InvalidInput(f"can't read the password file {path}: {error.strerror}") from None
-    return keystore_key(data_dir / kept.keystore, password)
+    return KeySettings(
+        keystore=None if kept.keystore is None else data_dir / kept.keystore,
+        password_file=None if kept.password_file is None else data_dir / kept.password_file,
+        signer=kept.signer,
+        address=kept.address,
+    )

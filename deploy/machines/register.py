@@ -18,6 +18,7 @@ from deploy.machines.form import MachineForm, registration_of
 from deploy.machines.operator import CONTENT_TYPE, Operator
 from deploy.machines.registry import Registry, Verdict
 from deploy.machines.tariff_words import words_of
+from deploy.texts import moment_text
 from schemas.canonical import canonical_json
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -68,10 +69,7 @@ def planned(
 
 def retirement(log: Log, registry: Registry, name: str, now_ms: int) -> MachinePlan:
     """The plan that retires a machine. Raises InvalidInput where it isn't registered."""
-    machine = registry.machine(name)
-    if machine is None:
-        raise InvalidInput(f"{name} is not registered in this log: `tallyroot machines` lists those that are")
-    last = machine.last.registration
+    last = registry.registered(name).last.registration
     if last.retired:
         return MachinePlan(machine=name, action="unchanged", registration=None, differences=())
     wanted = msgspec.structs.replace(last, version=last.version + 1, retired=True, effective_from=0)
@@ -115,28 +113,28 @@ def _judged(
 def _warnings(wanted: Registration, last: Registration | None, from_ms: int | None, now_ms: int) -> Iterable[str]:
     if from_ms is not None and last is not None and 0 < wanted.effective_from < min(from_ms, now_ms):
         yield (
-            f"effective_from {_moment(wanted.effective_from)} lies in the past: sealed windows never change,"
-            f" so it counts from {_moment(from_ms)}"
+            f"effective_from {moment_text(wanted.effective_from)} lies in the past: sealed windows never change,"
+            f" so it counts from {moment_text(from_ms)}"
         )
     if wanted.agreement.locked_until is not UNSET and wanted.agreement.locked_until <= now_ms:
-        yield f"the lock ended {_moment(wanted.agreement.locked_until)}: it protects nobody"
+        yield f"the lock ended {moment_text(wanted.agreement.locked_until)}: it protects nobody"
 
 
-def record_of(registration: Registration, signature: bytes | None = None) -> Record:
-    """The registration as a record of the log, signed or not; offset and timestamp are the broker's."""
-    return _record(registration.route, REGISTERED, registration, signature)
+def record_of(registration: Registration) -> Record:
+    """The registration as an unsigned record of the log."""
+    return control_record(registration.route, REGISTERED, msgspec.json.encode(registration))
 
 
-def correction_record(route: str, correction: Correction, signature: bytes | None = None) -> Record:
-    """A correction as a record of the log, signed or not."""
-    return _record(route, CORRECTED, correction, signature)
+def correction_record(route: str, correction: Correction) -> Record:
+    """A correction as an unsigned record of the log."""
+    return control_record(route, CORRECTED, msgspec.json.encode(correction))
 
 
-def _record(route: str, record_type: str, content: Registration | Correction, signature: bytes | None) -> Record:
-    headers = [("ce_type", record_type.encode()), ("content-type", CONTENT_TYPE.encode())]
-    if signature is not None:
-        headers.append(("signature", signature))
-    return Record(0, 0, route.encode(), msgspec.json.encode(content), tuple(headers))
+def control_record(route: str, record_type: str, value: bytes) -> Record:
+    """What an operator says, as an unsigned record; offset and timestamp are the broker's."""
+    return Record(
+        0, 0, route.encode(), value, (("ce_type", record_type.encode()), ("content-type", CONTENT_TYPE.encode()))
+    )
 
 
 def signed(log: Log, operator: Operator, record: Record) -> Record:
@@ -182,7 +180,7 @@ def facts(registration: Registration, currency: str) -> dict[str, str]:
     found |= {f"tariff {number}": line for number, line in enumerate(lines, 1)}
     found["offsets from UTC"] = _offset_words(registration.tariff.offsets)
     found |= {f"payee {payee}": f"{points / 100:g} %" for payee, points in sorted(agreement.payees.items())}
-    found["locked until"] = "no" if agreement.locked_until is UNSET else _moment(agreement.locked_until)
+    found["locked until"] = "no" if agreement.locked_until is UNSET else moment_text(agreement.locked_until)
     found["pays for trust"] = f"{agreement.pays_trust} and above"
     for key in registration.keys:
         found[f"key {key.key_id}"] = key.public_key + (" (hardware)" if key.hardware_backed else "")
@@ -203,15 +201,11 @@ def _differences(currency: str, last: Registration | None, wanted: Registration)
 def _offset_words(offsets: Sequence[tuple[int, int]]) -> str:
     hours = sorted({seconds for _, seconds in offsets})
     shown = ", ".join(f"{'-' if s < 0 else '+'}{abs(s) // 3600:02d}:{abs(s) % 3600 // 60:02d}" for s in hours)
-    return shown if len(offsets) == 1 else f"{shown}; changes known to {_moment(offsets[-1][0])[:4]}"
+    return shown if len(offsets) == 1 else f"{shown}; changes known to {moment_text(offsets[-1][0])[:4]}"
 
 
 def _plain(registration: Registration) -> bytes:
     return canonical_json(msgspec.to_builtins(registration))
-
-
-def _moment(moment_ms: int) -> str:
-    return datetime.fromtimestamp(moment_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def check_acceptable(plans: Sequence[MachinePlan]) -> None:

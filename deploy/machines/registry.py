@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.reading import CORRECTED, REGISTERED
 from schemas.reject import Reason
@@ -83,6 +84,13 @@ class Registry:
     def machine(self, name: str) -> Machine | None:
         """A registered machine, or None."""
         return next((part.state.machines[name] for part in self._partitions if name in part.state.machines), None)
+
+    def registered(self, name: str) -> Machine:
+        """A machine that must be registered. Raises InvalidInput where it isn't."""
+        machine = self.machine(name)
+        if machine is None:
+            raise InvalidInput(f"{name} is not registered in this log: `tallyroot machines` lists those that are")
+        return machine
 
     def stream_time_ms(self, partition: int) -> int | None:
         """The partition's stream time (epoch ms), None for an empty one."""

@@ -35,7 +35,7 @@ def run_one_worker(
         )
 
     make_analytics(data.data_dir, log)  # from its first second on, analysts find the views
-    code = run_worker(
+    return run_worker(
         WorkerSettings(
             bootstrap_servers=servers,
             data_dir=data.data_dir,
@@ -50,5 +50,3 @@ def run_one_worker(
             store=store,
         )
     )
-    make_analytics(data.data_dir, log)
-    return code

@@ -359,11 +359,12 @@ class _WorkerRun:
         said_at = time.monotonic()
         while not self._stopped.wait(OTHERS_CHECK_SECONDS):
             self._finish_if_caught_up()
-            now = time.monotonic()
+            if time.monotonic() - said_at < OTHERS_SAY_SECONDS or self._ends is None:
+                continue
             own = set(self._assigned or ())
             behind = {number: at for number, at in self._behind().items() if number not in own}
-            if behind and now - said_at > OTHERS_SAY_SECONDS and self._ends is not None:
-                said_at = now
+            if behind:
+                said_at = time.monotonic()
                 say(
                     "waiting",
                     partitions={str(number): f"{at} of {self._ends[number]}" for number, at in behind.items()},

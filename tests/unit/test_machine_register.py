@@ -6,9 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from deploy.keys import open_key
 from deploy.machines.correct import planned_correction
 from deploy.machines.form import MachineForm, example, read_form
-from deploy.machines.operator import Operator, load_operator, make_keystore, opened, typed_data
+from deploy.machines.operator import Operator, key_settings, load_operator, make_keystore, typed_data
 from deploy.machines.register import (
     MachinePlan,
     check_acceptable,
@@ -229,7 +230,7 @@ def test_a_timestamp_that_is_no_time_moves_nothing(forms: list[MachineForm]) -> 
 def test_a_keystore_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     kept, account = make_keystore(tmp_path)
     assert [path.stat().st_mode & 0o777 for path in (tmp_path / "keys").iterdir()] == [0o600, 0o600]
-    assert opened(tmp_path, kept).address == account
+    assert open_key(key_settings(tmp_path, kept)).address == account
     with pytest.raises(InvalidInput, match="can't write the operator's key"):
         make_keystore(tmp_path)
     assert load_operator(tmp_path) is None
