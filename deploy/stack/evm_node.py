@@ -5,40 +5,19 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
 from deploy.stack import processes, toolchain
-from deploy.stack.processes import LOOPBACK, Process
-from schemas.errors import InvalidInput
+from deploy.stack.processes import LOOPBACK, Process, Server
 
 CHAIN_ID = 31337
-_STOP_S = 20.0
-_TRIES = 3
 
 
-class EvmNode(msgspec.Struct, frozen=True):
-    """A running embedded node."""
-
-    process: Process
-    port: int
+class EvmNode(Server, frozen=True):
+    """A running embedded node; ended, it writes its chain into its folder first."""
 
     @property
     def rpc_url(self) -> str:
         """The JSON-RPC endpoint. Loopback: never to be called through a proxy."""
         return f"http://{LOOPBACK}:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        """The node's process id."""
-        return self.process.pid
-
-    def alive(self) -> bool:
-        """Whether the node's process runs."""
-        return self.process.alive()
-
-    def stop(self) -> None:
-        """Ends the node; it writes its chain into its folder first."""
-        self.process.stop(_STOP_S)
 
 
 def start_evm(
@@ -62,15 +41,9 @@ def start_evm(
     options = ["--slots-in-an-epoch", str(slots_in_an_epoch)]
     if block_time_s is not None:
         options += ["--block-time", str(block_time_s)]
-    for left in reversed(range(_TRIES)):
-        (port,) = processes.free_ports(1, wanted_ports)
-        try:
-            return _start_on(folder, port, options, patience_s, note)
-        except InvalidInput as error:
-            # Between our check and the node's bind, another program may have taken the port.
-            if not left or "in use" not in str(error):
-                raise
-    raise InvalidInput("the embedded EVM node found no free port")
+    return processes.on_free_ports(
+        "EVM node", 1, wanted_ports, lambda port: _start_on(folder, port, options, patience_s, note)
+    )
 
 
 def _start_on(

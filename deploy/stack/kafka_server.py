@@ -6,16 +6,13 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from deploy.stack import processes, toolchain
-from deploy.stack.processes import LOOPBACK, Process
+from deploy.stack.processes import LOOPBACK, Process, Server
 from schemas.errors import InvalidInput
 
-_STOP_S = 20.0
-_TRIES = 3
 _HEAP = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC")
 
 # Topics are created by name only, so a mistyped one is an error. Thread counts, buffers and internal topics are those
@@ -65,30 +62,15 @@ appender.out.layout.pattern=[%d] %p %m (%c)%n
 """
 
 
-class KafkaServer(msgspec.Struct, frozen=True):
+class KafkaServer(Server, frozen=True):
     """A running embedded broker."""
 
-    process: Process
-    port: int
     controller_port: int
 
     @property
     def bootstrap_servers(self) -> str:
         """What a client connects to."""
         return f"{LOOPBACK}:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        """The broker's process id."""
-        return self.process.pid
-
-    def alive(self) -> bool:
-        """Whether the broker's process runs."""
-        return self.process.alive()
-
-    def stop(self) -> None:
-        """Ends the broker; its data stays in its folder."""
-        self.process.stop(_STOP_S)
 
 
 def start_kafka(
@@ -105,15 +87,9 @@ def start_kafka(
     """
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    for left in reversed(range(_TRIES)):
-        port, controller_port = processes.free_ports(2, wanted_ports)
-        try:
-            return _start_on(folder, port, controller_port, patience_s, note)
-        except InvalidInput as error:
-            # Between our check and the broker's bind, another program may have taken the port.
-            if not left or "in use" not in str(error):
-                raise
-    raise InvalidInput("the embedded Kafka found no free port")
+    return processes.on_free_ports(
+        "Kafka", 2, wanted_ports, lambda port, controller: _start_on(folder, port, controller, patience_s, note)
+    )
 
 
 def _start_on(

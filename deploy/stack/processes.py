@@ -8,11 +8,13 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
 
 from schemas.errors import InvalidInput
+
+S = TypeVar("S")
 
 LOOPBACK = "127.0.0.1"
 
@@ -32,6 +34,12 @@ PATIENCES_MAX = 10
 
 LIVELY = 0.05
 """Of a core: a Java runtime that only waits takes less, one that reads its log on a busy machine more."""
+
+SERVER_STOP_S = 20.0
+"""How long a server may take to end before it is killed."""
+
+TRIES = 3
+"""How often free ports are looked for, where another program took those that were found."""
 
 _POLL_S = 0.02
 _TAIL_BYTES = 2_000
@@ -61,6 +69,26 @@ class Process(msgspec.Struct, frozen=True):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
             wait_until(lambda: not self.alive(), wait_s)
+
+
+class Server(msgspec.Struct, frozen=True):
+    """A running embedded server, and the port at which its clients find it."""
+
+    process: Process
+    port: int
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self.process.pid
+
+    def alive(self) -> bool:
+        """Whether the server's process runs."""
+        return self.process.alive()
+
+    def stop(self) -> None:
+        """Ends the server; what it holds is in its folder then."""
+        self.process.stop(SERVER_STOP_S)
 
 
 def start(
@@ -163,6 +191,20 @@ def free_ports(count: int, wanted: Sequence[int] = ()) -> list[int]:
         if len(ports) == count:
             return ports
     raise InvalidInput(f"no free port on {LOOPBACK}: close some programs")
+
+
+def on_free_ports(name: str, count: int, wanted: Sequence[int], start_on: Callable[..., S]) -> S:
+    """What `start_on` returns for that many free ports; another program may take one before the server binds it.
+
+    Raises InvalidInput, with the server's own words, if it does not come up for another reason, or after TRIES.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            return start_on(*free_ports(count, wanted))
+        except InvalidInput as error:
+            if not left or "in use" not in str(error):
+                raise
+    raise InvalidInput(f"the embedded {name} found no free port")
 
 
 def accepts(port: int) -> bool:
