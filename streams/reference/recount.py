@@ -475,7 +475,7 @@ def plain_windows(windows: Sequence[Window]) -> list[Plain]:
         {
             "machine": window.machine,
             "start": window.start_ms,
-            "mends": -1 if window.mends_ms is None else window.mends_ms,
+            "mends": -1 if window.adjusts_ms is None else window.adjusts_ms,
             "lines": [
                 {"meter": line.meter, "version": line.version, "usage": line.usage, "price": line.price_micros,
                  "per": line.per, "amount": line.amount_micros}

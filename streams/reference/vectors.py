@@ -129,7 +129,7 @@ def window_form(window: Window) -> Document:
         "machine": window.machine,
         "start": window.start_ms,
         "end": window.end_ms,
-        "mends": window.mends_ms,
+        "mends": window.adjusts_ms,
         "earned": window.gross_micros,
         "lines": [
             {

@@ -159,7 +159,7 @@ def test_windows_seal_once_in_order_and_in_the_epoch_that_holds_them(seed: int, 
             last = window.sealing_key
             epoch = state.epoch if part.cut is None else part.cut
             assert LOG.epoch_of(window.start_ms) == epoch
-            assert window.mends_ms is None or window.mends_ms < window.start_ms
+            assert window.adjusts_ms is None or window.adjusts_ms < window.start_ms
 
 
 @settings(max_examples=25)
