@@ -79,7 +79,7 @@ def flag_bit(flag: Flag) -> int:
 
 
 def version_of(machine: Machine, key: WindowKey) -> Version:
-    """A window's version is the one in force at its start; an adjustment's, at the start of what it adjusts (rule 22)."""
+    """A window's version is the one in force at its start, or at the start of what it adjusts (rule 22)."""
     return machine.version_at(_moment_ms(key))
 
 
