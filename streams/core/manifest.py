@@ -67,8 +67,6 @@ def build_manifest(
         deposits_micros=str(deposits_micros),
         windows_digest=chain_digest("windows 1", (window.digest for window in windows)).hex(),
         orders_digest=chain_digest("orders 1", order_digests).hex(),
-            "orders 1", (document_digest("order 1", to_builtins(order)) for order in orders)
-        ).hex(),
         rejects_digest=chain_digest("rejects 1", reject_digests).hex(),
         log_root=log_root.hex(),
         ruleset_digest=log.ruleset_digest(epoch).hex(),
