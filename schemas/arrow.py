@@ -29,7 +29,7 @@ WINDOWS = pa.schema(
         ("machine", pa.string()),
         ("start_ms", pa.int64()),
         ("end_ms", pa.int64()),
-        ("mends_ms", pa.int64()),
+        ("adjusts_ms", pa.int64()),
         ("utc_offset_s", pa.int64()),
         ("gross_micros", MICROS),
         ("expenses_micros", MICROS),
@@ -64,7 +64,7 @@ REJECTED_RECORDS = pa.schema(
 
 
 PLAIN = [
-    "machine", "start_ms", "end_ms", "mends_ms", "utc_offset_s", "carry_in", "carry_out", "registration_version",
+    "machine", "start_ms", "end_ms", "adjusts_ms", "utc_offset_s", "carry_in", "carry_out", "registration_version",
     "readings", "first_offset", "last_offset", "skipped", "trust", "digest",
 ]  # fmt: skip
 """The columns that are attributes of a window, unconverted."""

@@ -11,6 +11,8 @@ import msgspec
 
 from schemas.log import Log
 from schemas.manifest import EpochFiles
+from schemas.order import CANCELLED, INVOICED, RECEIVED, GoodsReceived, OrderCancelled, OrderInvoiced
+from schemas.payment import PAID, PaymentReceived
 from schemas.reading import CORRECTED, READING, REGISTERED, Correction, Reading
 from schemas.registration import Registration
 
@@ -19,6 +21,10 @@ SCHEMAS: dict[str, type[msgspec.Struct]] = {
     READING: Reading,
     REGISTERED: Registration,
     CORRECTED: Correction,
+    RECEIVED: GoodsReceived,
+    INVOICED: OrderInvoiced,
+    CANCELLED: OrderCancelled,
+    PAID: PaymentReceived,
     "log": Log,
     "epoch-files": EpochFiles,
 }

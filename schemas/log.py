@@ -15,7 +15,7 @@ TimestampType = Literal["CreateTime", "LogAppendTime"]
 class Ruleset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The rules from `first_epoch` (its number, not its time) on. `operators` are EVM accounts in lower case."""
 
-    number: Literal[1] = 1
+    number: Literal[2] = 2
     first_epoch: Count = 0
     grace_ms: Positive = 10 * MINUTE_MS
     horizon_ms: Positive = 35 * DAY_MS

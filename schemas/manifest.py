@@ -45,7 +45,8 @@ class EpochManifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One epoch of one partition: offsets [first_offset, next_offset), digests as hex, amounts as decimal strings.
 
     `stream_time_ms` is stream time at the cut, the timestamp of the record at `next_offset`: with it the epoch can be
-    recomputed from its own records alone. `exceptions`, left out if empty, are the skipped ranges within the epoch.
+    recomputed from its own records alone. `deposits_micros` is what customers are owed at the cut that no sealed window
+    holds: payments for open sessions, and refunds in open windows. `skipped_ranges` may be left out.
     """
 
     log_id: str
@@ -61,18 +62,23 @@ class EpochManifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     rejects_by_reason: dict[str, int]
     windows: int
     adjustments: int
+    orders: int
     gross_micros: str
+    expenses_micros: str
+    uncollected_micros: str
     net_micros: str
+    deposits_micros: str
     windows_digest: str
+    orders_digest: str
     rejects_digest: str
     log_root: str
     ruleset_digest: str
     state_digest: str
-    exceptions: tuple[SkippedRange, ...] = ()
+    skipped_ranges: tuple[SkippedRange, ...] = ()
 
     def digest(self) -> bytes:
         """32 bytes over the whole manifest."""
-        return document_digest("epoch manifest 1", to_builtins(self))
+        return document_digest("epoch manifest 2", to_builtins(self))
 
 
 class EpochFiles(Struct, frozen=True, kw_only=True):

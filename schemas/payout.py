@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from schemas.arrow import MICROS
-
-Account = Annotated[str, Meta(pattern=r"^0x[0-9a-f]{40}$(?!\n)")]
-"""An EVM account in lower case: one spelling, so one account is one leaf."""
 
 UnsettledReason = Literal["no_account", "trust"]
 """Why money is not paid out: its payee is not an EVM account, or the agreement doesn't pay for the window's trust."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from schemas.units import ELAPSED_MAX_MS, Count, Difference, Id, Positive
+from schemas.units import Account, Count, Difference, Id, Positive, Reason
 
 MeterKind = Literal["register", "quantity", "level"]
 
@@ -15,6 +15,8 @@ HEARTBEAT = "heartbeat"
 
 ROWS_MAX = 10_000
 """The most rows that one record may hold."""
+
+Fees = Annotated[int, Meta(ge=-1_000, le=1_000)]
 
 
 class Reading(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -34,14 +36,15 @@ class Reading(Struct, frozen=True, omit_defaults=True, gc=False):
     session: Id | UnsetType = UNSET
     session_started_at: Count | UnsetType = UNSET
     session_start: bool = False
+    session_end: bool = False
     reconstructed: bool = False
 
     def is_valid(self) -> bool:
-        """Exactly one value; session and its start together, the start at most 35 days before the reading."""
+        """Exactly one value; a session with its start, not after the reading; a mark of a session only with one."""
         values = (self.register is not UNSET) + (self.quantity is not UNSET) + (self.level is not UNSET)
         if values != 1:
             return False
-        if self.session is UNSET and self.session_start:
+        if self.session is UNSET and (self.session_start or self.session_end):
             return False
         return is_session_valid(self.session, self.session_started_at, self.observed_at)
 
@@ -64,7 +67,8 @@ class Reading(Struct, frozen=True, omit_defaults=True, gc=False):
 class Correction(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A `usage.corrected` record: a signed difference to a meter's usage at a moment (a credit or a debit note).
 
-    `version` counts the corrections of one machine from 1.
+    `version` counts the corrections of one machine from 1. `fees` adds or takes back so many per-session prices of the
+    session; what the correction takes is worth a refund to the account `refund_to`.
     """
 
     machine: Id
@@ -72,17 +76,21 @@ class Correction(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=
     version: Positive
     observed_at: Count
     difference: Difference
-    reason: Annotated[str, Meta(min_length=1, max_length=256)]
+    reason: Reason
     session: Id | UnsetType = UNSET
     session_started_at: Count | UnsetType = UNSET
+    fees: Fees = 0
+    refund_to: Account | UnsetType = UNSET
 
     def is_valid(self) -> bool:
-        """Session and its start come together, the start at most 35 days before the moment corrected."""
+        """A session with its start, not after the moment corrected; fees and a refund only with a session."""
+        if self.session is UNSET and (self.fees or self.refund_to is not UNSET):
+            return False
         return is_session_valid(self.session, self.session_started_at, self.observed_at)
 
 
 def is_session_valid(session: str | UnsetType, started_at: int | UnsetType, observed_at: int) -> bool:
-    """A session has a name and a start, or neither; it starts within the 35 days up to `observed_at` (epoch ms)."""
+    """A session has a name and a start, or neither; it starts at `observed_at` (epoch ms) at the latest."""
     if session is UNSET or started_at is UNSET:
         return session is UNSET and started_at is UNSET
-    return observed_at - ELAPSED_MAX_MS <= started_at <= observed_at
+    return started_at <= observed_at

@@ -7,11 +7,11 @@ from datetime import date
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
 
 from schemas.canonical import document_digest
 from schemas.reading import MeterKind
-from schemas.units import CARRY_BASE, Count, Id, Points, Positive, Trust
+from schemas.units import CARRY_BASE, COUNT_MAX, Account, Count, Difference, Id, Points, Positive, Trust
 
 DayOfWeek = Literal["MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SUNDAY"]
 TimeOfDay = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$(?!\n)")]
@@ -21,22 +21,39 @@ OffsetSeconds = Annotated[int, Meta(ge=-86_400, le=86_400)]
 POINTS_WHOLE = 10_000
 """An agreement's shares are basis points and add up to this."""
 
+METERS_MAX, ORDERS_MAX = 32, 16
+"""The most meters, and the most order policies, of one version."""
+
 
 class Meter(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One meter: its capacity is in `unit` per hour, its opening register (if any) in `unit`."""
+    """One meter: its capacity is in `unit` per hour; opening register, burst and modulus are in `unit`.
+
+    `burst` is what may come at once beyond what time allows, such as the step of a register that moves by whole
+    kilowatt-hours. A register with a `modulus` runs from 0 to modulus - 1 and begins again. `starts_per_hour` bounds
+    how often a session's start is paid for.
+    """
 
     meter: Id
     unit: Id
     kind: MeterKind
     capacity_per_hour: Positive
     opening_register: Count | UnsetType = UNSET
+    burst: Positive = 1
+    modulus: Annotated[int, Meta(ge=2, le=COUNT_MAX)] | UnsetType = UNSET
+    starts_per_hour: Positive = 60
+
+    def is_valid(self) -> bool:
+        """Only a register rolls over, and it opens below its modulus."""
+        if self.modulus is UNSET:
+            return True
+        return self.kind == "register" and (self.opening_register is UNSET or self.opening_register < self.modulus)
 
 
 class Component(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A price in micros: for every `per` units of a meter, or for each session started on it."""
+    """A price in micros: for every `per` units of a meter, or for each session started on it. Below 0 it is a cost."""
 
     meter: Id
-    price: Count
+    price: Difference
     per: Positive | UnsetType = UNSET
     per_session: bool = False
 
@@ -91,6 +108,10 @@ class Agreement(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=T
         """32 bytes that identify an agreement by its payees alone: a longer lock keeps the digest, and so the carry."""
         return document_digest("agreement 1", self.payees)
 
+    def terms_digest(self) -> bytes:
+        """32 bytes over all of it: payees, lock and trust."""
+        return document_digest("agreement terms 1", to_builtins(self))
+
 
 class Key(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """An Ed25519 public key (64 hex digits) of the device or of its gateway."""
@@ -98,6 +119,21 @@ class Key(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     key_id: Id
     public_key: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
     hardware_backed: bool = False
+
+
+class OrderPolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    """A machine orders `quantity` of an item once a level meter shows `reorder_at` or less.
+
+    `unit_price` and `budget` are micros; `budget` covers what orders of the item settled for within 30 days.
+    """
+
+    item: Id
+    meter: Id
+    reorder_at: Count
+    quantity: Positive
+    unit_price: Count
+    supplier: Account
+    budget: Count
 
 
 class Registration(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -111,7 +147,7 @@ class Registration(Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     version: Positive
     kind: Id
     effective_from: Count
-    meters: Annotated[tuple[Meter, ...], Meta(min_length=1)]
+    meters: Annotated[tuple[Meter, ...], Meta(min_length=1, max_length=METERS_MAX)]
     tariff: Tariff
     agreement: Agreement
     boot: Count | UnsetType = UNSET
@@ -119,6 +155,7 @@ class Registration(Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     keys: tuple[Key, ...] = ()
     require_signature: bool = False
     salt: Annotated[str, Meta(pattern=r"^([0-9a-f]{32})?$(?!\n)")] = ""
+    orders: Annotated[tuple[OrderPolicy, ...], Meta(max_length=ORDERS_MAX)] | UnsetType = UNSET
 
     def is_valid(self) -> bool:
         """What types can't say: unique meters, named components, dividing `per`, 10,000 points, ascending offsets."""
@@ -128,11 +165,21 @@ class Registration(Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         return (
             len(names) == len(self.meters)
             and len({key.key_id for key in self.keys}) == len(self.keys)
+            and all(meter.is_valid() for meter in self.meters)
+            and self._are_orders_valid()
             and all(part.meter in names and part.is_valid() for part in parts)
             and all(element.restrictions.is_valid() for element in self.tariff.elements)
             and sum(self.agreement.payees.values()) == POINTS_WHOLE
             and starts[0] == 0
             and all(a < b for a, b in pairwise(starts))
+        )
+
+    def _are_orders_valid(self) -> bool:
+        """Each item once, reordered by a level meter, worth at most 2^53 micros an order."""
+        policies = self.orders or ()
+        levels = {meter.meter for meter in self.meters if meter.kind == "level"}
+        return len({policy.item for policy in policies}) == len(policies) and all(
+            policy.meter in levels and policy.quantity * policy.unit_price <= COUNT_MAX for policy in policies
         )
 
 

@@ -23,8 +23,8 @@ Reason = Literal[
     "boot_jump",
     "seq_jump",
     "equivocation",
-    "below_floor",
     "seq_reused",
+    "below_floor",
     "retired",
     "too_late",
     "too_high",
@@ -33,6 +33,13 @@ Reason = Literal[
     "wrong_partition",
     "stale_version",
     "agreement_locked",
+    "no_fee",
+    # orders and payments
+    "unknown_order",
+    "order_closed",
+    "over_price",
+    "order_received",
+    "payment_reused",
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 

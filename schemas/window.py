@@ -1,16 +1,26 @@
 """An earnings window: what one machine earned in one stretch of time, as of its sealing record."""
 
-from typing import Literal
+import hashlib
+import struct
+from collections.abc import Sequence
+from typing import Literal, get_args
 
-from msgspec import Struct, structs, to_builtins
+from msgspec import Struct, structs
 
-from schemas.canonical import canonical_json, document_digest
+from schemas.errors import InvariantBroken
 from schemas.registration import Agreement
 
 SELF_REPORTED, SIGNED, HARDWARE_BACKED = range(3)
 """Trust of a reading: not signed, signed by a registered key, signed by a registered key in hardware."""
 
-Flag = Literal["equivocation", "rebaselined", "reconstructed", "reset"]
+Flag = Literal["behind", "clock", "equivocation", "fees", "rebaselined", "reconstructed", "reset"]
+FLAGS: tuple[Flag, ...] = get_args(Flag)
+"""In the order of their bits, from the lowest; also the order of the alphabet."""
+
+DueKind = Literal["expense", "refund"]
+
+DOMAIN = b"tallyroot window 2\n"
+ABSENT = -1
 
 
 class Line(Struct, frozen=True):
@@ -25,24 +35,56 @@ class Line(Struct, frozen=True):
     amount_micros: int
 
 
+class Statement(Struct, frozen=True):
+    """What became of a prepaid session, in micros: used + refund = paid, or more was used than was paid."""
+
+    session: str
+    payer: str
+    paid_micros: int
+    used_micros: int
+    refund_micros: int
+
+    @property
+    def uncollected_micros(self) -> int:
+        """What was used beyond what was paid."""
+        return max(0, self.used_micros - self.paid_micros)
+
+
+class Due(Struct, frozen=True):
+    """Money that a window owes to one account beside its net: a supplier's invoice or a customer's refund.
+
+    `ref` is item/number of an order, or a session.
+    """
+
+    kind: DueKind
+    account: str
+    ref: str
+    micros: int
+
+
 class Window(Struct, frozen=True, kw_only=True):
-    """A sealed window, or (with `mends_ms`) an adjustment that lies in it and mends an earlier one.
+    """A sealed window, or (with `adjusts_ms`) an adjustment that lies in it and adjusts an earlier one.
 
     Times are epoch ms, [start, end). `utc_offset_s` (seconds east of UTC) is the machine's zone at the start, or at the
-    start of what it mends: the offset that its version's tariff has there. `trust` is the lowest of its readings, or
-    the highest if it has none (corrections only). Carries are in 1/3,600,000 of a micro: sum of usage × price ×
-    (3,600,000 / per) + carry_in = gross × 3,600,000 + carry_out, so each can be checked alone.
+    start of what it adjusts: the offset that its version's tariff has there. `trust` is the lowest of its readings that
+    billed something, or the highest if none did. net = gross - expenses - uncollected; `collected` is what prepaid
+    sessions brought. Offsets are -1 where nothing of the log lies in it. Carries are in 1/3,600,000 of a micro: sum of
+    usage × price × (3,600,000 / per) + carry_in = gross × 3,600,000 + carry_out, so each can be checked alone.
     """
 
     machine: str
     start_ms: int
     end_ms: int
-    mends_ms: int | None
+    adjusts_ms: int | None
     utc_offset_s: int
     gross_micros: int
     expenses_micros: int
+    uncollected_micros: int
     net_micros: int
+    collected_micros: int
     lines: tuple[Line, ...]
+    sessions: tuple[Statement, ...]
+    dues: tuple[Due, ...]
     carry_in: int
     carry_out: int
     registration_version: int
@@ -56,42 +98,72 @@ class Window(Struct, frozen=True, kw_only=True):
     digest: bytes = b""
 
     def sealed(self, salt: str) -> "Window":
-        """The same window with its digest: SHA-256 over all of it and the registration's salt (hex)."""
-        return structs.replace(self, digest=document_digest("window 1", self.document() | {"salt": salt}))
-
-    def document(self) -> dict[str, object]:
-        """What the digest covers. Amounts and usage are decimal strings: they may leave the safe integers."""
-        return {
-            "machine": self.machine,
-            "start_ms": self.start_ms,
-            "end_ms": self.end_ms,
-            "mends_ms": self.mends_ms,
-            "utc_offset_s": self.utc_offset_s,
-            "gross_micros": str(self.gross_micros),
-            "expenses_micros": str(self.expenses_micros),
-            "net_micros": str(self.net_micros),
-            "lines": [
-                [line.meter, line.unit, line.version, str(line.usage), line.price_micros, line.per,
-                 str(line.amount_micros)]
-                for line in self.lines
-            ],
-            "carry_in": self.carry_in,
-            "carry_out": self.carry_out,
-            "registration_version": self.registration_version,
-            "agreement": to_builtins(self.agreement),
-            "readings": self.readings,
-            "first_offset": self.first_offset,
-            "last_offset": self.last_offset,
-            "skipped": self.skipped,
-            "flags": list(self.flags),
-            "trust": self.trust,
-        }  # fmt: skip
+        """The same window with its digest: SHA-256 of a domain line, its registration's salt (hex) and `canonical`."""
+        return structs.replace(self, digest=hashlib.sha256(DOMAIN + _text(salt) + self.canonical()).digest())
 
     def canonical(self) -> bytes:
-        """The canonical bytes of the document, without the salt."""
-        return canonical_json(self.document())
+        """The bytes that the digest covers, without the salt.
+
+        A text is its length (u16) and its UTF-8 bytes, an integer an i64, a list its length (u32) and its items; all
+        are big-endian. They are: the machine; the integers of `_integers`; the agreement's digest; then each line, each
+        statement and each due, field by field as declared. Raises InvariantBroken if an integer leaves 64 bits.
+        """
+        try:
+            return b"".join(
+                (
+                    _text(self.machine),
+                    _INTEGERS.pack(*self._integers()),
+                    self.agreement.terms_digest(),
+                    _rows([_row(line, 2) for line in self.lines]),
+                    _rows([_row(statement, 2) for statement in self.sessions]),
+                    _rows([_row(due, 3) for due in self.dues]),
+                )
+            )
+        except struct.error as error:
+            raise InvariantBroken(f"a window of {self.machine} at {self.start_ms} leaves 64 bits") from error
+
+    def _integers(self) -> tuple[int, ...]:
+        return (
+            self.start_ms,
+            self.end_ms,
+            ABSENT if self.adjusts_ms is None else self.adjusts_ms,
+            self.utc_offset_s,
+            self.gross_micros,
+            self.expenses_micros,
+            self.uncollected_micros,
+            self.net_micros,
+            self.collected_micros,
+            self.carry_in,
+            self.carry_out,
+            self.registration_version,
+            self.readings,
+            self.first_offset,
+            self.last_offset,
+            self.skipped,
+            sum(1 << FLAGS.index(flag) for flag in self.flags),
+            self.trust,
+        )
 
     @property
     def sealing_key(self) -> tuple[int, bytes, int]:
         """Orders windows as they seal: by start, machine, then the plain window before its adjustments."""
-        return self.start_ms, self.machine.encode(), -1 if self.mends_ms is None else self.mends_ms
+        return self.start_ms, self.machine.encode(), ABSENT if self.adjusts_ms is None else self.adjusts_ms
+
+
+_INTEGERS = struct.Struct(">18q")
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    return len(encoded).to_bytes(2, "big") + encoded
+
+
+def _row(row: Line | Statement | Due, texts: int) -> bytes:
+    """A row whose first fields are texts, the others integers."""
+    fields = structs.astuple(row)
+    integers = fields[texts:]
+    return b"".join(_text(text) for text in fields[:texts]) + struct.pack(f">{len(integers)}q", *integers)
+
+
+def _rows(rows: Sequence[bytes]) -> bytes:
+    return len(rows).to_bytes(4, "big") + b"".join(rows)

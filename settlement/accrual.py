@@ -30,7 +30,7 @@ class SealedWindow(Protocol):
     machine: str
     start_ms: int
     end_ms: int
-    mends_ms: int | None
+    adjusts_ms: int | None
     net_micros: int
     agreement: Agreement
     trust: int
@@ -47,12 +47,12 @@ class Terms(Struct, frozen=True):
 
 
 class Earning(Struct, frozen=True, gc=False):
-    """A sealed window, reduced to what settlement needs; `mends_ms` is 0 for a plain window."""
+    """A sealed window, reduced to what settlement needs; `adjusts_ms` is 0 for a plain window."""
 
     machine: str
     start_ms: int
     end_ms: int
-    mends_ms: int
+    adjusts_ms: int
     net_micros: int
     trust: int
     digest: bytes
@@ -104,7 +104,7 @@ def terms_of(agreement: Agreement) -> Terms:
 def earning_of(window: SealedWindow) -> Earning:
     """A sealed window, reduced to what settlement needs."""
     return Earning(
-        window.machine, window.start_ms, window.end_ms, window.mends_ms or 0, window.net_micros, window.trust,
+        window.machine, window.start_ms, window.end_ms, window.adjusts_ms or 0, window.net_micros, window.trust,
         window.digest, terms_of(window.agreement),
     )  # fmt: skip
 

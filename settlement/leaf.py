@@ -23,22 +23,22 @@ def account_bytes(account: str) -> bytes:
     return raw
 
 
-def window_leaf(machine: bytes, span_ms: tuple[int, int], mends_ms: int, net_micros: int, digest: bytes) -> bytes:
-    """Leaf of `(bytes32 machine, uint64 start, uint64 end, uint64 mends, int256 net, bytes32 windowDigest)`.
+def window_leaf(machine: bytes, span_ms: tuple[int, int], adjusts_ms: int, net_micros: int, digest: bytes) -> bytes:
+    """Leaf of `(bytes32 machine, uint64 start, uint64 end, uint64 adjusts, int256 net, bytes32 windowDigest)`.
 
-    `machine` is its hash, times are epoch ms ([start, end)), `mends_ms` is 0 for a plain window.
+    `machine` is its hash, times are epoch ms ([start, end)), `adjusts_ms` is 0 for a plain window.
     Raises InvariantBroken if a field doesn't fit its type.
     """
     start_ms, end_ms = span_ms
-    if len(machine) != 32 or len(digest) != 32 or min(start_ms, end_ms, mends_ms) < 0:
+    if len(machine) != 32 or len(digest) != 32 or min(start_ms, end_ms, adjusts_ms) < 0:
         raise InvariantBroken("a window's leaf has two words of 32 bytes and times from 1970 on")
-    if max(start_ms, end_ms, mends_ms) > UINT64_MAX:
+    if max(start_ms, end_ms, adjusts_ms) > UINT64_MAX:
         raise InvariantBroken("a window's time does not fit 64 bits")
     packed = (
         machine
         + start_ms.to_bytes(32, "big")
         + end_ms.to_bytes(32, "big")
-        + mends_ms.to_bytes(32, "big")
+        + adjusts_ms.to_bytes(32, "big")
         + net_micros.to_bytes(32, "big", signed=True)
         + digest
     )

@@ -127,7 +127,7 @@ def windows_tree(earnings: Sequence[Earning]) -> MerkleTree:
 def earning_leaf(earning: Earning, machine: bytes) -> bytes:
     """The leaf of a window, given its machine's hash."""
     span = (earning.start_ms, earning.end_ms)
-    return window_leaf(machine, span, earning.mends_ms, earning.net_micros, earning.digest)
+    return window_leaf(machine, span, earning.adjusts_ms, earning.net_micros, earning.digest)
 
 
 def payouts_tree(payouts: Mapping[str, int], decimals: int) -> MerkleTree:

@@ -20,7 +20,7 @@ class StatementRow(Struct, frozen=True):
     machine: str
     start_ms: int
     end_ms: int
-    mends_ms: int
+    adjusts_ms: int
     net_micros: int
     carry_before_micros: int
     payable_micros: int
@@ -54,7 +54,7 @@ def statement(account: str, posts: Iterable[tuple[int, Sequence[Earning]]]) -> S
                 continue  # it changed neither the payout nor the carry
             rows.append(
                 StatementRow(
-                    sequence, earning.machine, earning.start_ms, earning.end_ms, earning.mends_ms, earning.net_micros,
+                    sequence, earning.machine, earning.start_ms, earning.end_ms, earning.adjusts_ms, earning.net_micros,
                     step.carry_before, step.payable, step.carry_after, earning.terms.digest, points, amount,
                     earning.digest.hex(),
                 )

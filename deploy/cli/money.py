@@ -431,7 +431,7 @@ def _show_windows(terminal: Terminal, found: "Explained") -> None:
 def _show_readings(terminal: Terminal, row: "StatementRow", found: "ExplainedWindow") -> None:
     from deploy.texts import moment_text
 
-    adjusts = f", an adjustment of the window of {moment_text(row.mends_ms)}" if row.mends_ms else ""
+    adjusts = f", an adjustment of the window of {moment_text(row.adjusts_ms)}" if row.adjusts_ms else ""
     rows = [
         (one.offset, one.row, one.meter, one.boot, one.seq, moment_text(one.observed_at_ms), one.value, one.usage,
          f"{one.price_micros} / {one.per}" if one.per else f"{one.price_micros} / session", one.micros)

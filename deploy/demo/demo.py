@@ -181,7 +181,7 @@ def _figures(data: DataFolder) -> DemoFigures:
     ).rows
     ((machines, windows, adjustments, earned, simulated),) = query(
         data,
-        "SELECT count(DISTINCT machine), count(*) FILTER (mends IS NULL), count(*) FILTER (mends IS NOT NULL),"
+        "SELECT count(DISTINCT machine), count(*) FILTER (adjusts IS NULL), count(*) FILTER (adjusts IS NOT NULL),"
         " sum(gross_micros), sum(gross_micros) FILTER (simulated) FROM windows",
     ).rows
     reasons = query(data, "SELECT reason, count(*) FROM rejects GROUP BY 1 ORDER BY 1").rows

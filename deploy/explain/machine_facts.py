@@ -13,7 +13,7 @@ from schemas.errors import InvalidInput
 from schemas.registration import Agreement
 
 MONTHS = 12
-_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_ID = re.compile(r"[A-Za-z0-9._:*-]{1,64}")
 
 
 def agreement_of(data: DataFolder, machine: str) -> Agreement:
@@ -21,7 +21,7 @@ def agreement_of(data: DataFolder, machine: str) -> Agreement:
     rows = query(
         data,
         "SELECT map_entries(payees) AS payees, epoch_ms(locked_until) AS locked_until, pays_trust"  # noqa: S608 - safe ids
-        f" FROM windows WHERE machine = '{_known(machine)}' AND mends IS NULL ORDER BY start_ms DESC LIMIT 1",
+        f" FROM windows WHERE machine = '{_known(machine)}' AND adjusts IS NULL ORDER BY start_ms DESC LIMIT 1",
     ).rows
     if not rows:
         raise InvalidInput(f"no such machine: {machine} has no sealed window here; see `tallyroot machines`")

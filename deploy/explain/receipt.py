@@ -51,7 +51,7 @@ class WindowOfReading(Struct, frozen=True, kw_only=True):
 
     start_ms: int
     end_ms: int
-    mends_ms: int | None
+    adjusts_ms: int | None
     billed: tuple[Billed, ...]
     epoch: str
     digest: str | None
@@ -142,8 +142,8 @@ def receipt(place: DataFolder, terminal: Terminal, name: ReadingName, out: Path 
 
 
 def _show_window(terminal: Terminal, window: WindowOfReading) -> None:
-    mends = "" if window.mends_ms is None else f", an adjustment of that of {moment_text(window.mends_ms)}"
-    terminal.say(f"window: {moment_text(window.start_ms)}{mends}")
+    adjusts = "" if window.adjusts_ms is None else f", an adjustment of that of {moment_text(window.adjusts_ms)}"
+    terminal.say(f"window: {moment_text(window.start_ms)}{adjusts}")
     if not window.billed:
         terminal.say("  it bills nothing")
     for line in window.billed:
@@ -257,7 +257,7 @@ class _Archive:
         return WindowOfReading(
             start_ms=change.start_ms,
             end_ms=change.start_ms + self._log.window_ms,
-            mends_ms=change.mends_ms,
+            adjusts_ms=change.adjusts_ms,
             billed=tuple(
                 Billed(line.registration_version, line.usage, line.price_micros, line.per) for line in change.lines
             ),
@@ -269,9 +269,9 @@ class _Archive:
     def _window_digest(self, manifest: EpochManifest, change: WindowChange) -> str:
         """The digest of the sealed window, from a list that is compared with the manifest."""
         path = epoch_paths(self._data_dir, self._log, manifest.epoch, self._partition).windows
-        table = pq.read_table(path, columns=["machine", "start_ms", "mends_ms", "digest"])
+        table = pq.read_table(path, columns=["machine", "start_ms", "adjusts_ms", "digest"])
         rows = table.to_pylist()
-        wanted = {"machine": self._name.machine, "start_ms": change.start_ms, "mends_ms": change.mends_ms}
+        wanted = {"machine": self._name.machine, "start_ms": change.start_ms, "adjusts_ms": change.adjusts_ms}
         digests = [row.pop("digest") for row in rows]
         if chain_digest("windows 1", digests).hex() != manifest.windows_digest or wanted not in rows:
             raise InvalidInput(f"{path} isn't what its manifest says: restore it, or look at `tallyroot audit`")

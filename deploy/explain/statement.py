@@ -30,7 +30,7 @@ STATEMENT_COMMENTS = {
     "machine": "the machine that earned",
     "start_ms": "start of the window, epoch ms",
     "end_ms": "end of the window, exclusive, epoch ms",
-    "mends_ms": "start of the window that this one adjusts, epoch ms; 0: none",
+    "adjusts_ms": "start of the window that this one adjusts, epoch ms; 0: none",
     "net_micros": "what the window earned, micros of the log's currency",
     "carry_before_micros": "what the machine owed under its agreement before the window, micros, not above 0",
     "payable_micros": "what the window paid to all payees, micros: carry before + net - carry after",
@@ -43,7 +43,7 @@ STATEMENT_COMMENTS = {
 READING_COMMENTS = {
     "machine": "the machine that earned",
     "start_ms": "start of the window, epoch ms",
-    "mends_ms": "start of the window that this one adjusts, epoch ms; null: none",
+    "adjusts_ms": "start of the window that this one adjusts, epoch ms; null: none",
     "partition": "partition of the log",
     "offset": "offset of the record in the partition",
     "row": "row in the record, from 0; -1: all of it",
@@ -190,7 +190,7 @@ def write_parquet(explained: Explained, out: Path) -> None:
 
 
 def _reading_rows(row: StatementRow, found: ExplainedWindow) -> list[dict[str, Any]]:
-    data = {"machine": row.machine, "start_ms": row.start_ms, "mends_ms": row.mends_ms or None}
+    data = {"machine": row.machine, "start_ms": row.start_ms, "adjusts_ms": row.adjusts_ms or None}
     return [data | msgspec.structs.asdict(one) for one in found.readings]
 
 

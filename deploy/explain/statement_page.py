@@ -83,7 +83,7 @@ def statement_csv(found: PayeeStatement) -> str:
             row.net_micros, row.carry_before_micros, row.payable_micros, row.carry_after_micros, row.amount_micros
         )
         times = [moment_text(each).removesuffix(" UTC") if each else "" for each in (row.start_ms, row.end_ms)]
-        adjusts = moment_text(row.mends_ms).removesuffix(" UTC") if row.mends_ms else ""
+        adjusts = moment_text(row.adjusts_ms).removesuffix(" UTC") if row.adjusts_ms else ""
         writer.writerow(
             [row.sequence, row.machine, *times, adjusts, net, before, payable, after, f"0x{row.agreement}", row.points,
              amount, found.currency, f"0x{row.window_digest}"]

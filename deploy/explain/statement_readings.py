@@ -104,15 +104,15 @@ def _replayed(data_dir: Path, log: Log, partition: int, published: Sequence[Wind
     first, last = min(w.first_offset for w in published), max(w.last_offset for w in published)
     state, archive = State.new(log, partition), ArchiveSource(data_dir, partition)
     sealed: dict[Where, Window] = {}
-    added: dict[Where, list[_Added]] = {(window.start_ms, window.mends_ms): [] for window in published}
+    added: dict[Where, list[_Added]] = {(window.start_ms, window.adjusts_ms): [] for window in published}
 
     def is_watched(record: LogRecord) -> bool:
         return first <= record.offset <= last and _may_name(record, machine)
 
     for stop in replay(state, archive.records(), is_watched):
         for window in stop.windows:
-            if window.machine == machine and (window.start_ms, window.mends_ms) in added:
-                sealed[window.start_ms, window.mends_ms] = window
+            if window.machine == machine and (window.start_ms, window.adjusts_ms) in added:
+                sealed[window.start_ms, window.adjusts_ms] = window
         if len(sealed) == len(added):
             break
         if (record := stop.record) is not None:

@@ -13,7 +13,7 @@ import unicodedata
 from base64 import b32encode
 
 ID_MAX = 64
-_PLAIN = re.compile(r"[A-Za-z0-9._:-]+")
+_PLAIN = re.compile(r"[A-Za-z0-9._:*-]+")
 _MARKED = re.compile(r"\.\.[a-z2-7]{16}$")
 _LETTERS = str.maketrans({"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"})
 

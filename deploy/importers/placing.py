@@ -29,7 +29,7 @@ TOO_MUCH = "more than the registered capacity allows in that time"
 TOO_OLD = "too old: the log's time is more than 35 days ahead of it"
 IN_FUTURE = "its time lies ahead"
 OVERLAPS = "it overlaps with another session of the machine, and no further meter is registered"
-CHANGED = "it was read before with other values: `tallyroot correct` mends what stands in the log"
+CHANGED = "it was read before with other values: `tallyroot correct` adjusts what stands in the log"
 BEHIND = "a later register of the meter stands in the log"
 
 

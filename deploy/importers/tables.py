@@ -18,7 +18,7 @@ from schemas.errors import InvalidInput
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _DECIMAL = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,2})?")
-_NOT_ID = re.compile(r"[^A-Za-z0-9._:-]")
+_NOT_ID = re.compile(r"[^A-Za-z0-9._:*-]")
 
 
 def columns_of(path: Path) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ DAYS: tuple[DayOfWeek, ...] = get_args(DayOfWeek)
 GROUPS = {"weekdays": DAYS[:5], "weekends": DAYS[5:]}
 
 _LINE = re.compile(
-    r"(?:(?P<meter>[A-Za-z0-9._:-]+):\s+)?"
+    r"(?:(?P<meter>[A-Za-z0-9._:*-]+):\s+)?"
     r"(?:(?P<amount>[0-9]+(?:\.[0-9]+)?)\s+(?P<currency>[A-Z]{3})|(?P<currency2>[A-Z]{3})\s+(?P<amount2>[0-9]+(?:\.[0-9]+)?))"
     r"\s+(?:per|an?)\s+(?:(?P<count>[1-9][0-9]*)\s+)?(?P<unit>[A-Za-z]+)(?P<when>.*)"
 )

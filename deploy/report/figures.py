@@ -128,7 +128,7 @@ def read_figures(views: Views) -> Figures:
     """The figures of the log."""
     ((entries, accepted, duplicates),) = views.ask("SELECT sum(entries), sum(accepted), sum(duplicate) FROM epochs")
     ((machines, windows, adjustments, readings, earned, simulated, first_ms, last_ms),) = views.ask(
-        "SELECT count(DISTINCT machine), count(*) FILTER (mends IS NULL), count(*) FILTER (mends IS NOT NULL),"
+        "SELECT count(DISTINCT machine), count(*) FILTER (adjusts IS NULL), count(*) FILTER (adjusts IS NOT NULL),"
         " sum(readings), sum(net_micros), sum(net_micros) FILTER (simulated), min(start_ms), max(end_ms) FROM windows",
     )
     reasons = views.ask("SELECT reason, count(*) FROM rejects GROUP BY 1 ORDER BY 2 DESC, 1")

@@ -119,13 +119,13 @@ class _Walk:
                 self._add(earning.machine, HELD if reason == "trust" else OUTSIDE, part)
                 if payee:
                     self.unsettled[payee] = self.unsettled.get(payee, 0) + part
-            if (earning.machine, earning.start_ms, earning.mends_ms) in self._names:
+            if (earning.machine, earning.start_ms, earning.adjusts_ms) in self._names:
                 named.append((earning, step.carry_before))
         tree = windows_tree(windows) if named and sequence != UNPOSTED else None
         for earning, carry in named:
             proof = [] if tree is None else tree.proof(earning_leaf(earning, machine_hash(earning.machine)))
             terms = earning.terms
-            self.proofs[earning.machine, earning.start_ms, earning.mends_ms] = WindowProof(
+            self.proofs[earning.machine, earning.start_ms, earning.adjusts_ms] = WindowProof(
                 sequence, tuple(node.hex() for node in proof), str(carry), terms.points,
                 tuple(sorted(terms.outside)), terms.pays_trust,
             )  # fmt: skip

@@ -201,7 +201,7 @@ def _gather(data: DataFolder, views: Views, wish: Wish, names: Mapping[str, str]
         wanted_day(folder, log, c.machine, kinds.get(c.machine, "machine"), c.partition, c.day * DAY_MS)
         for c in choices
     ]
-    windows: list[WindowName] = [(w.machine, w.start_ms, w.mends_ms or 0) for part in wanted for w in part.windows]
+    windows: list[WindowName] = [(w.machine, w.start_ms, w.adjusts_ms or 0) for part in wanted for w in part.windows]
     money = read_money(folder, log, windows)
     places = Places(machines)
     shown = {post.header.sequence for post in money.posts}
@@ -264,7 +264,7 @@ def day_page(day: MachineDay, money: Money) -> DayPage:
             window.document(),
             day.salts.get(window.registration_version, ""),
             window.digest.hex(),
-            money.proofs.get((window.machine, window.start_ms, window.mends_ms or 0)),
+            money.proofs.get((window.machine, window.start_ms, window.adjusts_ms or 0)),
         )
         for window in wanted.windows
     )

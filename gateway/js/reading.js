@@ -20,7 +20,7 @@ const SESSION_MAX_MS = 35 * 86_400_000;
 const OLDEST_MS = 946_684_800_000;
 const NEWEST_MS = 4_102_444_800_000;
 
-const ID = /^[A-Za-z0-9._:-]{1,64}$/;
+const ID = /^[A-Za-z0-9._:*-]{1,64}$/;
 
 /** Whether a value can name a log, a route, a machine, a meter, a session or a key. */
 export const isId = (value) => typeof value === "string" && ID.test(value);

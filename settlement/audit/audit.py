@@ -365,20 +365,20 @@ def _is_missing(
 
 
 def _identity(window: PublishedWindow | Window) -> tuple[str, int, int]:
-    return window.machine, window.start_ms, window.mends_ms or 0
+    return window.machine, window.start_ms, window.adjusts_ms or 0
 
 
 def _fields(window: PublishedWindow | Window) -> tuple[str, int, int, int, int, bytes]:
     return (
-        window.machine, window.start_ms, window.end_ms, window.mends_ms or 0, window.net_micros, window.digest
+        window.machine, window.start_ms, window.end_ms, window.adjusts_ms or 0, window.net_micros, window.digest
     )  # fmt: skip
 
 
 def _shown(window: PublishedWindow | Window) -> str:
-    mends = f", mends {_moment(window.mends_ms)}" if window.mends_ms else ""
+    adjusts = f", adjusts {_moment(window.adjusts_ms)}" if window.adjusts_ms else ""
     sign, (whole, part) = "-" if window.net_micros < 0 else "", divmod(abs(window.net_micros), 1_000_000)
     net = f"net {sign}{whole:,}.{part:06d}"
-    return f"{window.machine} at {_moment(window.start_ms)}{mends}: {net}, digest {window.digest.hex()}"
+    return f"{window.machine} at {_moment(window.start_ms)}{adjusts}: {net}, digest {window.digest.hex()}"
 
 
 def _moment(moment_ms: int) -> str:

@@ -120,7 +120,7 @@ def shares(amount: int, agreement: Agreement) -> dict[str, int]:
 
 def window_leaf_of(window: Window) -> bytes:
     """The leaf of a window."""
-    fields = (keccak(window.machine.encode()), window.start_ms, window.end_ms, window.mends_ms or 0)
+    fields = (keccak(window.machine.encode()), window.start_ms, window.end_ms, window.adjusts_ms or 0)
     return twice(encode(WINDOW_TYPES, (*fields, window.net_micros, window.digest)))
 
 

@@ -27,7 +27,7 @@ class SourceMissing(InvalidInput):
 
 
 class PublishedWindow(Protocol):
-    """A window in a post's windows.parquet; `mends_ms` is 0 for a plain one."""
+    """A window in a post's windows.parquet; `adjusts_ms` is 0 for a plain one."""
 
     @property
     def machine(self) -> str: ...
@@ -36,7 +36,7 @@ class PublishedWindow(Protocol):
     @property
     def end_ms(self) -> int: ...
     @property
-    def mends_ms(self) -> int: ...
+    def adjusts_ms(self) -> int: ...
     @property
     def net_micros(self) -> int: ...
     @property

@@ -40,7 +40,7 @@ POST_WINDOWS = pa.schema(
         ("machine", pa.string()),
         ("start_ms", pa.int64()),
         ("end_ms", pa.int64()),
-        ("mends_ms", pa.int64()),
+        ("adjusts_ms", pa.int64()),
         ("net_micros", MICROS),
         ("trust", pa.int64()),
         ("digest", pa.binary(32)),
@@ -264,7 +264,7 @@ def _windows_table(windows: Sequence[tuple[int, Earning]]) -> pa.Table:
         "points": [e.terms.points for e in earnings],
         "outside": [sorted(e.terms.outside) for e in earnings],
     }
-    for name in ("machine", "start_ms", "end_ms", "mends_ms", "trust", "digest"):
+    for name in ("machine", "start_ms", "end_ms", "adjusts_ms", "trust", "digest"):
         columns[name] = [getattr(e, name) for e in earnings]
     return pa.table([columns[name] for name in POST_WINDOWS.names], schema=POST_WINDOWS)
 
@@ -273,12 +273,12 @@ def _windows(table: pa.Table) -> list[tuple[int, Earning]]:
     rows = zip(*(table.column(name).to_pylist() for name in POST_WINDOWS.names), strict=True)
     known: dict[object, Terms] = {}
     found = []
-    for partition, machine, start, end, mends, net, trust, digest, agreement, pays_trust, points, outside in rows:
+    for partition, machine, start, end, adjusts, net, trust, digest, agreement, pays_trust, points, outside in rows:
         key = (agreement, pays_trust, tuple(points))
         terms = known.get(key)
         if terms is None:
             terms = known[key] = Terms(tuple(points), frozenset(outside), pays_trust, agreement)
-        found.append((partition, Earning(machine, start, end, mends, int(net), trust, digest, terms)))
+        found.append((partition, Earning(machine, start, end, adjusts, int(net), trust, digest, terms)))
     return found
 
 
@@ -286,7 +286,7 @@ def _whole(earning: Earning) -> Earning:
     """The window. Raises TypeError if a value of it is missing."""
     kinds = (str, int, int, int, int, int, bytes)
     parts = (
-        earning.machine, earning.start_ms, earning.end_ms, earning.mends_ms, earning.net_micros, earning.trust,
+        earning.machine, earning.start_ms, earning.end_ms, earning.adjusts_ms, earning.net_micros, earning.trust,
         earning.digest,
     )  # fmt: skip
     if not all(isinstance(part, kind) for part, kind in zip(parts, kinds, strict=True)):

@@ -22,7 +22,7 @@ from settlement.post import PartitionEpoch
 COLUMNS = pa.schema(
     WINDOWS.field(name)
     for name in (
-        "machine", "start_ms", "end_ms", "mends_ms", "net_micros", "trust", "digest", "payees", "locked_until_ms",
+        "machine", "start_ms", "end_ms", "adjusts_ms", "net_micros", "trust", "digest", "payees", "locked_until_ms",
         "pays_trust",
     )
 )  # fmt: skip
@@ -109,8 +109,8 @@ class EpochReader:
         table = read_table(path, COLUMNS, remedy=RESTORE)
         columns: list[list[Any]] = [column.to_pylist() for column in table.columns]
         return [
-            Earning(machine, start, end, mends or 0, int(net), trust, digest, self._cached(payees, locked, pays))
-            for machine, start, end, mends, net, trust, digest, payees, locked, pays in zip(*columns, strict=True)
+            Earning(machine, start, end, adjusts or 0, int(net), trust, digest, self._cached(payees, locked, pays))
+            for machine, start, end, adjusts, net, trust, digest, payees, locked, pays in zip(*columns, strict=True)
         ]
 
     def _cached(self, payees: list[tuple[str, int]], locked: int | None, pays_trust: int) -> Terms:

@@ -15,7 +15,7 @@ from schemas.reject import Reason
 FIELDS = Reading.__struct_fields__
 
 _STRINGS = ("machine", "meter", "session")
-_FLAGS = ("session_start", "reconstructed")
+_FLAGS = ("session_start", "session_end", "reconstructed")
 
 _MESSAGE_HEADER_TYPE, _MESSAGE_HEADER = 1, 2
 _RECORD_BATCH = 3

@@ -51,7 +51,7 @@ def build_manifest(
         counts=counts,
         rejects_by_reason=dict(sorted(reasons.items())),
         windows=len(windows),
-        adjustments=sum(window.mends_ms is not None for window in windows),
+        adjustments=sum(window.adjusts_ms is not None for window in windows),
         gross_micros=str(sum(window.gross_micros for window in windows)),
         net_micros=str(sum(window.net_micros for window in windows)),
         windows_digest=chain_digest("windows 1", (window.digest for window in windows)).hex(),

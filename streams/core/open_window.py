@@ -17,7 +17,7 @@ LineKey = tuple[str, int, int, int]
 """(meter, version, price in micros, per): usage is summed by it, and lines are sorted by it."""
 
 WindowKey = tuple[int, str, int]
-"""(start in ms, machine, start of the mended window in ms or NONE): the order in which windows seal."""
+"""(start in ms, machine, start of the adjusted window in ms or NONE): the order in which windows seal."""
 
 
 class OpenWindow(Struct):
@@ -79,14 +79,14 @@ def flag_bit(flag: Flag) -> int:
 
 
 def version_of(machine: Machine, key: WindowKey) -> Version:
-    """A window's version is the one in force at its start; an adjustment's, at the start of what it mends (rule 22)."""
+    """A window's version is the one in force at its start, or at the start of what it adjusts (rule 22)."""
     return machine.version_at(_moment_ms(key))
 
 
 def _moment_ms(key: WindowKey) -> int:
-    """The moment (epoch ms) that decides a window's version: its start, or the start of what it mends."""
-    start_ms, _, mends_ms = key
-    return start_ms if mends_ms == NONE else mends_ms
+    """The moment (epoch ms) that decides a window's version: its start, or the start of what it adjusts."""
+    start_ms, _, adjusts_ms = key
+    return start_ms if adjusts_ms == NONE else adjusts_ms
 
 
 def seal(log: Log, machine: Machine, version: Version, key: WindowKey, window: OpenWindow, carry_in: int) -> Window:
@@ -94,7 +94,7 @@ def seal(log: Log, machine: Machine, version: Version, key: WindowKey, window: O
 
     Sum of usage × price × (3,600,000 / per) + carry in = gross × 3,600,000 + carry out.
     """
-    start_ms, name, mends_ms = key
+    start_ms, name, adjusts_ms = key
     carry = carry_in
     lines = []
     for (meter, priced_by, micros, per), usage in sorted(window.usage.items()):
@@ -108,7 +108,7 @@ def seal(log: Log, machine: Machine, version: Version, key: WindowKey, window: O
         machine=name,
         start_ms=start_ms,
         end_ms=start_ms + log.window_ms,
-        mends_ms=None if mends_ms == NONE else mends_ms,
+        adjusts_ms=None if adjusts_ms == NONE else adjusts_ms,
         utc_offset_s=version.prices.utc_offset_s(_moment_ms(key)),
         gross_micros=gross_micros,
         expenses_micros=expenses_micros,

@@ -54,17 +54,17 @@ class LineChange(Struct, frozen=True):
 
 
 class WindowChange(Struct, frozen=True):
-    """What one entry added to a window, or to an adjustment of the window that starts at `mends_ms` (epoch ms)."""
+    """What one entry added to a window, or to an adjustment of the window that starts at `adjusts_ms` (epoch ms)."""
 
     machine: str
     start_ms: int
-    mends_ms: int | None
+    adjusts_ms: int | None
     lines: tuple[LineChange, ...]
 
     @property
     def where(self) -> Where:
         """The two starts."""
-        return self.start_ms, self.mends_ms
+        return self.start_ms, self.adjusts_ms
 
 
 class Basis(Struct, frozen=True, kw_only=True):
@@ -229,8 +229,8 @@ class _RowWatch(Tally):
             for (meter, version, micros, per), total in sorted(self._usage(key).items())
             if (added := total - self._before.get((meter, version, micros, per), 0))
         )
-        start_ms, machine, mends_ms = key
-        return WindowChange(machine, start_ms, None if mends_ms == NONE else mends_ms, lines)
+        start_ms, machine, adjusts_ms = key
+        return WindowChange(machine, start_ms, None if adjusts_ms == NONE else adjusts_ms, lines)
 
     def _basis(self, row: Reading, key: WindowKey, skipped: int) -> Basis:
         machine = self._state.machines[row.machine]

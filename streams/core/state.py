@@ -28,7 +28,7 @@ class State:
         self.meters = Meters()
         self.carries: dict[tuple[str, str], int] = {}
         self.open_windows: dict[int, dict[tuple[str, int], OpenWindow]] = {}
-        """By start (epoch ms), then by (machine, start of the mended window or NONE)."""
+        """By start (epoch ms), then by (machine, start of the adjusted window or NONE)."""
         self.facts = MeterFacts()
         """A cache, built anew for every state."""
         self._touched_machines: set[str] = set()
@@ -121,14 +121,14 @@ class State:
         earliest_ms, open_windows, touch = self.earliest_open_ms, self.open_windows, self._touched_windows.add
         found = []
         for machine, start_ms in zip(machines, starts_ms, strict=True):
-            holding_ms, mends_ms = (start_ms, NONE) if start_ms >= earliest_ms else (earliest_ms, start_ms)
-            touch((holding_ms, machine, mends_ms))
+            holding_ms, adjusts_ms = (start_ms, NONE) if start_ms >= earliest_ms else (earliest_ms, start_ms)
+            touch((holding_ms, machine, adjusts_ms))
             windows = open_windows.get(holding_ms)
             if windows is None:
                 windows = open_windows[holding_ms] = {}
-            window = windows.get((machine, mends_ms))
+            window = windows.get((machine, adjusts_ms))
             if window is None:
-                window = windows[machine, mends_ms] = OpenWindow()
+                window = windows[machine, adjusts_ms] = OpenWindow()
             found.append(window)
         return found
 
@@ -137,8 +137,8 @@ class State:
         for start_ms in sorted(start_ms for start_ms in self.open_windows if start_ms < before_ms):
             windows = self.open_windows.pop(start_ms)
             # Ids are ASCII: text sorts as its bytes do, and NONE puts the plain window before its adjustments.
-            for (machine, mends_ms), window in sorted(windows.items(), key=lambda item: item[0]):
-                key = (start_ms, machine, mends_ms)
+            for (machine, adjusts_ms), window in sorted(windows.items(), key=lambda item: item[0]):
+                key = (start_ms, machine, adjusts_ms)
                 self._touched_windows.discard(key)
                 self._sealed[key] = window
                 yield key, window
@@ -222,13 +222,13 @@ class State:
     def windows(self) -> Iterator[tuple[WindowKey, OpenWindow]]:
         """All open windows, in no order."""
         for start_ms, windows in self.open_windows.items():
-            for (machine, mends_ms), window in windows.items():
-                yield (start_ms, machine, mends_ms), window
+            for (machine, adjusts_ms), window in windows.items():
+                yield (start_ms, machine, adjusts_ms), window
 
     def _load_windows(self, windows: list[dict[str, Any]], lines: list[dict[str, Any]]) -> None:
         for row in windows:
-            start_ms, machine, mends_ms, *facts = row.values()
-            self.open_windows.setdefault(start_ms, {})[machine, mends_ms] = OpenWindow(*facts)
+            start_ms, machine, adjusts_ms, *facts = row.values()
+            self.open_windows.setdefault(start_ms, {})[machine, adjusts_ms] = OpenWindow(*facts)
         for row in lines:
-            start_ms, machine, mends_ms, *line, usage = row.values()
-            self.open_windows[start_ms][machine, mends_ms].usage[tuple(line)] = usage
+            start_ms, machine, adjusts_ms, *line, usage = row.values()
+            self.open_windows[start_ms][machine, adjusts_ms].usage[tuple(line)] = usage

@@ -34,7 +34,7 @@ OPEN_WINDOWS = TableSpec(
         [
             ("start_ms", INT),
             ("machine", TEXT),
-            ("mends_ms", INT),
+            ("adjusts_ms", INT),
             ("readings", INT),
             ("first_offset", INT),
             ("last_offset", INT),
@@ -43,14 +43,14 @@ OPEN_WINDOWS = TableSpec(
             ("trust", INT),
         ]
     ),
-    ("start_ms", "machine", "mends_ms"),
+    ("start_ms", "machine", "adjusts_ms"),
 )
 OPEN_LINES = TableSpec(
     pa.schema(
         [
             ("start_ms", INT),
             ("machine", TEXT),
-            ("mends_ms", INT),
+            ("adjusts_ms", INT),
             ("meter", TEXT),
             ("version", INT),
             ("price_micros", INT),
@@ -58,7 +58,7 @@ OPEN_LINES = TableSpec(
             ("usage", INT),
         ]
     ),
-    ("start_ms", "machine", "mends_ms", "meter", "version", "price_micros", "per"),
+    ("start_ms", "machine", "adjusts_ms", "meter", "version", "price_micros", "per"),
 )
 TABLES: dict[str, TableSpec] = {
     "carries": CARRIES,
@@ -69,7 +69,7 @@ TABLES: dict[str, TableSpec] = {
     "open_windows": OPEN_WINDOWS,
     "versions": VERSIONS,
 }
-"""The dumped state. An absent integer is -1; `mends_ms` is -1 in a plain window."""
+"""The dumped state. An absent integer is -1; `adjusts_ms` is -1 in a plain window."""
 
 Row = tuple[object, ...]
 

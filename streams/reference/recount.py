@@ -208,8 +208,8 @@ class PartitionRecount:
     def deposits(self) -> int:
         """What was paid for open sessions, and the refunds in windows that have not sealed (rule 39)."""
         paid = sum(one.paid for named in self.sessions.open.values() for one in named.values())
-        dues = [one for window in self.open_windows() for one in window["dues"]]
-        return paid + sum(one["micros"] for one in dues if one["kind"] == "refund")
+        dues: list[Plain] = [one for window in self.open_windows() for one in window["dues"]]
+        return int(paid + sum(one["micros"] for one in dues if one["kind"] == "refund"))
 
     # Readings: rules 4 to 20, 26, 27, 29, 36 and 37.
 
@@ -457,7 +457,7 @@ def plain_windows(windows: Sequence[Window]) -> list[Plain]:
         {
             "machine": window.machine,
             "start": window.start_ms,
-            "adjusts": -1 if window.mends_ms is None else window.mends_ms,
+            "adjusts": -1 if window.adjusts_ms is None else window.adjusts_ms,
             "lines": [
                 {"meter": line.meter, "version": line.version, "usage": line.usage, "price": line.price_micros,
                  "per": line.per, "amount": line.amount_micros}
@@ -465,7 +465,17 @@ def plain_windows(windows: Sequence[Window]) -> list[Plain]:
             ],
             "carry_in": Fraction(window.carry_in, CARRY_BASE),
             "carry_out": Fraction(window.carry_out, CARRY_BASE),
+            "gross": window.gross_micros,
+            "expenses": window.expenses_micros,
+            "uncollected": window.uncollected_micros,
             "net": window.net_micros,
+            "collected": window.collected_micros,
+            "sessions": [
+                {"session": one.session, "payer": one.payer, "paid": one.paid_micros, "used": one.used_micros,
+                 "refund": one.refund_micros}
+                for one in window.sessions
+            ],
+            "dues": [due(one.kind, one.account, one.ref, one.micros) for one in window.dues],
             "version": window.registration_version,
             "payees": tuple(sorted(window.agreement.payees.items())),
             "readings": window.readings,

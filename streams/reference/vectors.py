@@ -32,7 +32,7 @@ from streams.core.records import Record
 from streams.core.replay import advance_through, open_windows
 from streams.core.state import State
 from streams.reference.entries import GivenEntry, Plain
-from streams.reference.recount import PartitionRecount
+from streams.reference.recount import PartitionRecount, plain_windows
 
 UNDECODABLE = "<undecodable>"
 
@@ -180,32 +180,8 @@ def result_of(state: State, parts: Sequence[Advanced]) -> Document:
 
 def window_form(window: Window) -> Document:
     """A window as the vectors write it."""
-    return {
-        "machine": window.machine,
-        "start": window.start_ms,
-        "end": window.end_ms,
-        "mends": window.mends_ms,
-        "earned": window.gross_micros,
-        "lines": [
-            {
-                "meter": line.meter,
-                "version": line.version,
-                "usage": line.usage,
-                "price": line.price_micros,
-                "per": line.per,
-                "amount": line.amount_micros,
-            }
-            for line in window.lines
-        ],
-        "carry_in": window.carry_in,
-        "carry_out": window.carry_out,
-        "registration_version": window.registration_version,
-        "readings": window.readings,
-        "first_offset": window.first_offset,
-        "last_offset": window.last_offset,
-        "skipped": window.skipped,
-        "flags": list(window.flags),
-    }
+    [plain] = plain_windows([window])
+    return recounted_form(plain, window.end_ms - window.start_ms)
 
 
 def reject_form(reject: Reject) -> list[object]:

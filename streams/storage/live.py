@@ -46,7 +46,7 @@ OPEN_WINDOWS = pa.schema(
     [
         ("machine", pa.string()),
         ("start_ms", pa.int64()),
-        ("mends_ms", pa.int64()),
+        ("adjusts_ms", pa.int64()),
         ("readings", pa.int64()),
         ("gross_micros", MICROS),
         ("first_offset", pa.int64()),
@@ -224,7 +224,7 @@ def open_windows(state: State, partition: int) -> pa.Table:
         (
             machine,
             start_ms,
-            None if mends_ms == NONE else mends_ms,
+            None if adjusts_ms == NONE else adjusts_ms,
             window.readings,
             Decimal(sum(usage * micros // max(per, 1) for (_, _, micros, per), usage in window.usage.items())),
             None if window.first_offset == NONE else window.first_offset,
@@ -232,6 +232,6 @@ def open_windows(state: State, partition: int) -> pa.Table:
             state.stream_time_ms,
             partition,
         )
-        for (start_ms, machine, mends_ms), window in sorted(state.windows(), key=lambda item: item[0])
+        for (start_ms, machine, adjusts_ms), window in sorted(state.windows(), key=lambda item: item[0])
     ]
     return table_of(OPEN_WINDOWS, rows)

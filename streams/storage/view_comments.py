@@ -4,7 +4,7 @@ VIEWS = {
     "windows": "Sealed earnings windows and adjustments: what a machine earned in a time. Times also in the machine's"
     " zone. Rows never change.",
     "lines": "The lines of the windows: usage of one meter at one price; times also in the machine's zone.",
-    "adjustments": "What came late: a row in an open window that mends a window sealed before; times also in the"
+    "adjustments": "What came late: a row in an open window that adjusts a window sealed before; times also in the"
     " machine's zone.",
     "machines": "Every machine with a sealed window: what it earned, how much of the time it reported at all (one"
     " reading of any meter makes a window's minutes reported), and its uptime by 23 CFR 680.116 where it has a level"
@@ -42,7 +42,7 @@ COLUMNS = {
     "digest": "SHA-256 over all of the window and its registration's salt.",
     "duplicate": "Entries that had counted before.",
     "end": "The end of the stretch of time, exclusive, in UTC.",
-    "end_local": "The end, also in the machine's zone: by its offset at the start of the row, or of what that mends.",
+    "end_local": "The end, also in the machine's zone: by its offset at the start of the row, or of what that adjusts.",
     "end_ms": "The end of the stretch of time, exclusive, in ms since 1970.",
     "entries": "Rows and control records; accepted + duplicate + rejected.",
     "epoch": "The number of the epoch: its start in ms since 1970 divided by the epoch's length.",
@@ -73,9 +73,9 @@ COLUMNS = {
     "made_from": "SHA-256 over the source of the views, the folder and its log.",
     "manifest": "The path of the manifest.",
     "manifest_digest": "SHA-256 over the manifest.",
-    "mends": "The start of the earlier window that this row mends, in UTC; null in a window of its own.",
-    "mends_local": "The start of the earlier window that this row mends, also in the machine's zone.",
-    "mends_ms": "The start of the earlier window that this row mends, in ms since 1970; null in a window of its own.",
+    "adjusts": "The start of the earlier window that this row adjusts, in UTC; null in a window of its own.",
+    "adjusts_local": "The start of the earlier window that this row adjusts, also in the machine's zone.",
+    "adjusts_ms": "The start of the window that this row adjusts, in ms since 1970; null in a window of its own.",
     "meter": "The meter's id within the machine.",
     "name": "The epoch's folder and the partition.",
     "net": "gross - expenses, in units of the currency.",
@@ -106,7 +106,7 @@ COLUMNS = {
     "simulated": "Whether the machine is simulated: its id begins with sim-.",
     "skipped": "Sequence numbers that were jumped over.",
     "start": "The start of the stretch of time, inclusive, in UTC.",
-    "start_local": "The start, also in the machine's zone: by its offset there, or at the start of what the row mends.",
+    "start_local": "The start, also in the machine's zone: by its offset there, or where the adjusted one starts.",
     "start_ms": "The start of the stretch of time, inclusive, in ms since 1970.",
     "state": "pending: not attested; attested: its delay runs; active: can be claimed; disputed: dead.",
     "stream_time": "How far the partition's time was when the row was written, in UTC.",
@@ -120,7 +120,7 @@ COLUMNS = {
     " `availability`.",
     "uptime_minutes": "The minutes from the first word of the meter `availability` on, over a year at most.",
     "usage": "What was used, in the meter's unit.",
-    "utc_offset_s": "The machine's zone in seconds east of UTC, at the start of the row, or of what it mends.",
+    "utc_offset_s": "The machine's zone in seconds east of UTC, at the start of the row, or of what it adjusts.",
     "value": "The record's value, its first 64 KiB.",
     "value_sha256": "SHA-256 of all of the record's value.",
     "value_size": "The size of all of the record's value in bytes.",

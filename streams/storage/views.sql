@@ -52,10 +52,10 @@ sealed AS (
 SELECT machine,
        make_timestamp(start_ms * 1000) AS "start",
        make_timestamp(end_ms * 1000) AS "end",
-       make_timestamp(mends_ms * 1000) AS mends,
+       make_timestamp(adjusts_ms * 1000) AS adjusts,
        make_timestamp((start_ms + utc_offset_s * 1000) * 1000) AS start_local,
        make_timestamp((end_ms + utc_offset_s * 1000) * 1000) AS end_local,
-       make_timestamp((mends_ms + utc_offset_s * 1000) * 1000) AS mends_local,
+       make_timestamp((adjusts_ms + utc_offset_s * 1000) * 1000) AS adjusts_local,
        gross_micros * 0.000001::DECIMAL(7, 6) AS gross,
        expenses_micros * 0.000001::DECIMAL(7, 6) AS expenses,
        net_micros * 0.000001::DECIMAL(7, 6) AS net,
@@ -81,7 +81,7 @@ SELECT machine,
        net_micros,
        start_ms,
        end_ms,
-       mends_ms,
+       adjusts_ms,
        utc_offset_s,
        lower(hex(digest)) AS digest,
        final
@@ -90,10 +90,10 @@ FROM sealed;
 CREATE VIEW lines AS
 SELECT machine,
        "start",
-       mends,
+       adjusts,
        start_local,
        end_local,
-       mends_local,
+       adjusts_local,
        line.meter AS meter,
        line.usage AS usage,
        line.unit AS unit,
@@ -109,22 +109,22 @@ SELECT machine,
 FROM (SELECT *, unnest(lines) AS line FROM windows);
 
 CREATE VIEW adjustments AS
-SELECT machine, mends, "start", mends_local, start_local, end_local, net, gross, currency, readings, flags, trust, mends_ms,
+SELECT machine, adjusts, "start", adjusts_local, start_local, end_local, net, gross, currency, readings, flags, trust, adjusts_ms,
        start_ms, net_micros, gross_micros,
        "partition", epoch, digest, final
 FROM windows
-WHERE mends_ms IS NOT NULL;
+WHERE adjusts_ms IS NOT NULL;
 
 CREATE VIEW open_windows AS
 SELECT machine,
        make_timestamp(start_ms * 1000) AS "start",
-       make_timestamp(mends_ms * 1000) AS mends,
+       make_timestamp(adjusts_ms * 1000) AS adjusts,
        readings,
        gross_micros * 0.000001::DECIMAL(7, 6) AS gross_so_far,
        $currency AS currency,
        "partition",
        start_ms,
-       mends_ms,
+       adjusts_ms,
        first_offset,
        last_offset,
        make_timestamp(stream_time_ms * 1000) AS stream_time
@@ -217,14 +217,14 @@ WITH stretches AS (
            any_value("partition") AS "partition",
            min(start_ms) AS first_ms,
            count(*) AS entries,
-           count(mends_ms) AS adjustments,
+           count(adjusts_ms) AS adjustments,
            sum(readings) AS readings,
            sum(gross_micros) AS gross_micros,
            sum(net_micros) AS net_micros,
            min(trust) AS trust,
            max(registration_version) AS registration_version,
            flatten(list(flags) FILTER (len(flags) > 0)) AS flags
-    FROM (SELECT *, coalesce(mends_ms, start_ms) // $window_ms AS slot FROM windows)
+    FROM (SELECT *, coalesce(adjusts_ms, start_ms) // $window_ms AS slot FROM windows)
     GROUP BY machine, stretch
 ),
 reached AS (

@@ -106,7 +106,7 @@ def make_folder(data_dir: Path, windows: int, machines: int) -> int:
 
 
 def _windows(draw: np.random.Generator, names: Sequence[str], own: Any, epoch: int) -> pa.Table:
-    """A partition's day: by start, then machine; one row in so many mends the window before it."""
+    """A partition's day: by start, then machine; one row in so many adjusts the window before it."""
     count = PLACES * len(own)
     order = np.arange(count)
     starts = epoch * DAY_MS + order // len(own) * WINDOW_MS
@@ -115,7 +115,7 @@ def _windows(draw: np.random.Generator, names: Sequence[str], own: Any, epoch: i
     amounts = usage * 123_457 // 1_000
     is_late = order % LATE_ONE_IN == LATE_ONE_IN - 1
     gross = _micros(amounts)
-    mends = pa.array(starts - WINDOW_MS, mask=~is_late)
+    adjusts = pa.array(starts - WINDOW_MS, mask=~is_late)
     readings = np.where(draw.random(count) < 0.02, 0, 15)
     line_columns = [
         _repeat("energy", count), _repeat("Wh", count), _repeat(1, count), pa.array(usage), _repeat(123_457, count),
@@ -132,7 +132,7 @@ def _windows(draw: np.random.Generator, names: Sequence[str], own: Any, epoch: i
     )
     columns: dict[str, Any] = {
         "machine": pa.array(names).take(pa.array(numbers)),
-        "start_ms": starts, "end_ms": starts + WINDOW_MS, "mends_ms": mends,
+        "start_ms": starts, "end_ms": starts + WINDOW_MS, "adjusts_ms": adjusts,
         "utc_offset_s": numbers % 24 * 3_600 - 43_200, "gross_micros": gross, "expenses_micros": _micros(0 * amounts),
         "net_micros": gross, "lines": lines, "carry_in": draw.integers(0, 3_600_000, count),
         "carry_out": draw.integers(0, 3_600_000, count), "registration_version": _repeat(1, count), "payees": payees,

@@ -27,7 +27,7 @@ from streams.kafka.reader import KafkaLogReader
 from streams.kafka.topics import create_topic
 from streams.storage.analytics import make_analytics
 
-QUERY = 'SELECT machine, epoch_ms("end") FROM windows WHERE mends IS NULL'
+QUERY = 'SELECT machine, epoch_ms("end") FROM windows WHERE adjusts IS NULL'
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -51,7 +51,7 @@ def test_the_library_checks_every_proof_and_claims(tmp_path: Path) -> None:
 def settled(folder: Path, chain: Chain) -> None:
     """One post that is active: windows of both signs, an adjustment, three payees."""
     windows = [window("pv-1", FIRST_EPOCH, 10**7 + place, place=place) for place in range(10)]
-    mended = window("pv-1", FIRST_EPOCH, -77, place=11, mends=windows[3].start_ms)
+    mended = window("pv-1", FIRST_EPOCH, -77, place=11, adjusts=windows[3].start_ms)
     loss = window("pv-1", FIRST_EPOCH, -(2**40), place=10)
     publish_all(folder, {FIRST_EPOCH: {0: [*windows, mended, loss], 1: [window("cab-7", FIRST_EPOCH, 333, place=3)]}})
     keys = Keys({}, chain.chain_id)
@@ -67,7 +67,7 @@ def claim_with(javascript: str, folder: Path, rpc: str) -> dict[str, object]:
     windows = Store(folder).windows(1)
     assert windows is not None
     rows = [
-        ["0x" + keccak(e.machine.encode()).hex(), str(e.start_ms), str(e.end_ms), str(e.mends_ms), str(e.net_micros),
+        ["0x" + keccak(e.machine.encode()).hex(), str(e.start_ms), str(e.end_ms), str(e.adjusts_ms), str(e.net_micros),
          "0x" + e.digest.hex()]
         for _, e in windows
     ]  # fmt: skip

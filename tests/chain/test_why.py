@@ -43,7 +43,7 @@ def test_readings_add_up_to_the_net_of_every_window(tmp_path: Path, seed: int) -
     expected = [window.digest for window in windows if (window.machine, window.start_ms) in places]
     assert sorted(own.window.digest for own in found) == sorted(expected)
     assert any(own.window.net_micros for own in found)
-    assert any(own.window.mends_ms is not None for own in found)
+    assert any(own.window.adjusts_ms is not None for own in found)
     assert any(reading.kind == "usage.corrected" for own in found for reading in own.readings)
     for own in found:
         assert sum(reading.micros for reading in own.readings) == own.window.net_micros

@@ -34,6 +34,8 @@ def manifest_faults(bootstrap_servers: str, log: Log, found: Mapping[str, EpochF
 def view_faults(data_dir: Path, log: Log) -> list[str]:
     """Windows that the view `windows` shows more than once, in words, and a view that shows none."""
     with duckdb.connect(str(make_analytics(data_dir, log)), read_only=True) as db:
-        rows = db.execute('SELECT machine, "start", mends, count(*) FROM windows GROUP BY ALL ORDER BY ALL').fetchall()
+        rows = db.execute(
+            'SELECT machine, "start", adjusts, count(*) FROM windows GROUP BY ALL ORDER BY ALL'
+        ).fetchall()
     faults = [f"the view shows {row[:3]} {row[3]} times" for row in rows if row[3] != 1]
     return faults or ([] if rows else ["the view shows no window"])

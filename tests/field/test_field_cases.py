@@ -118,7 +118,7 @@ def reduced_window(window: Window) -> dict[str, Any]:
     return {
         "machine": window.machine,
         "start": window.start_ms,
-        "mends": window.mends_ms,
+        "mends": window.adjusts_ms,
         "earned": window.gross_micros,
         "usage": usage,
         "flags": list(window.flags),

@@ -27,12 +27,12 @@ function payout(index) {
   return [account, cumulative.toString()];
 }
 
-/** Every third window mends an earlier one; every second net is below zero. `mends` is 0 for a plain window. */
+/** Every third window adjusts an earlier one; every second net is below zero. `adjusts` is 0 for a plain window. */
 function window(index) {
   const start = FIRST_START_MS + BigInt(index) * WINDOW_MS;
-  const mends = index % 3 === 2 ? start - 10n * WINDOW_MS : 0n;
+  const adjusts = index % 3 === 2 ? start - 10n * WINDOW_MS : 0n;
   const net = number("net", index, 12) * (index % 2 ? -1n : 1n);
-  const texts = [start, start + WINDOW_MS, mends, net].map(String);
+  const texts = [start, start + WINDOW_MS, adjusts, net].map(String);
   return [`0x${hash("machine", index % 5)}`, ...texts, `0x${hash("digest", index)}`];
 }
 

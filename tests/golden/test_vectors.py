@@ -29,7 +29,7 @@ def document(request: pytest.FixtureRequest) -> Document:
 
 
 def test_there_are_vectors() -> None:
-    assert len(FILES) == 48
+    assert len(FILES) == 64
 
 
 def test_replay_gives_what_is_expected(document: Document) -> None:

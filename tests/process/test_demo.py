@@ -29,7 +29,7 @@ SESSIONS = Path(__file__).parents[2] / "data" / "ev_sessions_acn_2019.parquet"
 ROWS = 60
 FIGURES = """SELECT entries, accepted, duplicates, machines, windows - adjustments, adjustments, micros FROM
     (SELECT sum(entries) AS entries, sum(accepted) AS accepted, sum(duplicate) AS duplicates FROM epochs),
-    (SELECT count(DISTINCT machine) AS machines, count(*) AS windows, count(mends) AS adjustments,
+    (SELECT count(DISTINCT machine) AS machines, count(*) AS windows, count(adjusts) AS adjustments,
         sum(gross_micros) AS micros FROM windows)"""
 AMOUNTS = "SELECT unit, sum(usage) FROM lines GROUP BY 1"
 

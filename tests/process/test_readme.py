@@ -39,7 +39,7 @@ ENDINGS = {
 
 ENTRIES = "SELECT sum(entries), sum(accepted), sum(duplicate), (SELECT count(*) FROM rejects) FROM epochs"
 WINDOWS = (
-    "SELECT count(DISTINCT machine), count(*) - count(mends), count(mends),"
+    "SELECT count(DISTINCT machine), count(*) - count(adjusts), count(adjusts),"
     " sum(gross_micros), sum(gross_micros) FILTER (machine LIKE 'sim-%') FROM windows"
 )
 

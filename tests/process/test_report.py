@@ -189,7 +189,7 @@ def test_dirty_days_are_recomputed_too(seed: int, tmp_path: Path) -> None:
             except InvalidInput:
                 continue
             days += read_days(tmp_path, log, [wanted])
-    names = [(w.machine, w.start_ms, w.mends_ms or 0) for day in days for w in day.wanted.windows]
+    names = [(w.machine, w.start_ms, w.adjusts_ms or 0) for day in days for w in day.wanted.windows]
     money = read_money(tmp_path, log, names)
     pages = [day_page(day, money) for day in days]
     checks = [check for windows in run_script(CHECK_DAYS, {"days": pages, "posts": []}) for check in windows]

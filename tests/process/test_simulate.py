@@ -73,7 +73,7 @@ def test_windows_of_a_live_fleet_show_while_it_runs_and_its_faults_come_to_what_
     fleet.start()
     shown = 0
     while fleet.is_alive():
-        (seen,) = rows(place, "SELECT count(*) FROM windows WHERE mends IS NULL")[0]
+        (seen,) = rows(place, "SELECT count(*) FROM windows WHERE adjusts IS NULL")[0]
         shown = seen if fleet.is_alive() else shown
         time.sleep(0.3)
     fleet.join()

@@ -147,7 +147,7 @@ def test_the_stories_have_what_the_property_is_about() -> None:
         cutting = [part for part in taken.parts if part.cut is not None]
         several_cuts += sum(a.consumed == 0 and a.cut is not None for a in cutting[1:])
         within += sum(part.consumed > 0 for part in cutting)
-        assert any(window.mends_ms is not None for part in taken.parts for window in part.windows) or (
+        assert any(window.adjusts_ms is not None for part in taken.parts for window in part.windows) or (
             not story.closed_after_seal
         )
     assert min(ties, steps_back, closed_after_seal, several_cuts, within) > 20

@@ -15,7 +15,7 @@ from tallyroot_gateway import InvalidInput, wire
 from tallyroot_gateway import reading as theirs
 from tests.unit.test_murmur2 import KAFKA_VECTORS
 
-GOOD_IDS = st.from_regex(r"[A-Za-z0-9._:-]{1,64}", fullmatch=True)
+GOOD_IDS = st.from_regex(r"[A-Za-z0-9._:*-]{1,64}", fullmatch=True)
 IDS = st.one_of(GOOD_IDS, st.sampled_from(["", "a b", "é", "a\n", "x" * 65]))
 TIMES = st.integers(theirs.OLDEST_MS, theirs.NEWEST_MS - 1)
 COUNTS = st.one_of(

@@ -55,7 +55,7 @@ class Replayed:
 
 
 def place_of(window: Window) -> Place:
-    return window.machine, window.start_ms, window.mends_ms
+    return window.machine, window.start_ms, window.adjusts_ms
 
 
 def lines_of(windows: Sequence[Window]) -> dict[Place, dict[LineKey, int]]:

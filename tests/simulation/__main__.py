@@ -43,7 +43,7 @@ def check(fleet: Fleet, seed: int) -> Counter[str]:
     fleet.happened["posts"] += check_settled(log, epochs, random.Random(seed))
     for naive, published in checked.values():
         fleet.happened["windows"] += len(naive.sealed)
-        fleet.happened["adjustments"] += sum(window["mends"] >= 0 for window in naive.sealed)
+        fleet.happened["adjustments"] += sum(window["adjusts"] >= 0 for window in naive.sealed)
         fleet.happened["epochs"] += len(published)
         fleet.happened["accepted"] += naive.accepted
         fleet.happened["duplicate"] += naive.duplicate

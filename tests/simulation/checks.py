@@ -90,7 +90,7 @@ def check_counted(log: Log, partition: int, records: list[Record], epochs: list[
     naive.take([record for record in records if record.offset == end])  # the record of the last cut seals its windows
     windows = plain_windows([window for epoch in epochs for window in epoch.windows])
     assert windows == [{name: part for name, part in one.items() if name != "by"} for one in naive.sealed]
-    keys = [(window["machine"], window["start"], window["mends"]) for window in windows]
+    keys = [(window["machine"], window["start"], window["adjusts"]) for window in windows]
     assert len(keys) == len(set(keys)), "a window was sealed twice"
     counts = [epoch.manifest.counts for epoch in epochs]
     rejected = [one for epoch in epochs for one in epoch.rejects]

@@ -2,7 +2,7 @@
 
 A seed draws hosts, epochs, and what goes wrong between any two questions to a node; the same seed draws the same. Each
 host is the real job with its own journal and store. Epochs may be told falsely; a guardian disputes what is wrong, and
-sometimes what is right; somebody mends the files and restates. Then the chain is kind again, and the posts must be
+sometimes what is right; somebody adjusts the files and restates. Then the chain is kind again, and the posts must be
 finished: every account is owed, once, what all epochs truly owe it.
 """
 

@@ -11,7 +11,7 @@ DECIMALS = 6
 
 
 class Truth:
-    """The net of every epoch, micros; some epochs are told falsely until somebody mends the files."""
+    """The net of every epoch, micros; some epochs are told falsely until somebody adjusts the files."""
 
     def __init__(self, folders: Iterable[Path]) -> None:
         self._folders = tuple(folders)

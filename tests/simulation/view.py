@@ -6,7 +6,8 @@ from typing import NamedTuple
 import duckdb
 
 from schemas.log import Log
-from streams.reference.recount import PartitionRecount, Plain
+from streams.reference.entries import Plain
+from streams.reference.recount import PartitionRecount
 from streams.storage.analytics import make_analytics
 
 Seen = set[tuple[str, int, int]]
@@ -53,7 +54,7 @@ def windows_in(path: Path, partitions: set[int]) -> Seen:
     """The windows of some partitions in `analytics.duckdb`; none of them may be there twice."""
     with duckdb.connect(str(path), read_only=True) as db:
         rows = db.execute(
-            'SELECT machine, epoch_ms("start"), coalesce(epoch_ms(mends), -1), "partition" FROM windows'
+            'SELECT machine, epoch_ms("start"), coalesce(epoch_ms(adjusts), -1), "partition" FROM windows'
         ).fetchall()
     found = [(row[0], row[1], row[2]) for row in rows if row[3] in partitions]
     assert len(found) == len(set(found)), "the view shows a window twice"
@@ -61,4 +62,4 @@ def windows_in(path: Path, partitions: set[int]) -> Seen:
 
 
 def _key(window: Plain) -> tuple[str, int, int]:
-    return window["machine"], window["start"], window["mends"]
+    return window["machine"], window["start"], window["adjusts"]

@@ -32,14 +32,14 @@ def window(
     *,
     place: int = 0,
     agreement: Agreement = THIRDS,
-    mends: int | None = None,
+    adjusts: int | None = None,
     trust: int = 0,
     log: Log = LOG,
 ) -> Window:
-    """A sealed window: the `place`-th of its epoch; `mends` is the start of the window it adjusts, epoch ms."""
+    """A sealed window: the `place`-th of its epoch; `adjusts` is the start of the window it adjusts, epoch ms."""
     start = log.epoch_span(epoch)[0] + place * log.window_ms
     return Window(
-        machine=machine, start_ms=start, end_ms=start + log.window_ms, mends_ms=mends, utc_offset_s=0,
+        machine=machine, start_ms=start, end_ms=start + log.window_ms, adjusts_ms=adjusts, utc_offset_s=0,
         gross_micros=net, expenses_micros=0, net_micros=net, lines=(), carry_in=0, carry_out=0, registration_version=1,
         agreement=agreement, readings=1, first_offset=0, last_offset=0, skipped=0, flags=(), trust=trust,
     ).sealed("00" * 16)  # fmt: skip

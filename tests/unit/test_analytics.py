@@ -69,7 +69,7 @@ def test_views_say_what_was_published(data_dir: Path) -> None:
     assert analyst.rows("SELECT sum(windows)::INT + sum(adjustments)::INT, sum(net) FROM machines") == [
         (windows[0][0], windows[0][2])
     ]
-    assert analyst.rows("SELECT machine, mends, final FROM adjustments")[0][0] == "m0"
+    assert analyst.rows("SELECT machine, adjusts, final FROM adjustments")[0][0] == "m0"
     assert analyst.rows('SELECT DISTINCT reason, "partition" FROM rejects') == [("undecodable", 0)]
     refused = "(SELECT count(*) FROM rejects), (SELECT sum(rejected)::INT FROM epochs)"
     assert analyst.rows(f"SELECT {refused}") == [(4, 4)]
@@ -84,7 +84,7 @@ def test_open_windows_show_what_is_not_sealed(tmp_path: Path) -> None:
     assert partition is not None
     partition.process(0, log.records[20].offset, log.records[:20])
     partition.close()
-    rows = analyst.rows("SELECT machine, mends, readings, gross_so_far FROM open_windows ORDER BY ALL")
+    rows = analyst.rows("SELECT machine, adjusts, readings, gross_so_far FROM open_windows ORDER BY ALL")
     assert {(row[0], row[1]) for row in rows} == {("m0", None), ("m1", None)}
     assert sum(row[2] for row in rows) + analyst.rows("SELECT coalesce(sum(readings), 0) FROM windows")[0][0] == 16
     assert any(row[3] > 0 for row in rows)
@@ -123,7 +123,7 @@ def test_nothing_final_is_missing_while_a_lost_checkpoint_is_made_again(tmp_path
     analyst = Analyst(tmp_path)
 
     def final() -> int:
-        rows = analyst.rows("SELECT count(*), count(DISTINCT (machine, start_ms, mends_ms)) FROM windows WHERE final")
+        rows = analyst.rows("SELECT count(*), count(DISTINCT (machine, start_ms, adjusts_ms)) FROM windows WHERE final")
         assert rows[0][0] == rows[0][1]
         return int(rows[0][0])
 
@@ -177,7 +177,7 @@ def test_a_row_is_seen_once_between_any_two_steps(tmp_path: Path) -> None:
 
     def look(_: str) -> None:
         nonlocal finals
-        rows = analyst.rows("SELECT machine, start_ms, mends_ms, final FROM windows")
+        rows = analyst.rows("SELECT machine, start_ms, adjusts_ms, final FROM windows")
         keys = {row[:3] for row in rows}
         assert len(keys) == len(rows)
         assert keys >= seen

@@ -114,7 +114,7 @@ def test_attack_investors_starved_with_late_readings() -> None:
     assert send(ours, theft, "production", HOUR_MS) == []  # From its moment on an agreement may change.
     assert ours.trips(10, 5 * MINUTE_MS, 3 * HOUR_MS) == []
     windows = ours.seal()
-    assert [(window.mends_ms, window.gross_micros) for window in windows] == [(START_MS, 1_000)]
+    assert [(window.adjusts_ms, window.gross_micros) for window in windows] == [(START_MS, 1_000)]
     assert windows[0].agreement.payees == HALVES["payees"]
     assert investor_micros(windows) == 500
 

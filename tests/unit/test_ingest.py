@@ -185,7 +185,8 @@ def test_rows_too_old_or_ahead_are_not_sent_and_late_ones_become_adjustments(tmp
     windows, rejects = log.sealed()
     assert rejects == [] and usage(windows) == {"s.x": Counter(energy=10_000)}
     assert (
-        any(window.window_start != window.mends for window in windows if hasattr(window, "mends")) or len(windows) > 8
+        any(window.window_start != window.adjusts for window in windows if hasattr(window, "adjusts"))
+        or len(windows) > 8
     )
 
 

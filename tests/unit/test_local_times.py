@@ -39,9 +39,9 @@ def the_log() -> list[Record]:
     ]
 
 
-def test_a_window_has_the_offset_of_its_start_or_of_what_it_mends() -> None:
+def test_a_window_has_the_offset_of_its_start_or_of_what_it_adjusts() -> None:
     windows = [w for part in advance_through(State.new(HOURLY, 0), the_log()) for w in part.windows]
-    found = [((w.start_ms - START_MS) // MINUTE_MS, w.mends_ms is not None, w.utc_offset_s) for w in windows]
+    found = [((w.start_ms - START_MS) // MINUTE_MS, w.adjusts_ms is not None, w.utc_offset_s) for w in windows]
     assert found == [(45, False, -3_600), (60, False, 0), (90, True, -3_600), (180, False, 20_700)]
 
 
@@ -56,12 +56,12 @@ def test_views_show_times_in_the_machine_s_zone(tmp_path: Path) -> None:
     def seen(query: str) -> list[Any]:
         return db.execute(query).fetchall()
 
-    local = "start_local::VARCHAR, end_local::VARCHAR, mends_local::VARCHAR"
-    assert seen(f'SELECT "start"::VARCHAR, {local} FROM windows ORDER BY "start", mends') == [
+    local = "start_local::VARCHAR, end_local::VARCHAR, adjusts_local::VARCHAR"
+    assert seen(f'SELECT "start"::VARCHAR, {local} FROM windows ORDER BY "start", adjusts') == [
         ("2019-04-14 00:45:00", "2019-04-13 23:45:00", "2019-04-14 00:00:00", None),
         ("2019-04-14 01:00:00", "2019-04-14 01:00:00", "2019-04-14 01:15:00", None),
         ("2019-04-14 01:30:00", "2019-04-14 00:30:00", "2019-04-14 00:45:00", "2019-04-13 23:45:00"),
         ("2019-04-14 03:00:00", "2019-04-14 08:45:00", "2019-04-14 09:00:00", None),
     ]
-    assert seen("SELECT mends_local::VARCHAR FROM adjustments") == [("2019-04-13 23:45:00",)]
+    assert seen("SELECT adjusts_local::VARCHAR FROM adjustments") == [("2019-04-13 23:45:00",)]
     assert seen(f"SELECT {local} FROM lines") == []

@@ -36,7 +36,7 @@ def the_rows() -> list[dict[str, Any]]:
                 net = Decimal(draw.randint(-(10**20), 10**21))
                 rows.append(dict.fromkeys(WINDOWS.names) | {
                     "machine": machine, "start_ms": slot * WINDOW_MS, "end_ms": (slot + 1) * WINDOW_MS,
-                    "mends_ms": None if mended is None else mended * WINDOW_MS, "net_micros": net,
+                    "adjusts_ms": None if mended is None else mended * WINDOW_MS, "net_micros": net,
                     "gross_micros": net + 1, "readings": 0 if machine == "silent" else draw.choice((0, 3)),
                     "flags": draw.sample(FLAGS, draw.choice((0, 0, 1, 2))), "trust": draw.randint(0, 2),
                     "registration_version": draw.randint(1, 3),
@@ -46,7 +46,7 @@ def the_rows() -> list[dict[str, Any]]:
 
 def recount(rows: list[dict[str, Any]]) -> tuple[Any, ...]:
     """What the view says of one machine, from its rows, in the order of QUERY."""
-    up = {r["start_ms"] if r["mends_ms"] is None else r["mends_ms"] for r in rows if r["readings"]}
+    up = {r["start_ms"] if r["adjusts_ms"] is None else r["adjusts_ms"] for r in rows if r["readings"]}
     until_ms = END_SLOT * WINDOW_MS
     from_ms = max(min(up), until_ms - 365 * DAY_MS) if up else None
     period = silent = reporting = None
@@ -54,7 +54,7 @@ def recount(rows: list[dict[str, Any]]) -> tuple[Any, ...]:
         period = (until_ms - from_ms) // 60_000
         silent = period - sum(start_ms >= from_ms for start_ms in up) * WINDOW_MS // 60_000
         reporting = Decimal(100_000 * (period - silent) // period) / 1_000
-    late = sum(row["mends_ms"] is not None for row in rows)
+    late = sum(row["adjusts_ms"] is not None for row in rows)
     return (
         rows[0]["machine"], 0, min(row["start_ms"] for row in rows), max(up) + WINDOW_MS if up else None,
         len(rows) - late, late, sum(row["readings"] for row in rows),

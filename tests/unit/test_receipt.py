@@ -139,15 +139,15 @@ def test_an_accepted_reading_has_its_window_and_what_it_bills(folder: Path) -> N
     assert usage(first) == []
     assert usage(second) == [(500, 300_000, 1_000)]
     assert usage(late) == [(200, 300_000, 1_000)]
-    for places, start_ms, mends_ms in ((first, at(0), None), (second, at(0), None), (late, at(75), at(45))):
+    for places, start_ms, adjusts_ms in ((first, at(0), None), (second, at(0), None), (late, at(75), at(45))):
         window = places[0].window
         assert window is not None
-        assert (window.start_ms, window.mends_ms) == (start_ms, mends_ms)
+        assert (window.start_ms, window.adjusts_ms) == (start_ms, adjusts_ms)
         paths = epoch_paths(folder, HOURLY, HOURLY.epoch_of(start_ms), 0)
         files = read_manifest(paths.manifest)
         assert files is not None
         sealed = windows_from(pq.read_table(paths.windows))
-        (kept,) = (one for one in sealed if (one.start_ms, one.mends_ms) == (start_ms, mends_ms))
+        (kept,) = (one for one in sealed if (one.start_ms, one.adjusts_ms) == (start_ms, adjusts_ms))
         assert (window.digest, window.manifest_digest) == (kept.digest.hex(), files.manifest_digest)
 
 

@@ -101,15 +101,15 @@ def test_canonical_bytes_have_one_shape() -> None:
 def test_windows_survive_arrow_and_the_digest_covers_everything() -> None:
     line = Line("energy", "Wh", 1, 5, 10, 1000, 2**70)
     window = Window(
-        machine="m", start_ms=0, end_ms=900_000, mends_ms=None, utc_offset_s=-3_600, gross_micros=2**70,
+        machine="m", start_ms=0, end_ms=900_000, adjusts_ms=None, utc_offset_s=-3_600, gross_micros=2**70,
         expenses_micros=0, net_micros=2**70, lines=(line,), carry_in=0, carry_out=3, registration_version=1,
         agreement=Agreement({"a": 9_000, "b": 1_000}, locked_until=7, pays_trust=1), readings=1, first_offset=0,
         last_offset=2, skipped=0, flags=("reset",), trust=0,
     ).sealed("00" * 16)  # fmt: skip
-    mended = msgspec.structs.replace(window, mends_ms=5, agreement=Agreement({"a": 10_000}), flags=(), lines=())
+    mended = msgspec.structs.replace(window, adjusts_ms=5, agreement=Agreement({"a": 10_000}), flags=(), lines=())
     assert windows_from(windows_table([window, mended])) == [window, mended]
     assert mended.agreement.locked_until is UNSET
-    others = {"machine": "n", "mends_ms": 1, "net_micros": 1, "lines": (), "carry_in": 1, "skipped": 9, "trust": 1}
+    others = {"machine": "n", "adjusts_ms": 1, "net_micros": 1, "lines": (), "carry_in": 1, "skipped": 9, "trust": 1}
     others |= {"utc_offset_s": 3_600}
     digests = {msgspec.structs.replace(window, **{k: v}).sealed("00" * 16).digest for k, v in others.items()}
     assert len(digests | {window.digest, window.sealed("01" * 16).digest}) == len(others) + 2

@@ -26,7 +26,7 @@ Log = Mapping[int, Sequence[Sequence[Window]]]
 TRUTH: Log = {
     0: [
         [window("a", DAY, 1_000), window("b", DAY, -7, place=1)],
-        [window("a", DAY + 1, 501), window("b", DAY + 1, 100, mends=5)],
+        [window("a", DAY + 1, 501), window("b", DAY + 1, 100, adjusts=5)],
         [window("a", DAY + 2, 11, agreement=ODD, trust=1), window("a", DAY + 2, 5, place=1, agreement=ODD)],
     ],
     1: [[window("z", DAY, 33)], [], [window("z", DAY + 2, 9)]],
@@ -100,7 +100,7 @@ def test_what_is_not_posted_yet_is_counted() -> None:
     assert report.unposted_micros == 501 + 93 + 10 + 9
 
 
-@pytest.mark.parametrize("change", [{"net_micros": 502}, {"digest": b"x" * 32}, {"machine": "q"}, {"mends_ms": 3}])
+@pytest.mark.parametrize("change", [{"net_micros": 502}, {"digest": b"x" * 32}, {"machine": "q"}, {"adjusts_ms": 3}])
 def test_one_changed_window_is_named(change: dict[str, object]) -> None:
     events, files = post(changed(TRUTH, 0, 1, 0, **change))
     report = audit(events, files)

@@ -18,9 +18,9 @@ TREES = sorted((Path(__file__).parents[1] / "golden" / "trees").glob("*.json"))
 def leaf_hash(kind: str, value: list[str]) -> bytes:
     if kind == "payouts":
         return payout_leaf(value[0], int(value[1]))
-    machine, start, end, mends, net, digest = value
+    machine, start, end, adjusts, net, digest = value
     hashes = bytes.fromhex(machine[2:]), bytes.fromhex(digest[2:])
-    return window_leaf(hashes[0], (int(start), int(end)), int(mends), int(net), hashes[1])
+    return window_leaf(hashes[0], (int(start), int(end)), int(adjusts), int(net), hashes[1])
 
 
 @pytest.mark.parametrize("path", TREES, ids=lambda path: path.stem)

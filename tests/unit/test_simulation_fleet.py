@@ -95,7 +95,7 @@ def test_an_honest_fleet_loses_nothing(form: Form) -> None:
     result = Result(sent)
     assert not result.rejects and not result.duplicates
     assert not flags(result)
-    assert all(window.mends_ms is None for window in result.windows)
+    assert all(window.adjusts_ms is None for window in result.windows)
     assert {window.trust for window in result.windows} == {0, 1, 2}
     amounts, carry, exact = defaultdict(int), defaultdict(int), defaultdict(Fraction)
     for window in result.windows:

@@ -64,7 +64,7 @@ def test_a_window_seals_at_its_end_and_grace(one: Partition) -> None:
     assert [(window.start_ms, window.gross_micros) for window in one.seal(25 * MINUTE_MS)] == [(START_MS, 500)]
     assert one.trips(4, 1, 25 * MINUTE_MS) == []
     adjustment = one.seal()[-1]
-    assert (adjustment.start_ms, adjustment.mends_ms) == (START_MS + QUARTER_MS, START_MS)
+    assert (adjustment.start_ms, adjustment.adjusts_ms) == (START_MS + QUARTER_MS, START_MS)
     assert adjustment.gross_micros == 400
 
 
@@ -194,8 +194,8 @@ def test_corrections_have_no_horizon_and_a_limit(one: Partition) -> None:
     assert one.correct(2, 1, 0, machine="ghost") == ["unknown_machine"]
     assert one.correct(2, 7, 0) == []
     mend, plain = one.seal()  # The earliest open window is the one that ends as the log begins.
-    assert (plain.mends_ms, plain.gross_micros, plain.readings) == (None, 700, 0)
-    assert (mend.mends_ms, mend.gross_micros) == (START_MS - 100 * DAY_MS, -100 * most)
+    assert (plain.adjusts_ms, plain.gross_micros, plain.readings) == (None, 700, 0)
+    assert (mend.adjusts_ms, mend.gross_micros) == (START_MS - 100 * DAY_MS, -100 * most)
     assert (mend.first_offset, mend.last_offset) == (2, 2)
 
 
@@ -255,7 +255,7 @@ def test_a_longer_grace_opens_no_sealed_window_again() -> None:
     partition.trips(1, DAY_MS - 1)
     partition.trips(0, DAY_MS - 1, DAY_MS + MINUTE_MS)
     assert partition.state.earliest_open_ms == START_MS + DAY_MS
-    found = [(window.start_ms - START_MS, window.mends_ms) for window in partition.seal(2 * DAY_MS)]
+    found = [(window.start_ms - START_MS, window.adjusts_ms) for window in partition.seal(2 * DAY_MS)]
     assert found == [(DAY_MS - QUARTER_MS, None), (DAY_MS, START_MS + DAY_MS - QUARTER_MS)]
 
 

@@ -1,7 +1,7 @@
 // A machine's day recomputed from its readings: windows, digests, where their proofs lead, and what everybody is paid.
 
 const editKey = (item) => item.offset + "/" + item.row;
-const windowKey = (start, mends) => start + "/" + (mends ?? "");
+const windowKey = (start, adjusts) => start + "/" + (adjusts ?? "");
 const standing = (values) => (values === null ? null : values.map(BigInt));
 
 // The rows of a day as the rules want them: integers of any size.
@@ -42,8 +42,8 @@ function recomputeDay(day, edits) {
   };
   const open = new Map();
   const rows = new Map();
-  const openAt = ([start, mends]) => {
-    const key = windowKey(start, mends);
+  const openAt = ([start, adjusts]) => {
+    const key = windowKey(start, adjusts);
     if (!open.has(key)) {
       open.set(key, { readings: 0, first: -1, last: -1, skipped: 0, flags: new Set(), trust: 2, usage: new Map() });
     }
@@ -101,7 +101,7 @@ function sealDay(day, open) {
   const windows = day.windows.map((stored) => {
     const was = stored.document;
     const agreement = canonicalJson(was.agreement.payees);
-    const found = open.get(windowKey(was.start_ms, was.mends_ms));
+    const found = open.get(windowKey(was.start_ms, was.adjusts_ms));
     if (found === undefined) return { stored, gone: true, net: 0n, lines: [], parts: new Map() };
     const carryIn = carries.get(agreement) ?? BigInt(was.carry_in);
     const { lines, gross, carryOut } = priceLines(found.usage, carryIn);

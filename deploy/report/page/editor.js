@@ -161,7 +161,7 @@ class DayEditor {
       const document = was.stored.document;
       button.setAttribute("aria-selected", String(i === this.at));
       button.tabIndex = i === this.at ? 0 : -1;
-      const late = document.mends_ms === null ? "" : ", mends " + this.mendedText(document);
+      const late = document.adjusts_ms === null ? "" : ", adjusts " + this.mendedText(document);
       put(
         button,
         mark(this.holds(i)),
@@ -176,10 +176,10 @@ class DayEditor {
     });
   }
 
-  // When the mended window was: its day, too, where that is another one.
+  // When the adjusted window was: its day, too, where that is another one.
   mendedText(document) {
-    const isToday = document.mends_ms >= this.day.day_ms;
-    return (isToday ? "" : shortDay(document.mends_ms) + " ") + timeText(document.mends_ms);
+    const isToday = document.adjusts_ms >= this.day.day_ms;
+    return (isToday ? "" : shortDay(document.adjusts_ms) + " ") + timeText(document.adjusts_ms);
   }
 
   // The day at a glance: a column a window.
@@ -226,13 +226,13 @@ class DayEditor {
   // Rebuilt when another window is chosen; `update` fills in what depends on edits.
   showDetail() {
     const document = this.base.windows[this.at].stored.document;
-    const key = windowKey(document.start_ms, document.mends_ms);
+    const key = windowKey(document.start_ms, document.adjusts_ms);
     const items = this.day.items.filter((item) => item.what !== "fact" && windowKey(...item.where) === key);
     this.cells = [];
     const rows = items.map((item) => (item.what === "row" ? this.readingRow(item) : this.correctionRow(item)));
     const priced = items.filter((item) => item.what === "row" && item.kind !== "level");
     this.result = h("div");
-    const more = document.mends_ms === null ? "" : ", mends the window of " + this.mendedText(document);
+    const more = document.adjusts_ms === null ? "" : ", adjusts the window of " + this.mendedText(document);
     put(
       this.detail,
       h("h3", {}, timeText(document.start_ms) + " to " + timeText(document.end_ms) + more),

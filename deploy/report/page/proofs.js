@@ -15,7 +15,7 @@ function windowDigest(document, salt) {
 }
 
 function windowLeaf(document, digest) {
-  const words = [document.start_ms, document.end_ms, document.mends_ms ?? 0, document.net_micros].map(word);
+  const words = [document.start_ms, document.end_ms, document.adjusts_ms ?? 0, document.net_micros].map(word);
   return twice(joined(keccak256(utf8(document.machine)), ...words, digest));
 }
 

@@ -17,7 +17,7 @@ SESSION_MAX_MS = 35 * 86_400_000
 OLDEST_MS, NEWEST_MS = 946_684_800_000, 4_102_444_800_000
 """Times lie in the years 2000 to 2099 (epoch ms): others come from a clock that isn't set, or are in another unit."""
 
-_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_ID = re.compile(r"[A-Za-z0-9._:*-]{1,64}")
 _VALUES = ("register", "quantity", "level")
 
 

@@ -50,7 +50,7 @@ interface ISettlementLedger {
      * @param machine hash of the machine's id
      * @param start start of the window, epoch milliseconds
      * @param end end of the window, exclusive, epoch milliseconds
-     * @param mends start of the window that this one adjusts, epoch milliseconds; 0 when it adjusts none
+     * @param adjusts start of the window that this one adjusts, epoch milliseconds; 0 when it adjusts none
      * @param net earnings less expenses, micros of the log's currency
      * @param windowDigest digest over all that the window says
      */
@@ -58,7 +58,7 @@ interface ISettlementLedger {
         bytes32 machine;
         uint64 start;
         uint64 end;
-        uint64 mends;
+        uint64 adjusts;
         int256 net;
         bytes32 windowDigest;
     }

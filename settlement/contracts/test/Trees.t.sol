@@ -56,7 +56,7 @@ contract TreesTest is LedgerTest {
             machine: vm.parseBytes32(value[0]),
             start: uint64(vm.parseUint(value[1])),
             end: uint64(vm.parseUint(value[2])),
-            mends: uint64(vm.parseUint(value[3])),
+            adjusts: uint64(vm.parseUint(value[3])),
             net: vm.parseInt(value[4]),
             windowDigest: vm.parseBytes32(value[5])
         });
