@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from schemas.units import DAY_MS
 from streams.reference.entries import Plain, Refused
 
-FRESH_MS = DAY_MS
 SPENT_OVER_MS = 30 * DAY_MS
 LAPSES_AFTER_MS = 90 * DAY_MS
 ORDERS_MAX = 64
