@@ -19,6 +19,7 @@ import numba
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 
 _FOLDER = Path(__file__).resolve().parent
+_config: Any = numba.config
 _SCALARS = {int: "int64", bool: "boolean", type(None): "void"}
 
 
@@ -40,8 +41,8 @@ def compiled(loop: Loop) -> Loop:
 
 
 def _compile(loop: Loop, signature: str, *, cache: bool) -> Loop:
-    done: Loop = numba.njit(signature, boundscheck=True, nogil=True, cache=cache)(loop)
-    return done
+    done: Any = numba.njit(signature, boundscheck=True, nogil=True, cache=cache)(loop)
+    return done  # type: ignore[no-any-return]
 
 
 def _spelling(hint: Any) -> str:
@@ -61,13 +62,13 @@ def _use_cache() -> bool:
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
     checkout = _FOLDER.parents[2]
     own = checkout / ".cache" / "kernel" if (checkout / "pyproject.toml").exists() else _FOLDER / "__pycache__"
-    folder = Path(numba.config.CACHE_DIR or own) / digest.hexdigest()[:16]
+    folder = Path(_config.CACHE_DIR or own) / digest.hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError:
         return False
-    numba.config.CACHE_DIR = str(folder)
+    _config.CACHE_DIR = str(folder)
     return True
 
 
