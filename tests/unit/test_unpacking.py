@@ -48,7 +48,7 @@ def test_a_bomb_and_a_damaged_batch_end_as_an_error(packing: int) -> None:
     with pytest.raises(InvalidInput, match="64 MiB"):
         unpack(packing, memoryview(bomb))
     packed = PACK[packing](MIX)
-    for damaged in (packed[:-30], b"", packed[10:], b"\xff" * 100):
+    for damaged in (packed[:-30], packed[10:], b"\xff" * 100):
         with pytest.raises(InvalidInput, match="can't be unpacked"):
             unpack(packing, memoryview(damaged))
     with pytest.raises(InvalidInput, match="number 7"):
