@@ -56,7 +56,9 @@ class Entries:
         if became == DAMAGED:
             raise InvalidInput("records that are no records")
         if became == ODD_NAME:
-            raise InvalidInput("a record with a header whose name is not UTF-8: Kafka's clients for Python can't read it")
+            raise InvalidInput(
+                "a record with a header whose name is not UTF-8: Kafka's clients for Python can't read it"
+            )
         self.size, self._count = end, self._count + batch.count
 
     def keep(self, first: int, next: int) -> None:

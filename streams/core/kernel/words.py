@@ -25,12 +25,18 @@ CASE = 32
 
 
 @compiled
+def byte(buffer: Bytes, p: int) -> int:
+    """The byte at a position. Unsigned, so that a negative position raises IndexError and doesn't count from the end."""
+    return np.int64(buffer[np.uintp(p)])
+
+
+@compiled
 def is_word(buffer: Bytes, at: int, size: int, word: int) -> bool:
     """Whether these bytes are exactly that word."""
     if size != _SIZES[word]:
         return False
     for k in range(size):  # noqa: SIM110 - a loop of numba
-        if buffer[at + k] != _LETTERS[word, k]:
+        if byte(buffer, at + k) != _LETTERS[word, k]:
             return False
     return True
 
@@ -41,7 +47,7 @@ def is_word_in_any_case(buffer: Bytes, at: int, size: int, word: int) -> bool:
     if size != _SIZES[word]:
         return False
     for k in range(size):
-        letter = np.int64(buffer[at + k])
+        letter = byte(buffer, at + k)
         if 65 <= letter <= 90:
             letter |= CASE
         if letter != _LETTERS[word, k]:
