@@ -4,8 +4,6 @@ A record is its length, a byte of attributes, timestamp and offset as difference
 headers: https://kafka.apache.org/documentation/#record. All integers in it are zigzag varints.
 """
 
-import numpy as np
-
 from schemas.reading import HEADERS_BYTES_MAX, HEADERS_MAX, VALUE_BYTES_MAX
 from streams.core.kernel import columns as c
 from streams.core.kernel.columns import NONE, Bytes, Matrix
@@ -18,6 +16,7 @@ from streams.core.kernel.words import (
     JSON_WORD,
     KEY_ID_WORD,
     SIGNATURE_WORD,
+    byte,
     is_word,
     is_word_in_any_case,
 )
@@ -34,10 +33,10 @@ def varint(buffer: Bytes, p: int, end: int) -> tuple[int, int]:
     """A zigzag varint of at most 64 bits: (value, the position after it); the position is NONE if it runs on."""
     raw, shift = 0, 0
     while p < end and shift < 64:
-        byte = np.int64(buffer[p])
+        part = byte(buffer, p)
         p += 1
-        raw |= (byte & 0x7F) << shift
-        if byte < 0x80:
+        raw |= (part & 0x7F) << shift
+        if part < 0x80:
             return ((raw >> 1) & 0x7FFF_FFFF_FFFF_FFFF) ^ -(raw & 1), p
         shift += 7
     return 0, NONE
@@ -57,20 +56,20 @@ def is_utf8(buffer: Bytes, at: int, size: int) -> bool:
     """Whether these bytes are UTF-8 as Python decodes it: no overlong forms, no surrogates, nothing above 0x10FFFF."""
     end = at + size
     while at < end:
-        lead = np.int64(buffer[at])
+        lead = byte(buffer, at)
         at += 1
         if lead < 0x80:
             continue
         more = 1 if 0xC2 <= lead < 0xE0 else 2 if 0xE0 <= lead < 0xF0 else 3 if 0xF0 <= lead < 0xF5 else 0
         if more == 0 or at + more > end:
             return False
-        second = np.int64(buffer[at])
+        second = byte(buffer, at)
         if (lead == 0xE0 and second < 0xA0) or (lead == 0xED and second >= 0xA0):
             return False
         if (lead == 0xF0 and second < 0x90) or (lead == 0xF4 and second >= 0x90):
             return False
         for k in range(at, at + more):
-            if buffer[k] & 0xC0 != 0x80:
+            if byte(buffer, k) & 0xC0 != 0x80:
                 return False
         at += more
     return True
@@ -86,13 +85,13 @@ def is_blank(letter: int) -> bool:
 def media_of(buffer: Bytes, at: int, size: int) -> int:
     """The media type in these bytes, without parameters, in any case; ASK if they are not ASCII."""
     end = at
-    while end < at + size and buffer[end] != ord(";"):
-        if buffer[end] >= 0x80:
+    while end < at + size and byte(buffer, end) != ord(";"):
+        if byte(buffer, end) >= 0x80:
             return c.ASK
         end += 1
-    while at < end and is_blank(buffer[at]):
+    while at < end and is_blank(byte(buffer, at)):
         at += 1
-    while at < end and is_blank(buffer[end - 1]):
+    while at < end and is_blank(byte(buffer, end - 1)):
         end -= 1
     if is_word_in_any_case(buffer, at, end - at, JSON_WORD):
         return c.JSON_MEDIA
@@ -131,7 +130,7 @@ def read_headers(buffer: Bytes, p: int, stop: int, records: Matrix, k: int) -> i
     texts = 0
     for _ in range(records[k, c.HEADERS]):
         name_len, name_at = text_size(buffer, p, stop)
-        if name_at == NONE or name_len == NONE:
+        if name_at < 0 or name_len < 0:
             return DAMAGED
         size, at = text_size(buffer, name_at + name_len, stop)
         if at == NONE:

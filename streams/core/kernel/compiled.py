@@ -20,6 +20,7 @@ Loop = TypeVar("Loop", bound=Callable[..., Any])
 
 _FOLDER = Path(__file__).resolve().parent
 _config: Any = numba.config
+_njit: Any = numba.njit
 _SCALARS = {int: "int64", bool: "boolean", type(None): "void"}
 
 
@@ -43,8 +44,7 @@ def compiled(loop: Loop) -> Loop:
 
 
 def _compile(loop: Loop, signature: str, *, cache: bool) -> Loop:
-    done: Any = numba.njit(signature, boundscheck=True, nogil=True, cache=cache, _nrt=False)(loop)
-    return done  # type: ignore[no-any-return]
+    return _njit(signature, boundscheck=True, nogil=True, cache=cache, _nrt=False)(loop)  # type: ignore[no-any-return]
 
 
 def _spelling(hint: Any) -> str:

@@ -99,7 +99,7 @@ def read_name(buffer: Bytes, p: int, end: int) -> tuple[int, int]:
     size = p - first
     field = UNKNOWN
     if 0 < size < 32:
-        field = np.int64(FIELD_BY_SHAPE[byte(buffer, p - 1) * 32 + size])
+        field = int(FIELD_BY_SHAPE[byte(buffer, p - 1) * 32 + size])
         if field != UNKNOWN and not is_word(buffer, first, size, field):
             field = UNKNOWN
     p = skip_blanks(buffer, p + 1, end)
@@ -164,8 +164,27 @@ def read_flag(buffer: Bytes, p: int, end: int) -> tuple[int, int]:
 
 
 @compiled
+def skip_number(buffer: Bytes, p: int, end: int) -> int:
+    """The position behind an integer or a decimal fraction; ASK for an exponent."""
+    if byte(buffer, p) == MINUS:
+        p += 1
+    for part in range(2):
+        first = p
+        while p < end and ZERO <= byte(buffer, p) <= ZERO + 9:
+            p += 1
+        if p >= end:
+            return CUT
+        if p == first or p - first > DIGITS_MAX or (part == 0 and byte(buffer, first) == ZERO and p > first + 1):
+            return ASK
+        if part == 1 or byte(buffer, p) != DOT:
+            break
+        p += 1
+    return ASK if byte(buffer, p) == DOT or byte(buffer, p) | 0x20 == ord("e") else p
+
+
+@compiled
 def skip_value(buffer: Bytes, p: int, end: int) -> int:
-    """The position behind the value of an unknown field: a plain text, an integer, true, false or null."""
+    """The position behind the value of an unknown field: a plain text, a number, true, false or null."""
     letter = byte(buffer, p)
     if letter == QUOTE:
         p = end_of_text(buffer, p + 1, end)
@@ -182,8 +201,7 @@ def skip_value(buffer: Bytes, p: int, end: int) -> int:
     if letter == ord("t") or letter == ord("f"):
         _, p = read_flag(buffer, p, end)
         return p
-    _, p = read_count(buffer, p, end)
-    return p
+    return skip_number(buffer, p, end)
 
 
 @compiled
@@ -216,8 +234,8 @@ def is_reading(seen: int, rows: Matrix, r: int) -> bool:
     if (seen >> SESSION ^ seen >> STARTED_AT) & 1:
         return False
     if seen >> SESSION & 1:
-        return rows[r, c.STARTED_AT] <= rows[r, c.OBSERVED_AT]
-    return rows[r, c.MARKS] & (c.IS_START | c.IS_END) == 0
+        return bool(rows[r, c.STARTED_AT] <= rows[r, c.OBSERVED_AT])
+    return bool(rows[r, c.MARKS] & (c.IS_START | c.IS_END) == 0)
 
 
 @compiled

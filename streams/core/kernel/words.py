@@ -26,8 +26,8 @@ CASE = 32
 
 @compiled
 def byte(buffer: Bytes, p: int) -> int:
-    """The byte at a position. Unsigned, so that a negative position raises IndexError and doesn't count from the end."""
-    return np.int64(buffer[np.uintp(p)])
+    """The byte at a position. Unsigned, so that a negative position raises IndexError, and none is counted back."""
+    return np.int64(buffer[np.uintp(p)])  # type: ignore[return-value]
 
 
 @compiled
