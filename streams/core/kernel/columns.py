@@ -18,6 +18,7 @@ from schemas.reading import CORRECTED, HEARTBEAT, READING, REGISTERED
 from schemas.reject import REASONS, Reason
 
 Bytes = Annotated[NDArray[np.uint8], "uint8[::1]"]
+Words = Annotated[NDArray[np.uint64], "uint64[::1]"]
 Ints = Annotated[NDArray[np.int64], "int64[::1]"]
 Matrix = Annotated[NDArray[np.int64], "int64[:, ::1]"]
 """Arrays as loops take them: contiguous, and writable. `compiled` reads numba's spelling of each."""

@@ -8,8 +8,11 @@ import numpy as np
 from schemas.errors import InvalidInput
 from streams.core.kernel import columns as c
 from streams.core.kernel.batches import DAMAGED, ODD_NAME, split, varint
-from streams.core.kernel.columns import NONE, Bytes, Matrix
+from streams.core.kernel.columns import NONE, Bytes, Matrix, Words
 from streams.core.records import LogRecord, Record
+
+SPARE = 16
+"""Bytes behind all others, so that eight may be read at the last one."""
 
 
 class PlainBatch(Protocol):
@@ -28,7 +31,7 @@ class Entries:
     """The records of a slice: a buffer that grows, and the lines of `records` that point into it."""
 
     def __init__(self) -> None:
-        self.buffer: Bytes = np.empty(1 << 16, np.uint8)
+        self.buffer: Bytes = np.zeros(1 << 16, np.uint8)
         self.size = 0
         self._records: Matrix = np.empty((1 << 10, c.RECORD_COLUMNS), np.int64)
         self._count = 0
@@ -37,6 +40,11 @@ class Entries:
     def records(self) -> Matrix:
         """A line for each record so far. A view: to be asked for again after `add`."""
         return self._records[: self._count]
+
+    @property
+    def words(self) -> Words:
+        """The buffer, eight bytes each."""
+        return self.buffer.view(np.uint64)
 
     def add(self, batch: PlainBatch) -> None:
         """Adds the records of a batch. Raises InvalidInput if it holds no records; then nothing is added."""
@@ -71,10 +79,10 @@ class Entries:
     def make_room(self, size: int) -> None:
         """Makes the buffer hold so many more bytes. Positions stay, the array may be another one."""
         wanted = len(self.buffer)
-        while wanted < self.size + size:
+        while wanted < self.size + size + SPARE:
             wanted *= 2
         if wanted > len(self.buffer):
-            grown = np.empty(wanted, np.uint8)
+            grown = np.zeros(wanted, np.uint8)
             grown[: self.size] = self.buffer[: self.size]
             self.buffer = grown
 

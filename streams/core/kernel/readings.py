@@ -19,10 +19,12 @@ from msgspec import UNSET, UnsetType
 from schemas.reading import ROWS_MAX, Reading
 from streams.core import records as definition
 from streams.core.kernel import columns as c
-from streams.core.kernel.columns import ASK, NONE, Bytes, Matrix
+from streams.core.kernel.arrow_rows import PLAN_COLUMNS, read_arrow
+from streams.core.kernel.columns import ASK, NONE, Bytes, Matrix, Words
 from streams.core.kernel.compiled import compiled
 from streams.core.kernel.entries import Entries
 from streams.core.kernel.json_rows import CUT, read_json
+from streams.core.kernel.words import FIELDS
 
 ROOM = 65_536
 """How many rows are read at a time, so that memory is bounded, whatever the records promise."""
@@ -35,17 +37,22 @@ _KINDS = ("register", "quantity", "level")
 
 
 @compiled
-def read_records(buffer: Bytes, records: Matrix, k: int, rows: Matrix, used: int) -> tuple[int, int, int]:
-    """The rows of the records from the line `k` on, from the line `used` of `rows` on: (next record, rows used, why)."""
+def read_records(
+    words: Words, buffer: Bytes, records: Matrix, k: int, rows: Matrix, used: int, plan: Matrix
+) -> tuple[int, int, int]:
+    """The rows of the records from the line `k` on, behind the `used` lines of `rows`: (next record, used, why)."""
     while k < len(records):
         records[k, c.FIRST_ROW], records[k, c.ROWS] = used, 0
         if records[k, c.TYPE] == c.TYPE_READING and records[k, c.REFUSED] == 0:
             if used + ROWS_MAX > len(rows):
                 return k, used, FULL
-            if records[k, c.MEDIA] != c.JSON_MEDIA:
-                return k, used, ASKED
-            at = records[k, c.VALUE_AT]
-            count, after = read_json(buffer, at, at + records[k, c.VALUE_LEN], rows, used)
+            at, end = records[k, c.VALUE_AT], records[k, c.VALUE_AT] + records[k, c.VALUE_LEN]
+            count, after = 0, ASK
+            if records[k, c.MEDIA] == c.JSON_MEDIA:
+                count, after = read_json(buffer, at, end, rows, used)
+            elif records[k, c.MEDIA] == c.ARROW_MEDIA:
+                count = read_arrow(words, buffer, at, end, rows, used, plan)
+                after = ASK if count == ASK else end
             if after == ASK:
                 return k, used, ASKED
             if after == CUT:
@@ -64,6 +71,7 @@ class Readings:
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
         self._rows: Matrix = np.empty((ROOM, c.ROW_COLUMNS), np.int64)
+        self._plan: Matrix = np.empty((len(FIELDS), PLAN_COLUMNS), np.int64)
 
     def read(self, line: int) -> tuple[int, Matrix]:
         """(next, rows): the rows of the records from `line` to `next`, at least one record.
@@ -72,7 +80,9 @@ class Readings:
         """
         entries, used = self._entries, 0
         while True:
-            line, used, why = read_records(entries.buffer, entries.records, line, self._rows, used)
+            line, used, why = read_records(
+                entries.words, entries.buffer, entries.records, line, self._rows, used, self._plan
+            )
             if line == len(entries.records) or why == FULL:
                 return line, self._rows[:used]
             used = self._ask(line, used)
