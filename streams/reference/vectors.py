@@ -16,7 +16,7 @@ import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -28,9 +28,11 @@ from schemas.reject import Reject
 from schemas.units import CARRY_BASE, Count, Positive, Trust
 from schemas.window import Window
 from streams.core.advance import Advanced
-from streams.core.records import Record
+from streams.core.machines import Version
+from streams.core.records import LogRecord, Record
 from streams.core.replay import advance_through, open_windows
 from streams.core.state import State
+from streams.core.trust import Signatures, Trusting
 from streams.reference.entries import GivenEntry, Plain
 from streams.reference.recount import PartitionRecount, plain_windows
 
@@ -174,6 +176,8 @@ def result_of(state: State, parts: Sequence[Advanced]) -> Document:
         "open": [window_form(window) for window in open_windows(state)],
         "rejects": [reject_form(reject) for part in parts for reject in part.rejects],
         "counts": msgspec.to_builtins(counts),
+        "orders": [msgspec.to_builtins(order) for part in parts for order in part.orders],
+        "deposits": state.deposits_micros(),
         "stream_time": state.stream_time_ms,
     }
 
@@ -184,14 +188,46 @@ def window_form(window: Window) -> Document:
     return recounted_form(plain, window.end_ms - window.start_ms)
 
 
+class GivenSignatures(Signatures):
+    """For the core: the signatures of a document's records, judged before."""
+
+    def __init__(self, document: Document) -> None:
+        super().__init__("replay")
+        self._given = {given.offset: given for given in msgspec.convert(document["log"], list[Given])}
+
+    def of_device(self, record: LogRecord) -> Trusting | None:
+        """The trust given; None for a record that is not signed."""
+        trust = self._given[record.offset].trust
+        return None if trust == 0 else GivenTrust(trust)
+
+    def account_of(self, record: LogRecord) -> str | None:
+        """The signer given."""
+        return self._given[record.offset].signer
+
+
+class GivenTrust(NamedTuple):
+    """A signature that every version trusts alike, or (None) that none verifies."""
+
+    trust: int | None
+
+    def trust_by(self, version: Version) -> int | None:
+        """The trust given."""
+        return self.trust
+
+
 def reject_form(reject: Reject) -> list[object]:
     """A reject as the vectors write it."""
     return [reject.offset, reject.row, reject.reason]
 
 
+def state_of(document: Document) -> State:
+    """The core's state before the first record of a document."""
+    return State.new(log_of(document), document["ruleset"]["partition"], GivenSignatures(document))
+
+
 def replay(document: Document) -> Document:
     """What the core makes of a document, as `result_of`."""
-    state = State.new(log_of(document), document["ruleset"]["partition"])
+    state = state_of(document)
     parts = advance_through(state, records_of(document))
     return result_of(state, parts)
 
