@@ -3,9 +3,10 @@
 from collections import defaultdict
 from dataclasses import dataclass
 
-from schemas.units import DAY_MS
+from schemas.units import DAY_MS, MINUTE_MS
 from streams.reference.entries import Plain, Refused
 
+EARLY_MS = 5 * MINUTE_MS
 SPENT_OVER_MS = 30 * DAY_MS
 LAPSES_AFTER_MS = 90 * DAY_MS
 ORDERS_MAX = 64
@@ -86,10 +87,10 @@ class OrderBook:
             raise Refused("order_closed")
         return past[-1]
 
-    def receive(self, content: Plain, now: int, skew_ms: int) -> Order:
+    def receive(self, content: Plain, now: int) -> Order:
         """A receipt of goods (rule 30, from `unknown_order` on); returns its order. Raises Refused."""
         order = self.named(content)
-        if content["observed_at"] < order.placed_at - skew_ms:
+        if content["observed_at"] < order.placed_at - EARLY_MS:
             raise Refused("too_late")
         if order.receipt == content:
             raise Refused("duplicate")

@@ -394,7 +394,7 @@ class PartitionRecount:
             raise Refused("bad_signature")
         if plain["observed_at"] > self.now + self.rules.skew_ms:
             raise Refused("from_the_future")
-        self.spend(self.orders.receive(plain, self.now, self.rules.skew_ms), entry.offset)
+        self.spend(self.orders.receive(plain, self.now), entry.offset)
 
     def invoice(self, entry: Entry, plain: Plain) -> None:
         """Judges an invoice (rule 31). Raises Refused if it does not count."""
