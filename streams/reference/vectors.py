@@ -16,7 +16,7 @@ import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 
@@ -153,6 +153,38 @@ def recounted_form(window: Plain, window_ms: int) -> Document:
     }
 
 
+class GivenTrust(msgspec.Struct, frozen=True):
+    """A device's signature that was judged before."""
+
+    trust: int | None
+
+    def trust_by(self, version: Version) -> int | None:
+        """The trust given, under any version."""
+        return self.trust
+
+
+class GivenSignatures(Signatures):
+    """Signatures that were judged before: by offset."""
+
+    def __init__(self, document: Document) -> None:
+        super().__init__("replay")
+        self._given = {given.offset: given for given in msgspec.convert(document["log"], list[Given])}
+
+    def of_device(self, record: LogRecord) -> Trusting | None:
+        """The trust given; None for 0, which is unsigned."""
+        trust = self._given[record.offset].trust
+        return None if trust == 0 else GivenTrust(trust)
+
+    def account_of(self, record: LogRecord) -> str | None:
+        """The signer given."""
+        return self._given[record.offset].signer
+
+
+def new_state(document: Document) -> State:
+    """The core's state before the first record of a document."""
+    return State.new(log_of(document), document["ruleset"]["partition"], GivenSignatures(document))
+
+
 def records_of(document: Document) -> list[Record]:
     """The records of a document, values as JSON. A registration lies at its own route, others at their machine's."""
     routes: dict[str, str] = {}
@@ -192,46 +224,14 @@ def window_form(window: Window) -> Document:
     return recounted_form(plain, window.end_ms - window.start_ms)
 
 
-class GivenSignatures(Signatures):
-    """For the core: the signatures of a document's records, judged before."""
-
-    def __init__(self, document: Document) -> None:
-        super().__init__("replay")
-        self._given = {given.offset: given for given in msgspec.convert(document["log"], list[Given])}
-
-    def of_device(self, record: LogRecord) -> Trusting | None:
-        """The trust given; None for a record that is not signed."""
-        trust = self._given[record.offset].trust
-        return None if trust == 0 else GivenTrust(trust)
-
-    def account_of(self, record: LogRecord) -> str | None:
-        """The signer given."""
-        return self._given[record.offset].signer
-
-
-class GivenTrust(NamedTuple):
-    """A signature that every version trusts alike, or (None) that none verifies."""
-
-    trust: int | None
-
-    def trust_by(self, version: Version) -> int | None:
-        """The trust given."""
-        return self.trust
-
-
 def reject_form(reject: Reject) -> list[object]:
     """A reject as the vectors write it."""
     return [reject.offset, reject.row, reject.reason]
 
 
-def state_of(document: Document) -> State:
-    """The core's state before the first record of a document."""
-    return State.new(log_of(document), document["ruleset"]["partition"], GivenSignatures(document))
-
-
 def replay(document: Document) -> Document:
     """What the core makes of a document, as `result_of`."""
-    state = state_of(document)
+    state = new_state(document)
     parts = advance_through(state, records_of(document))
     return result_of(state, parts)
 
