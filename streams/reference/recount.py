@@ -50,7 +50,7 @@ class PartitionRecount:
         self.log, self.rules, self.partition = log, log.rulesets[0], partition
         self.now, self.epoch, self.earliest = -1, -1, 0
         self.versions = Versions()
-        self.meters: dict[tuple[str, str], MeterRecount] = defaultdict(MeterRecount)
+        self.meters: dict[str, dict[str, MeterRecount]] = defaultdict(lambda: defaultdict(MeterRecount))
         self.corrections: dict[str, list[Plain]] = defaultdict(list)
         self.orders = OrderBook()
         self.sessions = Sessions()
@@ -230,7 +230,7 @@ class PartitionRecount:
         registered = meter_of(version, name)
         if registered["kind"] not in row:
             raise Refused("wrong_kind")
-        meter = self.meters[machine, name]
+        meter = self.meters[machine][name]
         skipped = self.identify(meter, row)
         if version.get("retired"):
             raise Refused("retired")
@@ -278,7 +278,7 @@ class PartitionRecount:
         """What the usage of a row costs (rule 19). `starts` are those of its meter, this row's too."""
         priced_at = moment
         if "session" in row and not is_before_session(row):
-            known = [meter.starts.last for (machine, _), meter in self.meters.items() if machine == row["machine"]]
+            known = [meter.starts.last for meter in self.meters[row["machine"]].values()]
             session = (row["session"], row["session_started_at"])
             if any(session in last for last in [*known, starts.last]):
                 priced_at = row["session_started_at"]
@@ -344,14 +344,14 @@ class PartitionRecount:
         self.versions.add(plain, self.now, self.log.window_ms, self.rules.skew_ms)
         self.marked.discard(machine)
         if acts:  # rule 10
-            for meter in [meter for (owner, _), meter in self.meters.items() if owner == machine]:
+            for meter in self.meters[machine].values():
                 meter.identity = Identity()
                 meter.gauge = meter.gauge.with_boot(plain["boot"])
         if acts or not past:  # rule 13
             time = self.now if past else plain["effective_from"]
             for part in plain["meters"]:
                 if part["kind"] == "register" and "opening_register" in part:
-                    meter = self.meters[machine, part["meter"]]
+                    meter = self.meters[machine][part["meter"]]
                     meter.gauge = meter.gauge.with_opening(part["opening_register"], time, self.now)
 
     def correction(self, entry: Entry, plain: Plain) -> None:
