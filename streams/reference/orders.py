@@ -10,6 +10,7 @@ EARLY_MS = 5 * MINUTE_MS
 SPENT_OVER_MS = 30 * DAY_MS
 LAPSES_AFTER_MS = 90 * DAY_MS
 ORDERS_MAX = 64
+TERMS = ("machine", "item", "number", "quantity", "unit_price", "supplier", "placed_at", "offset", "row")
 
 
 @dataclass
@@ -30,6 +31,11 @@ class Order:
     invoice: Plain | None = None
     cancelling: Plain | None = None
     settled_at: int | None = None
+
+    @property
+    def terms(self) -> Plain:
+        """What was placed (rule 40)."""
+        return {name: part for name, part in vars(self).items() if name in TERMS}
 
     @property
     def amount(self) -> int:

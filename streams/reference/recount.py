@@ -2,7 +2,8 @@
 
 Written apart from `advance`, with which it shares the decoding of one record, the check of one signature, and murmur2.
 It keeps every row and has no slices, and `money` rounds nothing, so it must equal amounts plus carries exactly.
-`sealed` is every window, in order. For tests, and for audits that trust nothing faster (`compare`).
+`sealed` is every window, in order, `deposits_at_cuts` the deposits of each epoch. For tests, and for audits that trust
+nothing faster (`compare`).
 """
 
 import math
@@ -61,6 +62,7 @@ class PartitionRecount:
         self.open: dict[tuple[int, str, int], WindowRecount] = {}
         self.carries: dict[tuple[str, Payees], Fraction] = defaultdict(Fraction)
         self.sealed: list[Plain] = []
+        self.deposits_at_cuts: list[int] = []
 
     def take(self, records: Iterable[LogRecord]) -> "PartitionRecount":
         """Judges records, in the order of the log, in any number of calls; returns itself."""
@@ -126,6 +128,7 @@ class PartitionRecount:
         while self.now >= (self.epoch + 1) * self.log.epoch_ms + self.rules.grace_ms:
             self.enter(self.epoch + 1)
             self.seal(self.epoch * self.log.epoch_ms, entry.offset)
+            self.deposits_at_cuts.append(self.deposits())
         earliest = max(self.epoch * self.log.epoch_ms, self.start_of(self.now - self.rules.grace_ms))
         if earliest != self.earliest:
             self.earliest = earliest

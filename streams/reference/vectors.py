@@ -42,8 +42,6 @@ UNDECODABLE = "<undecodable>"
 DIGITS_MAX = 4_300
 """Integers with more digits are out of range for the stream's decoder, and Python's own refuses to read them."""
 
-ORDER_FIELDS = ("machine", "item", "number", "quantity", "unit_price", "supplier", "placed_at", "offset", "row")
-
 Document = dict[str, Any]
 
 
@@ -122,10 +120,7 @@ def recounted(document: Document) -> Document:
         "open": [recounted_form(window, recount.log.window_ms) for window in recount.open_windows()],
         "rejects": [list(reject) for reject in recount.rejects],
         "counts": {"entries": sum(counts.values()), **counts},
-        "orders": [
-            {name: part for name, part in vars(order).items() if name in ORDER_FIELDS}
-            for order in recount.orders.placed
-        ],
+        "orders": [order.terms for order in recount.orders.placed],
         "deposits": recount.deposits(),
         "stream_time": recount.now,
     }
