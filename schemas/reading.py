@@ -53,6 +53,14 @@ class Reading(Struct, frozen=True, omit_defaults=True, gc=False):
         return is_session_valid(self.session, self.session_started_at, self.observed_at)
 
     @property
+    def moment_ms(self) -> int:
+        """The moment of the row (epoch ms): what a meter shows was used before it was read.
+
+        A row that starts a session lies at its start.
+        """
+        return self.observed_at if self.session_start else max(0, self.observed_at - 1)
+
+    @property
     def kind(self) -> MeterKind:
         """Which of the three values the row carries."""
         if self.register is not UNSET:
@@ -85,6 +93,11 @@ class Correction(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=
     session_started_at: Count | UnsetType = UNSET
     fees: Fees = 0
     refund_to: Account | UnsetType = UNSET
+
+    @property
+    def moment_ms(self) -> int:
+        """The moment corrected (epoch ms), as a reading's."""
+        return max(0, self.observed_at - 1)
 
     def is_valid(self) -> bool:
         """A session with its start, not after the moment corrected; fees and a refund only with a session."""

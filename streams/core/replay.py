@@ -6,21 +6,19 @@ What explains a verdict or an amount uses this module, and nothing of how the co
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from typing import Literal
 
 from msgspec import UNSET, Struct
 
 from schemas.reading import HEARTBEAT, Correction, Reading
 from schemas.reject import WHOLE_RECORD, Reason
+from schemas.units import DAY_MS
 from schemas.window import Window
 from streams.core.advance import Advanced, Tally, advance, judge_record
 from streams.core.control import Outcome
-from streams.core.correcting import moment_of as correction_moment
-from streams.core.identity import judge_identity
-from streams.core.judge import moment_of, pricing_version
+from streams.core.kernel.columns import NONE
 from streams.core.machines import Machine
-from streams.core.meters import NONE
+from streams.core.meters import MeterState
 from streams.core.open_window import LineKey, WindowKey, seal, version_of
 from streams.core.rating import Price
 from streams.core.records import LogRecord, Record, decode_control, decode_readings, media_type, record_type
@@ -199,6 +197,7 @@ class _RowWatch(Tally):
         super().__init__()
         self.changes: list[RowChange] = []
         self._state, self._machines = state, machines
+        self._priced_at_ms = 0
         self._signature = state.signatures.of_device(record)
         self._entries = _entries(record)
         self._look(min(self._entries, default=0))
@@ -218,9 +217,13 @@ class _RowWatch(Tally):
     def _look(self, row: int) -> None:
         entry = self._entries.get(row)
         is_watched = entry is not None and entry.machine in self._machines
-        self._key = self._state.window_key(entry.machine, _moment(entry)) if entry and is_watched else None
+        self._key = self._state.window_key(entry.machine, entry.moment_ms) if entry and is_watched else None
         self._before = self._usage(self._key)
-        self._skipped = _skipped(self._state, entry) if isinstance(entry, Reading) and is_watched else None
+        self._skipped = None
+        if isinstance(entry, Reading) and is_watched:
+            self._skipped = _skipped(self._state, entry)
+            if self._skipped is not None:
+                self._priced_at_ms = _priced_at_ms(self._state, entry)
 
     def _usage(self, key: WindowKey | None) -> dict[LineKey, int]:
         return {} if key is None else dict(self._state.usage_at(key))
@@ -236,25 +239,20 @@ class _RowWatch(Tally):
 
     def _basis(self, row: Reading, key: WindowKey, skipped: int) -> Basis:
         machine = self._state.machines[row.machine]
-        version = machine.version_at(moment_of(row))
-        meter = self._state.meters.look(row.machine, row.meter)
-        is_before = row.session_start and row.kind == "register"
-        priced = version if is_before else pricing_version(self._state, machine, meter.starts, row)
+        version = machine.version_at(row.moment_ms)
+        current = self._state.meters.look(row.machine, row.meter).current
+        priced = machine.version_at(self._priced_at_ms)
         return Basis(
             unit=machine.unit_of(row.meter, priced.number),
             where=(key[0], None if key[2] == NONE else key[2]),
             skipped=skipped,
             trust=trust_of(self._signature, version) or 0,
-            is_current_boot=meter.current is not None and row.boot == meter.current.boot,
+            is_current_boot=current is not None and row.boot == current.boot,
             capacity_per_hour=version.meters[row.meter].capacity_per_hour,
             version=priced.number,
-            price=priced.prices.of_usage(row.meter, moment_of(row)),
+            price=priced.prices.of_usage(row.meter, row.moment_ms),
             session_price=_session_price(machine, row),
         )
-
-
-def _moment(entry: Reading | Correction) -> int:
-    return moment_of(entry) if isinstance(entry, Reading) else correction_moment(entry)
 
 
 def _session_price(machine: Machine, row: Reading) -> Price | None:
@@ -277,9 +275,27 @@ def _entries(record: LogRecord) -> Mapping[int, Reading | Correction | None]:
 
 
 def _skipped(state: State, row: Reading) -> int | None:
-    """The numbers that a row leaves out, None where identity refuses it or the meter is unknown."""
-    machine = state.machines.get(row.machine)
-    if machine is None or row.meter not in machine.version_at(moment_of(row)).meters:
+    """The numbers that a new row leaves out, None where its meter is unknown."""
+    if (row.machine, row.meter) not in state.meters:
         return None
-    refused, skipped = judge_identity(deepcopy(state.meters.look(row.machine, row.meter)), row, machine.least_boot)
-    return None if refused else skipped
+    meter = state.meters.look(row.machine, row.meter)
+    for boot in (meter.current, meter.previous):
+        if boot is not None and boot.boot == row.boot and boot.seq != NONE:
+            return max(0, row.seq - boot.seq - 1)
+    return 0
+
+
+def _priced_at_ms(state: State, row: Reading) -> int:
+    """Rule 19: the moment whose version prices a row: that of its session's start, if its machine has started it."""
+    session, started_at = row.session, row.session_started_at
+    if session is UNSET or started_at is UNSET or (row.session_start and row.kind == "register"):
+        return row.moment_ms
+    meters = [state.meters.look(row.machine, name) for name in state.meters.names(row.machine)]
+    known = any((session, started_at) in meter.starts.last for meter in meters)
+    return started_at if known or _begins(state.meters.look(row.machine, row.meter), row) else row.moment_ms
+
+
+def _begins(meter: MeterState, row: Reading) -> bool:
+    """Whether a row starts a session (rule 20)."""
+    is_new = row.session_start and all(session != row.session for session, _ in meter.starts.last)
+    return is_new and row.observed_at - int(row.session_started_at or 0) <= DAY_MS
