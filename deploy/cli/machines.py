@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from deploy.importers.replay import ReplayReport
     from deploy.machines.apply import Registered
     from deploy.simulate.run import SimulateReport
+    from schemas.reading import Correction
 
 PLANS_SHOWN = 20
 """Plans that a terminal shows one by one."""
@@ -134,31 +135,44 @@ def _show_registered(terminal: Terminal, found: "Registered") -> None:
 def correct(
     machine: Annotated[str, typer.Argument(help="The machine.")],
     meter: Annotated[str, typer.Argument(help="Its meter.")],
-    usage: Annotated[str, typer.Option(metavar="±AMOUNT", help="Such as '-1.5 kWh' (credit) or +300 (debit).")],
     at: Annotated[str, typer.Option(metavar="TIME", help="When it was used, such as 2026-11-28T17:00Z.")],
     reason: Annotated[str, typer.Option(help="Why, for auditors.")],
+    usage: Annotated[
+        str | None, typer.Option(metavar="±AMOUNT", help="Such as '-1.5 kWh' (credit) or +300 (debit).")
+    ] = None,
     session: Annotated[str | None, typer.Option(help="The session that it belongs to.")] = None,
     session_started_at: Annotated[str | None, typer.Option(metavar="TIME", help="When that session began.")] = None,
+    fees: Annotated[int, typer.Option(metavar="±N", help="Prices per session to add, or (-1) to take back.")] = 0,
+    refund_to: Annotated[
+        str | None, typer.Option(metavar="ACCOUNT", help="Who is paid back what the correction takes.")
+    ] = None,
     dry_run: DryRun = False,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Send a credit or debit note on what a meter counted; a sealed window is mended by an adjustment."""
+    """Send a credit or debit note on what a meter counted; a sealed window is adjusted."""
     from deploy.machines.apply import add_correction
     from schemas.parsing import moment_ms
 
     terminal = Terminal(as_json=json)
     found = add_correction(
         data_folder(data_dir), machine, meter, terminal.step, at_ms=moment_ms(at), usage=usage, reason=reason,
-        session=session, dry_run=dry_run,
+        session=session, fees=fees, refund_to=refund_to, dry_run=dry_run,
         session_started_ms=None if session_started_at is None else moment_ms(session_started_at),
     )  # fmt: skip
     note = found.correction
     done = "accepted" if found.sent else "dry run, would be sent"
     terminal.say(
-        f"{done}: correction {note.version} of {note.machine} {note.meter}, {note.difference:+,} ({note.reason})"
+        f"{done}: correction {note.version} of {note.machine} {note.meter}, {_note_words(note)} ({note.reason})"
     )
     terminal.result(found)
+
+
+def _note_words(note: "Correction") -> str:
+    parts = [f"{note.difference:+,}" if note.difference or not note.fees else ""]
+    parts.append(f"{note.fees:+,} fee{'s' if abs(note.fees) > 1 else ''}" if note.fees else "")
+    parts.append(f"refunded to {note.refund_to}" if isinstance(note.refund_to, str) else "")
+    return ", ".join(part for part in parts if part)
 
 
 @app.command()
