@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli.options import (
+    Capacity,
     DataDir,
     Epoch,
     Json,
@@ -21,6 +22,7 @@ from deploy.cli.options import (
     named_files,
     payees_of,
     power_unit,
+    rated_w,
 )
 from deploy.cli.terminal import Terminal
 from schemas.errors import InvalidInput
@@ -252,6 +254,7 @@ def replay(
     partitions: Partitions = 4,
     unit: Unit = None,
     zone: Zone = None,
+    capacity: Capacity = None,
     rebase: Rebase = False,
     payee: Payees = None,
     seed: Annotated[str | None, typer.Option(help="Makes the log reproducible; without it salts are random.")] = None,
@@ -263,8 +266,9 @@ def replay(
     from deploy.importers.recording import ReplayOptions, read_sources, replay_into
 
     options = ReplayOptions(
-        epoch=epoch, partitions=partitions, days=days, unit=power, zone=zone, rebase=rebase, seed=seed, payees=payees
-    )
+        epoch=epoch, partitions=partitions, days=days, unit=power, zone=zone, capacity_w=rated_w(capacity),
+        rebase=rebase, seed=seed, payees=payees,
+    )  # fmt: skip
     terminal = Terminal(as_json=json)
     report = replay_into(data_folder(data_dir), terminal.progress, read_sources(files, options), options)
     show_replay(terminal, report)
@@ -282,6 +286,9 @@ def show_replay(terminal: Terminal, report: "ReplayReport") -> None:
     for name, skipped in report.skipped.items():
         for row, reason in skipped:
             terminal.say(f"  left out: {name} row {row}: {reason}")
+    for name, notes in report.notes.items():
+        for note in notes:
+            terminal.say(f"  note: {name}: {note}")
     for name, weeks in report.moved_weeks.items():
         terminal.say(f"  moved: {name} by {weeks} weeks")
 

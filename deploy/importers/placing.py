@@ -210,7 +210,7 @@ class _Placing:
     def _steps(self, draft: Draft, amount: int) -> Iterator[tuple[int, int, bool, bool]]:
         """(moment, value, whether it starts the session, whether it is reconstructed)."""
         if self._kind != "sessions":
-            yield draft.end_ms, amount, True, False
+            yield _observed_ms(draft) if self._kind == "events" else draft.end_ms, amount, True, False
             return
         yield draft.start_ms, 0, True, False
         lasted, before = draft.end_ms - draft.start_ms, 0
@@ -243,8 +243,18 @@ class _Placing:
         lasted_ms = draft.end_ms - draft.start_ms
         for name, amount in draft.amounts.items():
             capacity = known[name].capacity_per_hour
-            if time_needed_ms(amount, capacity) > lasted_ms + SLACK_MS:
+            burst_ms = time_needed_ms(known[name].burst, capacity)
+            if time_needed_ms(amount, capacity) > lasted_ms + SLACK_MS + burst_ms:
                 raise SkipRow(TOO_MUCH, f"{name} {amount}, up to {capacity} per hour")
+
+
+def _observed_ms(event: Draft) -> int:
+    """When an event is observed, so that its moment is its last millisecond, or its only one.
+
+    A row's moment lies 1 ms before it, but a session's start is its own moment.
+    """
+    moment_ms = event.end_ms - 1 if event.end_ms > event.start_ms else event.end_ms
+    return moment_ms if event.session is not None else moment_ms + 1
 
 
 def _busy_lanes(known: LogReadings) -> dict[str, Lanes]:
