@@ -249,12 +249,8 @@ class _Placing:
 
 
 def _observed_ms(event: Draft) -> int:
-    """When an event is observed, so that its moment is its last millisecond, or its only one.
-
-    A row's moment lies 1 ms before it, but a session's start is its own moment.
-    """
-    moment_ms = event.end_ms - 1 if event.end_ms > event.start_ms else event.end_ms
-    return moment_ms if event.session is not None else moment_ms + 1
+    """Its end; of one with a session, a millisecond before that: a row that starts a session is its own moment (5a)."""
+    return event.end_ms - (event.session is not None and event.end_ms > event.start_ms)
 
 
 def _busy_lanes(known: LogReadings) -> dict[str, Lanes]:
