@@ -213,9 +213,11 @@ class State:
     # The dumped form
 
     @classmethod
-    def load(cls, log: Log, partition: int, tables: Mapping[str, pa.Table]) -> Self:
+    def load(
+        cls, log: Log, partition: int, tables: Mapping[str, pa.Table], signatures: Signatures | None = None
+    ) -> Self:
         """The state whose dumped tables these are; a table left out is empty."""
-        state = cls(log, partition)
+        state = cls(log, partition, signatures)
         rows = {name: tables[name].to_pylist() for name in TABLES if name in tables and name != "meters"}
         for row in rows.get("clock", []):
             state._set_clock(row["stream_time_ms"], row["epoch"])

@@ -6,7 +6,8 @@ from schemas.log import Log
 from schemas.manifest import SkippedRange
 from streams.core.recompute import EpochResult, recompute
 from streams.core.records import LogRecord
-from streams.reference.recount import PartitionRecount, Plain, plain_windows
+from streams.reference.entries import Plain
+from streams.reference.recount import PartitionRecount, plain_windows
 
 PROGRESS_RECORDS = 10_000
 
