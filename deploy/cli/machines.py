@@ -30,6 +30,7 @@ from schemas.errors import InvalidInput
 if TYPE_CHECKING:
     from deploy.data_folder import DataFolder
     from deploy.explain.gateway_check import CheckOptions, CheckResult, Problem
+    from deploy.explain.meter_signs import MeterSign
     from deploy.importers.replay import ReplayReport
     from deploy.machines.apply import Registered
     from deploy.simulate.run import SimulateReport
@@ -216,6 +217,7 @@ def _list_machines(terminal: Terminal, data: "DataFolder") -> None:
     from deploy.cli.results import MachineRow, MachinesShown
     from deploy.explain.availability import refresh_availability
     from deploy.explain.query import query
+    from deploy.explain.refused_signs import refused_signs
 
     refresh_availability(data)
     records = query(data, "SELECT * FROM machines ORDER BY machine").records()
@@ -235,7 +237,20 @@ def _list_machines(terminal: Terminal, data: "DataFolder") -> None:
         terminal.say(
             "uptime (23 CFR 680.116) is known only of machines with a level meter `availability` (1: in service)"
         )
-    terminal.result(MachinesShown(convert(records, list[MachineRow])))
+    signs = refused_signs(data)
+    _show_signs(terminal, signs)
+    if signs:
+        terminal.say("check-gateway reads the log itself, and sees more")
+    terminal.result(MachinesShown(convert(records, list[MachineRow]), signs))
+
+
+def _show_signs(terminal: Terminal, signs: "list[MeterSign]") -> None:
+    """Meters that earn less than they could, and what mends it."""
+    if signs:
+        terminal.say("")
+        terminal.say("what earns less than it could")
+    for sign in signs:
+        terminal.say(f"  {sign.line}")
 
 
 def _cell(name: str, value: object) -> object:
@@ -413,6 +428,7 @@ def _show_check(terminal: Terminal, currency: str, result: "CheckResult", option
             for report in result.machines
         ],
     )
+    _show_signs(terminal, result.signs)
     if options.machine is not None and not result.machines:
         terminal.say(f"nothing of {options.machine} has arrived: check the topic, the key and the machine's name")
     elif result.ok:

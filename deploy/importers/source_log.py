@@ -43,8 +43,8 @@ def is_no(kind: str, column: str, text: str) -> str:
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What a file does not say itself. `capacity_w` is the rated power in W of a plant, or of each station; `days` keeps
-    what begins in the first `days` days (UTC) of the file."""
+    """What a file does not say itself. `capacity_w` is the rated power in W of a plant, or of each station; `days`
+    keeps what begins in the first `days` days (UTC) of the file."""
 
     unit: Literal["W", "kW"] | None = None
     zone: str | None = None
