@@ -184,7 +184,7 @@ def test_what_is_sent_again_moves_no_money(seed: int, dirt: float) -> None:
     assert sum(part.counts.accepted for part in with_copies) == sum(part.counts.accepted for part in without)
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", sorted(set(TABLES) - {"sessions"}))
 def test_tables_have_no_nulls(name: str) -> None:
     state = State.new(LOG, 0)
     advance_through(state, dirty_log(7, 0.5)[:-1])

@@ -1,4 +1,4 @@
-"""Three ways to one sum: in columns, in the plain loop, and in fractions by somebody who wrote neither."""
+"""Two ways to one sum: in the core, and in fractions by somebody who did not write it."""
 
 import random
 from collections import defaultdict
@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from schemas.units import CARRY_BASE
 from schemas.window import Window
-from streams.core.advance import Tally, advance_in_runs, advance_plainly
+from streams.core.advance import advance
 from streams.core.records import Record
-from streams.core.replay import advance_through, open_windows
+from streams.core.replay import open_windows
 from streams.core.state import State
 from streams.reference.recount import PartitionRecount, plain_windows
 from tests.support import fleet_logs
@@ -21,29 +21,21 @@ from tests.support.fleet_logs import fleet_log
 FORMS = (("json", 1), ("json", 9), ("arrow", 40), ("mixed", 9))
 
 
-def in_columns(records: list[Record], draw: random.Random) -> list[Window]:
-    """Every window, also what is still open, from slices of any size in columns only."""
+def in_the_core(records: list[Record], draw: random.Random) -> list[Window]:
+    """Every window, also what is still open, from slices of any size."""
     state, windows = State.new(fleet_logs.LOG, 0), []
     while records:
-        done = advance_in_runs(state, records[: draw.randint(1, 900)], Tally(), 0)
+        done = advance(state, records[: draw.randint(1, 900)])
         windows += done.windows
         records = records[done.consumed :]
     return windows + open_windows(state)
 
 
-def in_the_loop(records: list[Record]) -> list[Window]:
-    """The same by the definition."""
-    state = State.new(fleet_logs.LOG, 0)
-    windows = [window for part in advance_through(state, records, advance_plainly) for window in part.windows]
-    return windows + open_windows(state)
-
-
 @settings(max_examples=12)
 @given(st.integers(0, 10**6), st.sampled_from((0.0, 0.02, 0.1, 0.5, 1.0)), st.sampled_from(FORMS))
-def test_columns_and_loop_and_fractions_count_the_same(seed: int, dirt: float, form: tuple[str, int]) -> None:
+def test_core_and_fractions_count_the_same(seed: int, dirt: float, form: tuple[str, int]) -> None:
     records = fleet_log(seed, dirt=dirt, encoding=form[0], batch=form[1], rows=400)
-    windows = in_columns(records, random.Random(seed))
-    assert windows == in_the_loop(records)
+    windows = in_the_core(records, random.Random(seed))
     recount = PartitionRecount(fleet_logs.LOG).take(records)
     sealed = [{name: part for name, part in one.items() if name != "by"} for one in recount.sealed]
     assert plain_windows(windows) == sealed + recount.open_windows()
