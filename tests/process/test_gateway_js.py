@@ -116,7 +116,7 @@ def test_its_words_are_python_s(run: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"logId": "a b"}, "logId: use 1 to 64 of A-Z a-z 0-9 . _ : -, not 'a b'"),
+        ({"logId": "a b"}, "logId: use 1 to 64 of A-Z a-z 0-9 . _ : * -, not 'a b'"),
         ({"keyId": "k"}, "a gateway that signs needs both keyId and privateKey"),
         ({"keyId": "k", "privateKey": "00"}, "privateKey is not an Ed25519 private key: give its 32 bytes"),
         ({"partitions": 1.5}, "partitions: use an integer from 1 to 1024, not 1.5"),
