@@ -62,11 +62,11 @@ class MeterSign(Struct, frozen=True, kw_only=True):
 
     @property
     def line(self) -> str:
-        """The sign as one line for people."""
+        """The sign as one line for people, without its advice."""
         name = f"{self.machine} {self.meter}" if self.meter else self.machine
-        mends = "" if self.field is None else f"; {self.field} = {self.value} mends it: write {self.form} into its form"
         times = f"{self.count:,} {'reading' if self.meter else 'window'}{'s' * (self.count != 1)}"
-        return f"{name}: {self.advice} ({times}){mends}"
+        mends = "" if self.field is None else f"; {self.field} = {self.value} mends it: write {self.form} into its form"
+        return f"{name}: {self.sign.replace('_', ' ')}, {times}{mends}"
 
 
 class _Seen:
