@@ -230,9 +230,9 @@ def _of_numbers(machine: str, name: str, seen: _Seen, count: int) -> MeterSign:
     boot = seen.boot + is_given
     return MeterSign(
         machine=machine, meter=name, sign="numbers_again", count=count, field="boot", value=boot,
-        form=f"boot = {boot}" + (" (and send it)" if is_given else ""),
+        form=f"boot = {boot}",
         advice="its numbers began again under the same boot: have the gateway raise boot at a restart, and keep boot"
-        " and seq on disk",
+        " and seq on disk; a boot that is registered anew clears the numbers, and the gateway has to send that boot",
     )  # fmt: skip
 
 
