@@ -180,7 +180,9 @@ def test_a_row_is_seen_once_between_any_two_steps(tmp_path: Path) -> None:
     def look(_: str) -> None:
         nonlocal finals
         rows = analyst.rows("SELECT machine, start_ms, adjusts_ms, final, gross_micros FROM windows")
-        lines = analyst.rows("SELECT machine, start_ms, adjusts_ms, sum(amount_micros), count(*) FROM lines GROUP BY ALL")
+        lines = analyst.rows(
+            "SELECT machine, start_ms, adjusts_ms, sum(amount_micros), count(*) FROM lines GROUP BY ALL"
+        )
         keys = {row[:3] for row in rows}
         assert len(keys) == len(rows)
         assert keys >= seen
