@@ -101,7 +101,8 @@ def test_a_window_s_digest_covers_everything() -> None:
     line = Line("energy", "Wh", 1, 5, 10, 1000, 2**60)
     window = Window(
         machine="m", start_ms=0, end_ms=900_000, adjusts_ms=None, utc_offset_s=-3_600, gross_micros=2**60,
-        expenses_micros=0, uncollected_micros=0, net_micros=2**60, collected_micros=0, lines=(line,), sessions=(), dues=(), carry_in=0, carry_out=3, registration_version=1,
+        expenses_micros=0, uncollected_micros=0, net_micros=2**60, collected_micros=0, lines=(line,), sessions=(),
+        dues=(), carry_in=0, carry_out=3, registration_version=1,
         agreement=Agreement({"a": 9_000, "b": 1_000}, locked_until=7, pays_trust=1), readings=1, first_offset=0,
         last_offset=2, skipped=0, flags=("reset",), trust=0,
     ).sealed("00" * 16)  # fmt: skip
