@@ -141,8 +141,7 @@ class Checkpoint:
             self._move(piece)
             self._state.append(piece.changes)
             for name, table in piece.tables.items():
-                if table.num_rows:
-                    self._insert(name, table, piece)
+                self._insert(name, table, piece)
             if piece.cut is not None:
                 cut = piece.cut
                 offsets = (cut.first_offset, cut.next_offset, cut.records)
@@ -253,7 +252,8 @@ class Checkpoint:
         self._db.execute(f"CREATE TABLE {name} AS SELECT {columns} FROM incoming")
 
     def _insert(self, name: str, incoming: pa.Table, piece: Piece) -> None:
-        self._db.execute(f"INSERT INTO {name} SELECT {_placed(name, piece.epoch, piece.live_ms)} FROM incoming")
+        if incoming.num_rows:
+            self._db.execute(f"INSERT INTO {name} SELECT {_placed(name, piece.epoch, piece.live_ms)} FROM incoming")
 
     def _move(self, piece: Piece) -> None:
         """Moves the position if the piece starts there."""

@@ -173,8 +173,7 @@ def test_another_manifest_of_an_epoch_stops(store: ObjectStore, quiet: Path, tmp
 def test_what_was_changed_in_the_store_is_not_fetched(store: ObjectStore, tmp_path: Path) -> None:
     store.put("manifests/of somebody else", [b""])
     names = [name for folder in ("epochs", "log", "manifests/0") for name in store.names(folder)]
-    here = [path for folder in ("epochs", "log") for path in (tmp_path / "first" / folder).rglob("*") if path.is_file()]
-    assert len(names) == len(here) > 4 * 3
+    assert len(names) > 4 * 4
     for name in (names[0], store.names("log")[1], store.names("manifests/0")[0]):
         content = store.read(name) or b""
         store.put(name, [content[:-1] + b"?"])
