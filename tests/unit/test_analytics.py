@@ -255,7 +255,8 @@ def test_prepaid_sessions_dues_and_orders_are_shown(tmp_path: Path) -> None:
     terms = Agreement({"owner": 10_000}, locked_until=1_700_000_000_000)
     plain = random_window(random.Random(1), "m0", START_MS)
     window = structs.replace(
-        plain, sessions=(Statement("s1", CUSTOMER, 5_000_000, 1_500_000, 3_500_000), Statement("s2", CUSTOMER, 1, 3, 0)),
+        plain,
+        sessions=(Statement("s1", CUSTOMER, 5_000_000, 1_500_000, 3_500_000), Statement("s2", CUSTOMER, 1, 3, 0)),
         dues=(Due("expense", SUPPLIER, "nut/1", 2_000), Due("refund", CUSTOMER, "s1", 3_500_000)), agreement=terms,
         expenses_micros=2_000, uncollected_micros=2, collected_micros=1_500_001, flags=("clock", "fees"), lines=(),
     )  # fmt: skip
