@@ -135,6 +135,11 @@ class OrderPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     supplier: Account
     budget: Count
 
+    @property
+    def worth(self) -> int:
+        """What one order costs at most, in micros."""
+        return self.quantity * self.unit_price
+
 
 class Registration(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A `machine.registered` record. The last version + 1 applies; `effective_from` is epoch ms.
@@ -179,7 +184,7 @@ class Registration(Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         policies = self.orders or ()
         levels = {meter.meter for meter in self.meters if meter.kind == "level"}
         return len({policy.item for policy in policies}) == len(policies) and all(
-            policy.meter in levels and policy.quantity * policy.unit_price <= COUNT_MAX for policy in policies
+            policy.meter in levels and policy.worth <= COUNT_MAX for policy in policies
         )
 
 

@@ -27,8 +27,8 @@ Positive = Annotated[int, Meta(ge=1, le=COUNT_MAX)]
 Difference = Annotated[int, Meta(ge=-COUNT_MAX, le=COUNT_MAX)]
 Account = Annotated[str, Meta(pattern=r"^0x[0-9a-f]{40}$(?!\n)")]
 """An EVM account in lower case: one spelling, so one account is one leaf."""
-Reason = Annotated[str, Meta(min_length=1, max_length=256)]
-"""Why an operator corrected or cancelled something, in words."""
+Reason = Annotated[str, Meta(max_length=256)]
+"""Why an operator corrected or cancelled something, in words; perhaps none."""
 Points = Annotated[int, Meta(ge=1, le=10_000)]
 Trust = Annotated[int, Meta(ge=0, le=2)]
 

@@ -59,13 +59,11 @@ def _judge_seq(boot: Boot, row: Reading) -> tuple[Verdict, int]:
         return None, step - 1
     if step == 0:
         return ("duplicate" if Content.of(row) == boot.content else "equivocation"), 0
+    if row.observed_at > boot.latest_ms:  # A late row was observed before the latest: these numbers began again.
+        return "seq_reused", 0
     if _leave_hole(boot, row.seq):
         return None, 0
-    if row.seq < boot.floor:
-        return "below_floor", 0
-    if row.observed_at > boot.content.observed_at:
-        return "seq_reused", 0
-    return "duplicate", 0
+    return ("below_floor" if row.seq < boot.floor else "duplicate"), 0
 
 
 def _raise_high_water(boot: Boot, row: Reading) -> None:
@@ -73,6 +71,7 @@ def _raise_high_water(boot: Boot, row: Reading) -> None:
         boot.holes.append((boot.seq + 1, row.seq - 1))
         _keep_highest_holes(boot)
     boot.seq, boot.content = row.seq, Content.of(row)
+    boot.latest_ms = max(boot.latest_ms, row.observed_at)
 
 
 def _leave_hole(boot: Boot, seq: int) -> bool:

@@ -12,6 +12,7 @@ from schemas.registration import Agreement, Registration, Tariff
 from schemas.registration import Meter as RegisteredMeter
 from schemas.window import HARDWARE_BACKED, SIGNED
 from streams.core.meters import NONE
+from streams.core.orders import ItemOrders
 from streams.core.rating import Prices
 
 SHARED_MAX = 4_096
@@ -94,7 +95,14 @@ class Machine:
     is_marked: bool = False
     """Whether it equivocated since its last version (rule 9)."""
     correction_version: int = 0
-    correction_digest: bytes = b""
+    correction_digest: str = ""
+    """Of the last correction's record, in hex; likewise below."""
+    payment_version: int = 0
+    payment_digest: str = ""
+    payment_place: tuple[int, int] = (NONE, NONE)
+    """Block and log index of the last payment."""
+    orders: dict[str, ItemOrders] = field(default_factory=dict)
+    """By item."""
 
     @property
     def last(self) -> Version:
@@ -107,6 +115,15 @@ class Machine:
             if version.in_force_from_ms <= moment_ms:
                 return version
         return self.versions[0]
+
+    @property
+    def meter_names(self) -> dict[str, None]:
+        """The meters of all versions, each once."""
+        return {name: None for version in self.versions for name in version.meters}
+
+    def all_meters(self) -> dict[str, RegisteredMeter]:
+        """The meters of all versions, as the last one that has each registered it: kind and unit never change."""
+        return {name: meter for version in self.versions for name, meter in version.meters.items()}
 
     def unit_of(self, meter: str, version: int) -> str:
         """The unit of a meter in a version or, if a session outlived one without the meter, in the next that has it."""

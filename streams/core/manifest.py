@@ -3,9 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from schemas.canonical import chain_digest
+from msgspec import to_builtins
+
+from schemas.canonical import chain_digest, document_digest
 from schemas.log import Log
 from schemas.manifest import Counts, EpochManifest, SkippedRange
+from schemas.order import Order
 from schemas.reject import Reject, reject_digest
 from schemas.window import Window
 from streams.core.skipped_ranges import within
@@ -21,6 +24,8 @@ def build_manifest(
     stream_time_ms: int,
     counts: Counts,
     windows: Sequence[Window],
+    orders: Sequence[Order],
+    deposits_micros: int,
     rejects: Sequence[Reject],
     value_sha256: Mapping[int, bytes],
     log_root: bytes,
@@ -33,11 +38,13 @@ def build_manifest(
     refused record's offset to the digest of its value, `state_digest` is that of the state at the cut.
     `skipped_ranges` may be all of the log's: the manifest names those within its range. A cut is a record's offset, so
     no skipped range lies across it.
-    `windows` counts all of them, `adjustments` those among them that mend.
+    `windows` counts all of them, `adjustments` those among them that adjust. `orders` are those placed within the
+    range, `deposits_micros` is that of the state at the cut.
     """
     start_ms, end_ms = log.epoch_span(epoch)
     reasons = Counter(reject.reason for reject in rejects)
     reject_digests = [reject_digest(reject, value_sha256[reject.offset]) for reject in rejects]
+    order_digests = [document_digest("order 1", to_builtins(order)) for order in orders]
     return EpochManifest(
         log_id=log.log_id,
         currency=log.currency,
@@ -52,14 +59,14 @@ def build_manifest(
         rejects_by_reason=dict(sorted(reasons.items())),
         windows=len(windows),
         adjustments=sum(window.adjusts_ms is not None for window in windows),
-        orders=0,
+        orders=len(orders),
         gross_micros=str(sum(window.gross_micros for window in windows)),
         expenses_micros=str(sum(window.expenses_micros for window in windows)),
         uncollected_micros=str(sum(window.uncollected_micros for window in windows)),
-        deposits_micros="0",
-        orders_digest=chain_digest("orders 1", ()).hex(),
         net_micros=str(sum(window.net_micros for window in windows)),
+        deposits_micros=str(deposits_micros),
         windows_digest=chain_digest("windows 1", (window.digest for window in windows)).hex(),
+        orders_digest=chain_digest("orders 1", order_digests).hex(),
         rejects_digest=chain_digest("rejects 1", reject_digests).hex(),
         log_root=log_root.hex(),
         ruleset_digest=log.ruleset_digest(epoch).hex(),

@@ -1,27 +1,64 @@
-"""Open windows: what they have collected so far, and how they seal (rules 6, 21 and 26)."""
+"""Open windows: what they have collected so far, and how they seal (rules 6, 21, 26 and 38)."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
 from msgspec import Struct
 
-from schemas.errors import InvariantBroken
 from schemas.log import Log
-from schemas.units import CARRY_BASE
-from schemas.window import HARDWARE_BACKED, Flag, Line, Window
+from schemas.units import CARRY_BASE, COUNT_MAX
+from schemas.window import FLAGS, HARDWARE_BACKED, Due, Flag, Line, Statement, Window
 from streams.core.machines import Machine, Version
 from streams.core.meters import NONE
-from streams.core.rating import PER_SESSION, Price
+from streams.core.rating import PER_SESSION
 
-FLAGS: tuple[Flag, ...] = ("equivocation", "rebaselined", "reconstructed", "reset")
-USAGE_MIN, USAGE_MAX = -(2**63), 2**63 - 1
+LINES_MAX = 256
+"""The most lines of a window, also those whose usage came back to 0."""
 
-LineKey = tuple[str, int, int, int]
-"""(meter, version, price in micros, per): usage is summed by it, and lines are sorted by it."""
+
+class LineKey(NamedTuple):
+    """Usage is summed by it, and lines are sorted by it. `price` is micros for `per` units, or for a session (0)."""
+
+    meter: str
+    version: int
+    price_micros: int
+    per: int
+
 
 WindowKey = tuple[int, str, int]
 """(start in ms, machine, start of the adjusted window in ms or NONE): the order in which windows seal."""
 
+Billed = Sequence[tuple[LineKey, int]]
+"""Usage to be added, by line; none of it 0."""
+
+
+class Expense(Struct, frozen=True, array_like=True, order=True):
+    """What an order settled for, in micros."""
+
+    item: str
+    number: int
+    supplier: str
+    micros: int
+
+
+class _Dumped(NamedTuple):
+    """An open window's facts in the order of its dumped form."""
+
+    readings: int
+    first_offset: int
+    last_offset: int
+    skipped: int
+    flags: int
+    trust: int
+    lines: list[tuple[LineKey, int]]
+    statements: list[Statement]
+    expenses: list[Expense]
+    refunds: list[Due]
+
 
 class OpenWindow(Struct):
-    """A window of one machine, or an adjustment that lies in one. Offsets are NONE until it holds something."""
+    """A window of one machine, or an adjustment that lies in one. Offsets are NONE where no record lies in it."""
 
     readings: int = 0
     first_offset: int = NONE
@@ -30,52 +67,57 @@ class OpenWindow(Struct):
     flags: int = 0
     """One bit for each of FLAGS."""
     trust: int = HARDWARE_BACKED
-    """The lowest of its readings, or the highest if it has none."""
+    """The lowest of its readings that billed something, or the highest if none did."""
     usage: dict[LineKey, int] = {}
+    statements: list[Statement] = []
+    """Of payments that were returned, in the order of the log."""
+    expenses: list[Expense] = []
+    refunds: list[Due] = []
+    """Of corrections, in the order of the log."""
 
     def note_offset(self, offset: int) -> None:
-        """Notes that something of the record at `offset` lies here. Calls may come in any order of offsets."""
-        if self.first_offset == NONE or offset < self.first_offset:
+        """Notes that something of the record at `offset` lies here; offsets ascend."""
+        if self.first_offset == NONE:
             self.first_offset = offset
-        self.last_offset = max(self.last_offset, offset)
+        self.last_offset = offset
 
-    def join(
-        self, readings: int, offsets: tuple[int, int], skipped: int, flags: int, trust: int, line: LineKey, usage: int
-    ) -> None:
-        """Adds many readings between the first and the last of `offsets`, with their usage in one line."""
-        self.readings += readings
-        first, last = offsets
-        if self.first_offset == NONE or first < self.first_offset:
-            self.first_offset = first
-        self.last_offset = max(self.last_offset, last)
-        self.skipped += skipped
-        self.flags |= flags
-        self.note_trust(trust)
-        if usage:
-            self._add(line, usage)
-
-    def set_flag(self, flag: Flag) -> None:
+    def set_flags(self, flags: Iterable[Flag]) -> None:
         """Marks the window."""
-        self.flags |= flag_bit(flag)
+        for flag in flags:
+            self.flags |= 1 << FLAGS.index(flag)
 
-    def note_trust(self, trust: int) -> None:
-        """Notes that a reading of this trust lies here."""
-        self.trust = min(self.trust, trust)
+    def add(self, billed: Billed) -> None:
+        """Adds usage to its lines."""
+        for line, added in billed:
+            self.usage[line] = self.usage.get(line, 0) + added
 
-    def add_usage(self, meter: str, version: int, price: Price, usage: int) -> None:
-        """Adds usage, summed by meter, version and price. Raises InvariantBroken if a sum leaves 64 bits (rule 21)."""
-        self._add((meter, version, price.micros, price.per), usage)
+    @property
+    def refunds_micros(self) -> int:
+        """What it owes to customers so far."""
+        return sum(due.micros for due in self.refunds) + sum(returned.refund_micros for returned in self.statements)
 
-    def _add(self, line: LineKey, usage: int) -> None:
-        total = self.usage.get(line, 0) + usage
-        if not USAGE_MIN <= total <= USAGE_MAX:
-            raise InvariantBroken(f"the usage of meter {line[0]} in one window leaves 64 bits")
-        self.usage[line] = total
+    def dump(self) -> bytes:
+        """Its canonical bytes, for `load`."""
+        facts = (self.readings, self.first_offset, self.last_offset, self.skipped, self.flags, self.trust)
+        rows = (sorted(self.usage.items()), self.statements, self.expenses, self.refunds)
+        return msgspec.json.encode((*facts, *rows))
+
+    @classmethod
+    def load(cls, dumped: bytes) -> "OpenWindow":
+        """The window of these bytes."""
+        read = msgspec.json.decode(dumped, type=_Dumped)
+        return cls(*read[:6], dict(read.lines), *read[7:])
 
 
-def flag_bit(flag: Flag) -> int:
-    """The bit of a flag."""
-    return 1 << FLAGS.index(flag)
+def can_bill(usage: Mapping[LineKey, int], billed: Billed) -> bool:
+    """Rule 21: whether a window's lines can take more: 256 of them, each with usage and worth within 2^53."""
+    new = 0
+    for line, added in billed:
+        total = usage.get(line, 0) + added
+        new += line not in usage
+        if abs(total) > COUNT_MAX or abs(total * line.price_micros) > COUNT_MAX * (line.per or 1):
+            return False
+    return len(usage) + new <= LINES_MAX
 
 
 def version_of(machine: Machine, key: WindowKey) -> Version:
@@ -89,21 +131,26 @@ def _moment_ms(key: WindowKey) -> int:
     return start_ms if adjusts_ms == NONE else adjusts_ms
 
 
-def seal(log: Log, machine: Machine, version: Version, key: WindowKey, window: OpenWindow, carry_in: int) -> Window:
+def seal(
+    log: Log,
+    machine: Machine,
+    version: Version,
+    key: WindowKey,
+    window: OpenWindow,
+    carry_in: int,
+    closed: Sequence[Statement] = (),
+) -> Window:
     """The sealed window with its digest. Its `carry_out` is the next carry of (machine, agreement).
 
-    Sum of usage × price × (3,600,000 / per) + carry in = gross × 3,600,000 + carry out.
+    `closed` are the statements of sessions that close into it. Sum of usage × price × (3,600,000 / per) + carry in =
+    gross × 3,600,000 + carry out.
     """
     start_ms, name, adjusts_ms = key
-    carry = carry_in
-    lines = []
-    for (meter, priced_by, micros, per), usage in sorted(window.usage.items()):
-        if usage:
-            amount, carry = divmod(usage * micros * _parts(per) + carry, CARRY_BASE)
-            unit = machine.unit_of(meter, priced_by)
-            lines.append(Line(meter, unit, priced_by, usage, micros, per, amount))
+    lines, carry = _lines(machine, window, carry_in)
+    sessions = tuple(sorted([*window.statements, *closed], key=lambda statement: statement.session))
     gross_micros = sum(line.amount_micros for line in lines)
-    expenses_micros = 0
+    expenses_micros = sum(expense.micros for expense in window.expenses)
+    uncollected_micros = sum(statement.uncollected_micros for statement in sessions)
     return Window(
         machine=name,
         start_ms=start_ms,
@@ -112,12 +159,12 @@ def seal(log: Log, machine: Machine, version: Version, key: WindowKey, window: O
         utc_offset_s=version.prices.utc_offset_s(_moment_ms(key)),
         gross_micros=gross_micros,
         expenses_micros=expenses_micros,
-        uncollected_micros=0,
-        net_micros=gross_micros - expenses_micros,
-        collected_micros=0,
-        lines=tuple(lines),
-        sessions=(),
-        dues=(),
+        uncollected_micros=uncollected_micros,
+        net_micros=gross_micros - expenses_micros - uncollected_micros,
+        collected_micros=sum(statement.paid_micros - statement.refund_micros for statement in sessions),
+        lines=lines,
+        sessions=sessions,
+        dues=_dues(window, sessions),
         carry_in=carry_in,
         carry_out=carry,
         registration_version=version.number,
@@ -131,9 +178,39 @@ def seal(log: Log, machine: Machine, version: Version, key: WindowKey, window: O
     ).sealed(version.registration.salt)
 
 
-def _parts(per: int) -> int:
+def _lines(machine: Machine, window: OpenWindow, carry: int) -> tuple[tuple[Line, ...], int]:
+    """Rule 21: the lines with their amounts, and the carry that they leave."""
+    lines = []
+    for key, usage in sorted(window.usage.items()):
+        if usage:
+            amount, carry = divmod(usage * key.price_micros * parts(key.per) + carry, CARRY_BASE)
+            unit = machine.unit_of(key.meter, key.version)
+            lines.append(Line(key.meter, unit, key.version, usage, key.price_micros, key.per, amount))
+    return tuple(lines), carry
+
+
+def _dues(window: OpenWindow, sessions: Sequence[Statement]) -> tuple[Due, ...]:
+    """Rule 38: suppliers by item and number, customers by session, then what corrections refund."""
+    expenses = [
+        Due("expense", expense.supplier, f"{expense.item}/{expense.number}", expense.micros)
+        for expense in sorted(window.expenses)
+    ]
+    refunds = [
+        Due("refund", statement.payer, statement.session, statement.refund_micros)
+        for statement in sessions
+        if statement.refund_micros
+    ]
+    return (*expenses, *refunds, *window.refunds)
+
+
+def parts(per: int) -> int:
     """3,600,000 / per: the factor from usage × price to parts of 1/3,600,000 micro; a session counts as per 1."""
     return CARRY_BASE if per == PER_SESSION else CARRY_BASE // per
+
+
+def worth(billed: Billed) -> int:
+    """What usage is worth, in 1/3,600,000 of a micro."""
+    return sum(usage * line.price_micros * parts(line.per) for line, usage in billed)
 
 
 def _flags(window: OpenWindow, machine: Machine) -> tuple[Flag, ...]:

@@ -12,9 +12,6 @@ DAYS = ("MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SUN
 EPOCH_WEEKDAY = DAYS.index("THURSDAY")
 MINUTES_A_DAY = DAY_MS // MINUTE_MS
 
-FOREVER_MS = 2**62
-"""Later than any moment on the wire."""
-
 PER_SESSION = 0
 """The `per` of a line that counts sessions."""
 
@@ -48,11 +45,6 @@ class _Window(NamedTuple):
             frozenset(DAYS.index(day) for day in words.day_of_week),
         )
 
-    @property
-    def is_always(self) -> bool:
-        """Whether it restricts nothing."""
-        return self == _ALWAYS
-
     def holds(self, day: int, minute: int) -> bool:
         """Starts are inclusive, ends exclusive; an end before its start runs over midnight; equal times: all day."""
         start, end = self.start_minute, self.end_minute
@@ -66,9 +58,6 @@ class _Window(NamedTuple):
             and (self.end_day is None or day < self.end_day)
             and (not self.weekdays or (day + EPOCH_WEEKDAY) % 7 in self.weekdays)
         )
-
-
-_ALWAYS = _Window(0, MINUTES_A_DAY, None, None, frozenset())
 
 
 class _Priced(NamedTuple):
@@ -104,31 +93,6 @@ class Prices:
     def utc_offset_s(self, moment_ms: int) -> int:
         """Seconds east of UTC at a moment (epoch ms): restrictions are in this local time."""
         return next(seconds for start_ms, seconds in reversed(self._offsets) if start_ms <= moment_ms)
-
-    def has_session_price(self, meter: str) -> bool:
-        """Whether the tariff has a per-session price for a meter at any time."""
-        return any((meter, True) in element.by_meter for element in self._elements)
-
-    def usage_span(self, meter: str, moment_ms: int) -> tuple[Price, int, int]:
-        """The price of a meter's usage at a moment, and a span [from, to) in epoch ms around it in which it doesn't
-        change.
-
-        Within one offset and one local day, a restriction changes only at its start and at its end.
-        """
-        priced = [element for element in self._elements if (meter, False) in element.by_meter]
-        if not priced or priced[0].when.is_always:
-            return self.of_usage(meter, moment_ms), 0, FOREVER_MS
-        index = next(index for index in reversed(range(len(self._offsets))) if self._offsets[index][0] <= moment_ms)
-        offset_ms = self._offsets[index][1] * SECOND_MS
-        local_ms = moment_ms + offset_ms
-        day_ms, minute = local_ms - local_ms % DAY_MS, local_ms % DAY_MS // MINUTE_MS
-        edges = {0, MINUTES_A_DAY}
-        for element in priced:
-            edges |= {element.when.start_minute, element.when.end_minute}
-        from_ms = day_ms + max(edge for edge in edges if edge <= minute) * MINUTE_MS - offset_ms
-        to_ms = day_ms + min(edge for edge in edges if edge > minute) * MINUTE_MS - offset_ms
-        offset_to_ms = self._offsets[index + 1][0] if index + 1 < len(self._offsets) else FOREVER_MS
-        return self.of_usage(meter, moment_ms), max(from_ms, self._offsets[index][0]), min(to_ms, offset_to_ms)
 
     def _find(self, meter: str, per_session: bool, moment_ms: int) -> Price | None:
         local_ms = moment_ms + self.utc_offset_s(moment_ms) * SECOND_MS

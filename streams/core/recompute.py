@@ -8,6 +8,7 @@ from msgspec import Struct
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import Counts, EpochManifest, SkippedRange
+from schemas.order import Order
 from schemas.reject import Reject, RejectedRecord
 from schemas.window import Window
 from streams.core.advance import Advanced
@@ -23,6 +24,7 @@ class EpochResult(Struct, frozen=True, kw_only=True):
 
     manifest: EpochManifest
     windows: list[Window]
+    orders: list[Order]
     rejects: list[Reject]
     rejected: list[RejectedRecord]
 
@@ -57,6 +59,7 @@ class _Pending:
     def __init__(self, first_offset: int) -> None:
         self.first_offset = first_offset
         self.windows: list[Window] = []
+        self.orders: list[Order] = []
         self.rejects: list[Reject] = []
         self.rejected: list[RejectedRecord] = []
         self.counts = Counts()
@@ -64,6 +67,7 @@ class _Pending:
 
     def add(self, done: Advanced, records: Sequence[LogRecord]) -> None:
         self.windows += done.windows
+        self.orders += done.orders
         self.rejects += done.rejects
         self.rejected += done.rejected
         self.counts += done.counts
@@ -81,13 +85,17 @@ class _Pending:
             stream_time_ms=state.now_ms,
             counts=self.counts,
             windows=self.windows,
+            orders=self.orders,
+            deposits_micros=state.deposits_micros(),
             rejects=self.rejects,
             value_sha256={record.offset: record.value_sha256 for record in self.rejected},
             log_root=self.log_digest.finish(),
             state_digest=state.digest(),
             skipped_ranges=skipped_ranges,
         )
-        return EpochResult(manifest=manifest, windows=self.windows, rejects=self.rejects, rejected=self.rejected)
+        return EpochResult(
+            manifest=manifest, windows=self.windows, orders=self.orders, rejects=self.rejects, rejected=self.rejected
+        )
 
 
 def _pieces(records: Iterable[LogRecord], chunk: int) -> Iterator[list[LogRecord]]:

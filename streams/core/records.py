@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from schemas.order import GoodsReceived, OrderCancelled, OrderInvoiced
+from schemas.payment import PaymentReceived
 from schemas.reading import READING, ROWS_MAX, Correction, Reading
 from schemas.registration import Registration
 from schemas.reject import Reason
@@ -22,8 +24,9 @@ ARROW = "application/vnd.apache.arrow.stream"
 SIGNATURE, KEY_ID = "signature", "key-id"
 """The headers of a signature."""
 
-IS_ARROW, IS_SIGNED, IS_OTHER = 1, 2, 4
-"""Kinds of records, for code that takes many at once: bits of a reading record (0: JSON, unsigned), or other."""
+VALUE_MAX = 2**20
+HEADERS_MAX, HEADERS_BYTES_MAX = 64, 64 * 1024
+"""The largest value, and the most headers and bytes in them, that are looked into."""
 
 DEPTH_MAX = 64
 """Deeper values are undecodable: otherwise the depth of the caller's stack would decide what can be decoded."""
@@ -32,7 +35,7 @@ _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)
 Rows = list[Reading | None]
 """The rows of one record in their order; None is a malformed row."""
 
-Control = TypeVar("Control", Registration, Correction)
+Control = TypeVar("Control", Registration, Correction, GoodsReceived, OrderInvoiced, OrderCancelled, PaymentReceived)
 
 
 class LogRecord(Protocol):
@@ -100,27 +103,11 @@ def media_type(record: LogRecord) -> str:
     return JSON if value is None else value.decode("utf-8", "replace").partition(";")[0].strip().lower()
 
 
-def kinds_of(records: Sequence[LogRecord]) -> list[int]:
-    """The kind of each record; reading records of unknown media types are IS_OTHER."""
-    all_headers = [record.headers for record in records]
-    if not any(all_headers):
-        return [0] * len(records)
-    known: dict[tuple[tuple[str, bytes | None], ...], int] = {(): 0}
-    kinds = []
-    for record, given in zip(records, all_headers, strict=True):
-        key = tuple(given or ())
-        kind = known.get(key)
-        if kind is None:
-            kind = known[key] = _kind_of(record)
-        kinds.append(kind)
-    return kinds
-
-
-def _kind_of(record: LogRecord) -> int:
-    if record_type(record) != READING:
-        return IS_OTHER
-    kind = {JSON: 0, ARROW: IS_ARROW}.get(media_type(record), IS_OTHER)
-    return kind | IS_SIGNED if has_signature(record) and kind != IS_OTHER else kind
+def is_oversized(record: LogRecord) -> bool:
+    """Rule 1: whether a value or the headers are too large to be looked into."""
+    found = record.headers or ()
+    size = sum(len(name.encode("utf-8", "surrogatepass")) + len(value or b"") for name, value in found)
+    return len(record.value or b"") > VALUE_MAX or len(found) > HEADERS_MAX or size > HEADERS_BYTES_MAX
 
 
 def decode_readings(value: bytes | None, content_type: str = JSON) -> Rows | Reason:

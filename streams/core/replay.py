@@ -15,14 +15,17 @@ from schemas.reading import HEARTBEAT, Correction, Reading
 from schemas.reject import WHOLE_RECORD, Reason
 from schemas.window import Window
 from streams.core.advance import Advanced, Tally, advance, judge_record
+from streams.core.control import Outcome
+from streams.core.correcting import moment_of as correction_moment
 from streams.core.identity import judge_identity
-from streams.core.judge import Outcome
+from streams.core.judge import moment_of, pricing_version
+from streams.core.machines import Machine
 from streams.core.meters import NONE
 from streams.core.open_window import LineKey, WindowKey, seal, version_of
 from streams.core.rating import Price
 from streams.core.records import LogRecord, Record, decode_control, decode_readings, media_type, record_type
 from streams.core.state import State
-from streams.core.trust import signature_of, trust_of
+from streams.core.trust import trust_of
 
 CHUNK = 10_000
 """How many records are replayed in one call."""
@@ -196,7 +199,7 @@ class _RowWatch(Tally):
         super().__init__()
         self.changes: list[RowChange] = []
         self._state, self._machines = state, machines
-        self._signature = signature_of(state.log.log_id, record)
+        self._signature = state.signatures.of_device(record)
         self._entries = _entries(record)
         self._look(min(self._entries, default=0))
 
@@ -215,39 +218,50 @@ class _RowWatch(Tally):
     def _look(self, row: int) -> None:
         entry = self._entries.get(row)
         is_watched = entry is not None and entry.machine in self._machines
-        self._key = self._state.window_key(entry.machine, entry.observed_at) if entry and is_watched else None
+        self._key = self._state.window_key(entry.machine, _moment(entry)) if entry and is_watched else None
         self._before = self._usage(self._key)
         self._skipped = _skipped(self._state, entry) if isinstance(entry, Reading) and is_watched else None
 
     def _usage(self, key: WindowKey | None) -> dict[LineKey, int]:
-        window = None if key is None else self._state.open_windows.get(key[0], {}).get(key[1:])
-        return {} if window is None else dict(window.usage)
+        return {} if key is None else dict(self._state.usage_at(key))
 
     def _window_change(self, key: WindowKey) -> WindowChange:
         lines = tuple(
-            LineChange(meter, version, added, micros, per)
-            for (meter, version, micros, per), total in sorted(self._usage(key).items())
-            if (added := total - self._before.get((meter, version, micros, per), 0))
+            LineChange(line.meter, line.version, added, line.price_micros, line.per)
+            for line, total in sorted(self._usage(key).items())
+            if (added := total - self._before.get(line, 0))
         )
         start_ms, machine, adjusts_ms = key
         return WindowChange(machine, start_ms, None if adjusts_ms == NONE else adjusts_ms, lines)
 
     def _basis(self, row: Reading, key: WindowKey, skipped: int) -> Basis:
         machine = self._state.machines[row.machine]
-        version = machine.version_at(row.observed_at)
-        priced = machine.version_at(row.observed_at if row.session_started_at is UNSET else row.session_started_at)
-        current = self._state.meters.borrow(row.machine, row.meter).current
+        version = machine.version_at(moment_of(row))
+        meter = self._state.meters.look(row.machine, row.meter)
+        is_before = row.session_start and row.kind == "register"
+        priced = version if is_before else pricing_version(self._state, machine, meter.starts, row)
         return Basis(
             unit=machine.unit_of(row.meter, priced.number),
             where=(key[0], None if key[2] == NONE else key[2]),
             skipped=skipped,
             trust=trust_of(self._signature, version) or 0,
-            is_current_boot=current is not None and row.boot == current.boot,
+            is_current_boot=meter.current is not None and row.boot == meter.current.boot,
             capacity_per_hour=version.meters[row.meter].capacity_per_hour,
             version=priced.number,
-            price=priced.prices.of_usage(row.meter, row.observed_at),
-            session_price=priced.prices.of_session(row.meter, row.observed_at) if row.session_start else None,
+            price=priced.prices.of_usage(row.meter, moment_of(row)),
+            session_price=_session_price(machine, row),
         )
+
+
+def _moment(entry: Reading | Correction) -> int:
+    return moment_of(entry) if isinstance(entry, Reading) else correction_moment(entry)
+
+
+def _session_price(machine: Machine, row: Reading) -> Price | None:
+    started_at = row.session_started_at
+    if not row.session_start or started_at is UNSET:
+        return None
+    return machine.version_at(started_at).prices.of_session(row.meter, started_at)
 
 
 def _entries(record: LogRecord) -> Mapping[int, Reading | Correction | None]:
@@ -265,7 +279,7 @@ def _entries(record: LogRecord) -> Mapping[int, Reading | Correction | None]:
 def _skipped(state: State, row: Reading) -> int | None:
     """The numbers that a row leaves out, None where identity refuses it or the meter is unknown."""
     machine = state.machines.get(row.machine)
-    if machine is None or row.meter not in machine.version_at(row.observed_at).meters:
+    if machine is None or row.meter not in machine.version_at(moment_of(row)).meters:
         return None
-    refused, skipped = judge_identity(deepcopy(state.meters.borrow(row.machine, row.meter)), row, machine.least_boot)
+    refused, skipped = judge_identity(deepcopy(state.meters.look(row.machine, row.meter)), row, machine.least_boot)
     return None if refused else skipped

@@ -1,27 +1,33 @@
 """The state of one partition. It grows with registered machines and meters, never with readings."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Self
 
+import msgspec
 import pyarrow as pa
 
 from schemas.errors import InvariantBroken
 from schemas.log import Log
+from schemas.order import Order
+from schemas.window import Statement
 from streams.core import stream_time
 from streams.core.machines import Machine, Version
-from streams.core.meter_facts import MeterFacts
 from streams.core.meters import NONE, Meters
-from streams.core.open_window import OpenWindow, WindowKey
-from streams.core.state_tables import TABLES, Row, line_keys, line_rows, machine_row, version_row, window_row
+from streams.core.open_window import LineKey, OpenWindow, WindowKey
+from streams.core.prepaid import PrepaidSession
+from streams.core.state_tables import TABLES, Row, machine_from, machine_row, version_row
 from streams.core.tables import Changes, table_of, tables_digest
+from streams.core.trust import Signatures
 
 
 class State:
     """The state that `advance` reads and changes. `epoch` is the number of the epoch that isn't cut yet."""
 
-    def __init__(self, log: Log, partition: int) -> None:
+    def __init__(self, log: Log, partition: int, signatures: Signatures | None = None) -> None:
         self.log = log
         self.partition = partition
+        self.signatures = signatures or Signatures(log.log_id)
         self.stream_time_ms: int | None = None
         self.epoch: int | None = None
         self.machines: dict[str, Machine] = {}
@@ -29,19 +35,25 @@ class State:
         self.carries: dict[tuple[str, str], int] = {}
         self.open_windows: dict[int, dict[tuple[str, int], OpenWindow]] = {}
         """By start (epoch ms), then by (machine, start of the adjusted window or NONE)."""
-        self.facts = MeterFacts()
-        """A cache, built anew for every state."""
+        self.sessions: dict[str, dict[str, PrepaidSession]] = {}
+        """The open prepaid sessions: by machine, then by name."""
+        self.placed: list[Order] = []
+        """Orders that the slice placed so far."""
+        self._closing: defaultdict[int, set[tuple[str, str]]] = defaultdict(set)
+        """The same sessions by the start of the window into which each closes: worked out from them."""
         self._touched_machines: set[str] = set()
         self._touched_versions: set[tuple[str, int]] = set()
         self._touched_carries: set[tuple[str, str]] = set()
         self._touched_windows: set[WindowKey] = set()
-        self._sealed: dict[WindowKey, OpenWindow] = {}
+        self._touched_sessions: set[tuple[str, str]] = set()
+        self._gone_windows: set[WindowKey] = set()
+        self._gone_sessions: set[tuple[str, str]] = set()
         self._clock_moved = False
 
     @classmethod
-    def new(cls, log: Log, partition: int) -> Self:
-        """The state before the first record."""
-        return cls(log, partition)
+    def new(cls, log: Log, partition: int, signatures: Signatures | None = None) -> Self:
+        """The state before the first record. `signatures` looks at those of records, and is no part of the state."""
+        return cls(log, partition, signatures)
 
     # Time
 
@@ -87,7 +99,6 @@ class State:
         """Adds a version of a machine, which may be its first."""
         self.machines[machine.machine] = machine
         machine.versions.append(version)
-        self.facts.forget(machine.machine)
         self.touch(machine)
         self._touched_versions.add((machine.machine, version.number))
 
@@ -103,58 +114,115 @@ class State:
 
     # Windows
 
-    def window_at(self, machine: str, observed_at_ms: int) -> OpenWindow:
-        """The window of something observed at a moment (epoch ms), or an adjustment in the earliest open one."""
-        key = self.window_key(machine, observed_at_ms)
-        self._touched_windows.add(key)
-        return self.open_windows.setdefault(key[0], {}).setdefault(key[1:], OpenWindow())
+    def window_at(self, machine: str, moment_ms: int) -> OpenWindow:
+        """The window of something used at a moment (epoch ms), or an adjustment in the earliest open one."""
+        return self._window(self.window_key(machine, moment_ms))
 
-    def window_key(self, machine: str, observed_at_ms: int) -> WindowKey:
-        """The key of that window, which need not exist yet."""
-        start_ms = self.log.window_start(observed_at_ms)
+    def window_now(self, machine: str) -> OpenWindow:
+        """The machine's plain window that holds stream time."""
+        return self._window((self.log.window_start(self.now_ms), machine, NONE))
+
+    def window_key(self, machine: str, moment_ms: int) -> WindowKey:
+        """The key of the window of a moment, which need not exist yet."""
+        start_ms = self.log.window_start(moment_ms)
         if start_ms < self.earliest_open_ms:
             return self.earliest_open_ms, machine, start_ms
         return start_ms, machine, NONE
 
-    def windows_at(self, machines: Sequence[str], starts_ms: Sequence[int]) -> list[OpenWindow]:
-        """The same for many machines, each at the start of a window."""
-        earliest_ms, open_windows, touch = self.earliest_open_ms, self.open_windows, self._touched_windows.add
-        found = []
-        for machine, start_ms in zip(machines, starts_ms, strict=True):
-            holding_ms, adjusts_ms = (start_ms, NONE) if start_ms >= earliest_ms else (earliest_ms, start_ms)
-            touch((holding_ms, machine, adjusts_ms))
-            windows = open_windows.get(holding_ms)
-            if windows is None:
-                windows = open_windows[holding_ms] = {}
-            window = windows.get((machine, adjusts_ms))
-            if window is None:
-                window = windows[machine, adjusts_ms] = OpenWindow()
-            found.append(window)
-        return found
+    def usage_at(self, key: WindowKey) -> Mapping[LineKey, int]:
+        """The usage in a window so far; empty if it doesn't exist yet."""
+        window = self.open_windows.get(key[0], {}).get(key[1:])
+        return {} if window is None else window.usage
 
-    def take_windows(self, before_ms: int) -> Iterator[tuple[WindowKey, OpenWindow]]:
-        """Removes the windows that start before a moment (epoch ms) and yields them in sealing order (rule 6)."""
-        for start_ms in sorted(start_ms for start_ms in self.open_windows if start_ms < before_ms):
-            windows = self.open_windows.pop(start_ms)
+    def _window(self, key: WindowKey) -> OpenWindow:
+        self._touched_windows.add(key)
+        windows = self.open_windows.setdefault(key[0], {})
+        window = windows.get(key[1:])
+        if window is None:
+            window = windows[key[1:]] = OpenWindow()
+        return window
+
+    def take_windows(self, before_ms: int) -> Iterator[tuple[WindowKey, OpenWindow, list[Statement]]]:
+        """Removes the windows that start before a moment (epoch ms) and yields them in sealing order (rule 6).
+
+        Each comes with the statements of the sessions that close into it; those are removed too (rule 37).
+        """
+        starts = [start_ms for start_ms in {*self.open_windows, *self._closing} if start_ms < before_ms]
+        for start_ms in sorted(starts):
+            closing: defaultdict[str, list[str]] = defaultdict(list)
+            for machine, session in self._closing.pop(start_ms, ()):
+                closing[machine].append(session)
+            windows = self.open_windows.pop(start_ms, {})
+            for machine in closing:
+                windows.setdefault((machine, NONE), OpenWindow())
             # Ids are ASCII: text sorts as its bytes do, and NONE puts the plain window before its adjustments.
             for (machine, adjusts_ms), window in sorted(windows.items(), key=lambda item: item[0]):
                 key = (start_ms, machine, adjusts_ms)
                 self._touched_windows.discard(key)
-                self._sealed[key] = window
-                yield key, window
+                self._gone_windows.add(key)
+                closed = [] if adjusts_ms != NONE else self._close(machine, sorted(closing.get(machine, [])))
+                yield key, window, closed
+
+    def windows(self) -> Iterator[tuple[WindowKey, OpenWindow]]:
+        """All open windows, in no order."""
+        for start_ms, windows in self.open_windows.items():
+            for (machine, adjusts_ms), window in windows.items():
+                yield (start_ms, machine, adjusts_ms), window
+
+    # Prepaid sessions
+
+    def session_of(self, machine: str, session: str) -> PrepaidSession | None:
+        """An open session, to be changed by `put_session`."""
+        return self.sessions.get(machine, {}).get(session)
+
+    def put_session(self, machine: str, name: str, session: PrepaidSession) -> None:
+        """Opens a session, or puts its changed facts in place of the old ones."""
+        known = self.sessions.setdefault(machine, {})
+        old = known.get(name)
+        if old is not None:
+            self._closing[self._closes_in_ms(old)].discard((machine, name))
+        known[name] = session
+        self._closing[self._closes_in_ms(session)].add((machine, name))
+        self._touched_sessions.add((machine, name))
+        self._gone_sessions.discard((machine, name))
+
+    def deposits_micros(self) -> int:
+        """Rule 39: what was paid for open sessions, and the refunds that lie in open windows."""
+        paid = sum(session.paid for sessions in self.sessions.values() for session in sessions.values())
+        return paid + sum(window.refunds_micros for _, window in self.windows())
+
+    def _closes_in_ms(self, session: PrepaidSession) -> int:
+        """The start of the window into which it closes: that of its end or that of its term, the first to seal."""
+        term_ms = self.log.window_start(session.valid_until - 1)
+        return term_ms if session.ends_in_ms == NONE else min(session.ends_in_ms, term_ms)
+
+    def closes_now(self, session: PrepaidSession) -> bool:
+        """Whether it closes into the window that holds stream time."""
+        return self._closes_in_ms(session) == self.log.window_start(self.now_ms)
+
+    def _close(self, machine: str, names: list[str]) -> list[Statement]:
+        closed = []
+        for name in names:
+            closed.append(self.sessions[machine].pop(name).statement(name))
+            self._touched_sessions.discard((machine, name))
+            self._gone_sessions.add((machine, name))
+        if names and not self.sessions[machine]:
+            del self.sessions[machine]
+        return closed
 
     # The dumped form
 
     @classmethod
-    def load(cls, log: Log, partition: int, tables: Mapping[str, pa.Table]) -> Self:
+    def load(
+        cls, log: Log, partition: int, tables: Mapping[str, pa.Table], signatures: Signatures | None = None
+    ) -> Self:
         """The state whose dumped tables these are; a table left out is empty."""
-        state = cls(log, partition)
+        state = cls(log, partition, signatures)
         rows = {name: tables[name].to_pylist() for name in TABLES if name in tables and name != "meters"}
         for row in rows.get("clock", []):
             state._set_clock(row["stream_time_ms"], row["epoch"])
         for row in rows.get("machines", []):
-            facts = row | {"is_marked": bool(row["is_marked"])}
-            state.machines[row["machine"]] = Machine(**facts)
+            state.machines[row["machine"]] = machine_from(row["machine"], row["state"])
         for row in sorted(rows.get("versions", []), key=lambda row: int(row["version"])):
             version = Version(row["content"], row["version"], row["in_force_from_ms"])
             state.machines[row["machine"]].versions.append(version)
@@ -162,18 +230,24 @@ class State:
             state.carries[row["machine"], row["agreement"]] = row["carry"]
         if "meters" in tables:
             state.meters = Meters.load(tables["meters"])
-        state._load_windows(rows.get("open_windows", []), rows.get("open_lines", []))
+        for row in rows.get("open_windows", []):
+            windows = state.open_windows.setdefault(row["start_ms"], {})
+            windows[row["machine"], row["adjusts_ms"]] = OpenWindow.load(row["state"])
+        for row in rows.get("sessions", []):
+            state.put_session(row["machine"], row["session"], msgspec.json.decode(row["state"], type=PrepaidSession))
+        state._forget()
         return state
 
     def tables(self) -> dict[str, pa.Table]:
         """The whole state as tables by name (see TABLES), rows sorted by key."""
-        windows = sorted(self.windows(), key=lambda item: item[0])
         rows: dict[str, list[Row]] = {
             "carries": [(*key, carry) for key, carry in sorted(self.carries.items())],
             "clock": self._clock_rows(),
             "machines": [machine_row(self.machines[name]) for name in sorted(self.machines)],
-            "open_lines": line_rows(windows),
-            "open_windows": [window_row(key, window) for key, window in windows],
+            "open_windows": self._window_rows([key for key, _ in self.windows()]),
+            "sessions": self._session_rows(
+                [(machine, name) for machine in self.sessions for name in self.sessions[machine]]
+            ),
             "versions": [
                 version_row(self.machines[name], version.number)
                 for name in sorted(self.machines)
@@ -189,19 +263,17 @@ class State:
 
     def changes(self) -> dict[str, Changes]:
         """What changed since the last call (or since `load`), by table."""
-        windows = [(key, self.open_windows[key[0]][key[1:]]) for key in sorted(self._touched_windows)]
-        sealed = sorted(self._sealed.items(), key=lambda item: item[0])
         upserts: dict[str, list[Row]] = {
             "carries": [(*key, self.carries[key]) for key in sorted(self._touched_carries)],
             "clock": self._clock_rows() if self._clock_moved else [],
             "machines": [machine_row(self.machines[name]) for name in sorted(self._touched_machines)],
-            "open_lines": line_rows(windows),
-            "open_windows": [window_row(key, window) for key, window in windows],
+            "open_windows": self._window_rows(self._touched_windows),
+            "sessions": self._session_rows(self._touched_sessions),
             "versions": [version_row(self.machines[name], number) for name, number in sorted(self._touched_versions)],
         }
         deletes: dict[str, list[Row]] = {
-            "open_lines": line_keys(sealed),
-            "open_windows": [key for key, _ in sealed],
+            "open_windows": sorted(self._gone_windows),
+            "sessions": sorted(self._gone_sessions),
         }
         changes = {
             name: Changes(table_of(TABLES[name].schema, rows), table_of(TABLES[name].key_schema, deletes.get(name, [])))
@@ -211,24 +283,20 @@ class State:
         return changes | {"meters": self.meters.changes()}
 
     def _forget(self) -> None:
-        for touched in (self._touched_machines, self._touched_versions, self._touched_carries, self._touched_windows):
-            touched.clear()
-        self._sealed.clear()
+        self._touched_machines.clear()
+        self._touched_versions.clear()
+        self._touched_carries.clear()
+        self._touched_windows.clear()
+        self._touched_sessions.clear()
+        self._gone_windows.clear()
+        self._gone_sessions.clear()
         self._clock_moved = False
 
     def _clock_rows(self) -> list[Row]:
         return [] if self.stream_time_ms is None else [(0, self.stream_time_ms, self.epoch)]
 
-    def windows(self) -> Iterator[tuple[WindowKey, OpenWindow]]:
-        """All open windows, in no order."""
-        for start_ms, windows in self.open_windows.items():
-            for (machine, adjusts_ms), window in windows.items():
-                yield (start_ms, machine, adjusts_ms), window
+    def _window_rows(self, keys: Iterable[WindowKey]) -> list[Row]:
+        return [(*key, self.open_windows[key[0]][key[1:]].dump()) for key in sorted(keys)]
 
-    def _load_windows(self, windows: list[dict[str, Any]], lines: list[dict[str, Any]]) -> None:
-        for row in windows:
-            start_ms, machine, adjusts_ms, *facts = row.values()
-            self.open_windows.setdefault(start_ms, {})[machine, adjusts_ms] = OpenWindow(*facts)
-        for row in lines:
-            start_ms, machine, adjusts_ms, *line, usage = row.values()
-            self.open_windows[start_ms][machine, adjusts_ms].usage[tuple(line)] = usage
+    def _session_rows(self, keys: Iterable[tuple[str, str]]) -> list[Row]:
+        return [(*key, msgspec.json.encode(self.sessions[key[0]][key[1]])) for key in sorted(keys)]

@@ -1,16 +1,23 @@
-"""The trust of rows by their record's signature, or their refusal (rule 27)."""
+"""Who signed a record: the trust of a row by its record's signature, or its refusal (rule 27)."""
 
 from functools import cached_property
+from typing import Protocol
 
-from schemas.reading import READING
 from schemas.window import SELF_REPORTED
 from streams.core.machines import Version
-from streams.core.records import JSON, KEY_ID, SIGNATURE, LogRecord, has_signature, header, headers
-from streams.core.signature import is_signed_by, reading_message
+from streams.core.records import JSON, KEY_ID, SIGNATURE, LogRecord, has_signature, header, headers, record_type
+from streams.core.signature import is_signed_by, operator_of, reading_message
+
+
+class Trusting(Protocol):
+    """A record's signature, to be held against the keys of a version."""
+
+    def trust_by(self, version: Version) -> int | None:
+        """The trust of the version's key that made the signature; None if none of its keys did."""
 
 
 class RecordSignature:
-    """The signature of one reading record. It is verified on demand, once for each public key."""
+    """The signature of one record by a device. It is verified on demand, once for each public key."""
 
     def __init__(self, log_id: str, record: LogRecord) -> None:
         self._log_id = log_id
@@ -19,7 +26,7 @@ class RecordSignature:
         self._known: dict[bytes, bool] = {}
 
     def trust_by(self, version: Version) -> int | None:
-        """The trust of the version's key that made the signature; None if none of its keys did."""
+        """As `Trusting`."""
         if len(self._signatures) != 1 or len(self._key_ids) != 1:
             return None
         key = version.keys.get(self._key_ids[0])
@@ -33,17 +40,35 @@ class RecordSignature:
 
     @cached_property
     def _message(self) -> bytes:
-        record, content_type = self._record, header(self._record, "content-type")
-        content_type = JSON.encode() if content_type is None else content_type
-        return reading_message(self._log_id, record.key or b"", READING, content_type, record.value or b"")
+        record = self._record
+        kind, value = record_type(record), record.value or b""
+        return reading_message(self._log_id, record.key or b"", kind, _content_type(record), value)
 
 
-def signature_of(log_id: str, record: LogRecord) -> RecordSignature | None:
-    """The signature of a reading record, valid or not; None if it has none."""
-    return RecordSignature(log_id, record) if has_signature(record) else None
+class Signatures:
+    """Looks at the signatures of a log's records."""
+
+    def __init__(self, log_id: str) -> None:
+        self._log_id = log_id
+
+    def of_device(self, record: LogRecord) -> Trusting | None:
+        """The signature of a reading or a receipt, valid or not; None if it has none."""
+        return RecordSignature(self._log_id, record) if has_signature(record) else None
+
+    def account_of(self, record: LogRecord) -> str | None:
+        """The account (lower case) of the operator or supplier who signed a control record; None if nobody did."""
+        signatures = headers(record, SIGNATURE)
+        signature = signatures[0] if len(signatures) == 1 else b""
+        kind, value = record_type(record), record.value or b""
+        return operator_of(signature, self._log_id, record.key or b"", kind, _content_type(record), value)
 
 
-def trust_of(signature: RecordSignature | None, version: Version) -> int | None:
+def _content_type(record: LogRecord) -> bytes:
+    content_type = header(record, "content-type")
+    return JSON.encode() if content_type is None else content_type
+
+
+def trust_of(signature: Trusting | None, version: Version) -> int | None:
     """The trust of a row of a record with this signature, under this version; None if the row must be refused."""
     if signature is not None:
         return signature.trust_by(version)

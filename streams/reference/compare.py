@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from msgspec import to_builtins
+
 from schemas.log import Log
 from schemas.manifest import SkippedRange
 from streams.core.recompute import EpochResult, recompute
 from streams.core.records import LogRecord
-from streams.reference.recount import PartitionRecount, Plain, plain_windows
+from streams.reference.entries import Plain
+from streams.reference.recount import PartitionRecount, plain_windows
 
 PROGRESS_RECORDS = 10_000
 
@@ -56,7 +59,13 @@ def _hold(recount: PartitionRecount, result: EpochResult, differs: Callable[[str
     refused = [(reject.offset, reject.row, reject.reason) for reject in result.rejects]
     if refused != recount.rejects[: len(refused)]:
         differs(f"{epoch}: other entries are refused, or for other reasons")
+    placed = [to_builtins(order) for order in result.orders]
+    if placed != [order.terms for order in recount.orders.placed[: len(placed)]]:
+        differs(f"{epoch}: other orders are placed")
+    if int(result.manifest.deposits_micros) != recount.deposits_at_cuts[0]:
+        differs(f"{epoch}: deposits of {recount.deposits_at_cuts[0]} micros by the slow count")
     del recount.sealed[: len(own)], recount.rejects[: len(refused)]
+    del recount.orders.placed[: len(placed)], recount.deposits_at_cuts[0]
 
 
 def _without_by(window: Plain) -> Plain:

@@ -2,471 +2,456 @@
 
 Written apart from `advance`, with which it shares the decoding of one record, the check of one signature, and murmur2.
 It keeps every row and has no slices, and `money` rounds nothing, so it must equal amounts plus carries exactly.
-`sealed` is every window, in order. For tests, and for audits that trust nothing faster (`compare`).
+`sealed` is every window, in order, `deposits_at_cuts` the deposits of each epoch. For tests, and for audits that trust
+nothing faster (`compare`).
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date
 from fractions import Fraction
-from itertools import pairwise
-from typing import Any
-
-import msgspec
+from functools import partial
 
 from schemas.log import Log
-from schemas.reading import Correction, Reading
-from schemas.registration import Registration
-from schemas.units import CARRY_BASE, DAY_MS, HOUR_MS
+from schemas.units import CARRY_BASE, DAY_MS
 from schemas.window import Window
-from streams.core.murmur2 import partition_of
-from streams.core.records import (
-    JSON,
-    LogRecord,
-    decode_control,
-    decode_readings,
-    has_signature,
-    header,
-    headers,
-    media_type,
-    record_type,
-)
-from streams.core.signature import is_signed_by, operator_of, reading_message
+from streams.core.records import LogRecord
+from streams.reference.entries import Entry, Plain, RecordEntry, Refused
+from streams.reference.forms import control_of, rows_of
+from streams.reference.identity import Identity
+from streams.reference.orders import Order, OrderBook
+from streams.reference.price import Charge, Started, Starts, charge_of_starts, charge_of_usage, start_of_session
+from streams.reference.sessions import Sessions
+from streams.reference.usage import FAR, Gauge, judge
+from streams.reference.versions import Versions
+from streams.reference.windows import Expense, WindowRecount, due
 
-Plain = dict[str, Any]
-FAR = Fraction(135, 100)
 Payees = tuple[tuple[str, int], ...]
 LATEST_MS = (date.max.toordinal() - date(1970, 1, 1).toordinal() + 1) * DAY_MS - 1
 """Later timestamps count as Kafka's "no timestamp"."""
 
 
-class BootRecount:
-    """The rows of one boot of a meter, all of them."""
-
-    def __init__(self, boot: int) -> None:
-        self.boot = boot
-        self.rows: dict[int, Plain] = {}
-        self.high: int | None = None
-        self.floor = 0
-
-    def holes(self) -> list[tuple[int, int]]:
-        """Runs of unused numbers between the floor and the highest, as inclusive pairs."""
-        used = [self.floor - 1, *sorted(seq for seq in self.rows if seq >= self.floor)]
-        return [(a + 1, b - 1) for a, b in pairwise(used) if b - a > 1]
-
-    def take(self, row: Plain) -> tuple[str | None, int]:
-        """The reason why a row is refused or None, and how many numbers it skips."""
-        seq, high = row["seq"], self.high
-        if high is None or seq > high:
-            if high is not None and seq - high > 2**20:
-                return "seq_jump", 0
-            self.put(row)
-            return None, 0 if high is None else seq - high - 1
-        if seq == high:
-            return ("duplicate" if row == self.rows[high] else "equivocation"), 0
-        if seq >= self.floor and seq not in self.rows:
-            self.put(row)
-            return None, 0
-        if seq < self.floor:
-            return "below_floor", 0
-        return ("seq_reused" if row["observed_at"] > self.rows[high]["observed_at"] else "duplicate"), 0
-
-    def put(self, row: Plain) -> None:
-        """Keeps a row; of more than 16 holes the lowest go."""
-        seq, high = row["seq"], self.high
-        self.rows[seq] = row
-        self.high = seq if high is None else max(high, seq)
-        while seq - 1 != high and len(self.holes()) > 16:  # a row right after the last one makes no hole
-            self.floor = self.holes()[0][1] + 1
-
-
 class MeterRecount:
-    """The state of one meter: its boots, baseline, suspect and slack (rules 7 to 17)."""
+    """The state of one meter."""
 
     def __init__(self) -> None:
-        self.boots: list[BootRecount] = []
-        self.base: Plain | None = None
-        self.suspect: Plain | None = None
-        self.quantity_at: int | None = None
-        self.slack = Fraction(60_000)
-        self.flag: str | None = None
-
-    def identify(self, row: Plain, least: int | None) -> tuple[str | None, int]:
-        """The verdict on a row's boot and number, and how many numbers it skips.
-
-        `boots` are the two highest seen, the higher one first; a registered boot counts as seen before any row.
-        """
-        if least is not None and not self.boots:
-            self.boots = [BootRecount(least)]
-        known = {boot.boot: boot for boot in self.boots}
-        number = row["boot"]
-        if number not in known:
-            stale = [least or 0, *(boot.boot for boot in self.boots[1:2])]
-            if number < max(stale):
-                return "stale_boot", 0
-            if self.boots and number > self.boots[0].boot + 2**20:
-                return "boot_jump", 0
-            known[number] = BootRecount(number)
-            self.boots = sorted(known.values(), key=lambda boot: -boot.boot)[:2]
-        return known[number].take(row)
-
-    def plausible(self, usage: int, elapsed: int, capacity: int) -> bool:
-        """Whether the meter can have counted `usage` in `elapsed` ms and its slack."""
-        needed = math.ceil(usage * HOUR_MS / (FAR * capacity))
-        return needed <= min(elapsed, 35 * DAY_MS) + self.slack
-
-    def accept(self, usage: int, elapsed: int, capacity: int) -> int:
-        """Accepts usage: the time that it needed beyond the time elapsed is taken from the slack."""
-        needed = math.ceil(usage * HOUR_MS / (FAR * capacity))
-        self.slack = min(Fraction(60_000), self.slack + min(elapsed, 35 * DAY_MS) - needed)
-        return usage
-
-    def register(self, row: Plain, capacity: int) -> int | str:
-        """The usage that a register adds, or the reason why it is refused."""
-        number, at, value, base = (row["boot"], row["seq"]), row["observed_at"], row["register"], self.base
-        here = {"number": number, "at": at, "value": value}
-        self.flag = None
-        if row["boot"] != self.boots[0].boot:
-            return 0
-        if base is None:
-            self.base = here
-            return 0
-        if at < base["at"] or number < base["number"]:
-            return 0
-        if base["number"] != (-1, -1) and number[0] > base["number"][0] and value < base["value"]:
-            self.base, self.suspect, self.slack, self.flag = here, None, Fraction(60_000), "reset"
-            return 0
-        origins = [base]
-        if self.suspect and number > self.suspect["number"] and at > self.suspect["at"]:
-            origins.append(self.suspect)
-        fit = [
-            (one["value"], -rank, one)
-            for rank, one in enumerate(origins)
-            if one["value"] <= value and self.plausible(value - one["value"], at - one["at"], capacity)
-        ]
-        if not fit:
-            self.suspect = here
-            return "too_low" if value < base["value"] else "too_high"
-        origin = max(fit, key=lambda item: item[:2])[2]
-        self.flag = None if origin is base else "rebaselined"
-        self.base, self.suspect = here, None
-        return self.accept(value - origin["value"], at - origin["at"], capacity)
-
-    def quantity(self, row: Plain, capacity: int) -> int | str:
-        """The usage that a quantity adds, or the reason why it is refused."""
-        elapsed = DAY_MS if self.quantity_at is None else abs(row["observed_at"] - self.quantity_at)
-        if not self.plausible(row["quantity"], elapsed, capacity):
-            return "too_high"
-        self.quantity_at = max(self.quantity_at or 0, row["observed_at"])
-        return self.accept(row["quantity"], elapsed, capacity)
-
-
-class WindowRecount:
-    """One window or adjustment while it is open: usage by (meter, version, price, per)."""
-
-    def __init__(self) -> None:
-        self.readings = self.skipped = 0
-        self.offsets: list[int] = []
-        self.flags: set[str] = set()
-        self.trust = 2
-        self.usage: dict[tuple[str, int, int, int], int] = defaultdict(int)
-
-    def lines(self, carry: Fraction) -> tuple[list[Plain], Fraction]:
-        """The lines in their order and the carry after them; the fraction of a micro passes from line to line."""
-        found = []
-        for (meter, version, price, per), usage in sorted(self.usage.items()):
-            if usage:
-                exact = Fraction(usage * price, per or 1) + carry
-                amount, carry = math.floor(exact), exact - math.floor(exact)
-                line = {"meter": meter, "version": version, "usage": usage, "price": price, "per": per}
-                found.append(line | {"amount": amount})
-        return found, carry
+        self.identity = Identity()
+        self.gauge = Gauge()
+        self.starts = Starts()
+        self.level_at = -1
 
 
 class PartitionRecount:
-    """Recounts the log of one partition. `money` is by (machine, payees), in fractions of a micro."""
+    """Recounts the log of one partition. `money` is what usage and starts earned by (machine, payees), in fractions
+    of a micro.
+    """
 
     def __init__(self, log: Log, partition: int = 0) -> None:
         self.log, self.rules, self.partition = log, log.rulesets[0], partition
         self.now, self.epoch, self.earliest = -1, -1, 0
-        self.versions: dict[str, list[tuple[int, Plain]]] = {}
-        self.least: dict[str, int] = {}
-        self.meters: dict[tuple[str, str], MeterRecount] = defaultdict(MeterRecount)
+        self.versions = Versions()
+        self.meters: dict[str, dict[str, MeterRecount]] = defaultdict(lambda: defaultdict(MeterRecount))
         self.corrections: dict[str, list[Plain]] = defaultdict(list)
+        self.orders = OrderBook()
+        self.sessions = Sessions()
         self.rejects: list[tuple[int, int, str]] = []
         self.accepted = self.duplicate = self.readings = self.skipped = 0
         self.money: dict[tuple[str, Payees], Fraction] = defaultdict(Fraction)
         self.marked: set[str] = set()
-        self.open: dict[tuple[int, str, int], WindowRecount] = defaultdict(WindowRecount)
+        self.open: dict[tuple[int, str, int], WindowRecount] = {}
         self.carries: dict[tuple[str, Payees], Fraction] = defaultdict(Fraction)
         self.sealed: list[Plain] = []
+        self.deposits_at_cuts: list[int] = []
 
     def take(self, records: Iterable[LogRecord]) -> "PartitionRecount":
         """Judges records, in the order of the log, in any number of calls; returns itself."""
         for record in records:
-            self.move(record)
-            kind = record_type(record)
-            if kind == "reading":
-                rows = decode_readings(record.value, media_type(record))
-                verdicts: list[tuple[int, str | None]] = (
-                    [(-1, rows)]
-                    if isinstance(rows, str)
-                    else [(index, self.row(row, record)) for index, row in enumerate(rows)]
-                )
-            elif kind == "machine.registered":
-                verdicts = [(-1, self.registration(record))]
-            elif kind == "usage.corrected":
-                verdicts = [(-1, self.correction(record))]
-            else:
-                verdicts = [(-1, None if kind == "heartbeat" else "unknown_type")]
-            for index, verdict in verdicts:
-                self.accepted += verdict is None
-                self.duplicate += verdict == "duplicate"
-                if verdict not in (None, "duplicate"):
-                    self.rejects.append((record.offset, index, str(verdict)))
+            self.take_entry(RecordEntry(record, self.log, self.partition))
         return self
 
-    def move(self, record: LogRecord) -> None:
+    def take_entry(self, entry: Entry) -> None:
+        """Moves stream time, seals, then judges (rules 1, 4 and 5)."""
+        self.move(entry)
+        if entry.type != "reading":
+            self.count(entry, -1, lambda: self.record(entry))
+            return
+        try:
+            entry.check_size()
+            rows = rows_of(entry)
+        except Refused as refused:
+            self.refuse(entry, -1, refused.reason)
+            return
+        for index, row in enumerate(rows):
+            self.count(entry, index, partial(self.row, row, entry, index))
+
+    def count(self, entry: Entry, index: int, judge_it: Callable[[], None]) -> None:
+        """Judges one row, or (-1) a record as a whole, and counts it."""
+        try:
+            judge_it()
+        except Refused as refused:
+            self.refuse(entry, index, refused.reason)
+        else:
+            self.accepted += 1
+
+    def refuse(self, entry: Entry, index: int, reason: str) -> None:
+        """Counts an entry that does not count for money."""
+        if reason == "duplicate":
+            self.duplicate += 1
+        else:
+            self.rejects.append((entry.offset, index, reason))
+
+    def record(self, entry: Entry) -> None:
+        """Judges a record that is one entry (rule 1). Raises Refused if it does not count."""
+        controls: dict[str, Callable[[Entry, Plain], None]] = {
+            "machine.registered": self.registration,
+            "usage.corrected": self.correction,
+            "goods.received": self.receipt,
+            "order.invoiced": self.invoice,
+            "order.cancelled": self.cancelling,
+            "payment.received": self.payment,
+        }
+        entry.check_size()
+        if entry.type in controls:
+            controls[entry.type](entry, control_of(entry))
+        elif entry.type != "heartbeat":
+            raise Refused("unknown_type")
+
+    # Time: rules 5, 5a and 6.
+
+    def move(self, entry: Entry) -> None:
         """Moves stream time: windows seal by the rules of their epoch."""
-        self.now = max(self.now, record.timestamp if record.timestamp <= LATEST_MS else -1)
+        self.now = max(self.now, entry.timestamp if entry.timestamp <= LATEST_MS else -1)
         if self.epoch < 0:
             longest = max(rules.grace_ms for rules in self.log.rulesets)
             self.enter(max(0, self.now - longest) // self.log.epoch_ms)
         while self.now >= (self.epoch + 1) * self.log.epoch_ms + self.rules.grace_ms:
             self.enter(self.epoch + 1)
-            self.seal(self.epoch * self.log.epoch_ms, record.offset)
-        open_from = (self.now - self.rules.grace_ms) // self.log.window_ms * self.log.window_ms
-        earliest = max(self.epoch * self.log.epoch_ms, open_from)
+            self.seal(self.epoch * self.log.epoch_ms, entry.offset)
+            self.deposits_at_cuts.append(self.deposits())
+        earliest = max(self.epoch * self.log.epoch_ms, self.start_of(self.now - self.rules.grace_ms))
         if earliest != self.earliest:
             self.earliest = earliest
-            self.seal(earliest, record.offset)
+            self.seal(earliest, entry.offset)
 
     def enter(self, epoch: int) -> None:
         """Enters an epoch: its rules come into force."""
         self.epoch = epoch
         self.rules = [rules for rules in self.log.rulesets if rules.first_epoch <= epoch][-1]
 
-    def version(self, machine: str, moment: int) -> Plain:
-        """The registration in force at a moment."""
-        return [plain for start, plain in self.versions[machine] if start <= moment][-1]
+    def start_of(self, moment: int) -> int:
+        """The start of the window that holds a moment."""
+        return self.log.window_start(moment)
 
     def is_sealed(self, moment: int) -> bool:
         """Whether the window of a moment is closed."""
-        return moment // self.log.window_ms * self.log.window_ms < self.earliest
+        return self.start_of(moment) < self.earliest
 
-    def window_of(self, machine: str, moment: int, offset: int) -> WindowRecount:
-        """The window of a moment, or the adjustment to it in the earliest open window."""
-        grid = self.log.window_ms
-        start = moment // grid * grid
-        window = self.open[(self.earliest, machine, start) if self.is_sealed(moment) else (start, machine, -1)]
-        window.offsets.append(offset)
-        return window
+    def window_of(self, machine: str, moment: int) -> tuple[tuple[int, str, int], WindowRecount]:
+        """The window of a moment, or the adjustment to it in the earliest open window; it may not be opened yet."""
+        start = self.start_of(moment)
+        key = (self.earliest, machine, start) if self.is_sealed(moment) else (start, machine, -1)
+        return key, self.open.get(key, WindowRecount())
 
-    def seal(self, before: float, offset: int) -> None:
+    def window_now(self, machine: str, offset: int) -> WindowRecount:
+        """The machine's plain window that holds stream time, opened by a record."""
+        return self.open.setdefault((self.start_of(self.now), machine, -1), opened_by(offset))
+
+    def seal(self, before: int, offset: int) -> None:
         """Seals the windows that start before a moment. `by` in a sealed window is the offset of the sealing record."""
-        for key in sorted(key for key in self.open if key[0] < before):
-            window = self.open.pop(key)
-            start, machine, mends = key
-            version = self.version(machine, start if mends < 0 else mends)
-            payees = tuple(sorted(version["agreement"]["payees"].items()))
-            carry = self.carries[machine, payees]
-            lines, rest = window.lines(carry)
-            self.carries[machine, payees] = rest
-            flags = window.flags | ({"equivocation"} if machine in self.marked else set())
-            self.sealed.append(
-                {"machine": machine, "start": start, "mends": mends, "lines": lines, "carry_in": carry,
-                 "carry_out": rest, "net": sum(line["amount"] for line in lines), "version": version["version"],
-                 "payees": payees, "readings": window.readings, "skipped": window.skipped,
-                 "offsets": (min(window.offsets), max(window.offsets)), "flags": sorted(flags), "trust": window.trust,
-                 "by": offset}
-            )  # fmt: skip
+        keys = {key for key in self.open if key[0] < before}
+        for machine, named in self.sessions.open.items():
+            ends = {session.closes_at(self.log.window_ms) for session in named.values()}
+            keys |= {(end, machine, -1) for end in ends if end < before}  # opened where nothing lies (rule 37)
+        for start, machine, adjusts in sorted(keys):
+            window = self.open.pop((start, machine, adjusts), WindowRecount())
+            if adjusts < 0:
+                window.statements += self.sessions.closing(machine, start, self.log.window_ms)
+            sealed = self.closed(start, machine, adjusts, window, self.carries)
+            self.sealed.append(sealed | {"by": offset})
 
-    def trust(self, record: LogRecord, version: Plain) -> int | None:
-        """The trust of a row of a record under a version; None if the row must be refused."""
-        if not has_signature(record):
-            return None if version.get("require_signature") else 0
-        signatures, names = headers(record, "signature"), headers(record, "key-id")
-        keys = [key for key in version.get("keys", ()) if [key["key_id"].encode()] == names]
-        if not keys or len(signatures) != 1:
-            return None
-        content_type = header(record, "content-type")
-        parts = ("reading", JSON if content_type is None else content_type, record.value or b"")
-        message = reading_message(self.log.log_id, record.key or b"", *parts)
-        if not is_signed_by(bytes.fromhex(keys[0]["public_key"]), signatures[0], message):
-            return None
-        return 2 if keys[0].get("hardware_backed") else 1
+    def open_windows(self) -> list[Plain]:
+        """The open windows in the order and form in which they would seal; no session closes for them."""
+        carries = self.carries.copy()
+        return [self.closed(*key, window, carries) for key, window in sorted(self.open.items())]
 
-    def row(self, row: Reading | None, record: LogRecord) -> str | None:
-        """The verdict on one row of a reading record; None if it counts."""
+    def closed(
+        self,
+        start: int,
+        machine: str,
+        adjusts: int,
+        window: WindowRecount,
+        carries: dict[tuple[str, Payees], Fraction],
+    ) -> Plain:
+        """What a window comes to (rules 21, 26 and 38). Moves the carry on."""
+        version = self.versions.at(machine, start if adjusts < 0 else adjusts)
+        payees = payees_of(version)
+        carry = carries[machine, payees]
+        lines, rest = window.lines(carry)
+        carries[machine, payees] = rest
+        gross = sum(line["amount"] for line in lines)
+        return {
+            "machine": machine,
+            "start": start,
+            "adjusts": adjusts,
+            "lines": lines,
+            "carry_in": carry,
+            "carry_out": rest,
+            "gross": gross,
+            **window.money(gross),
+            "version": version["version"],
+            "payees": payees,
+            "readings": window.readings,
+            "skipped": window.skipped,
+            "offsets": (min(window.offsets, default=-1), max(window.offsets, default=-1)),
+            "flags": sorted(window.flags | ({"equivocation"} if machine in self.marked else set())),
+            "trust": window.trust,
+        }
+
+    def deposits(self) -> int:
+        """What was paid for open sessions, and the refunds in windows that have not sealed (rule 39)."""
+        paid = sum(one.paid for named in self.sessions.open.values() for one in named.values())
+        dues: list[Plain] = [one for window in self.open_windows() for one in window["dues"]]
+        return int(paid + sum(one["micros"] for one in dues if one["kind"] == "refund"))
+
+    # Readings: rules 4 to 20, 26, 27, 29, 36 and 37.
+
+    def row(self, row: Plain | None, entry: Entry, index: int) -> None:
+        """Judges one row of a reading record. Raises Refused if it does not count."""
         if row is None:
-            return "malformed"
-        if row.machine not in self.versions:
-            return "unknown_machine"
-        trust = self.trust(record, self.version(row.machine, row.observed_at))
+            raise Refused("malformed")
+        machine, name, at = row["machine"], row["meter"], row["observed_at"]
+        if machine not in self.versions.of:
+            raise Refused("unknown_machine")
+        moment = at if row.get("session_start") else max(0, at - 1)
+        version = self.versions.at(machine, moment)
+        trust = entry.trust_by(version)
         if trust is None:
-            return "bad_signature"
-        if row.observed_at > self.now + self.rules.skew_ms:
-            return "from_the_future"
-        plain = {name: part for name, part in msgspec.to_builtins(row).items() if part is not False}
-        version = self.version(row.machine, row.observed_at)
-        found = [meter for meter in version["meters"] if meter["meter"] == row.meter]
-        if not found:
-            return "unknown_meter"
-        if found[0]["kind"] not in plain:
-            return "wrong_kind"
-        meter = self.meters[row.machine, row.meter]
-        verdict, skipped = meter.identify(plain, self.least.get(row.machine))
-        if verdict == "equivocation":
-            self.marked.add(row.machine)
-        if verdict:
-            return verdict
+            raise Refused("bad_signature")
+        if at > self.now + self.rules.skew_ms:
+            raise Refused("from_the_future")
+        registered = meter_of(version, name)
+        if registered["kind"] not in row:
+            raise Refused("wrong_kind")
+        meter = self.meters[machine][name]
+        skipped = self.identify(meter, row)
         if version.get("retired"):
-            return "retired"
-        if self.is_sealed(row.observed_at) and row.observed_at < self.now - self.rules.horizon_ms:
-            return "too_late"
-        usage: int | str = 0
-        meter.flag = None
-        if found[0]["kind"] != "level":
-            usage = getattr(meter, found[0]["kind"])(plain, found[0]["capacity_per_hour"])
-        if isinstance(usage, str):
-            return usage
+            raise Refused("retired")
+        if self.is_sealed(moment) and at < self.now - self.rules.horizon_ms:
+            raise Refused("too_late")
+        judged = judge(meter.gauge, row, registered, self.now, meter.identity.current)
+        if judged.reason is not None:
+            meter.gauge = judged.after
+            raise Refused(judged.reason)
+        started = self.started(meter, row, registered)
+        usage = self.usage_charge(row, registered, judged.usage, moment, started.after)
+        key, window = self.window_of(machine, moment)
+        self.charge(row, window, [usage, started.fee], is_used=not is_before_session(row), moment=moment)
+        meter.gauge, meter.starts = judged.after, started.after
+        self.open[key] = window
+        window.readings += 1
+        window.skipped += skipped
+        window.offsets.append(entry.offset)
+        window.flags |= judged.flags | ({"fees"} if started.is_flagged else set())
+        window.flags |= {"reconstructed"} if "reconstructed" in row else set()
+        window.trust = min(window.trust, trust) if judged.usage or started.fee else window.trust
         self.readings += 1
         self.skipped += skipped
-        window = self.window_of(row.machine, row.observed_at, record.offset)
-        window.readings += 1
-        window.trust = min(window.trust, trust)
-        window.skipped += skipped
-        window.flags |= {flag for flag in (meter.flag, "reconstructed" if row.reconstructed else None) if flag}
-        self.bill(plain, usage, bool(plain.get("session_start")), window)
-        return None
+        self.end_session(row, entry.offset)
+        self.place_orders(meter, row, entry.offset, index)
 
-    def bill(self, row: Plain, usage: int, starts: bool, window: WindowRecount) -> None:
-        """Adds the money of a row or a difference, at the price of its moment."""
-        machine, at = row["machine"], int(row["observed_at"])
-        priced_by = self.version(machine, int(row.get("session_started_at", at)))
-        start = at // self.log.window_ms * self.log.window_ms
-        payees = tuple(sorted(self.version(machine, start)["agreement"]["payees"].items()))
-        parts = self.components(priced_by["tariff"], row["meter"], at)
-        if not any("per" in part for part in parts):
-            parts.append({"price": 0, "per": 1})
-        for part in parts:
-            units = usage if "per" in part else int(starts)
-            self.money[machine, payees] += Fraction(units * part["price"], part.get("per", 1))
-            window.usage[row["meter"], priced_by["version"], part["price"], part.get("per", 0)] += units
+    def identify(self, meter: MeterRecount, row: Plain) -> int:
+        """How many numbers a row skips; an equivocation marks its machine (rules 7 to 9). Raises Refused."""
+        try:
+            return meter.identity.take(row, self.versions.boot(row["machine"]))
+        except Refused as refused:
+            if refused.reason == "equivocation":
+                self.marked.add(row["machine"])
+            raise
 
-    def components(self, tariff: Plain, meter: str, at: int) -> list[Plain]:
-        """The price components that apply to a meter at a moment: one for usage, one for a visit."""
-        seconds = [offset for start, offset in tariff["offsets"] if start <= at][-1]
-        local = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at, seconds=seconds)
-        applying = [part for part in tariff["elements"] if self.applies(part.get("restrictions", {}), local)]
-        parts = [part for element in applying for part in element["components"] if part["meter"] == meter]
-        usage, visit = [part for part in parts if "per" in part], [part for part in parts if "per" not in part]
-        return usage[:1] + visit[:1]
+    def started(self, meter: MeterRecount, row: Plain, registered: Plain) -> Started:
+        """What a row starts (rule 20)."""
+        if not row.get("session_start"):
+            return Started(meter.starts)
+        at = row["session_started_at"]
+        fee = charge_of_starts(self.versions.at(row["machine"], at), row["meter"], at, 1)
+        return start_of_session(meter.starts, row, registered, fee)
 
-    def applies(self, words: Plain, local: datetime) -> bool:
-        """Whether the restrictions of an element hold at a local time."""
-        clock, day = local.strftime("%H:%M"), local.date().isoformat()
-        start, end = words.get("start_time", "00:00"), words.get("end_time", "24:00")
-        in_time = start <= clock < end if start < end else start == end or clock >= start or clock < end
-        names = words.get("day_of_week") or [local.strftime("%A").upper()]
-        in_dates = words.get("start_date", "") <= day < words.get("end_date", "9999")
-        return in_time and in_dates and local.strftime("%A").upper() in names
+    def usage_charge(self, row: Plain, registered: Plain, usage: int, moment: int, starts: Starts) -> Charge:
+        """What the usage of a row costs (rule 19). `starts` are those of its meter, this row's too."""
+        priced_at = moment
+        if "session" in row and not is_before_session(row):
+            known = [meter.starts.last for meter in self.meters[row["machine"]].values()]
+            session = (row["session"], row["session_started_at"])
+            if any(session in last for last in [*known, starts.last]):
+                priced_at = row["session_started_at"]
+        return charge_of_usage(self.versions.at(row["machine"], priced_at), registered["meter"], moment, usage)
 
-    def is_signed(self, record: LogRecord, kind: str) -> bool:
-        """Whether an operator signed a control record; true if the rules name no operators."""
-        if not self.rules.operators:
-            return True
-        signatures, content_type = headers(record, "signature"), header(record, "content-type")
-        parts = (record.key or b"", kind, JSON if content_type is None else content_type, record.value or b"")
-        return len(signatures) == 1 and operator_of(signatures[0], self.log.log_id, *parts) in self.rules.operators
+    def charge(
+        self, row: Plain, window: WindowRecount, charges: Sequence[Charge | None], is_used: bool, moment: int
+    ) -> None:
+        """Adds usage and fees of a row or correction to window, session and money. Raises Refused before it does."""
+        usage, *fees = [charge for charge in charges if charge is not None]
+        window.check(row["meter"], [usage, *fees])
+        session = self.sessions.named(row)
+        if session is not None:
+            worth = sum((charge.worth for charge in ([usage, *fees] if is_used else fees)), Fraction(0))
+            session.check(worth)
+            session.use += worth
+        window.add(row["meter"], [usage, *fees])
+        payees = payees_of(self.versions.at(row["machine"], self.start_of(moment)))
+        self.money[row["machine"], payees] += sum(charge.worth for charge in [usage, *fees])
 
-    def registration(self, record: LogRecord) -> str | None:
-        """The verdict on a registration; None if it counts."""
-        decoded = decode_control(record.value, media_type(record), Registration)
-        if isinstance(decoded, str):
-            return decoded
-        if not self.is_signed(record, "machine.registered"):
-            return "bad_signature"
-        plain = decoded[1]
-        machine, number = plain["machine"], plain["version"]
-        if not plain.get("retired", True):
-            del plain["retired"]
-        past = [old for _, old in self.versions.get(machine, [])]
-        if not self.is_here(record, plain["route"]) or (past and past[-1]["route"] != plain["route"]):
-            return "wrong_partition"
-        if past and past[-1] == plain:
-            return "duplicate"
-        if number != len(past) + 1:
-            return "stale_version"
-        if past and self.is_locked(past[-1]["agreement"], plain["agreement"]):
-            return "agreement_locked"
-        grid = self.log.window_ms
-        start = max(
-            math.ceil(Fraction(plain["effective_from"], grid)) * grid,
-            ((self.now + self.rules.skew_ms) // grid + 1) * grid,
-        )
+    def end_session(self, row: Plain, offset: int) -> None:
+        """The first row that ends an open session says where it closes (rule 37)."""
+        session = self.sessions.named(row)
+        if session is not None and row.get("session_end") and session.ended_at is None:
+            session.ended_at = self.now
+            if session.closes_at(self.log.window_ms) == self.start_of(self.now):
+                self.window_now(row["machine"], offset)
+
+    def place_orders(self, meter: MeterRecount, row: Plain, offset: int, index: int) -> None:
+        """Places orders after a level that is news (rule 29)."""
+        if "level" not in row:
+            return
+        is_news = row["observed_at"] > meter.level_at and row["observed_at"] >= self.now - DAY_MS
+        meter.level_at = max(meter.level_at, row["observed_at"])
+        version = self.versions.at(row["machine"], self.now)
+        if is_news and not version.get("retired"):
+            self.orders.place(version, row, self.now, offset, index)
+
+    # Control records: rules 4, 10, 13, 22 to 25, 30 to 33 and 35.
+
+    def check_operator(self, entry: Entry) -> None:
+        """Raises Refused if no operator signed a record; where the rules name no operators, all is signed."""
+        if self.rules.operators and not entry.is_by_one_of(self.rules.operators):
+            raise Refused("bad_signature")
+
+    def check_place(self, entry: Entry, machine: str) -> None:
+        """Raises Refused if the machine is unknown or the record does not lie where the machine's records do."""
+        if machine not in self.versions.of:
+            raise Refused("unknown_machine")
+        if not entry.is_at(self.versions.past(machine)[0]["route"]):
+            raise Refused("wrong_partition")
+
+    def registration(self, entry: Entry, plain: Plain) -> None:
+        """Judges a registration. Raises Refused if it does not count."""
+        machine = plain["machine"]
+        past = self.versions.past(machine)
+        self.versions.check_form(plain)
+        self.check_operator(entry)
+        if not entry.is_at(plain["route"]) or (past and past[0]["route"] != plain["route"]):
+            raise Refused("wrong_partition")
+        self.versions.check_next(plain, self.now)
+        acts = "boot" in plain and plain["boot"] != self.versions.boot(machine)
+        self.versions.add(plain, self.now, self.log.window_ms, self.rules.skew_ms)
         self.marked.discard(machine)
-        self.versions.setdefault(machine, []).append((start if past else -(10**18), plain))
-        acts = "boot" in plain and (not past or plain["boot"] != past[-1].get("boot"))
-        if acts:
-            self.least[machine] = plain["boot"]
-            for name in [name for name in self.meters if name[0] == machine]:
-                meter = self.meters[name]
-                meter.boots, meter.suspect = [], None
-                if meter.base and meter.base["number"][0] > plain["boot"]:
-                    meter.base = None
-        for part in plain["meters"]:
-            if part["kind"] == "register" and "opening_register" in part and (acts or not past):
-                meter = self.meters[machine, part["meter"]]
-                at = self.now if past else plain["effective_from"]
-                meter.base = {"number": (-1, -1), "at": at, "value": part["opening_register"]}
-                meter.suspect, meter.slack = None, Fraction(60_000)
-        return None
+        if acts:  # rule 10
+            for meter in self.meters[machine].values():
+                meter.identity = Identity()
+                meter.gauge = meter.gauge.with_boot(plain["boot"])
+        if acts or not past:  # rule 13
+            time = self.now if past else plain["effective_from"]
+            for part in plain["meters"]:
+                if part["kind"] == "register" and "opening_register" in part:
+                    meter = self.meters[machine][part["meter"]]
+                    meter.gauge = meter.gauge.with_opening(part["opening_register"], time, self.now)
 
-    def is_here(self, record: LogRecord, route: str) -> bool:
-        """Whether the record's key is the route and Java's partitioner puts it into this partition."""
-        return record.key == route.encode() and partition_of(record.key, self.log.partitions) == self.partition
-
-    def is_locked(self, old: Plain, new: Plain) -> bool:
-        """Whether a new agreement breaks the lock of the old one."""
-        if self.now >= old.get("locked_until", -1):
-            return False
-        falls = any(new["payees"].get(name, 0) < points for name, points in old["payees"].items())
-        falls = falls or new.get("pays_trust", 0) > old.get("pays_trust", 0)
-        return falls or new.get("locked_until", -1) < old["locked_until"]
-
-    def correction(self, record: LogRecord) -> str | None:
-        """The verdict on a correction; None if it counts."""
-        decoded = decode_control(record.value, media_type(record), Correction)
-        if isinstance(decoded, str):
-            return decoded
-        if not self.is_signed(record, "usage.corrected"):
-            return "bad_signature"
-        plain = decoded[1]
-        machine, past = plain["machine"], self.corrections[plain["machine"]]
-        if machine not in self.versions:
-            return "unknown_machine"
-        if not self.is_here(record, self.versions[machine][0][1]["route"]):
-            return "wrong_partition"
+    def correction(self, entry: Entry, plain: Plain) -> None:
+        """Judges a correction (rule 25). Raises Refused if it does not count."""
+        machine, name, at = plain["machine"], plain["meter"], plain["observed_at"]
+        self.check_operator(entry)
+        self.check_place(entry, machine)
+        past = self.corrections[machine]
         if past and plain == past[-1]:
-            return "duplicate"
+            raise Refused("duplicate")
         if plain["version"] != len(past) + 1:
-            return "stale_version"
-        if plain["observed_at"] > self.now + self.rules.skew_ms:
-            return "from_the_future"
-        meters = self.version(machine, plain["observed_at"])["meters"]
-        found = [meter for meter in meters if meter["meter"] == plain["meter"]]
-        if not found:
-            return "unknown_meter"
-        if found[0]["kind"] == "level":
-            return "wrong_kind"
-        if abs(plain["difference"]) > math.floor(FAR * found[0]["capacity_per_hour"] * 35 * 24):
-            return "too_high"
+            raise Refused("stale_version")
+        if at > self.now + self.rules.skew_ms:
+            raise Refused("from_the_future")
+        moment = max(0, at - 1)
+        registered = meter_of(self.versions.at(machine, moment), name)
+        if registered["kind"] == "level":
+            raise Refused("wrong_kind")
+        started_at: int = plain.get("session_started_at", moment)
+        priced_by = self.versions.at(machine, started_at)
+        usage = charge_of_usage(priced_by, name, moment, plain["difference"])
+        fees = charge_of_starts(priced_by, name, started_at, plain["fees"]) if "fees" in plain else None
+        if "fees" in plain and fees is None:
+            raise Refused("no_fee")
+        if abs(plain["difference"]) > math.floor(FAR * registered["capacity_per_hour"] * 35 * 24):
+            raise Refused("too_high")
+        key, window = self.window_of(machine, moment)
+        self.charge(plain, window, [usage, fees], is_used=True, moment=moment)
         past.append(plain)
-        window = self.window_of(machine, plain["observed_at"], record.offset)
-        self.bill(plain, plain["difference"], False, window)
-        return None
+        self.open[key] = window
+        window.offsets.append(entry.offset)
+        taken = math.floor(-(usage.worth + (fees.worth if fees else 0)))
+        if "refund_to" in plain and taken > 0 and self.sessions.named(plain) is None:
+            window.corrected.append(due("refund", plain["refund_to"], plain["session"], taken))
+
+    def receipt(self, entry: Entry, plain: Plain) -> None:
+        """Judges a receipt of goods (rule 30). Raises Refused if it does not count."""
+        self.check_place(entry, plain["machine"])
+        if not entry.trust_by(self.versions.at(plain["machine"], self.now)):
+            raise Refused("bad_signature")
+        if plain["observed_at"] > self.now + self.rules.skew_ms:
+            raise Refused("from_the_future")
+        self.spend(self.orders.receive(plain, self.now), entry.offset)
+
+    def invoice(self, entry: Entry, plain: Plain) -> None:
+        """Judges an invoice (rule 31). Raises Refused if it does not count."""
+        self.check_place(entry, plain["machine"])
+        is_by_supplier = entry.is_by_one_of((self.orders.named(plain).supplier,))
+        self.spend(self.orders.bill(plain, self.now, is_by_supplier), entry.offset)
+
+    def spend(self, order: Order, offset: int) -> None:
+        """What an order settled for is an expense (rule 33)."""
+        if order.settled_at is not None and order.amount > 0:
+            window = self.window_now(order.machine, offset)
+            window.offsets.append(offset)
+            window.expenses.append(Expense(order.item, order.number, order.supplier, order.amount))
+
+    def cancelling(self, entry: Entry, plain: Plain) -> None:
+        """Judges the cancelling of an order (rule 32). Raises Refused if it does not count."""
+        self.check_operator(entry)
+        self.check_place(entry, plain["machine"])
+        self.orders.cancel(plain, self.now)
+
+    def payment(self, entry: Entry, plain: Plain) -> None:
+        """Judges a payment (rule 35). Raises Refused if it does not count."""
+        self.check_operator(entry)
+        self.check_place(entry, plain["machine"])
+        returned = self.sessions.pay(plain, self.now)
+        if returned is not None:
+            window = self.window_now(plain["machine"], entry.offset)
+            window.offsets.append(entry.offset)
+            window.statements.append(returned)
+
+
+def opened_by(offset: int) -> WindowRecount:
+    """A window that a record opens without putting a reading into it."""
+    window = WindowRecount()
+    window.offsets.append(offset)
+    return window
+
+
+def is_before_session(row: Plain) -> bool:
+    """Whether what a row's register counted was used before the session that the row starts (rule 19)."""
+    return "register" in row and "session_start" in row
+
+
+def meter_of(version: Plain, name: str) -> Plain:
+    """A meter as a version registers it. Raises Refused."""
+    found: list[Plain] = [meter for meter in version["meters"] if meter["meter"] == name]
+    if not found:
+        raise Refused("unknown_meter")
+    return found[0]
+
+
+def payees_of(version: Plain) -> Payees:
+    """Who gets what by a version: the identity of its agreement."""
+    return tuple(sorted(version["agreement"]["payees"].items()))
 
 
 def plain_windows(windows: Sequence[Window]) -> list[Plain]:
@@ -475,7 +460,7 @@ def plain_windows(windows: Sequence[Window]) -> list[Plain]:
         {
             "machine": window.machine,
             "start": window.start_ms,
-            "mends": -1 if window.adjusts_ms is None else window.adjusts_ms,
+            "adjusts": -1 if window.adjusts_ms is None else window.adjusts_ms,
             "lines": [
                 {"meter": line.meter, "version": line.version, "usage": line.usage, "price": line.price_micros,
                  "per": line.per, "amount": line.amount_micros}
@@ -483,7 +468,17 @@ def plain_windows(windows: Sequence[Window]) -> list[Plain]:
             ],
             "carry_in": Fraction(window.carry_in, CARRY_BASE),
             "carry_out": Fraction(window.carry_out, CARRY_BASE),
+            "gross": window.gross_micros,
+            "expenses": window.expenses_micros,
+            "uncollected": window.uncollected_micros,
             "net": window.net_micros,
+            "collected": window.collected_micros,
+            "sessions": [
+                {"session": one.session, "payer": one.payer, "paid": one.paid_micros, "used": one.used_micros,
+                 "refund": one.refund_micros}
+                for one in window.sessions
+            ],
+            "dues": [due(one.kind, one.account, one.ref, one.micros) for one in window.dues],
             "version": window.registration_version,
             "payees": tuple(sorted(window.agreement.payees.items())),
             "readings": window.readings,

@@ -1,8 +1,10 @@
-"""Replays a log in the vectors' form and prints its result in the same form.
+"""Reads a log in the vectors' form, and prints its result in the same form.
 
-    python -m streams.reference FILE        FILE is JSON, plain or gzipped: {"ruleset", "log"}
+    python -m streams.reference FILE          what the slow text makes of it
+    python -m streams.reference --core FILE   what the core makes of it
 
-A record there is `{"offset", "timestamp", "type", "value"}`; its key is the first route of its machine. The value
+FILE is JSON, plain or gzipped: {"ruleset", "log"}. A record there is `{"offset", "timestamp", "type", "value"}`, with
+`trust` where a device signs and `signer` where a supplier does; its key is the route of its machine. The value
 `"<undecodable>"` stands for bytes that are not JSON. A value that only some JSON libraries read, such as NaN or half a
 surrogate pair, is passed on like any other, and refused like the same bytes from Kafka.
 """
@@ -22,13 +24,18 @@ from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.manifest import Counts
 from schemas.reading import REGISTERED
+from schemas.registration import Registration
 from schemas.reject import Reject
-from schemas.units import Count, Positive
+from schemas.units import CARRY_BASE, Count, Positive, Trust
 from schemas.window import Window
 from streams.core.advance import Advanced
-from streams.core.records import Record
+from streams.core.machines import Version
+from streams.core.records import JSON, LogRecord, Record, decode_control
 from streams.core.replay import advance_through, open_windows
 from streams.core.state import State
+from streams.core.trust import Signatures, Trusting
+from streams.reference.entries import GivenEntry, Plain
+from streams.reference.recount import PartitionRecount, plain_windows
 
 UNDECODABLE = "<undecodable>"
 
@@ -50,13 +57,20 @@ class Rules(msgspec.Struct, frozen=True):
     partitions: Positive
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """One record of a document; `timestamp` is epoch ms."""
+class Given(msgspec.Struct, frozen=True):
+    """One record of a document; `timestamp` is epoch ms, `trust` is null for a signature that does not verify."""
 
     offset: Count
     timestamp: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
     type: str
     value: Any
+    trust: Trust | None = 0
+    signer: str | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The bytes of the value."""
+        return (UNDECODABLE if self.value == UNDECODABLE else json.dumps(self.value, separators=(",", ":"))).encode()
 
 
 def read_document(path: Path) -> Document:
@@ -94,18 +108,92 @@ def log_of(document: Document) -> Log:
     )  # fmt: skip
 
 
+def recounted(document: Document) -> Document:
+    """What the slow text makes of a document: its expected part."""
+    recount = PartitionRecount(log_of(document), document["ruleset"]["partition"])
+    for given in msgspec.convert(document["log"], list[Given]):
+        entry = GivenEntry(given.offset, given.timestamp, given.type, given.body, given.trust, given.signer)
+        recount.take_entry(entry)
+    counts = {"accepted": recount.accepted, "duplicate": recount.duplicate, "rejected": len(recount.rejects)}
+    return {
+        "windows": [recounted_form(window, recount.log.window_ms) for window in recount.sealed],
+        "open": [recounted_form(window, recount.log.window_ms) for window in recount.open_windows()],
+        "rejects": [list(reject) for reject in recount.rejects],
+        "counts": {"entries": sum(counts.values()), **counts},
+        "orders": [order.terms for order in recount.orders.placed],
+        "deposits": recount.deposits(),
+        "stream_time": recount.now,
+    }
+
+
+def recounted_form(window: Plain, window_ms: int) -> Document:
+    """A window of the recount as the vectors write it."""
+    as_they_are = ("gross", "expenses", "uncollected", "net", "collected", "lines", "sessions", "dues")
+    first, last = window["offsets"]
+    return {
+        "machine": window["machine"],
+        "start": window["start"],
+        "end": window["start"] + window_ms,
+        "mends": None if window["adjusts"] < 0 else window["adjusts"],
+        **{name: window[name] for name in as_they_are},
+        "carry_in": int(window["carry_in"] * CARRY_BASE),
+        "carry_out": int(window["carry_out"] * CARRY_BASE),
+        "registration_version": window["version"],
+        "readings": window["readings"],
+        "first_offset": first,
+        "last_offset": last,
+        "skipped": window["skipped"],
+        "flags": window["flags"],
+        "trust": window["trust"],
+    }
+
+
+class GivenTrust(msgspec.Struct, frozen=True):
+    """A device's signature that was judged before."""
+
+    trust: int | None
+
+    def trust_by(self, version: Version) -> int | None:
+        """The trust given, under any version."""
+        return self.trust
+
+
+class GivenSignatures(Signatures):
+    """Signatures that were judged before: by offset."""
+
+    def __init__(self, document: Document) -> None:
+        super().__init__("replay")
+        self._given = {given.offset: given for given in msgspec.convert(document["log"], list[Given])}
+
+    def of_device(self, record: LogRecord) -> Trusting | None:
+        """The trust given; None for 0, which is unsigned."""
+        trust = self._given[record.offset].trust
+        return None if trust == 0 else GivenTrust(trust)
+
+    def account_of(self, record: LogRecord) -> str | None:
+        """The signer given."""
+        return self._given[record.offset].signer
+
+
+def new_state(document: Document) -> State:
+    """The core's state before the first record of a document."""
+    return State.new(log_of(document), document["ruleset"]["partition"], GivenSignatures(document))
+
+
 def records_of(document: Document) -> list[Record]:
-    """The records of a document, values as JSON."""
+    """The records of a document, values as JSON. A registration lies at its own route, others at their machine's."""
     routes: dict[str, str] = {}
     records = []
-    for entry in msgspec.convert(document["log"], list[Entry]):
-        value = entry.value
-        if entry.type == REGISTERED and isinstance(value, dict) and isinstance(value.get("route"), str):
-            routes.setdefault(str(value.get("machine")), value["route"])
+    for given in msgspec.convert(document["log"], list[Given]):
+        value = given.value
         machine = str(value.get("machine")) if isinstance(value, dict) else ""
-        key = routes.get(machine, machine).encode("utf-8", "surrogatepass")
-        body = (UNDECODABLE if value == UNDECODABLE else json.dumps(value)).encode()
-        records.append(Record(entry.offset, entry.timestamp, key, body, [("ce_type", entry.type.encode())]))
+        route = routes.get(machine, machine)
+        if given.type == REGISTERED and isinstance(value, dict) and isinstance(value.get("route"), str):
+            route = value["route"]
+            if value.get("version") == 1 and not isinstance(decode_control(given.body, JSON, Registration), str):
+                routes.setdefault(machine, route)  # a well-formed first version is always accepted
+        key = route.encode("utf-8", "surrogatepass")
+        records.append(Record(given.offset, given.timestamp, key, given.body, [("ce_type", given.type.encode())]))
     return records
 
 
@@ -119,38 +207,16 @@ def result_of(state: State, parts: Sequence[Advanced]) -> Document:
         "open": [window_form(window) for window in open_windows(state)],
         "rejects": [reject_form(reject) for part in parts for reject in part.rejects],
         "counts": msgspec.to_builtins(counts),
+        "orders": [msgspec.to_builtins(order) for part in parts for order in part.orders],
+        "deposits": state.deposits_micros(),
         "stream_time": state.stream_time_ms,
     }
 
 
 def window_form(window: Window) -> Document:
     """A window as the vectors write it."""
-    return {
-        "machine": window.machine,
-        "start": window.start_ms,
-        "end": window.end_ms,
-        "mends": window.adjusts_ms,
-        "earned": window.gross_micros,
-        "lines": [
-            {
-                "meter": line.meter,
-                "version": line.version,
-                "usage": line.usage,
-                "price": line.price_micros,
-                "per": line.per,
-                "amount": line.amount_micros,
-            }
-            for line in window.lines
-        ],
-        "carry_in": window.carry_in,
-        "carry_out": window.carry_out,
-        "registration_version": window.registration_version,
-        "readings": window.readings,
-        "first_offset": window.first_offset,
-        "last_offset": window.last_offset,
-        "skipped": window.skipped,
-        "flags": list(window.flags),
-    }
+    [plain] = plain_windows([window])
+    return recounted_form(plain, window.end_ms - window.start_ms)
 
 
 def reject_form(reject: Reject) -> list[object]:
@@ -159,21 +225,24 @@ def reject_form(reject: Reject) -> list[object]:
 
 
 def replay(document: Document) -> Document:
-    """The result of a document's log, as `result_of`."""
-    state = State.new(log_of(document), document["ruleset"]["partition"])
+    """What the core makes of a document, as `result_of`."""
+    state = new_state(document)
     parts = advance_through(state, records_of(document))
     return result_of(state, parts)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Prints the result of one file; returns the exit code: 1 if the file is not a log, 2 for a wrong call."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m streams.reference FILE\n")
+    by_core = list(arguments[:1]) == ["--core"]
+    files = arguments[by_core:]
+    if len(files) != 1:
+        sys.stderr.write("usage: python -m streams.reference [--core] FILE\n")
         return 2
     try:
-        document = read_document(Path(arguments[0]))
+        document = read_document(Path(files[0]))
     except InvalidInput as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.write(msgspec.json.encode(replay(document)).decode() + "\n")
+    result = replay(document) if by_core else recounted(document)
+    sys.stdout.write(json.dumps(result, ensure_ascii=False, separators=(",", ":")) + "\n")
     return 0

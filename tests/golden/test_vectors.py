@@ -1,5 +1,6 @@
 """The vectors: random logs, clean to hostile, with what the rules make of each. Any encoding, any cutting, the same."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,28 @@ import pyarrow as pa
 import pytest
 
 from schemas.reading import READING, Reading
-from streams.core.advance import Advanced, Tally, advance, advance_in_runs
+from streams.core.advance import Advanced, advance
 from streams.core.records import ARROW, Record
 from streams.core.replay import advance_through
 from streams.core.state import State
-from streams.reference.vectors import Document, log_of, read_document, records_of, replay, result_of
+from streams.reference.vectors import (
+    Document,
+    main,
+    new_state,
+    read_document,
+    records_of,
+    recounted,
+    replay,
+    result_of,
+)
 
 FILES = sorted((Path(__file__).parent / "vectors").glob("*.json.gz"))
 
 COLUMNS = pa.schema(
     [(name, pa.string()) for name in ("machine", "meter", "session")]
     + [(name, pa.int64()) for name in ("boot", "seq", "observed_at", "register", "quantity", "level")]
-    + [("session_started_at", pa.int64()), ("session_start", pa.bool_()), ("reconstructed", pa.bool_())]
+    + [("session_started_at", pa.int64())]
+    + [(name, pa.bool_()) for name in ("session_start", "session_end", "reconstructed")]
 )
 
 
@@ -29,7 +40,7 @@ def document(request: pytest.FixtureRequest) -> Document:
 
 
 def test_there_are_vectors() -> None:
-    assert len(FILES) == 48
+    assert len(FILES) == 64
 
 
 def test_replay_gives_what_is_expected(document: Document) -> None:
@@ -46,11 +57,14 @@ def test_readings_as_arrow_give_the_same(document: Document) -> None:
     assert outcome(document, records) == document["expected"]
 
 
-@pytest.mark.parametrize("run_min", [0, 1])
-def test_columns_give_what_is_expected_however_short_a_run_is(document: Document, run_min: int) -> None:
-    state = State.new(log_of(document), document["ruleset"]["partition"])
-    parts = advance_through(state, records_of(document), lambda *slice: advance_in_runs(*slice, Tally(), run_min))
-    assert result_of(state, parts) == document["expected"]
+def test_the_slow_text_gives_what_is_expected(document: Document) -> None:
+    assert recounted(document) == document["expected"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--core"]], ids=["slow", "core"])
+def test_the_command_prints_what_is_expected(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*arguments, str(FILES[-1])]) == 0
+    assert json.loads(capsys.readouterr().out) == read_document(FILES[-1])["expected"]
 
 
 @pytest.mark.parametrize("path", FILES[1::2], ids=lambda path: path.name.removesuffix(".json.gz"))
@@ -66,22 +80,22 @@ def test_a_restart_at_each_record_gives_the_same(path: Path) -> None:
 def check_cutting(document: Document, longest: int) -> None:
     """Slices of up to `longest` records, each from a state loaded from the tables that the slice before left."""
     records = records_of(document)
-    whole = State.new(log_of(document), 0)
+    whole = new_state(document)
     advance_through(whole, records)
     draw = random.Random(len(records))
-    state = State.new(log_of(document), 0)
+    state = new_state(document)
     parts: list[Advanced] = []
     left = list(records)
     while left:
         parts.append(advance(state, left[: draw.randint(1, longest)]))
         left = left[parts[-1].consumed :]
-        state = State.load(state.log, state.partition, state.tables())
+        state = State.load(state.log, state.partition, state.tables(), state.signatures)
     assert result_of(state, parts) == document["expected"]
     assert state.digest() == whole.digest()
 
 
 def outcome(document: Document, records: list[Record]) -> Document:
-    state = State.new(log_of(document), document["ruleset"]["partition"])
+    state = new_state(document)
     return result_of(state, advance_through(state, records))
 
 

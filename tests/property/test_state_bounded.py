@@ -100,9 +100,10 @@ def test_the_state_stays_under_a_constant_for_each_registered_meter(seed: int, m
         assert (rows["machines"], rows["versions"], rows["meters"]) == (machines, machines, 3 * machines)
         assert rows["carries"] <= machines
         assert rows["open_windows"] <= WINDOWS_MAX * machines
-        assert rows["open_lines"] <= rows["open_windows"] * len(METERS)
-        assert max(len(holes) for holes in tables["meters"].column("current_holes").to_pylist()) <= 2 * 16
-        assert max(len(holes) for holes in tables["meters"].column("previous_holes").to_pylist()) <= 2 * 16
+        assert all(len(window.usage) <= len(METERS) for _, window in state.windows())
+        boots = [boot for meter in state.meters.known.values() for boot in (meter.current, meter.previous) if boot]
+        assert all(len(boot.holes) <= 16 for boot in boots)
+        assert all(len(meter.starts.last) <= 4 for meter in state.meters.known.values())
         assert size_of(state) <= (METER_BYTES + WINDOWS_MAX * WINDOW_BYTES) * 3 * machines
 
 
@@ -114,14 +115,14 @@ def test_a_second_flood_adds_nothing_to_the_first() -> None:
     for wave in range(3):
         rows = [
             {"machine": "m0", "meter": "stock", "boot": 1, "seq": wave * 360 + place, "level": 5,
-             "observed_at": START_MS - RULES.horizon_ms + place * MINUTE_MS}
+             "observed_at": START_MS - RULES.horizon_ms + 1 + place * MINUTE_MS}
             for place in range(RULES.horizon_ms // MINUTE_MS)
         ]  # fmt: skip
         parts = advance_through(state, [Record(10 + wave, START_MS, b"", msgspec.json.encode(rows), [])])
         assert parts[-1].counts.accepted == len(rows)
         sizes.append(size_of(state))
         assert state.tables()["open_windows"].num_rows == RULES.horizon_ms // LOG.window_ms
-    assert sizes[0] == sizes[1] == sizes[2]
+    assert sizes[2] - sizes[0] < 100  # Offsets and numbers have more digits.
 
 
 @settings(max_examples=15)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import duckdb
 
 from schemas.log import Log
-from streams.reference.recount import PartitionRecount, Plain
+from streams.reference.entries import Plain
+from streams.reference.recount import PartitionRecount
 from streams.storage.analytics import make_analytics
 
 Seen = set[tuple[str, int, int]]

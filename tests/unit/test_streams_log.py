@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from schemas.errors import InvalidInput, InvariantBroken
+from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.reading import READING, REGISTERED
 from schemas.units import COUNT_MAX, DAY_MS, HOUR_MS, MINUTE_MS
@@ -58,9 +58,9 @@ def test_limits_are_inclusive(one: Partition) -> None:
 
 
 def test_a_window_seals_at_its_end_and_grace(one: Partition) -> None:
-    one.trips(2, QUARTER_MS - 1)
+    one.trips(2, QUARTER_MS)  # What it shows was used before it was read.
     assert not one.seal(25 * MINUTE_MS - 1)
-    assert one.trips(3, 0, 25 * MINUTE_MS - 1) == []
+    assert one.trips(3, 1, 25 * MINUTE_MS - 1) == []
     assert [(window.start_ms, window.gross_micros) for window in one.seal(25 * MINUTE_MS)] == [(START_MS, 500)]
     assert one.trips(4, 1, 25 * MINUTE_MS) == []
     adjustment = one.seal()[-1]
@@ -94,7 +94,7 @@ def test_a_version_is_in_force_where_no_reading_can_lie_yet(one: Partition) -> N
     assert not one.register(2, 10 * MINUTE_MS, tariff=priced(700))
     assert one.register(3, 10 * MINUTE_MS, effective_from=START_MS + HOUR_MS + 1, tariff=priced(900)) == []
     for quarter in (1, 2, 4, 5):
-        one.trips(1, quarter * QUARTER_MS)
+        one.trips(1, quarter * QUARTER_MS + 1)
     found = [(window.registration_version, window.gross_micros) for window in one.seal()]
     assert found == [(1, 100), (2, 700), (2, 700), (3, 900)]
 
@@ -102,9 +102,10 @@ def test_a_version_is_in_force_where_no_reading_can_lie_yet(one: Partition) -> N
 def test_a_session_keeps_the_version_in_force_when_it_started(one: Partition) -> None:
     visit = {"session": "s", "session_started_at": START_MS}
     assert not one.register(2, 0, tariff=priced(700), agreement={"payees": {"other": 10_000}})
-    one.trips(1, 2 * QUARTER_MS, **visit)
-    one.trips(1, 2 * QUARTER_MS)
-    window = one.seal()[0]
+    one.trips(0, 0, session_start=True, **visit)
+    one.trips(1, 2 * QUARTER_MS + 1, **visit)
+    one.trips(1, 2 * QUARTER_MS + 1, session="never-started", session_started_at=START_MS)
+    window = one.seal()[1]
     assert [(line.version, line.amount_micros) for line in window.lines] == [(1, 100), (2, 700)]
     assert (window.registration_version, window.agreement.payees) == (2, {"other": 10_000})
 
@@ -144,10 +145,10 @@ def test_a_locked_agreement_holds_until_its_moment(one: Partition) -> None:
 
 def test_retired_machines_earn_nothing_but_are_corrected(one: Partition) -> None:
     assert not one.register(2, retired=True)
-    assert one.trips(1, QUARTER_MS) == ["retired"]
-    assert one.correct(1, 5, QUARTER_MS, QUARTER_MS) == []
-    assert not one.register(3, QUARTER_MS)
-    assert one.trips(1, 2 * QUARTER_MS) == []
+    assert one.trips(1, QUARTER_MS + 1) == ["retired"]
+    assert one.correct(1, 5, QUARTER_MS + 1, QUARTER_MS + 1) == []
+    assert not one.register(3, QUARTER_MS + 1)
+    assert one.trips(1, 2 * QUARTER_MS + 1) == []
     assert [window.gross_micros for window in one.seal()] == [500, 100]
 
 
@@ -193,10 +194,10 @@ def test_corrections_have_no_horizon_and_a_limit(one: Partition) -> None:
     assert one.correct(2, 1, 0, meter="no") == ["unknown_meter"]
     assert one.correct(2, 1, 0, machine="ghost") == ["unknown_machine"]
     assert one.correct(2, 7, 0) == []
-    mend, plain = one.seal()  # The earliest open window is the one that ends as the log begins.
+    plain, adjustment = one.seal()  # The earliest open window is the one that ends as the log begins.
     assert (plain.adjusts_ms, plain.gross_micros, plain.readings) == (None, 700, 0)
-    assert (mend.adjusts_ms, mend.gross_micros) == (START_MS - 100 * DAY_MS, -100 * most)
-    assert (mend.first_offset, mend.last_offset) == (2, 2)
+    assert (adjustment.adjusts_ms, adjustment.gross_micros) == (START_MS - QUARTER_MS - 100 * DAY_MS, -100 * most)
+    assert (adjustment.first_offset, adjustment.last_offset) == (2, 2)
 
 
 def test_usage_that_comes_to_nothing_leaves_no_line(one: Partition) -> None:
@@ -205,12 +206,18 @@ def test_usage_that_comes_to_nothing_leaves_no_line(one: Partition) -> None:
     assert one.seal()[0].lines == ()
 
 
-def test_a_sum_that_leaves_64_bits_stops(one: Partition) -> None:
-    assert not one.register(2, 0, meters=[registration()["meters"][1] | {"capacity_per_hour": COUNT_MAX}])
-    for version in range(1, 1_024):
-        assert not one.correct(version, COUNT_MAX, QUARTER_MS, QUARTER_MS)
-    with pytest.raises(InvariantBroken):
-        one.correct(1_024, COUNT_MAX, QUARTER_MS, QUARTER_MS)
+def test_no_sum_in_a_line_leaves_2_to_the_53(one: Partition) -> None:
+    """Neither usage nor worth: so nobody stops a partition with a sum."""
+    meters = [meter | {"capacity_per_hour": COUNT_MAX} for meter in registration()["meters"]]
+    assert not one.register(2, 0, meters=meters)
+    at_ms = QUARTER_MS + 1
+    assert one.correct(1, COUNT_MAX, at_ms, at_ms, meter="energy") == []
+    assert one.correct(2, 1, at_ms, at_ms, meter="energy") == ["too_high"]
+    assert one.correct(2, -1, at_ms, at_ms, meter="energy") == []
+    assert one.correct(3, COUNT_MAX // 100, at_ms, at_ms) == []
+    assert one.correct(4, 1, at_ms, at_ms) == ["too_high"]
+    [window] = one.seal()
+    assert [line.usage for line in window.lines] == [COUNT_MAX - 1, COUNT_MAX // 100]
 
 
 # Epochs

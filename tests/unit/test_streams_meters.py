@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 
 from schemas.reading import Reading
-from schemas.registration import Component, Element, Restrictions, Tariff
+from schemas.registration import Component, Element, Meter, Restrictions, Tariff
 from schemas.units import COUNT_MAX, DAY_MS, HOUR_MS
 from streams.core.identity import judge_identity
-from streams.core.meters import NONE, Boot, MeterState, Standing
+from streams.core.meters import NONE, Boot, MeterState, Standing, Starts
 from streams.core.plausible_usage import correction_limit, judge_usage, set_opening, time_needed_ms
 from streams.core.rating import PER_SESSION, UNPRICED, Price, Prices
+from streams.core.starts import begins, started
 
 NOW_MS = 1_700_000_000_000
 CAPACITY = 10_000
@@ -25,12 +26,18 @@ def verdicts(meter: MeterState, *numbers: tuple[int, int], least: int = NONE) ->
     return [judge_identity(meter, row(boot, seq), least)[0] for boot, seq in numbers]
 
 
-def add(meter: MeterState, reading: Reading, capacity: int = CAPACITY) -> Any:
-    """What a row comes to: its usage, with a flag if it has one, or its reason."""
+def add(meter: MeterState, reading: Reading, now_ms: int = 0, **registered: Any) -> Any:
+    """What a row comes to: its usage, with its flags if it has some, or its reason. `now_ms` counts from NOW_MS."""
     verdict, _ = judge_identity(meter, reading, NONE)
     assert verdict is None
-    found = judge_usage(meter, reading, capacity)
-    return found.reason or ((found.usage, found.flag) if found.flag else found.usage)
+    found = judge_usage(meter, reading, Meter("energy", "Wh", reading.kind, CAPACITY, **registered), NOW_MS + now_ms)
+    if found.after is not None:
+        found.after.apply(meter)
+    return found.reason or ((found.usage, *found.flags) if found.flags else found.usage)
+
+
+def standing(seq: int, value: int, at_ms: int = 0) -> Standing:
+    return Standing(1, seq, value, NOW_MS + at_ms, NOW_MS)
 
 
 # Identity
@@ -66,7 +73,7 @@ def test_a_split_at_sixteen_holes_may_take_the_lower_half_away() -> None:
     verdicts(meter, (1, 3), *((1, seq) for seq in range(5, 36, 2)))
     assert meter.current is not None
     assert meter.current.holes[0] == (4, 4)  # (0, 2) has gone already.
-    meter = MeterState(Boot(1, 40, holes=[(0, 2), *((seq, seq) for seq in range(4, 34, 2))]))
+    meter = MeterState(Boot(1, 40, latest_ms=NOW_MS, holes=[(0, 2), *((seq, seq) for seq in range(4, 34, 2))]))
     assert verdicts(meter, (1, 1), (1, 0), (1, 2)) == [None, "below_floor", None]
 
 
@@ -111,9 +118,17 @@ def test_other_content_at_high_water_is_equivocation_and_a_false_mark_is_none() 
     assert judge_identity(meter, row(seq=1, level=3, session_start=False), NONE)[0] == "duplicate"
     for other in ({"level": 4}, {"quantity": 3}, {"level": 3, "reconstructed": True}, {"level": 3, "at_ms": 1}):
         assert judge_identity(meter, row(seq=1, **other), NONE)[0] == "equivocation"
-    assert judge_identity(meter, row(seq=0, at_ms=1), NONE)[0] is None  # In the hole, whenever it was observed.
-    assert judge_identity(meter, row(seq=0, at_ms=1), NONE)[0] == "seq_reused"
-    assert judge_identity(meter, row(seq=0, level=9), NONE)[0] == "duplicate"
+
+
+def test_numbers_that_began_again_are_refused_also_in_a_hole() -> None:
+    """A late row was observed before the latest of those that raised the high water; these were not."""
+    meter = MeterState()
+    assert judge_identity(meter, row(seq=4, at_ms=10), NONE)[0] is None
+    assert judge_identity(meter, row(seq=6, at_ms=5), NONE)[0] is None
+    assert judge_identity(meter, row(seq=1, at_ms=11), NONE)[0] == "seq_reused"
+    assert judge_identity(meter, row(seq=1, at_ms=10), NONE)[0] is None
+    assert judge_identity(meter, row(seq=1, at_ms=11), NONE)[0] == "seq_reused"
+    assert judge_identity(meter, row(seq=1, level=9), NONE)[0] == "duplicate"
 
 
 # Registers
@@ -139,23 +154,59 @@ def test_a_reset_needs_a_new_boot() -> None:
     assert add(meter, row(1, 1, register=5_000)) == 0
     assert add(meter, row(2, 1, at_ms=60_000, register=100)) == (0, "reset")
     assert add(meter, row(2, 2, at_ms=HOUR_MS, register=1_100)) == 1_000
-    assert add(meter, row(1, 2, at_ms=HOUR_MS, register=9_000)) == 0  # The previous boot adds nothing.
+    assert add(meter, row(1, 2, at_ms=HOUR_MS, register=9_000)) == (0, "behind")  # The previous boot adds nothing.
 
 
 def test_what_comes_after_a_later_one_adds_nothing() -> None:
     meter = MeterState()
     assert add(meter, row(seq=1, register=100)) == 0
     assert add(meter, row(seq=5, at_ms=HOUR_MS, register=900)) == 800
-    assert add(meter, row(seq=3, at_ms=HOUR_MS // 2, register=10**12)) == 0  # By seq.
-    assert add(meter, row(seq=6, at_ms=HOUR_MS - 1, register=10**12)) == 0  # By observed_at.
-    assert meter.baseline == Standing(1, 5, NOW_MS + HOUR_MS, 900)
+    assert add(meter, row(seq=3, at_ms=HOUR_MS // 2, register=10**12)) == (0, "behind")
+    assert meter.baseline == Standing(1, 5, 900, NOW_MS + HOUR_MS, NOW_MS)
     assert meter.suspect is None
+
+
+def test_a_clock_that_steps_back_costs_nothing_and_is_flagged() -> None:
+    """Time counts by stream time then, an hour at most, and never twice."""
+    meter = MeterState()
+    assert add(meter, row(seq=1, register=0)) == 0
+    assert add(meter, row(seq=2, at_ms=-HOUR_MS, register=3_000), now_ms=HOUR_MS // 2) == (3_000, "clock")
+    assert meter.baseline == Standing(1, 2, 3_000, NOW_MS + HOUR_MS // 2, NOW_MS + HOUR_MS // 2)
+    assert add(meter, row(seq=3, at_ms=HOUR_MS // 2, register=9_000), now_ms=HOUR_MS // 2) == "too_high"
+
+
+def test_a_register_in_steps_earns_with_its_burst() -> None:
+    meter = MeterState()
+    assert add(meter, row(seq=1, register=5_000), burst=1_000) == 0
+    for minute in range(1, 60):
+        assert add(meter, row(seq=1 + minute, at_ms=minute * 60_000, register=5_000), burst=1_000) == 0
+    assert add(meter, row(seq=70, at_ms=HOUR_MS, register=6_000), burst=1_000) == 1_000
+    assert add(meter, row(seq=71, at_ms=HOUR_MS + 1, register=7_000), burst=1_000) == "too_high"
+
+
+def test_a_register_rolls_over_at_its_modulus() -> None:
+    meter = MeterState()
+    assert add(meter, row(seq=1, register=65_500), modulus=65_536) == 0
+    assert add(meter, row(seq=2, at_ms=HOUR_MS, register=64), modulus=65_536) == 100
+    assert add(meter, row(seq=3, at_ms=2 * HOUR_MS, register=65_536), modulus=65_536) == "too_high"
+    assert meter.suspect is None
+    assert add(meter, row(seq=4, at_ms=9 * DAY_MS, register=60), modulus=65_536) == "too_low"  # More than half of it.
+
+
+def test_two_zeros_bill_nothing_and_what_they_left_is_remembered() -> None:
+    meter = MeterState()
+    assert add(meter, row(seq=1, register=90_000)) == 0
+    assert add(meter, row(seq=2, at_ms=60_000, register=0)) == "too_low"
+    assert add(meter, row(seq=3, at_ms=120_000, register=0)) == (0, "rebaselined")
+    assert meter.displaced == Standing(1, 1, 90_000, NOW_MS, NOW_MS)
+    assert add(meter, row(seq=4, at_ms=HOUR_MS, register=95_000)) == (5_000, "rebaselined")
+    assert meter.displaced is None
 
 
 def test_an_opening_register_has_no_boot() -> None:
     meter = MeterState()
-    set_opening(meter, 1_000, NOW_MS)
-    assert add(meter, row(9, 1, at_ms=-1, register=0)) == 0  # Observed before it stood there.
+    set_opening(meter, 1_000, NOW_MS, NOW_MS)
+    assert add(meter, row(9, 1, at_ms=-1, register=0)) == (0, "behind")  # Observed before it stood there.
     assert add(meter, row(9, 2, at_ms=HOUR_MS, register=999)) == "too_low"
     assert add(meter, row(9, 3, at_ms=HOUR_MS, register=1_500)) == 500
 
@@ -168,10 +219,12 @@ def test_slack_is_paid_back_by_time() -> None:
     assert add(meter, row(seq=1, register=0)) == 0
     assert add(meter, row(seq=2, register=burst)) == burst
     assert meter.slack_ms == 0
-    assert add(meter, row(seq=3, register=burst + 1)) == "too_high"
-    assert add(meter, row(seq=4, at_ms=30_000, register=burst)) == 0
+    assert add(meter, row(seq=3, register=burst + 2)) == "too_high"
+    assert add(meter, row(seq=4, register=burst + 1)) == 1  # A burst of 1 at once, paid back by time.
+    assert meter.slack_ms == -267
+    assert add(meter, row(seq=6, at_ms=30_267, register=burst + 1)) == 0
     assert meter.slack_ms == 30_000
-    assert add(meter, row(seq=5, at_ms=DAY_MS, register=burst)) == 0
+    assert add(meter, row(seq=7, at_ms=DAY_MS, register=burst + 1)) == 0
     assert meter.slack_ms == 60_000
 
 
@@ -179,33 +232,60 @@ def test_elapsed_time_is_at_most_35_days() -> None:
     most = 35 * 24 * CAPACITY * 135 // 100
     meter = MeterState()
     add(meter, row(seq=1, register=0))
-    assert add(meter, row(seq=2, at_ms=300 * DAY_MS, register=most + 226)) == "too_high"
+    assert add(meter, row(seq=2, at_ms=300 * DAY_MS, register=most + 227)) == "too_high"
     assert add(meter, row(seq=3, at_ms=300 * DAY_MS, register=most + 225)) == most + 225
     assert correction_limit(CAPACITY) == most
 
 
-def test_the_higher_origin_wins_and_a_tie_is_the_baseline_s() -> None:
-    meter = MeterState(baseline=Standing(1, 0, NOW_MS, 100), suspect=Standing(1, 1, NOW_MS + 1, 100))
+def test_the_least_usage_wins_and_a_tie_is_the_baseline_s() -> None:
+    meter = MeterState(baseline=standing(0, 100), suspect=standing(1, 100, 1))
     assert add(meter, row(seq=2, at_ms=HOUR_MS, register=150)) == 50
-    meter = MeterState(baseline=Standing(1, 0, NOW_MS, 100), suspect=Standing(1, 1, NOW_MS + 1, 120))
+    meter = MeterState(baseline=standing(0, 100), suspect=standing(1, 120, 1))
     assert add(meter, row(seq=2, at_ms=HOUR_MS, register=150)) == (30, "rebaselined")
-    meter = MeterState(baseline=Standing(1, 0, NOW_MS, 100), suspect=Standing(1, 1, NOW_MS + HOUR_MS, 120))
-    assert add(meter, row(seq=2, at_ms=HOUR_MS, register=150)) == 50  # Not strictly after the suspect.
+    meter = MeterState(baseline=standing(0, 100), suspect=standing(3, 120, 1))
+    assert add(meter, row(seq=2, at_ms=HOUR_MS, register=150)) == 50  # Not after the suspect.
 
 
 # Quantities and levels
 
 
-def test_quantities_have_a_day_first_then_the_distance_to_the_newest() -> None:
+def test_quantities_have_a_day_first_then_by_how_much_they_widen_the_span() -> None:
     meter = MeterState()
     day = CAPACITY * 24 * 135 // 100
-    assert add(meter, row(seq=0, quantity=day + 226)) == "too_high"
+    assert add(meter, row(seq=0, quantity=day + 227)) == "too_high"
     assert add(meter, row(seq=1, quantity=day)) == day
-    assert add(meter, row(seq=2, at_ms=-HOUR_MS, quantity=13_000)) == 13_000
-    assert meter.quantity_at == NOW_MS
-    assert add(meter, row(seq=3, at_ms=0, quantity=226)) == "too_high"
+    assert add(meter, row(seq=2, at_ms=-HOUR_MS, quantity=13_500)) == 13_500
+    assert (meter.oldest_ms, meter.newest_ms) == (NOW_MS - HOUR_MS, NOW_MS)
+    assert add(meter, row(seq=3, at_ms=0, quantity=227)) == "too_high"
     assert meter.suspect is None
+    assert add(meter, row(seq=5, at_ms=10 * DAY_MS, quantity=0)) == 0
+    assert meter.slack_ms == 10 * DAY_MS + 60_000  # A backlog may come in any order.
     assert add(meter, row(seq=4, level=COUNT_MAX)) == 0
+
+
+# Starts
+
+
+def test_the_last_four_starts_are_kept_and_a_repeated_one_changes_nothing() -> None:
+    energy, starts = Meter("energy", "Wh", "register", CAPACITY), Starts()
+    for number in range(5):
+        starts, is_due = started(starts, f"s{number}", NOW_MS + number, energy, True)
+        assert is_due
+    assert [session for session, _ in starts.last] == ["s1", "s2", "s3", "s4"]
+    marked = Reading("m", "energy", 1, 1, NOW_MS, register=0, session="s4", session_started_at=1, session_start=True)
+    assert not begins(starts, marked)
+
+
+def test_fees_come_out_of_a_bucket() -> None:
+    """Ten at once, then one an hour as registered."""
+    energy, starts = Meter("energy", "Wh", "register", CAPACITY, starts_per_hour=1), Starts()
+    found = []
+    for number in range(12):
+        starts, is_due = started(starts, f"s{number}", NOW_MS, energy, True)
+        found.append(is_due)
+    assert found == [True] * 10 + [False] * 2
+    assert started(starts, "s", NOW_MS + HOUR_MS - 1, energy, True)[1] is False
+    assert started(starts, "s", NOW_MS + HOUR_MS, energy, True)[1] is True
 
 
 # Prices

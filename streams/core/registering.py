@@ -1,0 +1,147 @@
+"""Registrations (rules 9, 10, 13, 22, 23 and 28)."""
+
+from typing import Any
+
+from msgspec import UNSET
+
+from schemas.canonical import canonical_json
+from schemas.registration import Agreement, Component, OrderPolicy, Registration
+from schemas.units import CARRY_BASE
+from streams.core import stream_time
+from streams.core.control import Outcome, decode, is_by_operator, is_in_place
+from streams.core.machines import Machine, Version
+from streams.core.meters import NONE, SLACK_MS, Boot, MeterState
+from streams.core.plausible_usage import set_opening
+from streams.core.records import LogRecord
+from streams.core.state import State
+
+ITEMS_MAX = 256
+"""The most different items that a machine may order over all its versions."""
+
+_FALSE = {"retired": False, "require_signature": False}
+
+
+def register(state: State, record: LogRecord) -> Outcome:
+    """Judges a `machine.registered` record and applies it if it is the machine's next version."""
+    decoded = decode(record, Registration)
+    if not isinstance(decoded, tuple):
+        return decoded
+    registration, plain = decoded
+    machine = state.machines.get(registration.machine)
+    if machine and not _keeps_facts(machine, registration):
+        return "malformed"
+    if not is_by_operator(state, record):
+        return "bad_signature"
+    if not is_in_place(state, record, registration.route) or (machine and machine.route != registration.route):
+        return "wrong_partition"
+    content = _content(plain)
+    last = machine.last if machine else None
+    if last and last.number == registration.version and last.content == content:
+        return "duplicate"
+    if registration.version != (last.number + 1 if last else 1):
+        return "stale_version"
+    if last and breaks_lock(last.registration, registration, state.now_ms):
+        return "agreement_locked"
+    _apply(state, machine or Machine(registration.machine, registration.route), registration, content)
+    return None
+
+
+def _content(plain: dict[str, Any]) -> str:
+    """Canonical JSON; a false `retired` or `require_signature` counts as absent, and nothing else is (rule 8)."""
+    return canonical_json({name: part for name, part in plain.items() if _FALSE.get(name) is not part}).decode()
+
+
+def _keeps_facts(machine: Machine, registration: Registration) -> bool:
+    """Rules 23 and 28: a meter's kind and unit are those of every version that had it; items stay few."""
+    known = machine.all_meters()
+    items = {policy.item for version in machine.versions for policy in version.registration.orders or ()}
+    items |= {policy.item for policy in registration.orders or ()}
+    return len(items) <= ITEMS_MAX and all(
+        (old := known.get(meter.meter)) is None or (old.kind, old.unit) == (meter.kind, meter.unit)
+        for meter in registration.meters
+    )
+
+
+def breaks_lock(old: Registration, new: Registration, now_ms: int) -> bool:
+    """Rule 23: until `locked_until` (epoch ms) payees keep their parts, and the machine spends no more."""
+    locked_until = old.agreement.locked_until
+    if locked_until is UNSET or now_ms >= locked_until:
+        return False
+    return _takes_from(old.agreement, new.agreement, locked_until) or _orders_more(old, new) or _costs_more(old, new)
+
+
+def _takes_from(old: Agreement, new: Agreement, locked_until: int) -> bool:
+    if new.locked_until is UNSET or new.locked_until < locked_until:
+        return True
+    return new.pays_trust > old.pays_trust or any(
+        new.payees.get(payee, 0) < points for payee, points in old.payees.items()
+    )
+
+
+def _orders_more(old: Registration, new: Registration) -> bool:
+    known = {policy.item: policy for policy in old.orders or ()}
+    return any(
+        policy.item not in known or _is_worse(known[policy.item], policy) for policy in new.orders or ()
+    )  # fmt: skip
+
+
+def _is_worse(old: OrderPolicy, new: OrderPolicy) -> bool:
+    rises = new.unit_price > old.unit_price or new.quantity > old.quantity or new.budget > old.budget
+    return rises or new.supplier != old.supplier
+
+
+def _costs_more(old: Registration, new: Registration) -> bool:
+    """Whether the lowest price of a meter falls and is below 0; without one it counts as 0."""
+    before, after = lowest_prices(old), lowest_prices(new)
+    return any(price < min(0, before.get(kind, 0)) for kind, price in after.items())
+
+
+def lowest_prices(registration: Registration) -> dict[tuple[str, bool], int]:
+    """The lowest price by (meter, whether it is per session): for 3,600,000 units, or of a session, in micros."""
+    lowest: dict[tuple[str, bool], int] = {}
+    for element in registration.tariff.elements:
+        for part in element.components:
+            kind, price = (part.meter, part.per_session), _price(part)
+            lowest[kind] = min(price, lowest.get(kind, price))
+    return lowest
+
+
+def _price(part: Component) -> int:
+    return part.price if part.per is UNSET else part.price * (CARRY_BASE // part.per)
+
+
+def _apply(state: State, machine: Machine, registration: Registration, content: str) -> None:
+    is_first = not machine.versions
+    acts = registration.boot is not UNSET and (is_first or registration.boot != machine.least_boot)
+    from_ms = 0  # A first version is in force from the beginning.
+    if not is_first:
+        from_ms = stream_time.in_force_from_ms(state.log, state.ruleset, state.now_ms, registration.effective_from)
+    if registration.boot is not UNSET and acts:
+        _set_boot(state, machine, registration.boot)
+    machine.is_marked = False  # Rule 9: until the next version.
+    state.add_version(machine, Version(content, registration.version, from_ms))
+    _set_meters(state, machine, registration, is_first, acts)
+
+
+def _set_boot(state: State, machine: Machine, boot: int) -> None:
+    """Rule 10: sets the current boot of all the machine's meters, without a previous one; higher baselines go."""
+    machine.least_boot = boot
+    for name in machine.meter_names:
+        meter = state.meters.borrow(machine.machine, name)
+        meter.current, meter.previous = Boot(boot), None
+        meter.suspect = meter.displaced = None
+        if meter.baseline is not None and meter.baseline.boot > boot:
+            meter.baseline, meter.slack_ms = None, SLACK_MS
+
+
+def _set_meters(state: State, machine: Machine, registration: Registration, is_first: bool, acts: bool) -> None:
+    """Adds new meters; opening registers count in a first version or with a boot that acts (rule 13)."""
+    for registered in registration.meters:
+        if (machine.machine, registered.meter) not in state.meters:
+            current = None if machine.least_boot == NONE else Boot(machine.least_boot)
+            state.meters.add(machine.machine, registered.meter, MeterState(current))
+        if registered.kind != "register" or registered.opening_register is UNSET or not (is_first or acts):
+            continue
+        meter = state.meters.borrow(machine.machine, registered.meter)
+        at_ms = registration.effective_from if is_first else state.now_ms
+        set_opening(meter, registered.opening_register, at_ms, state.now_ms)
