@@ -73,9 +73,9 @@ def _why_unsigned(record: LogRecord, reading: Reading, machine: Machine) -> str:
 
 
 def _why_numbered_wrong(state: State, reading: Reading) -> str | None:
-    if (reading.machine, reading.meter) not in state.meters.index_of:
+    if (reading.machine, reading.meter) not in state.meters:
         return None
-    current = state.meters.borrow(reading.machine, reading.meter).current
+    current = state.meters.look(reading.machine, reading.meter).current
     if current is None:
         return None
     return f"boot {reading.boot} seq {reading.seq}, where the log is at boot {current.boot} seq {current.seq}"
