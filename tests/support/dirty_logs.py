@@ -28,7 +28,7 @@ LEAPS_MS = (-10 * MINUTE_MS, 10 * MINUTE_MS, HOUR_MS, 3 * HOUR_MS, 9 * HOUR_MS)
 LONG_LEAPS_MS = (2 * DAY_MS, 8 * DAY_MS, 31 * DAY_MS, 91 * DAY_MS)
 """Past the horizon, past a session's term, past an order's month, past its life."""
 
-CLOCK_STEPS_MS = (-20 * MINUTE_MS, -MINUTE_MS, -SECOND_MS, 30 * SECOND_MS, 4 * MINUTE_MS, 9 * MINUTE_MS)
+CLOCK_STEPS_MS = (-20 * MINUTE_MS, -MINUTE_MS, -SECOND_MS, 30 * SECOND_MS, 4 * MINUTE_MS)
 PRICES = (0, 1, 333_333, 333_333, 1_000_001, 1_000_001, -250_000, COUNT_MAX // 1_000, -COUNT_MAX)
 """Some below zero, some so high that a line of a few units leaves its bounds."""
 
@@ -110,8 +110,8 @@ class DirtyLog:
         if self.draw.random() < self.dirt:
             self.draw.choice(self.dirty_events())(device)
         else:
-            events = (self.read, self.register, self.correct, self.beat, self.buy, self.pay)
-            self.draw.choices(events, (30, 1, 1, 1, 3, 2))[0](device)
+            events = (self.read, self.register, self.correct, self.beat, self.buy, self.pay, self.start_often)
+            self.draw.choices(events, (30, 1, 1, 1, 5, 2, 0.3))[0](device)
 
     def dirty_events(self) -> tuple[Callable[[Device], None], ...]:
         return (
@@ -149,9 +149,9 @@ class DirtyLog:
     def visit(self, device: Device, row: Plain) -> None:
         chance = self.draw.random()
         if chance < 0.1:
-            waiting = [session for session in device.trade.paid if session.startswith("p")]
-            is_paid = waiting and self.draw.random() < 0.7
-            device.session = (self.draw.choice(waiting) if is_paid else f"s{row['seq']}", row["observed_at"])
+            paid = [*device.trade.paid][-3:]
+            is_paid = paid and self.draw.random() < 0.7
+            device.session = (self.draw.choice(paid) if is_paid else f"s{row['seq']}", row["observed_at"])
             row["session_start"] = True
         elif chance < 0.2:
             if device.session is not None and self.draw.random() < 0.6:
@@ -160,6 +160,14 @@ class DirtyLog:
             device.session = None
         if device.session is not None:
             row["session"], row["session_started_at"] = device.session
+
+    def start_often(self, device: Device) -> None:
+        """More starts than a meter may have at once."""
+        meter = self.draw.choice(tuple(METERS))
+        rows = [self.row(device, meter) for _ in range(14)]
+        for row in rows:
+            row |= {"session": f"o{row['seq']}", "session_started_at": row["observed_at"], "session_start": True}
+        self.send_rows(device, rows)
 
     def step_clock(self, device: Device) -> None:
         """From now on its clock is wrong in another way; it may go back behind what it has said."""
@@ -284,7 +292,8 @@ class DirtyLog:
         return found
 
     def correct(self, device: Device) -> None:
-        device.correction += 1
+        # One that was refused has used no version up.
+        device.correction += self.draw.random() < 0.8 or not device.correction
         self.send(device.name, CORRECTED, msgspec.json.encode(self.correction(device, device.correction)))
 
     def correction(self, device: Device, version: int) -> Plain:
@@ -320,7 +329,7 @@ class DirtyLog:
     def pay(self, device: Device) -> None:
         """Before a session, or once more for one that may be open."""
         known = [*device.trade.paid, *([device.session[0]] if device.session else [])]
-        session = self.draw.choice(known) if known and self.draw.random() < 0.5 else f"p{self.draw.randrange(20)}"
+        session = self.draw.choice(known) if known and self.draw.random() < 0.5 else f"p{self.draw.randrange(8)}"
         self.send_document(device, PAID, device.trade.payment(session, self.now_ms))
 
     def beat(self, _device: Device) -> None:
