@@ -1,55 +1,118 @@
-"""The Arrow form of the nouns: what Parquet files and analysts see. Money is DECIMAL(38, 0) micros, times are ms."""
+"""The Arrow form of the nouns: the flat tables that Parquet files hold and analysts see.
 
-from collections.abc import Sequence
-from decimal import Decimal
-from itertools import accumulate
+Columns are integers and plain texts: amounts are micros, times epoch ms. A window is one row of `windows`; its lines,
+statements and dues are rows of tables of their own, which carry the window's key; an agreement is held once, however
+many windows it shares. Tables are sorted (`ORDER`), so a machine's rows lie together in a file.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, structs
 
+from schemas.order import Order
 from schemas.registration import Agreement
 from schemas.reject import Reject, RejectedRecord
-from schemas.window import Line, Window
+from schemas.window import FLAGS, Due, Flag, Line, Statement, Window
 
 MICROS = pa.decimal128(38, 0)
-LINE = pa.struct(
+"""Sums of settlement: they may leave 63 bits."""
+
+WINDOW = [("machine", pa.string()), ("start_ms", pa.int64()), ("adjusts_ms", pa.int64()), ("utc_offset_s", pa.int64())]
+"""What each row of a window's lines, statements and dues says of the window; without the offset it is the key."""
+
+WINDOWS = pa.schema(
     [
+        *WINDOW,
+        ("end_ms", pa.int64()),
+        ("kind", pa.string()),
+        ("route", pa.string()),
+        ("registration_version", pa.int64()),
+        ("agreement", pa.string()),
+        ("gross_micros", pa.int64()),
+        ("expenses_micros", pa.int64()),
+        ("uncollected_micros", pa.int64()),
+        ("net_micros", pa.int64()),
+        ("collected_micros", pa.int64()),
+        ("carry_in", pa.int64()),
+        ("carry_out", pa.int64()),
+        ("readings", pa.int64()),
+        ("first_offset", pa.int64()),
+        ("last_offset", pa.int64()),
+        ("skipped", pa.int64()),
+        ("flags", pa.int64()),
+        ("trust", pa.int64()),
+        ("digest", pa.binary(32)),
+    ]
+)
+"""Kind and route are those of the registration; `agreement` is the hex of Agreement.terms_digest(); `flags` are bits,
+the lowest that of the first of FLAGS.
+"""
+
+LINES = pa.schema(
+    [
+        *WINDOW,
+        ("position", pa.int64()),
         ("meter", pa.string()),
         ("unit", pa.string()),
         ("version", pa.int64()),
         ("usage", pa.int64()),
         ("price_micros", pa.int64()),
         ("per", pa.int64()),
-        ("amount_micros", MICROS),
+        ("amount_micros", pa.int64()),
     ]
 )
-WINDOWS = pa.schema(
+"""`position` counts the rows of a window from 0, here and in statements and dues."""
+
+STATEMENTS = pa.schema(
     [
-        ("machine", pa.string()),
-        ("start_ms", pa.int64()),
-        ("end_ms", pa.int64()),
-        ("adjusts_ms", pa.int64()),
-        ("utc_offset_s", pa.int64()),
-        ("gross_micros", MICROS),
-        ("expenses_micros", MICROS),
-        ("net_micros", MICROS),
-        ("lines", pa.list_(LINE)),
-        ("carry_in", pa.int64()),
-        ("carry_out", pa.int64()),
-        ("registration_version", pa.int64()),
-        ("payees", pa.map_(pa.string(), pa.int64())),
+        *WINDOW,
+        ("position", pa.int64()),
+        ("session", pa.string()),
+        ("payer", pa.string()),
+        ("paid_micros", pa.int64()),
+        ("used_micros", pa.int64()),
+        ("refund_micros", pa.int64()),
+    ]
+)
+DUES = pa.schema(
+    [
+        *WINDOW,
+        ("position", pa.int64()),
+        ("kind", pa.string()),
+        ("account", pa.string()),
+        ("ref", pa.string()),
+        ("micros", pa.int64()),
+    ]
+)
+AGREEMENTS = pa.schema(
+    [
+        ("agreement", pa.string()),
+        ("payee", pa.string()),
+        ("points", pa.int64()),
         ("locked_until_ms", pa.int64()),
         ("pays_trust", pa.int64()),
-        ("readings", pa.int64()),
-        ("first_offset", pa.int64()),
-        ("last_offset", pa.int64()),
-        ("skipped", pa.int64()),
-        ("flags", pa.list_(pa.string())),
-        ("trust", pa.int64()),
-        ("digest", pa.binary(32)),
     ]
 )
+"""A row for each payee."""
+
+ORDERS = pa.schema(
+    [
+        ("offset", pa.int64()),
+        ("row", pa.int64()),
+        ("position", pa.int64()),
+        ("machine", pa.string()),
+        ("item", pa.string()),
+        ("number", pa.int64()),
+        ("quantity", pa.int64()),
+        ("unit_price", pa.int64()),
+        ("supplier", pa.string()),
+        ("placed_at", pa.int64()),
+    ]
+)
+"""`position` orders what one reading placed."""
+
 REJECTS = pa.schema([("offset", pa.int64()), ("row", pa.int64()), ("reason", pa.string())])
 REJECTED_RECORDS = pa.schema(
     [
@@ -62,43 +125,122 @@ REJECTED_RECORDS = pa.schema(
     ]
 )
 
+WINDOW_TABLES = {
+    "lines": LINES,
+    "statements": STATEMENTS,
+    "dues": DUES,
+    "agreements": AGREEMENTS,
+    "windows": WINDOWS,
+}
+"""The tables of sealed windows, by name; windows last, so that whoever sees one finds the rest of it."""
 
-PLAIN = [
-    "machine", "start_ms", "end_ms", "adjusts_ms", "utc_offset_s", "carry_in", "carry_out", "registration_version",
-    "readings", "first_offset", "last_offset", "skipped", "trust", "digest",
+TABLES = WINDOW_TABLES | {"orders": ORDERS, "rejects": REJECTS, "rejected_records": REJECTED_RECORDS}
+"""All that an epoch of a partition comes to; the names are also those of its files."""
+
+KEY = ("machine", "start_ms", "adjusts_ms")
+ORDER = {
+    "windows": KEY,
+    "lines": (*KEY, "position"),
+    "statements": (*KEY, "position"),
+    "dues": (*KEY, "position"),
+    "agreements": ("agreement", "payee"),
+    "orders": ("offset", "row", "position"),
+    "rejects": ("offset", "row"),
+    "rejected_records": ("offset",),
+}
+"""The columns that each table is sorted by: texts by their bytes, no value first."""
+
+KindAndRoute = Callable[[str, int], tuple[str, str]]
+"""Kind and route of a machine, by its id and the version of its registration."""
+
+Tables = Mapping[str, pa.Table]
+
+_OWN = [
+    "machine", "start_ms", "adjusts_ms", "utc_offset_s", "end_ms", "registration_version", "gross_micros",
+    "expenses_micros", "uncollected_micros", "net_micros", "collected_micros", "carry_in", "carry_out", "readings",
+    "first_offset", "last_offset", "skipped", "trust", "digest",
 ]  # fmt: skip
 """The columns that are attributes of a window, unconverted."""
 
-AMOUNTS = ("gross_micros", "expenses_micros", "net_micros")
+
+def window_tables(windows: Iterable[Window], kind_and_route: KindAndRoute) -> dict[str, pa.Table]:
+    """Sealed windows, in any order, as the tables WINDOW_TABLES."""
+    windows = sorted(windows, key=lambda window: (window.machine.encode(), *window.sealing_key))
+    columns: dict[str, list[Any]] = {name: [getattr(window, name) for window in windows] for name in _OWN}
+    named = [kind_and_route(window.machine, window.registration_version) for window in windows]
+    columns |= {"kind": [kind for kind, _ in named], "route": [route for _, route in named]}
+    columns["flags"] = [flag_bits(window.flags) for window in windows]
+    columns["agreement"] = [window.agreement.terms_digest().hex() for window in windows]
+    agreements = {digest: window.agreement for digest, window in zip(columns["agreement"], windows, strict=True)}
+    return {
+        "lines": _parts(LINES, windows, lambda window: window.lines),
+        "statements": _parts(STATEMENTS, windows, lambda window: window.sessions),
+        "dues": _parts(DUES, windows, lambda window: window.dues),
+        "agreements": _agreements(agreements),
+        "windows": pa.table([columns[name] for name in WINDOWS.names], schema=WINDOWS),
+    }
 
 
-def windows_table(windows: Sequence[Window]) -> pa.Table:
-    """Windows as a table of the schema WINDOWS, in the order given."""
-    columns: dict[str, Any] = {name: [getattr(window, name) for window in windows] for name in PLAIN}
-    columns |= {name: [Decimal(getattr(window, name)) for window in windows] for name in AMOUNTS}
-    columns["lines"] = _lines_column([window.lines for window in windows])
-    agreements = [window.agreement for window in windows]
-    columns["payees"] = [sorted(agreement.payees.items()) for agreement in agreements]
-    columns["locked_until_ms"] = [
-        None if agreement.locked_until is UNSET else agreement.locked_until for agreement in agreements
+def windows_from(tables: Tables) -> list[Window]:
+    """The windows of the tables WINDOW_TABLES in sealing order, equal to those that made them.
+
+    Rows of windows that `windows` doesn't hold are ignored. Raises KeyError where an agreement is missing.
+    """
+    agreements = agreements_from(tables["agreements"])
+    lines, sessions, dues = (
+        _rows_of(tables[name], kind) for name, kind in (("lines", Line), ("statements", Statement), ("dues", Due))
+    )
+    windows = [
+        Window(
+            **{name: row[name] for name in _OWN},
+            agreement=agreements[row["agreement"]],
+            lines=lines.get(key, ()),
+            sessions=sessions.get(key, ()),
+            dues=dues.get(key, ()),
+            flags=flags_from(row["flags"]),
+        )
+        for row in tables["windows"].to_pylist()
+        for key in [tuple(row[name] for name in KEY)]
     ]
-    columns["pays_trust"] = [agreement.pays_trust for agreement in agreements]
-    columns["flags"] = [window.flags for window in windows]
-    return pa.table([columns[name] for name in WINDOWS.names], schema=WINDOWS)
+    return sorted(windows, key=lambda window: window.sealing_key)
 
 
-def _lines_column(lines: Sequence[tuple[Line, ...]]) -> pa.Array:
-    flat = [line for window in lines for line in window]
-    fields: dict[str, Any] = {name: [getattr(line, name) for line in flat] for name in Line.__struct_fields__}
-    fields["amount_micros"] = [Decimal(amount) for amount in fields["amount_micros"]]
-    columns = [pa.array(fields[field.name], field.type) for field in LINE]
-    ends = accumulate((len(window) for window in lines), initial=0)
-    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.StructArray.from_arrays(columns, fields=list(LINE)))
+def agreements_from(table: pa.Table) -> dict[str, Agreement]:
+    """The agreements of the table AGREEMENTS, by their digests (hex)."""
+    rows = table.to_pylist()
+    payees: dict[str, dict[str, int]] = {}
+    for row in rows:
+        payees.setdefault(row["agreement"], {})[row["payee"]] = row["points"]
+    return {
+        row["agreement"]: Agreement(
+            payees[row["agreement"]],
+            UNSET if row["locked_until_ms"] is None else row["locked_until_ms"],
+            row["pays_trust"],
+        )
+        for row in rows
+    }
 
 
-def windows_from(table: pa.Table) -> list[Window]:
-    """The windows of a table of the schema WINDOWS, equal to those that made it."""
-    return [_window(row) for row in table.to_pylist()]
+def flag_bits(flags: Iterable[Flag]) -> int:
+    """Flags as bits."""
+    return sum(1 << FLAGS.index(flag) for flag in flags)
+
+
+def flags_from(bits: int) -> tuple[Flag, ...]:
+    """The flags of some bits, in the order of FLAGS."""
+    return tuple(flag for place, flag in enumerate(FLAGS) if bits >> place & 1)
+
+
+def orders_table(orders: Sequence[Order]) -> pa.Table:
+    """Orders, in the order of placing, as a table of the schema ORDERS."""
+    columns = {name: [getattr(order, name) for order in orders] for name in Order.__struct_fields__}
+    columns["position"] = list(range(len(orders)))
+    return pa.table([columns[name] for name in ORDERS.names], schema=ORDERS)
+
+
+def orders_from(table: pa.Table) -> list[Order]:
+    """The orders of a table of the schema ORDERS, in its order."""
+    return [Order(**row) for row in table.drop_columns(["position"]).to_pylist()]
 
 
 def rejects_table(rejects: Sequence[Reject]) -> pa.Table:
@@ -113,18 +255,31 @@ def rejected_records_table(records: Sequence[RejectedRecord]) -> pa.Table:
     return pa.table([[getattr(r, name) for r in records] for name in names], schema=REJECTED_RECORDS)
 
 
-def _window(row: dict[str, Any]) -> Window:
-    agreement = Agreement(
-        payees=dict(row.pop("payees")),
-        locked_until=_present(row.pop("locked_until_ms")),
-        pays_trust=row.pop("pays_trust"),
-    )
-    lines = tuple(Line(**line | {"amount_micros": int(line["amount_micros"])}) for line in row.pop("lines"))
-    for name in AMOUNTS:
-        row[name] = int(row[name])
-    flags = tuple(row.pop("flags"))
-    return Window(**row, agreement=agreement, lines=lines, flags=flags)
+def _agreements(agreements: Mapping[str, Agreement]) -> pa.Table:
+    rows = [
+        (digest, payee, points, None if each.locked_until is UNSET else each.locked_until, each.pays_trust)
+        for digest, each in sorted(agreements.items())
+        for payee, points in sorted(each.payees.items())
+    ]
+    return pa.table([[row[place] for row in rows] for place in range(len(AGREEMENTS))], schema=AGREEMENTS)
 
 
-def _present(value: int | None) -> int | UnsetType:
-    return UNSET if value is None else value
+def _parts(
+    schema: pa.Schema, windows: Sequence[Window], parts: Callable[[Window], Sequence[Line | Statement | Due]]
+) -> pa.Table:
+    """The rows of a window's lines, statements or dues: the window's columns, the position, then its own fields."""
+    rows = [
+        (window.machine, window.start_ms, window.adjusts_ms, window.utc_offset_s, position, *structs.astuple(part))
+        for window in windows
+        for position, part in enumerate(parts(window))
+    ]
+    return pa.table([[row[place] for row in rows] for place in range(len(schema))], schema=schema)
+
+
+def _rows_of(table: pa.Table, kind: type[Any]) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    """Lines, statements or dues by the key of their window, in their order."""
+    found: dict[tuple[Any, ...], list[tuple[int, Any]]] = {}
+    for row in table.to_pylist():
+        part = kind(**{name: row[name] for name in kind.__struct_fields__})
+        found.setdefault(tuple(row[name] for name in KEY), []).append((row["position"], part))
+    return {key: tuple(part for _, part in sorted(rows, key=lambda pair: pair[0])) for key, rows in found.items()}

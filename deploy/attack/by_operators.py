@@ -108,7 +108,7 @@ def _lower_a_payout(copy: Path) -> None:
 
 def _unposted(court: LedgerCopy) -> Outcome:
     """The settlement job first compares every file with its manifest."""
-    path = max(sorted((court.folder / "epochs").glob("*/?.parquet")), key=lambda path: path.stat().st_size)
+    path = max(sorted((court.folder / "epochs").glob("*/*.windows.parquet")), key=lambda path: path.stat().st_size)
     before = path.read_bytes()
     _raise(path, "net_micros")
     watch = Stopwatch()

@@ -60,7 +60,7 @@ def from_archive(log: Log, data_dir: Path, partition: int, recount: Recount = qu
     """The epochs of a partition from its archive, without Kafka. Raises SourceMissing where it ends."""
     archive = ArchiveSource(data_dir, partition)
     try:
-        skipped = checked(log, (each for manifest in archive.manifests for each in manifest.exceptions))
+        skipped = checked(log, (each for manifest in archive.manifests for each in manifest.skipped_ranges))
     except InvalidInput as error:
         raise SourceMissing(str(error), withheld=True) from None
     yield from _epochs(recount(log, partition, archive.records(), skipped))

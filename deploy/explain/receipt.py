@@ -30,7 +30,9 @@ from streams.core.records import LogRecord, Record
 from streams.core.replay import RowChange, WindowChange, judge_watched, replay
 from streams.core.state import State
 from streams.storage.archive import archive_digest, chunk_proof, read_archive
-from streams.storage.epoch_files import epoch_paths
+from streams.storage.epoch_files import epoch_paths, read_windows
+
+NOT_ITS_MANIFEST_S = "isn't what its manifest says: restore it, or look at `tallyroot audit`"
 
 
 class Billed(Struct, frozen=True):
@@ -236,7 +238,7 @@ class _Archive:
                 return
             path = self._path(epoch)
             if archive_digest(path).finish().hex() != manifest.log_root:
-                raise InvalidInput(f"{path} isn't what its manifest says: restore it, or look at `tallyroot audit`")
+                raise InvalidInput(f"{path} {NOT_ITS_MANIFEST_S}")
             yield from (record for record in read_archive(path) if record.offset <= last)
 
     def _place(self, record: LogRecord, change: RowChange) -> ReadingPlace:
@@ -268,14 +270,12 @@ class _Archive:
 
     def _window_digest(self, manifest: EpochManifest, change: WindowChange) -> str:
         """The digest of the sealed window, from a list that is compared with the manifest."""
-        path = epoch_paths(self._data_dir, self._log, manifest.epoch, self._partition).windows
-        table = pq.read_table(path, columns=["machine", "start_ms", "adjusts_ms", "digest"])
-        rows = table.to_pylist()
-        wanted = {"machine": self._name.machine, "start_ms": change.start_ms, "adjusts_ms": change.adjusts_ms}
-        digests = [row.pop("digest") for row in rows]
-        if chain_digest("windows 1", digests).hex() != manifest.windows_digest or wanted not in rows:
-            raise InvalidInput(f"{path} isn't what its manifest says: restore it, or look at `tallyroot audit`")
-        digest: bytes = digests[rows.index(wanted)]
+        paths = epoch_paths(self._data_dir, self._log, manifest.epoch, self._partition)
+        windows = read_windows(paths)
+        sealed = {(window.machine, window.start_ms, window.adjusts_ms): window.digest for window in windows}
+        digest = sealed.get((self._name.machine, change.start_ms, change.adjusts_ms))
+        if chain_digest("windows 1", sealed.values()).hex() != manifest.windows_digest or digest is None:
+            raise InvalidInput(f"{paths.table('windows')} {NOT_ITS_MANIFEST_S}")
         return digest.hex()
 
     def _proof(self, offset: int) -> LogProof:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from msgspec import Struct
 
 from deploy.explain.statement_readings import EarningReading, window_readings
+from deploy.explain.window_document import window_document
 from deploy.money.treasury import Treasury
 from deploy.texts import moment_text
 from schemas.arrow import MICROS
@@ -134,7 +135,7 @@ def why(treasury: Treasury, account: str, window: tuple[str, str] | None) -> Exp
     treasury.data.fetch_epochs()
     windows = {
         own.window.digest.hex(): ExplainedWindow(
-            document=own.window.document(), digest=own.window.digest, readings=own.readings
+            document=window_document(own.window), digest=own.window.digest, readings=own.readings
         )
         for own in window_readings(treasury.data_dir, treasury.log, machine, start_ms)
     }

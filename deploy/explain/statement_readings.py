@@ -10,11 +10,9 @@ the window's carry does.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from msgspec import Struct
 
 from deploy.explain.audit_sources import ArchiveSource
-from schemas.arrow import windows_from
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.reading import CORRECTED, Correction, Reading
@@ -24,7 +22,7 @@ from streams.core.rating import PER_SESSION
 from streams.core.records import LogRecord
 from streams.core.replay import LineChange, Where, judge_watched, replay
 from streams.core.state import State
-from streams.storage.epoch_files import epoch_paths
+from streams.storage.epoch_files import epoch_paths, read_windows
 
 
 class EarningReading(Struct, frozen=True, kw_only=True):
@@ -87,12 +85,10 @@ def _published(data_dir: Path, log: Log, machine: str, start_ms: int) -> tuple[i
     """The machine's partition, and the windows that were published for it."""
     epoch = log.epoch_of(start_ms)
     for partition in range(log.partitions):
-        path = epoch_paths(data_dir, log, epoch, partition).windows
-        if path.is_file():
-            filters = [("machine", "==", machine), ("start_ms", "==", start_ms)]
-            windows = windows_from(pq.read_table(path, filters=filters))
-            if windows:
-                return partition, sorted(windows, key=lambda window: window.sealing_key)
+        found = read_windows(epoch_paths(data_dir, log, epoch, partition), machine)
+        windows = [window for window in found if window.start_ms == start_ms]
+        if windows:
+            return partition, windows
     raise InvalidInput(
         f"no window of {machine} at {start_ms} ms in {data_dir}: take machine and window from `tallyroot why`"
     )

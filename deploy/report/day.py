@@ -1,7 +1,8 @@
-"""One machine's day down to its readings, as the report embeds it: all that the page needs to judge and hash it again.
+"""One machine's day down to its readings, as the report embeds it: all that the page needs to price and hash it again.
 
-The archive is replayed by the real core up to the day; from there on every entry of the machine is noted with what the
-rules looked at. What is noted doesn't depend on the value that a meter showed, so the page can put in another one.
+The archive is replayed by the real core; of the day, every entry of the machine is noted with its verdict and what it
+added to its window. How much a reading adds is the core's word (rules 12 to 17 need the whole log before it): the page
+computes everything that follows from it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,25 +10,20 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
-import pyarrow.parquet as pq
 from msgspec import Struct
 
 from deploy.explain.audit_sources import archived_records
-from schemas.arrow import windows_from
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from schemas.reading import READING, Correction, MeterKind, Reading
+from schemas.reading import Correction, MeterKind, Reading
+from schemas.registration import Registration
+from schemas.reject import Reason
 from schemas.units import DAY_MS
 from schemas.window import Window
-from streams.core.machines import Machine
-from streams.core.meters import NONE, SLACK_MS, MeterState, Standing
-from streams.core.records import LogRecord, record_type
-from streams.core.replay import Basis, RowChange, Where, WindowChange, judge_watched, replay
+from streams.core.records import LogRecord
+from streams.core.replay import RowChange, Where, judge_watched, replay
 from streams.core.state import State
-from streams.storage.epoch_files import epoch_paths
-
-Price = tuple[int, int, int]
-"""Registration version, micros, per (0: for each session)."""
+from streams.storage.epoch_files import epoch_paths, read_windows
 
 
 class WantedDay(Struct, frozen=True):
@@ -42,73 +38,43 @@ class WantedDay(Struct, frozen=True):
     @property
     def offsets(self) -> tuple[int, int]:
         """The first and the last offset that has a say in these windows."""
-        return min(w.first_offset for w in self.windows), max(w.last_offset for w in self.windows)
+        known = [w for w in self.windows if w.first_offset >= 0]
+        return min((w.first_offset for w in known), default=0), max((w.last_offset for w in known), default=-1)
 
 
-class MeterBefore(Struct, frozen=True):
-    """What rules 12 to 17 remember of a meter; standings are (boot, seq, observed_at, value)."""
+class Added(Struct, frozen=True):
+    """What an entry added to one line of its window, in the meter's unit (per 0: 1 for a session)."""
 
-    meter: str
-    baseline: Standing | None
-    suspect: Standing | None
-    quantity_at: int
-    slack_ms: int
-
-    @classmethod
-    def of(cls, name: str, meter: MeterState) -> "MeterBefore":
-        """The facts as they are now."""
-        return cls(name, meter.baseline, meter.suspect, meter.quantity_at, meter.slack_ms)
+    version: int
+    price_micros: int
+    per: int
+    usage: int
 
 
-class RowItem(Struct, frozen=True, omit_defaults=True, tag_field="what", tag="row", kw_only=True):
-    """A reading that got as far as rules 12 to 17. `counts` says whether its boot is the meter's current one."""
+class Item(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A reading or a correction that was judged: what it showed (or the difference), where it lies, what it added.
+
+    `reason` says why it was rejected. A rejected entry lies where its moment is, and adds nothing.
+    """
 
     offset: int
     row: int
     meter: str
     unit: str
-    boot: int
-    seq: int
+    kind: MeterKind | Literal["correction"]
     observed_at: int
-    kind: MeterKind
     value: int
-    counts: bool
-    capacity_per_hour: int
     where: Where
-    skipped: int
-    trust: int
-    price: Price
-    session_price: Price | None = None
+    adds: tuple[Added, ...]
     session: str | None = None
     reconstructed: bool = False
-    verdict: Literal["accepted", "too_high", "too_low"] = "accepted"
-
-
-class CorrectionItem(Struct, frozen=True, tag_field="what", tag="correction", kw_only=True):
-    """What an operator's correction added: (meter, unit, version, price in micros, per, usage)."""
-
-    offset: int
-    where: Where
-    lines: tuple[tuple[str, str, int, int, int, int], ...]
-
-
-class FactItem(Struct, frozen=True, tag_field="what", tag="fact", kw_only=True):
-    """A registration that set one fact of a meter: an opening register, a new boot."""
-
-    offset: int
-    meter: str
-    name: str
-    value: Standing | int | None
-
-
-Item = RowItem | CorrectionItem | FactItem
+    reason: Reason | None = None
 
 
 class MachineDay(Struct, frozen=True, kw_only=True):
-    """A machine's day: its meters as they were before, what happened in the log's order, and the salts by version."""
+    """A machine's day: what happened in the log's order, and the salts by registration version."""
 
     wanted: WantedDay
-    meters: tuple[MeterBefore, ...]
     items: tuple[Item, ...]
     salts: dict[int, str]
 
@@ -117,13 +83,11 @@ def wanted_day(data_dir: Path, log: Log, machine: str, kind: str, partition: int
     """The day with its sealed windows, in sealing order. Raises InvalidInput where none of it is final."""
     windows: list[Window] = []
     for epoch in range(log.epoch_of(day_ms), log.epoch_of(day_ms + DAY_MS - 1) + 1):
-        path = epoch_paths(data_dir, log, epoch, partition).windows
-        if path.is_file():
-            table = pq.read_table(path, filters=[("machine", "=", machine)])
-            windows += [w for w in windows_from(table) if day_ms <= w.start_ms < day_ms + DAY_MS]
+        found = read_windows(epoch_paths(data_dir, log, epoch, partition), machine)
+        windows += [w for w in found if day_ms <= w.start_ms < day_ms + DAY_MS]
     if not windows:
         raise InvalidInput(f"{machine} has no window of that day whose epoch has ended: choose another day")
-    return WantedDay(machine, kind, partition, day_ms, tuple(sorted(windows, key=lambda w: w.sealing_key)))
+    return WantedDay(machine, kind, partition, day_ms, tuple(windows))
 
 
 def read_days(data_dir: Path, log: Log, wanted: Sequence[WantedDay]) -> list[MachineDay]:
@@ -133,7 +97,7 @@ def read_days(data_dir: Path, log: Log, wanted: Sequence[WantedDay]) -> list[Mac
     """
     found: dict[str, MachineDay] = {}
     for partition in sorted({day.partition for day in wanted}):
-        all_notes = [_DayNotes(day) for day in wanted if day.partition == partition]
+        all_notes = [_DayNotes(log, day) for day in wanted if day.partition == partition]
         _replay(State.new(log, partition), archived_records(data_dir, partition), all_notes)
         found |= {notes.wanted.machine: notes.day() for notes in all_notes}
     return [found[day.machine] for day in wanted]
@@ -146,101 +110,73 @@ def _replay(state: State, records: Iterable[LogRecord], all_notes: Sequence["_Da
         if (record := stop.record) is None:
             continue
         concerned = {notes.wanted.machine: notes for notes in all_notes if notes.is_concerned(record)}
-        for notes in concerned.values():
-            notes.before(state, record)
         changes = judge_watched(state, record, concerned)
         for notes in concerned.values():
-            notes.after(state, record, changes)
+            notes.take(record, changes)
+    for notes in all_notes:
+        notes.note_registrations(_registrations(state, notes.wanted.machine))
+
+
+def _registrations(state: State, machine: str) -> list[Registration]:
+    """The versions of a machine, from the first on."""
+    known = state.machines.get(machine)
+    return [] if known is None else [version.registration for version in known.versions]
 
 
 class _DayNotes:
     """Notes what concerns one machine's day."""
 
-    def __init__(self, wanted: WantedDay) -> None:
+    def __init__(self, log: Log, wanted: WantedDay) -> None:
         self.wanted = wanted
         self.first, self.last = wanted.offsets
+        self._log = log
         self._name = wanted.machine.encode()
-        self._items: list[Item] = []
-        self._meters: tuple[MeterBefore, ...] | None = None
-        self._machine: Machine | None = None
-        self._facts: dict[str, MeterBefore] = {}
+        self._changes: list[tuple[LogRecord, RowChange, Reading | Correction]] = []
+        self._units: dict[str, str] = {}
+        self._salts: dict[int, str] = {}
 
     def is_concerned(self, record: LogRecord) -> bool:
         """Whether the record may say something of the machine (with an escape it may say anything)."""
         value = record.value or b""
         return self.first <= record.offset <= self.last and (self._name in value or b"\\" in value)
 
-    def day(self) -> MachineDay:
-        """All that was noted."""
-        versions = self._machine.versions if self._machine else []
-        salts = {version.number: version.registration.salt for version in versions}
-        return MachineDay(wanted=self.wanted, meters=self._meters or (), items=tuple(self._items), salts=salts)
-
-    def before(self, state: State, record: LogRecord) -> None:
-        """The meters as they are before the first record that is noted, and before a control record."""
-        if self._meters is None or record_type(record) != READING:
-            self._facts = self._all_facts(state)
-        if self._meters is None:
-            self._meters = tuple(self._facts.values())
-
-    def after(self, state: State, record: LogRecord, changes: Sequence[RowChange]) -> None:
+    def take(self, record: LogRecord, changes: Sequence[RowChange]) -> None:
         """Notes what the record changed."""
-        self._machine = state.machines.get(self.wanted.machine)
-        if record_type(record) != READING:
-            self._note_facts(state, record)
         for change in changes:
             entry = change.entry
-            if entry is None or entry.machine != self.wanted.machine:
-                continue
-            if isinstance(entry, Correction):
-                self._note_correction(record, change.window)
-            elif change.basis is not None:
-                self._items.append(_row_item(record, change, entry, change.basis))
+            if entry is not None and entry.machine == self.wanted.machine and change.verdict != "duplicate":
+                self._changes.append((record, change, entry))
 
-    def _note_facts(self, state: State, record: LogRecord) -> None:
-        for name, facts in self._all_facts(state).items():
-            old = self._facts.get(name, MeterBefore(name, None, None, NONE, SLACK_MS))
-            for part in ("baseline", "suspect", "quantity_at", "slack_ms"):
-                value = getattr(facts, part)
-                if value != getattr(old, part):
-                    self._items.append(FactItem(offset=record.offset, meter=name, name=part, value=value))
+    def note_registrations(self, registrations: Sequence[Registration]) -> None:
+        """Notes units and salts."""
+        self._units = {meter.meter: meter.unit for each in registrations for meter in each.meters}
+        self._salts = {each.version: each.salt for each in registrations}
 
-    def _note_correction(self, record: LogRecord, window: WindowChange | None) -> None:
-        if self._machine is not None and window is not None:
-            lines = tuple(
-                (
-                    line.meter, self._machine.unit_of(line.meter, line.registration_version),
-                    line.registration_version, line.price_micros, line.per, line.usage,
-                )
-                for line in window.lines
-            )  # fmt: skip
-            self._items.append(CorrectionItem(offset=record.offset, where=window.where, lines=lines))
+    def day(self) -> MachineDay:
+        """All that was noted."""
+        items = tuple(self._item(record, change, entry) for record, change, entry in self._changes)
+        return MachineDay(wanted=self.wanted, items=items, salts=self._salts)
 
-    def _all_facts(self, state: State) -> dict[str, MeterBefore]:
-        names = sorted(meter for machine, meter in state.meters.index_of if machine == self.wanted.machine)
-        return {name: MeterBefore.of(name, state.meters.borrow(self.wanted.machine, name)) for name in names}
-
-
-def _row_item(record: LogRecord, change: RowChange, row: Reading, basis: Basis) -> RowItem:
-    session = basis.session_price
-    return RowItem(
-        offset=record.offset,
-        row=change.row,
-        meter=row.meter,
-        unit=basis.unit,
-        boot=row.boot,
-        seq=row.seq,
-        observed_at=row.observed_at,
-        kind=row.kind,
-        value=row.value,
-        counts=basis.is_current_boot,
-        capacity_per_hour=basis.capacity_per_hour,
-        where=basis.where,
-        skipped=basis.skipped,
-        trust=basis.trust,
-        price=(basis.version, basis.price.micros, basis.price.per),
-        session_price=None if session is None else (basis.version, session.micros, session.per),
-        session=row.session if isinstance(row.session, str) else None,
-        reconstructed=row.reconstructed,
-        verdict="accepted" if change.outcome is None else "too_high" if change.outcome == "too_high" else "too_low",
-    )
+    def _item(self, record: LogRecord, change: RowChange, entry: Reading | Correction) -> Item:
+        window = change.window
+        lines = () if window is None else window.lines
+        if isinstance(entry, Reading):
+            kind: MeterKind | Literal["correction"] = entry.kind
+            value, is_start, reconstructed = entry.value, entry.session_start, entry.reconstructed
+        else:
+            kind, value, is_start, reconstructed = "correction", entry.difference, False, False
+        moment_ms = max(0, entry.observed_at - (0 if is_start else 1))
+        return Item(
+            offset=record.offset,
+            row=change.row,
+            meter=entry.meter,
+            unit=self._units.get(entry.meter, ""),
+            kind=kind,
+            observed_at=entry.observed_at,
+            value=value,
+            where=(self._log.window_start(moment_ms), None) if window is None else window.where,
+            adds=tuple(Added(line.registration_version, line.price_micros, line.per, line.usage) for line in lines),
+            session=entry.session if isinstance(entry.session, str) else None,
+            reconstructed=reconstructed,
+            reason=change.reason,
+        )

@@ -1,26 +1,17 @@
 """What a report shows of all machines: figures, income by day, rejects, and which days it shows in detail.
 
-All of it is read from the analysts' views, as anybody would; only a machine's kind is looked up in its registration in
-the archive.
+All of it is read from the analysts' views, as anybody would.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import duckdb
-import msgspec
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from msgspec import Struct
 
 from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
-from schemas.reading import REGISTERED
-from schemas.registration import Registration
 from schemas.units import DAY_MS, SIMULATED
-from streams.core.log_root import RECORDS, records_from
-from streams.core.records import record_type
 from streams.storage.analytics import make_analytics
 
 MACHINES = 300
@@ -69,7 +60,10 @@ class Wish(Struct, frozen=True):
 
 
 class Figures(Struct, frozen=True):
-    """Figures of the whole log; `rejects` are entries by reason, times epoch ms."""
+    """Figures of the whole log; `rejects` are entries by reason, times epoch ms.
+
+    What is earned is net: gross - expenses (what suppliers are owed) - uncollected (used beyond what was paid before).
+    """
 
     entries: int
     accepted: int
@@ -81,6 +75,9 @@ class Figures(Struct, frozen=True):
     readings: int
     earned_micros: str
     simulated_micros: str
+    expenses_micros: str
+    uncollected_micros: str
+    collected_micros: str
     first_ms: int
     last_ms: int
 
@@ -127,15 +124,22 @@ class DayChoice(Struct, frozen=True):
 def read_figures(views: Views) -> Figures:
     """The figures of the log."""
     ((entries, accepted, duplicates),) = views.ask("SELECT sum(entries), sum(accepted), sum(duplicate) FROM epochs")
-    ((machines, windows, adjustments, readings, earned, simulated, first_ms, last_ms),) = views.ask(
+    ((machines, windows, adjustments, readings, first_ms, last_ms),) = views.ask(
         "SELECT count(DISTINCT machine), count(*) FILTER (adjusts IS NULL), count(*) FILTER (adjusts IS NOT NULL),"
-        " sum(readings), sum(net_micros), sum(net_micros) FILTER (simulated), min(start_ms), max(end_ms) FROM windows",
+        " sum(readings), min(start_ms), max(end_ms) FROM windows",
+    )
+    (amounts,) = views.ask(
+        "SELECT sum(net_micros), sum(net_micros) FILTER (simulated), sum(expenses_micros), sum(uncollected_micros),"
+        " sum(collected_micros) FROM windows",
     )
     reasons = views.ask("SELECT reason, count(*) FROM rejects GROUP BY 1 ORDER BY 2 DESC, 1")
+    earned, simulated, expenses, uncollected, collected = (str(_int(amount)) for amount in amounts)
     return Figures(
-        _int(entries), _int(accepted), _int(duplicates), {str(reason): _int(n) for reason, n in reasons},
-        _int(machines), _int(windows), _int(adjustments), _int(readings), str(_int(earned)),
-        str(_int(simulated)), _int(first_ms), _int(last_ms),
+        entries=_int(entries), accepted=_int(accepted), duplicates=_int(duplicates),
+        rejects={str(reason): _int(n) for reason, n in reasons}, machines=_int(machines), windows=_int(windows),
+        adjustments=_int(adjustments), readings=_int(readings), earned_micros=earned, simulated_micros=simulated,
+        expenses_micros=expenses, uncollected_micros=uncollected, collected_micros=collected, first_ms=_int(first_ms),
+        last_ms=_int(last_ms),
     )  # fmt: skip
 
 
@@ -220,28 +224,12 @@ def choose_days(views: Views, kinds: Mapping[str, str], wish: Wish) -> list[DayC
     return [choice for kind in in_order for choice in by_kind[kind][:share]][:DAYS]
 
 
-def read_kinds(data_dir: Path) -> dict[str, str]:
-    """The kind of each machine, as its registrations in the archive say; with SIMULATED_KIND if it is simulated."""
-    kinds: dict[str, str] = {}
-    for path in sorted(data_dir.glob("log/*/*.parquet")):
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                values = batch.column(RECORDS.names.index("value"))
-                named = batch.filter(pc.fill_null(pc.match_substring(values, b'"agreement"'), False))
-                for record in records_from(named.cast(RECORDS) if named.schema != RECORDS else named):
-                    if record_type(record) == REGISTERED:
-                        found = _registration(record.value or b"")
-                        if found is not None:
-                            is_simulated = found.machine.startswith(SIMULATED)
-                            kinds[found.machine] = found.kind + (SIMULATED_KIND if is_simulated else "")
-    return kinds
-
-
-def _registration(value: bytes) -> Registration | None:
-    try:
-        return msgspec.json.decode(value, type=Registration)
-    except msgspec.MsgspecError:
-        return None
+def read_kinds(views: Views) -> dict[str, str]:
+    """The kind of each machine, as its last registration says; with SIMULATED_KIND if it is simulated."""
+    return {
+        str(name): str(kind) + (SIMULATED_KIND if is_simulated else "")
+        for name, kind, is_simulated in views.ask("SELECT machine, kind, simulated FROM machines")
+    }
 
 
 def _int(value: object) -> int:

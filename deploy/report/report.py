@@ -16,7 +16,8 @@ from msgspec import Struct
 
 from deploy.data_folder import DataFolder
 from deploy.explain.availability import refresh_availability
-from deploy.report.day import Item, MachineDay, MeterBefore, read_days, wanted_day
+from deploy.explain.window_document import window_document
+from deploy.report.day import Item, MachineDay, read_days, wanted_day
 from deploy.report.figures import (
     OTHERS,
     Figures,
@@ -41,14 +42,14 @@ REPORT_FILE = "report.html"
 CHAIN_FILE = "chain.json"
 FLOW_ACCOUNTS = 20
 """Accounts in the picture of the flow; what the others received is summed."""
-LOGIC = ("bytes.js", "keccak.js", "sha256.js", "rules.js", "proofs.js", "day.js")
+LOGIC = ("bytes.js", "keccak.js", "sha256.js", "pricing.js", "proofs.js", "day.js")
 """What computes: it needs no page, so Node can run it."""
 PAGE = ("words.js", "dom.js", "charts.js", "flow.js", "overview.js", "window_parts.js", "editor.js", "page.js")
 """What shows."""
 
 
 class DayWindow(Struct, frozen=True):
-    """A sealed window: the document that its digest covers without the salt, the salt, and where it was settled."""
+    """A sealed window: what its digest covers without the salt, the salt, and where it was settled."""
 
     document: dict[str, object]
     salt: str
@@ -62,7 +63,6 @@ class DayPage(Struct, frozen=True):
     machine: str
     kind: str
     day_ms: int
-    meters: tuple[MeterBefore, ...]
     items: tuple[Item, ...]
     windows: tuple[DayWindow, ...]
 
@@ -192,7 +192,7 @@ def _gather(data: DataFolder, views: Views, wish: Wish, names: Mapping[str, str]
     figures = read_figures(views)
     if not figures.windows:
         raise InvalidInput(f"there is no window in {folder} yet: run `tallyroot stream` first")
-    kinds = read_kinds(folder)
+    kinds = read_kinds(views)
     machines = read_machines(views, kinds)
     choices = choose_days(views, kinds, wish)
     if not choices and (wish.machine is not None or wish.day is not None):
@@ -261,14 +261,14 @@ def day_page(day: MachineDay, money: Money) -> DayPage:
     wanted = day.wanted
     windows = tuple(
         DayWindow(
-            window.document(),
+            window_document(window),
             day.salts.get(window.registration_version, ""),
             window.digest.hex(),
             money.proofs.get((window.machine, window.start_ms, window.adjusts_ms or 0)),
         )
         for window in wanted.windows
     )
-    return DayPage(wanted.machine, wanted.kind, wanted.day_ms, day.meters, day.items, windows)
+    return DayPage(wanted.machine, wanted.kind, wanted.day_ms, day.items, windows)
 
 
 def _claimed(views: Views) -> Claimed:

@@ -4,28 +4,23 @@ import re
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 
 from files.parquet import read_table
 from files.read import read_json
 from files.write import file_digest
-from schemas.arrow import WINDOWS
+from schemas.arrow import AGREEMENTS, WINDOWS, agreements_from
 from schemas.canonical import chain_digest
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import EpochFiles, EpochManifest, epoch_folder
-from schemas.registration import Agreement
 from settlement.accrual import Earning, Terms, terms_of
 from settlement.post import PartitionEpoch
 
 COLUMNS = pa.schema(
     WINDOWS.field(name)
-    for name in (
-        "machine", "start_ms", "end_ms", "adjusts_ms", "net_micros", "trust", "digest", "payees", "locked_until_ms",
-        "pays_trust",
-    )
-)  # fmt: skip
+    for name in ("machine", "start_ms", "end_ms", "adjusts_ms", "net_micros", "trust", "digest", "agreement")
+)
 """What settlement needs of the schema WINDOWS."""
 
 RESTORE = "restore it, or rebuild it from the log"
@@ -38,7 +33,7 @@ class EpochReader:
     def __init__(self, data_dir: Path, log: Log) -> None:
         self._data_dir = data_dir
         self._log = log
-        self._terms: dict[object, Terms] = {}
+        self._terms: dict[str, Terms] = {}
 
     def first_epochs(self) -> dict[int, int]:
         """The first epoch that each partition has published; partitions without any are absent."""
@@ -71,14 +66,14 @@ class EpochReader:
                 f"epoch {epoch} of partition {partition} is not published yet: let `tallyroot stream` catch up"
             )
         manifest = files.manifest
-        path = self._folder(epoch) / f"{partition}.parquet"
-        expected = files.files.get(str(path.relative_to(self._data_dir)))
-        if expected is not None and path.exists() and file_digest(path) != expected:
-            raise InvalidInput(f"{path} is not the file that its manifest names: {RESTORE}")
-        earnings = self._earnings(path)
+        earnings = self._earnings(
+            self._table(files, partition, epoch, "windows", COLUMNS),
+            self._table(files, partition, epoch, "agreements", AGREEMENTS),
+        )
         digest = chain_digest("windows 1", (earning.digest for earning in earnings)).hex()
         net = str(sum(earning.net_micros for earning in earnings))
         if (digest, net) != (manifest.windows_digest, manifest.net_micros):
+            path = self._folder(epoch) / f"{partition}.windows.parquet"
             raise InvalidInput(f"the windows in {path} are not those of its manifest: restore or rebuild it")
         return PartitionEpoch(manifest, earnings)
 
@@ -105,18 +100,24 @@ class EpochReader:
             )
         return files
 
-    def _earnings(self, path: Path) -> list[Earning]:
-        table = read_table(path, COLUMNS, remedy=RESTORE)
-        columns: list[list[Any]] = [column.to_pylist() for column in table.columns]
-        return [
-            Earning(machine, start, end, adjusts or 0, int(net), trust, digest, self._cached(payees, locked, pays))
-            for machine, start, end, adjusts, net, trust, digest, payees, locked, pays in zip(*columns, strict=True)
-        ]
+    def _table(self, files: EpochFiles, partition: int, epoch: int, name: str, schema: pa.Schema) -> pa.Table:
+        """The columns of `schema` of a table of an epoch; one that the manifest doesn't list has no rows."""
+        path = self._folder(epoch) / f"{partition}.{name}.parquet"
+        expected = files.files.get(path.relative_to(self._data_dir).as_posix())
+        if expected is None:
+            return schema.empty_table()
+        if path.exists() and file_digest(path) != expected:
+            raise InvalidInput(f"{path} is not the file that its manifest names: {RESTORE}")
+        return read_table(path, schema, remedy=RESTORE)
 
-    def _cached(self, payees: list[tuple[str, int]], locked: int | None, pays_trust: int) -> Terms:
-        key = (tuple(payees), locked, pays_trust)
-        terms = self._terms.get(key)
-        if terms is None:
-            kept = msgspec.UNSET if locked is None else locked
-            terms = self._terms[key] = terms_of(Agreement(dict(payees), kept, pays_trust))
-        return terms
+    def _earnings(self, windows: pa.Table, agreements: pa.Table) -> list[Earning]:
+        """The windows in sealing order."""
+        for digest, agreement in agreements_from(agreements).items():
+            if digest not in self._terms:
+                self._terms[digest] = terms_of(agreement)
+        columns: list[list[Any]] = [column.to_pylist() for column in windows.columns]
+        earnings = [
+            Earning(machine, start, end, adjusts or 0, net, trust, digest, self._terms[agreement])
+            for machine, start, end, adjusts, net, trust, digest, agreement in zip(*columns, strict=True)
+        ]
+        return sorted(earnings, key=lambda one: (one.start_ms, one.machine.encode(), one.adjusts_ms))

@@ -11,12 +11,13 @@ import duckdb
 import pyarrow as pa
 
 from files.write import Temporary, sync_folder
-from schemas.arrow import REJECTED_RECORDS, REJECTS, WINDOWS
+from schemas.arrow import TABLES
 from schemas.log import Log
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS
 from schemas.units import SIMULATED
+from schemas.window import FLAGS
 from streams.storage.checkpoint_rejects import LIVE_REJECTS
-from streams.storage.live import BOUNDARY, OPEN_WINDOWS
+from streams.storage.live import BOUNDARY, LIVE_ORDERS, OPEN_WINDOWS
 from streams.storage.view_comments import COLUMNS, VIEWS
 from streams.storage.views_origin import ANALYTICS_FILE, views_origin
 
@@ -24,8 +25,9 @@ COUNTS = pa.struct([(name, pa.int64()) for name in ("entries", "accepted", "dupl
 MANIFEST = pa.struct(
     [(name, pa.int64()) for name in ("partition", "epoch", "start_ms", "end_ms", "first_offset", "next_offset")]
     + [("counts", COUNTS), ("rejects_by_reason", pa.map_(pa.string(), pa.int64()))]
-    + [(name, pa.int64()) for name in ("windows", "adjustments")]
-    + [(name, pa.string()) for name in ("currency", "gross_micros", "net_micros", "log_root")]
+    + [(name, pa.int64()) for name in ("windows", "adjustments", "orders")]
+    + [(f"{name}_micros", pa.string()) for name in ("gross", "expenses", "uncollected", "net", "deposits")]
+    + [(name, pa.string()) for name in ("currency", "log_root")]
 )
 """The fields of a manifest that the view epochs shows."""
 
@@ -34,11 +36,12 @@ AVAILABILITY = pa.list_(
 )
 """The part of availability.json that the view machines shows."""
 
-SCHEMAS = {
-    "windows": WINDOWS,
-    "rejects": REJECTS,
-    "rejected_records": REJECTED_RECORDS,
+SEALED = ("windows", "lines", "statements", "dues")
+"""The tables of which every row belongs to one sealed window."""
+
+SCHEMAS = TABLES | {
     "live_rejects": LIVE_REJECTS,
+    "live_orders": LIVE_ORDERS,
     "boundary": BOUNDARY,
     "open": OPEN_WINDOWS,
     "settlements": SETTLEMENTS,
@@ -48,13 +51,10 @@ SCHEMAS = {
     "availability": pa.schema([("machines", AVAILABILITY)]),
     "manifest": pa.schema([("manifest", MANIFEST), ("manifest_digest", pa.string())]),
 }
-FILES = {
+FILES = {f"epoch_{name}_files": f"epochs/*/*.{name}.parquet" for name in TABLES}
+FILES |= {f"live_{name}_files": f"live/*/*.{name}.parquet" for name in TABLES}
+FILES |= {
     "manifest_files": "epochs/*/*.manifest.json",
-    "epoch_window_files": "epochs/*/*[0-9].parquet",
-    "reject_files": "epochs/*/*.rejects.parquet",
-    "rejected_record_files": "epochs/*/*.rejected_records.parquet",
-    "live_window_files": "live/*/*[0-9].parquet",
-    "live_reject_files": "live/*/*.rejects.parquet",
     "boundary_files": "live/*/boundary.parquet",
     "open_files": "live/*/open.parquet",
     "settlement_files": "settlement/settlements.parquet",
@@ -94,19 +94,32 @@ def views_sql(data_dir: Path, log: Log) -> str:
     root = _escaped(str(data_dir.resolve()))
     names = {name: _text(f"{root}/{pattern}") for name, pattern in FILES.items()}
     columns = {f"{name}_columns": _no_rows(schema) for name, schema in SCHEMAS.items()}
-    windows = ", ".join(f'"{name}"' for name in WINDOWS.names)
-    sql = Path(__file__).with_name("views.sql").read_text("utf-8")
-    return Template(sql).substitute(
-        names,
-        **columns,
-        windows_names=windows,
+    constants = {"epoch_ms": str(log.epoch_ms), "window_ms": str(log.window_ms)}
+    sealed = Template(_source("sealed_views.sql"))
+    sealed_views = (
+        sealed.substitute(
+            constants,
+            table=name,
+            columns=", ".join(f'"{column}"' for column in TABLES[name].names),
+            no_rows=columns[f"{name}_columns"],
+            epoch_files=names[f"epoch_{name}_files"],
+            live_files=names[f"live_{name}_files"],
+        )
+        for name in SEALED
+    )
+    return Template(_source("views.sql")).substitute(
+        names | columns | constants,
+        sealed_views="\n".join(sealed_views),
+        flags=f"[{', '.join(map(_text, FLAGS))}]",
         availability_type=_text(_type(AVAILABILITY)),
         manifest_type=_text(_type(MANIFEST)),
         currency=_text(log.currency),
         simulated=_text(SIMULATED),
-        epoch_ms=str(log.epoch_ms),
-        window_ms=str(log.window_ms),
     )
+
+
+def _source(name: str) -> str:
+    return Path(__file__).with_name(name).read_text("utf-8")
 
 
 def _escaped(path: str) -> str:

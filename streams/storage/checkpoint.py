@@ -6,34 +6,27 @@ an epoch stay in the file until the epoch's own files are final. Tables have no 
 deleted and inserted again. No other process opens the file; a snapshot holds its state, taken at a cut.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
 import duckdb
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from schemas.arrow import (
-    REJECTED_RECORDS,
-    REJECTS,
-    WINDOWS,
-    rejected_records_table,
-    rejects_table,
-    windows_table,
-)
+from schemas.arrow import ORDER, TABLES, WINDOW_TABLES, Tables
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.manifest import Counts, EpochManifest
-from schemas.reject import Reject, RejectedRecord
-from schemas.window import Window
 from streams.core.state import State
 from streams.core.tables import Changes
 from streams.storage.checkpoint_identity import CheckpointIdentity
 from streams.storage.checkpoint_rejects import CheckpointRejects
 from streams.storage.state_store import StateStore
 
-_ROWS = {"windows": WINDOWS, "rejects": REJECTS, "rejected_records": REJECTED_RECORDS}
+REJECTED = {"rejects", "rejected_records"}
+"""The tables whose rows may stay longer: until the broker has acknowledged them."""
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,21 +55,21 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
     """The content of one transaction: the slice [start, position.next_offset), all of it in one epoch.
 
-    `live_ms` names the live file of the piece's windows: the start of the first (epoch ms).
+    `tables` are those of schemas.arrow.TABLES, all of them. `live_ms` names the live files of the piece's windows: the
+    start of the first (epoch ms).
     """
 
     start: int
     epoch: int
     changes: dict[str, Changes]
     position: Position
-    windows: list[Window]
-    rejects: list[Reject]
-    rejected: list[RejectedRecord]
+    tables: Tables
     cut: Cut | None
 
     @property
     def live_ms(self) -> int | None:
-        return self.windows[0].start_ms if self.windows else None
+        first = pc.min(self.tables["windows"].column("start_ms")).as_py()
+        return None if first is None else int(first)
 
 
 class Checkpoint:
@@ -130,7 +123,7 @@ class Checkpoint:
         row = [manifest.epoch, *offsets, *_counts(manifest.counts), manifest.stream_time_ms]
         digests = [bytes.fromhex(manifest.state_digest), manifest.digest()]
         with self._transaction():
-            for name in (*_ROWS, "cuts", "position"):
+            for name in (*TABLES, "cuts", "position"):
                 self._db.execute(f"DELETE FROM {name}")
             self._state.restore(tables)
             self._db.execute(f"INSERT INTO cuts VALUES ({', '.join('?' * 11)})", [*row, *digests])
@@ -147,11 +140,9 @@ class Checkpoint:
         with self._transaction():
             self._move(piece)
             self._state.append(piece.changes)
-            if piece.windows:
-                self._seal(piece)
-            if piece.rejects:
-                self._insert("rejects", rejects_table(piece.rejects), str(piece.epoch))
-                self._insert("rejected_records", rejected_records_table(piece.rejected), str(piece.epoch))
+            for name, table in piece.tables.items():
+                if table.num_rows:
+                    self._insert(name, table, piece)
             if piece.cut is not None:
                 cut = piece.cut
                 offsets = (cut.first_offset, cut.next_offset, cut.records)
@@ -182,20 +173,13 @@ class Checkpoint:
         ((epoch,),) = self._db.execute("SELECT max(epoch) FROM cuts WHERE manifest_digest IS NOT NULL").fetchall()
         return None if epoch is None else int(epoch)
 
-    def windows(self, epoch: int) -> pa.Table:
-        """The sealed rows of an epoch in sealing order: schema WINDOWS."""
-        return self._rows(f"SELECT {_names(WINDOWS)} FROM windows WHERE epoch = {epoch:d} ORDER BY sealed", WINDOWS)
+    def tables(self, epoch: int) -> dict[str, pa.Table]:
+        """All rows of an epoch: the tables TABLES, sorted by ORDER."""
+        return {name: self._rows(name, f"epoch = {epoch:d}") for name in TABLES}
 
-    def rejects(self, epoch: int) -> pa.Table:
-        """The refused entries of an epoch by offset and row: schema REJECTS."""
-        query = f'SELECT {_names(REJECTS)} FROM rejects WHERE epoch = {epoch:d} ORDER BY "offset", "row"'
-        return self._rows(query, REJECTS)
-
-    def rejected_records(self, epoch: int) -> pa.Table:
-        """The refused records of an epoch by offset: schema REJECTED_RECORDS."""
-        names = _names(REJECTED_RECORDS)
-        query = f'SELECT {names} FROM rejected_records WHERE epoch = {epoch:d} ORDER BY "offset"'
-        return self._rows(query, REJECTED_RECORDS)
+    def orders(self, epoch: int) -> pa.Table:
+        """The orders placed in an epoch so far: schema ORDERS."""
+        return self._rows("orders", f"epoch = {epoch:d}")
 
     def last_refused(self, epoch: int) -> int | None:
         """The last offset of the refused records of an epoch and those before it that the file still holds."""
@@ -208,16 +192,16 @@ class Checkpoint:
         rows = self._db.execute("SELECT DISTINCT live_ms FROM windows ORDER BY live_ms").fetchall()
         return [row[0] for row in rows]
 
-    def live_windows(self, live_ms: int) -> pa.Table:
-        """The rows of one live file: schema WINDOWS."""
-        return self._rows(f"SELECT {_names(WINDOWS)} FROM windows WHERE live_ms = {live_ms:d} ORDER BY sealed", WINDOWS)
+    def live_tables(self, live_ms: int) -> dict[str, pa.Table]:
+        """The rows of the live files of one commit: the tables WINDOW_TABLES."""
+        return {name: self._rows(name, f"live_ms = {live_ms:d}") for name in WINDOW_TABLES}
 
     def drop(self, epoch: int, manifest_digest: bytes, *, with_rejects: bool = True) -> None:
         """Drops the rows of an epoch whose files are final, in one transaction; without `with_rejects` keeps its
         rejects.
         """
         with self._transaction():
-            for name in _ROWS if with_rejects else ("windows",):
+            for name in TABLES if with_rejects else TABLES.keys() - REJECTED:
                 self._db.execute(f"DELETE FROM {name} WHERE epoch = ?", [epoch])
             self._db.execute("UPDATE cuts SET manifest_digest = ? WHERE epoch = ?", [manifest_digest, epoch])
 
@@ -254,27 +238,17 @@ class Checkpoint:
             f"CREATE TABLE cuts (epoch BIGINT, {offsets}, {counts},"
             " stream_time_ms BIGINT, state_digest BLOB, manifest_digest BLOB)"
         )
-        extra = {"windows": "0::BIGINT AS epoch, 0::BIGINT AS live_ms, 0::BIGINT AS sealed"}
-        for name, schema in _ROWS.items():
-            self._like(name, extra.get(name, "0::BIGINT AS epoch") + ", *", schema.empty_table())
+        for name, schema in TABLES.items():
+            self._like(name, _placed(name, 0, 0), schema.empty_table())
         self._state.create()
+
+    # `incoming` in a statement is the table of that name here, as in StateStore.
 
     def _like(self, name: str, columns: str, incoming: pa.Table) -> None:
         self._db.execute(f"CREATE TABLE {name} AS SELECT {columns} FROM incoming")
 
-    def _seal(self, piece: Piece) -> None:
-        # The sealing order is stored: a table has none, since rows of other epochs come and go.
-        query = "SELECT count(*) FROM windows WHERE epoch = ?"
-        ((before,),) = self._db.execute(query, [piece.epoch]).fetchall()
-        table = windows_table(piece.windows)
-        sealed = pa.array(range(before, before + table.num_rows), pa.int64())
-        self._insert("windows", table.add_column(0, "sealed", sealed), f"{piece.epoch:d}, {piece.live_ms:d}")
-
-    # `incoming` in a statement is the table of that name here, as in StateStore.
-
-    def _insert(self, name: str, incoming: pa.Table, extra: str = "") -> None:
-        if incoming.num_rows:
-            self._db.execute(f"INSERT INTO {name} SELECT {extra + ', ' if extra else ''}* FROM incoming")
+    def _insert(self, name: str, incoming: pa.Table, piece: Piece) -> None:
+        self._db.execute(f"INSERT INTO {name} SELECT {_placed(name, piece.epoch, piece.live_ms)} FROM incoming")
 
     def _move(self, piece: Piece) -> None:
         """Moves the position if the piece starts there."""
@@ -297,7 +271,11 @@ class Checkpoint:
             stored = self.position.next_offset or 0
             raise InvariantBroken(f"the checkpoint is at offset {stored}, the slice starts at {piece.start}")
 
-    def _rows(self, query: str, schema: pa.Schema) -> pa.Table:
+    def _rows(self, name: str, condition: str) -> pa.Table:
+        """The rows of a table that a condition holds for. What two commits both hold of an agreement is one row."""
+        schema = TABLES[name]
+        distinct = "DISTINCT" if name == "agreements" else ""
+        query = f"SELECT {distinct} {_names(schema.names)} FROM {name} WHERE {condition} ORDER BY {_sorted_by(name)}"
         table: pa.Table = self._db.sql(query).to_arrow_table()
         return table.cast(schema)
 
@@ -324,8 +302,18 @@ def _counts(counts: Counts) -> list[int]:
     return [counts.entries, counts.accepted, counts.duplicate, counts.rejected]
 
 
-def _names(schema: pa.Schema) -> str:
-    return ", ".join(f'"{name}"' for name in schema.names)
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _sorted_by(name: str) -> str:
+    return ", ".join(f'"{column}" NULLS FIRST' for column in ORDER[name])
+
+
+def _placed(name: str, epoch: int, live_ms: int | None) -> str:
+    """The columns of a stored table: where the rows belong, then their own."""
+    live = f", {live_ms or 0:d}::BIGINT AS live_ms" if name in WINDOW_TABLES else ""
+    return f"{epoch:d}::BIGINT AS epoch{live}, *"
 
 
 def _unopened(path: Path, error: duckdb.Error) -> InvalidInput:

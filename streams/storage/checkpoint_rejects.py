@@ -85,8 +85,10 @@ class CheckpointRejects:
         return [RejectedMessage(RejectedRecord(*row[:-1]), row[-1], reasons[row[0]]) for row in records]
 
     def unfinished_epochs(self) -> set[int]:
-        """The epochs without a manifest that have refused records."""
-        rows = self._db.execute(f"SELECT DISTINCT epoch FROM rejected_records WHERE NOT {_FINAL}").fetchall()
+        """The epochs without a manifest that have refused records, or orders."""
+        rows = self._db.execute(
+            f"SELECT epoch FROM rejected_records WHERE NOT {_FINAL} UNION SELECT epoch FROM orders WHERE NOT {_FINAL}"
+        ).fetchall()
         return {row[0] for row in rows}
 
     def write(self, epoch: int, start_ms: int, path: Path) -> None:

@@ -1,19 +1,24 @@
-"""The final files of one epoch of one partition. It exists once its manifest does, and never changes again."""
+"""The final files of one epoch of one partition. It exists once its manifest does, and never changes again.
+
+A table without rows has no file: which files there are stands beside the manifest.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from files.parquet import write_table
 from files.read import FileMissing, read_json
-from files.write import Step, Temporary, file_digest, json_bytes, sync_folder
-from schemas.arrow import windows_from
-from schemas.errors import InvariantBroken
+from files.write import Step, Temporary, file_digest, json_bytes, make_folder, sync_folder
+from schemas.arrow import TABLES, WINDOW_TABLES, Tables, windows_from
+from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.manifest import EpochFiles, EpochManifest, SkippedRange, epoch_folder
 from schemas.reject import Reject
+from schemas.window import Window
 from streams.core.manifest import build_manifest
 from streams.storage.archive import write_archive
 from streams.storage.checkpoint import Checkpoint, Cut
@@ -28,25 +33,21 @@ class EpochPaths(msgspec.Struct, frozen=True):
     folder: str
     partition: int
 
-    @property
-    def windows(self) -> Path:
-        return self.data_dir / "epochs" / self.folder / f"{self.partition}.parquet"
-
-    @property
-    def rejects(self) -> Path:
-        return self.windows.with_suffix(".rejects.parquet")
-
-    @property
-    def rejected_records(self) -> Path:
-        return self.windows.with_suffix(".rejected_records.parquet")
+    def table(self, name: str) -> Path:
+        """The file of a table of schemas.arrow.TABLES."""
+        return self.data_dir / "epochs" / self.folder / f"{self.partition}.{name}.parquet"
 
     @property
     def manifest(self) -> Path:
-        return self.windows.with_suffix(".manifest.json")
+        return self.data_dir / "epochs" / self.folder / f"{self.partition}.manifest.json"
 
     @property
     def archive(self) -> Path:
         return self.data_dir / "log" / self.folder / f"{self.partition}.parquet"
+
+    def all(self) -> list[Path]:
+        """Every file that may stand beside the manifest."""
+        return [*map(self.table, TABLES), self.archive, self.archive.with_suffix(".leaves")]
 
 
 def epoch_paths(data_dir: Path, log: Log, epoch: int, partition: int) -> EpochPaths:
@@ -63,6 +64,27 @@ def read_manifest(path: Path) -> EpochFiles | None:
         return read_json(path, EpochFiles, what="a manifest", remedy="restore it, or remove it to have it rebuilt")
     except FileMissing:
         return None
+
+
+def read_windows(paths: EpochPaths, machine: str | None = None) -> list[Window]:
+    """The sealed windows of an epoch in sealing order, of one machine or of all; none where it has no files.
+
+    Raises InvalidInput where a file is damaged or missing.
+    """
+    try:
+        return windows_from({name: _read(paths.table(name), name, machine) for name in WINDOW_TABLES})
+    except (pa.ArrowException, OSError, KeyError) as error:
+        line = (str(error).splitlines() or [""])[0]
+        raise InvalidInput(
+            f"{paths.table('windows')} or a table beside it can't be read ({line}): restore it"
+        ) from None
+
+
+def _read(path: Path, name: str, machine: str | None) -> pa.Table:
+    if not path.is_file():
+        return TABLES[name].empty_table()
+    filters = [("machine", "==", machine)] if machine is not None and name != "agreements" else None
+    return pq.read_table(path, filters=filters).cast(TABLES[name])
 
 
 def last_manifest(data_dir: Path, partition: int) -> int | None:
@@ -90,15 +112,17 @@ def publish_epoch(
     """
     paths = epoch_paths(data_dir, log, cut.epoch, partition)
     existing = read_manifest(paths.manifest)
-    windows, rejects, records = (
-        read(cut.epoch) for read in (checkpoint.windows, checkpoint.rejects, checkpoint.rejected_records)
-    )
-    # (3) The sealed rows and the rejects.
+    tables = checkpoint.tables(cut.epoch)
+    # (3) The sealed rows, the orders and the rejects.
     if existing is None:
-        for path, table in ((paths.windows, windows), (paths.rejects, rejects), (paths.rejected_records, records)):
-            write_table(Temporary(path), table).publish()
-            step(f"3 {path.suffixes[0]}")
-        sync_folder(paths.windows.parent)
+        make_folder(paths.manifest.parent)
+        for name, table in tables.items():
+            if table.num_rows:
+                write_table(Temporary(paths.table(name)), table).publish()
+                step(f"3 {name}")
+            else:
+                paths.table(name).unlink(missing_ok=True)
+        sync_folder(paths.manifest.parent)
     # (4) The archive, then the manifest.
     archive = write_archive(paths.archive, reader, partition, cut.first_offset, cut.next_offset, stopped)
     if archive is None:
@@ -109,9 +133,7 @@ def publish_epoch(
             f"partition {partition}: the log holds {archive.count} records for the offsets {cut.first_offset} to"
             f" {cut.next_offset}, the worker received {cut.records}"
         )
-    manifest = _manifest(
-        log, partition, cut, windows, rejects, records, archive.root, read_skipped_ranges(data_dir, log)
-    )
+    manifest = _manifest(log, partition, cut, tables, archive.root, read_skipped_ranges(data_dir, log))
     if existing is not None:
         archive.records.drop()
         archive.leaves.drop()
@@ -130,12 +152,11 @@ def _manifest(
     log: Log,
     partition: int,
     cut: Cut,
-    windows: pa.Table,
-    rejects: pa.Table,
-    records: pa.Table,
+    tables: Tables,
     log_root: bytes,
     skipped_ranges: Sequence[SkippedRange],
 ) -> EpochManifest:
+    rejects, records = tables["rejects"], tables["rejected_records"]
     columns = [rejects.column(name).to_pylist() for name in ("offset", "row", "reason")]
     offsets, digests = (records.column(name).to_pylist() for name in ("offset", "value_sha256"))
     return build_manifest(
@@ -146,7 +167,7 @@ def _manifest(
         next_offset=cut.next_offset,
         stream_time_ms=cut.stream_time_ms,
         counts=cut.counts,
-        windows=windows_from(windows),
+        windows=windows_from(tables),
         rejects=[Reject(*row) for row in zip(*columns, strict=True)],
         value_sha256=dict(zip(offsets, digests, strict=True)),
         log_root=log_root,
@@ -156,11 +177,10 @@ def _manifest(
 
 
 def _document(data_dir: Path, paths: EpochPaths, manifest: EpochManifest) -> bytes:
-    files = (paths.windows, paths.rejects, paths.rejected_records, paths.archive, paths.archive.with_suffix(".leaves"))
     whole = EpochFiles(
         manifest=manifest,
         manifest_digest=manifest.digest().hex(),
-        files={path.relative_to(data_dir).as_posix(): file_digest(path) for path in files},
+        files={path.relative_to(data_dir).as_posix(): file_digest(path) for path in paths.all() if path.exists()},
     )
     return json_bytes(whole, indent=1)
 

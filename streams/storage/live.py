@@ -1,4 +1,7 @@
-"""The rows of unfinished epochs for analysts: `live/<partition>/<number>.parquet`. A cache: never settled from.
+"""The rows of unfinished epochs for analysts: `live/<partition>/<number>.<table>.parquet`. A cache: never settled from.
+
+The tables of one commit's windows have one number; the windows themselves are written last, so that whoever sees one
+finds its lines.
 
 At any moment a row is shown once, also while files move, and no query fails because a file vanished:
 
@@ -9,23 +12,25 @@ At any moment a row is shown once, also while files move, and no query fails bec
 - Files are replaced, never removed while queries may run: a file whose windows the boundary has passed is reused for
   newer windows, and only some time later, so that a query that has read the boundary still finds them.
 
-`<number>.rejects.parquet` holds all rejects of an epoch so far, by the same rules: it is complete before the epoch's
-own files are written, and until then a few seconds old. `open.parquet` holds the windows that are still open.
+`<number>.rejects.parquet` and `<number>.orders.parquet` hold all rejects and orders of an epoch so far, by the same
+rules: they are complete before the epoch's own files are written, and until then a few seconds old. `open.parquet`
+holds the windows that are still open.
 """
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from files.parquet import read_table, write_table
 from files.write import Temporary, sync_file, sync_folder
-from schemas.arrow import MICROS
+from schemas.arrow import ORDERS, WINDOW_TABLES, Tables, flag_bits
 from schemas.errors import InvalidInput
 from streams.core.meters import NONE
+from streams.core.open_window import FLAGS
 from streams.core.state import State
 from streams.core.tables import table_of
 
@@ -42,13 +47,17 @@ REJECTS_SHARE = 60
 """A file of rejects is rewritten only after this many times the time that writing it took."""
 
 BOUNDARY = pa.schema([("partition", pa.int64()), ("from_ms", pa.int64())])
+LIVE_ORDERS = pa.schema([("start_ms", pa.int64()), *ORDERS])
+"""A live file of orders: the start of the epoch, then as in the epoch's own file."""
+
 OPEN_WINDOWS = pa.schema(
     [
         ("machine", pa.string()),
         ("start_ms", pa.int64()),
         ("adjusts_ms", pa.int64()),
         ("readings", pa.int64()),
-        ("gross_micros", MICROS),
+        ("gross_micros", pa.int64()),
+        ("flags", pa.int64()),
         ("first_offset", pa.int64()),
         ("last_offset", pa.int64()),
         ("stream_time_ms", pa.int64()),
@@ -89,17 +98,22 @@ class Live:
         elif published_ms > stored:
             self.published(published_ms)
         kept = partial(self._is_kept, published_ms)
-        self._windows = _ReusedFiles(self._folder, ".parquet", lambda start_ms: kept(unpublished, start_ms))
-        self._rejects = _ReusedFiles(self._folder, ".rejects.parquet", lambda start_ms: kept(refused, start_ms))
+        self._windows = _ReusedFiles(self._folder, tuple(WINDOW_TABLES), partial(kept, unpublished))
+        self._rejects = _ReusedFiles(self._folder, ("rejects",), partial(kept, refused))
+        self._orders = _ReusedFiles(self._folder, ("orders",), partial(kept, refused))
         self._open_at: float | None = None
         self._rejects_due = seconds()
 
-    def write(self, start_ms: int, windows: pa.Table) -> None:
-        """Writes the windows of one commit (schema WINDOWS), the first of them at `start_ms`. Repeating it is
-        harmless.
+    def write(self, start_ms: int, tables: Tables) -> None:
+        """Writes the windows of one commit (the tables WINDOW_TABLES), the first of them at `start_ms`. Repeating it
+        is harmless.
         """
-        if start_ms >= self._boundary_ms:  # otherwise final already: the log is read again for a lost checkpoint
-            write_table(Temporary(self._windows.path(start_ms)), windows).publish(durable=False)
+        if start_ms < self._boundary_ms:
+            return  # final already: the log is read again for a lost checkpoint
+        for name in WINDOW_TABLES:
+            path = self._windows.path(start_ms, name)
+            if tables[name].num_rows or path.exists():  # an empty table replaces what a file that is reused held
+                write_table(Temporary(path), tables[name]).publish(durable=False)
 
     @property
     def is_rejects_due(self) -> bool:
@@ -111,11 +125,18 @@ class Live:
         if start_ms < self._boundary_ms:
             return
         begun = self._seconds()
-        file = Temporary(self._rejects.path(start_ms))
+        file = Temporary(self._rejects.path(start_ms, "rejects"))
         write(file.temporary)
         file.publish(durable=False)
         ended = self._seconds()
         self._rejects_due = ended + max(OPEN_SECONDS, REJECTS_SHARE * (ended - begun))
+
+    def write_orders(self, start_ms: int, orders: pa.Table) -> None:
+        """Writes the orders so far (schema ORDERS) of an epoch that starts at `start_ms`."""
+        if start_ms >= self._boundary_ms and orders.num_rows:
+            starts = pa.repeat(pa.scalar(start_ms, pa.int64()), orders.num_rows)
+            table = orders.add_column(0, LIVE_ORDERS.field("start_ms"), starts)
+            write_table(Temporary(self._orders.path(start_ms, "orders")), table).publish(durable=False)
 
     @property
     def is_open_due(self) -> bool:
@@ -129,7 +150,7 @@ class Live:
 
     def keep(self, end_ms: int) -> None:
         """Flushes the files of epochs up to `end_ms` to the disk: from then on the checkpoint can't rewrite them."""
-        for files in (self._windows, self._rejects):
+        for files in (self._windows, self._rejects, self._orders):
             files.sync(end_ms)
         sync_folder(self._folder)
 
@@ -144,7 +165,7 @@ class Live:
         now = self._seconds()
         if not self._published or now - self._moved_at < READ_SECONDS:
             return
-        for files in (self._windows, self._rejects):
+        for files in (self._windows, self._rejects, self._orders):
             files.free(self._boundary_ms)
         passed = max((end_ms for at, end_ms in self._published if now - at >= LISTED_SECONDS), default=0)
         if passed > self._boundary_ms:
@@ -162,36 +183,41 @@ class Live:
 
 
 class _ReusedFiles:
-    """Files of one kind, each named by a number and known by the start (epoch ms) of its first row."""
+    """Files of some tables that are written together, named by a number and known by the start (epoch ms) of their
+    earliest row. The last table is never empty.
+    """
 
-    def __init__(self, folder: Path, suffix: str, is_kept: Callable[[int], bool]) -> None:
+    def __init__(self, folder: Path, tables: Sequence[str], is_kept: Callable[[int], bool]) -> None:
         """Takes over the files of an earlier run. Only here files are removed: torn, passed, or of a lost
         checkpoint.
         """
         self._folder = folder
-        self._suffix = suffix
+        self._tables = tables
         self._numbers: dict[int, int] = {}
         self._free: list[int] = []
-        for path in folder.glob(f"*[0-9]{suffix}"):
-            start_ms = _first_start(path)
+        for path in folder.glob(f"*.{tables[-1]}.parquet"):
+            start_ms = _least(path, "start_ms")
             if start_ms is not None and is_kept(start_ms):
-                self._numbers[start_ms] = int(path.name.removesuffix(suffix))
-            else:
+                self._numbers[start_ms] = _number(path)
+        kept = set(self._numbers.values())
+        for path in [path for name in tables for path in folder.glob(f"*.{name}.parquet")]:
+            if _number(path) not in kept:
                 path.unlink()
 
-    def path(self, start_ms: int) -> Path:
-        """The file for rows from `start_ms` on: the one that holds them, or a free one."""
+    def path(self, start_ms: int, table: str) -> Path:
+        """The file of a table for rows from `start_ms` on: the one that holds them, or a free one."""
         number = self._numbers.get(start_ms)
         if number is None:
             number = self._free.pop() if self._free else max(self._numbers.values(), default=-1) + 1
             self._numbers[start_ms] = number
-        return self._folder / f"{number}{self._suffix}"
+        return self._folder / f"{number}.{table}.parquet"
 
     def sync(self, before_ms: int) -> None:
         """Flushes the files whose rows start before `before_ms` to the disk."""
         for start_ms in [start_ms for start_ms in self._numbers if start_ms < before_ms]:
-            with suppress(FileNotFoundError):
-                sync_file(self.path(start_ms))
+            for table in self._tables:
+                with suppress(FileNotFoundError):
+                    sync_file(self.path(start_ms, table))
 
     def free(self, before_ms: int) -> None:
         """Frees the files whose rows start before `before_ms` for reuse."""
@@ -199,21 +225,21 @@ class _ReusedFiles:
             self._free.append(self._numbers.pop(start_ms))
 
 
+def _number(path: Path) -> int:
+    return int(path.name.split(".")[0])
+
+
 def _stored_boundary(folder: Path) -> int | None:
-    return _first_value(folder / "boundary.parquet", "from_ms")
+    return _least(folder / "boundary.parquet", "from_ms")
 
 
-def _first_start(path: Path) -> int | None:
-    return _first_value(path, "start_ms")
-
-
-def _first_value(path: Path, column: str) -> int | None:
-    """The first value of a column of integers; None if the file is missing, torn or empty."""
+def _least(path: Path, column: str) -> int | None:
+    """The least value of a column of integers; None if the file is missing, torn or empty."""
     try:
         table = read_table(path, pa.schema([(column, pa.int64())]), remedy="it is rebuilt")
     except InvalidInput:
         return None
-    return int(table.column(0)[0].as_py()) if table.num_rows else None
+    return None if table.num_rows == 0 else int(pc.min(table.column(0)).as_py())
 
 
 def open_windows(state: State, partition: int) -> pa.Table:
@@ -226,7 +252,8 @@ def open_windows(state: State, partition: int) -> pa.Table:
             start_ms,
             None if adjusts_ms == NONE else adjusts_ms,
             window.readings,
-            Decimal(sum(usage * micros // max(per, 1) for (_, _, micros, per), usage in window.usage.items())),
+            sum(usage * micros // max(per, 1) for (_, _, micros, per), usage in window.usage.items()),
+            flag_bits(flag for bit, flag in enumerate(FLAGS) if window.flags >> bit & 1),
             None if window.first_offset == NONE else window.first_offset,
             None if window.last_offset == NONE else window.last_offset,
             state.stream_time_ms,

@@ -123,8 +123,8 @@ def fetch_epoch(store: ObjectStore, data_dir: Path, log: Log, partition: int, fo
     """
     whole, content = read_stored(store, log, partition, folder, digest)
     paths = EpochPaths(data_dir, folder, partition)
-    if whole.manifest.exceptions:  # they are signed; without them the manifest would contradict this folder
-        adopt_skipped_ranges(data_dir, log, whole.manifest.exceptions)
+    if whole.manifest.skipped_ranges:  # they are signed; without them the manifest would contradict this folder
+        adopt_skipped_ranges(data_dir, log, whole.manifest.skipped_ranges)
     for path, sha256 in _files(paths, whole).items():
         store.fetch(_object_name(paths, path, sha256), path, sha256)
     make_folder(paths.manifest.parent)
@@ -194,14 +194,14 @@ def _is_there(store: ObjectStore, paths: EpochPaths, whole: EpochFiles) -> bool:
 
 
 def _files(paths: EpochPaths, whole: EpochFiles) -> dict[Path, str]:
-    """The files of an epoch with their SHA-256 (hex)."""
+    """The files of an epoch with their SHA-256 (hex); other names in a stored document are ignored."""
     found = {}
-    tables = (paths.windows, paths.rejects, paths.rejected_records)
-    for path in (*tables, paths.archive, paths.archive.with_suffix(".leaves")):
+    for path in paths.all():
         name = path.relative_to(paths.data_dir).as_posix()
-        if name not in whole.files:
-            raise InvalidInput(f"{paths.manifest} names no {name}: use the version that wrote it")
-        found[path] = whole.files[name]
+        if name in whole.files:
+            found[path] = whole.files[name]
+    if paths.archive not in found:
+        raise InvalidInput(f"{paths.manifest} names no archive: use the version that wrote it")
     return found
 
 

@@ -137,11 +137,11 @@ def _check_published(data_dir: Path, skipped_ranges: Sequence[SkippedRange]) -> 
         except InvalidInput:
             continue  # the code that needs the manifest reports what is wrong with it
         expected = within(skipped_ranges, manifest.partition, manifest.first_offset, manifest.next_offset)
-        if manifest.exceptions != expected:
+        if manifest.skipped_ranges != expected:
             other = next(
                 each
-                for each in (*manifest.exceptions, *expected)
-                if not (each in expected and each in manifest.exceptions)
+                for each in (*manifest.skipped_ranges, *expected)
+                if not (each in expected and each in manifest.skipped_ranges)
             )
             raise InvalidInput(
                 f"{named(other)} contradicts {path}, which is final: let {data_dir / FILE} name exactly the ranges"

@@ -14,41 +14,19 @@ CREATE VIEW files.published AS
 SELECT file AS manifest, regexp_extract(file, '([0-9TZ]+/[0-9]+)\.manifest\.json$$', 1) AS "name"
 FROM glob($manifest_files);
 
-CREATE VIEW files.epoch_windows AS
-SELECT $windows_names,
-       regexp_extract(filename, '([0-9TZ]+/[0-9]+)\.parquet$$', 1) AS "name",
-       regexp_extract(filename, '([0-9]+)\.parquet$$', 1)::BIGINT AS "partition"
-FROM (SELECT *, NULL::VARCHAR AS filename FROM ($windows_columns)
-      UNION ALL BY NAME
-      SELECT * FROM read_parquet($epoch_window_files, allow_empty = true, filename = true));
+-- Flags are bits in the files; here their names.
+CREATE MACRO files.flag_names(bits) AS
+if(bits = 0, []::VARCHAR[], list_filter($flags, lambda flag, place: bits >> (place - 1) & 1 = 1));
 
-CREATE VIEW files.live_windows AS
-SELECT $windows_names,
-       regexp_extract(filename, '([0-9]+)/[0-9]+\.parquet$$', 1)::BIGINT AS "partition"
-FROM (SELECT *, NULL::VARCHAR AS filename FROM ($windows_columns)
-      UNION ALL BY NAME
-      SELECT * FROM read_parquet($live_window_files, allow_empty = true, filename = true));
-
+-- The views of sealed_views.sql, for the tables windows, lines, statements and dues.
+$sealed_views
 CREATE VIEW files.availability AS
 SELECT unnest(machines, recursive := true)
 FROM (SELECT * FROM ($availability_columns)
       UNION ALL BY NAME
       SELECT * FROM read_json($availability_file, allow_empty = true, columns = {machines: $availability_type}));
 
--- `name` is an epoch's folder and the partition. A row comes from epochs/ before its partition's boundary and from live/ behind it: one boundary, read once.
 CREATE VIEW windows AS
-WITH boundaries AS MATERIALIZED (FROM files.boundaries),
-sealed AS (
-    SELECT $windows_names, e."partition", true AS final
-    FROM files.epoch_windows AS e LEFT JOIN boundaries AS b ON b."partition" = e."partition"
-    WHERE e."name" IN (SELECT "name" FROM files.published) AND (b.from_ms IS NULL OR e.start_ms < b.from_ms)
-    UNION ALL
-    SELECT $windows_names, l."partition",
-           strftime(make_timestamp(start_ms // $epoch_ms * $epoch_ms * 1000), '%Y%m%dT%H%M%SZ/') || l."partition"
-               IN (SELECT "name" FROM files.published) AS final
-    FROM files.live_windows AS l JOIN boundaries AS b ON b."partition" = l."partition"
-    WHERE l.start_ms >= b.from_ms
-)
 SELECT machine,
        make_timestamp(start_ms * 1000) AS "start",
        make_timestamp(end_ms * 1000) AS "end",
@@ -58,18 +36,20 @@ SELECT machine,
        make_timestamp((adjusts_ms + utc_offset_s * 1000) * 1000) AS adjusts_local,
        gross_micros * 0.000001::DECIMAL(7, 6) AS gross,
        expenses_micros * 0.000001::DECIMAL(7, 6) AS expenses,
+       uncollected_micros * 0.000001::DECIMAL(7, 6) AS uncollected,
        net_micros * 0.000001::DECIMAL(7, 6) AS net,
+       collected_micros * 0.000001::DECIMAL(7, 6) AS collected,
        $currency AS currency,
+       kind,
+       route,
+       nullif(route, machine) AS site,
        starts_with(machine, $simulated) AS simulated,
        readings,
        trust,
-       flags,
+       files.flag_names(flags) AS flags,
        skipped,
        registration_version,
-       lines,
-       payees,
-       make_timestamp(locked_until_ms * 1000) AS locked_until,
-       pays_trust,
+       agreement,
        carry_in,
        carry_out,
        "partition",
@@ -78,35 +58,39 @@ SELECT machine,
        last_offset,
        gross_micros,
        expenses_micros,
+       uncollected_micros,
        net_micros,
+       collected_micros,
        start_ms,
        end_ms,
        adjusts_ms,
        utc_offset_s,
        lower(hex(digest)) AS digest,
        final
-FROM sealed;
+FROM files.sealed_windows;
 
 CREATE VIEW lines AS
 SELECT machine,
-       "start",
-       adjusts,
-       start_local,
-       end_local,
-       adjusts_local,
-       line.meter AS meter,
-       line.usage AS usage,
-       line.unit AS unit,
-       line.price_micros * 0.000001::DECIMAL(7, 6) AS price,
-       line.per AS per,
-       line.amount_micros * 0.000001::DECIMAL(7, 6) AS amount,
-       currency,
-       line.version AS "version",
-       line.amount_micros AS amount_micros,
+       make_timestamp(start_ms * 1000) AS "start",
+       make_timestamp(adjusts_ms * 1000) AS adjusts,
+       make_timestamp((start_ms + utc_offset_s * 1000) * 1000) AS start_local,
+       make_timestamp((start_ms + $window_ms + utc_offset_s * 1000) * 1000) AS end_local,
+       make_timestamp((adjusts_ms + utc_offset_s * 1000) * 1000) AS adjusts_local,
+       meter,
+       usage,
+       unit,
+       price_micros * 0.000001::DECIMAL(7, 6) AS price,
+       per,
+       amount_micros * 0.000001::DECIMAL(7, 6) AS amount,
+       $currency AS currency,
+       "version",
+       amount_micros,
        "partition",
-       epoch,
+       start_ms // $epoch_ms AS epoch,
+       start_ms,
+       adjusts_ms,
        final
-FROM (SELECT *, unnest(lines) AS line FROM windows);
+FROM files.sealed_lines;
 
 CREATE VIEW adjustments AS
 SELECT machine, adjusts, "start", adjusts_local, start_local, end_local, net, gross, currency, readings, flags, trust, adjusts_ms,
@@ -115,6 +99,50 @@ SELECT machine, adjusts, "start", adjusts_local, start_local, end_local, net, gr
 FROM windows
 WHERE adjusts_ms IS NOT NULL;
 
+CREATE VIEW statements AS
+SELECT machine,
+       make_timestamp(start_ms * 1000) AS "start",
+       session,
+       payer,
+       paid_micros * 0.000001::DECIMAL(7, 6) AS paid,
+       used_micros * 0.000001::DECIMAL(7, 6) AS used,
+       refund_micros * 0.000001::DECIMAL(7, 6) AS refund,
+       greatest(used_micros - paid_micros, 0) * 0.000001::DECIMAL(7, 6) AS uncollected,
+       $currency AS currency,
+       paid_micros,
+       used_micros,
+       refund_micros,
+       "partition",
+       start_ms // $epoch_ms AS epoch,
+       start_ms,
+       final
+FROM files.sealed_statements;
+
+CREATE VIEW dues AS
+SELECT machine,
+       make_timestamp(start_ms * 1000) AS "start",
+       make_timestamp(adjusts_ms * 1000) AS adjusts,
+       kind,
+       account,
+       ref,
+       micros * 0.000001::DECIMAL(7, 6) AS amount,
+       $currency AS currency,
+       micros AS amount_micros,
+       "partition",
+       start_ms // $epoch_ms AS epoch,
+       start_ms,
+       adjusts_ms,
+       final
+FROM files.sealed_dues;
+
+CREATE VIEW agreements AS
+SELECT DISTINCT agreement, payee, points, make_timestamp(locked_until_ms * 1000) AS locked_until, pays_trust
+FROM (SELECT * FROM ($agreements_columns)
+      UNION ALL BY NAME
+      SELECT * FROM read_parquet($epoch_agreements_files, allow_empty = true)
+      UNION ALL BY NAME
+      SELECT * FROM read_parquet($live_agreements_files, allow_empty = true));
+
 CREATE VIEW open_windows AS
 SELECT machine,
        make_timestamp(start_ms * 1000) AS "start",
@@ -122,6 +150,7 @@ SELECT machine,
        readings,
        gross_micros * 0.000001::DECIMAL(7, 6) AS gross_so_far,
        $currency AS currency,
+       files.flag_names(flags) AS flags,
        "partition",
        start_ms,
        adjusts_ms,
@@ -132,6 +161,52 @@ FROM (SELECT * FROM ($open_columns)
       UNION ALL BY NAME
       SELECT * FROM read_parquet($open_files, allow_empty = true));
 
+-- As in sealed windows, one boundary says for each partition which epochs' rows come from epochs/ and which from live/.
+-- An order that settled is an expense of its machine: the due that names it.
+CREATE VIEW orders AS
+WITH boundaries AS MATERIALIZED (FROM files.boundaries),
+placed AS (
+    SELECT * EXCLUDE filename, regexp_extract(filename, '([0-9TZ]+/[0-9]+)\.orders\.parquet$$', 1) AS "name",
+           split_part("name", '/', 2)::BIGINT AS "partition",
+           epoch_ms(strptime(split_part("name", '/', 1), '%Y%m%dT%H%M%SZ')) AS start_ms
+    FROM (SELECT *, NULL::VARCHAR AS filename FROM ($orders_columns)
+          UNION ALL BY NAME
+          SELECT * FROM read_parquet($epoch_orders_files, allow_empty = true, filename = true))
+),
+live AS (
+    SELECT * EXCLUDE filename, regexp_extract(filename, '([0-9]+)/[0-9]+\.orders\.parquet$$', 1)::BIGINT AS "partition"
+    FROM (SELECT *, NULL::VARCHAR AS filename FROM ($live_orders_columns)
+          UNION ALL BY NAME
+          SELECT * FROM read_parquet($live_orders_files, allow_empty = true, filename = true))
+),
+shown AS (
+    SELECT placed.* EXCLUDE "name", true AS final
+    FROM placed LEFT JOIN boundaries ON boundaries."partition" = placed."partition"
+    WHERE "name" IN (SELECT "name" FROM files.published) AND (from_ms IS NULL OR start_ms < from_ms)
+    UNION ALL BY NAME
+    SELECT live.*, strftime(make_timestamp(start_ms * 1000), '%Y%m%dT%H%M%SZ/') || live."partition"
+                       IN (SELECT "name" FROM files.published) AS final
+    FROM live JOIN boundaries ON boundaries."partition" = live."partition" WHERE start_ms >= from_ms
+),
+expenses AS (SELECT machine, ref, amount, amount_micros FROM dues WHERE kind = 'expense')
+SELECT shown.machine,
+       item,
+       "number",
+       make_timestamp(placed_at * 1000) AS placed,
+       quantity,
+       unit_price * 0.000001::DECIMAL(7, 6) AS unit_price,
+       supplier,
+       expenses.amount AS settled,
+       $currency AS currency,
+       unit_price AS unit_price_micros,
+       expenses.amount_micros AS settled_micros,
+       "partition",
+       start_ms // $epoch_ms AS epoch,
+       "offset",
+       "row",
+       final
+FROM shown LEFT JOIN expenses ON expenses.machine = shown.machine AND ref = item || '/' || "number";
+
 -- As in windows, one boundary says for each partition which epochs' rows come from epochs/ and which from live/.
 CREATE VIEW rejects AS
 WITH boundaries AS MATERIALIZED (FROM files.boundaries),
@@ -139,7 +214,7 @@ refused AS (
     SELECT "offset", "row", reason, regexp_extract(filename, '([0-9TZ]+/[0-9]+)\.rejects\.parquet$$', 1) AS "name"
     FROM (SELECT *, NULL::VARCHAR AS filename FROM ($rejects_columns)
           UNION ALL BY NAME
-          SELECT * FROM read_parquet($reject_files, allow_empty = true, filename = true))
+          SELECT * FROM read_parquet($epoch_rejects_files, allow_empty = true, filename = true))
 ),
 records AS (
     SELECT * EXCLUDE filename, regexp_extract(filename, '([0-9TZ]+/[0-9]+)\.rejected_records\.parquet$$', 1) AS "name",
@@ -147,13 +222,13 @@ records AS (
            epoch_ms(strptime(split_part("name", '/', 1), '%Y%m%dT%H%M%SZ')) AS start_ms
     FROM (SELECT *, NULL::VARCHAR AS filename FROM ($rejected_records_columns)
           UNION ALL BY NAME
-          SELECT * FROM read_parquet($rejected_record_files, allow_empty = true, filename = true))
+          SELECT * FROM read_parquet($epoch_rejected_records_files, allow_empty = true, filename = true))
 ),
 live AS (
     SELECT * EXCLUDE filename, regexp_extract(filename, '([0-9]+)/[0-9]+\.rejects\.parquet$$', 1)::BIGINT AS "partition"
     FROM (SELECT *, NULL::VARCHAR AS filename FROM ($live_rejects_columns)
           UNION ALL BY NAME
-          SELECT * FROM read_parquet($live_reject_files, allow_empty = true, filename = true))
+          SELECT * FROM read_parquet($live_rejects_files, allow_empty = true, filename = true))
 ),
 shown AS (
     SELECT records."partition", start_ms, "offset", "row", reason, timestamp_ms, "key", "value", value_size, value_sha256,
@@ -195,8 +270,12 @@ SELECT manifest."partition" AS "partition",
        manifest.rejects_by_reason AS rejects_by_reason,
        manifest.windows AS windows,
        manifest.adjustments AS adjustments,
+       manifest.orders AS orders,
        manifest.gross_micros::DECIMAL(38, 0) * 0.000001::DECIMAL(7, 6) AS gross,
+       manifest.expenses_micros::DECIMAL(38, 0) * 0.000001::DECIMAL(7, 6) AS expenses,
+       manifest.uncollected_micros::DECIMAL(38, 0) * 0.000001::DECIMAL(7, 6) AS uncollected,
        manifest.net_micros::DECIMAL(38, 0) * 0.000001::DECIMAL(7, 6) AS net,
+       manifest.deposits_micros::DECIMAL(38, 0) * 0.000001::DECIMAL(7, 6) AS deposits,
        manifest.currency AS currency,
        manifest.log_root AS log_root,
        manifest_digest
@@ -220,11 +299,16 @@ WITH stretches AS (
            count(adjusts_ms) AS adjustments,
            sum(readings) AS readings,
            sum(gross_micros) AS gross_micros,
+           sum(expenses_micros) AS expenses_micros,
+           sum(uncollected_micros) AS uncollected_micros,
            sum(net_micros) AS net_micros,
+           sum(collected_micros) AS collected_micros,
+           arg_max(kind, registration_version) AS kind,
+           any_value(route) AS route,
            min(trust) AS trust,
            max(registration_version) AS registration_version,
-           flatten(list(flags) FILTER (len(flags) > 0)) AS flags
-    FROM (SELECT *, coalesce(adjusts_ms, start_ms) // $window_ms AS slot FROM windows)
+           bit_or(flags) AS flags
+    FROM (SELECT *, coalesce(adjusts_ms, start_ms) // $window_ms AS slot FROM files.sealed_windows)
     GROUP BY machine, stretch
 ),
 reached AS (
@@ -248,10 +332,15 @@ seen AS (
            sum(adjustments)::BIGINT AS adjustments,
            sum(readings)::BIGINT AS readings,
            sum(gross_micros) * 0.000001::DECIMAL(7, 6) AS gross,
+           sum(expenses_micros) * 0.000001::DECIMAL(7, 6) AS expenses,
+           sum(uncollected_micros) * 0.000001::DECIMAL(7, 6) AS uncollected,
            sum(net_micros) * 0.000001::DECIMAL(7, 6) AS net,
+           sum(collected_micros) * 0.000001::DECIMAL(7, 6) AS collected,
+           arg_max(kind, registration_version) AS kind,
+           any_value(route) AS route,
            min(trust) AS trust,
            max(registration_version) AS registration_version,
-           coalesce(list_sort(list_distinct(flatten(list(flags) FILTER (flags IS NOT NULL)))), []) AS flags
+           files.flag_names(bit_or(flags)) AS flags
     FROM stretches LEFT JOIN reached USING ("partition")
     GROUP BY machine
 ),
@@ -260,10 +349,10 @@ equivocating AS (
     FROM (SELECT "row", TRY_CAST(TRY(decode("value")) AS JSON) AS document FROM rejects WHERE reason = 'equivocation')
     GROUP BY 1
 )
-SELECT machine, "partition",
+SELECT machine, kind, route, nullif(route, machine) AS site, "partition",
        make_timestamp(first_ms * 1000) AS first_seen,
        make_timestamp(last_slot * $window_ms * 1000) AS last_seen,
-       windows, adjustments, readings, gross, net, $currency AS currency, starts_with(machine, $simulated) AS simulated,
+       windows, adjustments, readings, gross, expenses, uncollected, net, collected, $currency AS currency, starts_with(machine, $simulated) AS simulated,
        trust, registration_version, flags,
        coalesce(equivocating.entries, 0) AS equivocations,
        if(first_slot IS NULL, NULL, make_timestamp(from_ms * 1000)) AS reporting_from,

@@ -3,13 +3,13 @@
 A slice is committed in pieces; a piece ends with the slice or at a cut. For each piece:
 
 (1) one transaction: changed state, next offset, stream time, sealed rows, rejects and, at a cut, the epoch's `Cut`;
-(2) `live/<n>/<number>.parquet`: the windows that sealed, for analysts;
+(2) `live/<n>/<number>.windows.parquet` and the tables beside it: the windows that sealed, for analysts;
 (2b) the refused records, to the topic of rejects: beside the commits, as Kafka takes them. Every few seconds, and
-before (3), `live/<n>/<number>.rejects.parquet`: the rejects of an epoch so far.
+before (3), `live/<n>/<number>.rejects.parquet` and `.orders.parquet`: the rejects and orders of an epoch so far.
 
 At a cut also, for the epoch that ended, perhaps later and with other pieces committed on top:
 
-(3) `epochs/<epoch>/<n>.parquet`, `.rejects.parquet`, `.rejected_records.parquet`: the epoch's rows in the checkpoint;
+(3) `epochs/<epoch>/<n>.windows.parquet` and so on: the epoch's rows in the checkpoint, a file a table that has any;
 (4) `log/<epoch>/<n>.parquet` and `.leaves`: the archive, read from the log again; then the manifest, last. With a store
     that hosts share: all of them are stored, the manifest last, then the snapshot that was written before the cut's
     (1);
@@ -31,13 +31,14 @@ from msgspec import Struct
 
 from files.lock import FileLock
 from files.write import Step, no_step, sync_folder
-from schemas.arrow import windows_table
+from schemas.arrow import orders_table, rejected_records_table, rejects_table, window_tables
 from schemas.errors import InvariantBroken
 from schemas.log import Log
 from schemas.manifest import Counts
 from streams.core.advance import Advanced
 from streams.core.records import LogRecord
 from streams.core.replay import advance_by_cuts
+from streams.core.state import State
 from streams.core.tables import tables_digest
 from streams.kafka.rejects_sender import RejectsSender
 from streams.kafka.rejects_topic import NONE_SENT, RejectsTopic
@@ -108,7 +109,7 @@ class Partition:
         published_ms = max(ends, default=0)
         unpublished = set(checkpoint.live_starts())
         self._unshown = checkpoint.refused.unfinished_epochs()
-        """The epochs whose live file of rejects is not up to date."""
+        """The epochs whose live files of rejects and orders are not up to date."""
         refused = {log.epoch_span(epoch)[0] for epoch in self._unshown}
         self._live = Live(data_dir / "live", partition, published_ms, unpublished, refused, seconds, is_new=is_new)
         self._unsent = checkpoint.refused.drop_sent(NONE_SENT)
@@ -295,9 +296,12 @@ class Partition:
             epoch=(state.epoch or 0) if done.cut is None else done.cut,
             changes=state.changes(),
             position=position,
-            windows=done.windows,
-            rejects=done.rejects,
-            rejected=done.rejected,
+            tables=window_tables(done.windows, partial(_kind_and_route, state))
+            | {
+                "orders": orders_table([]),
+                "rejects": rejects_table(done.rejects),
+                "rejected_records": rejected_records_table(done.rejected),
+            },
             cut=cut,
         )
 
@@ -307,12 +311,12 @@ class Partition:
         self._position = piece.position
         self._mark.set(piece.position.next_offset or 0)
         self._step("1 committed")
-        # (2) The live file.
+        # (2) The live files.
         if piece.live_ms is not None:
-            self._live.write(piece.live_ms, windows_table(piece.windows))
+            self._live.write(piece.live_ms, piece.tables)
             self._step("2 live")
         # (2b) The topic of rejects, beside.
-        if piece.rejects:
+        if piece.tables["rejects"].num_rows or piece.tables["orders"].num_rows:
             self._unshown.add(piece.epoch)
             if self._sender is not None:
                 self._sender.wake()
@@ -324,7 +328,7 @@ class Partition:
     def _repeat(self) -> None:
         """Steps 2 to 5 for all that the checkpoint still holds."""
         for live_ms in self._checkpoint.live_starts():
-            self._live.write(live_ms, self._checkpoint.live_windows(live_ms))
+            self._live.write(live_ms, self._checkpoint.live_tables(live_ms))
             self._step("2 live")
         if self._sender is not None and (self._unshown or self._unsent is not None):
             self._sender.wake()
@@ -360,10 +364,11 @@ class Partition:
             self._step("5 dropped")
 
     def _show_rejects(self) -> None:
-        """Writes the rejects of unfinished epochs to their live files."""
+        """Writes the rejects and orders of unfinished epochs to their live files."""
         for epoch in sorted(self._unshown):
             start_ms, _ = self._log.epoch_span(epoch)
             self._live.write_rejects(start_ms, partial(self._checkpoint.refused.write, epoch, start_ms))
+            self._live.write_orders(start_ms, self._checkpoint.orders(epoch))
         self._unshown.clear()
 
     def _drop_sent(self, *, force: bool = False) -> None:
@@ -404,3 +409,8 @@ class Partition:
             return self._publish(cut, checkpoint)
         finally:
             checkpoint.close()
+
+
+def _kind_and_route(state: State, machine: str, version: int) -> tuple[str, str]:
+    registration = state.machines[machine].versions[version - 1].registration
+    return registration.kind, registration.route

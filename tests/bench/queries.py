@@ -6,6 +6,7 @@ fetched: its first run, and the fastest of all. The files were just written, so 
 """
 
 import argparse
+import hashlib
 import os
 import sys
 import tempfile
@@ -21,7 +22,7 @@ import pyarrow as pa
 
 from files.parquet import write_table
 from files.write import Temporary
-from schemas.arrow import LINE, MICROS, REJECTED_RECORDS, REJECTS, WINDOWS
+from schemas.arrow import AGREEMENTS, LINES, REJECTED_RECORDS, REJECTS, WINDOWS, flag_bits
 from schemas.log import Log
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Claim, Payout, Settlement, rows_table
 from schemas.units import DAY_MS, MINUTE_MS
@@ -97,58 +98,69 @@ def make_folder(data_dir: Path, windows: int, machines: int) -> int:
     made, epoch = 0, FIRST_EPOCH
     while made < windows:
         for partition, own in enumerate(by_partition):
-            table = _windows(draw, names, np.array(own), epoch)
-            made += len(table)
-            _publish(epoch_paths(data_dir, LOG, epoch, partition), partition, epoch, table, [names[n] for n in own])
+            tables = _tables(draw, names, np.array(own), epoch)
+            made += tables["windows"].num_rows
+            _publish(epoch_paths(data_dir, LOG, epoch, partition), partition, epoch, tables, [names[n] for n in own])
         epoch += 1
     _settle(data_dir, machines, epoch)
     return made
 
 
-def _windows(draw: np.random.Generator, names: Sequence[str], own: Any, epoch: int) -> pa.Table:
-    """A partition's day: by start, then machine; one row in so many adjusts the window before it."""
+def _tables(draw: np.random.Generator, names: Sequence[str], own: Any, epoch: int) -> dict[str, pa.Table]:
+    """A partition's day, by machine and start; one row in so many adjusts the window before it."""
     count = PLACES * len(own)
     order = np.arange(count)
-    starts = epoch * DAY_MS + order // len(own) * WINDOW_MS
-    numbers = own[order % len(own)]
+    starts = epoch * DAY_MS + order % PLACES * WINDOW_MS
+    numbers = own[order // PLACES]
     usage = np.where(draw.random(count) < 0.6, draw.integers(1, 5_000, count), 0)
-    amounts = usage * 123_457 // 1_000
     is_late = order % LATE_ONE_IN == LATE_ONE_IN - 1
-    gross = _micros(amounts)
-    adjusts = pa.array(starts - WINDOW_MS, mask=~is_late)
-    readings = np.where(draw.random(count) < 0.02, 0, 15)
-    line_columns = [
-        _repeat("energy", count), _repeat("Wh", count), _repeat(1, count), pa.array(usage), _repeat(123_457, count),
-        _repeat(1_000, count), gross,
-    ]  # fmt: skip
-    lines = pa.ListArray.from_arrays(
-        pa.array(np.arange(count + 1), pa.int32()), pa.StructArray.from_arrays(line_columns, fields=list(LINE))
-    )
-    accounts = pa.array([f"0x{number:040x}" for number in range(PAYEES * len(names))])
-    payees = pa.MapArray.from_arrays(
-        pa.array(np.arange(count + 1) * PAYEES, pa.int32()),
-        accounts.take(pa.array((numbers[:, None] * PAYEES + np.arange(PAYEES)).ravel())),
-        pa.array(np.tile([7_000, 2_000, 1_000], count)),
-    )
-    columns: dict[str, Any] = {
-        "machine": pa.array(names).take(pa.array(numbers)),
-        "start_ms": starts, "end_ms": starts + WINDOW_MS, "adjusts_ms": adjusts,
-        "utc_offset_s": numbers % 24 * 3_600 - 43_200, "gross_micros": gross, "expenses_micros": _micros(0 * amounts),
-        "net_micros": gross, "lines": lines, "carry_in": draw.integers(0, 3_600_000, count),
-        "carry_out": draw.integers(0, 3_600_000, count), "registration_version": _repeat(1, count), "payees": payees,
-        "locked_until_ms": pa.nulls(count, pa.int64()), "pays_trust": _repeat(0, count), "readings": readings,
-        "first_offset": epoch * count * 15 + order * 15, "last_offset": epoch * count * 15 + order * 15 + 14,
-        "skipped": _repeat(0, count), "flags": pa.ListArray.from_arrays(
-            pa.array(np.cumsum(np.concatenate(([0], is_late))), pa.int32()), _repeat("reset", int(is_late.sum()))
-        ),
-        "trust": numbers % 3, "digest": pa.FixedSizeBinaryArray.from_buffers(
+    machines = pa.array(names).take(pa.array(numbers))
+    gross = pa.array(usage * 123_457 // 1_000)
+    offsets = epoch * count * 15 + order * 15
+    window: dict[str, Any] = {
+        "machine": machines, "start_ms": starts, "adjusts_ms": pa.array(starts - WINDOW_MS, mask=~is_late),
+        "utc_offset_s": numbers % 24 * 3_600 - 43_200,
+    }  # fmt: skip
+    windows = window | {
+        "end_ms": starts + WINDOW_MS, "kind": _repeat("charger", count), "route": machines,
+        "registration_version": _repeat(1, count),
+        "agreement": pa.array(map(_agreement, names)).take(pa.array(numbers)),
+        "gross_micros": gross, "expenses_micros": _repeat(0, count), "uncollected_micros": _repeat(0, count),
+        "net_micros": gross, "collected_micros": _repeat(0, count), "carry_in": draw.integers(0, 3_600_000, count),
+        "carry_out": draw.integers(0, 3_600_000, count), "readings": np.where(draw.random(count) < 0.02, 0, 15),
+        "first_offset": offsets, "last_offset": offsets + 14, "skipped": _repeat(0, count),
+        "flags": np.where(is_late, flag_bits(("reset",)), 0), "trust": numbers % 3,
+        "digest": pa.FixedSizeBinaryArray.from_buffers(
             pa.binary(32), count, [None, pa.py_buffer(draw.bytes(32 * count))]
         ),
     }  # fmt: skip
-    return pa.table([pa.array(columns[name]) for name in WINDOWS.names], schema=WINDOWS)
+    lines = window | {
+        "position": _repeat(0, count), "meter": _repeat("energy", count), "unit": _repeat("Wh", count),
+        "version": _repeat(1, count), "usage": usage, "price_micros": _repeat(123_457, count),
+        "per": _repeat(1_000, count), "amount_micros": gross,
+    }  # fmt: skip
+    return {
+        "windows": pa.table([pa.array(windows[name]) for name in WINDOWS.names], schema=WINDOWS),
+        "lines": pa.table([pa.array(lines[name]) for name in LINES.names], schema=LINES).filter(pa.array(usage > 0)),
+        "agreements": _agreements([(names[number], number) for number in own]),
+    }
 
 
-def _publish(paths: EpochPaths, partition: int, epoch: int, windows: pa.Table, names: Sequence[str]) -> None:
+def _agreement(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def _agreements(machines: Sequence[tuple[str, int]]) -> pa.Table:
+    """Each machine has payees of its own."""
+    rows = [
+        (_agreement(name), f"0x{PAYEES * number + place:040x}", points, None, 0)
+        for name, number in machines
+        for place, points in enumerate((7_000, 2_000, 1_000))
+    ]
+    return pa.table([list(column) for column in zip(*sorted(rows), strict=True)], schema=AGREEMENTS)
+
+
+def _publish(paths: EpochPaths, partition: int, epoch: int, tables: dict[str, pa.Table], names: Sequence[str]) -> None:
     """The files of an epoch, its manifest with what the view `epochs` shows."""
     count = REJECTS_PER_FILE
     rejects = [range(count), [-1] * count, [REASONS[n % len(REASONS)] for n in range(count)]]
@@ -156,15 +168,19 @@ def _publish(paths: EpochPaths, partition: int, epoch: int, windows: pa.Table, n
         range(count), [epoch * DAY_MS] * count, [names[n % len(names)].encode() for n in range(count)],
         [b"{ no json"] * count, [9] * count, [bytes(32)] * count,
     ]  # fmt: skip
-    write_table(Temporary(paths.windows), windows).publish(durable=False)
-    write_table(Temporary(paths.rejects), pa.table([*map(list, rejects)], schema=REJECTS)).publish(durable=False)
-    table = pa.table([*map(list, records)], schema=REJECTED_RECORDS)
-    write_table(Temporary(paths.rejected_records), table).publish(durable=False)
+    tables |= {
+        "rejects": pa.table([*map(list, rejects)], schema=REJECTS),
+        "rejected_records": pa.table([*map(list, records)], schema=REJECTED_RECORDS),
+    }
+    for name, table in tables.items():
+        write_table(Temporary(paths.table(name)), table).publish(durable=False)
     counts = {"entries": count, "accepted": 0, "duplicate": 0, "rejected": count}
     manifest = {
         "partition": partition, "epoch": epoch, "start_ms": epoch * DAY_MS, "end_ms": (epoch + 1) * DAY_MS,
-        "first_offset": 0, "next_offset": count, "counts": counts, "rejects_by_reason": {}, "windows": len(windows),
+        "first_offset": 0, "next_offset": count, "counts": counts, "rejects_by_reason": {},
+        "windows": tables["windows"].num_rows,
         "adjustments": 0, "currency": LOG.currency, "gross_micros": "0", "net_micros": "0", "log_root": "",
+        "orders": 0, "expenses_micros": "0", "uncollected_micros": "0", "deposits_micros": "0",
     }  # fmt: skip
     paths.manifest.write_bytes(msgspec.json.encode({"manifest": manifest, "manifest_digest": ""}))
 
@@ -185,11 +201,6 @@ def _settle(data_dir: Path, machines: int, until: int) -> None:
     ):  # fmt: skip
         path = data_dir / "settlement" / f"{name}.parquet"
         write_table(Temporary(path), rows_table(rows, schema)).publish(durable=False)
-
-
-def _micros(amounts: Any) -> pa.Array:
-    """Amounts of int64 as the schemas hold money."""
-    return pa.array(amounts).cast(pa.decimal128(19, 0)).cast(MICROS)
 
 
 def _repeat(value: object, count: int) -> pa.Array:

@@ -225,15 +225,15 @@ def test_a_machine_with_markup_for_a_name_is_harmless(browser: Chromium, data: R
 
 
 def test_a_false_page_says_so(browser: Chromium, data: ReportData, tmp_path: Path) -> None:
-    """One micro more in a posted sum, one reading changed: the page itself names both."""
+    """One micro more in a posted sum, one unit more in a reading's usage: the page itself names both."""
     post = data.posts[1]
     kept = post.accounts[OWNER]
-    more = msgspec.structs.replace(kept, cumulative=str(int(kept.cumulative) + 1))
-    posts = (data.posts[0], msgspec.structs.replace(post, accounts=post.accounts | {OWNER: more}))
+    raised = msgspec.structs.replace(kept, cumulative=str(int(kept.cumulative) + 1))
+    posts = (data.posts[0], msgspec.structs.replace(post, accounts=post.accounts | {OWNER: raised}))
     day = data.days[0]
-    items = tuple(
-        msgspec.structs.replace(item, value=item.value + 1) if at == 5 else item for at, item in enumerate(day.items)
-    )
+    (line,) = day.items[5].adds
+    more = msgspec.structs.replace(line, usage=line.usage + 1)
+    items = (*day.items[:5], msgspec.structs.replace(day.items[5], adds=(more,)), *day.items[6:])
     days = (msgspec.structs.replace(day, items=items), *data.days[1:])
     path = tmp_path / "false.html"
     path.write_bytes(render(msgspec.structs.replace(data, posts=posts, days=days)))
@@ -242,3 +242,43 @@ def test_a_false_page_says_so(browser: Chromium, data: ReportData, tmp_path: Pat
     assert browser.ask(f"{VERDICT}.dataset.state") == "bad"
     assert f"the sum of {OWNER} in post 2 has no proof" in text
     assert f"{day.machine} at 01:15" in text and "is not what its readings come to" in text
+
+
+def test_statements_and_dues_of_a_window_are_told_in_words(browser: Chromium, data: ReportData, tmp_path: Path) -> None:
+    """A window that some other log made: a supplier, a refund, and more used than paid."""
+    day = data.days[0]
+    window = day.windows[3]
+    gross = int(window.document["gross_micros"])
+    sessions = [
+        {
+            "session": "s1",
+            "payer": OWNER,
+            "paid_micros": "5000000",
+            "used_micros": "1500000",
+            "refund_micros": "3500000",
+        },
+        {"session": "s2", "payer": SITE, "paid_micros": "100", "used_micros": "250", "refund_micros": "0"},
+    ]
+    dues = [
+        {"kind": "expense", "account": SITE, "ref": "bearing/1", "micros": "2000"},
+        {"kind": "refund", "account": OWNER, "ref": "s1", "micros": "3500000"},
+    ]
+    sums = {"expenses_micros": "2000", "uncollected_micros": "150", "net_micros": str(gross - 2_150)}
+    document = window.document | sums | {"collected_micros": "1500100", "sessions": sessions, "dues": dues}
+    windows = tuple(msgspec.structs.replace(w, document=document) if w is window else w for w in day.windows)
+    figures = msgspec.structs.replace(data.figures, expenses_micros="2000", collected_micros="1500100")
+    path = tmp_path / "prepaid.html"
+    days = (msgspec.structs.replace(day, windows=windows), *data.days[1:])
+    path.write_bytes(render(msgspec.structs.replace(data, days=days, figures=figures)))
+    browser.open(path)
+    browser.ask("document.querySelectorAll('[role=option]')[3].click()")
+    text = browser.ask("document.getElementById('detail').innerText")
+    for words in (
+        "paid 5.000000 USD for session s1", "used 1.500000 USD: 3.500000 USD goes back",
+        "used 0.000250 USD: 0.000150 USD stays uncollected", "gets 0.002000 USD for the order bearing/1",
+        "gets 3.500000 USD as a refund of session s1", "-0.002000", "-0.000150",
+    ):  # fmt: skip
+        assert words in text, (words, text)
+    tiles = browser.ask("document.getElementById('figures').innerText")
+    assert "Owed to suppliers" in tiles and "Paid before by customers" in tiles and "Not collected" not in tiles
+    assert browser.told("Runtime.exceptionThrown", "Log.entryAdded") == []

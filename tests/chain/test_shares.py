@@ -1,13 +1,11 @@
 """Shares of a machine on a real EVM node, by the commands: from readings in a log to the cents of two investors."""
 
-import hashlib
 import json
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -16,7 +14,6 @@ from deploy.config import load_settings
 from deploy.data_folder import DataFolder
 from deploy.explain.statement_readings import window_readings
 from deploy.stack.servers import Stack
-from schemas.arrow import windows_table
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import EpochFiles, epoch_folder
@@ -30,6 +27,7 @@ from streams.core.records import Record
 from streams.reference.recount import PartitionRecount
 from streams.storage.archive import write_archive
 from streams.storage.epoch_files import epoch_paths
+from tests.support.settlement_data import write_windows
 from tests.support.sim_log import SimLog
 
 pytestmark = pytest.mark.chain
@@ -81,9 +79,7 @@ class SharesFolder:
         for result in recompute(LOG, 0, self.records):
             folder = self.folder / "epochs" / epoch_folder(result.manifest.start_ms)
             folder.mkdir(parents=True, exist_ok=True)
-            path = folder / "0.parquet"
-            pq.write_table(windows_table(result.windows), path)
-            files = {str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest()}
+            files = write_windows(self.folder, folder, 0, result.windows)
             digest = result.manifest.digest().hex()
             document = EpochFiles(manifest=result.manifest, manifest_digest=digest, files=files)
             archive = epoch_paths(self.folder, LOG, result.manifest.epoch, 0).archive

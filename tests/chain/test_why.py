@@ -16,13 +16,13 @@ from deploy.explain.receipt import find_reading
 from deploy.explain.statement import STATEMENT_COMMENTS
 from deploy.explain.statement_readings import window_readings
 from deploy.stack.servers import Stack, start_evm
-from schemas.arrow import windows_from
 from schemas.errors import InvalidInput
 from schemas.parsing import moment_ms
 from schemas.units import CARRY_BASE
 from settlement import service
 from settlement.chain.node import Chain
 from settlement.chain.signer import Keys
+from streams.storage.epoch_files import EpochPaths, read_windows
 from streams.worker.partition import Partition
 from tests.support.archived_log import LOG, MACHINES, PRICE, SITE, fill
 from tests.support.dirty_logs import dirty_log, small_log
@@ -36,8 +36,8 @@ def test_readings_add_up_to_the_net_of_every_window(tmp_path: Path, seed: int) -
     assert opened is not None
     opened.process(0, records.end, records.records)
     opened.close()
-    files = sorted(path for path in tmp_path.glob("epochs/*/0.parquet"))
-    windows = [window for path in files for window in windows_from(pq.read_table(path))]
+    folders = sorted(path.parent.name for path in tmp_path.glob("epochs/*/0.manifest.json"))
+    windows = [window for folder in folders for window in read_windows(EpochPaths(tmp_path, folder, 0))]
     places = sorted({(window.machine, window.start_ms) for window in windows})[::4]  # each replays the log
     found = [own for place in places for own in window_readings(tmp_path, log, *place)]
     expected = [window.digest for window in windows if (window.machine, window.start_ms) in places]

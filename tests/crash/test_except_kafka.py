@@ -78,8 +78,8 @@ def test_it_stops_a_worker_until_an_operator_signs(
     assert outcome(tmp_path / "elsewhere").manifests == outcome(tmp_path).manifests
 
     manifests = {path: files.manifest for path, files in outcome(tmp_path).manifests.items()}
-    naming = [manifest for manifest in manifests.values() if manifest.exceptions]
-    assert [msgspec.to_builtins(each) for manifest in naming for each in manifest.exceptions] == [added]
+    naming = [manifest for manifest in manifests.values() if manifest.skipped_ranges]
+    assert [msgspec.to_builtins(each) for manifest in naming for each in manifest.skipped_ranges] == [added]
     assert naming[0].first_offset <= 61 < 64 <= naming[0].next_offset
     exceptions = load_skipped_ranges(tmp_path, poisoned)
     reader = KafkaLogReader(kafka, poisoned.topic, 0, exceptions)

@@ -65,8 +65,8 @@ def test_killed_once_at_every_step_of_one_run(tmp_path: Path, undisturbed: dict[
         assert len(seen.read_text().splitlines()) < 200
     names = {line.rpartition(" ")[0] for line in seen.read_text().splitlines()}
     assert names == {
-        "1 committed", "2 live", "2b sent", "2b acknowledged", "3 .parquet", "3 .rejects", "3 .rejected_records",
-        "4 archive written", "4 archive published", "4 manifest", "5 dropped",
+        "1 committed", "2 live", "2b sent", "2b acknowledged", "3 windows", "3 lines", "3 agreements", "3 rejects",
+        "3 rejected_records", "4 archive written", "4 archive published", "4 manifest", "5 dropped",
     }  # fmt: skip
     assert runs.final_files(tmp_path / "data") == undisturbed
     assert_rejected_once(tmp_path / "data")

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
-from schemas.arrow import windows_from
 from schemas.log import Log
 from schemas.manifest import EpochFiles, EpochManifest, epoch_folder
 from schemas.window import Window
@@ -14,7 +13,7 @@ from streams.core.recompute import EpochResult, recompute
 from streams.core.records import Record
 from streams.reference.recount import PartitionRecount, plain_windows
 from streams.storage.archive import read_archive
-from streams.storage.epoch_files import read_manifest
+from streams.storage.epoch_files import EpochPaths, read_manifest, read_windows
 
 
 class Published(NamedTuple):
@@ -32,12 +31,11 @@ def published(root: Path, partition: int) -> list[Published]:
         files = read_manifest(path)
         assert files is not None
         check_files(root, files)
-        folder = path.parent
-        rejects = pq.read_table(folder / f"{partition}.rejects.parquet").to_pylist()
-        windows = windows_from(pq.read_table(folder / f"{partition}.parquet"))
-        found.append(
-            Published(files.manifest, windows, [(one["offset"], one["row"], one["reason"]) for one in rejects])
-        )
+        paths = EpochPaths(root, path.parent.name, partition)
+        refused = paths.table("rejects")
+        rejects = pq.read_table(refused).to_pylist() if refused.exists() else []
+        reasons = [(one["offset"], one["row"], one["reason"]) for one in rejects]
+        found.append(Published(files.manifest, read_windows(paths), reasons))
     return found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pyarrow.parquet as pq
 
-from schemas.arrow import windows_table
+from schemas.arrow import window_tables
 from schemas.canonical import chain_digest
 from schemas.log import Log
 from schemas.manifest import Counts, EpochFiles, EpochManifest, epoch_folder
@@ -40,7 +40,8 @@ def window(
     start = log.epoch_span(epoch)[0] + place * log.window_ms
     return Window(
         machine=machine, start_ms=start, end_ms=start + log.window_ms, adjusts_ms=adjusts, utc_offset_s=0,
-        gross_micros=net, expenses_micros=0, net_micros=net, lines=(), carry_in=0, carry_out=0, registration_version=1,
+        gross_micros=net, expenses_micros=0, uncollected_micros=0, net_micros=net, collected_micros=0, lines=(),
+        sessions=(), dues=(), carry_in=0, carry_out=0, registration_version=1,
         agreement=agreement, readings=1, first_offset=0, last_offset=0, skipped=0, flags=(), trust=trust,
     ).sealed("00" * 16)  # fmt: skip
 
@@ -56,7 +57,8 @@ def manifest_of(
         log_id=log.log_id, currency=log.currency, partition=partition, epoch=epoch, start_ms=start_ms, end_ms=end_ms,
         first_offset=offset, next_offset=offset + RECORDS_PER_EPOCH,
         stream_time_ms=end_ms, counts=Counts(10, 10), rejects_by_reason={},
-        windows=len(windows), adjustments=0, gross_micros=net, net_micros=net,
+        windows=len(windows), adjustments=0, orders=0, gross_micros=net, expenses_micros="0", uncollected_micros="0",
+        net_micros=net, deposits_micros="0", orders_digest=chain_digest("orders 1", ()).hex(),
         windows_digest=chain_digest("windows 1", (w.digest for w in windows)).hex(),
         rejects_digest=chain_digest("rejects 1", ()).hex(), log_root=f"{epoch * 1_000 + partition:064x}",
         ruleset_digest=log.ruleset_digest(epoch).hex(), state_digest="00" * 32,
@@ -70,13 +72,22 @@ def publish(
     ordered = sorted(windows, key=lambda w: w.sealing_key)
     folder = data_dir / "epochs" / epoch_folder(log.epoch_span(epoch)[0])
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{partition}.parquet"
-    pq.write_table(windows_table(ordered), path)
     manifest = manifest_of(partition, epoch, ordered, log, first)
-    files = {str(path.relative_to(data_dir)): hashlib.sha256(path.read_bytes()).hexdigest()}
+    files = write_windows(data_dir, folder, partition, ordered)
     document = EpochFiles(manifest=manifest, manifest_digest=manifest.digest().hex(), files=files)
     (folder / f"{partition}.manifest.json").write_bytes(msgspec.json.encode(document))
     return manifest
+
+
+def write_windows(data_dir: Path, folder: Path, partition: int, windows: Iterable[Window]) -> dict[str, str]:
+    """Writes the tables of an epoch's windows; returns the files' names with their SHA-256 (hex)."""
+    files = {}
+    for name, table in window_tables(windows, lambda machine, version: ("machine", machine)).items():
+        if table.num_rows:
+            path = folder / f"{partition}.{name}.parquet"
+            pq.write_table(table, path)
+            files[path.relative_to(data_dir).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return files
 
 
 def publish_all(data_dir: Path, windows: Mapping[int, Mapping[int, Sequence[Window]]], log: Log = LOG) -> None:

@@ -73,8 +73,10 @@ def test_views_say_what_was_published(data_dir: Path) -> None:
     assert analyst.rows('SELECT DISTINCT reason, "partition" FROM rejects') == [("undecodable", 0)]
     refused = "(SELECT count(*) FROM rejects), (SELECT sum(rejected)::INT FROM epochs)"
     assert analyst.rows(f"SELECT {refused}") == [(4, 4)]
-    first = analyst.rows('SELECT machine, "start"::VARCHAR, gross, payees, currency FROM windows ORDER BY ALL')[0]
-    assert first == ("m0", "2019-04-14 00:00:00", Decimal("0.300000"), {"owner": 7_000, "site": 3_000}, "USD")
+    first = analyst.rows('SELECT machine, "start"::VARCHAR, gross, currency, kind, flags FROM windows ORDER BY ALL')[0]
+    assert first == ("m0", "2019-04-14 00:00:00", Decimal("0.300000"), "USD", "charger", [])
+    shared = "SELECT DISTINCT payee, points FROM windows JOIN agreements USING (agreement) ORDER BY payee"
+    assert analyst.rows(shared) == [("owner", 7_000), ("site", 3_000)]
 
 
 def test_open_windows_show_what_is_not_sealed(tmp_path: Path) -> None:
@@ -177,10 +179,15 @@ def test_a_row_is_seen_once_between_any_two_steps(tmp_path: Path) -> None:
 
     def look(_: str) -> None:
         nonlocal finals
-        rows = analyst.rows("SELECT machine, start_ms, adjusts_ms, final FROM windows")
+        rows = analyst.rows("SELECT machine, start_ms, adjusts_ms, final, gross_micros FROM windows")
+        lines = analyst.rows(
+            "SELECT machine, start_ms, adjusts_ms, sum(amount_micros), count(*) FROM lines GROUP BY ALL"
+        )
         keys = {row[:3] for row in rows}
         assert len(keys) == len(rows)
         assert keys >= seen
+        assert {row[:4] for row in lines} == {(*row[:3], row[4]) for row in rows if row[4]}
+        assert {row[4] for row in lines} <= {1}
         seen.update(keys)
         assert sum(row[3] for row in rows) >= finals
         finals = sum(row[3] for row in rows)
@@ -199,7 +206,7 @@ def test_a_row_is_seen_once_between_any_two_steps(tmp_path: Path) -> None:
     partition.close()
     assert len(boundaries) > 3
     assert finals > 15
-    live = pa.concat_tables(pq.read_table(path) for path in (tmp_path / "live" / "0").glob("*[0-9].parquet"))
+    live = pa.concat_tables(pq.read_table(path) for path in (tmp_path / "live" / "0").glob("*.windows.parquet"))
     assert live.num_rows < sealed
 
 

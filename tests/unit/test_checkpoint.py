@@ -5,11 +5,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from msgspec import structs
 
-from schemas.arrow import rejected_records_table, rejects_table, windows_table
+from schemas.arrow import TABLES, rejected_records_table, rejects_table
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log, Ruleset
 from streams.core.log_root import EMPTY_ROOT
@@ -17,7 +18,7 @@ from streams.core.recompute import recompute
 from streams.core.state import State
 from streams.storage.archive import archive_digest, chunk_proof, read_archive, read_leaves
 from streams.storage.checkpoint import Checkpoint, CheckpointIdentity
-from streams.storage.epoch_files import EpochPaths, epoch_paths, read_manifest
+from streams.storage.epoch_files import EpochPaths, epoch_paths, read_manifest, read_windows
 from streams.worker.partition import Partition
 from tests.support import partition_runs as runs
 from tests.support.sim_log import HOURLY, SimLog, small_log
@@ -32,6 +33,12 @@ def opened(data_dir: Path, log: Log = HOURLY, sim: SimLog | None = None, topic_i
 def all_paths(data_dir: Path) -> list[EpochPaths]:
     found = sorted(data_dir.glob("epochs/*/0.manifest.json"))
     return [EpochPaths(data_dir, path.parent.name, 0) for path in found]
+
+
+def stored(paths: EpochPaths, name: str) -> pa.Table:
+    """A table of an epoch; without rows it has no file."""
+    path = paths.table(name)
+    return pq.read_table(path) if path.exists() else TABLES[name].empty_table()
 
 
 def test_slices_of_any_size_give_the_same_files(tmp_path: Path) -> None:
@@ -81,9 +88,9 @@ def test_the_log_alone_gives_what_was_published(tmp_path: Path) -> None:
         whole = read_manifest(paths.manifest)
         assert whole is not None
         assert result.manifest == whole.manifest
-        assert pq.read_table(paths.windows) == windows_table(result.windows)
-        assert pq.read_table(paths.rejects) == rejects_table(result.rejects)
-        assert pq.read_table(paths.rejected_records) == rejected_records_table(result.rejected)
+        assert read_windows(paths) == result.windows
+        assert stored(paths, "rejects") == rejects_table(result.rejects)
+        assert stored(paths, "rejected_records") == rejected_records_table(result.rejected)
 
 
 def test_files_say_what_the_manifest_says(tmp_path: Path) -> None:
@@ -92,10 +99,10 @@ def test_files_say_what_the_manifest_says(tmp_path: Path) -> None:
         whole = read_manifest(paths.manifest)
         assert whole is not None
         assert whole.manifest_digest == whole.manifest.digest().hex()
-        assert pq.read_table(paths.windows).num_rows == whole.manifest.windows
-        rejects = pq.read_table(paths.rejects)
+        assert stored(paths, "windows").num_rows == whole.manifest.windows
+        rejects = stored(paths, "rejects")
         assert rejects.num_rows == whole.manifest.counts.rejected
-        records = pq.read_table(paths.rejected_records)
+        records = stored(paths, "rejected_records")
         assert sorted(set(rejects["offset"].to_pylist())) == records["offset"].to_pylist()
         digest = archive_digest(paths.archive)
         assert digest.finish().hex() == whole.manifest.log_root
@@ -280,8 +287,8 @@ def test_rows_keep_their_order_while_older_epochs_leave(tmp_path: Path) -> None:
     runs.feed(partition, log, 4)
     partition.close()
     for paths in all_paths(tmp_path):
-        table = pq.read_table(paths.windows)
-        keys = list(zip(table["start_ms"].to_pylist(), table["machine"].to_pylist(), strict=True))
+        table = stored(paths, "windows")
+        keys = list(zip(table["machine"].to_pylist(), table["start_ms"].to_pylist(), strict=True))
         assert keys == sorted(keys)
 
 
@@ -300,8 +307,7 @@ def test_the_state_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_paths_of_an_epoch(tmp_path: Path) -> None:
     paths = epoch_paths(tmp_path, HOURLY, 432_001, 12)
-    assert paths.windows == tmp_path / "epochs" / "20190414T010000Z" / "12.parquet"
-    assert paths.rejects.name == "12.rejects.parquet"
-    assert paths.rejected_records.name == "12.rejected_records.parquet"
+    assert paths.table("windows") == tmp_path / "epochs" / "20190414T010000Z" / "12.windows.parquet"
+    assert paths.table("rejected_records").name == "12.rejected_records.parquet"
     assert paths.manifest.name == "12.manifest.json"
     assert paths.archive == tmp_path / "log" / "20190414T010000Z" / "12.parquet"

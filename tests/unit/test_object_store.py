@@ -198,7 +198,7 @@ def test_epochs_from_before_the_store_are_put_into_it(tmp_path: Path) -> None:
     resumed_at(tmp_path / "data", store)
     assert fetch_epochs(store, tmp_path / "fetched", HOURLY) == 4
     assert runs.final_files(tmp_path / "fetched") == runs.final_files(tmp_path / "data")
-    damaged = next((tmp_path / "data").glob("epochs/*/0.parquet"))
+    damaged = next((tmp_path / "data").glob("epochs/*/0.windows.parquet"))
     damaged.write_bytes(b"?" + file_content(damaged)[1:])
     with pytest.raises(InvariantBroken, match="isn't the file"):
         resumed_at(tmp_path / "data", ObjectStore(str(tmp_path / "second")))

@@ -17,13 +17,12 @@ from deploy.cli.app import app
 from deploy.cli.dialect import plain
 from deploy.explain.reading_rows import ReadingName
 from deploy.explain.receipt import LogProof, ReadingPlace, ReadingReceipt, find_reading
-from schemas.arrow import windows_from
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.units import HOUR_MS, MINUTE_MS
 from streams.core.murmur2 import partition_of
 from streams.core.records import ARROW, JSON, Record
-from streams.storage.epoch_files import epoch_paths, read_manifest
+from streams.storage.epoch_files import epoch_paths, read_manifest, read_windows
 from streams.worker.partition import Partition
 from tests.support.json_schema import faults
 from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration
@@ -146,7 +145,7 @@ def test_an_accepted_reading_has_its_window_and_what_it_bills(folder: Path) -> N
         paths = epoch_paths(folder, HOURLY, HOURLY.epoch_of(start_ms), 0)
         files = read_manifest(paths.manifest)
         assert files is not None
-        sealed = windows_from(pq.read_table(paths.windows))
+        sealed = read_windows(paths)
         (kept,) = (one for one in sealed if (one.start_ms, one.adjusts_ms) == (start_ms, adjusts_ms))
         assert (window.digest, window.manifest_digest) == (kept.digest.hex(), files.manifest_digest)
 

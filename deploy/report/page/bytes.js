@@ -1,4 +1,5 @@
-// Bytes: text and hex to arrays and back, 32-byte words as the EVM packs them, and canonical JSON (RFC 8785).
+// Bytes: text and hex to arrays and back, 32-byte words as the EVM packs them, the integers and texts of a window's
+// digest, and canonical JSON (RFC 8785).
 
 const utf8 = (text) => new TextEncoder().encode(text);
 
@@ -28,6 +29,19 @@ function joined(...parts) {
 // An integer as 32 bytes, big-endian; below zero in two's complement.
 function word(value) {
   return fromHex(BigInt.asUintN(256, BigInt(value)).toString(16).padStart(64, "0"));
+}
+
+// An integer of 0 or more as `size` bytes, big-endian.
+function bigEndian(value, size) {
+  return word(value).slice(32 - size);
+}
+
+// An integer as 8 bytes, big-endian; below zero in two's complement.
+const int64 = (value) => word(value).slice(24);
+
+function textBytes(text) {
+  const bytes = utf8(text);
+  return joined(bigEndian(bytes.length, 2), bytes);
 }
 
 function isBefore(a, b) {

@@ -1,132 +1,77 @@
-// A machine's day recomputed from its readings: windows, digests, where their proofs lead, and what everybody is paid.
+// A machine's day recomputed from what its readings add: windows, digests, where their proofs lead, who is paid what.
 
 const editKey = (item) => item.offset + "/" + item.row;
 const windowKey = (start, adjusts) => start + "/" + (adjusts ?? "");
-const standing = (values) => (values === null ? null : values.map(BigInt));
 
-// The rows of a day as the rules want them: integers of any size.
-function rowOf(item, edits) {
-  const edited = edits.get(editKey(item));
-  return {
-    kind: item.kind,
-    counts: item.counts,
-    boot: BigInt(item.boot),
-    seq: BigInt(item.seq),
-    observedAt: BigInt(item.observed_at),
-    capacityPerHour: BigInt(item.capacity_per_hour),
-    value: edited === undefined ? BigInt(item.value) : edited,
-  };
-}
+// The usage that a reading adds, apart from a session's fee; null where it adds none.
+const usageOf = (item) => item.adds.find((line) => line.per !== 0) ?? null;
 
-function meterOf(facts) {
-  return {
-    baseline: standing(facts.baseline),
-    suspect: standing(facts.suspect),
-    quantityAt: BigInt(facts.quantity_at),
-    slackMs: BigInt(facts.slack_ms),
-  };
-}
-
-function setFact(meter, name, value) {
-  if (name === "baseline" || name === "suspect") meter[name] = standing(value);
-  else meter[name === "slack_ms" ? "slackMs" : "quantityAt"] = BigInt(value);
-}
-
-// All results of a day. `edits` maps a reading (editKey) to another value, a BigInt.
+// All results of a day. `edits` maps a reading (editKey) to another usage, a BigInt.
 function recomputeDay(day, edits) {
-  const meters = new Map(day.meters.map((facts) => [facts.meter, meterOf(facts)]));
-  const meterAt = (name) => {
-    if (!meters.has(name))
-      meters.set(name, meterOf({ baseline: null, suspect: null, quantity_at: -1, slack_ms: 60000 }));
-    return meters.get(name);
-  };
-  const open = new Map();
-  const rows = new Map();
-  const openAt = ([start, adjusts]) => {
-    const key = windowKey(start, adjusts);
-    if (!open.has(key)) {
-      open.set(key, { readings: 0, first: -1, last: -1, skipped: 0, flags: new Set(), trust: 2, usage: new Map() });
-    }
-    return open.get(key);
-  };
+  const found = new Map();
   for (const item of day.items) {
-    if (item.what === "fact") setFact(meterAt(item.meter), item.name, item.value);
-    else if (item.what === "correction") {
-      const window = openAt(item.where);
-      noteOffset(window, item.offset);
-      for (const [meter, unit, version, micros, per, usage] of item.lines) {
-        addUsage(window, { meter, unit, version, micros, per }, BigInt(usage));
-      }
-    } else {
-      const row = rowOf(item, edits);
-      const judged = judgeUsage(meterAt(item.meter), row);
-      rows.set(editKey(item), { ...judged, value: row.value });
-      if (judged.reason === undefined) placeRow(openAt(item.where), item, judged);
+    if (item.reason) continue;
+    const key = windowKey(...item.where);
+    if (!found.has(key)) found.set(key, { readings: 0, usage: new Map() });
+    const window = found.get(key);
+    if (item.kind !== "correction") window.readings += 1;
+    for (const line of item.adds) {
+      const edited = line === usageOf(item) ? edits.get(editKey(item)) : undefined;
+      addUsage(window.usage, item, line, edited ?? BigInt(line.usage));
     }
   }
-  return { rows, meters, ...sealDay(day, open) };
+  return sealDay(day, found);
 }
 
-function noteOffset(window, offset) {
-  if (window.first === -1 || offset < window.first) window.first = offset;
-  if (offset > window.last) window.last = offset;
+function addUsage(usage, { meter, unit }, { version, price_micros: price, per }, more) {
+  const key = [meter, version, price, per].join(" ");
+  const sum = usage.get(key)?.usage ?? 0n;
+  usage.set(key, { meter, unit, version, price: BigInt(price), per, usage: sum + more });
 }
 
-function addUsage(window, line, usage) {
-  const key = [line.meter, line.version, line.micros, line.per].join(" ");
-  const sum = window.usage.get(key)?.usage ?? 0n;
-  window.usage.set(key, { ...line, usage: sum + usage });
+const sumOf = (parts, amount) => parts.reduce((sum, part) => sum + amount(part), 0n);
+const positive = (amount) => (amount > 0n ? amount : 0n);
+
+// Rule 38: what suppliers are owed, what was used beyond what was paid, and what stays of what was paid.
+function prepaidSums(document) {
+  const [paid, used, refund] = ["paid_micros", "used_micros", "refund_micros"].map((name) => (one) => BigInt(one[name]));
+  return {
+    expenses: sumOf(document.dues.filter((due) => due.kind === "expense"), (due) => BigInt(due.micros)),
+    uncollected: sumOf(document.sessions, (one) => positive(used(one) - paid(one))),
+    collected: sumOf(document.sessions, (one) => paid(one) - refund(one)),
+  };
 }
 
-function placeRow(window, item, judged) {
-  noteOffset(window, item.offset);
-  window.readings += 1;
-  window.skipped += item.skipped;
-  window.trust = Math.min(window.trust, item.trust);
-  if (judged.flag) window.flags.add(judged.flag);
-  if (item.reconstructed) window.flags.add("reconstructed");
-  const { meter, unit } = item;
-  const [version, micros, per] = item.price;
-  if (judged.usage) addUsage(window, { meter, unit, version, micros, per }, judged.usage);
-  if (item.session_price) {
-    const [ofVersion, each, perSession] = item.session_price;
-    addUsage(window, { meter, unit, version: ofVersion, micros: each, per: perSession }, 1n);
-  }
-}
-
-// Seals the day's windows in their order, along one carry for each agreement, and pays them.
-function sealDay(day, open) {
+// Seals the day's windows in their order, along one carry for each agreement, and pays them. Statements, dues, flags,
+// trust and offsets are those that the window states: no edit of a reading here changes them.
+function sealDay(day, found) {
   const carries = new Map();
   const debts = new Map();
   const windows = day.windows.map((stored) => {
     const was = stored.document;
     const agreement = canonicalJson(was.agreement.payees);
-    const found = open.get(windowKey(was.start_ms, was.adjusts_ms));
-    if (found === undefined) return { stored, gone: true, net: 0n, lines: [], parts: new Map() };
+    const { readings, usage } = found.get(windowKey(was.start_ms, was.adjusts_ms)) ?? { readings: 0, usage: new Map() };
     const carryIn = carries.get(agreement) ?? BigInt(was.carry_in);
-    const { lines, gross, carryOut } = priceLines(found.usage, carryIn);
+    const { lines, gross, carryOut } = priceLines(usage, carryIn);
     carries.set(agreement, carryOut);
-    // A mark of equivocation comes from rejected readings, which no edit here changes.
-    const flags = [...found.flags, ...was.flags.filter((flag) => flag === "equivocation")].sort();
-    const net = gross - BigInt(was.expenses_micros);
+    const { expenses, uncollected, collected } = prepaidSums(was);
+    const net = gross - expenses - uncollected;
     const document = {
       ...was,
-      gross_micros: String(gross),
-      net_micros: String(net),
-      lines: lines.map((l) => [l.meter, l.unit, l.version, String(l.usage), l.micros, l.per, String(l.amount)]),
+      gross_micros: gross,
+      expenses_micros: expenses,
+      uncollected_micros: uncollected,
+      net_micros: net,
+      collected_micros: collected,
+      lines: lines.map(({ price: price_micros, amount: amount_micros, ...line }) => ({ ...line, price_micros, amount_micros })),
       carry_in: carryIn,
       carry_out: carryOut,
-      readings: found.readings,
-      first_offset: found.first,
-      last_offset: found.last,
-      skipped: found.skipped,
-      flags,
-      trust: found.trust,
+      readings,
     };
     const digest = windowDigest(document, stored.salt);
-    const sealed = { stored, gone: false, document, lines, net, carryIn, carryOut, digest: toHex(digest) };
+    const sealed = { stored, document, lines, gross, net, carryIn, carryOut, digest: toHex(digest) };
     sealed.leaf = windowLeaf(document, digest);
-    return { ...sealed, ...payWindow(stored.settled, net, found.trust, agreement, debts) };
+    return { ...sealed, ...payWindow(stored.settled, net, was.trust, agreement, debts) };
   });
   return { windows, carries };
 }
@@ -141,7 +86,7 @@ function payWindow(settled, net, trust, agreement, debts) {
 
 // The root that a window's proof leads to, as hex; null where it isn't settled yet.
 function reachedRoot(window) {
-  if (window.gone || !window.stored.settled || window.stored.settled.sequence === 0) return null;
+  if (!window.stored.settled || window.stored.settled.sequence === 0) return null;
   return toHex(climb(window.leaf, window.stored.settled.proof));
 }
 
@@ -173,7 +118,7 @@ function checkPayout(post, account, change) {
 // How far a window that was read and recomputed agrees with what was sealed and posted.
 function checkWindow(window, posts) {
   const settled = window.stored.settled;
-  const digestHolds = !window.gone && window.digest === window.stored.digest;
+  const digestHolds = window.digest === window.stored.digest;
   if (settled === null || settled.sequence === 0) return { digestHolds, posted: false, rootHolds: null, root: null };
   const post = posts.find((one) => one.header.sequence === settled.sequence);
   const root = reachedRoot(window);

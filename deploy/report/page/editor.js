@@ -1,6 +1,6 @@
-// The check of one machine's day: windows on the left, one of them on the right, and readings that can be changed.
+// The check of one machine's day: windows on the left, one of them on the right, and usages that can be changed.
 
-const VALUE_MAX = 2n ** 53n;
+const USAGE_MAX = 2n ** 53n;
 
 class DayEditor {
   constructor(place, data, changed) {
@@ -122,8 +122,7 @@ class DayEditor {
     const sequences = this.data.posts.map((post) => post.header.sequence);
     const payouts = payoutChanges(this.base, this.now, Math.max(0, ...sequences));
     const net = (result) => result.windows.reduce((sum, window) => sum + window.net, 0n);
-    const asText = (result) =>
-      canonicalJson([[...result.meters].map(([name, m]) => [name, m.baseline, m.suspect]), [...result.carries]]);
+    const asText = (result) => canonicalJson([...result.carries]);
     return {
       edits: this.edits.size,
       broken,
@@ -149,7 +148,7 @@ class DayEditor {
       const sum = (difference > 0n ? "+" : "") + exact(difference) + " " + this.data.log.currency + " in all";
       people = `${plural(payouts.size, "account")} would be paid another sum (${sum}), and the chain would refuse every such claim.`;
     } else if (difference === 0n) {
-      people = "No payout changes: what a meter claims too early is missing from what it claims later.";
+      people = "No payout changes: the difference is less than a millionth.";
     }
     return plural(broken, "window") + wrong + people;
   }
@@ -227,10 +226,10 @@ class DayEditor {
   showDetail() {
     const document = this.base.windows[this.at].stored.document;
     const key = windowKey(document.start_ms, document.adjusts_ms);
-    const items = this.day.items.filter((item) => item.what !== "fact" && windowKey(...item.where) === key);
+    const items = this.day.items.filter((item) => windowKey(...item.where) === key);
     this.cells = [];
-    const rows = items.map((item) => (item.what === "row" ? this.readingRow(item) : this.correctionRow(item)));
-    const priced = items.filter((item) => item.what === "row" && item.kind !== "level");
+    const rows = items.map((item) => (item.kind === "correction" ? this.correctionRow(item) : this.readingRow(item)));
+    const priced = items.filter((item) => item.kind !== "correction" && usageOf(item));
     this.result = h("div");
     const more = document.adjusts_ms === null ? "" : ", adjusts the window of " + this.mendedText(document);
     put(
@@ -257,65 +256,70 @@ class DayEditor {
   }
 
   readingRow(item) {
+    const notes = [item.meter];
+    if (item.session) notes.push("session " + item.session);
+    if (item.reconstructed) notes.push("worked out between two known points");
+    const shows = whole(item.value) + " " + item.unit;
+    return [
+      [timeText(item.observed_at, true), h("br"), h("span", { class: "quiet small" }, notes.join(", "))],
+      shows,
+      item.reason ? "rejected: " + (REASONS[item.reason] ?? item.reason) : this.addsCell(item),
+    ];
+  }
+
+  // What a reading adds: a field where that is usage, for somebody to change.
+  addsCell(item) {
+    const fee = item.adds.some((line) => line.per === 0) ? h("span", { class: "quiet small" }, "and a session") : null;
+    const line = usageOf(item);
+    if (!line) return [whole(0) + " " + item.unit, fee && [h("br"), fee]];
     const key = editKey(item);
     const input = h("input", {
       class: "reading",
       inputmode: "numeric",
       autocomplete: "off",
-      value: String(this.edits.get(key) ?? item.value),
-      "aria-label": item.meter + " at " + timeText(item.observed_at, true) + ", in " + item.unit,
+      value: String(this.edits.get(key) ?? line.usage),
+      "aria-label": "what " + item.meter + " adds at " + timeText(item.observed_at, true) + ", in " + item.unit,
       oninput: () => this.edit(item, input),
     });
-    const [adds, was] = [h("span"), h("span")];
+    const was = h("span");
     this.cells.push(() => {
-      const [now, before] = [this.now.rows.get(key), this.base.rows.get(key)];
-      input.classList.toggle("changed", this.edits.has(key));
-      put(
-        was,
-        this.edits.has(key) ? h("del", {}, h("span", { class: "unseen" }, "before: "), String(item.value)) : null,
-      );
-      const text = (row) =>
-        row.reason ? "rejected: " + (REASONS[row.reason] ?? row.reason) : whole(row.usage) + " " + item.unit;
-      put(adds, compared(text(now), text(before)));
+      const isEdited = this.edits.has(key);
+      input.classList.toggle("changed", isEdited);
+      put(was, isEdited ? h("del", {}, h("span", { class: "unseen" }, "before: "), String(line.usage)) : null);
     });
-    const about = item.meter + (item.reconstructed ? ", worked out between two known points" : "");
-    return [
-      [timeText(item.observed_at, true), h("br"), h("span", { class: "quiet small" }, about)],
-      [input, was],
-      adds,
-    ];
+    return [input, was, fee && [h("br"), fee]];
   }
 
   correctionRow(item) {
-    const usage = item.lines.map(([meter, unit, , , , used]) => whole(used) + " " + unit + " of " + meter).join(", ");
-    return ["Operator's correction", "", usage];
+    const fees = item.adds.filter((line) => line.per === 0).reduce((sum, line) => sum + line.usage, 0);
+    const usage = usageOf(item)?.usage ?? 0;
+    return [
+      ["Operator's correction", h("br"), h("span", { class: "quiet small" }, item.meter)],
+      "",
+      item.reason
+        ? "rejected: " + (REASONS[item.reason] ?? item.reason)
+        : whole(usage) + " " + item.unit + (fees ? ", " + plural(fees, "session") : ""),
+    ];
   }
 
   edit(item, input) {
     const text = input.value.trim();
-    const isNumber = /^\d{1,16}$/.test(text) && BigInt(text) <= VALUE_MAX;
+    const isNumber = /^-?\d{1,16}$/.test(text) && BigInt(text) <= USAGE_MAX && BigInt(text) >= -USAGE_MAX;
     input.setAttribute("aria-invalid", String(!isNumber));
     if (!isNumber) return;
-    if (BigInt(text) === BigInt(item.value)) this.edits.delete(editKey(item));
+    if (BigInt(text) === BigInt(usageOf(item).usage)) this.edits.delete(editKey(item));
     else this.edits.set(editKey(item), BigInt(text));
     this.refresh();
   }
 
   // A meter that claims a tenth more than it did, or one unit: of the window's readings that cost something the last one
-  // that adds ten or more. A register that is too high once stays too high, else the next window would give it back.
+  // that adds ten or more.
   claimMore(items) {
-    const usageOf = (item) => this.now.rows.get(editKey(item)).usage;
-    const paying = items.filter((item) => usageOf(item) > 0n && item.price[1] > 0);
-    const item = paying.filter((one) => usageOf(one) >= 10n).at(-1) ?? paying.at(-1) ?? items.at(-1);
-    const usage = usageOf(item);
-    const more = usage >= 10n ? usage / 10n : 1n;
-    const after = this.day.items.slice(this.day.items.indexOf(item));
-    for (const one of after.filter(
-      (other) => other.what === "row" && other.meter === item.meter && other.kind === item.kind,
-    )) {
-      if (one !== item && item.kind !== "register") break;
-      this.edits.set(editKey(one), (this.edits.get(editKey(one)) ?? BigInt(one.value)) + more);
-    }
+    const usage = (item) => this.edits.get(editKey(item)) ?? BigInt(usageOf(item).usage);
+    const paying = items.filter((item) => usage(item) > 0n && usageOf(item).price_micros > 0);
+    const item = paying.filter((one) => usage(one) >= 10n).at(-1) ?? paying.at(-1) ?? items.at(-1);
+    const more = usage(item) >= 10n ? usage(item) / 10n : 1n;
+    this.edits.set(editKey(item), usage(item) + more);
     this.showDetail();
     this.refresh();
   }
@@ -323,28 +327,18 @@ class DayEditor {
   update() {
     this.cells.forEach((fill) => fill());
     const [window, was] = [this.now.windows[this.at], this.base.windows[this.at]];
-    if (window.gone) {
-      put(
-        this.result,
-        h(
-          "p",
-          { class: "changed-text" },
-          "With this change no reading of this window counts: there would be no such window.",
-        ),
-      );
-      return;
-    }
     put(
       this.result,
       costPart(this.data, window, was),
+      prepaidPart(this.data, window),
       sharePart(this.data, window, was),
       hashPart(window, was, this.check(this.at)),
       this.payoutPart(window),
       this.laterPart(),
       folded(
-        "The text behind the fingerprint",
-        h("p", { class: "small quiet" }, "“tallyroot window 1”, a line's end, and:"),
-        h("code", {}, canonicalJson({ ...window.document, salt: window.stored.salt })),
+        "The bytes behind the fingerprint",
+        h("p", { class: "small quiet" }, "“tallyroot window 2”, a line's end, the registration's salt (its length first), and:"),
+        h("code", {}, toHex(windowBytes(window.document))),
       ),
     );
   }
@@ -389,8 +383,7 @@ class DayEditor {
       ? h(
           "p",
           { class: "note small" },
-          "The meter would also stand differently at the end of this day: later days, which this page doesn't hold, " +
-            "would change too.",
+          "What this day carries on would differ, too: later days, which this page doesn't hold, would change.",
         )
       : null;
   }

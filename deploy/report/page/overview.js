@@ -44,6 +44,7 @@ function showFigures(data) {
       whole(f.entries),
       `${whole(f.accepted)} counted, ${whole(f.duplicates)} repeated, ${whole(refused)} rejected`,
     ],
+    ...beside(f, data.log.currency),
     ["Late corrections", whole(f.adjustments), "windows that adjust earlier ones"],
   ];
   put(
@@ -55,6 +56,16 @@ function showFigures(data) {
     ),
   );
 }
+
+// Tiles that only a log with orders or prepaid sessions has.
+const beside = (f, currency) =>
+  [
+    ["Owed to suppliers", f.expenses_micros, currency + " of expenses, taken off income first"],
+    ["Paid before by customers", f.collected_micros, currency + " stays of what they paid for sessions"],
+    ["Not collected", f.uncollected_micros, currency + " used beyond what was paid for"],
+  ]
+    .filter(([, micros]) => BigInt(micros))
+    .map(([name, micros, note]) => [name, money(micros), note]);
 
 const simulatedNote = (figures) =>
   BigInt(figures.simulated_micros) ? ", " + money(figures.simulated_micros) + " of it simulated" : "";
@@ -319,8 +330,8 @@ function showAbout(data) {
           data.days.length +
           " machine days with " +
           whole(items) +
-          " readings, their meters " +
-          "as they stood before, and the proof of every window. Of all other days it holds sums only.",
+          " readings, what each adds, " +
+          "and the proof of every window. Of all other days it holds sums only.",
       ),
       h(
         "li",
@@ -338,9 +349,10 @@ function showAbout(data) {
       h(
         "li",
         {},
-        "It does not check signatures, nor that these readings are all that the log held: ",
+        "What a reading adds, and what a prepaid session used, it takes from whoever wrote this file. It does not check " +
+          "signatures either, nor that these readings are all that the log held: ",
         h("code", {}, "tallyroot audit"),
-        " does both, from the log alone.",
+        " does all of it, from the log alone.",
       ),
       h("li", {}, "Nobody can prove that a meter told the truth, or that a silent machine stood still."),
       h("li", {}, "Another machine or day: ", h("code", {}, "tallyroot report --machine NAME --day 2019-09-10"), "."),

@@ -8,7 +8,7 @@ function checkAll(editor, postChecks) {
   const counts = { windows: 0, readings: 0, proofs: 0, payouts: 0, posts: data.posts.length };
   const faults = [];
   data.days.forEach((day, d) => {
-    counts.readings += day.items.filter((item) => item.what === "row").length;
+    counts.readings += day.items.filter((item) => item.kind !== "correction" && !item.reason).length;
     for (const window of editor.bases[d].windows) {
       const check = checkWindow(window, data.posts);
       const name = day.machine + " at " + timeText(window.stored.document.start_ms) + " on " + dayText(day.day_ms);

@@ -9,9 +9,34 @@ const POINTS_WHOLE = 10_000n;
 const twice = (data) => keccak256(keccak256(data));
 const addressWord = (address) => joined(new Uint8Array(12), fromHex(address));
 
-// SHA-256 over the window's document and its registration's salt.
+const FLAGS = ["behind", "clock", "equivocation", "fees", "rebaselined", "reconstructed", "reset"];
+
+// The bytes that a window's digest covers, without the salt: a text is its length (2 bytes) and its UTF-8, an integer 8
+// bytes, a list its length (4 bytes) and its items.
+function windowBytes(w) {
+  const rows = (parts, texts, integers) => [
+    bigEndian(parts.length, 4),
+    ...parts.flatMap((part) => [...texts.map((name) => textBytes(part[name])), ...integers.map((name) => int64(part[name]))]),
+  ];
+  const flags = w.flags.reduce((bits, flag) => bits | (1 << FLAGS.indexOf(flag)), 0);
+  const integers = [
+    w.start_ms, w.end_ms, w.adjusts_ms ?? -1, w.utc_offset_s, w.gross_micros, w.expenses_micros, w.uncollected_micros,
+    w.net_micros, w.collected_micros, w.carry_in, w.carry_out, w.registration_version, w.readings, w.first_offset,
+    w.last_offset, w.skipped, flags, w.trust,
+  ];
+  return joined(
+    textBytes(w.machine),
+    ...integers.map(int64),
+    sha256(utf8("tallyroot agreement terms 1\n" + canonicalJson(w.agreement))),
+    ...rows(w.lines, ["meter", "unit"], ["version", "usage", "price_micros", "per", "amount_micros"]),
+    ...rows(w.sessions, ["session", "payer"], ["paid_micros", "used_micros", "refund_micros"]),
+    ...rows(w.dues, ["kind", "account", "ref"], ["micros"]),
+  );
+}
+
+// SHA-256 over the window's bytes and its registration's salt.
 function windowDigest(document, salt) {
-  return sha256(utf8("tallyroot window 1\n" + canonicalJson({ ...document, salt })));
+  return sha256(joined(utf8("tallyroot window 2\n"), textBytes(salt), windowBytes(document)));
 }
 
 function windowLeaf(document, digest) {

@@ -3,12 +3,12 @@
 function costPart(data, window, was) {
   const currency = data.log.currency;
   const text = (line) => {
-    const price = line.micros ? " at " + priceText(line.micros, line.per, line.unit, currency) : ", without a price";
+    const price = line.price ? " at " + priceText(line.price, line.per, line.unit, currency) : ", without a price";
     return whole(line.usage) + " " + line.unit + price;
   };
   const find = (lines, like) =>
     lines.find(
-      (l) => [l.meter, l.version, l.micros, l.per].join() === [like.meter, like.version, like.micros, like.per].join(),
+      (l) => [l.meter, l.version, l.price, l.per].join() === [like.meter, like.version, like.price, like.per].join(),
     );
   const rows = window.lines.map((line) => {
     const before = find(was.lines, line);
@@ -18,6 +18,9 @@ function costPart(data, window, was) {
       compared(exact(line.amount), exact(before?.amount ?? 0n)),
     ];
   });
+  const { expenses_micros: expenses, uncollected_micros: uncollected } = window.document;
+  if (expenses) rows.push(["Expenses", "what suppliers are owed", exact(-expenses)]);
+  if (uncollected) rows.push(["Not collected", "used beyond what customers had paid", exact(-uncollected)]);
   rows.push([h("b", {}, "Income"), "", h("b", {}, compared(exact(window.net), exact(was.net)))]);
   const carry =
     window.carryIn || window.carryOut
@@ -35,6 +38,24 @@ function costPart(data, window, was) {
     table("2. What that costs", [{ text: "Meter" }, { text: "Calculation" }, { text: currency, number: true }], rows),
     carry,
   ];
+}
+
+// Prepaid sessions that closed in the window, and what it owes to single accounts beside what it shares.
+function prepaidPart(data, window) {
+  const { sessions, dues } = window.document;
+  const currency = data.log.currency;
+  const amount = (micros) => exact(micros) + " " + currency;
+  const rows = sessions.map((one) => {
+    const missing = positive(BigInt(one.used_micros) - BigInt(one.paid_micros));
+    const end = missing ? amount(missing) + " stays uncollected" : amount(one.refund_micros) + " goes back";
+    return [
+      [personCell(data, one.payer), " paid " + amount(one.paid_micros) + " for session " + one.session],
+      "used " + amount(one.used_micros) + ": " + end,
+    ];
+  });
+  const words = { expense: "for the order ", refund: "as a refund of session " };
+  rows.push(...dues.map((due) => [personCell(data, due.account), "gets " + amount(due.micros) + " " + words[due.kind] + due.ref]));
+  return rows.length ? table("Paid before, and owed beside the income", [{ text: "Who" }, { text: "What" }], rows) : null;
 }
 
 function sharePart(data, window, was) {

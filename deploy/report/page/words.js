@@ -37,6 +37,12 @@ const REASONS = {
   wrong_partition: "It lies in the wrong part of the log.",
   stale_version: "An operator's record that isn't the next one.",
   agreement_locked: "It would lower somebody's share before the lock ends.",
+  no_fee: "It takes back a session's fee that the tariff doesn't have.",
+  unknown_order: "The machine never placed such an order.",
+  order_closed: "The order is closed, or was answered before.",
+  over_price: "The invoice has a higher price than the order.",
+  order_received: "The goods have arrived: the order can't be cancelled.",
+  payment_reused: "The payment was counted before.",
 };
 const STATES = {
   pending: "Waits for an auditor",
