@@ -68,4 +68,4 @@ def skip_range(
         )
     elif list_all:
         terminal.say("no skipped ranges: every record of the log counts")
-    terminal.result({"added": added, "exceptions": skipped})
+    terminal.result({"added": added, "skipped_ranges": skipped})

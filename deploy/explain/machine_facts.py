@@ -20,15 +20,16 @@ def agreement_of(data: DataFolder, machine: str) -> Agreement:
     """The agreement by which the machine's latest sealed window is split. Raises InvalidInput where there is none."""
     rows = query(
         data,
-        "SELECT map_entries(payees) AS payees, epoch_ms(locked_until) AS locked_until, pays_trust"  # noqa: S608 - safe ids
-        f" FROM windows WHERE machine = '{_known(machine)}' AND adjusts IS NULL ORDER BY start_ms DESC LIMIT 1",
+        "SELECT payee, points, epoch_ms(locked_until) AS locked_until_ms, pays_trust"  # noqa: S608 - safe ids
+        " FROM agreements WHERE agreement = (SELECT agreement FROM windows"
+        f" WHERE machine = '{_known(machine)}' AND adjusts IS NULL ORDER BY start_ms DESC LIMIT 1) ORDER BY payee",
     ).rows
     if not rows:
         raise InvalidInput(f"no such machine: {machine} has no sealed window here; see `tallyroot machines`")
-    payees, locked_until, pays_trust = rows[0]
-    points: Any = payees
+    points: Any = {payee: part for payee, part, _, _ in rows}
+    locked_until, pays_trust = rows[0][2:]
     return Agreement(
-        {entry["key"]: entry["value"] for entry in points},
+        points,
         locked_until=UNSET if locked_until is None else locked_until,  # type: ignore[arg-type]
         pays_trust=pays_trust,  # type: ignore[arg-type]
     )
@@ -45,7 +46,8 @@ def machine_facts(data: DataFolder, machine: str) -> dict[str, Any]:
     months = query(
         data,
         "SELECT strftime(start, '%Y-%m') AS month, count(*) AS windows,"  # noqa: S608 - as above
-        " sum(readings)::BIGINT AS readings, sum(gross) AS gross, sum(expenses) AS expenses, sum(net) AS net"
+        " sum(readings)::BIGINT AS readings, sum(gross) AS gross, sum(expenses) AS expenses,"
+        " sum(uncollected) AS uncollected, sum(net) AS net, sum(collected) AS collected"
         f" FROM windows WHERE machine = '{machine}' GROUP BY 1 ORDER BY 1 DESC LIMIT {MONTHS}",
     ).records()
     posts = query(

@@ -220,18 +220,23 @@ class Checkpoint:
         self._db.close()
 
     def _prepare(self, path: Path, identity: CheckpointIdentity) -> None:
-        if not self._db.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'pinned'").fetchall():
+        tables = {name for (name,) in self._db.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+        if not tables:
             self._create()
+        elif "identity" not in tables:
+            raise InvalidInput(
+                f"{path} is of another version: use that one, or remove it to have it rebuilt from the log"
+            )
         else:
-            ((content,),) = self._db.execute("SELECT content FROM pinned").fetchall()
+            ((content,),) = self._db.execute("SELECT content FROM identity").fetchall()
             msgspec.json.decode(content, type=CheckpointIdentity).compare(path, identity, self.position.epoch)
-        self._db.execute("DELETE FROM pinned")
-        self._db.execute("INSERT INTO pinned VALUES (?)", [msgspec.json.encode(identity).decode()])
+        self._db.execute("DELETE FROM identity")
+        self._db.execute("INSERT INTO identity VALUES (?)", [msgspec.json.encode(identity).decode()])
 
     def _create(self) -> None:
         offsets = "first_offset BIGINT, next_offset BIGINT"
         counts = "records BIGINT, entries BIGINT, accepted BIGINT, duplicate BIGINT, rejected BIGINT"
-        self._db.execute("CREATE TABLE pinned (content VARCHAR)")
+        self._db.execute("CREATE TABLE identity (content VARCHAR)")
         self._db.execute(f"CREATE TABLE position (stream_time_ms BIGINT, epoch BIGINT, {offsets}, {counts})")
         self._db.execute("INSERT INTO position VALUES (NULL, NULL, 0, NULL, 0, 0, 0, 0, 0)")
         self._db.execute(

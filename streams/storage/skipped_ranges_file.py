@@ -1,6 +1,6 @@
-"""`exceptions.json` of a data folder: the signed skipped ranges, checked against every manifest there.
+"""`skipped_ranges.json` of a data folder: the signed skipped ranges, checked against every manifest there.
 
-In a store that hosts share, `exceptions/<SHA-256>.json` holds one each: hosts add theirs without overwriting another's.
+In a store that hosts share, `skipped_ranges/<SHA-256>.json` holds one each: hosts add theirs without overwriting another's.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ from schemas.manifest import EpochFiles, SkippedRange
 from streams.core.skipped_ranges import checked, named, within
 from streams.storage.object_store import ObjectStore
 
-FILE = "exceptions.json"
-FOLDER = "exceptions"
+FILE = "skipped_ranges.json"
+FOLDER = "skipped_ranges"
 
 LOCK_SECONDS = 15.0
 """How long to wait for another program's lock."""
@@ -69,7 +69,7 @@ def adopt_skipped_ranges(data_dir: Path, log: Log, others: Iterable[SkippedRange
     """Adds ranges that other hosts have signed and applied; returns all. Raises InvalidInput as
     `load_skipped_ranges`.
     """
-    with _locked(data_dir / "exceptions.lock", "another program is changing the skipped ranges: try again"):
+    with _locked(data_dir / "skipped_ranges.lock", "another program is changing the skipped ranges: try again"):
         here = read_skipped_ranges(data_dir, log)
         skipped_ranges = checked(log, {*here, *others})
         _check_published(data_dir, skipped_ranges)

@@ -33,7 +33,7 @@ SUFFIX = ".snapshot"
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The file. `tables` are Arrow IPC streams by name, of the tables that State.tables() returns."""
 
-    pinned: CheckpointIdentity
+    identity: CheckpointIdentity
     tables: dict[str, bytes]
 
 
@@ -44,11 +44,11 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     tables: dict[str, pa.Table]
 
 
-def write_snapshot(path: Path, pinned: CheckpointIdentity, tables: Mapping[str, pa.Table]) -> None:
+def write_snapshot(path: Path, identity: CheckpointIdentity, tables: Mapping[str, pa.Table]) -> None:
     """Writes the tables of a state to a local file."""
     packed = {name: _packed(table) for name, table in tables.items()}
     make_folder(path.parent)
-    write_bytes(path, msgspec.msgpack.encode(Snapshot(pinned=pinned, tables=packed)))
+    write_bytes(path, msgspec.msgpack.encode(Snapshot(identity=identity, tables=packed)))
 
 
 def put_snapshot(store: ObjectStore, path: Path, partition: int, folder: str) -> None:
@@ -60,29 +60,29 @@ def put_snapshot(store: ObjectStore, path: Path, partition: int, folder: str) ->
         store.remove(name)
 
 
-def newest_snapshot(store: ObjectStore, pinned: CheckpointIdentity, above: int) -> Restored | None:
+def newest_snapshot(store: ObjectStore, identity: CheckpointIdentity, above: int) -> Restored | None:
     """The newest valid snapshot of a partition at an offset over `above`, or None.
 
     A snapshot that doesn't fit its manifest is skipped, with a warning in the log. Raises InvalidInput if the store
     belongs to another log, topic or list of rulesets, InvariantBroken if it has two manifests of an epoch, StoreAway.
     """
-    partition = pinned.partition
+    partition = identity.partition
     for name in reversed(store.names(f"snapshots/{partition}")):
         folder = PurePosixPath(name).name.removesuffix(SUFFIX)
         digest = stored_manifests(store, partition, folder).get(folder)
         if digest is None:
             logger.warning("%s in the store has no manifest: not used", name)
             continue
-        whole, _ = read_stored(store, pinned.log, partition, folder, digest)
+        whole, _ = read_stored(store, identity.log, partition, folder, digest)
         if whole.manifest.next_offset <= above:
             return None
-        found = _restored(name, store.read(name) or b"", pinned, whole.manifest)
+        found = _restored(name, store.read(name) or b"", identity, whole.manifest)
         if found is not None:
             return found
     return None
 
 
-def _restored(name: str, content: bytes, pinned: CheckpointIdentity, manifest: EpochManifest) -> Restored | None:
+def _restored(name: str, content: bytes, identity: CheckpointIdentity, manifest: EpochManifest) -> Restored | None:
     try:
         snapshot = msgspec.msgpack.decode(content, type=Snapshot)
         tables = {name: _unpacked(snapshot.tables[name], TABLES[name].schema) for name in TABLES}
@@ -92,17 +92,17 @@ def _restored(name: str, content: bytes, pinned: CheckpointIdentity, manifest: E
         return None
     # First the tables' digest: no state is built from untrusted bytes. Then the state's own, since it is what
     # continues.
-    if packed_digest != manifest.state_digest or _state_digest(pinned, tables) != manifest.state_digest:
+    if packed_digest != manifest.state_digest or _state_digest(identity, tables) != manifest.state_digest:
         logger.warning("%s in the store doesn't hold the state of its manifest: not used", name)
         return None
     # The format is that of a checkpoint; a snapshot's content is checked by its digest.
-    made_for = msgspec.structs.replace(snapshot.pinned, format=pinned.format)
-    made_for.compare(f"{name} in the store", pinned, manifest.epoch)
+    made_for = msgspec.structs.replace(snapshot.identity, format=identity.format)
+    made_for.compare(f"{name} in the store", identity, manifest.epoch)
     return Restored(manifest=manifest, tables=tables)
 
 
-def _state_digest(pinned: CheckpointIdentity, tables: Mapping[str, pa.Table]) -> str:
-    return State.load(pinned.log, pinned.partition, tables).digest().hex()
+def _state_digest(identity: CheckpointIdentity, tables: Mapping[str, pa.Table]) -> str:
+    return State.load(identity.log, identity.partition, tables).digest().hex()
 
 
 def _name(partition: int, folder: str) -> str:

@@ -54,7 +54,8 @@ def is_right(folder: Path, load: Load) -> bool:
     for partition in range(PARTITIONS):
         with duckdb.connect(str(folder / "partitions" / f"{partition}.duckdb"), read_only=True) as db:
             for machine, readings, usage in db.execute(
-                "SELECT machine, sum(readings), sum(list_sum([line.usage for line in lines])) FROM windows GROUP BY ALL"
+                "SELECT machine, sum(readings), any_value(usage) FROM windows LEFT JOIN"
+                " (SELECT machine, sum(usage) AS usage FROM lines GROUP BY ALL) USING (machine) GROUP BY ALL"
             ).fetchall():
                 machines[machine] = int(readings), int(usage or 0)
             for reason, count in db.execute("SELECT reason, count(*) FROM rejects GROUP BY ALL").fetchall():

@@ -82,8 +82,8 @@ def of_machines(servers: str, home: Path, readings: int, machines: int) -> Resul
 def look_at_partition(servers: str, folder: Path, topic: str, readings: Readings) -> dict[str, float]:
     """Opens partition 0 of a folder that no worker holds, and gives it three rounds of readings."""
     with duckdb.connect(str(folder / "partitions" / "0.duckdb"), read_only=True) as db:
-        ((pinned,),) = db.execute("SELECT content FROM pinned").fetchall()
-    topic_id = msgspec.json.decode(pinned)["topic_id"]
+        ((identity,),) = db.execute("SELECT content FROM identity").fetchall()
+    topic_id = msgspec.json.decode(identity)["topic_id"]
     log = log_of("json", readings.count, readings.machines)
     reader = KafkaLogReader(servers, topic)
     began = time.perf_counter()

@@ -17,7 +17,8 @@ from streams.core.log_root import EMPTY_ROOT
 from streams.core.recompute import recompute
 from streams.core.state import State
 from streams.storage.archive import archive_digest, chunk_proof, read_archive, read_leaves
-from streams.storage.checkpoint import Checkpoint, CheckpointIdentity
+from streams.storage.checkpoint import Checkpoint
+from streams.storage.checkpoint_identity import FORMAT, CheckpointIdentity
 from streams.storage.epoch_files import EpochPaths, epoch_paths, read_manifest, read_windows
 from streams.worker.partition import Partition
 from tests.support import partition_runs as runs
@@ -217,7 +218,7 @@ def test_a_manifest_that_says_something_else_stops(tmp_path: Path) -> None:
 
 def test_final_files_that_were_changed_stop(tmp_path: Path) -> None:
     runs.run(tmp_path)
-    all_paths(tmp_path)[1].windows.write_bytes(b"changed")
+    all_paths(tmp_path)[1].table("windows").write_bytes(b"changed")
     (tmp_path / "partitions" / "0.duckdb").unlink()
     with pytest.raises(InvariantBroken, match="isn't the file"):
         runs.run(tmp_path)
@@ -298,8 +299,8 @@ def test_the_state_comes_back_as_it_was(tmp_path: Path) -> None:
     partition.process(0, log.records[30].offset, log.records[:30])
     digest = partition._state.digest()
     partition.close()
-    pinned = CheckpointIdentity(format=1, partition=0, topic_id="topic-1", log=HOURLY)
-    checkpoint = Checkpoint(tmp_path / "partitions" / "0.duckdb", pinned)
+    identity = CheckpointIdentity(format=FORMAT, partition=0, topic_id="topic-1", log=HOURLY)
+    checkpoint = Checkpoint(tmp_path / "partitions" / "0.duckdb", identity)
     state: State = checkpoint.state(HOURLY, 0)
     assert state.digest() == digest
     checkpoint.close()

@@ -58,10 +58,11 @@ def recount(rows: list[dict[str, Any]]) -> tuple[Any, ...]:
     return (
         rows[0]["machine"], 0, min(row["start_ms"] for row in rows), max(up) + WINDOW_MS if up else None,
         len(rows) - late, late, sum(row["readings"] for row in rows),
-        Decimal(sum(row["gross_micros"] for row in rows)) / 10**6, Decimal(sum(row["net_micros"] for row in rows)) / 10**6,
+        Decimal(sum(row["gross_micros"] for row in rows)) / 10**6,
+        Decimal(sum(row["net_micros"] for row in rows)) / 10**6,
         min(row["trust"] for row in rows), max(row["registration_version"] for row in rows),
-        sorted({flag for row in rows for flag in flags_from(row["flags"])}), from_ms, until_ms if up else None, period, silent,
-        reporting,
+        sorted({flag for row in rows for flag in flags_from(row["flags"])}), from_ms, until_ms if up else None,
+        period, silent, reporting,
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from tests.support import partition_runs as runs
 from tests.support import store_runs as hosts
 from tests.support.sim_log import HOURLY
 
-PINNED = CheckpointIdentity(format=FORMAT, partition=0, topic_id="topic-1", log=HOURLY)
+IDENTITY = CheckpointIdentity(format=FORMAT, partition=0, topic_id="topic-1", log=HOURLY)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_snapshots_that_are_not_what_they_should_be_are_passed_over(
     store: ObjectStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     older, newer = store.names("snapshots/0")
-    newest = newest_snapshot(store, PINNED, 0)
+    newest = newest_snapshot(store, IDENTITY, 0)
     content = store.read(newer) or b""
     snapshot = msgspec.msgpack.decode(content, type=Snapshot)
     clock = snapshot.tables["clock"]
@@ -121,22 +121,22 @@ def test_snapshots_that_are_not_what_they_should_be_are_passed_over(
     for each in bad:
         store.put(newer, [each])
         with caplog.at_level(logging.WARNING):
-            found = newest_snapshot(store, PINNED, 0)
+            found = newest_snapshot(store, IDENTITY, 0)
         assert found is not None and found.manifest.epoch == newest.manifest.epoch - 1
         assert "not used" in caplog.text
         caplog.clear()
     store.put(older, [b"x"])
-    assert newest_snapshot(store, PINNED, 0) is None
+    assert newest_snapshot(store, IDENTITY, 0) is None
     assert resumed_at(tmp_path / "new", store) is None
     hosts.run(tmp_path / "new", store.uri)
-    assert newest_snapshot(store, PINNED, 0) == newest
+    assert newest_snapshot(store, IDENTITY, 0) == newest
     assert resumed_at(tmp_path / "another", store) == newest.manifest.next_offset
 
 
 def test_a_snapshot_without_its_manifest_is_passed_over(store: ObjectStore, caplog: pytest.LogCaptureFixture) -> None:
     last = max(stored_manifests(store, 0))
     store.remove(f"manifests/0/{last}/{stored_manifests(store, 0)[last]}.json")
-    found = newest_snapshot(store, PINNED, 0)
+    found = newest_snapshot(store, IDENTITY, 0)
     assert found is not None and "no manifest" in caplog.text
 
 
@@ -173,7 +173,8 @@ def test_another_manifest_of_an_epoch_stops(store: ObjectStore, quiet: Path, tmp
 def test_what_was_changed_in_the_store_is_not_fetched(store: ObjectStore, tmp_path: Path) -> None:
     store.put("manifests/of somebody else", [b""])
     names = [name for folder in ("epochs", "log", "manifests/0") for name in store.names(folder)]
-    assert len(names) == 4 * 6
+    here = [path for folder in ("epochs", "log") for path in (tmp_path / "first" / folder).rglob("*") if path.is_file()]
+    assert len(names) == len(here) > 4 * 3
     for name in (names[0], store.names("log")[1], store.names("manifests/0")[0]):
         content = store.read(name) or b""
         store.put(name, [content[:-1] + b"?"])

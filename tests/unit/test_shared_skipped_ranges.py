@@ -48,7 +48,7 @@ def test_what_is_no_exception_is_not_believed(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="not by an operator"):
         share_skipped_ranges(store, tmp_path / "a", log)
     store.put(f"{FOLDER}/a.json", [b"{"])
-    with pytest.raises(InvalidInput, match=r"exceptions/a.json in the store .* is not a skipped range"):
+    with pytest.raises(InvalidInput, match=r"skipped_ranges/a.json in the store .* is not a skipped range"):
         share_skipped_ranges(store, tmp_path / "a", log)
 
 

@@ -81,9 +81,9 @@ def test_it_stops_a_worker_until_an_operator_signs(
     naming = [manifest for manifest in manifests.values() if manifest.skipped_ranges]
     assert [msgspec.to_builtins(each) for manifest in naming for each in manifest.skipped_ranges] == [added]
     assert naming[0].first_offset <= 61 < 64 <= naming[0].next_offset
-    exceptions = load_skipped_ranges(tmp_path, poisoned)
-    reader = KafkaLogReader(kafka, poisoned.topic, 0, exceptions)
-    for found in (evidence.from_log(poisoned, reader, 0, exceptions), evidence.from_archive(poisoned, tmp_path, 0)):
+    skipped = load_skipped_ranges(tmp_path, poisoned)
+    reader = KafkaLogReader(kafka, poisoned.topic, 0, skipped)
+    for found in (evidence.from_log(poisoned, reader, 0, skipped), evidence.from_archive(poisoned, tmp_path, 0)):
         assert [manifest for manifest, _ in found] == list(manifests.values())
 
     # What is final can't be taken back, and nothing can be added to it.
