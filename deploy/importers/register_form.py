@@ -112,6 +112,11 @@ def _per_hour(drafts: list[Draft], meter: str, mapping: Mapping) -> int:
     return rates[(len(rates) * 99 + 99) // 100 - 1] if rates else 0
 
 
+def charger_size_w(rate_w: int) -> int:
+    """The least usual size of a charger that is not below a rate, in W."""
+    return next((size for size in (*CHARGERS_W, *SIZES) if size >= rate_w), SIZES[-1])
+
+
 def _capacity(highest: int, unit: str, mapping: Mapping) -> str:
     sizes = CHARGERS_W if mapping.kind == "sessions" and unit == "Wh" else SIZES
     size = next((size for size in (*sizes, *SIZES) if size >= highest), SIZES[-1])
