@@ -11,7 +11,7 @@ from schemas.units import COUNT_MAX, HOUR_MS, MINUTE_MS
 from streams.core.murmur2 import partition_of
 from streams.core.records import ARROW, Record
 from tests.support.dirty_logs import DirtyLog, Plain
-from tests.support.fleet_logs import as_arrow
+from tests.support.fleet_logs import in_arrow
 
 ALICE, BOB = "0x" + "a1" * 20, "0x" + "B2" * 20
 NO_TIMES = (-1, -(2**63), 0, 1, 2**53, 2**62, 2**63 - 1)
@@ -44,7 +44,7 @@ class Traffic(DirtyLog):
         else:
             self.step()
             if self.draw.random() < 0.1:
-                self.log[before:] = [self.in_arrow(record) for record in self.log[before:]]
+                self.log[before:] = [in_arrow(record) for record in self.log[before:]]
         for place in range(before, len(self.log)):
             self.log[place] = self.log[place]._replace(timestamp=self.stamp(clock))
 
@@ -92,18 +92,6 @@ class Traffic(DirtyLog):
                     self.log.append(other._replace(offset=self.offset()))
                 return
         self.log.append(Record(self.offset(), 0, self.draw.choice((device.name.encode(), b"", None)), value, headers))
-
-    def in_arrow(self, record: Record) -> Record:
-        """The same readings as Arrow, where they have such a form."""
-        if record.headers or not record.value:
-            return record
-        try:
-            value = msgspec.json.decode(record.value)
-        except (msgspec.DecodeError, RecursionError):  # such a value is among the dirt
-            return record
-        rows = value if isinstance(value, list) else [value]
-        arrow = as_arrow(rows) if rows and all(isinstance(row, dict) for row in rows) else None
-        return record if arrow is None else record._replace(value=arrow, headers=[("content-type", ARROW.encode())])
 
     def registration(self, device: Any, version: int) -> Plain:
         """The same, with payees that a ledger can pay; one part may go to somebody without an account."""
