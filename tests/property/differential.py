@@ -16,11 +16,11 @@ from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.window import Window
 from streams.core.advance import Advanced, advance
 from streams.core.records import Record
-from streams.core.replay import advance_through, open_windows
+from streams.core.replay import advance_by_cuts, open_windows
 from streams.core.state import State
 from streams.reference.recount import PartitionRecount, plain_windows
 from tests.simulation.seeds import again, run_seeds
-from tests.support.dirty_logs import dirty_log
+from tests.support.dirty_logs import START_MS, dirty_log
 from tests.support.fleet_logs import in_arrow
 from tests.support.signed_logs import SignedLog
 
@@ -32,18 +32,14 @@ def draw_log(seed: int) -> tuple[Log, list[Record]]:
     """The rules and the records of a seed."""
     draw = random.Random(seed)
     is_long = draw.random() < 0.3
+    epoch_ms = 30 * DAY_MS if is_long else draw.choice((2 * HOUR_MS, DAY_MS))
+    first = START_MS // epoch_ms
     log = Log(
         log_id=LOG_ID,
         partitions=1,
         window_ms=draw.choice((15, 15, 5, 60)) * MINUTE_MS,
-        epoch_ms=30 * DAY_MS if is_long else draw.choice((2 * HOUR_MS, DAY_MS)),
-        rulesets=(
-            Ruleset(
-                grace_ms=draw.choice((0, 10, 10, 40)) * MINUTE_MS,
-                horizon_ms=draw.choice((HOUR_MS, 6 * HOUR_MS, 35 * DAY_MS)),
-                skew_ms=draw.choice((0, 5, 5)) * MINUTE_MS,
-            ),
-        ),
+        epoch_ms=epoch_ms,
+        rulesets=tuple(draw_rules(draw, epoch) for epoch in draw.choice(((0,), (0,), (0, first + 1, first + 2)))),
     )
     dirt = draw.choice((0.0, 0.1, 0.5, 1.0))
     records = dirty_log(seed, dirt, draw.choice((60, 160, 400)), log_id=LOG_ID, is_long=is_long)
@@ -52,6 +48,16 @@ def draw_log(seed: int) -> tuple[Log, list[Record]]:
     if draw.random() < 0.3:
         records = SignedLog(LOG_ID, seed, share=0.7, dirt=0.3).of(records)
     return log, records
+
+
+def draw_rules(draw: random.Random, first_epoch: int) -> Ruleset:
+    """The rules from an epoch on."""
+    return Ruleset(
+        first_epoch=first_epoch,
+        grace_ms=draw.choice((0, 10, 10, 40)) * MINUTE_MS,
+        horizon_ms=draw.choice((HOUR_MS, 6 * HOUR_MS, 35 * DAY_MS)),
+        skew_ms=draw.choice((0, 5, 5, 5)) * MINUTE_MS,
+    )
 
 
 def run_and_check(seed: int) -> Counter[str]:
@@ -66,7 +72,10 @@ def run_and_check(seed: int) -> Counter[str]:
 def _check(seed: int) -> Counter[str]:
     log, records = draw_log(seed)
     state = State.new(log, 0)
-    parts = advance_through(state, records)
+    parts, deposits = list[Advanced](), list[int]()
+    for done, _ in advance_by_cuts(state, records):
+        parts.append(done)
+        deposits += [] if done.cut is None else [state.deposits_micros()]
     recount = PartitionRecount(log).take(records)
     assert [(one.offset, one.row, one.reason) for part in parts for one in part.rejects] == recount.rejects
     counts = sum((part.counts for part in parts), Counts())
@@ -76,7 +85,7 @@ def _check(seed: int) -> Counter[str]:
     assert plain_windows(windows) == sealed + recount.open_windows()
     orders = [to_builtins(order) for part in parts for order in part.orders]
     assert orders == [order.terms for order in recount.orders.placed]
-    assert state.deposits_micros() == recount.deposits()
+    assert (deposits, state.deposits_micros()) == (recount.deposits_at_cuts, recount.deposits())
     if seed % 3 == 0:
         _check_cutting(log, records, parts, state, random.Random(seed))
     return _happened(parts, recount, windows)
