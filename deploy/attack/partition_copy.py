@@ -180,9 +180,9 @@ class PartitionCopy:
 
 def _target(state: State, records: Sequence[Record], fallback: str) -> Target:
     """The first meter of the archive that a gateway could cheat with; else the attack's own machine."""
-    places = sorted(state.meters.index_of, key=lambda place: (place[0] == fallback, place))
+    places = sorted(state.meters.known, key=lambda place: (place[0] == fallback, place))
     for name, meter_name in places:
-        machine, meter = state.machines[name], state.meters.borrow(name, meter_name)
+        machine, meter = state.machines[name], state.meters.look(name, meter_name)
         version, base, current = machine.version_at(state.now_ms), meter.baseline, meter.current
         registered = version.meters.get(meter_name)
         if base is None or current is None or registered is None or meter.suspect is not None:

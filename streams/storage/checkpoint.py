@@ -49,6 +49,7 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
     records: int
     counts: Counts
     stream_time_ms: int
+    deposits_micros: int
     state_digest: bytes
 
 
@@ -120,13 +121,14 @@ class Checkpoint:
         """Replaces the file's content by the state at the cut of an epoch whose files are final."""
         records = 0  # the number of the epoch's records is used only until its files are final
         offsets = (manifest.first_offset, manifest.next_offset, records)
-        row = [manifest.epoch, *offsets, *_counts(manifest.counts), manifest.stream_time_ms]
+        times = [manifest.stream_time_ms, int(manifest.deposits_micros)]
+        row = [manifest.epoch, *offsets, *_counts(manifest.counts), *times]
         digests = [bytes.fromhex(manifest.state_digest), manifest.digest()]
         with self._transaction():
             for name in (*TABLES, "cuts", "position"):
                 self._db.execute(f"DELETE FROM {name}")
             self._state.restore(tables)
-            self._db.execute(f"INSERT INTO cuts VALUES ({', '.join('?' * 11)})", [*row, *digests])
+            self._db.execute(f"INSERT INTO cuts VALUES ({', '.join('?' * 12)})", [*row, *digests])
             self._db.execute(
                 "INSERT INTO position VALUES (?, ?, ?, ?, 0, 0, 0, 0, 0)",
                 [manifest.stream_time_ms, manifest.epoch + 1, manifest.next_offset, manifest.next_offset],
@@ -141,13 +143,13 @@ class Checkpoint:
             self._move(piece)
             self._state.append(piece.changes)
             for name, table in piece.tables.items():
-                if table.num_rows:
-                    self._insert(name, table, piece)
+                self._insert(name, table, piece)
             if piece.cut is not None:
                 cut = piece.cut
                 offsets = (cut.first_offset, cut.next_offset, cut.records)
-                row = [cut.epoch, *offsets, *_counts(cut.counts), cut.stream_time_ms, cut.state_digest]
-                self._db.execute("INSERT INTO cuts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row)
+                times = [cut.stream_time_ms, cut.deposits_micros]
+                row = [cut.epoch, *offsets, *_counts(cut.counts), *times, cut.state_digest]
+                self._db.execute(f"INSERT INTO cuts VALUES ({', '.join('?' * 11)}, NULL)", row)
         if self._state.is_fold_due:
             with self._transaction():
                 self._state.fold()
@@ -163,7 +165,8 @@ class Checkpoint:
                 records=row[3],
                 counts=Counts(*row[4:8]),
                 stream_time_ms=row[8],
-                state_digest=row[9],
+                deposits_micros=int(row[9]),
+                state_digest=row[10],
             )
             for row in rows
         ]
@@ -241,7 +244,7 @@ class Checkpoint:
         self._db.execute("INSERT INTO position VALUES (NULL, NULL, 0, NULL, 0, 0, 0, 0, 0)")
         self._db.execute(
             f"CREATE TABLE cuts (epoch BIGINT, {offsets}, {counts},"
-            " stream_time_ms BIGINT, state_digest BLOB, manifest_digest BLOB)"
+            " stream_time_ms BIGINT, deposits_micros HUGEINT, state_digest BLOB, manifest_digest BLOB)"
         )
         for name, schema in TABLES.items():
             self._like(name, _placed(name, 0, 0), schema.empty_table())
@@ -253,7 +256,8 @@ class Checkpoint:
         self._db.execute(f"CREATE TABLE {name} AS SELECT {columns} FROM incoming")
 
     def _insert(self, name: str, incoming: pa.Table, piece: Piece) -> None:
-        self._db.execute(f"INSERT INTO {name} SELECT {_placed(name, piece.epoch, piece.live_ms)} FROM incoming")
+        if incoming.num_rows:
+            self._db.execute(f"INSERT INTO {name} SELECT {_placed(name, piece.epoch, piece.live_ms)} FROM incoming")
 
     def _move(self, piece: Piece) -> None:
         """Moves the position if the piece starts there."""

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from files.parquet import write_table
 from files.read import FileMissing, read_json
 from files.write import Step, Temporary, file_digest, json_bytes, make_folder, sync_folder
-from schemas.arrow import TABLES, WINDOW_TABLES, Tables, windows_from
+from schemas.arrow import TABLES, WINDOW_TABLES, Tables, orders_from, windows_from
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.manifest import EpochFiles, EpochManifest, SkippedRange, epoch_folder
@@ -168,6 +168,8 @@ def _manifest(
         stream_time_ms=cut.stream_time_ms,
         counts=cut.counts,
         windows=windows_from(tables),
+        orders=orders_from(tables["orders"]),
+        deposits_micros=cut.deposits_micros,
         rejects=[Reject(*row) for row in zip(*columns, strict=True)],
         value_sha256=dict(zip(offsets, digests, strict=True)),
         log_root=log_root,

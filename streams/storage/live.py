@@ -27,10 +27,9 @@ import pyarrow.compute as pc
 
 from files.parquet import read_table, write_table
 from files.write import Temporary, sync_file, sync_folder
-from schemas.arrow import ORDERS, WINDOW_TABLES, Tables, flag_bits
+from schemas.arrow import ORDERS, WINDOW_TABLES, Tables
 from schemas.errors import InvalidInput
 from streams.core.meters import NONE
-from streams.core.open_window import FLAGS
 from streams.core.state import State
 from streams.core.tables import table_of
 
@@ -253,7 +252,7 @@ def open_windows(state: State, partition: int) -> pa.Table:
             None if adjusts_ms == NONE else adjusts_ms,
             window.readings,
             sum(usage * micros // max(per, 1) for (_, _, micros, per), usage in window.usage.items()),
-            flag_bits(flag for bit, flag in enumerate(FLAGS) if window.flags >> bit & 1),
+            window.flags,
             None if window.first_offset == NONE else window.first_offset,
             None if window.last_offset == NONE else window.last_offset,
             state.stream_time_ms,

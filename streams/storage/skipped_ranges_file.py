@@ -1,6 +1,7 @@
 """`skipped_ranges.json` of a data folder: the signed skipped ranges, checked against every manifest there.
 
-In a store that hosts share, `skipped_ranges/<SHA-256>.json` holds one each: hosts add theirs without overwriting another's.
+In a store that hosts share, `skipped_ranges/<SHA-256>.json` holds one each: hosts add theirs without overwriting
+another's.
 """
 
 import hashlib

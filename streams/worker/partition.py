@@ -286,6 +286,7 @@ class Partition:
                 records=records,
                 counts=counts,
                 stream_time_ms=state.now_ms,
+                deposits_micros=state.deposits_micros(),
                 state_digest=tables_digest(tables),
             )
             position = Position(
@@ -298,7 +299,7 @@ class Partition:
             position=position,
             tables=window_tables(done.windows, partial(_kind_and_route, state))
             | {
-                "orders": orders_table([]),
+                "orders": orders_table(done.orders),
                 "rejects": rejects_table(done.rejects),
                 "rejected_records": rejected_records_table(done.rejected),
             },

@@ -1,5 +1,6 @@
 """What analysts see: every sealed row once, at any moment, from any folder, explained."""
 
+import random
 from decimal import Decimal
 from functools import partial
 from itertools import count
@@ -12,13 +13,22 @@ import pyarrow.parquet as pq
 import pytest
 from msgspec import structs
 
+from files.parquet import write_table
+from files.write import Temporary
+from schemas.arrow import orders_table, window_tables
+from schemas.order import Order
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Claim, Payout, rows_table
+from schemas.registration import Agreement
 from schemas.units import HOUR_MS
+from schemas.window import Due, Statement
 from streams.core.murmur2 import partition_of
 from streams.storage.analytics import make_analytics
+from streams.storage.epoch_files import epoch_paths
+from streams.storage.live import Live
 from streams.storage.view_comments import COLUMNS, VIEWS
 from streams.worker.partition import Partition
 from tests.support import partition_runs as runs
+from tests.support.sealed_windows import random_window
 from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration, small_log
 
 PUBLIC = sorted(name for name in VIEWS if "." not in name)
@@ -234,3 +244,58 @@ def test_reporting_counts_the_minutes_whose_windows_hold_a_reading(tmp_path: Pat
         ("silent", "2019-04-14 02:30:00", 240, 180, Decimal("25.000"), 1, ["equivocation"]),
         ("steady", "2019-04-14 04:00:00", 240, 0, Decimal("100.000"), 0, []),
     ]
+
+
+SUPPLIER, CUSTOMER = "0x" + "c3" * 20, "0x" + "d4" * 20
+
+
+def test_prepaid_sessions_dues_and_orders_are_shown(tmp_path: Path) -> None:
+    """Written as a worker would: two epochs that are final, orders and windows of a third that is not."""
+    analyst = Analyst(tmp_path)
+    terms = Agreement({"owner": 10_000}, locked_until=1_700_000_000_000)
+    plain = random_window(random.Random(1), "m0", START_MS)
+    window = structs.replace(
+        plain,
+        sessions=(Statement("s1", CUSTOMER, 5_000_000, 1_500_000, 3_500_000), Statement("s2", CUSTOMER, 1, 3, 0)),
+        dues=(Due("expense", SUPPLIER, "nut/1", 2_000), Due("refund", CUSTOMER, "s1", 3_500_000)), agreement=terms,
+        expenses_micros=2_000, uncollected_micros=2, collected_micros=1_500_001, flags=("clock", "fees"), lines=(),
+    )  # fmt: skip
+    order = Order(
+        machine="m0", item="nut", number=1, quantity=2, unit_price=1_000, supplier=SUPPLIER, placed_at=START_MS,
+        offset=7, row=0,
+    )  # fmt: skip
+    tables = window_tables([window], lambda machine, version: ("robot", "hall-1")) | {"orders": orders_table([order])}
+    paths = epoch_paths(tmp_path, HOURLY, HOURLY.epoch_of(START_MS), 0)
+    for name, table in tables.items():
+        write_table(Temporary(paths.table(name)), table).publish(durable=False)
+    assert analyst.rows("FROM orders") == analyst.rows("FROM dues") == []  # there is no manifest yet
+    paths.manifest.write_bytes(b'{"manifest": {"deposits_micros": "7", "orders": 1}}')
+    live = Live(tmp_path / "live", 0, START_MS + HOUR_MS, set(), set(), lambda: 0.0, is_new=True)
+    later = structs.replace(window, start_ms=START_MS + HOUR_MS, dues=window.dues[1:], sessions=window.sessions[:1])
+    live.write(later.start_ms, window_tables([later], lambda machine, version: ("robot", "m0")))
+    live.write_orders(later.start_ms, orders_table([structs.replace(order, number=2, offset=9)]))
+    assert analyst.rows("SELECT session, paid, used, refund, uncollected, final FROM statements ORDER BY ALL") == [
+        ("s1", 5, Decimal("1.5"), Decimal("3.5"), 0, False),
+        ("s1", 5, Decimal("1.5"), Decimal("3.5"), 0, True),
+        ("s2", Decimal("0.000001"), Decimal("0.000003"), 0, Decimal("0.000002"), True),
+    ]
+    assert analyst.rows("SELECT kind, account, ref, amount_micros, final FROM dues ORDER BY ALL") == [
+        ("expense", SUPPLIER, "nut/1", 2_000, True),
+        ("refund", CUSTOMER, "s1", 3_500_000, False),
+        ("refund", CUSTOMER, "s1", 3_500_000, True),
+    ]
+    assert analyst.rows('SELECT "number", unit_price, settled_micros, "offset", final FROM orders ORDER BY ALL') == [
+        (1, Decimal("0.001"), 2_000, 7, True),
+        (2, Decimal("0.001"), None, 9, False),
+    ]
+    assert analyst.rows("SELECT kind, route, site, flags FROM windows ORDER BY start") == [
+        ("robot", "hall-1", "hall-1", ["clock", "fees"]),
+        ("robot", "m0", None, ["clock", "fees"]),
+    ]
+    assert analyst.rows("SELECT kind, expenses, collected, flags FROM machines") == [
+        ("robot", Decimal("0.004"), Decimal("3.000002"), ["clock", "fees"])
+    ]
+    assert analyst.rows("SELECT payee, points, locked_until::VARCHAR FROM agreements") == [
+        ("owner", 10_000, "2023-11-14 22:13:20")
+    ]
+    assert analyst.rows("SELECT deposits, orders FROM epochs") == [(Decimal("0.000007"), 1)]

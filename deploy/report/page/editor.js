@@ -160,7 +160,7 @@ class DayEditor {
       const document = was.stored.document;
       button.setAttribute("aria-selected", String(i === this.at));
       button.tabIndex = i === this.at ? 0 : -1;
-      const late = document.adjusts_ms === null ? "" : ", adjusts " + this.mendedText(document);
+      const late = document.adjusts_ms === null ? "" : ", adjusts " + this.adjustedText(document);
       put(
         button,
         mark(this.holds(i)),
@@ -176,7 +176,7 @@ class DayEditor {
   }
 
   // When the adjusted window was: its day, too, where that is another one.
-  mendedText(document) {
+  adjustedText(document) {
     const isToday = document.adjusts_ms >= this.day.day_ms;
     return (isToday ? "" : shortDay(document.adjusts_ms) + " ") + timeText(document.adjusts_ms);
   }
@@ -231,7 +231,7 @@ class DayEditor {
     const rows = items.map((item) => (item.kind === "correction" ? this.correctionRow(item) : this.readingRow(item)));
     const priced = items.filter((item) => item.kind !== "correction" && usageOf(item));
     this.result = h("div");
-    const more = document.adjusts_ms === null ? "" : ", adjusts the window of " + this.mendedText(document);
+    const more = document.adjusts_ms === null ? "" : ", adjusts the window of " + this.adjustedText(document);
     put(
       this.detail,
       h("h3", {}, timeText(document.start_ms) + " to " + timeText(document.end_ms) + more),

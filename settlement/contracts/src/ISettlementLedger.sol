@@ -16,7 +16,7 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
  *
  * The head is a fold over everything posted and disputed, and never goes back:
  * - genesis = keccak256(abi.encode(GENESIS_TYPEHASH, chain id, ledger, token, currency))
- * - after a post: keccak256(abi.encode(POST_TYPEHASH, the eight arguments of {post}))
+ * - after a post: keccak256(abi.encode(POST_TYPEHASH, the nine arguments of {post}))
  * - after a dispute: keccak256(abi.encode(DISPUTE_TYPEHASH, previous head, sequence))
  *
  * A post is *mature* once an auditor has attested it and its delay has passed. A mature post can never be disputed. It
@@ -30,7 +30,7 @@ interface ISettlementLedger {
      * @param windowsRoot root over the earnings windows that the post settles
      * @param payoutsRoot root over every account's cumulative payout
      * @param total sum of all cumulative payouts
-     * @param epochStart start of the first epoch settled
+     * @param deposits what customers had paid for sessions still open at `epochEnd`: owed to nobody yet, and not free
      * @param epochEnd end of the last epoch settled, exclusive
      * @param delayEnd from this time on the post is mature, if it is attested
      * @param revoked whether the admin has taken it back
@@ -39,7 +39,7 @@ interface ISettlementLedger {
         bytes32 windowsRoot;
         bytes32 payoutsRoot;
         uint96 total;
-        uint32 epochStart;
+        uint88 deposits;
         uint32 epochEnd;
         uint32 delayEnd;
         bool revoked;
@@ -93,6 +93,7 @@ interface ISettlementLedger {
         uint256 epochStart,
         uint256 epochEnd,
         uint256 total,
+        uint256 deposits,
         uint256 delayEnd
     );
 
@@ -160,8 +161,9 @@ interface ISettlementLedger {
     /// @notice A post may raise the total by `maxStep` at most.
     error StepTooLarge(uint256 step, uint256 maxStep);
 
-    /// @notice The ledger must hold all that it will owe: fund it first, or post the previous payouts root and total.
-    error Underfunded(uint256 balance, uint256 owed);
+    /// @notice The ledger must hold all that it will owe, and the deposits beside it: fund it first, or post the previous
+    /// payouts root and total.
+    error Underfunded(uint256 balance, uint256 owed, uint256 deposits);
 
     /// @notice No such post: never made, or disputed.
     error PostUnknown(uint256 sequence);
@@ -199,15 +201,16 @@ interface ISettlementLedger {
     /// @notice Neither the zero address nor the ledger itself can be paid.
     error RecipientInvalid(address recipient);
 
-    /// @notice Only what is owed to nobody can be withdrawn.
+    /// @notice Only what is owed to nobody, and is no deposit, can be withdrawn.
     error WithdrawalExceedsFree(uint256 amount, uint256 free);
 
     // ------------------------------------------------------------------------------------------------- Posting
 
     /**
      * @notice Posts a run of epochs. For the poster.
-     * @dev The ledger must hold what it will owe. An unfunded run may be posted in arrears: its windows root with the
-     * payouts root and the total of the post before it.
+     * @dev The ledger must hold what it will owe, and the deposits beside it: no post can promise to one what another
+     * has paid for and not used. An unfunded run may be posted in arrears: its windows root with the payouts root and the
+     * total of the post before it; its deposits must be covered all the same.
      * @param sequence must be {nextSequence}
      * @param previousHead must be {head}
      * @param windowsRoot root over the windows settled
@@ -216,6 +219,8 @@ interface ISettlementLedger {
      * @param epochStart not before the previous post's `epochEnd`
      * @param epochEnd after `epochStart`, not in the future
      * @param total sum of the cumulative payouts: at least the previous post's, at most {maxStep} more, below 2^96
+     * @param deposits what customers are owed at `epochEnd` that no window holds: payments for open sessions, and refunds
+     * in open windows; below 2^88
      */
     function post(
         uint256 sequence,
@@ -225,7 +230,8 @@ interface ISettlementLedger {
         bytes32 manifestHash,
         uint64 epochStart,
         uint64 epochEnd,
-        uint256 total
+        uint256 total,
+        uint256 deposits
     ) external;
 
     /**
@@ -287,7 +293,7 @@ interface ISettlementLedger {
     function unpause() external;
 
     /**
-     * @notice Sends `amount` of what is owed to nobody to `recipient`. For the admin.
+     * @notice Sends `amount` of what is owed to nobody, and is no deposit, to `recipient`. For the admin.
      * @param amount at most {free}
      */
     function withdraw(address recipient, uint256 amount) external;
@@ -320,6 +326,9 @@ interface ISettlementLedger {
 
     /// @notice Total of the last post: all that was ever owed.
     function total() external view returns (uint256);
+
+    /// @notice Deposits of the last post: what customers had paid for sessions still open.
+    function deposits() external view returns (uint256);
 
     /// @notice End of the last epoch posted.
     function epochEnd() external view returns (uint256);
@@ -354,7 +363,7 @@ interface ISettlementLedger {
     /// @notice {total} less {claimed}: what the ledger must hold.
     function owed() external view returns (uint256);
 
-    /// @notice Balance less {owed}; 0 where a token that is not supported has taken more.
+    /// @notice Balance less {owed} and {deposits}; 0 where a token that is not supported has taken more.
     function free() external view returns (uint256);
 
     /// @notice Whether a window is under the windows root of a post. The post may be active or not: see {isActive}.

@@ -15,7 +15,7 @@ import {LedgerRoles} from "./LedgerRoles.sol";
 /**
  * @title SettlementLedger
  * @notice See {ISettlementLedger}. What holds at all times: claimed = sum of claims <= activeTotal <= total, and with a
- * token that neither takes fees nor rebases, balance >= total - claimed.
+ * token that neither takes fees nor rebases, balance >= total - claimed; right after a post it also covers the deposits.
  */
 contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTransient {
     using SafeCast for uint256;
@@ -26,7 +26,7 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
     bytes32 public constant GENESIS_TYPEHASH =
         keccak256("Genesis(uint256 chainId,address ledger,address token,bytes3 currency)");
     bytes32 public constant POST_TYPEHASH = keccak256(
-        "Post(uint256 sequence,bytes32 previousHead,bytes32 windowsRoot,bytes32 payoutsRoot,bytes32 manifestHash,uint64 epochStart,uint64 epochEnd,uint256 total)"
+        "Post(uint256 sequence,bytes32 previousHead,bytes32 windowsRoot,bytes32 payoutsRoot,bytes32 manifestHash,uint64 epochStart,uint64 epochEnd,uint256 total,uint256 deposits)"
     );
     bytes32 public constant DISPUTE_TYPEHASH = keccak256("Dispute(bytes32 previousHead,uint256 sequence)");
 
@@ -122,13 +122,15 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
         bytes32 manifestHash,
         uint64 epochStart_,
         uint64 epochEnd_,
-        uint256 total_
+        uint256 total_,
+        uint256 deposits_
     ) external nonReentrant onlyRole(POSTER_ROLE) {
         if (previousHead != head) revert HeadMismatch(previousHead, head);
         _requireNext(sequence, epochStart_, epochEnd_, total_);
+        _requireFunded(total_, deposits_);
 
         // The arguments' bytes are what abi.encode would make of them, and the decoder has refused dirty ones.
-        bytes32 newHead = keccak256(bytes.concat(POST_TYPEHASH, msg.data[4:260]));
+        bytes32 newHead = keccak256(bytes.concat(POST_TYPEHASH, msg.data[4:292]));
         uint256 delayEnd = block.timestamp + delay;
         head = newHead;
         _nextSequence = (sequence + 1).toUint32();
@@ -136,7 +138,7 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
             windowsRoot: windowsRoot,
             payoutsRoot: payoutsRoot,
             total: total_.toUint96(),
-            epochStart: uint256(epochStart_).toUint32(),
+            deposits: deposits_.toUint88(),
             epochEnd: uint256(epochEnd_).toUint32(),
             delayEnd: delayEnd.toUint32(),
             revoked: false
@@ -144,7 +146,7 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
 
         emit EpochPosted(
             sequence, newHead, previousHead, windowsRoot, payoutsRoot, manifestHash,
-            epochStart_, epochEnd_, total_, delayEnd
+            epochStart_, epochEnd_, total_, deposits_, delayEnd
         );
     }
 
@@ -273,6 +275,11 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
     }
 
     /// @inheritdoc ISettlementLedger
+    function deposits() public view returns (uint256) {
+        return _posts[_nextSequence - 1].deposits;
+    }
+
+    /// @inheritdoc ISettlementLedger
     function epochEnd() external view returns (uint256) {
         return _posts[_nextSequence - 1].epochEnd;
     }
@@ -329,7 +336,7 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
 
     /// @inheritdoc ISettlementLedger
     function free() public view returns (uint256) {
-        return Math.saturatingSub(token.balanceOf(address(this)), owed());
+        return Math.saturatingSub(token.balanceOf(address(this)), owed() + deposits());
     }
 
     /// @inheritdoc ISettlementLedger
@@ -344,7 +351,7 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
 
     // ----------------------------------------------------------------------------------------------- Internal
 
-    /// @dev Checks that a post follows the one before it and is funded.
+    /// @dev Checks that a post follows the one before it.
     function _requireNext(uint256 sequence, uint256 epochStart_, uint256 epochEnd_, uint256 total_) private view {
         if (sequence != _nextSequence) revert SequenceMismatch(sequence, _nextSequence);
         Post storage last = _posts[sequence - 1];
@@ -354,9 +361,14 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
         if (epochEnd_ > block.timestamp) revert EpochNotOver(epochEnd_, block.timestamp);
         if (total_ < previousTotal) revert TotalFalls(total_, previousTotal);
         if (total_ - previousTotal > step) revert StepTooLarge(total_ - previousTotal, step);
+    }
+
+    /// @dev Checks that the ledger holds what it will owe, and beside it what customers paid for sessions still open.
+    function _requireFunded(uint256 total_, uint256 deposits_) private view {
         uint256 owedAfter = total_ - _claims.claimed;
         uint256 balance = token.balanceOf(address(this));
-        if (balance < owedAfter) revert Underfunded(balance, owedAfter);
+        // Compared without a sum, which the poster could make overflow.
+        if (balance < owedAfter || balance - owedAfter < deposits_) revert Underfunded(balance, owedAfter, deposits_);
     }
 
     /// @dev Pays one leaf or reverts.

@@ -140,9 +140,9 @@ contract AttacksTest is LedgerTest {
         fees.transfer(address(ledger), 1_000);
         bytes32 head = ledger.head();
         uint64 end = uint64(block.timestamp);
-        vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.Underfunded.selector, 900, 1_000));
+        vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.Underfunded.selector, 900, 1_000, 0));
         vm.prank(POSTER);
-        ledger.post(1, head, "w", "p", "m", end - 1, end, 1_000);
+        ledger.post(1, head, "w", "p", "m", end - 1, end, 1_000, 0);
         Payouts memory payouts = payoutsOf(ALICE, 900);
         vm.assertEq(claim(activate(payouts), payouts, 0), 900, "what arrived can be paid");
     }
@@ -165,9 +165,9 @@ contract AttacksTest is LedgerTest {
         bytes32 head = ledger.head();
         bytes32 root = rootOf(both);
         uint64 end = uint64(block.timestamp);
-        vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.Underfunded.selector, 100, 200));
+        vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.Underfunded.selector, 100, 200, 0));
         vm.prank(POSTER);
-        ledger.post(1, head, "w", root, "m", end - 1, end, 200);
+        ledger.post(1, head, "w", root, "m", end - 1, end, 200, 0);
         token.mint(address(ledger), 150);
         uint256 one = activate(both);
         vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.WithdrawalExceedsFree.selector, 51, 50));
@@ -176,6 +176,34 @@ contract AttacksTest is LedgerTest {
         vm.prank(ADMIN);
         ledger.withdraw(ADMIN, 50);
         vm.assertEq(claim(one, both, 0) + claim(one, both, 1), 200, "all that is owed is there");
+    }
+
+    /// @dev What a customer paid for a session that is still open pays nobody else, though it lies in the ledger.
+    function test_attack_deposits_posted_away() public {
+        naive = naiveWith(500); // Carol paid 500 before her session.
+        naivePost(THIEF, 500);
+        wait(DELAY);
+        naive.claim(THIEF, 1, 500);
+        naivePost(CAROL, 500);
+        wait(DELAY);
+        (bool ok,) = address(naive).call(abi.encodeCall(naive.claim, (CAROL, 2, 500)));
+        vm.assertTrue(!ok, "the naive ledger has paid another with Carol's money");
+
+        token.burn(address(ledger), MONEY - 500);
+        bytes32 head = ledger.head();
+        bytes32 root = rootOf(payoutsOf(THIEF, 500));
+        uint64 end = uint64(block.timestamp);
+        vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.Underfunded.selector, 500, 500, 500));
+        vm.prank(POSTER);
+        ledger.post(1, head, "w", root, "m", end - 1, end, 500, 500);
+        post(bytes32(0), 0, 500);
+        vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.WithdrawalExceedsFree.selector, 1, 0));
+        vm.prank(ADMIN);
+        ledger.withdraw(ADMIN, 1);
+        // The session ends unused, and is refunded. A post that leaves the deposits out contradicts the log: auditors
+        // recount them, so it is disputed and never active.
+        Payouts memory refund = payoutsOf(CAROL, 500);
+        vm.assertEq(claim(activate(refund), refund, 0), 500, "Carol has her money back");
     }
 
     /// @dev Amounts above 2^64, as tokens of 18 decimals have them, are kept whole.

@@ -35,7 +35,7 @@ contract GasTest is LedgerTest {
         bytes32 head = ledger.head();
         uint64 end = uint64(block.timestamp);
         bytes memory call = abi.encodeCall(
-            ledger.post, (2, head, keccak256("w"), keccak256("p"), keccak256("m"), end - 1, end, 1e6)
+            ledger.post, (2, head, keccak256("w"), keccak256("p"), keccak256("m"), end - 1, end, 1e6, 1e6)
         );
         snapshot("post", execution(POSTER, call));
     }

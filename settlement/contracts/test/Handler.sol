@@ -14,6 +14,7 @@ contract Handler is LedgerTest {
     struct Model {
         uint256[ACCOUNTS] cumulatives;
         uint256 total;
+        uint256 deposits;
         bytes32 payoutsRoot;
         uint256 delayEnd;
         bool active;
@@ -52,10 +53,10 @@ contract Handler is LedgerTest {
         ledger.withdraw(ADMIN, amount);
     }
 
-    /// @dev Posts what the ledger can pay; what it can't, in arrears.
-    function postNext(uint256[ACCOUNTS] memory earned) external {
+    /// @dev Posts what the ledger can pay; what it can't, in arrears. Deposits take of the rest, and never a unit more.
+    function postNext(uint256[ACCOUNTS] memory earned, uint256 deposits) external {
         Model memory next = posts[posts.length - 1];
-        uint256 affordable = ledger.free();
+        uint256 affordable = token.balanceOf(address(ledger)) - ledger.owed();
         for (uint256 i = 0; i < ACCOUNTS; ++i) {
             uint256 amount = bound(earned[i], 0, MONEY / 200);
             if (amount > affordable) continue;
@@ -66,7 +67,19 @@ contract Handler is LedgerTest {
         wait(1);
         (next.payoutsRoot, next.active, next.revoked) = (rootOf(payoutsFor(next)), false, false);
         next.delayEnd = block.timestamp + DELAY;
+        next.deposits = affordable + 1;
+        vm.expectRevert(
+            abi.encodeWithSelector(
+                ISettlementLedger.Underfunded.selector,
+                token.balanceOf(address(ledger)), next.total - paidInAll, next.deposits
+            )
+        );
+        callPost(next);
+        next.deposits = bound(deposits, 0, affordable);
         postModel(next);
+        vm.assertGe(
+            token.balanceOf(address(ledger)), ledger.owed() + ledger.deposits(), "a post covers owed and deposits"
+        );
     }
 
     function attestSome(uint256 pick) external {
@@ -189,6 +202,7 @@ contract Handler is LedgerTest {
         Model memory last = posts[posts.length - 1];
         wait(1);
         (last.active, last.revoked, last.delayEnd) = (false, false, block.timestamp + DELAY);
+        last.deposits = 0;
         last.payoutsRoot = rootOf(payoutsFor(last));
         postModel(last);
         uint256 sequence = posts.length - 1;
@@ -225,6 +239,7 @@ contract Handler is LedgerTest {
             if (active) model.active = true;
         }
         vm.assertEq(ledger.total(), previousTotal, "the ledger's total is the last post's");
+        vm.assertEq(ledger.deposits(), posts[posts.length - 1].deposits, "and so are its deposits");
         vm.assertEq(ledger.nextSequence(), posts.length, "next sequence");
     }
 
@@ -232,14 +247,21 @@ contract Handler is LedgerTest {
         uint64 end = uint64(block.timestamp);
         bytes32 tag = ledger.POST_TYPEHASH();
         bytes memory fields = abi.encode(
-            posts.length, modelHead, keccak256("windows"), next.payoutsRoot, keccak256("manifest"), end - 1, end, next.total
+            posts.length, modelHead, keccak256("windows"), next.payoutsRoot, keccak256("manifest"), end - 1, end, next.total,
+            next.deposits
         );
-        vm.prank(POSTER);
-        ledger.post(
-            posts.length, modelHead, keccak256("windows"), next.payoutsRoot, keccak256("manifest"), end - 1, end, next.total
-        );
+        callPost(next);
         foldHead(keccak256(bytes.concat(tag, fields)));
         posts.push(next);
+    }
+
+    function callPost(Model memory next) private {
+        uint64 end = uint64(block.timestamp);
+        vm.prank(POSTER);
+        ledger.post(
+            posts.length, modelHead, keccak256("windows"), next.payoutsRoot, keccak256("manifest"), end - 1, end, next.total,
+            next.deposits
+        );
     }
 
     function foldHead(bytes32 next) private {

@@ -49,14 +49,20 @@ abstract contract LedgerTest {
 
     // ------------------------------------------------------------------------------------------------- Posting
 
+    function post(bytes32 payoutsRoot, uint256 total) internal returns (uint256) {
+        return post(payoutsRoot, total, 0);
+    }
+
     /// @dev Posts the second that has just begun, so that any number of posts fits without waiting.
-    function post(bytes32 payoutsRoot, uint256 total) internal returns (uint256 sequence) {
+    function post(bytes32 payoutsRoot, uint256 total, uint256 deposits) internal returns (uint256 sequence) {
         sequence = ledger.nextSequence();
         bytes32 head = ledger.head();
         vm.warp(block.timestamp + 1);
         uint64 end = uint64(block.timestamp);
         vm.prank(POSTER);
-        ledger.post(sequence, head, keccak256("windows"), payoutsRoot, keccak256("manifest"), end - 1, end, total);
+        ledger.post(
+            sequence, head, keccak256("windows"), payoutsRoot, keccak256("manifest"), end - 1, end, total, deposits
+        );
     }
 
     function post(Payouts memory payouts) internal returns (uint256) {

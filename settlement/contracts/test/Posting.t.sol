@@ -20,31 +20,34 @@ contract PostingTest is LedgerTest {
 
     function test_post_writes_everything_and_folds_it_into_the_head() public {
         bytes32 tag = keccak256(
-            "Post(uint256 sequence,bytes32 previousHead,bytes32 windowsRoot,bytes32 payoutsRoot,bytes32 manifestHash,uint64 epochStart,uint64 epochEnd,uint256 total)"
+            "Post(uint256 sequence,bytes32 previousHead,bytes32 windowsRoot,bytes32 payoutsRoot,bytes32 manifestHash,uint64 epochStart,uint64 epochEnd,uint256 total,uint256 deposits)"
         );
         bytes32 genesis = ledger.head();
         uint64 end = uint64(START);
         bytes32 head = keccak256(
-            abi.encode(tag, 1, genesis, bytes32("windows"), bytes32("payouts"), bytes32("manifest"), end - 60, end, 5e6)
+            abi.encode(
+                tag, 1, genesis, bytes32("windows"), bytes32("payouts"), bytes32("manifest"), end - 60, end, 5e6, 3e6
+            )
         );
         vm.expectEmit(address(ledger));
         emit ISettlementLedger.EpochPosted(
-            1, head, genesis, "windows", "payouts", "manifest", end - 60, end, 5e6, START + DELAY
+            1, head, genesis, "windows", "payouts", "manifest", end - 60, end, 5e6, 3e6, START + DELAY
         );
         vm.prank(POSTER);
-        ledger.post(1, genesis, "windows", "payouts", "manifest", end - 60, end, 5e6);
+        ledger.post(1, genesis, "windows", "payouts", "manifest", end - 60, end, 5e6, 3e6);
 
         vm.assertEq(ledger.head(), head, "head");
         vm.assertEq(ledger.nextSequence(), 2, "next sequence");
         vm.assertEq(ledger.total(), 5e6, "total");
         vm.assertEq(ledger.epochEnd(), end, "epoch end");
         vm.assertEq(ledger.owed(), 5e6, "owed");
-        vm.assertEq(ledger.free(), MONEY - 5e6, "free");
+        vm.assertEq(ledger.deposits(), 3e6, "deposits");
+        vm.assertEq(ledger.free(), MONEY - 8e6, "free");
         ISettlementLedger.Post memory posted = ledger.getPost(1);
         vm.assertEq(posted.windowsRoot, "windows", "windows root");
         vm.assertEq(posted.payoutsRoot, "payouts", "payouts root");
         vm.assertEq(posted.total, 5e6, "total of the post");
-        vm.assertEq(posted.epochStart, end - 60, "start of the post");
+        vm.assertEq(posted.deposits, 3e6, "deposits of the post");
         vm.assertEq(posted.epochEnd, end, "end of the post");
         vm.assertEq(posted.delayEnd, START + DELAY, "end of the delay");
     }
@@ -119,7 +122,7 @@ contract PostingTest is LedgerTest {
         wait(1);
         expectPostRefused(
             2, head, block.timestamp - 1, block.timestamp, MONEY + 1,
-            abi.encodeWithSelector(ISettlementLedger.Underfunded.selector, MONEY, MONEY + 1)
+            abi.encodeWithSelector(ISettlementLedger.Underfunded.selector, MONEY, MONEY + 1, 0)
         );
         uint256 two = post(rootOf(first), first.total); // In arrears: new windows, the payouts of before.
         token.mint(address(ledger), 1);
@@ -135,6 +138,62 @@ contract PostingTest is LedgerTest {
         claim(three, third, 1);
         vm.assertEq(token.balanceOf(BOB), 1, "paid once funded");
         vm.assertEq(ledger.owed(), 0, "nothing owed");
+    }
+
+    function test_post_covers_deposits_beside_what_is_owed_to_the_unit() public {
+        token.burn(address(ledger), MONEY - 1_000);
+        bytes32 head = ledger.head();
+        expectDepositsRefused(1, head, 700, 301, abi.encodeWithSelector(ISettlementLedger.Underfunded.selector, 1_000, 700, 301));
+        // In arrears as well: nothing more is owed, and the deposits are there all the same.
+        expectDepositsRefused(1, head, 0, 1_001, abi.encodeWithSelector(ISettlementLedger.Underfunded.selector, 1_000, 0, 1_001));
+        // No sum of the two can be made to overflow.
+        expectDepositsRefused(
+            1, head, 1, type(uint256).max,
+            abi.encodeWithSelector(ISettlementLedger.Underfunded.selector, 1_000, 1, type(uint256).max)
+        );
+        Payouts memory payouts = payoutsOf(700, 0, 0);
+        uint256 one = post(rootOf(payouts), payouts.total, 300);
+        vm.assertEq(ledger.deposits(), 300, "deposits");
+        vm.assertEq(ledger.owed(), 700, "deposits are owed to nobody yet");
+        vm.assertEq(ledger.free(), 0, "and not free");
+        attest(one);
+        wait(DELAY);
+        claim(one, payouts, 0);
+        vm.assertEq(token.balanceOf(address(ledger)), 300, "claims leave the deposits");
+    }
+
+    function test_deposits_become_payouts_and_refunds_without_new_funds() public {
+        token.burn(address(ledger), MONEY - 500);
+        post(bytes32(0), 0, 500); // Carol paid 500 for a session.
+        // It used 320: Alice and Bob earned that, and Carol is owed the rest.
+        Payouts memory payouts = payoutsOf(200, 120, 180);
+        uint256 two = post(rootOf(payouts), payouts.total, 0);
+        attest(two);
+        wait(DELAY);
+        ledger.claimMany(two, batchOf(payouts));
+        vm.assertEq(token.balanceOf(CAROL), 180, "refunded");
+        vm.assertEq(token.balanceOf(address(ledger)), 0, "all that was paid has found its owner");
+    }
+
+    function test_dispute_brings_back_the_deposits_of_the_post_before() public {
+        post(bytes32("one"), 0, 500);
+        uint256 two = post(bytes32("two"), 0, 0);
+        vm.assertEq(ledger.deposits(), 0, "of the last post");
+        dispute(two);
+        vm.assertEq(ledger.deposits(), 500, "of the one before");
+        dispute(1);
+        vm.assertEq(ledger.deposits(), 0, "of none");
+    }
+
+    function test_deposits_that_do_not_fit_are_refused() public {
+        token.mint(address(ledger), 2 ** 88);
+        bytes32 head = ledger.head();
+        expectDepositsRefused(
+            1, head, 0, 2 ** 88,
+            abi.encodeWithSelector(SafeCast.SafeCastOverflowedUintDowncast.selector, 88, uint256(2 ** 88))
+        );
+        post(bytes32("root"), 0, 2 ** 88 - 1);
+        vm.assertEq(ledger.deposits(), 2 ** 88 - 1, "the most");
     }
 
     function test_first_post_can_be_in_arrears() public {
@@ -347,6 +406,19 @@ contract PostingTest is LedgerTest {
     ) internal {
         vm.expectRevert(reason);
         vm.prank(POSTER);
-        ledger.post(sequence, head, "windows", "payouts", "manifest", uint64(start), uint64(end), total);
+        ledger.post(sequence, head, "windows", "payouts", "manifest", uint64(start), uint64(end), total, 0);
+    }
+
+    function expectDepositsRefused(
+        uint256 sequence,
+        bytes32 head,
+        uint256 total,
+        uint256 deposits,
+        bytes memory reason
+    ) internal {
+        uint64 end = uint64(block.timestamp);
+        vm.expectRevert(reason);
+        vm.prank(POSTER);
+        ledger.post(sequence, head, "windows", "payouts", "manifest", end - 1, end, total, deposits);
     }
 }

@@ -20,7 +20,7 @@ contract RolesTest is LedgerTest {
     function test_every_role_is_asked_for() public {
         bytes32 head = ledger.head();
         expectUnauthorized(ledger.POSTER_ROLE());
-        ledger.post(1, head, "w", "p", "m", uint64(START - 1), uint64(START), 0);
+        ledger.post(1, head, "w", "p", "m", uint64(START - 1), uint64(START), 0, 0);
         expectUnauthorized(ledger.AUDITOR_ROLE());
         ledger.attest(1, head);
         expectUnauthorized(ledger.GUARDIAN_ROLE());

@@ -46,9 +46,9 @@ contract TokensTest is LedgerTest {
         token.transfer(address(ledger), 1_000);
         vm.assertEq(ledger.free(), 900, "what arrived");
         bytes32 head = ledger.head();
-        vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.Underfunded.selector, 900, 901));
+        vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.Underfunded.selector, 900, 901, 0));
         vm.prank(POSTER);
-        ledger.post(1, head, "w", "p", "m", uint64(START - 1), uint64(START), 901);
+        ledger.post(1, head, "w", "p", "m", uint64(START - 1), uint64(START), 901, 0);
     }
 
     /// @dev Not supported: a balance that shrinks. Nothing can be withdrawn or posted until it is made good.
@@ -63,9 +63,9 @@ contract TokensTest is LedgerTest {
         bytes32 head = ledger.head();
         bytes32 root = rootOf(payouts);
         uint64 now_ = uint64(block.timestamp);
-        vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.Underfunded.selector, MONEY - 2, MONEY - 1));
+        vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.Underfunded.selector, MONEY - 2, MONEY - 1, 0));
         vm.prank(POSTER);
-        ledger.post(2, head, "w", root, "m", now_ - 1, now_, MONEY - 1);
+        ledger.post(2, head, "w", root, "m", now_ - 1, now_, MONEY - 1, 0);
         token.mint(address(ledger), 1);
         post(payouts);
     }
@@ -119,7 +119,7 @@ contract TokensTest is LedgerTest {
         ledger.grantRole(role, thief);
         uint64 end = uint64(block.timestamp);
         bytes32 head = ledger.head();
-        token.setHook(address(ledger), abi.encodeCall(ledger.post, (2, head, "w", "p", "m", end - 1, end, 200)));
+        token.setHook(address(ledger), abi.encodeCall(ledger.post, (2, head, "w", "p", "m", end - 1, end, 200, 0)));
         claim(one, payouts, 0);
         vm.assertTrue(!token.hookSucceeded(), "not posted against");
     }

@@ -35,7 +35,7 @@ contract TreesTest is LedgerTest {
             bytes32 head = ledger.head();
             bytes32 root = vm.parseJsonBytes32(json, ".root");
             vm.prank(POSTER);
-            ledger.post(1, head, root, "payouts", "manifest", uint64(START - 1), uint64(START), 0);
+            ledger.post(1, head, root, "payouts", "manifest", uint64(START - 1), uint64(START), 0, 0);
             for (uint256 i = 0; i < size; ++i) {
                 checkWindow(json, i);
             }
