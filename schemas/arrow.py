@@ -187,9 +187,8 @@ def windows_from(tables: Tables) -> list[Window]:
     Rows of windows that `windows` doesn't hold are ignored. Raises KeyError where an agreement is missing.
     """
     agreements = agreements_from(tables["agreements"])
-    lines, sessions, dues = (
-        _rows_of(tables[name], kind) for name, kind in (("lines", Line), ("statements", Statement), ("dues", Due))
-    )
+    lines, sessions = (_rows_of(tables[name], kind) for name, kind in (("lines", Line), ("statements", Statement)))
+    dues = dues_from(tables["dues"])
     windows = [
         Window(
             **{name: row[name] for name in _OWN},
@@ -203,6 +202,11 @@ def windows_from(tables: Tables) -> list[Window]:
         for key in [tuple(row[name] for name in KEY)]
     ]
     return sorted(windows, key=lambda window: window.sealing_key)
+
+
+def dues_from(table: pa.Table) -> dict[tuple[Any, ...], tuple[Due, ...]]:
+    """The dues of the table DUES, in order, by machine, start and what is adjusted (None: nothing) of their window."""
+    return _rows_of(table, Due)
 
 
 def agreements_from(table: pa.Table) -> dict[str, Agreement]:

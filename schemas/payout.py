@@ -26,7 +26,10 @@ class Payout(Struct, frozen=True):
 
 
 class Settlement(Struct, frozen=True, kw_only=True):
-    """One post: epochs [first_epoch, last_epoch], its roots as hex, its transaction and the block that holds it."""
+    """One post: epochs [first_epoch, last_epoch], its roots as hex, its transaction and the block that holds it.
+
+    `total_micros` is all that was ever owed, `deposits_micros` what the ledger had to hold beside it.
+    """
 
     sequence: int
     first_epoch: int
@@ -37,6 +40,7 @@ class Settlement(Struct, frozen=True, kw_only=True):
     transaction: str
     state: str
     total_micros: int
+    deposits_micros: int
     posted_block: int
 
 
@@ -58,7 +62,9 @@ class ChainSeen(Struct, frozen=True):
 
 
 class Funding(Struct, frozen=True):
-    """settlement/funding.json, for readers without access to the chain: what is earned but not funded, in token units.
+    """settlement/funding.json, for readers without access to the chain: what the ledger lacks, in token units.
+
+    It must hold what is earned and not claimed, and customers' deposits.
 
     As of `at_ms` (epoch ms), the last settlement. `runway_days`: how long free funds last at the pace of the last
     posts; None if nothing was ever posted.
@@ -101,6 +107,7 @@ SETTLEMENTS = pa.schema(
         ("transaction", pa.string()),
         ("state", pa.string()),
         ("total_micros", MICROS),
+        ("deposits_micros", MICROS),
         ("posted_block", pa.int64()),
     ]
 )

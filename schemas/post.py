@@ -23,32 +23,40 @@ class EpochRef(Struct, frozen=True):
 
 
 class PartitionRange(Struct, frozen=True):
-    """Offsets [first_offset, next_offset) of a partition and its epochs in order; without epochs the range is empty."""
+    """Offsets [first_offset, next_offset) of a partition and its epochs in order; without epochs the range is empty.
+
+    `deposits` is what customers were owed, micros, at the cut of the last epoch of the partition that was ever posted.
+    """
 
     partition: int
     first_offset: int
     next_offset: int
+    deposits: Integer
     epochs: tuple[EpochRef, ...]
 
 
 class PostTotals(Struct, frozen=True):
-    """Micros: net = payable + held + the change of carries; payable = paid + unsettled to payees without an account.
+    """Micros: net = payable + held + the change of carries; payable + expenses + refunds = paid + unsettled otherwise.
 
-    `cumulative` is the sum of all payouts up to this post.
+    `expenses` and `refunds` are the dues of its windows. `cumulative` is the sum of all payouts up to this post,
+    `deposits` the sum over its partitions: the ledger must hold both, less what was claimed.
     """
 
     windows: int
     net: Integer
+    expenses: Integer
+    refunds: Integer
     payable: Integer
     held: Integer
     paid: Integer
     cumulative: Integer
+    deposits: Integer
 
 
 class PostManifest(Struct, frozen=True, kw_only=True):
     """Epochs [first_epoch, last_epoch] as posted. The keccak of its canonical bytes is the post's manifestHash."""
 
-    rules: int = 1
+    rules: int = 2
     log_id: str
     currency: str
     first_epoch: int

@@ -18,6 +18,7 @@ FLAGS: tuple[Flag, ...] = get_args(Flag)
 """In the order of their bits, from the lowest; also the order of the alphabet."""
 
 DueKind = Literal["expense", "refund"]
+DUE_KINDS: tuple[DueKind, ...] = get_args(DueKind)
 
 DOMAIN = b"tallyroot window 2\n"
 ABSENT = -1

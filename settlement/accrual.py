@@ -1,11 +1,16 @@
-"""Accrues what accounts are owed from the nets of windows, in the order (epoch, partition, sealing).
+"""Accrues what accounts are owed from the nets and the dues of windows, in the order (epoch, partition, sealing).
 
     payable = max(0, carry + net)      carry' = min(0, carry + net)      net = payable + (carry' - carry)
 
 There is one carry per (machine, agreement), and it changes at every window, so that the grouping of epochs into posts
-changes no cumulative amount. What can't be paid is counted as unsettled, by reason; nothing is lost:
+changes no cumulative amount. A due (a supplier's invoice, a customer's refund) is paid in full to its account, beside
+the split of net, whatever the window's trust and the carry. What can't be paid is counted as unsettled, by reason;
+nothing is lost:
 
-    sum of nets = paid to accounts + unsettled + sum of carries
+    sum of nets + sum of dues = paid to accounts + unsettled + sum of carries
+
+Where the agreement doesn't pay for a window's trust, a net above zero is held; one below zero is carried all the same,
+or readings without a signature would rid a machine of its expenses.
 """
 
 import re
@@ -17,11 +22,13 @@ from msgspec import Struct
 from schemas.errors import InvariantBroken
 from schemas.payout import Carry, Unsettled, UnsettledReason
 from schemas.registration import Agreement
+from schemas.window import Due, DueKind
 from settlement.keccak import keccak
 from settlement.split import split
 
 ACCOUNT = re.compile(r"0x[0-9a-fA-F]{40}")
 NOBODY = "0x" + "0" * 40
+"""The zero address: tokens refuse to be sent there."""
 
 
 class SealedWindow(Protocol):
@@ -33,6 +40,7 @@ class SealedWindow(Protocol):
     adjusts_ms: int | None
     net_micros: int
     agreement: Agreement
+    dues: tuple[Due, ...]
     trust: int
     digest: bytes
 
@@ -57,15 +65,17 @@ class Earning(Struct, frozen=True, gc=False):
     trust: int
     digest: bytes
     terms: Terms
+    dues: tuple[Due, ...] = ()
 
 
 class AccrualStep(Struct, frozen=True):
-    """The effect of one window, in micros: carries, parts by account, and what stays out of the payouts."""
+    """The effect of one window, in micros: carries, parts of net by account, dues paid, and what can't be paid."""
 
     carry_before: int
     payable: int
     carry_after: int
     parts: Mapping[str, int]
+    dues: tuple[Due, ...]
     unsettled: Mapping[tuple[UnsettledReason, str], int]
 
 
@@ -105,36 +115,63 @@ def earning_of(window: SealedWindow) -> Earning:
     """A sealed window, reduced to what settlement needs."""
     return Earning(
         window.machine, window.start_ms, window.end_ms, window.adjusts_ms or 0, window.net_micros, window.trust,
-        window.digest, terms_of(window.agreement),
+        window.digest, terms_of(window.agreement), window.dues,
     )  # fmt: skip
 
 
 class Balances:
-    """The balances of all accounts and carries, in micros. `accrue` adds one window."""
+    """The balances of all accounts and carries, in micros. `accrue` adds one window.
+
+    `dues` is what of `cumulative` was paid as dues, by kind and account. `ledger` is the account of the ledger itself,
+    which like NOBODY can't be paid.
+    """
 
     def __init__(
         self,
         cumulative: Mapping[str, int] | None = None,
         carry: Mapping[tuple[str, str], int] | None = None,
         unsettled: Mapping[tuple[UnsettledReason, str, str], int] | None = None,
+        dues: Mapping[tuple[DueKind, str], int] | None = None,
+        *,
+        ledger: str = NOBODY,
     ) -> None:
         self.cumulative = dict(cumulative or {})
         self.carry = dict(carry or {})
         self.unsettled = dict(unsettled or {})
+        self.dues = dict(dues or {})
+        self._ledger = ledger
 
     def copy(self) -> "Balances":
         """A copy, which can accrue without changing these."""
-        return Balances(self.cumulative, self.carry, self.unsettled)
+        return Balances(self.cumulative, self.carry, self.unsettled, self.dues, ledger=self._ledger)
 
     def accrue(self, earning: Earning) -> AccrualStep:
         """Adds one window to the balances; returns its effect."""
         key = (earning.machine, earning.terms.digest)
-        carry = self.carry.get(key, 0)
-        if earning.trust < earning.terms.pays_trust:
-            step = AccrualStep(carry, 0, carry, {}, {("trust", ""): earning.net_micros} if earning.net_micros else {})
-        else:
-            step = _step(carry, earning)
+        step = self._step(self.carry.get(key, 0), earning)
         self._book(key, step)
+        return step
+
+    def _step(self, carry: int, earning: Earning) -> AccrualStep:
+        is_held = earning.trust < earning.terms.pays_trust and earning.net_micros > 0
+        unsettled: dict[tuple[UnsettledReason, str], int] = {}
+        if is_held:
+            unsettled["trust", ""] = earning.net_micros
+        standing = carry + (0 if is_held else earning.net_micros)
+        payable, after = max(0, standing), min(0, standing)
+        parts = split(payable, dict(earning.terms.points)) if payable else {}
+        for name in (*earning.terms.outside, self._ledger):
+            part = parts.pop(name, 0)
+            if part:
+                unsettled["no_account", name] = part
+        paid: list[Due] = []
+        for due in earning.dues:
+            if due.account in (NOBODY, self._ledger):
+                unsettled["no_account", due.account] = unsettled.get(("no_account", due.account), 0) + due.micros
+            else:
+                paid.append(due)
+        step = AccrualStep(carry, payable, after, parts, tuple(paid), unsettled)
+        _require_whole(earning, step)
         return step
 
     def _book(self, key: tuple[str, str], step: AccrualStep) -> None:
@@ -144,6 +181,9 @@ class Balances:
             self.carry.pop(key, None)
         for account, part in step.parts.items():
             self.cumulative[account] = self.cumulative.get(account, 0) + part
+        for due in step.dues:
+            self.cumulative[due.account] = self.cumulative.get(due.account, 0) + due.micros
+            self.dues[due.kind, due.account] = self.dues.get((due.kind, due.account), 0) + due.micros
         for (reason, payee), part in step.unsettled.items():
             part_key = (reason, key[0], payee)
             self.unsettled[part_key] = self.unsettled.get(part_key, 0) + part
@@ -151,6 +191,10 @@ class Balances:
     def payouts(self) -> dict[str, int]:
         """Cumulative micros of every account that was ever owed anything, ascending by account."""
         return {account: amount for account, amount in sorted(self.cumulative.items()) if amount}
+
+    def dues_of(self, kind: DueKind) -> int:
+        """All dues of a kind that were ever paid, micros."""
+        return sum(amount for (each, _), amount in self.dues.items() if each == kind)
 
     def carries(self) -> tuple[Carry, ...]:
         """The carries that are not zero, sorted."""
@@ -165,17 +209,9 @@ class Balances:
         )
 
 
-def _step(carry: int, earning: Earning) -> AccrualStep:
-    standing = carry + earning.net_micros
-    payable, after = max(0, standing), min(0, standing)
-    if not payable:
-        return AccrualStep(carry, 0, after, {}, {})
-    parts = split(payable, dict(earning.terms.points))
-    outside: dict[tuple[UnsettledReason, str], int] = {}
-    for name in earning.terms.outside:
-        part = parts.pop(name)
-        if part:
-            outside["no_account", name] = part
-    if payable + after - carry != earning.net_micros:
+def _require_whole(earning: Earning, step: AccrualStep) -> None:
+    """The identity, for one window. Raises InvariantBroken."""
+    given = earning.net_micros + sum(due.micros for due in earning.dues)
+    paid = sum(step.parts.values()) + sum(due.micros for due in step.dues)
+    if given != paid + sum(step.unsettled.values()) + step.carry_after - step.carry_before:
         raise InvariantBroken(f"the window of {earning.machine} at {earning.start_ms} ms lost money")
-    return AccrualStep(carry, payable, after, parts, outside)

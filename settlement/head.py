@@ -1,7 +1,7 @@
 """The ledger's head: a hash chain over everything posted and disputed, as ISettlementLedger.sol defines it.
 
 genesis      = keccak(abi.encode(GENESIS, chain id, ledger, token, currency))
-after a post = keccak(abi.encode(POST, the eight arguments of post))
+after a post = keccak(abi.encode(POST, the nine arguments of post))
 after a dispute = keccak(abi.encode(DISPUTE, previous head, sequence))
 """
 
@@ -13,13 +13,16 @@ from settlement.leaf import account_bytes
 GENESIS = keccak(b"Genesis(uint256 chainId,address ledger,address token,bytes3 currency)")
 POST = keccak(
     b"Post(uint256 sequence,bytes32 previousHead,bytes32 windowsRoot,bytes32 payoutsRoot,bytes32 manifestHash,"
-    b"uint64 epochStart,uint64 epochEnd,uint256 total)"
+    b"uint64 epochStart,uint64 epochEnd,uint256 total,uint256 deposits)"
 )
 DISPUTE = keccak(b"Dispute(bytes32 previousHead,uint256 sequence)")
 
 
 class PostHeader(Struct, frozen=True, kw_only=True):
-    """The eight arguments of the ledger's `post`: hashes are 32 bytes, times Unix seconds, the total token units."""
+    """The nine arguments of the ledger's `post`: hashes are 32 bytes, times Unix seconds, amounts token units.
+
+    The ledger must hold the total, less what was claimed, and the deposits beside it.
+    """
 
     sequence: int
     previous_head: bytes
@@ -29,13 +32,14 @@ class PostHeader(Struct, frozen=True, kw_only=True):
     epoch_start_s: int
     epoch_end_s: int
     total: int
+    deposits: int
 
     @property
-    def arguments(self) -> tuple[int, bytes, bytes, bytes, bytes, int, int, int]:
+    def arguments(self) -> tuple[int, bytes, bytes, bytes, bytes, int, int, int, int]:
         """The arguments in the contract's order."""
         return (
             self.sequence, self.previous_head, self.windows_root, self.payouts_root, self.manifest_hash,
-            self.epoch_start_s, self.epoch_end_s, self.total,
+            self.epoch_start_s, self.epoch_end_s, self.total, self.deposits,
         )  # fmt: skip
 
     def head(self) -> bytes:
@@ -45,7 +49,7 @@ class PostHeader(Struct, frozen=True, kw_only=True):
 
 
 class HeaderFile(Struct, frozen=True, kw_only=True):
-    """A header as JSON: hashes as hex, the total as a decimal string (it may leave the safe integers)."""
+    """A header as JSON: hashes as hex, amounts as decimal strings (they may leave the safe integers)."""
 
     sequence: int
     previous_head: str
@@ -55,6 +59,7 @@ class HeaderFile(Struct, frozen=True, kw_only=True):
     epoch_start_s: int
     epoch_end_s: int
     total: str
+    deposits: str
 
     @classmethod
     def of(cls, header: PostHeader) -> "HeaderFile":
@@ -68,6 +73,7 @@ class HeaderFile(Struct, frozen=True, kw_only=True):
             epoch_start_s=header.epoch_start_s,
             epoch_end_s=header.epoch_end_s,
             total=str(header.total),
+            deposits=str(header.deposits),
         )
 
     def header(self) -> PostHeader:
@@ -81,6 +87,7 @@ class HeaderFile(Struct, frozen=True, kw_only=True):
             epoch_start_s=self.epoch_start_s,
             epoch_end_s=self.epoch_end_s,
             total=int(self.total),
+            deposits=int(self.deposits),
         )
 
 

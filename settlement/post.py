@@ -1,7 +1,8 @@
 """Assembles one post: a run of epochs of every partition becomes a manifest, two trees and the balances after it.
 
 total = sum of all cumulative payouts (token units) = what the ledger will ever have owed
-sum of nets = paid + unsettled + change of carries
+sum of nets + sum of dues = paid + unsettled + change of carries
+deposits = sum over partitions of what customers are owed at the last cut that no sealed window holds
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,8 @@ from schemas.errors import InvalidInput, InvariantBroken
 from schemas.manifest import EpochManifest
 from schemas.post import EpochRef, PartitionRange, PostManifest, PostTotals, carries_digest
 from schemas.units import SECOND_MS
-from settlement.accrual import Balances, Earning
+from schemas.window import DUE_KINDS
+from settlement.accrual import NOBODY, Balances, Earning
 from settlement.head import PostHeader
 from settlement.keccak import keccak
 from settlement.leaf import machine_hash, payout_leaf, window_leaf
@@ -29,18 +31,24 @@ class PartitionEpoch(Struct, frozen=True):
 
 
 class PostStanding(Struct, frozen=True):
-    """The state of settlement after a post: balances, and by partition the next epoch and the next offset."""
+    """The state after a post: balances, and by partition the next epoch, the next offset and the deposits (micros)."""
 
     sequence: int
     balances: Balances
     next_epoch: int | None
     partition_epochs: Mapping[int, int]
     partition_offsets: Mapping[int, int]
+    partition_deposits: Mapping[int, int]
 
     @classmethod
-    def initial(cls) -> "PostStanding":
-        """The state before the first post."""
-        return cls(0, Balances(), None, {}, {})
+    def initial(cls, ledger: str = NOBODY) -> "PostStanding":
+        """The state before the first post to a ledger."""
+        return cls(0, Balances(ledger=ledger), None, {}, {}, {})
+
+    @property
+    def deposits(self) -> int:
+        """What customers are owed at the last cuts that no sealed window holds, micros."""
+        return sum(self.partition_deposits.values())
 
 
 class Run(Struct, frozen=True):
@@ -72,6 +80,7 @@ class AssembledPost(Struct, frozen=True):
             epoch_start_s=self.manifest.start_ms // SECOND_MS,
             epoch_end_s=self.manifest.end_ms // SECOND_MS,
             total=token_units(int(self.manifest.totals.cumulative), decimals),
+            deposits=token_units(int(self.manifest.totals.deposits), decimals),
         )
 
 
@@ -106,14 +115,15 @@ def assemble(before: PostStanding, run: Run, decimals: int) -> AssembledPost | N
     if payouts == before.balances.payouts():
         return None
     ranges = tuple(_range(before, partition, items) for partition, items in sorted(run.epochs.items()))
-    manifest = _manifest(run, ordered, ranges, _totals(windows, before.balances, balances, payable), before, balances)
     after = PostStanding(
         before.sequence + 1,
         balances,
         run.last_epoch + 1,
         {**before.partition_epochs, **{r.partition: r.epochs[-1].epoch + 1 for r in ranges if r.epochs}},
         {**before.partition_offsets, **{r.partition: r.next_offset for r in ranges}},
+        {**before.partition_deposits, **{r.partition: int(r.deposits) for r in ranges}},
     )
+    manifest = _manifest(run, ordered, ranges, _totals(windows, before, after, payable), before, balances)
     tree = windows_tree([earning for _, earning in windows])
     return AssembledPost(manifest, windows, tree, payouts_tree(payouts, decimals), before, after)
 
@@ -138,7 +148,7 @@ def payouts_tree(payouts: Mapping[str, int], decimals: int) -> MerkleTree:
 def _range(before: PostStanding, partition: int, items: Sequence[PartitionEpoch]) -> PartitionRange:
     offset = before.partition_offsets.get(partition, 0)
     if not items:
-        return PartitionRange(partition, offset, offset, ())
+        return PartitionRange(partition, offset, offset, str(before.partition_deposits.get(partition, 0)), ())
     manifests = [item.manifest for item in items]
     due = before.partition_epochs.get(partition, manifests[0].epoch)
     gapless = all(a.next_offset == b.first_offset and a.epoch + 1 == b.epoch for a, b in pairwise(manifests))
@@ -148,19 +158,28 @@ def _range(before: PostStanding, partition: int, items: Sequence[PartitionEpoch]
             f"epoch {due} at offset {offset}"
         )
     refs = tuple(EpochRef(m.epoch, m.digest().hex(), m.log_root, m.ruleset_digest) for m in manifests)
-    return PartitionRange(partition, offset, manifests[-1].next_offset, refs)
+    return PartitionRange(partition, offset, manifests[-1].next_offset, manifests[-1].deposits_micros, refs)
 
 
-def _totals(windows: Sequence[tuple[int, Earning]], before: Balances, after: Balances, payable: int) -> PostTotals:
+def _totals(
+    windows: Sequence[tuple[int, Earning]], standing_before: PostStanding, standing: PostStanding, payable: int
+) -> PostTotals:
+    before, after = standing_before.balances, standing.balances
     held = _sum_unsettled(after, "trust") - _sum_unsettled(before, "trust")
     outside = _sum_unsettled(after, "no_account") - _sum_unsettled(before, "no_account")
     paid = sum(after.cumulative.values()) - sum(before.cumulative.values())
     carries = sum(after.carry.values()) - sum(before.carry.values())
     net = sum(earning.net_micros for _, earning in windows)
-    if net != payable + held + carries or payable != paid + outside:
-        raise InvariantBroken(f"nets of {net} micros became {payable} payable, {held} held, {carries} carried")
+    dues = {kind: sum(due.micros for _, one in windows for due in one.dues if due.kind == kind) for kind in DUE_KINDS}
+    if net != payable + held + carries or payable + sum(dues.values()) != paid + outside:
+        raise InvariantBroken(
+            f"nets of {net} micros and dues of {sum(dues.values())} became {paid} paid, {outside} to nobody, {held} "
+            f"held, {carries} carried"
+        )
     return PostTotals(
-        len(windows), str(net), str(payable), str(held), str(paid), str(sum(after.cumulative.values()))
+        windows=len(windows), net=str(net), expenses=str(dues["expense"]), refunds=str(dues["refund"]),
+        payable=str(payable), held=str(held), paid=str(paid), cumulative=str(sum(after.cumulative.values())),
+        deposits=str(standing.deposits),
     )  # fmt: skip
 
 

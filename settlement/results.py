@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from schemas.payout import Settlement, UnsettledReason
 from schemas.units import TokenUnits
+from schemas.window import DueKind
 
 
 class Funded(Struct, frozen=True):
@@ -30,10 +31,12 @@ class UnsettledSum(Struct, frozen=True, order=True):
     micros: int
 
 
-class SettlementsReport(Struct, frozen=True):
-    """All posts, and the ledger: `shortfall` is what is earned, posted or not, but not funded.
+class SettlementsReport(Struct, frozen=True, kw_only=True):
+    """All posts, and the ledger: `shortfall` is what it lacks for all earned, posted or not, and for deposits.
 
-    `paused_until_s` is Unix seconds, 0 if claims are not paused; `unsettled` is of all epochs, posted or not.
+    `deposits` is what customers paid for sessions still open at the last cut; `expenses_micros` and `refunds_micros`
+    are all dues ever, and `unsettled` what nobody can be paid, of all epochs, posted or not. `paused_until_s` is Unix
+    seconds, 0 if claims are not paused.
     """
 
     posts: tuple[PostRow, ...]
@@ -41,6 +44,9 @@ class SettlementsReport(Struct, frozen=True):
     claimed: TokenUnits
     balance: TokenUnits
     unposted: TokenUnits
+    deposits: TokenUnits
+    expenses_micros: int
+    refunds_micros: int
     shortfall: TokenUnits
     decimals: int
     runway: "Runway"
@@ -49,9 +55,9 @@ class SettlementsReport(Struct, frozen=True):
 
 
 class Runway(Struct, frozen=True):
-    """How long the funds last: `free` is owed to nobody, `per_day` is the recent growth of the total per day.
+    """How long the funds last: `free` is owed to nobody and is no deposit.
 
-    `days` is None if nothing was ever added.
+    `per_day` is the recent growth of the total per day; `days` is None if nothing was ever added.
     """
 
     free: TokenUnits
@@ -60,7 +66,10 @@ class Runway(Struct, frozen=True):
 
 
 class PlannedPost(Struct, frozen=True, kw_only=True):
-    """A post that a settlement would make now; `shortfall` is what the ledger lacks for it and the posts before it."""
+    """A post that a settlement would make now; `shortfall` is what the ledger lacks for it and the posts before it.
+
+    `expenses` and `refunds` are the dues in `added`; `deposits` must be covered beside the total.
+    """
 
     sequence: int
     first_epoch: int
@@ -70,12 +79,28 @@ class PlannedPost(Struct, frozen=True, kw_only=True):
     payouts_root: str
     manifest_hash: str
     added: TokenUnits
+    expenses: TokenUnits
+    refunds: TokenUnits
     total: TokenUnits
+    deposits: TokenUnits
     shortfall: TokenUnits
 
 
+class PlannedDue(Struct, frozen=True):
+    """A due that a planned post would pay: a supplier's invoice (`ref` is item/number) or a customer's refund (`ref` is
+    the session).
+    """
+
+    sequence: int
+    machine: str
+    kind: DueKind
+    ref: str
+    account: str
+    amount: TokenUnits
+
+
 class PayeeChange(Struct, frozen=True):
-    """One payee: the cumulative amount before and after the planned posts, and its amount in the last post on the
+    """One account: the cumulative amount before and after the planned posts, and its amount in the last post on the
     chain.
     """
 
@@ -90,8 +115,9 @@ class DryRun(Struct, frozen=True, kw_only=True):
 
     `unfinished`: sequences in the journal whose transaction is not mined, which come first. `refusal`: why the ledger
     or a missing key would stop it, or empty. `gas` is that of one post, `cost_wei` the cost of all at the current fees,
-    `most_wei` at the highest fees allowed. `changes`: payees whose amount grows, the largest growth first; `gone`:
-    payees of the last post that get nothing from these. `unsettled`: what nobody can be paid, with these posts.
+    `most_wei` at the highest fees allowed. `changes`: accounts whose amount grows, the largest growth first; `gone`:
+    accounts of the last post that get nothing from these; `dues`: those that the posts pay. `unsettled`: what nobody
+    can be paid, with these posts.
     """
 
     posts: tuple[PlannedPost, ...]
@@ -106,6 +132,7 @@ class DryRun(Struct, frozen=True, kw_only=True):
     shortfall: TokenUnits
     changes: tuple[PayeeChange, ...]
     gone: tuple[PayeeChange, ...]
+    dues: tuple[PlannedDue, ...]
     unsettled: tuple[UnsettledSum, ...]
     decimals: int
 
@@ -130,10 +157,15 @@ class RoleHolder(Struct, frozen=True):
 
 
 class PayoutRow(Struct, frozen=True):
-    """One account: cumulative amount posted, claimed, claimable now (under post `sequence`), and not yet active."""
+    """One account: cumulative amount posted, claimed, claimable now (under post `sequence`), and not yet active.
+
+    `expenses` and `refunds` are what of the cumulative amount was paid as a supplier's invoices and as refunds.
+    """
 
     account: str
     cumulative: TokenUnits
+    expenses: TokenUnits
+    refunds: TokenUnits
     claimed: TokenUnits
     claimable: TokenUnits
     waiting: TokenUnits

@@ -11,6 +11,7 @@ import msgspec
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
+from settlement.accrual import Balances
 from settlement.audit.audit import Auditor, AuditReport, LedgerMoney
 from settlement.audit.sources import Recompute
 from settlement.audit.verdict import Finding
@@ -30,13 +31,13 @@ from settlement.chain.forecast import dry_run
 from settlement.chain.job import Settled, SettleJob, SettleOptions
 from settlement.chain.ledger import Deployment, Ledger
 from settlement.chain.node import Chain
-from settlement.chain.overview import note_funding, post_rows, refresh_tables, runway, shortfall, unposted_and_unsettled
+from settlement.chain.overview import books, note_funding, post_rows, refresh_tables, runway, shortfall
 from settlement.chain.paying import gas_of, hash_of, transact
 from settlement.chain.restore import restore_posts
 from settlement.chain.shares import Shares
 from settlement.chain.signer import Keys, Signer
 from settlement.chain.treasury import call_as_role, deploy_contracts, fund, refresh_if_here, roles
-from settlement.post import token_units, windows_tree
+from settlement.post import payouts_tree, token_units, windows_tree
 from settlement.results import Attested, SettlementsReport
 from settlement.statement import Statement, statement
 from settlement.storage.posts import Store
@@ -91,12 +92,14 @@ def settle(
 def settlements(data_dir: Path, chain: Chain, log: Log) -> SettlementsReport:
     """Every post with its state, and the ledger's shortfall."""
     ledger = Ledger.open(data_dir, chain)
-    state = ledger.state()
-    earned_since, unsettled = unposted_and_unsettled(data_dir, log, ledger)
+    state, found = ledger.state(), books(data_dir, log, ledger)
     return SettlementsReport(
-        tuple(post_rows(ledger)), state.total, state.claimed, state.balance, earned_since,
-        shortfall(state, earned_since), ledger.deployment.decimals, runway(ledger.history(), state, earned_since),
-        state.paused_until_s if state.paused_until_s > chain.time_s(at="pending") else 0, unsettled,
+        posts=tuple(post_rows(ledger)), total=state.total, claimed=state.claimed, balance=state.balance,
+        unposted=found.unposted, deposits=found.deposits, expenses_micros=found.expenses_micros,
+        refunds_micros=found.refunds_micros, shortfall=shortfall(state, found), decimals=ledger.deployment.decimals,
+        runway=runway(ledger.history(), state, found),
+        paused_until_s=state.paused_until_s if state.paused_until_s > chain.time_s(at="pending") else 0,
+        unsettled=found.unsettled,
     )  # fmt: skip
 
 
@@ -146,7 +149,7 @@ def audit(data_dir: Path, chain: Chain, log: Log, recompute: Recompute) -> Audit
     the log.
     """
     ledger = Ledger.open(data_dir, chain)
-    auditor = Auditor(log, ledger.genesis, ledger.deployment.decimals)
+    auditor = Auditor(log, ledger.genesis, ledger.deployment.decimals, ledger.deployment.ledger)
     report = auditor.run(ledger.events(), Store(data_dir).published, recompute)
     if report.gap and report.ok:
         raise InvalidInput(report.gap)
@@ -157,25 +160,33 @@ def audit(data_dir: Path, chain: Chain, log: Log, recompute: Recompute) -> Audit
     if state.head.hex() != report.head and report.ok:
         raise InvalidInput("the ledger has moved on, or this node leaves events out: audit again, or ask another node")
     decimals = ledger.deployment.decimals
-    earned, funded = token_units(report.paid_micros, decimals), state.balance + state.claimed
-    missing = max(0, earned - funded)
-    money = LedgerMoney(earned, state.total, funded, state.claimed, missing, decimals)
+    earned, deposits = token_units(report.paid_micros, decimals), token_units(report.deposits_micros, decimals)
+    funded = state.balance + state.claimed
+    missing = max(0, earned + deposits - funded)
+    money = LedgerMoney(earned, state.total, deposits, funded, state.claimed, missing, decimals)
     return msgspec.structs.replace(report, money=money)
 
 
 def why(data_dir: Path, chain: Chain, account: str) -> Statement:
-    """The statement of an account: every window of the live posts that it has a part in."""
+    """The statement of an account: every window of the live posts that it has a part in, or that owes it a due.
+
+    Raises InvalidInput where the windows here do not lead to both roots of a post: the windows root covers their nets,
+    the payouts root what their dues come to.
+    """
     ledger, store = Ledger.open(data_dir, chain), Store(data_dir)
-    posts = []
+    posts, balances = [], Balances(ledger=ledger.deployment.ledger)
     for posted in ledger.history().live:
         windows = store.windows(posted.header.sequence)
         if windows is None:
             raise InvalidInput(f"the windows of post {posted.header.sequence} are missing: restore settlement/")
         earnings = [earning for _, earning in windows]
-        if windows_tree(earnings).root != posted.header.windows_root:
+        for earning in earnings:
+            balances.accrue(earning)
+        roots = windows_tree(earnings).root, payouts_tree(balances.payouts(), ledger.deployment.decimals).root
+        if roots != (posted.header.windows_root, posted.header.payouts_root):
             raise InvalidInput(f"the windows of post {posted.header.sequence} are not those on the chain: restore them")
         posts.append((posted.header.sequence, earnings))
-    return statement(account_name(account), posts)
+    return statement(account_name(account), posts, ledger.deployment.ledger)
 
 
 def _go_on(step: int) -> None:

@@ -1,13 +1,15 @@
 """Statements: why an account got its amount, window by window, so that every line can be checked by hand.
 
 carry_before + net = payable + carry_after        amount = the account's part of payable
+a due is paid whole, whatever the carry           cumulative = sum of amounts + sum of dues
 """
 
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from settlement.accrual import Balances, Earning
+from schemas.window import DueKind
+from settlement.accrual import NOBODY, Balances, Earning
 
 
 class StatementRow(Struct, frozen=True):
@@ -31,21 +33,46 @@ class StatementRow(Struct, frozen=True):
     window_digest: str
 
 
+class DueRow(Struct, frozen=True):
+    """One due of a window to the account: an invoice (`ref` is item/number) or a refund (`ref` is the session).
+
+    Times in epoch ms, the amount in micros, `window_digest` is hex.
+    """
+
+    sequence: int
+    machine: str
+    start_ms: int
+    end_ms: int
+    adjusts_ms: int
+    kind: DueKind
+    ref: str
+    amount_micros: int
+    window_digest: str
+
+
 class Statement(Struct, frozen=True):
-    """All rows of one account; their amounts add up to `cumulative_micros`."""
+    """All rows and dues of one account; their amounts add up to `cumulative_micros`."""
 
     account: str
     cumulative_micros: int
     rows: tuple[StatementRow, ...]
+    dues: tuple[DueRow, ...]
 
 
-def statement(account: str, posts: Iterable[tuple[int, Sequence[Earning]]]) -> Statement:
-    """The statement of an account (lower case) from the windows of all posts, in the order of accrual."""
-    balances = Balances()
-    rows = []
+def statement(account: str, posts: Iterable[tuple[int, Sequence[Earning]]], ledger: str = NOBODY) -> Statement:
+    """The statement of an account (lower case) from the windows of all posts to a ledger, in the order of accrual."""
+    balances = Balances(ledger=ledger)
+    rows: list[StatementRow] = []
+    dues: list[DueRow] = []
     for sequence, earnings in posts:
         for earning in earnings:
             step = balances.accrue(earning)
+            span, digest = (earning.start_ms, earning.end_ms, earning.adjusts_ms), earning.digest.hex()
+            dues += (
+                DueRow(sequence, earning.machine, *span, due.kind, due.ref, due.micros, digest)
+                for due in step.dues
+                if due.account == account
+            )
             points = dict(earning.terms.points).get(account)
             if points is None:
                 continue
@@ -54,9 +81,8 @@ def statement(account: str, posts: Iterable[tuple[int, Sequence[Earning]]]) -> S
                 continue  # it changed neither the payout nor the carry
             rows.append(
                 StatementRow(
-                    sequence, earning.machine, earning.start_ms, earning.end_ms, earning.adjusts_ms, earning.net_micros,
-                    step.carry_before, step.payable, step.carry_after, earning.terms.digest, points, amount,
-                    earning.digest.hex(),
+                    sequence, earning.machine, *span, earning.net_micros, step.carry_before, step.payable,
+                    step.carry_after, earning.terms.digest, points, amount, digest,
                 )
             )  # fmt: skip
-    return Statement(account, balances.cumulative.get(account, 0), tuple(rows))
+    return Statement(account, balances.cumulative.get(account, 0), tuple(rows), tuple(dues))

@@ -54,13 +54,13 @@ class LedgerCopy:
 
     @property
     def free(self) -> int:
-        """Token units that are owed to nobody yet."""
+        """Token units that are owed to nobody yet, and no deposits."""
         state = self.ledger.state()
-        return state.balance + state.claimed - state.total
+        return state.balance + state.claimed - state.total - state.deposits
 
     def header(self, edit: Edit | None = None) -> PostHeader:
         """The next post, of all epochs that aren't posted yet, with its files; `edit` changes its first paid window."""
-        before = self.store.standing(self.live)
+        before = self.store.standing(self.live, self.ledger.deployment.ledger)
         run, _ = choose_run(EpochReader(self.folder, self.log), before, self.log, SettleOptions())
         made = None if run is None else assemble(before, run if edit is None else edited(run, edit), self.decimals)
         if made is None:

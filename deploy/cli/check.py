@@ -58,7 +58,8 @@ def show_audit(terminal: Terminal, log: "Log", report: "AuditReport") -> None:
     _show_findings(terminal, report)
     terminal.say(
         f"{report.posts} posts, {report.epochs} epochs, {report.windows:,} windows recomputed;"
-        f" earned {money(report.nets_micros, log.currency)} = paid {money(report.paid_micros, log.currency)}"
+        f" earned {money(report.nets_micros, log.currency)}{_dues(log, report)}"
+        f" = paid {money(report.paid_micros, log.currency)}"
         f" + held {money(report.held_micros + report.outside_micros, log.currency)}"
         f" + carried {money(report.carry_micros, log.currency)}"
     )
@@ -74,13 +75,22 @@ def show_audit(terminal: Terminal, log: "Log", report: "AuditReport") -> None:
         leaves, total, *rest = (
             units(amount, ledger.decimals)
             for amount in (
-                report.leaves_total, report.total_on_chain, ledger.earned, ledger.funded, ledger.claimed,
-                ledger.shortfall,
+                report.leaves_total, report.total_on_chain, ledger.earned, ledger.deposits, ledger.funded,
+                ledger.claimed, ledger.shortfall,
             )
         )  # fmt: skip
         terminal.say(f"sum of all leaves {leaves} {same} the total on the chain {total}")
-        terminal.say("earned {}, funded {}, claimed {}, shortfall {}".format(*rest))
+        terminal.say("earned {}, deposits {}, funded {}, claimed {}, shortfall {}".format(*rest))
     terminal.say(f"audit: {'ok' if report.ok else 'NOT ok'}")
+
+
+def _dues(log: "Log", report: "AuditReport") -> str:
+    from deploy.texts import money
+
+    if not report.expenses_micros and not report.refunds_micros:
+        return ""
+    expenses, refunds = (money(micros, log.currency) for micros in (report.expenses_micros, report.refunds_micros))
+    return f" + dues to suppliers {expenses} and customers {refunds}"
 
 
 def _show_findings(terminal: Terminal, report: "AuditReport") -> None:

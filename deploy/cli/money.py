@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from schemas.log import Log
     from settlement.chain.job import Settled
     from settlement.results import DryRun, SettlementsReport, UnsettledSum
-    from settlement.statement import StatementRow
+    from settlement.statement import DueRow, StatementRow
 
 MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 RUNWAY_DAYS = 7
 PAYEES_SHOWN = 20
-"""Payees that a dry run shows; --json has them all."""
+"""Accounts, and dues, that a dry run shows; --json has them all."""
+DUE_NAMES = {"expense": "invoice", "refund": "refund"}
+"""What a due is to who gets it."""
 
 app = typer.Typer()
 
@@ -159,7 +161,14 @@ def _show_dry_run(terminal: Terminal, log: "Log", found: "DryRun") -> None:
         terminal.say(f"post {post.sequence} would settle {first} to {last}: {post.windows:,} windows")
         terminal.say(f"  windows root 0x{post.windows_root}")
         terminal.say(f"  payouts root 0x{post.payouts_root}")
-        terminal.say(f"  adds {units(post.added, found.decimals)}, owed in all {units(post.total, found.decimals)}")
+        added, expenses, refunds, total, deposits = (
+            units(amount, found.decimals)
+            for amount in (post.added, post.expenses, post.refunds, post.total, post.deposits)
+        )
+        of_it = f" ({expenses} of it to suppliers, {refunds} refunds)" if post.expenses or post.refunds else ""
+        terminal.say(f"  adds {added}{of_it}, owed in all {total}")
+        if post.deposits:
+            terminal.say(f"  {deposits} beside it are deposits of customers, for sessions still open")
     if found.unfinished:
         numbers = ", ".join(str(sequence) for sequence in found.unfinished)
         terminal.say(f"post {numbers} comes first: it was begun and is not mined")
@@ -179,8 +188,8 @@ def _show_payees(terminal: Terminal, found: "DryRun") -> None:
 
     new = sum(not change.before for change in found.changes)
     terminal.say(
-        f"{len(found.changes):,} payees get more, {new:,} of them for the first time;"
-        f" {len(found.gone):,} whom the last post paid get nothing"
+        f"{len(found.changes):,} accounts get more, {new:,} of them for the first time;"
+        f" {len(found.gone):,} that the last post paid get nothing"
     )
     columns = ["account", "so far", "would get", "last post"]
     for title, changes in (("would be paid", found.changes), ("paid last time, and not now", found.gone)):
@@ -193,6 +202,14 @@ def _show_payees(terminal: Terminal, found: "DryRun") -> None:
             terminal.table(title, columns, rows)
         if len(changes) > PAYEES_SHOWN:
             terminal.say(f"and {len(changes) - PAYEES_SHOWN:,} more: see --json")
+    if found.dues:
+        dues = [
+            (due.sequence, due.machine, DUE_NAMES[due.kind], due.ref, due.account, units(due.amount, found.decimals))
+            for due in found.dues[:PAYEES_SHOWN]
+        ]
+        terminal.table("dues, paid whole", ["post", "machine", "kind", "for", "to", "amount"], dues)
+        if len(found.dues) > PAYEES_SHOWN:
+            terminal.say(f"and {len(found.dues) - PAYEES_SHOWN:,} more dues: see --json")
 
 
 def _show_costs(terminal: Terminal, found: "DryRun") -> None:
@@ -261,20 +278,30 @@ def show_settlements(terminal: Terminal, log: "Log", report: "SettlementsReport"
         f" {units(report.balance, decimals)}; earned and not posted {units(report.unposted, decimals)},"
         f" shortfall {units(report.shortfall, decimals)}"
     )
+    if report.deposits or report.expenses_micros or report.refunds_micros:
+        expenses, refunds = (money(micros, log.currency) for micros in (report.expenses_micros, report.refunds_micros))
+        terminal.say(
+            f"to suppliers {expenses}, refunded {refunds}; deposits of customers for open sessions"
+            f" {units(report.deposits, decimals)}"
+        )
     _show_unsettled(terminal, log, report.unsettled)
 
 
 def _show_unsettled(terminal: Terminal, log: "Log", unsettled: "Iterable[UnsettledSum]") -> None:
     """A line for each payee that can't be paid."""
     from deploy.texts import money
-    from settlement.accrual import ACCOUNT
+    from settlement.accrual import ACCOUNT, account_of
 
     for row in unsettled:
         amount = money(row.micros, log.currency)
         if row.reason == "trust":
             terminal.say(f"unsettled: {amount} held back, the agreements pay for more trust than the readings have")
         else:
-            why = "mistyped, no such account" if ACCOUNT.fullmatch(row.payee) else "not an account"
+            why = "not an account"
+            if account_of(row.payee) is not None:
+                why = "the ledger itself"
+            elif ACCOUNT.fullmatch(row.payee):
+                why = "the zero address" if int(row.payee, 16) == 0 else "mistyped, no such account"
             terminal.say(f"unsettled: {amount} to '{row.payee}' ({why})")
 
 
@@ -291,10 +318,10 @@ def payouts(
 
     treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
     rows, decimals = service.payouts(treasury.data_dir, treasury.chain, account), treasury.decimals()
-    amounts = [(row.cumulative, row.claimed, row.claimable, row.waiting) for row in rows]
+    amounts = [(row.cumulative, row.expenses, row.refunds, row.claimed, row.claimable, row.waiting) for row in rows]
     terminal.table(
         "payouts",
-        ["account", "ever owed", "claimed", "claimable", "not active yet"],
+        ["account", "ever owed", "of it invoices", "of it refunds", "claimed", "claimable", "not active yet"],
         [(row.account, *(units(amount, decimals) for amount in line)) for row, line in zip(rows, amounts, strict=True)],
     )
     terminal.result(Payouts(decimals, rows))
@@ -391,9 +418,12 @@ def _show_sums(terminal: Terminal, currency: str, found: "Explained") -> None:
     from deploy.texts import units
     from schemas.units import MICROS_DECIMALS
 
+    owed = units(found.cumulative_micros, MICROS_DECIMALS)
+    title = f"why {found.account} is owed {owed} {currency}"
     if found.sums:
-        owed = units(found.cumulative_micros, MICROS_DECIMALS)
-        _table_of_sums(terminal, f"why {found.account} is owed {owed} {currency}", found.sums)
+        _table_of_sums(terminal, title, found.sums)
+    if found.dues:
+        _table_of_dues(terminal, f"{title}: dues, paid whole" if not found.sums else "and dues, paid whole", found.dues)
     for holding in found.holdings:
         terminal.say(
             f"{found.account} holds {holding.held:,} of {holding.supply:,} shares {holding.symbol} of"
@@ -414,6 +444,18 @@ def _table_of_sums(terminal: Terminal, title: str, sums: "Sequence[MonthSum]") -
         for one in sums
     ]  # fmt: skip
     terminal.table(title, ["machine", "month", "agreement", "windows", "earned", "part", "amount"], rows)
+
+
+def _table_of_dues(terminal: Terminal, title: str, dues: "Sequence[DueRow]") -> None:
+    from deploy.texts import moment_text, units
+    from schemas.units import MICROS_DECIMALS
+
+    rows = [
+        (due.sequence, due.machine, moment_text(due.start_ms), DUE_NAMES[due.kind], due.ref,
+         units(due.amount_micros, MICROS_DECIMALS))
+        for due in dues
+    ]  # fmt: skip
+    terminal.table(title, ["post", "machine", "window", "kind", "for", "amount"], rows)
 
 
 def _show_windows(terminal: Terminal, found: "Explained") -> None:
@@ -448,14 +490,14 @@ def _show_readings(terminal: Terminal, row: "StatementRow", found: "ExplainedWin
 
 @app.command()
 def statement(
-    account: Annotated[str, typer.Argument(help="The payee's account.")],
+    account: Annotated[str, typer.Argument(help="The account.")],
     month: Annotated[str, typer.Option(metavar="YYYY-MM", help="Only windows that start in this month (UTC).")] = "",
     csv: Annotated[Path | None, typer.Option(help="Write a line for each window to this file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page to print to this file.")] = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """A payee's statement: what each machine paid it, as a table, CSV or a page to print."""
+    """An account's statement: what each machine paid it, as a table, CSV or a page to print."""
     if month and not MONTH.fullmatch(month):
         raise InvalidInput(f"'{month}' is not a month: write it as 2026-11")
     from deploy.explain.statement_page import payee_statement, statement_csv, statement_html
@@ -476,6 +518,8 @@ def statement(
             write_bytes(path, write(found).encode())
             terminal.step(f"written to {path}")
     _table_of_sums(terminal, f"{found.account} was paid {owed}{f' for {month}' if month else ''}", found.sums)
+    if found.dues:
+        _table_of_dues(terminal, "of it dues, paid whole", found.dues)
     terminal.result(found)
 
 

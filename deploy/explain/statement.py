@@ -1,7 +1,7 @@
 """Why an account is owed what it is: sums by machine and month, its windows, the readings of one of them.
 
-amount of an account = sum of its sums = sum of its windows' parts, exactly. A holder of shares is paid through their
-contract, which is an account of the ledger like others.
+amount of an account = sum of its sums + sum of its dues = sum of its windows' parts and dues, exactly. A holder of
+shares is paid through their contract, which is an account of the ledger like others.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,10 +24,12 @@ from schemas.parsing import moment_ms
 from schemas.units import TokenUnits
 from settlement import service
 from settlement.chain.shares import ShareBook, Shares
-from settlement.statement import StatementRow
+from settlement.statement import DueRow, StatementRow
 
 STATEMENT_COMMENTS = {
     "sequence": "the post that settled the window",
+    "kind": "part of what the window paid, or a due: expense (a supplier's invoice) or refund",
+    "ref": "of an invoice item/number of the order, of a refund the session; null: a part",
     "machine": "the machine that earned",
     "start_ms": "start of the window, epoch ms",
     "end_ms": "end of the window, exclusive, epoch ms",
@@ -38,7 +40,7 @@ STATEMENT_COMMENTS = {
     "carry_after_micros": "what the machine owes after the window, micros, not above 0",
     "agreement": "digest of the agreement that shared the window, hex",
     "points": "the account's part of the agreement, basis points",
-    "amount_micros": "the account's part of what was payable, micros",
+    "amount_micros": "the account's part of what was payable, or its due, micros",
     "window_digest": "digest of all that the window says: in the leaf under the windows root, hex",
 }
 READING_COMMENTS = {
@@ -97,13 +99,14 @@ class ExplainedWindow(Struct, frozen=True, kw_only=True):
 
 
 class Explained(Struct, frozen=True, kw_only=True):
-    """A statement, or one window of it with its readings."""
+    """A statement, or one window of it with its readings. `dues` are the account's invoices and refunds."""
 
     account: str
     cumulative_micros: int
     sums: tuple[MonthSum, ...]
     holdings: tuple[Holding, ...]
     rows: tuple[StatementRow, ...]
+    dues: tuple[DueRow, ...]
     windows: tuple[ExplainedWindow, ...] = ()
 
 
@@ -115,20 +118,21 @@ def why(treasury: Treasury, account: str, window: tuple[str, str] | None) -> Exp
     """
     found = service.why(treasury.data_dir, treasury.chain, account)
     holdings = () if window is not None else tuple(_holdings(treasury, found.account))
-    if not found.rows and not holdings:
+    if not found.rows and not found.dues and not holdings:
         raise InvalidInput(
             f"{found.account} is in no post, and holds no shares of this folder: see `tallyroot payouts`"
         )
     explained = Explained(
         account=found.account, cumulative_micros=found.cumulative_micros, rows=found.rows,
-        sums=month_sums(found.rows), holdings=holdings,
+        sums=month_sums(found.rows), holdings=holdings, dues=found.dues,
     )  # fmt: skip
     if window is None:
         return explained
     machine, moment = window
     start_ms = treasury.log.window_start(moment_ms(moment))
     rows = [row for row in found.rows if (row.machine, row.start_ms) == (machine, start_ms)]
-    if not rows:
+    dues = [due for due in found.dues if (due.machine, due.start_ms) == (machine, start_ms)]
+    if not rows and not dues:
         raise InvalidInput(
             f"{found.account} has no part in a window of {machine} at {moment_text(start_ms)}: see `tallyroot why`"
         )
@@ -139,16 +143,18 @@ def why(treasury: Treasury, account: str, window: tuple[str, str] | None) -> Exp
         )
         for own in window_readings(treasury.data_dir, treasury.log, machine, start_ms)
     }
-    if any(row.window_digest not in windows for row in rows):
+    digests = {row.window_digest for row in rows} | {due.window_digest for due in dues}
+    if not digests <= windows.keys():
         raise InvalidInput(
             f"the window of {machine} at {moment_text(start_ms)} is not the one that was settled: see `tallyroot audit`"
         )
     return msgspec.structs.replace(
-        explained, rows=tuple(rows), sums=month_sums(rows), windows=tuple(windows[row.window_digest] for row in rows)
-    )
+        explained, rows=tuple(rows), sums=month_sums(rows), dues=tuple(dues),
+        windows=tuple(windows[row.window_digest] for row in rows),
+    )  # fmt: skip
 
 
-def month_of(row: StatementRow) -> str:
+def month_of(row: StatementRow | DueRow) -> str:
     """The month that a window starts in, as 2026-11 (UTC)."""
     return moment_text(row.start_ms)[:7]
 
@@ -181,12 +187,14 @@ def _holdings(treasury: Treasury, account: str) -> Iterator[Holding]:
 
 
 def write_parquet(explained: Explained, out: Path) -> None:
-    """Writes the readings of its windows, else its rows, with a comment on every column."""
+    """Writes the readings of its windows, else its rows and dues, with a comment on every column."""
     if explained.windows:
         pairs = zip(explained.rows, explained.windows, strict=True)
         table = _table([line for row, own in pairs for line in _reading_rows(row, own)], READING_COMMENTS)
     else:
-        table = _table([msgspec.structs.asdict(row) for row in explained.rows], STATEMENT_COMMENTS)
+        parts = [msgspec.structs.asdict(row) | {"kind": "part"} for row in explained.rows]
+        dues = [msgspec.structs.asdict(due) for due in explained.dues]
+        table = _table([*parts, *dues], STATEMENT_COMMENTS)
     pq.write_table(table, out, compression="zstd")
 
 
@@ -196,13 +204,15 @@ def _reading_rows(row: StatementRow, found: ExplainedWindow) -> list[dict[str, A
 
 
 def _table(rows: list[dict[str, Any]], comments: dict[str, str]) -> pa.Table:
-    """Rows with typed columns: money as DECIMAL(38, 0) micros; each field's metadata has its comment."""
+    """Rows with typed columns: money as DECIMAL(38, 0) micros, null what a row lacks; each field has its comment."""
     fields = []
     for name, comment in comments.items():
-        is_text = name in ("machine", "kind", "meter", "agreement", "window_digest")
+        is_text = name in ("machine", "kind", "ref", "meter", "agreement", "window_digest")
         kind = MICROS if name.endswith("micros") else pa.string() if is_text else pa.int64()
         fields.append(pa.field(name, kind, metadata={"comment": comment}))
-    columns = [
-        [Decimal(row[field.name]) if field.type == MICROS else row[field.name] for row in rows] for field in fields
-    ]
+    columns = [[_cell(row.get(field.name), field.type == MICROS) for row in rows] for field in fields]
     return pa.table(columns, schema=pa.schema(fields))
+
+
+def _cell(value: Any, is_money: bool) -> Any:
+    return Decimal(value) if is_money and value is not None else value

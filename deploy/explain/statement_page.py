@@ -1,4 +1,4 @@
-"""A payee's statement as CSV, for a spreadsheet, and as one HTML page that prints well and needs no network."""
+"""An account's statement as CSV, for a spreadsheet, and as one HTML page that prints well and needs no network."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from deploy.explain.statement import MonthSum, month_of, month_sums
 from deploy.texts import moment_text, units
 from schemas.errors import InvalidInput
 from schemas.units import MICROS_DECIMALS
-from settlement.statement import Statement, StatementRow
+from settlement.statement import DueRow, Statement, StatementRow
 
 PAGE = Template("""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -39,6 +39,7 @@ $rows
 </tbody><tfoot><tr><td colspan="5">Total, $currency<td class="n">$total</tr></tfoot>
 </table></main>
 <footer>Amounts are exact. Earned is what the machine's windows came to; your part is that of the agreement in force.
+Invoices and refunds are paid whole, whatever the machine earned.
 A window that adjusts an earlier one stands in the month of its own start. Times are UTC. To check a window down to its
 readings: tallyroot why $account --window MACHINE START</footer>
 </html>
@@ -56,50 +57,64 @@ class PayeeStatement(Struct, frozen=True, kw_only=True):
     amount_micros: int
     sums: tuple[MonthSum, ...]
     rows: tuple[StatementRow, ...]
+    dues: tuple[DueRow, ...]
 
 
 def payee_statement(found: Statement, month: str, *, log_id: str, currency: str, ledger: str) -> PayeeStatement:
     """The part of a statement that is of a month. Raises InvalidInput where there is none."""
     rows = tuple(row for row in found.rows if month in ("", month_of(row)))
-    if not rows:
+    dues = tuple(due for due in found.dues if month in ("", month_of(due)))
+    if not rows and not dues:
         where = f"in {month}" if month else "in any post"
         raise InvalidInput(f"{found.account} was paid nothing {where}: see `tallyroot why {found.account}`")
     return PayeeStatement(
         account=found.account, month=month, log_id=log_id, currency=currency, ledger=ledger, rows=rows,
-        sums=month_sums(rows), amount_micros=sum(row.amount_micros for row in rows),
+        sums=month_sums(rows), dues=dues,
+        amount_micros=sum(row.amount_micros for row in rows) + sum(due.amount_micros for due in dues),
     )  # fmt: skip
 
 
 def statement_csv(found: PayeeStatement) -> str:
-    """A line for each window; amounts with all of their decimals."""
+    """A line for each window, then one for each due; amounts with all of their decimals."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["post", "machine", "start_utc", "end_utc", "adjusts_utc", "net", "carry_before", "payable", "carry_after",
-         "agreement", "basis_points", "amount", "currency", "window_digest"]
+        ["post", "kind", "machine", "start_utc", "end_utc", "adjusts_utc", "ref", "net", "carry_before", "payable",
+         "carry_after", "agreement", "basis_points", "amount", "currency", "window_digest"]
     )  # fmt: skip
     for row in found.rows:
         net, before, payable, after, amount = _plain(
             row.net_micros, row.carry_before_micros, row.payable_micros, row.carry_after_micros, row.amount_micros
         )
-        times = [moment_text(each).removesuffix(" UTC") if each else "" for each in (row.start_ms, row.end_ms)]
-        adjusts = moment_text(row.adjusts_ms).removesuffix(" UTC") if row.adjusts_ms else ""
         writer.writerow(
-            [row.sequence, row.machine, *times, adjusts, net, before, payable, after, f"0x{row.agreement}", row.points,
-             amount, found.currency, f"0x{row.window_digest}"]
+            [row.sequence, "part", row.machine, *_times(row), "", net, before, payable, after, f"0x{row.agreement}",
+             row.points, amount, found.currency, f"0x{row.window_digest}"]
+        )  # fmt: skip
+    for due in found.dues:
+        (amount,) = _plain(due.amount_micros)
+        writer.writerow(
+            [due.sequence, due.kind, due.machine, *_times(due), due.ref, "", "", "", "", "", "", amount,
+             found.currency, f"0x{due.window_digest}"]
         )  # fmt: skip
     return text.getvalue()
 
 
+def _times(row: StatementRow | DueRow) -> list[str]:
+    """Start, end, and start of what is adjusted (empty for nothing), in UTC."""
+    times = (row.start_ms, row.end_ms, row.adjusts_ms)
+    return [moment_text(each).removesuffix(" UTC") if each else "" for each in times]
+
+
 def statement_html(found: PayeeStatement) -> str:
-    """The page: a line for each machine, month and agreement, and their total."""
-    months = [each.month for each in found.sums]
+    """The page: a line for each machine, month and agreement, one for each due, and their total."""
+    months = [*(each.month for each in found.sums), *map(month_of, found.dues)]
     period = found.month or (min(months) if min(months) == max(months) else f"{min(months)} to {max(months)}")
-    posts = sorted({row.sequence for row in found.rows})
+    posts = sorted({row.sequence for row in found.rows} | {due.sequence for due in found.dues})
+    rows = (*map(_row, found.sums), *map(_due_row, found.dues))
     return PAGE.substitute(
         period=escape(period), account=escape(found.account), log_id=escape(found.log_id),
         currency=escape(found.currency), ledger=escape(found.ledger), posts=", ".join(map(str, posts)),
-        rows="\n".join(map(_row, found.sums)), total=units(found.amount_micros, MICROS_DECIMALS),
+        rows="\n".join(rows), total=units(found.amount_micros, MICROS_DECIMALS),
     )  # fmt: skip
 
 
@@ -110,6 +125,13 @@ def _row(one: MonthSum) -> str:
     )  # fmt: skip
     cells = "".join(f'<td class="n">{number}' for number in numbers)
     return f"<tr><td>{escape(one.machine)}<td>{one.month}{cells}</tr>"
+
+
+def _due_row(due: DueRow) -> str:
+    what = f"{'Invoice of' if due.kind == 'expense' else 'Refund of'} {due.ref}, whole"
+    amount = units(due.amount_micros, MICROS_DECIMALS)
+    cells = f'<td colspan="3">{escape(what)}<td class="n">{amount}'
+    return f"<tr><td>{escape(due.machine)}<td>{month_of(due)}{cells}</tr>"
 
 
 def percent(points: int) -> str:

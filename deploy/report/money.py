@@ -55,7 +55,8 @@ class PostPage(Struct, frozen=True):
 
 
 class Money(Struct, frozen=True):
-    """Flows are micros by (machine, account, or HELD, or OUTSIDE), over all that is sealed for good.
+    """Flows are micros by (machine, account, or HELD, or OUTSIDE), over all that is sealed for good: payees' parts, and
+    suppliers' invoices. A refund is the customer's own money and no flow.
 
     `unsettled` is what of OUTSIDE each payee without an account is owed, by its id.
     """
@@ -68,13 +69,13 @@ class Money(Struct, frozen=True):
     proofs: dict[WindowName, WindowProof]
 
 
-def read_money(data_dir: Path, log: Log, names: Sequence[WindowName]) -> Money:
-    """Accrues every window in the order of the posts, then those that no post holds yet.
+def read_money(data_dir: Path, log: Log, names: Sequence[WindowName], ledger: str) -> Money:
+    """Accrues every window in the order of the posts to a ledger, then those that no post holds yet.
 
     `names` are the windows that need a proof. Raises InvalidInput where a post's file is missing or damaged.
     """
     store = Store(data_dir)
-    walk = _Walk(frozenset(names))
+    walk = _Walk(frozenset(names), ledger)
     headers: list[tuple[StoredHeader, int]] = []
     standing_epochs: Mapping[int, int] = {}
     while (kept := store.header(len(headers) + 1)) is not None:
@@ -82,7 +83,7 @@ def read_money(data_dir: Path, log: Log, names: Sequence[WindowName]) -> Money:
         walk.take(kept.header.sequence, windows)
         headers.append((kept, len(windows)))
     if headers:
-        standing_epochs = store.standing(len(headers)).partition_epochs
+        standing_epochs = store.standing(len(headers), ledger).partition_epochs
     posted_micros = walk.net_micros
     for epoch in _unposted(EpochReader(data_dir, log), standing_epochs):
         walk.take(UNPOSTED, epoch.earnings)
@@ -99,9 +100,9 @@ def read_money(data_dir: Path, log: Log, names: Sequence[WindowName]) -> Money:
 class _Walk:
     """Balances while they accrue, and what is noted of them."""
 
-    def __init__(self, names: frozenset[WindowName]) -> None:
+    def __init__(self, names: frozenset[WindowName], ledger: str) -> None:
         self._names = names
-        self._balances = Balances()
+        self._balances = Balances(ledger=ledger)
         self.flows: dict[tuple[str, str], int] = {}
         self.unsettled: dict[str, int] = {}
         self.proofs: dict[WindowName, WindowProof] = {}
@@ -115,6 +116,9 @@ class _Walk:
             self.net_micros += earning.net_micros
             for account, part in step.parts.items():
                 self._add(earning.machine, account, part)
+            for due in step.dues:
+                if due.kind == "expense":
+                    self._add(earning.machine, due.account, due.micros)
             for (reason, payee), part in step.unsettled.items():
                 self._add(earning.machine, HELD if reason == "trust" else OUTSIDE, part)
                 if payee:

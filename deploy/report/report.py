@@ -37,6 +37,7 @@ from files.write import write_bytes
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.units import DAY_MS
+from settlement.accrual import NOBODY
 
 REPORT_FILE = "report.html"
 CHAIN_FILE = "chain.json"
@@ -202,13 +203,14 @@ def _gather(data: DataFolder, views: Views, wish: Wish, names: Mapping[str, str]
         for c in choices
     ]
     windows: list[WindowName] = [(w.machine, w.start_ms, w.adjusts_ms or 0) for part in wanted for w in part.windows]
-    money = read_money(folder, log, windows)
+    chain = _chain(folder)
+    money = read_money(folder, log, windows, NOBODY if chain is None else chain.ledger)
     places = Places(machines)
     shown = {post.header.sequence for post in money.posts}
     states = _states(views)
     return ReportData(
         log=log,
-        chain=_chain(folder),
+        chain=chain,
         names={account.lower(): name for account, name in names.items()},
         figures=figures,
         machines=machines,

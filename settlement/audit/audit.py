@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 
 from schemas.log import Log
 from schemas.units import TokenUnits
-from schemas.window import Window
+from schemas.window import Due, Window
 from settlement.audit.post_manifest import Before, expected_manifest, last_epochs, other_records, plain_manifest
 from settlement.audit.recount import Recount, head_after_dispute, head_after_post, leads_to, root_of, window_leaf_of
 from settlement.audit.sources import (
@@ -33,7 +33,7 @@ from settlement.keccak import keccak
 
 
 class MachineSums(Struct, frozen=True):
-    """The nets of one machine under one agreement (its digest), micros: nets = paid + held + carry."""
+    """The nets of one machine under one agreement (its digest), micros: nets = paid + held + carry. Without dues."""
 
     machine: str
     agreement: str
@@ -44,10 +44,13 @@ class MachineSums(Struct, frozen=True):
 
 
 class LedgerMoney(Struct, frozen=True):
-    """The ledger in token units: earned (posted or not), funded, claimed, and what is earned but not funded."""
+    """The ledger in token units: owed to accounts in all (posted or not), funded, claimed, and what is not funded of
+    what is earned and of deposits: what customers are owed at the last cut that no window holds.
+    """
 
     earned: TokenUnits
     posted: TokenUnits
+    deposits: TokenUnits
     funded: TokenUnits
     claimed: TokenUnits
     shortfall: TokenUnits
@@ -57,8 +60,9 @@ class LedgerMoney(Struct, frozen=True):
 class AuditReport(Struct, frozen=True, kw_only=True):
     """The result of an audit under the ledger's head `head`, which an auditor may attest if `ok`.
 
-    Amounts in micros: nets = paid + unsettled to payees without an account + held back + carries; in all, and (with
-    unsettled as paid) in each of `machines`. `leaves_total` and `total_on_chain` (token units) are the sum of all
+    Amounts in micros: nets + expenses + refunds = paid + unsettled to payees without an account + held back + carries;
+    the nets alone (with what they paid) also in each of `machines`. `deposits_micros` is what customers are owed at the
+    last cut recomputed that no window holds. `leaves_total` and `total_on_chain` (token units) are the sum of all
     leaves of the last post by the log, and the total that was posted with them. `gap` names the source that could not
     be read: posts that need it were not judged. `money` is None if no ledger was read.
     """
@@ -71,10 +75,13 @@ class AuditReport(Struct, frozen=True, kw_only=True):
     epochs: int
     windows: int
     nets_micros: int
+    expenses_micros: int
+    refunds_micros: int
     paid_micros: int
     outside_micros: int
     held_micros: int
     carry_micros: int
+    deposits_micros: int
     leaves_total: TokenUnits
     total_on_chain: TokenUnits
     unposted_epochs: int
@@ -86,13 +93,13 @@ class AuditReport(Struct, frozen=True, kw_only=True):
 
 
 class Auditor:
-    """One audit. `genesis` is the ledger's first head, `decimals` the token's."""
+    """One audit. `genesis` is the ledger's first head, `decimals` the token's, `ledger` the account of the ledger."""
 
-    def __init__(self, log: Log, genesis: bytes, decimals: int) -> None:
+    def __init__(self, log: Log, genesis: bytes, decimals: int, ledger: str = "") -> None:
         self._log = log
         self._genesis = genesis
         self._decimals = decimals
-        self._recount = Recount()
+        self._recount = Recount(ledger)
         self._verdicts: list[PostVerdict] = []
         self._judged: list[bytes] = []
         self._streams: dict[int, EpochStream] = {}
@@ -102,6 +109,7 @@ class Auditor:
         self._windows = 0
         self._epochs = 0
         self._next_offsets = dict.fromkeys(range(log.partitions), 0)
+        self._deposits = dict.fromkeys(range(log.partitions), 0)
 
     def run(
         self,
@@ -141,10 +149,13 @@ class Auditor:
             epochs=self._epochs,
             windows=self._windows,
             nets_micros=sum(s.nets for s in sums.values()),
+            expenses_micros=self._recount.dues["expense"],
+            refunds_micros=self._recount.dues["refund"],
             paid_micros=self._recount.total(),
             outside_micros=sum(self._recount.outside.values()),
             held_micros=sum(s.held for s in sums.values()),
             carry_micros=sum(s.carry for s in sums.values()),
+            deposits_micros=sum(self._deposits.values()),
             leaves_total=paid * self._unit,
             total_on_chain=last_total,
             unposted_epochs=self._epochs - posted_epochs,
@@ -180,7 +191,8 @@ class Auditor:
             if isinstance(event, Posted):
                 h = event.header
                 roots = (h.windows_root, h.payouts_root, h.manifest_hash)
-                head = head_after_post(head, (h.sequence, *roots, h.epoch_start_s, h.epoch_end_s, h.total))
+                words = (h.sequence, *roots, h.epoch_start_s, h.epoch_end_s, h.total, h.deposits)
+                head = head_after_post(head, words)
                 live.append(event)
             else:
                 head = head_after_dispute(head, event.sequence)
@@ -218,7 +230,10 @@ class Auditor:
         short = [partition for partition, stream in streams.items() if not stream.reaches(ends.get(partition))]
         if self._stops(header.sequence, streams, short):
             return
-        before = Before(self._recount.total(), self._recount.unsettled(), dict(self._next_offsets))
+        before = Before(
+            self._recount.total(), self._recount.unsettled(), dict(self._recount.dues), dict(self._next_offsets),
+            dict(self._deposits),
+        )  # fmt: skip
         ordered = in_order(taken)
         for epoch in ordered:
             self._take(epoch)
@@ -266,6 +281,7 @@ class Auditor:
     def _take(self, epoch: Epoch) -> None:
         self._epochs += 1
         self._windows += len(epoch[1])
+        self._deposits[epoch[0].partition] = int(epoch[0].deposits_micros)
         for window in epoch[1]:
             self._recount.take(window)
 
@@ -294,6 +310,10 @@ class Auditor:
         if header.total != self._recount.total() * self._unit:
             text = "the total is not the sum of all that is owed"
             self._find("total", header.sequence, text, header.total, self._recount.total() * self._unit)
+        deposits = sum(self._deposits.values()) * self._unit
+        if header.deposits != deposits:
+            text = "the deposits are not what customers are owed for sessions that no window holds"
+            self._find("deposits", header.sequence, text, header.deposits, deposits)
         if files.payouts is None:
             self._find_file("payouts", header.sequence, "payouts.json is missing or unreadable: no account can claim")
             return
@@ -326,17 +346,12 @@ class Auditor:
             if not sums.add_up():
                 text = f"the nets of {machine} under the agreement {agreement[:16]} are not paid + held + carry"
                 self._find("sums", sequence, text, sums.paid + sums.held + sums.carry, sums.nets)
-        nets = sum(sums.nets for sums in self._recount.sums.values())
+        given = sum(sums.nets for sums in self._recount.sums.values()) + sum(self._recount.dues.values())
         rest = sum(sums.held + sums.carry for sums in self._recount.sums.values())
-        given = self._recount.total() + sum(self._recount.outside.values()) + rest
-        if nets != given:
-            self._find(
-                "sums",
-                sequence,
-                "the nets of all machines are not the sum of all payouts, held amounts and carries",
-                given,
-                nets,
-            )
+        spread = self._recount.total() + sum(self._recount.outside.values()) + rest
+        if given != spread:
+            text = "the nets and dues of all machines are not the sum of all payouts, held amounts and carries"
+            self._find("sums", sequence, text, spread, given)
 
 
 def first_difference(sequence: int, found: Sequence[PublishedWindow], expected: Sequence[Window]) -> Finding | None:
@@ -349,7 +364,21 @@ def first_difference(sequence: int, found: Sequence[PublishedWindow], expected: 
         if own is not None and published is not None and _fields(published) != _fields(own):
             text = f"differs from the log (window {index + 1} of the post)"
             return _window_finding(sequence, own, text, _shown(published), _shown(own))
+        if own is not None and published is not None and tuple(published.dues) != own.dues:
+            return _due_finding(sequence, own, published.dues)
     return None
+
+
+def _due_finding(sequence: int, own: Window, published: Sequence[Due]) -> Finding:
+    """The first due of a window that differs; the window is otherwise the log's."""
+    pairs = enumerate(zip_longest(published, own.dues))
+    place, found, expected = next((at, a, b) for at, (a, b) in pairs if a != b)
+    finding = _window_finding(sequence, own, f"owes another due (the {place + 1}. of it)", _due(found), _due(expected))
+    return structs.replace(finding, kind="due")
+
+
+def _due(due: Due | None) -> str:
+    return "" if due is None else f"{due.kind} {due.ref} of {_amount(due.micros)} to {due.account}"
 
 
 def _is_missing(
@@ -376,9 +405,13 @@ def _fields(window: PublishedWindow | Window) -> tuple[str, int, int, int, int, 
 
 def _shown(window: PublishedWindow | Window) -> str:
     adjusts = f", adjusts {_moment(window.adjusts_ms)}" if window.adjusts_ms else ""
-    sign, (whole, part) = "-" if window.net_micros < 0 else "", divmod(abs(window.net_micros), 1_000_000)
-    net = f"net {sign}{whole:,}.{part:06d}"
-    return f"{window.machine} at {_moment(window.start_ms)}{adjusts}: {net}, digest {window.digest.hex()}"
+    net = _amount(window.net_micros)
+    return f"{window.machine} at {_moment(window.start_ms)}{adjusts}: net {net}, digest {window.digest.hex()}"
+
+
+def _amount(micros: int) -> str:
+    sign, (whole, part) = "-" if micros < 0 else "", divmod(abs(micros), 1_000_000)
+    return f"{sign}{whole:,}.{part:06d}"
 
 
 def _moment(moment_ms: int) -> str:

@@ -17,11 +17,13 @@ DEPTH_MAX = 16
 
 
 class Before(Struct, frozen=True):
-    """The recount before a post: total and unsettled in micros, by partition the next offset."""
+    """The recount before a post, amounts in micros: dues are by kind, next offsets and deposits by partition."""
 
     total: int
     unsettled: Mapping[tuple[str, str, str], int]
+    dues: Mapping[str, int]
     next_offsets: Mapping[int, int]
+    deposits: Mapping[int, int]
 
 
 def plain_manifest(manifest: bytes | None) -> dict[str, Any]:
@@ -80,24 +82,29 @@ def expected_manifest(
     paid = recount.total() - before.total
     digests = [chain_digest("windows 1", (w.digest for w in windows)) for _, windows in in_order(taken)]
     windows = [window for items in taken.values() for _, windows in items for window in windows]
+    dues = {kind: recount.dues[kind] - before.dues[kind] for kind in recount.dues}
+    ranges = [_range(partition, taken[partition], before) for partition in sorted(taken)]
     return {
-        "rules": 1,
+        "rules": 2,
         "log_id": log.log_id,
         "currency": log.currency,
         "first_epoch": header.epoch_start_s // epoch_s,
         "last_epoch": header.epoch_end_s // epoch_s - 1,
         "start_ms": header.epoch_start_s * 1_000,
         "end_ms": header.epoch_end_s * 1_000,
-        "partitions": [_range(partition, taken[partition], before) for partition in sorted(taken)],
+        "partitions": ranges,
         "windows_digest": chain_digest("post windows 1", digests).hex(),
         "carries_digest": document_digest("post carries 1", recount.carries()).hex(),
         "totals": {
             "windows": len(windows),
             "net": str(sum(window.net_micros for window in windows)),
-            "payable": str(paid + outside),
+            "expenses": str(dues["expense"]),
+            "refunds": str(dues["refund"]),
+            "payable": str(paid + outside - sum(dues.values())),
             "held": str(sum(amount for key, amount in grown.items() if key[0] == "trust")),
             "paid": str(paid),
             "cumulative": str(recount.total()),
+            "deposits": str(sum(int(str(one["deposits"])) for one in ranges)),
         },
         "unsettled": [
             {"reason": reason, "machine": machine, "payee": payee, "micros": str(amount)}
@@ -113,6 +120,7 @@ def _range(partition: int, items: Sequence[Epoch], before: Before) -> dict[str, 
         "partition": partition,
         "first_offset": offset,
         "next_offset": items[-1][0].next_offset if items else offset,
+        "deposits": items[-1][0].deposits_micros if items else str(before.deposits[partition]),
         "epochs": [
             {
                 "epoch": manifest.epoch,

@@ -3,6 +3,7 @@
 It shares with them the records and keccak, and nothing else, so that one mistake can't hide in both. Slow and simple.
 
     for every machine and agreement: sum of nets = paid + held back + carry
+    dues are paid whole, beside them: sum of nets + sum of dues = owed + outside + held back + carries
 """
 
 import re
@@ -35,31 +36,41 @@ class Sums(Struct):
 
 
 class Recount:
-    """Recounts everything owed since the first epoch. `take` must be called in the order in which windows settle."""
+    """Recounts everything owed since the first epoch. `take` must be called in the order in which windows settle.
 
-    def __init__(self) -> None:
+    `ledger` is the account of the ledger, which can't be paid. `dues` are micros by kind, paid or not.
+    """
+
+    def __init__(self, ledger: str = "") -> None:
+        self._ledger = ledger
         self.owed: dict[str, int] = {}
         self.outside: dict[tuple[str, str], int] = {}
+        self.dues: dict[str, int] = {"expense": 0, "refund": 0}
         self.sums: dict[tuple[str, str], Sums] = {}
 
     def take(self, window: Window) -> None:
         """Adds one window."""
+        for due in window.dues:
+            self.dues[due.kind] += due.micros
+            self._give(window.machine, due.account, due.micros)
         sums = self.sums.setdefault((window.machine, window.agreement.digest().hex()), Sums())
         sums.nets += window.net_micros
-        if window.trust < window.agreement.pays_trust:
+        if window.net_micros > 0 and window.trust < window.agreement.pays_trust:
             sums.held += window.net_micros
             return
         sums.carry += window.net_micros
         if sums.carry <= 0:
             return
         for payee, part in shares(sums.carry, window.agreement).items():
-            if is_account(payee):
-                self.owed[payee] = self.owed.get(payee, 0) + part
-            else:
-                key = (window.machine, payee)
-                self.outside[key] = self.outside.get(key, 0) + part
+            self._give(window.machine, payee, part)
         sums.paid += sums.carry
         sums.carry = 0
+
+    def _give(self, machine: str, payee: str, micros: int) -> None:
+        if is_account(payee) and payee != self._ledger:
+            self.owed[payee] = self.owed.get(payee, 0) + micros
+        else:
+            self.outside[machine, payee] = self.outside.get((machine, payee), 0) + micros
 
     def total(self) -> int:
         """The sum of everything owed to accounts, micros."""
@@ -150,9 +161,9 @@ def head_after_post(previous: bytes, words: Sequence[object]) -> bytes:
     """The ledger's head after a post; `words` are its arguments after the previous head, with the sequence first."""
     kind = keccak(
         b"Post(uint256 sequence,bytes32 previousHead,bytes32 windowsRoot,bytes32 payoutsRoot,bytes32 manifestHash,"
-        b"uint64 epochStart,uint64 epochEnd,uint256 total)"
+        b"uint64 epochStart,uint64 epochEnd,uint256 total,uint256 deposits)"
     )
-    types = ("bytes32", "uint256", "bytes32", "bytes32", "bytes32", "bytes32", "uint64", "uint64", "uint256")
+    types = ("bytes32", "uint256", *("bytes32",) * 4, "uint64", "uint64", "uint256", "uint256")
     return keccak(encode(types, (kind, words[0], previous, *words[1:])))
 
 

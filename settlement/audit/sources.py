@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from schemas.errors import InvalidInput
 from schemas.manifest import EpochManifest
-from schemas.window import Window
+from schemas.window import Due, Window
 
 Epoch = tuple[EpochManifest, Sequence[Window]]
 Recompute = Callable[[int], Iterable[Epoch]]
@@ -41,6 +41,8 @@ class PublishedWindow(Protocol):
     def net_micros(self) -> int: ...
     @property
     def digest(self) -> bytes: ...
+    @property
+    def dues(self) -> Sequence[Due]: ...
 
 
 class Published(Struct, frozen=True):

@@ -16,6 +16,7 @@ from settlement.chain.signer import Keys
 from settlement.history import History
 from settlement.leaf import payout_leaf
 from settlement.merkle import proves
+from settlement.post import token_units
 from settlement.results import Claimed, ClaimedMany, Paid, PayoutRow, ProofFile, Verified
 from settlement.storage.posts import AccountPayout, Store
 
@@ -33,14 +34,16 @@ def payouts(data_dir: Path, chain: Chain, account: str | None = None) -> list[Pa
     active = last_active(ledger, history)
     paying = _ours(store, history, active) if active else {}
     wanted = [account_name(account)] if account is not None else list(last)
-    claims = ledger.claimed_amounts()
+    claims, decimals = ledger.claimed_amounts(), ledger.deployment.decimals
     rows = []
     for name in wanted:
         cumulative, payable = _units(last.get(name)), _units(paying.get(name))
         claimed = claims.get(name, 0)
         rows.append(
-            PayoutRow(name, cumulative, claimed, max(0, payable - claimed),
-                      cumulative - max(payable, claimed), active)
+            PayoutRow(
+                name, cumulative, *_dues(last.get(name), decimals), claimed, max(0, payable - claimed),
+                cumulative - max(payable, claimed), active,
+            )
         )  # fmt: skip
     return rows
 
@@ -218,6 +221,13 @@ def _ours(store: Store, history: History, sequence: int) -> dict[str, AccountPay
 
 def _units(row: AccountPayout | None) -> int:
     return 0 if row is None else int(row.cumulative)
+
+
+def _dues(row: AccountPayout | None, decimals: int) -> tuple[int, int]:
+    """What of the cumulative amount was paid as expenses and as refunds, token units."""
+    if row is None:
+        return 0, 0
+    return token_units(int(row.expenses_micros), decimals), token_units(int(row.refunds_micros), decimals)
 
 
 def _nodes(proof: Sequence[str]) -> list[bytes]:

@@ -176,9 +176,9 @@ _TEXTS: dict[str, Callable[..., str]] = {
         f"the post raises the total by {step} token units, the ledger allows {most}: post fewer epochs at a time"
         " (--epochs), or let the admin raise maxStep"
     ),
-    "Underfunded": lambda balance, owed: (
-        f"the ledger is short of {owed - balance} token units (it holds {balance}, it will owe {owed}):"
-        " run `tallyroot fund` first"
+    "Underfunded": lambda balance, owed, deposits: (
+        f"the ledger is short of {owed + deposits - balance} token units (it holds {balance}, it will owe {owed}"
+        f"{f', and {deposits} are deposits of customers' if deposits else ''}): run `tallyroot fund` first"
     ),
     "PostUnknown": lambda sequence: f"the ledger has no post {sequence}: it was never made, or it was disputed",
     "PostAttested": lambda sequence, attested: f"post {sequence} is attested already (up to {attested})",
@@ -199,7 +199,7 @@ _TEXTS: dict[str, Callable[..., str]] = {
     ),
     "RecipientInvalid": lambda recipient: f"{recipient} can't be paid: choose another recipient",
     "WithdrawalExceedsFree": lambda amount, free: (
-        f"only {free} token units are owed to nobody: withdraw no more than that"
+        f"only {free} token units are owed to nobody and no deposits: withdraw no more than that"
     ),
     "DecimalsOutOfRange": lambda decimals: f"a token of {decimals} decimals is not supported: use one of 6 to 18",
     "CurrencyInvalid": lambda currency: "a currency is three capital letters, such as USD",

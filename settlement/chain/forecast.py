@@ -1,6 +1,6 @@
 """Dry runs: what a settlement would do, without doing it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from settlement.head import PostHeader
 from settlement.history import History
 from settlement.post import AssembledPost, assemble, token_units
 from settlement.posting import too_dear
-from settlement.results import DryRun, PayeeChange, PlannedPost
+from settlement.results import DryRun, PayeeChange, PlannedDue, PlannedPost
 from settlement.storage.journal import Journal
 from settlement.storage.posts import Store
 from settlement.storage.published_epochs import EpochReader
@@ -50,14 +50,15 @@ def dry_run(data_dir: Path, chain: Chain, log: Log, keys: Keys, options: SettleO
     decimals = ledger.deployment.decimals
     planned = tuple(_planned_post(header, post, state, decimals) for header, post in posts)
     changes, gone = _differences(store, len(history.live), posts, decimals)
+    standing = posts[-1][1].after if posts else store.standing(len(history.live), ledger.deployment.ledger)
     return DryRun(
         posts=planned, waiting_for=waiting_for, unfinished=_unfinished(store.folder / "journal.sqlite"),
         refusal=refusal, gas=gas, cost_wei=gas * len(posts) * (base_fee + fees.priority_fee),
         most_wei=gas * len(posts) * min(fees.max_fee, chain.fee_cap),
         poster=poster, poster_wei=chain.ether(poster) if poster else 0,
         shortfall=planned[-1].shortfall if planned else 0, changes=changes, gone=gone,
-        unsettled=unsettled_sums(posts[-1][1].after.balances if posts else store.standing(len(history.live)).balances),
-        decimals=decimals,
+        dues=tuple(due for header, post in posts for due in _planned_dues(header.sequence, post, decimals)),
+        unsettled=unsettled_sums(standing.balances), decimals=decimals,
     )  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def _planned(
     """The posts in order, each on the head and the balances that the previous one leaves, and what is waited for."""
     decimals = ledger.deployment.decimals
     epochs = EpochReader(data_dir, log)
-    standing, head = Store(data_dir).standing(len(history.live)), history.head
+    standing, head = Store(data_dir).standing(len(history.live), ledger.deployment.ledger), history.head
     posts: list[tuple[PostHeader, AssembledPost]] = []
     reason = ""
     while options.max_posts is None or len(posts) < options.max_posts:
@@ -125,15 +126,25 @@ def _planned_post(header: PostHeader, post: AssembledPost, state: LedgerState, d
         payouts_root=header.payouts_root.hex(),
         manifest_hash=header.manifest_hash.hex(),
         added=token_units(int(post.manifest.totals.paid), decimals),
+        expenses=token_units(int(post.manifest.totals.expenses), decimals),
+        refunds=token_units(int(post.manifest.totals.refunds), decimals),
         total=header.total,
-        shortfall=max(0, header.total - state.claimed - state.balance),
+        deposits=header.deposits,
+        shortfall=max(0, header.total + header.deposits - state.claimed - state.balance),
     )
+
+
+def _planned_dues(sequence: int, post: AssembledPost, decimals: int) -> Iterator[PlannedDue]:
+    for _, earning in post.windows:
+        for due in earning.dues:
+            amount = token_units(due.micros, decimals)
+            yield PlannedDue(sequence, earning.machine, due.kind, due.ref, due.account, amount)
 
 
 def _differences(
     store: Store, last: int, posts: list[tuple[PostHeader, AssembledPost]], decimals: int
 ) -> tuple[tuple[PayeeChange, ...], tuple[PayeeChange, ...]]:
-    """(payees whose amount grows, payees that the last post paid and these don't)"""
+    """(accounts whose amount grows, accounts that the last post paid and these don't)"""
     if not posts:
         return (), ()
     before, after = posts[0][1].before.balances.payouts(), posts[-1][1].after.balances.payouts()

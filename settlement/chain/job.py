@@ -119,7 +119,7 @@ class SettleJob:
                 "settlement is halted: a foreign transaction has used the poster's key; change the key, then remove "
                 f"{self._store.folder / 'journal.sqlite'}"
             )
-        return self._store.standing(len(history.live))
+        return self._store.standing(len(history.live), self._ledger.deployment.ledger)
 
     def _require_ours(self, posted: Posted) -> None:
         kept = self._store.header(posted.header.sequence)

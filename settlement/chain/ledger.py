@@ -61,6 +61,7 @@ class LedgerState(msgspec.Struct, frozen=True):
     next_sequence: int
     attested: int
     total: int
+    deposits: int
     claimed: int
     balance: int
     max_step: int
@@ -105,8 +106,8 @@ class Ledger:
         """The ledger's state now."""
         return LedgerState(
             self.head(), self._view("nextSequence"), self._view("attested"), self._view("total"),
-            self._view("claimed"), self.balance_of(self.deployment.ledger), self._view("maxStep"),
-            self._view("pausedUntil"),
+            self._view("deposits"), self._view("claimed"), self.balance_of(self.deployment.ledger),
+            self._view("maxStep"), self._view("pausedUntil"),
         )  # fmt: skip
 
     def head(self) -> bytes:
@@ -292,6 +293,7 @@ def _posted(values: Any, log: Any) -> Posted:
         epoch_start_s=values["epochStart"],
         epoch_end_s=values["epochEnd"],
         total=values["total"],
+        deposits=values["deposits"],
     )
     transaction = "0x" + bytes(log["transactionHash"]).hex()
     return Posted(header, bytes(values["head"]), values["delayEnd"], transaction, int(log["blockNumber"]))

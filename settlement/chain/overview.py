@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+from msgspec import Struct
+
 from schemas.log import Log
 from schemas.payout import (
     CLAIMS,
@@ -63,6 +65,7 @@ def post_rows(ledger: Ledger) -> list[PostRow]:
             transaction=posted.transaction,
             state=_post_state(header.sequence, header.sequence in revoked, attested, active_to) if live else "disputed",
             total_micros=header.total // factor,
+            deposits_micros=header.deposits // factor,
             posted_block=posted.block,
         )
         rows.append(PostRow(settlement, posted.delay_end_s, header.total))
@@ -77,22 +80,34 @@ def _post_state(sequence: int, revoked: bool, attested: int, active_to: int) -> 
     return "active" if sequence <= active_to else "attested"
 
 
-def unposted(data_dir: Path, log: Log, ledger: Ledger) -> int:
-    """Token units that the epochs published since the last post add to its total."""
-    return unposted_and_unsettled(data_dir, log, ledger)[0]
+class Books(Struct, frozen=True):
+    """All published epochs, posted or not: what those since the last post add to its total, and the deposits at their
+    last cuts, in token units; all dues ever, by kind, and what nobody can be paid, in micros.
+    """
+
+    unposted: int
+    deposits: int
+    expenses_micros: int
+    refunds_micros: int
+    unsettled: tuple[UnsettledSum, ...]
 
 
-def unposted_and_unsettled(data_dir: Path, log: Log, ledger: Ledger) -> tuple[int, tuple[UnsettledSum, ...]]:
-    """Token units as of `unposted`, and what nobody can be paid of all epochs, posted or not."""
-    standing = Store(data_dir).standing(len(ledger.history().live))
+def books(data_dir: Path, log: Log, ledger: Ledger) -> Books:
+    """The books as of the last published epochs that all partitions have."""
+    standing = Store(data_dir).standing(len(ledger.history().live), ledger.deployment.ledger)
     run, _ = choose_run(EpochReader(data_dir, log), standing, log, SettleOptions())
-    balances = standing.balances.copy()
-    for items in () if run is None else run.epochs.values():
+    balances, deposits = standing.balances.copy(), dict(standing.partition_deposits)
+    for partition, items in () if run is None else run.epochs.items():
         for item in items:
+            deposits[partition] = int(item.manifest.deposits_micros)
             for earning in item.earnings:
                 balances.accrue(earning)
     added = sum(balances.cumulative.values()) - sum(standing.balances.cumulative.values())
-    return token_units(added, ledger.deployment.decimals), unsettled_sums(balances)
+    decimals = ledger.deployment.decimals
+    return Books(
+        token_units(added, decimals), token_units(sum(deposits.values()), decimals), balances.dues_of("expense"),
+        balances.dues_of("refund"), unsettled_sums(balances),
+    )  # fmt: skip
 
 
 def unsettled_sums(balances: Balances) -> tuple[UnsettledSum, ...]:
@@ -103,14 +118,14 @@ def unsettled_sums(balances: Balances) -> tuple[UnsettledSum, ...]:
     return tuple(UnsettledSum(*key, micros) for key, micros in sorted(sums.items()) if micros)
 
 
-def shortfall(state: LedgerState, earned_since: int) -> int:
-    """Token units that are earned, posted or not, but not funded."""
-    return max(0, state.total + earned_since - state.claimed - state.balance)
+def shortfall(state: LedgerState, books: Books) -> int:
+    """Token units that the ledger lacks for all that is earned, posted or not, and for the deposits beside it."""
+    return max(0, state.total + books.unposted + books.deposits - state.claimed - state.balance)
 
 
-def runway(history: History, state: LedgerState, unposted: int) -> Runway:
+def runway(history: History, state: LedgerState, books: Books) -> Runway:
     """How many days the free funds last at the pace of the posts that end within 30 days before the last one's end."""
-    free = max(0, state.balance + state.claimed - state.total - unposted)
+    free = max(0, state.balance + state.claimed - state.total - books.unposted - books.deposits)
     if not history.live:
         return Runway(free, 0, None)
     end = history.live[-1].header.epoch_end_s
@@ -123,8 +138,8 @@ def runway(history: History, state: LedgerState, unposted: int) -> Runway:
 
 def note_funding(data_dir: Path, log: Log, ledger: Ledger) -> None:
     """Writes settlement/funding.json, from which workers make metrics without access to the chain."""
-    state, earned_since = ledger.state(), unposted(data_dir, log, ledger)
-    missing, lasts = shortfall(state, earned_since), runway(ledger.history(), state, earned_since)
+    state, found = ledger.state(), books(data_dir, log, ledger)
+    missing, lasts = shortfall(state, found), runway(ledger.history(), state, found)
     now_ms = time.time_ns() // 1_000_000
     Store(data_dir).write_funding(Funding(str(missing), ledger.deployment.decimals, now_ms, lasts.days))
 

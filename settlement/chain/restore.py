@@ -26,13 +26,14 @@ def restore_posts(data_dir: Path, chain: Chain, log: Log, without: Collection[in
     """
     ledger, store = Ledger.open(data_dir, chain), Store(data_dir)
     history = ledger.history()
-    standing = store.standing(0)
+    account = ledger.deployment.ledger
+    standing = store.standing(0, account)
     restored: list[int] = []
     for posted in history.live:
         sequence = posted.header.sequence
         if store.header(sequence) is not None:
             require_ours(store, history, sequence)
-            standing = store.standing(sequence)
+            standing = store.standing(sequence, account)
             continue
         post = _made_anew(data_dir, log, ledger, standing, posted, without)
         store.save(post, posted.header, 1, ledger.deployment.decimals)

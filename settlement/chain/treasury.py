@@ -11,7 +11,7 @@ from settlement.chain.claims import account_name
 from settlement.chain.contract import ROLE_HASHES, Call
 from settlement.chain.ledger import Deployment, Ledger, token_decimals
 from settlement.chain.node import NO_CODE, Chain
-from settlement.chain.overview import note_funding, refresh_tables, shortfall, unposted
+from settlement.chain.overview import books, note_funding, refresh_tables, shortfall
 from settlement.chain.paying import gas_of, hash_of, transact
 from settlement.chain.signer import DEVELOPMENT_CHAIN_ID, Keys, Role
 from settlement.post import token_units
@@ -72,13 +72,13 @@ def deploy_contracts(
 
 
 def fund(data_dir: Path, chain: Chain, log: Log, keys: Keys, amount: int | None = None) -> Funded:
-    """Sends tokens of the operator to the ledger; without an amount, the shortfall of all that is earned.
+    """Sends tokens of the operator to the ledger; without an amount, what it lacks for all earned and for deposits.
 
     A demo token is minted as needed.
     """
     ledger = Ledger.open(data_dir, chain)
     state = ledger.state()
-    needed = shortfall(state, unposted(data_dir, log, ledger)) if amount is None else amount
+    needed = shortfall(state, books(data_dir, log, ledger)) if amount is None else amount
     if needed < 0:
         raise InvalidInput("the amount must not be below zero")
     if not needed:

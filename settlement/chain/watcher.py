@@ -71,7 +71,7 @@ class WatcherMemory:
         found, self._auditor = self._auditor, None
         same = all(_files(store, sequence) == seen for sequence, seen in self._files.items())
         if found is None or not same or not found.goes_on(events):
-            found = Auditor(log, ledger.genesis, ledger.deployment.decimals)
+            found = Auditor(log, ledger.genesis, ledger.deployment.decimals, ledger.deployment.ledger)
         return found
 
     def keep(self, auditor: Auditor, report: AuditReport, store: Store) -> None:

@@ -27,6 +27,7 @@ from schemas.arrow import MICROS
 from schemas.errors import InvalidInput
 from schemas.payout import Carry, ChainSeen, Funding, Payout, Unsettled
 from schemas.post import PostManifest, carries_digest
+from schemas.window import DUE_KINDS, Due, DueKind
 from settlement.accrual import Balances, Earning, Terms
 from settlement.audit.sources import Published
 from settlement.head import HeaderFile, PostHeader
@@ -34,6 +35,7 @@ from settlement.keccak import keccak
 from settlement.leaf import payout_leaf
 from settlement.post import AssembledPost, PostStanding, payouts_tree, token_units
 
+DUE = pa.struct([("kind", pa.string()), ("account", pa.string()), ("ref", pa.string()), ("micros", pa.int64())])
 POST_WINDOWS = pa.schema(
     [
         ("partition", pa.int64()),
@@ -48,6 +50,7 @@ POST_WINDOWS = pa.schema(
         ("pays_trust", pa.int64()),
         ("points", pa.map_(pa.string(), pa.int64())),
         ("outside", pa.list_(pa.string())),
+        ("dues", pa.list_(DUE)),
     ]
 )
 
@@ -73,16 +76,24 @@ class StoredHeader(msgspec.Struct, frozen=True):
 
 
 class AccountPayout(msgspec.Struct, frozen=True):
-    """One account of payouts.json: micros and token units as decimal strings, the proof as hex."""
+    """One account of payouts.json: micros and token units as decimal strings, the proof as hex.
+
+    `expenses_micros` and `refunds_micros` are what of `cumulative_micros` was paid as dues.
+    """
 
     cumulative_micros: str
+    expenses_micros: str
+    refunds_micros: str
     amount_micros: str
     cumulative: str
     proof: tuple[str, ...]
 
 
 class BalancesFile(msgspec.Struct, frozen=True):
-    """balances.json: micros as decimal strings; by partition the next epoch and the next offset."""
+    """balances.json: micros as decimal strings; by partition the next epoch and the next offset.
+
+    `dues` are what of `cumulative` was paid as dues, by kind and account.
+    """
 
     sequence: int
     next_epoch: int
@@ -91,6 +102,7 @@ class BalancesFile(msgspec.Struct, frozen=True):
     cumulative: dict[str, str]
     carries: tuple[Carry, ...]
     unsettled: tuple[Unsettled, ...]
+    dues: dict[DueKind, dict[str, str]]
 
 
 class Store:
@@ -125,16 +137,21 @@ class Store:
         path = self._posts / str(sequence) / "header.json"
         return _read(path, StoredHeader) if path.parent.exists() else None
 
-    def standing(self, sequence: int) -> PostStanding:
-        """The state that the next post starts from. Raises InvalidInput if the post's hashes don't cover it."""
+    def standing(self, sequence: int, ledger: str) -> PostStanding:
+        """The state that the next post to a ledger (its account) starts from.
+
+        Raises InvalidInput if the post's hashes don't cover it.
+        """
         if sequence == 0:
-            return PostStanding.initial()
+            return PostStanding.initial(ledger)
         kept = self.stored_header(sequence)
         file = _read(self._posts / str(sequence) / "balances.json", BalancesFile)
         balances = Balances(
             {account: int(amount) for account, amount in file.cumulative.items()},
             {(carry.machine, carry.agreement): int(carry.micros) for carry in file.carries},
             {(part.reason, part.machine, part.payee): int(part.micros) for part in file.unsettled},
+            {(kind, account): int(micros) for kind, by in file.dues.items() for account, micros in by.items()},
+            ledger=ledger,
         )
         root = payouts_tree(balances.payouts(), kept.decimals).root.hex()
         manifest = self.manifest(sequence)
@@ -146,7 +163,10 @@ class Store:
         )
         if not covered:
             raise InvalidInput(f"{self._posts / str(sequence)} was changed after it was posted: restore it from a copy")
-        return PostStanding(sequence, balances, file.next_epoch, file.partition_epochs, file.partition_offsets)
+        deposits = {r.partition: int(r.deposits) for r in manifest.partitions}
+        return PostStanding(
+            sequence, balances, file.next_epoch, file.partition_epochs, file.partition_offsets, deposits
+        )
 
     def stored_header(self, sequence: int) -> StoredHeader:
         """header.json of a post. Raises InvalidInput if it is missing or damaged."""
@@ -237,20 +257,27 @@ class Store:
 
 def _balances_file(after: PostStanding) -> BalancesFile:
     balances = after.balances
+    dues: dict[DueKind, dict[str, str]] = {kind: {} for kind in DUE_KINDS}
+    for (kind, account), micros in sorted(balances.dues.items()):
+        dues[kind][account] = str(micros)
     parts = [Unsettled(*key, str(amount)) for key, amount in sorted(balances.unsettled.items()) if amount]
     return BalancesFile(
         after.sequence, after.next_epoch or 0, dict(after.partition_epochs), dict(after.partition_offsets),
         {account: str(amount) for account, amount in balances.payouts().items()}, balances.carries(), tuple(parts),
+        dues,
     )  # fmt: skip
 
 
 def _payouts(post: AssembledPost, decimals: int) -> dict[str, AccountPayout]:
-    before = post.before.balances.cumulative
+    before, dues = post.before.balances.cumulative, post.after.balances.dues
     rows = {}
     for account, micros in post.after.balances.payouts().items():
         units = token_units(micros, decimals)
         proof = tuple("0x" + node.hex() for node in post.payouts_tree.proof(payout_leaf(account, units)))
-        rows[account] = AccountPayout(str(micros), str(micros - before.get(account, 0)), str(units), proof)
+        expenses, refunds = (str(dues.get((kind, account), 0)) for kind in DUE_KINDS)
+        rows[account] = AccountPayout(
+            str(micros), expenses, refunds, str(micros - before.get(account, 0)), str(units), proof
+        )
     return rows
 
 
@@ -263,6 +290,7 @@ def _windows_table(windows: Sequence[tuple[int, Earning]]) -> pa.Table:
         "pays_trust": [e.terms.pays_trust for e in earnings],
         "points": [e.terms.points for e in earnings],
         "outside": [sorted(e.terms.outside) for e in earnings],
+        "dues": [[msgspec.structs.asdict(due) for due in e.dues] for e in earnings],
     }
     for name in ("machine", "start_ms", "end_ms", "adjusts_ms", "trust", "digest"):
         columns[name] = [getattr(e, name) for e in earnings]
@@ -273,21 +301,36 @@ def _windows(table: pa.Table) -> list[tuple[int, Earning]]:
     rows = zip(*(table.column(name).to_pylist() for name in POST_WINDOWS.names), strict=True)
     known: dict[object, Terms] = {}
     found = []
-    for partition, machine, start, end, adjusts, net, trust, digest, agreement, pays_trust, points, outside in rows:
+    for (
+        partition,
+        machine,
+        start,
+        end,
+        adjusts,
+        net,
+        trust,
+        digest,
+        agreement,
+        pays_trust,
+        points,
+        outside,
+        dues,
+    ) in rows:
         key = (agreement, pays_trust, tuple(points))
         terms = known.get(key)
         if terms is None:
             terms = known[key] = Terms(tuple(points), frozenset(outside), pays_trust, agreement)
-        found.append((partition, Earning(machine, start, end, adjusts, int(net), trust, digest, terms)))
+        owed = tuple(Due(**due) for due in dues)
+        found.append((partition, Earning(machine, start, end, adjusts, int(net), trust, digest, terms, owed)))
     return found
 
 
 def _whole(earning: Earning) -> Earning:
     """The window. Raises TypeError if a value of it is missing."""
-    kinds = (str, int, int, int, int, int, bytes)
-    parts = (
+    kinds = (str, int, int, int, int, int, bytes) + (str, str, str, int) * len(earning.dues)
+    parts: tuple[object, ...] = (
         earning.machine, earning.start_ms, earning.end_ms, earning.adjusts_ms, earning.net_micros, earning.trust,
-        earning.digest,
+        earning.digest, *(value for due in earning.dues for value in msgspec.structs.astuple(due)),
     )  # fmt: skip
     if not all(isinstance(part, kind) for part, kind in zip(parts, kinds, strict=True)):
         raise TypeError("a window lacks a column")

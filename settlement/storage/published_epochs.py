@@ -9,7 +9,7 @@ import pyarrow as pa
 from files.parquet import read_table
 from files.read import read_json
 from files.write import file_digest
-from schemas.arrow import AGREEMENTS, WINDOWS, agreements_from
+from schemas.arrow import AGREEMENTS, DUES, WINDOWS, agreements_from, dues_from
 from schemas.canonical import chain_digest
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -58,7 +58,7 @@ class EpochReader:
     def read(self, partition: int, epoch: int) -> PartitionEpoch:
         """An epoch of a partition with its windows in sealing order.
 
-        Raises InvalidInput if a file is missing, or its digest, windows or sum are not those of the manifest.
+        Raises InvalidInput if a file is missing, or its digest, windows or sums are not those of the manifest.
         """
         files = self._files(partition, epoch)
         if files is None:
@@ -69,10 +69,13 @@ class EpochReader:
         earnings = self._earnings(
             self._table(files, partition, epoch, "windows", COLUMNS),
             self._table(files, partition, epoch, "agreements", AGREEMENTS),
+            self._table(files, partition, epoch, "dues", DUES),
         )
         digest = chain_digest("windows 1", (earning.digest for earning in earnings)).hex()
         net = str(sum(earning.net_micros for earning in earnings))
-        if (digest, net) != (manifest.windows_digest, manifest.net_micros):
+        expenses = str(sum(due.micros for one in earnings for due in one.dues if due.kind == "expense"))
+        stated = (manifest.windows_digest, manifest.net_micros, manifest.expenses_micros)
+        if (digest, net, expenses) != stated:
             path = self._folder(epoch) / f"{partition}.windows.parquet"
             raise InvalidInput(f"the windows in {path} are not those of its manifest: restore or rebuild it")
         return PartitionEpoch(manifest, earnings)
@@ -110,14 +113,18 @@ class EpochReader:
             raise InvalidInput(f"{path} is not the file that its manifest names: {RESTORE}")
         return read_table(path, schema, remedy=RESTORE)
 
-    def _earnings(self, windows: pa.Table, agreements: pa.Table) -> list[Earning]:
+    def _earnings(self, windows: pa.Table, agreements: pa.Table, dues: pa.Table) -> list[Earning]:
         """The windows in sealing order."""
+        owed = dues_from(dues)
         for digest, agreement in agreements_from(agreements).items():
             if digest not in self._terms:
                 self._terms[digest] = terms_of(agreement)
         columns: list[list[Any]] = [column.to_pylist() for column in windows.columns]
         earnings = [
-            Earning(machine, start, end, adjusts or 0, net, trust, digest, self._terms[agreement])
+            Earning(
+                machine, start, end, adjusts or 0, net, trust, digest, self._terms[agreement],
+                owed.get((machine, start, adjusts), ()),
+            )
             for machine, start, end, adjusts, net, trust, digest, agreement in zip(*columns, strict=True)
-        ]
+        ]  # fmt: skip
         return sorted(earnings, key=lambda one: (one.start_ms, one.machine.encode(), one.adjusts_ms))

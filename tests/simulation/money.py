@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from schemas.log import Log
+from schemas.manifest import EpochManifest
 from schemas.window import Window
 from settlement.accrual import earning_of
 from settlement.audit.audit import Auditor
@@ -31,6 +32,11 @@ class NaiveMoney:
         self.owed: dict[str, int] = defaultdict(int)
         self.behind: dict[tuple[str, str], int] = defaultdict(int)
         self.nets = self.dues = self.withheld = 0
+        self.deposits: dict[int, int] = {}
+
+    def cut(self, manifest: EpochManifest) -> None:
+        """What customers are owed at the end of an epoch of a partition."""
+        self.deposits[manifest.partition] = int(manifest.deposits_micros)
 
     def take(self, window: Window) -> None:
         """Adds one window; what lies below zero waits for the machine's next earnings."""
@@ -56,7 +62,9 @@ class NaiveMoney:
     def check(self, made: AssembledPost) -> None:
         """Every micro of every window is owed to somebody, or is behind; the leaves add up to the total."""
         assert self.nets + self.dues == sum(self.owed.values()) + sum(self.behind.values()) + self.withheld
-        accounts = {name: amount for name, amount in self.owed.items() if name.startswith("0x") and amount}
+        accounts = {
+            name: amount for name, amount in self.owed.items() if name.startswith("0x") and int(name, 16) and amount
+        }
         balances = made.after.balances
         assert balances.payouts() == accounts
         unsettled = sum(self.owed.values()) - sum(accounts.values()) + self.withheld
@@ -64,6 +72,7 @@ class NaiveMoney:
         assert sum(balances.carry.values()) == sum(self.behind.values())
         header = made.header(GENESIS, DECIMALS)
         assert header.total == sum(accounts.values()) * 100, "the leaves are not the total"
+        assert header.deposits == sum(self.deposits.values()) * 100, "customers are owed something else"
         for account, micros in accounts.items():
             leaf = payout_leaf(account, micros * 100)
             assert proves(made.payouts_tree.root, leaf, made.payouts_tree.proof(leaf))
@@ -74,8 +83,10 @@ def check_settled(log: Log, epochs: Epochs, draw: random.Random) -> int:
     standing, head = PostStanding.initial(), GENESIS
     counted, events, files = NaiveMoney(), [], {}
     for made in posts(standing, epochs, draw):
-        for window in windows_of(epochs, made):
-            counted.take(window)
+        for one in epochs_of(epochs, made):
+            counted.cut(one.manifest)
+            for window in one.windows:
+                counted.take(window)
         counted.check(made)
         header = made.header(head, DECIMALS)
         head = header.head()
@@ -95,7 +106,7 @@ def check_settled(log: Log, epochs: Epochs, draw: random.Random) -> int:
     )
     assert report.ok, report.findings
     spread = report.paid_micros + report.outside_micros + report.held_micros + report.carry_micros
-    assert report.nets_micros == spread
+    assert report.nets_micros + report.expenses_micros + report.refunds_micros == spread
     return len(events)
 
 
@@ -121,15 +132,14 @@ def posts(standing: PostStanding, epochs: Epochs, draw: random.Random) -> Iterat
             standing, begin = made.after, epoch + 1
 
 
-def windows_of(epochs: Epochs, made: AssembledPost) -> list[Window]:
-    """The windows that a post settles, by epoch, partition, sealing."""
+def epochs_of(epochs: Epochs, made: AssembledPost) -> list[Published]:
+    """What a post settles, by epoch and partition."""
     length_ms = next(one.manifest.end_ms - one.manifest.start_ms for ones in epochs.values() for one in ones)
     within = range(made.manifest.start_ms // length_ms, made.manifest.end_ms // length_ms)
     return [
-        window
+        one
         for epoch in within
         for partition in sorted(epochs)
         for one in epochs[partition]
         if one.manifest.epoch == epoch
-        for window in one.windows
     ]

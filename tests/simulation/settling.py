@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import InvalidInput
+from schemas.window import DUE_KINDS, Due, DueKind
+from settlement.accrual import NOBODY
 from settlement.chain.job import SettleJob, SettleOptions
 from settlement.chain.ledger import Deployment
 from settlement.history import Posted, same_post
@@ -24,7 +26,7 @@ from settlement.storage.posts import Store
 from tests.simulation.chain import KIND_BASE_FEE, Poster, SimulatedChain, SimulatedLedger, SimulatedNode, Transaction
 from tests.simulation.seeds import again, run_seeds
 from tests.simulation.truth import Truth, epochs_of
-from tests.support.settlement_data import LOG
+from tests.support.settlement_data import ALICE, LOG
 
 MODULE = "tests.simulation.settling"
 
@@ -146,7 +148,7 @@ class World:
     def __init__(self, seed: int, root: Path) -> None:
         self.draw = random.Random(seed)
         folders = [root / str(number) for number in range(self.draw.choice([1, 1, 1, 2]))]
-        self.truth = Truth(folders)
+        self.truth = Truth(folders, DEPLOYMENT.ledger)
         self.chain = SimulatedChain(self.draw, self.truth.is_right)
         self.now = 0.0
         self.wild = True
@@ -164,7 +166,9 @@ class World:
         """One more epoch, the same for every host: true or false."""
         net = self.draw.randint(1, 10**9)
         is_false = self.wild and self.draw.random() < self.lies
-        self.truth.publish(net, self.draw.randint(1, 10**9) if is_false else net)
+        told = self.draw.randint(1, 10**9) if is_false else net
+        own = random.Random(net)
+        self.truth.publish(net, told, dues(own), own.choice((0, own.randint(1, 10**9))))
 
     def guard(self) -> bool:
         """Disputes the first wrong post, or now and then a right one; whether there was a wrong one."""
@@ -357,6 +361,13 @@ def check_end(world: World, reasons: dict[Host, str]) -> None:
         assert all(world.truth.is_right(posted.header) for posted in live), "an account is owed what it should not be"
 
 
+def dues(draw: random.Random) -> list[Due]:
+    """A few invoices and refunds: of payees, of strangers, and of accounts that can't be paid."""
+    accounts = (ALICE, "0x" + "d4" * 20, DEPLOYMENT.ledger, NOBODY)
+    kinds: list[DueKind] = draw.choices(DUE_KINDS, k=draw.randint(0, 3))
+    return [Due(kind, draw.choice(accounts), f"x/{at}", draw.randint(1, 10**6)) for at, kind in enumerate(kinds)]
+
+
 def nonce_of_strangers(world: World, host: Host) -> bool:
     """Whether a nonce that a halted posting has signed for was used by a transaction that its journal doesn't know."""
     used = [mined.transaction for _, mined in world.chain.mined()]
@@ -373,7 +384,7 @@ def check_stored(world: World, host: Host) -> None:
     store = Store(host.folder)
     for posted in live:
         assert store.stored_header(posted.header.sequence).header.header() == posted.header
-    store.standing(len(live))
+    store.standing(len(live), DEPLOYMENT.ledger)
     states = {posting.header.head(): posting.state for posting in host.journal()}
     if len(world.hosts) == 1 and not host.lost_journal:
         assert all(states[posted.head] in ("mined", "final") for posted in live)

@@ -45,7 +45,7 @@ class WatchedFolder:
     def post(self, change_run: Change = lambda run: run, change: Change = lambda header: header, **since: Any) -> None:
         """Posts what somebody with the poster's key makes of the first epochs, with files that fit to it."""
         sequence = len(self.ledger.history().live)
-        before = structs.replace(self.store.standing(sequence), **since)
+        before = structs.replace(self.store.standing(sequence, self.ledger.deployment.ledger), **since)
         run, _ = choose_run(EpochReader(self.folder, LOG), before, LOG, SettleOptions(max_epochs=2))
         made = assemble(before, change_run(run), self.ledger.deployment.decimals)
         assert made is not None

@@ -7,7 +7,7 @@ from msgspec import structs
 
 from schemas.manifest import EpochManifest
 from schemas.registration import Agreement
-from schemas.window import Window
+from schemas.window import Due, Window
 from settlement.accrual import Earning, earning_of
 from settlement.audit.audit import Auditor, AuditReport
 from settlement.audit.sources import Published, SourceMissing
@@ -22,11 +22,18 @@ DECIMALS = 18
 DAY = FIRST_EPOCH
 ODD = Agreement({"coop": 1_000, ALICE: 9_000}, pays_trust=1)
 
+SUPPLIER = "0x" + "5e" * 20
+CUSTOMER = "0x" + "c0" * 20
+THIEF = "0x" + "d4" * 20
+
 Log = Mapping[int, Sequence[Sequence[Window]]]
 TRUTH: Log = {
     0: [
         [window("a", DAY, 1_000), window("b", DAY, -7, place=1)],
-        [window("a", DAY + 1, 501), window("b", DAY + 1, 100, adjusts=5)],
+        [
+            window("a", DAY + 1, 501, dues=[Due("expense", SUPPLIER, "x/1", 40), Due("refund", CUSTOMER, "s", 6)]),
+            window("b", DAY + 1, 100, adjusts=5),
+        ],
         [window("a", DAY + 2, 11, agreement=ODD, trust=1), window("a", DAY + 2, 5, place=1, agreement=ODD)],
     ],
     1: [[window("z", DAY, 33)], [], [window("z", DAY + 2, 9)]],
@@ -34,7 +41,7 @@ TRUTH: Log = {
 
 
 def epoch(partition: int, day: int, windows: Sequence[Window]) -> tuple[EpochManifest, Sequence[Window]]:
-    return manifest_of(partition, DAY + day, windows), windows
+    return manifest_of(partition, DAY + day, windows, deposits=100 * day + partition), windows
 
 
 def recompute(log: Log) -> Callable[[int], list[tuple[EpochManifest, Sequence[Window]]]]:
@@ -88,7 +95,11 @@ def test_what_follows_from_the_log_is_accepted() -> None:
     assert (report.posts, report.epochs, report.windows, report.unposted_epochs) == (2, 6, 8, 0)
     assert report.head == events[-1].head.hex()
     spread = report.paid_micros + report.outside_micros + report.held_micros + report.carry_micros
-    assert report.nets_micros == spread == 1_000 - 7 + 501 + 100 + 11 + 5 + 33 + 9
+    assert report.nets_micros == 1_000 - 7 + 501 + 100 + 11 + 5 + 33 + 9
+    assert (report.expenses_micros, report.refunds_micros) == (40, 6)
+    assert report.nets_micros + 46 == spread
+    assert report.deposits_micros == 401
+    assert [posted.header.deposits for posted in events] == [201 * 10**12, 401 * 10**12]
     assert report.total_on_chain == report.paid_micros * 10**12
 
 
@@ -97,7 +108,7 @@ def test_what_is_not_posted_yet_is_counted() -> None:
     report = audit(events, files)
     assert report.ok
     assert report.unposted_epochs == 4
-    assert report.unposted_micros == 501 + 93 + 10 + 9
+    assert report.unposted_micros == 501 + 46 + 93 + 10 + 9
 
 
 @pytest.mark.parametrize("change", [{"net_micros": 502}, {"digest": b"x" * 32}, {"machine": "q"}, {"adjusts_ms": 3}])
@@ -121,6 +132,61 @@ def test_a_window_left_out_and_one_invented_are_named() -> None:
     (first, *_) = audit(*post(more)).findings
     assert (first.kind, first.sequence) == ("window", 2)
     assert "is published and not in the log" in first.text
+
+
+def test_a_due_sent_to_a_thief_is_named_and_the_post_is_wrong() -> None:
+    """The leaf of a window covers its net alone: what its dues come to is under the payouts root."""
+    stolen = (TRUTH[0][1][0].dues[0], Due("refund", THIEF, "s", 6))
+    events, files = post(changed(TRUTH, 0, 1, 0, dues=stolen))
+    report = audit(events, files)
+    assert verdicts(report)[0] == "wrong"
+    first, *others = report.findings
+    assert (first.kind, first.machine, first.window_start_ms) == ("due", "a", LOG.epoch_span(DAY + 1)[0])
+    assert first.text.endswith("owes another due (the 2. of it)")
+    assert (first.found, first.expected) == (f"refund s of 0.000006 to {THIEF}", f"refund s of 0.000006 to {CUSTOMER}")
+    assert "payouts_root" in {finding.kind for finding in others}
+    honest = post(TRUTH)[1]  # files that tell the truth beside a root that does not
+    assert verdicts(audit(events, {**files, 1: structs.replace(files[1], windows=honest[1].windows)}))[0] == "wrong"
+
+
+def test_a_due_left_out_of_the_files_alone_is_found_and_the_post_is_right() -> None:
+    events, files = post(TRUTH)
+    windows = [structs.replace(one, dues=one.dues[:1]) for one in files[1].windows or ()]  # type: ignore[type-var]
+    report = audit(events, {**files, 1: structs.replace(files[1], windows=windows)})
+    assert [(finding.kind, finding.about, finding.found) for finding in report.findings] == [("due", "files", "")]
+    assert verdicts(report) == ["unpublished", "right"]
+
+
+def test_deposits_that_are_not_the_log_s_make_a_post_wrong() -> None:
+    """A poster who leaves deposits out frees customers' money for payouts: the head covers what was said."""
+    events, files = post(TRUTH, [(0, 2)])
+    header = structs.replace(events[0].header, deposits=0)
+    report = audit([structs.replace(events[0], header=header, head=header.head())], files)
+    assert [(finding.kind, finding.found, finding.expected) for finding in report.findings] == [
+        ("deposits", "0", str(401 * 10**12)),
+    ]  # fmt: skip
+    assert verdicts(report) == ["wrong"]
+
+
+def test_a_partition_left_out_keeps_the_deposits_of_its_last_cut() -> None:
+    standing = PostStanding.initial()
+    made = None
+    for first, last, left_out in ((0, 0, None), (1, 1, 1), (2, 2, None)):
+        epochs = {}
+        for partition in (0, 1):
+            begin = first if partition == 0 else standing.partition_epochs.get(1, DAY) - DAY
+            epochs[partition] = [
+                PartitionEpoch(
+                    epoch(partition, day, TRUTH[partition][day])[0], [earning_of(w) for w in TRUTH[partition][day]]
+                )
+                for day in (range(begin, last + 1) if partition != left_out else ())
+            ]
+        made = assemble(standing, Run(DAY + first, DAY + last, epochs), DECIMALS)
+        assert made is not None
+        standing = made.after
+        assert made.manifest.totals.deposits == str({0: 0 + 1, 1: 100 + 1, 2: 200 + 201}[last])
+    assert made is not None
+    assert [part.deposits for part in made.manifest.partitions] == ["200", "201"]
 
 
 def test_files_that_lie_about_right_roots_are_found() -> None:

@@ -28,7 +28,7 @@ from settlement.posting import (
 GENESIS = b"g" * 32
 HEADER = PostHeader(
     sequence=1, previous_head=GENESIS, windows_root=b"w" * 32, payouts_root=b"p" * 32, manifest_hash=b"m" * 32,
-    epoch_start_s=1, epoch_end_s=2, total=3,
+    epoch_start_s=1, epoch_end_s=2, total=3, deposits=4,
 )  # fmt: skip
 HEAD = HEADER.head()
 FEES = Fees(80, 8)

@@ -2,7 +2,7 @@
 
 const TEXT_POST =
   "Post(uint256 sequence,bytes32 previousHead,bytes32 windowsRoot,bytes32 payoutsRoot," +
-  "bytes32 manifestHash,uint64 epochStart,uint64 epochEnd,uint256 total)";
+  "bytes32 manifestHash,uint64 epochStart,uint64 epochEnd,uint256 total,uint256 deposits)";
 const TEXT_GENESIS = "Genesis(uint256 chainId,address ledger,address token,bytes3 currency)";
 const POINTS_WHOLE = 10_000n;
 
@@ -61,7 +61,7 @@ function headAfter(header) {
   const hashes = ["previous_head", "windows_root", "payouts_root", "manifest_hash"].map((name) =>
     fromHex(header[name]),
   );
-  const last = [header.epoch_start_s, header.epoch_end_s, header.total].map(word);
+  const last = [header.epoch_start_s, header.epoch_end_s, header.total, header.deposits].map(word);
   return keccak256(joined(keccak256(utf8(TEXT_POST)), word(header.sequence), ...hashes, ...last));
 }
 
@@ -90,9 +90,10 @@ function splitAmount(amount, points) {
   return new Map(shares.map((share) => [share.payee, share.part]));
 }
 
-// One window's step: a net below zero is recovered before anything is split, and trust may be too low to be paid.
+// One window's step: a net below zero is recovered before anything is split, and where trust is too low to be paid, a net
+// above zero is held. Dues are paid beside it.
 function accrue(carry, net, trust, settled) {
-  if (trust < settled.pays_trust) return { carry, payable: 0n, parts: new Map() };
+  if (trust < settled.pays_trust && net > 0n) return { carry, payable: 0n, parts: new Map() };
   const standing = carry + net;
   const payable = standing > 0n ? standing : 0n;
   return { carry: standing - payable, payable, parts: payable ? splitAmount(payable, settled.points) : new Map() };
