@@ -125,7 +125,9 @@ class PartitionRecount:
         if self.epoch < 0:
             longest = max(rules.grace_ms for rules in self.log.rulesets)
             self.enter(max(0, self.now - longest) // self.log.epoch_ms)
-        while self.now >= (self.epoch + 1) * self.log.epoch_ms + self.rules.grace_ms:
+            while self.is_cut():  # before the log began
+                self.enter(self.epoch + 1)
+        while self.is_cut():
             self.enter(self.epoch + 1)
             self.seal(self.epoch * self.log.epoch_ms, entry.offset)
             self.deposits_at_cuts.append(self.deposits())
@@ -133,6 +135,10 @@ class PartitionRecount:
         if earliest != self.earliest:
             self.earliest = earliest
             self.seal(earliest, entry.offset)
+
+    def is_cut(self) -> bool:
+        """Whether the epoch is over, and its grace too."""
+        return self.now >= (self.epoch + 1) * self.log.epoch_ms + self.rules.grace_ms
 
     def enter(self, epoch: int) -> None:
         """Enters an epoch: its rules come into force."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import to_builtins
 
 from schemas.manifest import Counts
 from schemas.reading import HEARTBEAT, READING
@@ -78,7 +79,7 @@ def test_no_cutting_and_no_restart_shows(seed: int, dirt: float) -> None:
     whole = State.new(LOG, 0)
     straight = advance_through(whole, records)
     state, parts, digests = cut_at_random(records, seed)
-    for name in ("windows", "rejects", "rejected"):
+    for name in ("windows", "orders", "rejects", "rejected"):
         assert [one for part in parts for one in getattr(part, name)] == [
             one for part in straight for one in getattr(part, name)
         ]
@@ -118,6 +119,10 @@ def test_money_equals_a_naive_recount_in_fractions(seed: int, dirt: float) -> No
     parts = advance_through(state, records)
     recount = PartitionRecount(LOG).take(records)
     windows = [window for part in parts for window in part.windows] + open_windows(state)
+    assert [to_builtins(order) for part in parts for order in part.orders] == [
+        order.terms for order in recount.orders.placed
+    ]
+    assert state.deposits_micros() == recount.deposits()
     assert [(one.offset, one.row, one.reason) for part in parts for one in part.rejects] == recount.rejects
     assert sum(part.counts.accepted for part in parts) == recount.accepted
     assert sum(part.counts.duplicate for part in parts) == recount.duplicate

@@ -104,7 +104,7 @@ class Taken:
 
     def given(self) -> dict[str, Any]:
         """Everything, in order."""
-        names = ("windows", "rejects", "rejected")
+        names = ("windows", "orders", "rejects", "rejected")
         found: dict[str, Any] = {name: [one for part in self.parts for one in getattr(part, name)] for name in names}
         return found | {"cuts": [part.cut for part in self.parts if part.cut is not None], "digests": self.digests}
 

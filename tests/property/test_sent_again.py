@@ -7,6 +7,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.order import Order
 from schemas.reading import HEARTBEAT
 from schemas.units import HOUR_MS, MINUTE_MS
 from streams.core.advance import Advanced
@@ -37,8 +38,8 @@ def with_copies(records: list[Record], sent: list[Record], draw: random.Random) 
 
 @settings(max_examples=25)
 @given(st.integers(0, 10**6), st.sampled_from((0.0, 0.1, 0.5, 1.0)))
-def test_copies_anywhere_later_move_no_money_fee_payee_or_tariff(seed: int, dirt: float) -> None:
-    """Unless an operator sets a boot: that forgets which numbers were used (rule 10)."""
+def test_copies_anywhere_later_move_no_money_fee_payee_tariff_or_order(seed: int, dirt: float) -> None:
+    """Nor an order. Unless an operator sets a boot: that forgets which numbers were used (rule 10)."""
     records = dirty_log(seed, dirt, 80, boots=False)
     end = Record(records[-1].offset + 1, records[-1].timestamp + 9 * HOUR_MS, b"", b"", [("ce_type", b"heartbeat")])
     records.append(end)
@@ -50,6 +51,8 @@ def test_copies_anywhere_later_move_no_money_fee_payee_or_tariff(seed: int, dirt
     again = State.new(LOG, 0)
     copied = advance_through(again, with_copies(records, sent, random.Random(seed)))
     assert windows_of(copied) == windows_of(alone)
+    assert orders_of(copied) == orders_of(alone)
+    assert again.deposits_micros() == straight.deposits_micros()
     tables, expected = again.tables(), straight.tables()
     assert {name: tables[name] for name in ("carries", "versions")} == {
         name: expected[name] for name in ("carries", "versions")
@@ -60,6 +63,11 @@ def test_copies_anywhere_later_move_no_money_fee_payee_or_tariff(seed: int, dirt
 def windows_of(parts: list[Advanced]) -> list[Any]:
     """All windows whole: amounts, carries, lines with their prices, versions, payees, digests."""
     return [window for part in parts for window in part.windows]
+
+
+def orders_of(parts: list[Advanced]) -> list[Order]:
+    """All orders, with the places of the levels that placed them."""
+    return [order for part in parts for order in part.orders]
 
 
 BOOTS = st.lists(

@@ -48,6 +48,10 @@ def check(fleet: Fleet, seed: int) -> Counter[str]:
         fleet.happened["accepted"] += naive.accepted
         fleet.happened["duplicate"] += naive.duplicate
         fleet.happened["rejected"] += len(naive.rejects)
+        fleet.happened["orders"] += len(naive.orders.placed)
+        fleet.happened["dues"] += sum(len(window["dues"]) for window in naive.sealed)
+        fleet.happened["statements"] += sum(len(window["sessions"]) for window in naive.sealed)
+        fleet.happened["deposits at cuts"] += sum(deposits > 0 for deposits in naive.deposits_at_cuts)
     fleet.happened["records"] += sum(len(fleet.broker.records(partition)) for partition in checked)
     return fleet.happened
 

@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow.parquet as pq
+from msgspec import to_builtins
 
+from schemas.arrow import orders_from
 from schemas.log import Log
 from schemas.manifest import EpochFiles, EpochManifest, epoch_folder
+from schemas.order import Order
 from schemas.window import Window
 from streams.core.recompute import EpochResult, recompute
 from streams.core.records import Record
@@ -22,6 +25,7 @@ class Published(NamedTuple):
     manifest: EpochManifest
     windows: list[Window]
     rejects: list[tuple[int, int, str]]
+    orders: list[Order]
 
 
 def published(root: Path, partition: int) -> list[Published]:
@@ -32,10 +36,11 @@ def published(root: Path, partition: int) -> list[Published]:
         assert files is not None
         check_files(root, files)
         paths = EpochPaths(root, path.parent.name, partition)
-        refused = paths.table("rejects")
+        refused, placed = paths.table("rejects"), paths.table("orders")
         rejects = pq.read_table(refused).to_pylist() if refused.exists() else []
         reasons = [(one["offset"], one["row"], one["reason"]) for one in rejects]
-        found.append(Published(files.manifest, read_windows(paths), reasons))
+        orders = orders_from(pq.read_table(placed)) if placed.exists() else []
+        found.append(Published(files.manifest, read_windows(paths), reasons, orders))
     return found
 
 
@@ -75,19 +80,25 @@ def check_recomputed(log: Log, partition: int, records: list[Record], epochs: li
         results: list[EpochResult] = list(recompute(log, partition, records, chunk))
         assert [result.manifest for result in results] == [epoch.manifest for epoch in epochs], f"chunk {chunk}"
         assert [result.windows for result in results] == [epoch.windows for epoch in epochs]
+        assert [result.orders for result in results] == [epoch.orders for epoch in epochs]
         assert [[(one.offset, one.row, one.reason) for one in result.rejects] for result in results] == [
             epoch.rejects for epoch in epochs
         ]
 
 
 def check_counted(log: Log, partition: int, records: list[Record], epochs: list[Published]) -> PartitionRecount:
-    """The auditor, who knows no epochs, counts the same."""
+    """The auditor counts the same."""
     end = epochs[-1].manifest.next_offset
     naive = PartitionRecount(log, partition).take([record for record in records if record.offset < end])
     judged = (naive.accepted, naive.duplicate, list(naive.rejects))
+    placed = [to_builtins(order) for epoch in epochs for order in epoch.orders]
+    assert placed == [order.terms for order in naive.orders.placed]
     naive.take([record for record in records if record.offset == end])  # the record of the last cut seals its windows
     windows = plain_windows([window for epoch in epochs for window in epoch.windows])
-    assert windows == [{name: part for name, part in one.items() if name != "by"} for one in naive.sealed]
+    sealed = [{name: part for name, part in one.items() if name != "by"} for one in naive.sealed]
+    assert windows == sealed[: len(windows)]
+    later = sealed[len(windows) :]  # where sessions closed that nobody used
+    assert all(one["start"] >= epochs[-1].manifest.end_ms and not one["readings"] for one in later)
     keys = [(window["machine"], window["start"], window["adjusts"]) for window in windows]
     assert len(keys) == len(set(keys)), "a window was sealed twice"
     counts = [epoch.manifest.counts for epoch in epochs]
@@ -95,13 +106,14 @@ def check_counted(log: Log, partition: int, records: list[Record], epochs: list[
     assert (sum(one.accepted for one in counts), sum(one.duplicate for one in counts), rejected) == judged
     assert all(one.accepted + one.duplicate + one.rejected == one.entries for one in counts)
     assert sum(one.rejected for one in counts) == len(rejected)
+    assert [int(epoch.manifest.deposits_micros) for epoch in epochs] == naive.deposits_at_cuts[: len(epochs)]
     check_money(naive)
     return naive
 
 
 def check_money(naive: PartitionRecount) -> None:
-    """Sum of amounts + carry = sum of usage × price / per, for every machine and agreement, in fractions."""
+    """Gross + carry = sum of usage × price / per, for every machine and agreement, in fractions."""
     assert not naive.open, "something never sealed"
     for key, exact in naive.money.items():
-        earned = sum(one["net"] for one in naive.sealed if (one["machine"], one["payees"]) == key)
+        earned = sum(one["gross"] for one in naive.sealed if (one["machine"], one["payees"]) == key)
         assert earned + naive.carries[key] == exact, key

@@ -23,13 +23,15 @@ Epochs = dict[int, list[Published]]
 
 
 class NaiveMoney:
-    """Who is owed what: every window's whole payable part is split at once, by largest remainder."""
+    """Who is owed what: every due in full, and every window's whole payable part split at once, by largest remainder.
+
+    sum of nets + sum of dues = owed + behind + withheld
+    """
 
     def __init__(self) -> None:
         self.owed: dict[str, int] = defaultdict(int)
         self.behind: dict[tuple[str, str], int] = defaultdict(int)
-        self.nets = 0
-        self.dues = 0
+        self.nets = self.dues = self.withheld = 0
         self.deposits: dict[int, int] = {}
 
     def cut(self, manifest: EpochManifest) -> None:
@@ -41,8 +43,11 @@ class NaiveMoney:
         for due in window.dues:
             self.owed[due.account] += due.micros
             self.dues += due.micros
-        key = (window.machine, repr(sorted(window.agreement.payees.items())))
         self.nets += window.net_micros
+        if window.trust < window.agreement.pays_trust:
+            self.withheld += window.net_micros
+            return
+        key = (window.machine, repr(sorted(window.agreement.payees.items())))
         standing = self.behind[key] + window.net_micros
         self.behind[key] = min(0, standing)
         names = sorted((payee.lower(), points) for payee, points in window.agreement.payees.items())
@@ -56,13 +61,14 @@ class NaiveMoney:
 
     def check(self, made: AssembledPost) -> None:
         """Every micro of every window is owed to somebody, or is behind; the leaves add up to the total."""
-        assert self.nets + self.dues == sum(self.owed.values()) + sum(self.behind.values())
+        assert self.nets + self.dues == sum(self.owed.values()) + sum(self.behind.values()) + self.withheld
         accounts = {
             name: amount for name, amount in self.owed.items() if name.startswith("0x") and int(name, 16) and amount
         }
         balances = made.after.balances
         assert balances.payouts() == accounts
-        assert sum(balances.unsettled.values()) == sum(self.owed.values()) - sum(accounts.values())
+        unsettled = sum(self.owed.values()) - sum(accounts.values()) + self.withheld
+        assert sum(balances.unsettled.values()) == unsettled
         assert sum(balances.carry.values()) == sum(self.behind.values())
         header = made.header(GENESIS, DECIMALS)
         assert header.total == sum(accounts.values()) * 100, "the leaves are not the total"

@@ -6,14 +6,17 @@ from typing import Any
 import msgspec
 
 from schemas.log import Log, Ruleset
+from schemas.order import CANCELLED, INVOICED, RECEIVED
+from schemas.payment import PAID
 from schemas.reading import CORRECTED, HEARTBEAT, READING, REGISTERED
 from schemas.units import COUNT_MAX, HOUR_MS, MINUTE_MS
 from streams.core.murmur2 import partition_of
 from streams.core.records import ARROW, Record
 from tests.support.dirty_logs import DirtyLog, Plain
-from tests.support.fleet_logs import as_arrow
+from tests.support.fleet_logs import in_arrow
 
 ALICE, BOB = "0x" + "a1" * 20, "0x" + "B2" * 20
+BOUGHT = (RECEIVED, INVOICED, CANCELLED)
 NO_TIMES = (-1, -(2**63), 0, 1, 2**53, 2**62, 2**63 - 1)
 """Timestamps that a hostile producer writes: before everything, or no times at all."""
 EDGES: tuple[Any, ...] = (-1, 0, COUNT_MAX, COUNT_MAX + 1, 2**63, 2**64, 1.5, None, True, "", "é", "a" * 65, [], {})
@@ -23,7 +26,7 @@ class Traffic(DirtyLog):
     """The log of one partition, and those who write it."""
 
     def __init__(self, seed: int, dirt: float, log: Log, partition: int) -> None:
-        super().__init__(seed, dirt, boots=seed % 2 == 0)
+        super().__init__(seed, dirt, boots=seed % 2 == 0, log_id=log.log_id)
         self.partition = partition
         self.is_stamped_by_producers = log.timestamp_type == "CreateTime"
         names = (f"m{number}" for number in range(10_000))
@@ -44,7 +47,7 @@ class Traffic(DirtyLog):
         else:
             self.step()
             if self.draw.random() < 0.1:
-                self.log[before:] = [self.in_arrow(record) for record in self.log[before:]]
+                self.log[before:] = [in_arrow(record) for record in self.log[before:]]
         for place in range(before, len(self.log)):
             self.log[place] = self.log[place]._replace(timestamp=self.stamp(clock))
 
@@ -67,7 +70,7 @@ class Traffic(DirtyLog):
 
     def attack(self, others: list[Record]) -> None:
         """A record that nobody should have written."""
-        kind = self.draw.choice((READING, READING, REGISTERED, CORRECTED, "\udcff", ""))
+        kind = self.draw.choice((READING, READING, REGISTERED, CORRECTED, PAID, *BOUGHT, "\udcff", ""))
         headers = [("ce_type", kind.encode("utf-8", "surrogateescape"))]
         if self.draw.random() < 0.3:
             headers.append(("content-type", self.draw.choice((ARROW.encode(), b"text/plain", b"\xff", b""))))
@@ -92,18 +95,6 @@ class Traffic(DirtyLog):
                     self.log.append(other._replace(offset=self.offset()))
                 return
         self.log.append(Record(self.offset(), 0, self.draw.choice((device.name.encode(), b"", None)), value, headers))
-
-    def in_arrow(self, record: Record) -> Record:
-        """The same readings as Arrow, where they have such a form."""
-        if record.headers or not record.value:
-            return record
-        try:
-            value = msgspec.json.decode(record.value)
-        except (msgspec.DecodeError, RecursionError):  # such a value is among the dirt
-            return record
-        rows = value if isinstance(value, list) else [value]
-        arrow = as_arrow(rows) if rows and all(isinstance(row, dict) for row in rows) else None
-        return record if arrow is None else record._replace(value=arrow, headers=[("content-type", ARROW.encode())])
 
     def registration(self, device: Any, version: int) -> Plain:
         """The same, with payees that a ledger can pay; one part may go to somebody without an account."""

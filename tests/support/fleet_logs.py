@@ -19,7 +19,8 @@ METERS = (("energy", "register", 22_000), ("trips", "quantity", 60), ("stock", "
 COLUMNS = pa.schema(
     [(name, pa.string()) for name in ("machine", "meter", "session")]
     + [(name, pa.int64()) for name in ("boot", "seq", "observed_at", "register", "quantity", "level")]
-    + [("session_started_at", pa.int64()), ("session_start", pa.bool_()), ("reconstructed", pa.bool_())]
+    + [("session_started_at", pa.int64())]
+    + [(name, pa.bool_()) for name in ("session_start", "session_end", "reconstructed")]
 )
 
 Row = dict[str, Any]
@@ -176,3 +177,16 @@ def as_arrow(rows: Sequence[Row]) -> bytes | None:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return bytes(sink.getvalue().to_pybytes())
+
+
+def in_arrow(record: Record) -> Record:
+    """The same readings as Arrow, where they have such a form."""
+    if record.headers or not record.value:
+        return record
+    try:
+        value = msgspec.json.decode(record.value)
+    except (msgspec.DecodeError, RecursionError):  # such a value is among the dirt
+        return record
+    rows = value if isinstance(value, list) else [value]
+    arrow = as_arrow(rows) if rows and all(isinstance(row, dict) for row in rows) else None
+    return record if arrow is None else record._replace(value=arrow, headers=[("content-type", ARROW.encode())])

@@ -81,7 +81,8 @@ class SignedLog:
         keys = [key_of("a", self.draw.choice((1, 1, 1, 2)), hardware=self.draw.random() < 0.3)]
         keys += [key_of("b", 3, hardware=self.draw.random() < 0.5)] if self.draw.random() < 0.7 else []
         keys += [key_of("c", 1)] if self.draw.random() < 0.2 else []
-        asked: dict[str, Any] = {"keys": keys if self.draw.random() < 0.8 else keys[1:]}
+        keys = keys if self.draw.random() < 0.8 else keys[1:]
+        asked: dict[str, Any] = {"keys": [*document.get("keys", []), *keys]}
         if self.draw.random() < 0.3:
             asked["require_signature"] = self.draw.random() < 0.9
         return msgspec.json.encode(document | asked)

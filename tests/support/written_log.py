@@ -9,9 +9,11 @@ from schemas.reading import CORRECTED, HEARTBEAT, READING, REGISTERED
 from schemas.units import DAY_MS, MINUTE_MS
 from schemas.window import Window
 from streams.core.advance import Advanced
-from streams.core.records import Record
+from streams.core.records import JSON, Record
 from streams.core.replay import advance_through
+from streams.core.signature import sign_control, sign_reading
 from streams.core.state import State
+from tests.support.signed_logs import private_key
 
 START_MS = 19_000 * DAY_MS
 QUARTER_MS = 15 * MINUTE_MS
@@ -47,6 +49,7 @@ class Partition:
         self.state = State.new(log, partition)
         self.offset = -1
         self.seq = 0
+        self.records: list[Record] = []
         self.parts: list[Advanced] = []
 
     def send(self, kind: str, value: Any, at_ms: int, key: str = "m", headers: Any = ()) -> list[str]:
@@ -54,9 +57,21 @@ class Partition:
         self.offset += 1
         body = value if isinstance(value, bytes) else msgspec.json.encode(value)
         record = Record(self.offset, START_MS + at_ms, key.encode(), body, [("ce_type", kind.encode()), *headers])
+        self.records.append(record)
         parts = advance_through(self.state, [record])
         self.parts += parts
         return [reject.reason for part in parts for reject in part.rejects]
+
+    def sign_and_send(
+        self, kind: str, value: Any, at_ms: int, *, device: int = 0, account: bytes | None = None
+    ) -> list[str]:
+        """The same of a record signed by the device's key `k` of a number, or by an account's private key."""
+        body = msgspec.json.encode(value)
+        parts = (self.state.log.log_id, b"m", kind, JSON, body)
+        if account is not None:
+            return self.send(kind, body, at_ms, headers=[("signature", sign_control(account, *parts))])
+        signature = sign_reading(private_key(device), *parts)
+        return self.send(kind, body, at_ms, headers=[("signature", signature), ("key-id", b"k")])
 
     def register(self, version: int = 1, at_ms: int = 0, **changes: Any) -> list[str]:
         return self.send(REGISTERED, registration(version, **changes), at_ms)
