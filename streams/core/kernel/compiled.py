@@ -44,7 +44,7 @@ def compiled(loop: Loop) -> Loop:
 
 
 def _compile(loop: Loop, signature: str, *, cache: bool) -> Loop:
-    return _njit(signature, boundscheck=True, nogil=True, cache=cache, _nrt=False)(loop)  # type: ignore[no-any-return]
+    return _njit(signature, boundscheck=True, nogil=True, cache=cache, _nrt=False)(loop)
 
 
 def _spelling(hint: Any) -> str:
