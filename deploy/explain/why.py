@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from deploy.explain.statement_readings import EarningReading, window_readings
+from deploy.explain.why_readings import EarningReading, window_readings
 from deploy.money.treasury import Treasury
 from deploy.texts import moment_text
 from schemas.arrow import MICROS
@@ -25,7 +25,7 @@ from settlement import service
 from settlement.chain.shares import ShareBook, Shares
 from settlement.statement import StatementRow
 
-STATEMENT_COMMENTS = {
+WINDOW_COMMENTS = {
     "sequence": "the post that settled the window",
     "machine": "the machine that earned",
     "start_ms": "start of the window, epoch ms",
@@ -185,7 +185,7 @@ def write_parquet(explained: Explained, out: Path) -> None:
         pairs = zip(explained.rows, explained.windows, strict=True)
         table = _table([line for row, own in pairs for line in _reading_rows(row, own)], READING_COMMENTS)
     else:
-        table = _table([msgspec.structs.asdict(row) for row in explained.rows], STATEMENT_COMMENTS)
+        table = _table([msgspec.structs.asdict(row) for row in explained.rows], WINDOW_COMMENTS)
     pq.write_table(table, out, compression="zstd")
 
 
