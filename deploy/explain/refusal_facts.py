@@ -1,5 +1,7 @@
 """What the log knows that made it reject a reading: names, limits and numbers to compare the reading with."""
 
+from msgspec import UNSET
+
 from schemas.reading import Reading
 from schemas.reject import Reason
 from streams.core.judge import moment_of
@@ -35,9 +37,10 @@ def why_refused(state: State, record: LogRecord, reading: Reading, reason: Reaso
     if reason == "wrong_kind":
         return f"{reading.meter} is registered as a {meter.kind}, this is a {reading.kind}"
     if reason == "too_high":
-        at_once = f", {meter.burst} at once" if meter.burst > 1 else ""
-        can_do = f"{meter.capacity_per_hour} {meter.unit} an hour{at_once}"
-        return f"{reading.meter} shows {reading.value}, and can do {can_do}"
+        if meter.modulus is not UNSET and reading.value >= meter.modulus:
+            return f"{reading.meter} shows {reading.value}, and rolls over at {meter.modulus} {meter.unit}"
+        can = f"{meter.capacity_per_hour} {meter.unit} an hour and {meter.burst} at once"
+        return f"{reading.meter} shows {reading.value}, and can do {can}"
     if reason == "too_low":
         baseline = state.meters.look(reading.machine, reading.meter).baseline
         shown = "" if baseline is None else f" after {baseline.value}"
