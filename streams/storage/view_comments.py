@@ -150,6 +150,7 @@ COLUMNS = {
     "timestamp": "The record's timestamp in the log, or the block's, in UTC.",
     "total": "All that was ever granted up to this post, in units of the currency.",
     "total_micros": "All that was ever granted up to this post, in millionths of the currency.",
+    "deposits_micros": "The deposits, in millionths of the currency.",
     "transaction": "The hash of the transaction.",
     "trust": "The lowest of its readings that billed something: 0 self-reported, 1 signed by a registered key, 2 by"
     " a hardware-backed one.",
