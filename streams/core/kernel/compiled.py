@@ -9,6 +9,8 @@ With NUMBA_DISABLE_JIT=1 the same text runs interpreted.
 """
 
 import hashlib
+import pickle
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -35,12 +37,13 @@ def compiled(loop: Loop) -> Loop:
     hints = get_type_hints(loop, include_extras=True)
     result = _spelling(hints.pop("return"))
     signature = f"{result}({', '.join(map(_spelling, hints.values()))})"
-    if _is_cached:
-        try:
-            return _compile(loop, signature, cache=True)
-        except OSError:  # the disk has filled up since
-            pass
-    return _compile(loop, signature, cache=False)
+    try:
+        return _compile(loop, signature, cache=_is_cached)
+    except (EOFError, pickle.UnpicklingError):  # a power cut has torn a file of the cache: all of it is made again
+        shutil.rmtree(_config.CACHE_DIR, ignore_errors=True)
+        return _compile(loop, signature, cache=_is_cached)
+    except OSError:  # the disk has filled up since
+        return _compile(loop, signature, cache=False)
 
 
 def _compile(loop: Loop, signature: str, *, cache: bool) -> Loop:
