@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from msgspec import to_builtins
+
 from schemas.log import Log
 from schemas.manifest import SkippedRange
 from streams.core.recompute import EpochResult, recompute
@@ -57,7 +59,13 @@ def _hold(recount: PartitionRecount, result: EpochResult, differs: Callable[[str
     refused = [(reject.offset, reject.row, reject.reason) for reject in result.rejects]
     if refused != recount.rejects[: len(refused)]:
         differs(f"{epoch}: other entries are refused, or for other reasons")
+    placed = [to_builtins(order) for order in result.orders]
+    if placed != [order.terms for order in recount.orders.placed[: len(placed)]]:
+        differs(f"{epoch}: other orders are placed")
+    if int(result.manifest.deposits_micros) != recount.deposits_at_cuts[0]:
+        differs(f"{epoch}: deposits of {recount.deposits_at_cuts[0]} micros by the slow count")
     del recount.sealed[: len(own)], recount.rejects[: len(refused)]
+    del recount.orders.placed[: len(placed)], recount.deposits_at_cuts[0]
 
 
 def _without_by(window: Plain) -> Plain:

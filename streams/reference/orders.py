@@ -3,12 +3,14 @@
 from collections import defaultdict
 from dataclasses import dataclass
 
-from schemas.units import DAY_MS
+from schemas.units import DAY_MS, MINUTE_MS
 from streams.reference.entries import Plain, Refused
 
+EARLY_MS = 5 * MINUTE_MS
 SPENT_OVER_MS = 30 * DAY_MS
 LAPSES_AFTER_MS = 90 * DAY_MS
 ORDERS_MAX = 64
+TERMS = ("machine", "item", "number", "quantity", "unit_price", "supplier", "placed_at", "offset", "row")
 
 
 @dataclass
@@ -29,6 +31,11 @@ class Order:
     invoice: Plain | None = None
     cancelling: Plain | None = None
     settled_at: int | None = None
+
+    @property
+    def terms(self) -> Plain:
+        """What was placed (rule 40)."""
+        return {name: part for name, part in vars(self).items() if name in TERMS}
 
     @property
     def amount(self) -> int:
@@ -86,10 +93,10 @@ class OrderBook:
             raise Refused("order_closed")
         return past[-1]
 
-    def receive(self, content: Plain, now: int, skew_ms: int) -> Order:
+    def receive(self, content: Plain, now: int) -> Order:
         """A receipt of goods (rule 30, from `unknown_order` on); returns its order. Raises Refused."""
         order = self.named(content)
-        if content["observed_at"] < order.placed_at - skew_ms:
+        if content["observed_at"] < order.placed_at - EARLY_MS:
             raise Refused("too_late")
         if order.receipt == content:
             raise Refused("duplicate")

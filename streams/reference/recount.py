@@ -2,7 +2,8 @@
 
 Written apart from `advance`, with which it shares the decoding of one record, the check of one signature, and murmur2.
 It keeps every row and has no slices, and `money` rounds nothing, so it must equal amounts plus carries exactly.
-`sealed` is every window, in order. For tests, and for audits that trust nothing faster (`compare`).
+`sealed` is every window, in order, `deposits_at_cuts` the deposits of each epoch. For tests, and for audits that trust
+nothing faster (`compare`).
 """
 
 import math
@@ -50,7 +51,7 @@ class PartitionRecount:
         self.log, self.rules, self.partition = log, log.rulesets[0], partition
         self.now, self.epoch, self.earliest = -1, -1, 0
         self.versions = Versions()
-        self.meters: dict[tuple[str, str], MeterRecount] = defaultdict(MeterRecount)
+        self.meters: dict[str, dict[str, MeterRecount]] = defaultdict(lambda: defaultdict(MeterRecount))
         self.corrections: dict[str, list[Plain]] = defaultdict(list)
         self.orders = OrderBook()
         self.sessions = Sessions()
@@ -61,6 +62,7 @@ class PartitionRecount:
         self.open: dict[tuple[int, str, int], WindowRecount] = {}
         self.carries: dict[tuple[str, Payees], Fraction] = defaultdict(Fraction)
         self.sealed: list[Plain] = []
+        self.deposits_at_cuts: list[int] = []
 
     def take(self, records: Iterable[LogRecord]) -> "PartitionRecount":
         """Judges records, in the order of the log, in any number of calls; returns itself."""
@@ -126,6 +128,7 @@ class PartitionRecount:
         while self.now >= (self.epoch + 1) * self.log.epoch_ms + self.rules.grace_ms:
             self.enter(self.epoch + 1)
             self.seal(self.epoch * self.log.epoch_ms, entry.offset)
+            self.deposits_at_cuts.append(self.deposits())
         earliest = max(self.epoch * self.log.epoch_ms, self.start_of(self.now - self.rules.grace_ms))
         if earliest != self.earliest:
             self.earliest = earliest
@@ -230,7 +233,7 @@ class PartitionRecount:
         registered = meter_of(version, name)
         if registered["kind"] not in row:
             raise Refused("wrong_kind")
-        meter = self.meters[machine, name]
+        meter = self.meters[machine][name]
         skipped = self.identify(meter, row)
         if version.get("retired"):
             raise Refused("retired")
@@ -278,7 +281,7 @@ class PartitionRecount:
         """What the usage of a row costs (rule 19). `starts` are those of its meter, this row's too."""
         priced_at = moment
         if "session" in row and not is_before_session(row):
-            known = [meter.starts.last for (machine, _), meter in self.meters.items() if machine == row["machine"]]
+            known = [meter.starts.last for meter in self.meters[row["machine"]].values()]
             session = (row["session"], row["session_started_at"])
             if any(session in last for last in [*known, starts.last]):
                 priced_at = row["session_started_at"]
@@ -344,14 +347,14 @@ class PartitionRecount:
         self.versions.add(plain, self.now, self.log.window_ms, self.rules.skew_ms)
         self.marked.discard(machine)
         if acts:  # rule 10
-            for meter in [meter for (owner, _), meter in self.meters.items() if owner == machine]:
+            for meter in self.meters[machine].values():
                 meter.identity = Identity()
                 meter.gauge = meter.gauge.with_boot(plain["boot"])
         if acts or not past:  # rule 13
             time = self.now if past else plain["effective_from"]
             for part in plain["meters"]:
                 if part["kind"] == "register" and "opening_register" in part:
-                    meter = self.meters[machine, part["meter"]]
+                    meter = self.meters[machine][part["meter"]]
                     meter.gauge = meter.gauge.with_opening(part["opening_register"], time, self.now)
 
     def correction(self, entry: Entry, plain: Plain) -> None:
@@ -394,7 +397,7 @@ class PartitionRecount:
             raise Refused("bad_signature")
         if plain["observed_at"] > self.now + self.rules.skew_ms:
             raise Refused("from_the_future")
-        self.spend(self.orders.receive(plain, self.now, self.rules.skew_ms), entry.offset)
+        self.spend(self.orders.receive(plain, self.now), entry.offset)
 
     def invoice(self, entry: Entry, plain: Plain) -> None:
         """Judges an invoice (rule 31). Raises Refused if it does not count."""

@@ -47,7 +47,7 @@ class Sessions:
 
     def named(self, row: Plain) -> Session | None:
         """The open session that a row or correction names."""
-        return self.open[row["machine"]].get(row.get("session", ""))
+        return self.open.get(row["machine"], {}).get(row.get("session", ""))
 
     def pay(self, payment: Plain, now: int) -> Statement | None:
         """Accepts a payment; returns the statement of one that is returned (rule 35). Raises Refused."""
@@ -73,8 +73,9 @@ class Sessions:
 
     def closing(self, machine: str, start: int, window_ms: int) -> list[Statement]:
         """Closes the sessions of a machine that close into a window; returns their statements."""
-        names = [name for name, one in self.open[machine].items() if one.closes_at(window_ms) == start]
-        return [self.open[machine].pop(name).statement(name) for name in sorted(names)]
+        open_here = self.open.get(machine, {})
+        names = [name for name, one in open_here.items() if one.closes_at(window_ms) == start]
+        return [open_here.pop(name).statement(name) for name in sorted(names)]
 
 
 def _place(payment: Plain) -> tuple[int, int]:

@@ -4,7 +4,7 @@
     python -m streams.reference --core FILE   what the core makes of it
 
 FILE is JSON, plain or gzipped: {"ruleset", "log"}. A record there is `{"offset", "timestamp", "type", "value"}`, with
-`trust` where a device signs and `signer` where a supplier does; its key is the first route of its machine. The value
+`trust` where a device signs and `signer` where a supplier does; its key is the route of its machine. The value
 `"<undecodable>"` stands for bytes that are not JSON. A value that only some JSON libraries read, such as NaN or half a
 surrogate pair, is passed on like any other, and refused like the same bytes from Kafka.
 """
@@ -24,12 +24,13 @@ from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.manifest import Counts
 from schemas.reading import REGISTERED
+from schemas.registration import Registration
 from schemas.reject import Reject
 from schemas.units import CARRY_BASE, Count, Positive, Trust
 from schemas.window import Window
 from streams.core.advance import Advanced
 from streams.core.machines import Version
-from streams.core.records import LogRecord, Record
+from streams.core.records import JSON, LogRecord, Record, decode_control
 from streams.core.replay import advance_through, open_windows
 from streams.core.state import State
 from streams.core.trust import Signatures, Trusting
@@ -40,8 +41,6 @@ UNDECODABLE = "<undecodable>"
 
 DIGITS_MAX = 4_300
 """Integers with more digits are out of range for the stream's decoder, and Python's own refuses to read them."""
-
-ORDER_FIELDS = ("machine", "item", "number", "quantity", "unit_price", "supplier", "placed_at", "offset", "row")
 
 Document = dict[str, Any]
 
@@ -121,10 +120,7 @@ def recounted(document: Document) -> Document:
         "open": [recounted_form(window, recount.log.window_ms) for window in recount.open_windows()],
         "rejects": [list(reject) for reject in recount.rejects],
         "counts": {"entries": sum(counts.values()), **counts},
-        "orders": [
-            {name: part for name, part in vars(order).items() if name in ORDER_FIELDS}
-            for order in recount.orders.placed
-        ],
+        "orders": [order.terms for order in recount.orders.placed],
         "deposits": recount.deposits(),
         "stream_time": recount.now,
     }
@@ -185,16 +181,19 @@ def new_state(document: Document) -> State:
 
 
 def records_of(document: Document) -> list[Record]:
-    """The records of a document, values as JSON."""
+    """The records of a document, values as JSON. A registration lies at its own route, others at their machine's."""
     routes: dict[str, str] = {}
     records = []
-    for entry in msgspec.convert(document["log"], list[Given]):
-        value = entry.value
-        if entry.type == REGISTERED and isinstance(value, dict) and isinstance(value.get("route"), str):
-            routes.setdefault(str(value.get("machine")), value["route"])
+    for given in msgspec.convert(document["log"], list[Given]):
+        value = given.value
         machine = str(value.get("machine")) if isinstance(value, dict) else ""
-        key = routes.get(machine, machine).encode("utf-8", "surrogatepass")
-        records.append(Record(entry.offset, entry.timestamp, key, entry.body, [("ce_type", entry.type.encode())]))
+        route = routes.get(machine, machine)
+        if given.type == REGISTERED and isinstance(value, dict) and isinstance(value.get("route"), str):
+            route = value["route"]
+            if value.get("version") == 1 and not isinstance(decode_control(given.body, JSON, Registration), str):
+                routes.setdefault(machine, route)  # a well-formed first version is always accepted
+        key = route.encode("utf-8", "surrogatepass")
+        records.append(Record(given.offset, given.timestamp, key, given.body, [("ce_type", given.type.encode())]))
     return records
 
 

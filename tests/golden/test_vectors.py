@@ -1,5 +1,6 @@
 """The vectors: random logs, clean to hostile, with what the rules make of each. Any encoding, any cutting, the same."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from streams.core.replay import advance_through
 from streams.core.state import State
 from streams.reference.vectors import (
     Document,
+    main,
     new_state,
     read_document,
     records_of,
@@ -57,6 +59,12 @@ def test_readings_as_arrow_give_the_same(document: Document) -> None:
 
 def test_the_slow_text_gives_what_is_expected(document: Document) -> None:
     assert recounted(document) == document["expected"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--core"]], ids=["slow", "core"])
+def test_the_command_prints_what_is_expected(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*arguments, str(FILES[-1])]) == 0
+    assert json.loads(capsys.readouterr().out) == read_document(FILES[-1])["expected"]
 
 
 @pytest.mark.parametrize("path", FILES[1::2], ids=lambda path: path.name.removesuffix(".json.gz"))

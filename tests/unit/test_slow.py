@@ -1,17 +1,19 @@
 """The slow count of an audit: it agrees with what is right, also where rules change and signatures count."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from schemas.log import Log, Ruleset
-from schemas.units import MINUTE_MS
+from schemas.units import DAY_MS, MINUTE_MS
 from streams.core.recompute import recompute
 from streams.core.records import Record, record_type
-from streams.core.signature import operator_account, sign_control
+from streams.core.signature import operator_account, sign_control, sign_reading
 from streams.reference.compare import _hold, recompute_and_compare
 from streams.reference.recount import PartitionRecount
 from tests.support.dirty_logs import dirty_log, small_log
-from tests.support.signed_logs import SignedLog
+from tests.support.signed_logs import SignedLog, key_of, private_key
 
 LOG = small_log()
 OPERATOR, OTHER = bytes([7]) * 32, bytes([8]) * 32
@@ -52,6 +54,53 @@ def by_operator(record: Record, rightly: bool) -> Record:
     key = OPERATOR if rightly else OTHER
     signature = sign_control(key, LOG.log_id, record.key or b"", kind, "application/json", record.value)
     return record._replace(headers=[*record.headers, ("signature", signature)])
+
+
+def test_both_judge_the_signatures_of_receipts_invoices_and_payments_alike() -> None:
+    """Each comes first with a wrong signature, then with a right one: an order is paid, a session refunded."""
+    log = msgspec.structs.replace(LOG, rulesets=(Ruleset(operators=(operator_account(OPERATOR),)),))
+    start = 1_700_000_100_000 // log.window_ms * log.window_ms
+    supplier, payer = bytes([9]) * 32, "0x" + "d" * 40
+    registration = {
+        "machine": "m", "route": "m", "version": 1, "kind": "robot", "effective_from": start,
+        "meters": [{"meter": "stock", "unit": "count", "kind": "level", "capacity_per_hour": 1}],
+        "tariff": {"elements": [], "offsets": [[0, 0]]}, "agreement": {"payees": {"a": 10_000}},
+        "keys": [key_of("k", 1)],
+        "orders": [{"item": "beans", "meter": "stock", "reorder_at": 5, "quantity": 4, "unit_price": 7,
+                    "supplier": operator_account(supplier), "budget": 100}],
+    }  # fmt: skip
+    order = {"machine": "m", "item": "beans", "number": 1}
+    payment = {"machine": "m", "version": 1, "session": "s", "payer": payer, "amount": 50, "valid_until": start + 900,
+               "block": 1, "transaction": "0x" + "0" * 64, "log_index": 0}  # fmt: skip
+    level = {"machine": "m", "meter": "stock", "boot": 0, "seq": 0, "observed_at": start, "level": 5}
+    receipt, invoice = {"quantity": 3, "observed_at": start}, {"quantity": 9, "unit_price": 6, "reference": "INV-1"}
+    sent = [
+        ("machine.registered", registration, OTHER), ("machine.registered", registration, OPERATOR),
+        ("reading", level, 1), ("goods.received", order | receipt, 2), ("goods.received", order | receipt, 1),
+        ("order.invoiced", order | invoice, OPERATOR), ("order.invoiced", order | invoice, supplier),
+        ("payment.received", payment, OTHER), ("payment.received", payment, OPERATOR),
+    ]  # fmt: skip
+    records = [sent_by(log, place, start + place, *one) for place, one in enumerate(sent)]
+    records.append(Record(len(records), start + DAY_MS, None, b"", [("ce_type", b"heartbeat")]))
+    recount = PartitionRecount(log).take(records)
+    assert recount.rejects == [(place, -1, "bad_signature") for place in (0, 3, 5, 7)]
+    due = {(one["kind"], one["account"], one["micros"]) for window in recount.sealed for one in window["dues"]}
+    assert due == {("expense", operator_account(supplier), 3 * 6), ("refund", payer, 50)}
+    said: list[str] = []
+    assert [len(epoch.windows) for epoch in recompute_and_compare(log, 0, records, (), said.append, lambda _: None)]
+    assert said == []
+
+
+def sent_by(log: Log, offset: int, timestamp: int, kind: str, content: dict[str, Any], key: bytes | int) -> Record:
+    """A record of machine m, signed by an account's key or by the device's key of a number."""
+    value = msgspec.json.encode(content)
+    record = Record(offset, timestamp, b"m", value, [("ce_type", kind.encode())])
+    parts = (log.log_id, b"m", kind, "application/json", value)
+    if isinstance(key, int):
+        signed = [("signature", sign_reading(private_key(key), *parts)), ("key-id", b"k")]
+    else:
+        signed = [("signature", sign_control(key, *parts))]
+    return record._replace(headers=[*record.headers, *signed])
 
 
 def test_a_window_that_is_counted_otherwise_is_named() -> None:

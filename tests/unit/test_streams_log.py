@@ -208,14 +208,16 @@ def test_usage_that_comes_to_nothing_leaves_no_line(one: Partition) -> None:
 
 def test_no_sum_in_a_line_leaves_2_to_the_53(one: Partition) -> None:
     """Neither usage nor worth: so nobody stops a partition with a sum."""
-    meters = [registration()["meters"][1] | {"capacity_per_hour": COUNT_MAX}]
-    assert not one.register(2, 0, meters=meters, tariff=priced(1))
-    assert one.correct(1, COUNT_MAX, QUARTER_MS + 1, QUARTER_MS + 1) == []
-    assert one.correct(2, 1, QUARTER_MS + 1, QUARTER_MS + 1) == ["too_high"]
-    assert one.correct(2, -1, QUARTER_MS + 1, QUARTER_MS + 1) == []
-    assert one.correct(3, COUNT_MAX // 100, QUARTER_MS, QUARTER_MS + 1) == []  # At 100 micros: the first version.
-    assert one.correct(4, 1_000, QUARTER_MS, QUARTER_MS + 1) == ["too_high"]
-    assert [window.gross_micros for window in one.seal()] == [COUNT_MAX // 100 * 100, COUNT_MAX - 1]
+    meters = [meter | {"capacity_per_hour": COUNT_MAX} for meter in registration()["meters"]]
+    assert not one.register(2, 0, meters=meters)
+    at_ms = QUARTER_MS + 1
+    assert one.correct(1, COUNT_MAX, at_ms, at_ms, meter="energy") == []
+    assert one.correct(2, 1, at_ms, at_ms, meter="energy") == ["too_high"]
+    assert one.correct(2, -1, at_ms, at_ms, meter="energy") == []
+    assert one.correct(3, COUNT_MAX // 100, at_ms, at_ms) == []
+    assert one.correct(4, 1, at_ms, at_ms) == ["too_high"]
+    [window] = one.seal()
+    assert [line.usage for line in window.lines] == [COUNT_MAX - 1, COUNT_MAX // 100]
 
 
 # Epochs

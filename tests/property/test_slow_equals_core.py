@@ -1,0 +1,20 @@
+"""The core and the slow text, written apart, make the same of logs that nobody has seen."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.reference.vectors import recounted, replay
+from tests.support.mutated_vectors import mutated
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10**9))
+def test_the_slow_text_equals_the_core(seed: int) -> None:
+    document = mutated(seed)
+    assert recounted(document) == replay(document)
+
+
+def test_the_logs_differ_from_the_vectors_and_from_each_other() -> None:
+    """Else the test above would say nothing."""
+    rejects = [recounted(mutated(seed))["rejects"] for seed in range(30)]
+    assert len({reason for found in rejects for _, _, reason in found}) > 20
