@@ -69,6 +69,10 @@ class Entries:
             )
         self.size, self._count = end, self._count + batch.count
 
+    def clear(self) -> None:
+        """Forgets all records; the memory stays, for the next slice."""
+        self.size = self._count = 0
+
     def keep(self, first: int, next: int) -> None:
         """Drops all records but those with `first` <= offset < `next`."""
         offsets = self.records[:, c.OFFSET]
