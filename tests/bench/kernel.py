@@ -56,14 +56,18 @@ def least(step: Callable[[], object]) -> float:
     return min(spent)
 
 
-def unpack(raw: bytes) -> list[RawBatch]:
-    """The batches, checked and unpacked."""
-    batches, found = RawBatches(raw), []
+def batches_of(raw: bytes) -> Iterator[RawBatch]:
+    """The batches of a fetch."""
+    batches = RawBatches(raw)
     while (batch := batches.next_batch()) is not None:
+        yield batch
+
+
+def unpack(raw: bytes) -> None:
+    """Checks and unpacks each batch, and lets it go."""
+    for batch in batches_of(raw):
         if not batch.validate_crc() or not len(batch.unpacked):
             raise SystemExit("a batch of the load is damaged")
-        found.append(batch)
-    return found
 
 
 def split(batches: Sequence[RawBatch], entries: Entries) -> None:
@@ -90,7 +94,7 @@ def main() -> None:
     print(f"{'ns a reading':<16}{'unpack':>8}{'split':>8}{'rows':>8}{'sum':>8}")
     for encoding in ("json", "json-dirty10", "json-dirty100", "json-array", "arrow"):
         raw = b"".join(fetched(*load(encoding, count)))
-        batches = unpack(raw)
+        batches = list(batches_of(raw))
         entries = Entries()
         split(batches, entries)
         steps = [least(lambda: unpack(raw)), least(lambda: split(batches, entries)), least(lambda: rows(entries))]  # noqa: B023
