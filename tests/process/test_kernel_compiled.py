@@ -51,6 +51,21 @@ def test_a_cache_torn_by_a_power_cut_is_made_again(tmp_path: Path) -> None:
         assert python("-c", SMALL, NUMBA_CACHE_DIR=folder) == "1\n"
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_can_only_be_read_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    python("-c", SMALL, NUMBA_CACHE_DIR=str(folder))
+    lost = next(folder.rglob("words.is_word-*.nbc"))
+    for there, hits in ((True, "1\n"), (False, "0\n")):
+        if not there:
+            lost.unlink()
+        for path in folder.rglob("*"):
+            path.chmod(0o500 if path.is_dir() else 0o400)
+        assert python("-c", SMALL, NUMBA_CACHE_DIR=str(folder)) == hits
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o700)
+
+
 @pytest.mark.parametrize("folder", ["/dev/null/cache", "/proc/cache"])
 def test_where_nothing_can_be_written_each_process_compiles_for_itself(folder: str) -> None:
     before = set((ROOT / "streams").rglob("*.nbc"))
