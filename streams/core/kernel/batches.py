@@ -177,16 +177,14 @@ def split_record(buffer: Bytes, p: int, stop: int, records: Matrix, k: int) -> i
 
 
 @compiled
-def split(
-    buffer: Bytes, p: int, end: int, base: int, timestamp: int, is_append: bool, records: Matrix, at: int, count: int
-) -> int:
-    """The records in buffer[p:end] into `records` from the line `at` on; WHOLE, DAMAGED or ODD_NAME.
+def split(buffer: Bytes, p: int, end: int, base: int, timestamp: int, is_append: bool, records: Matrix) -> int:
+    """The records in buffer[p:end], as many as `records` has lines, into these; WHOLE, DAMAGED or ODD_NAME.
 
     `base` is the batch's first offset. `timestamp` is that of all records (`is_append`), or what theirs differ from.
     """
     if abs(timestamp) > DELTA_MAX or not 0 <= base <= DELTA_MAX:
         return DAMAGED
-    for k in range(at, at + count):
+    for k in range(len(records)):
         size, p = varint(buffer, p, end)
         if p == NONE or size < 1 or size > end - p or byte(buffer, p) >= 0x80:  # no attribute of a record is in use
             return DAMAGED

@@ -52,15 +52,13 @@ class Entries:
         self.make_room(len(unpacked))
         if not 0 <= batch.count <= len(unpacked):
             raise InvalidInput("records whose number is wrong")
-        while self._count + batch.count > len(self._records):
-            self._records = np.concatenate([self._records, np.empty_like(self._records)])
+        lines = self._lines(batch.count)
         end = self.size + len(unpacked)
         self.buffer[self.size : end] = np.frombuffer(unpacked, np.uint8)
         timestamp = batch.first_timestamp if batch.append_timestamp is None else batch.append_timestamp
         became = split(
-            self.buffer, self.size, end, batch.base_offset, timestamp, batch.append_timestamp is not None,
-            self._records, self._count, batch.count,
-        )  # fmt: skip
+            self.buffer, self.size, end, batch.base_offset, timestamp, batch.append_timestamp is not None, lines
+        )
         if became == DAMAGED:
             raise InvalidInput("records that are no records")
         if became == ODD_NAME:
@@ -68,6 +66,17 @@ class Entries:
                 "a record with a header whose name is not UTF-8: Kafka's clients for Python can't read it"
             )
         self.size, self._count = end, self._count + batch.count
+
+    def add_lines(self, count: int) -> Matrix:
+        """Adds so many lines to `records`, for the caller to fill; returns a view of them."""
+        lines = self._lines(count)
+        self._count += count
+        return lines
+
+    def _lines(self, count: int) -> Matrix:
+        while self._count + count > len(self._records):
+            self._records = np.concatenate([self._records, np.empty_like(self._records)])
+        return self._records[self._count : self._count + count]
 
     def clear(self) -> None:
         """Forgets all records; the memory stays, for the next slice."""
@@ -90,7 +99,7 @@ class Entries:
             grown[: self.size] = self.buffer[: self.size]
             self.buffer = grown
 
-    def write(self, text: bytes) -> int:
+    def write(self, text: bytes | Bytes) -> int:
         """Puts bytes behind all others; returns their position."""
         self.make_room(len(text))
         at = self.size
