@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.errors import InvalidInput
 from streams.core.kernel import columns as c
@@ -82,10 +83,9 @@ class Entries:
         """Forgets all records; the memory stays, for the next slice."""
         self.size = self._count = 0
 
-    def keep(self, first: int, next: int) -> None:
-        """Drops all records but those with `first` <= offset < `next`."""
-        offsets = self.records[:, c.OFFSET]
-        kept = self.records[(first <= offsets) & (offsets < next)]
+    def keep(self, is_kept: NDArray[np.bool_]) -> None:
+        """Drops all records but those marked, one mark a record: offsets before a position, ranges to step over."""
+        kept = self.records[is_kept]
         self._count = len(kept)
         self._records[: self._count] = kept
 

@@ -62,8 +62,8 @@ def test_written_records_come_back() -> None:
     entries.add(Written(ODD[2:]))
     entries.add(Written([]))
     assert [entries.record(line) for line in range(4)] == ODD
-    entries.keep(6, 12)
-    assert [entries.record(line) for line in range(len(entries.records))] == ODD[1:3]
+    entries.keep(entries.records[:, c.OFFSET] % 3 == 0)
+    assert [entries.record(line) for line in range(len(entries.records))] == ODD[1:]
 
 
 def test_the_broker_s_time_stands_for_all_records() -> None:
