@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.errors import InvalidInput
 from streams.core.kernel import columns as c
@@ -52,15 +53,13 @@ class Entries:
         self.make_room(len(unpacked))
         if not 0 <= batch.count <= len(unpacked):
             raise InvalidInput("records whose number is wrong")
-        while self._count + batch.count > len(self._records):
-            self._records = np.concatenate([self._records, np.empty_like(self._records)])
+        lines = self._lines(batch.count)
         end = self.size + len(unpacked)
         self.buffer[self.size : end] = np.frombuffer(unpacked, np.uint8)
         timestamp = batch.first_timestamp if batch.append_timestamp is None else batch.append_timestamp
         became = split(
-            self.buffer, self.size, end, batch.base_offset, timestamp, batch.append_timestamp is not None,
-            self._records, self._count, batch.count,
-        )  # fmt: skip
+            self.buffer, self.size, end, batch.base_offset, timestamp, batch.append_timestamp is not None, lines
+        )
         if became == DAMAGED:
             raise InvalidInput("records that are no records")
         if became == ODD_NAME:
@@ -69,10 +68,24 @@ class Entries:
             )
         self.size, self._count = end, self._count + batch.count
 
-    def keep(self, first: int, next: int) -> None:
-        """Drops all records but those with `first` <= offset < `next`."""
-        offsets = self.records[:, c.OFFSET]
-        kept = self.records[(first <= offsets) & (offsets < next)]
+    def add_lines(self, count: int) -> Matrix:
+        """Adds so many lines to `records`, for the caller to fill; returns a view of them."""
+        lines = self._lines(count)
+        self._count += count
+        return lines
+
+    def _lines(self, count: int) -> Matrix:
+        while self._count + count > len(self._records):
+            self._records = np.concatenate([self._records, np.empty_like(self._records)])
+        return self._records[self._count : self._count + count]
+
+    def clear(self) -> None:
+        """Forgets all records; the memory stays, for the next slice."""
+        self.size = self._count = 0
+
+    def keep(self, is_kept: NDArray[np.bool_]) -> None:
+        """Drops all records but those marked, one mark a record: offsets before a position, ranges to step over."""
+        kept = self.records[is_kept]
         self._count = len(kept)
         self._records[: self._count] = kept
 
@@ -86,7 +99,7 @@ class Entries:
             grown[: self.size] = self.buffer[: self.size]
             self.buffer = grown
 
-    def write(self, text: bytes) -> int:
+    def write(self, text: bytes | Bytes) -> int:
         """Puts bytes behind all others; returns their position."""
         self.make_room(len(text))
         at = self.size
