@@ -21,8 +21,12 @@ from streams.core.kernel.words import (
 )
 from streams.core.records import HEADERS_BYTES_MAX, HEADERS_MAX, VALUE_MAX
 
-WHOLE, DAMAGED, ODD_NAME = range(3)
-"""What a batch is: all its records are read, its bytes are no records, or the name of a header is not UTF-8."""
+WHOLE, DAMAGED, ODD_NAME, CROWDED = range(4)
+"""What a batch is: all its records are read; its bytes are no records; the name of a header is not UTF-8; or it holds
+more than BATCH_HEADERS_MAX headers, two bytes each, which would be gigabytes to whoever lists them.
+"""
+
+BATCH_HEADERS_MAX = 1 << 20
 
 DELTA_MAX = 2**62
 """Differences and timestamps beyond it are damage: no sum of two of them leaves 64 bits."""
@@ -178,12 +182,13 @@ def split_record(buffer: Bytes, p: int, stop: int, records: Matrix, k: int) -> i
 
 @compiled
 def split(buffer: Bytes, p: int, end: int, base: int, timestamp: int, is_append: bool, records: Matrix) -> int:
-    """The records in buffer[p:end], as many as `records` has lines, into these; WHOLE, DAMAGED or ODD_NAME.
+    """The records in buffer[p:end], as many as `records` has lines, into these; WHOLE, or what is wrong.
 
     `base` is the batch's first offset. `timestamp` is that of all records (`is_append`), or what theirs differ from.
     """
     if abs(timestamp) > DELTA_MAX or not 0 <= base <= DELTA_MAX:
         return DAMAGED
+    headers = 0
     for k in range(len(records)):
         size, p = varint(buffer, p, end)
         if p == NONE or size < 1 or size > end - p or byte(buffer, p) >= 0x80:  # no attribute of a record is in use
@@ -194,6 +199,9 @@ def split(buffer: Bytes, p: int, end: int, base: int, timestamp: int, is_append:
             return became
         if records[k, c.OFFSET] > 2**31 or records[k, c.OFFSET] < 0 or abs(records[k, c.TIMESTAMP]) > DELTA_MAX:
             return DAMAGED
+        headers += records[k, c.HEADERS]
+        if headers > BATCH_HEADERS_MAX:
+            return CROWDED
         records[k, c.OFFSET] += base
         records[k, c.TIMESTAMP] = timestamp if is_append else timestamp + records[k, c.TIMESTAMP]
         p = stop

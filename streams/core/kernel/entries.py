@@ -8,9 +8,15 @@ from numpy.typing import NDArray
 
 from schemas.errors import InvalidInput
 from streams.core.kernel import columns as c
-from streams.core.kernel.batches import DAMAGED, ODD_NAME, split, varint
+from streams.core.kernel.batches import BATCH_HEADERS_MAX, CROWDED, DAMAGED, ODD_NAME, WHOLE, split, varint
 from streams.core.kernel.columns import NONE, Bytes, Matrix, Words
 from streams.core.records import LogRecord, Record
+
+_WRONG = {
+    DAMAGED: "records that are no records",
+    ODD_NAME: "a record with a header whose name is not UTF-8: Kafka's clients for Python can't read it",
+    CROWDED: f"more than {BATCH_HEADERS_MAX:,} headers in one batch",
+}
 
 SPARE = 16
 """Bytes behind all others, so that eight may be read at the last one."""
@@ -60,12 +66,8 @@ class Entries:
         became = split(
             self.buffer, self.size, end, batch.base_offset, timestamp, batch.append_timestamp is not None, lines
         )
-        if became == DAMAGED:
-            raise InvalidInput("records that are no records")
-        if became == ODD_NAME:
-            raise InvalidInput(
-                "a record with a header whose name is not UTF-8: Kafka's clients for Python can't read it"
-            )
+        if became != WHOLE:
+            raise InvalidInput(_WRONG[became])
         self.size, self._count = end, self._count + batch.count
 
     def add_lines(self, count: int) -> Matrix:

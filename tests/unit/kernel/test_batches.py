@@ -12,7 +12,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as Buil
 from schemas.errors import InvalidInput
 from streams.core import records as definition
 from streams.core.kernel import columns as c
-from streams.core.kernel.batches import is_utf8
+from streams.core.kernel.batches import BATCH_HEADERS_MAX, is_utf8
 from streams.core.kernel.entries import Entries, Written
 from streams.core.records import Record
 from streams.kafka.raw_batches import RawBatches
@@ -151,6 +151,17 @@ def test_sizes_of_rule_1(value: bytes, headers: list[tuple[str, bytes | None]], 
     entries.add(Written([record]))
     assert definition.is_oversized(record) == is_large
     assert (entries.records[0, c.REFUSED] == c.UNDECODABLE) == is_large
+
+
+def test_a_batch_of_a_million_headers_is_read_and_one_of_more_is_not() -> None:
+    def written(count: int) -> Written:
+        return Written([Record(0, 0, None, b"", [("", None)] * count)])
+
+    entries = Entries()
+    entries.add(written(BATCH_HEADERS_MAX))
+    with pytest.raises(InvalidInput, match="more than 1,048,576 headers"):
+        entries.add(written(BATCH_HEADERS_MAX + 1))
+    assert entries.records[:, c.REFUSED].tolist() == [c.UNDECODABLE]
 
 
 def test_headers_mean_what_the_definition_reads_in_them() -> None:
