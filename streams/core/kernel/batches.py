@@ -28,8 +28,8 @@ more than BATCH_HEADERS_MAX headers, two bytes each, which would be gigabytes to
 
 BATCH_HEADERS_MAX = 1 << 20
 
-DELTA_MAX = 2**62
-"""Differences and timestamps beyond it are damage: no sum of two of them leaves 64 bits."""
+OFFSET_MAX = 2**62
+"""A batch's first offset beyond it is damage."""
 
 
 @compiled
@@ -184,9 +184,10 @@ def split_record(buffer: Bytes, p: int, stop: int, records: Matrix, k: int) -> i
 def split(buffer: Bytes, p: int, end: int, base: int, timestamp: int, is_append: bool, records: Matrix) -> int:
     """The records in buffer[p:end], as many as `records` has lines, into these; WHOLE, or what is wrong.
 
-    `base` is the batch's first offset. `timestamp` is that of all records (`is_append`), or what theirs differ from.
+    `base` is the batch's first offset. `timestamp` is that of all records (`is_append`), or what theirs differ from:
+    their sum is within 64 bits as Java adds, round the ends.
     """
-    if abs(timestamp) > DELTA_MAX or not 0 <= base <= DELTA_MAX:
+    if not 0 <= base <= OFFSET_MAX:
         return DAMAGED
     headers = 0
     for k in range(len(records)):
@@ -197,7 +198,7 @@ def split(buffer: Bytes, p: int, end: int, base: int, timestamp: int, is_append:
         became = split_record(buffer, p + 1, stop, records, k)
         if became != WHOLE:
             return became
-        if records[k, c.OFFSET] > 2**31 or records[k, c.OFFSET] < 0 or abs(records[k, c.TIMESTAMP]) > DELTA_MAX:
+        if records[k, c.OFFSET] > 2**31 or records[k, c.OFFSET] < 0:
             return DAMAGED
         headers += records[k, c.HEADERS]
         if headers > BATCH_HEADERS_MAX:
