@@ -26,3 +26,11 @@ def day_text(moment_ms: int) -> str:
     """Epoch ms as its day, with the time where it is not midnight, with seconds where it is no whole minute."""
     clock = "" if moment_ms % DAY_MS == 0 else " %H:%M" if moment_ms % MINUTE_MS == 0 else " %H:%M:%S"
     return datetime.fromtimestamp(moment_ms // SECOND_MS, UTC).strftime(f"%Y-%m-%d{clock}")
+
+
+def span_text(span_ms: int) -> str:
+    """A span as its two largest units, such as 4 d 23 h, rounded down; at least 0 min."""
+    minutes = span_ms // MINUTE_MS
+    days, hours, rest = minutes // 1_440, minutes // 60 % 24, minutes % 60
+    parts = [f"{days} d" if days else "", f"{hours} h" if hours else "", f"{rest} min" if rest and not days else ""]
+    return " ".join(part for part in parts if part) or f"{rest} min"

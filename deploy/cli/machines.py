@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli.options import (
+    Capacity,
     DataDir,
     Epoch,
     Json,
@@ -21,6 +22,7 @@ from deploy.cli.options import (
     named_files,
     payees_of,
     power_unit,
+    rated_w,
 )
 from deploy.cli.terminal import Terminal
 from schemas.errors import InvalidInput
@@ -28,12 +30,14 @@ from schemas.errors import InvalidInput
 if TYPE_CHECKING:
     from deploy.data_folder import DataFolder
     from deploy.explain.gateway_check import CheckOptions, CheckResult, Problem
+    from deploy.explain.meter_signs import MeterSign
     from deploy.importers.replay import ReplayReport
     from deploy.machines.apply import Registered
     from deploy.simulate.run import SimulateReport
+    from schemas.reading import Correction
 
 PLANS_SHOWN = 20
-"""Plans that a terminal shows one by one."""
+"""Plans and signs that a terminal shows one by one."""
 
 TRUST = ("self-reported", "signed", "hardware-backed")
 """A window's trust in words."""
@@ -134,31 +138,44 @@ def _show_registered(terminal: Terminal, found: "Registered") -> None:
 def correct(
     machine: Annotated[str, typer.Argument(help="The machine.")],
     meter: Annotated[str, typer.Argument(help="Its meter.")],
-    usage: Annotated[str, typer.Option(metavar="±AMOUNT", help="Such as '-1.5 kWh' (credit) or +300 (debit).")],
     at: Annotated[str, typer.Option(metavar="TIME", help="When it was used, such as 2026-11-28T17:00Z.")],
     reason: Annotated[str, typer.Option(help="Why, for auditors.")],
+    usage: Annotated[
+        str | None, typer.Option(metavar="±AMOUNT", help="Such as '-1.5 kWh' (credit) or +300 (debit).")
+    ] = None,
     session: Annotated[str | None, typer.Option(help="The session that it belongs to.")] = None,
     session_started_at: Annotated[str | None, typer.Option(metavar="TIME", help="When that session began.")] = None,
+    fees: Annotated[int, typer.Option(metavar="±N", help="Prices per session to add, or (-1) to take back.")] = 0,
+    refund_to: Annotated[
+        str | None, typer.Option(metavar="ACCOUNT", help="Who is paid back what the correction takes.")
+    ] = None,
     dry_run: DryRun = False,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Send a credit or debit note on what a meter counted; a sealed window is mended by an adjustment."""
+    """Send a credit or debit note on what a meter counted; a sealed window is adjusted."""
     from deploy.machines.apply import add_correction
     from schemas.parsing import moment_ms
 
     terminal = Terminal(as_json=json)
     found = add_correction(
         data_folder(data_dir), machine, meter, terminal.step, at_ms=moment_ms(at), usage=usage, reason=reason,
-        session=session, dry_run=dry_run,
+        session=session, fees=fees, refund_to=refund_to, dry_run=dry_run,
         session_started_ms=None if session_started_at is None else moment_ms(session_started_at),
     )  # fmt: skip
     note = found.correction
     done = "accepted" if found.sent else "dry run, would be sent"
     terminal.say(
-        f"{done}: correction {note.version} of {note.machine} {note.meter}, {note.difference:+,} ({note.reason})"
+        f"{done}: correction {note.version} of {note.machine} {note.meter}, {_note_words(note)} ({note.reason})"
     )
     terminal.result(found)
+
+
+def _note_words(note: "Correction") -> str:
+    parts = [f"{note.difference:+,}" if note.difference or not note.fees else ""]
+    parts.append(f"{note.fees:+,} fee{'s' if abs(note.fees) > 1 else ''}" if note.fees else "")
+    parts.append(f"refunded to {note.refund_to}" if isinstance(note.refund_to, str) else "")
+    return ", ".join(part for part in parts if part)
 
 
 @app.command()
@@ -200,6 +217,7 @@ def _list_machines(terminal: Terminal, data: "DataFolder") -> None:
     from deploy.cli.results import MachineRow, MachinesShown
     from deploy.explain.availability import refresh_availability
     from deploy.explain.query import query
+    from deploy.explain.refused_signs import refused_signs
 
     refresh_availability(data)
     records = query(data, "SELECT * FROM machines ORDER BY machine").records()
@@ -219,7 +237,24 @@ def _list_machines(terminal: Terminal, data: "DataFolder") -> None:
         terminal.say(
             "uptime (23 CFR 680.116) is known only of machines with a level meter `availability` (1: in service)"
         )
-    terminal.result(MachinesShown(convert(records, list[MachineRow])))
+    signs = refused_signs(data)
+    _show_signs(terminal, signs)
+    if signs:
+        terminal.say("check-gateway reads the log itself, and sees more")
+    terminal.result(MachinesShown(convert(records, list[MachineRow]), signs))
+
+
+def _show_signs(terminal: Terminal, signs: "list[MeterSign]") -> None:
+    """Meters that earn less than they could, and what mends it."""
+    if signs:
+        terminal.say("")
+        terminal.say("what earns less than it could")
+    for sign in signs[:PLANS_SHOWN]:
+        terminal.say(f"  {sign.line}")
+    if len(signs) > PLANS_SHOWN:
+        terminal.say(f"  ... and {len(signs) - PLANS_SHOWN:,} more (--json has all)")
+    for kind, advice in {sign.sign: sign.advice for sign in signs}.items():
+        terminal.say(f"  {kind.replace('_', ' ')}: {advice}")
 
 
 def _cell(name: str, value: object) -> object:
@@ -238,6 +273,7 @@ def replay(
     partitions: Partitions = 4,
     unit: Unit = None,
     zone: Zone = None,
+    capacity: Capacity = None,
     rebase: Rebase = False,
     payee: Payees = None,
     seed: Annotated[str | None, typer.Option(help="Makes the log reproducible; without it salts are random.")] = None,
@@ -249,8 +285,9 @@ def replay(
     from deploy.importers.recording import ReplayOptions, read_sources, replay_into
 
     options = ReplayOptions(
-        epoch=epoch, partitions=partitions, days=days, unit=power, zone=zone, rebase=rebase, seed=seed, payees=payees
-    )
+        epoch=epoch, partitions=partitions, days=days, unit=power, zone=zone, capacity_w=rated_w(capacity),
+        rebase=rebase, seed=seed, payees=payees,
+    )  # fmt: skip
     terminal = Terminal(as_json=json)
     report = replay_into(data_folder(data_dir), terminal.progress, read_sources(files, options), options)
     show_replay(terminal, report)
@@ -268,6 +305,9 @@ def show_replay(terminal: Terminal, report: "ReplayReport") -> None:
     for name, skipped in report.skipped.items():
         for row, reason in skipped:
             terminal.say(f"  left out: {name} row {row}: {reason}")
+    for name, notes in report.notes.items():
+        for note in notes:
+            terminal.say(f"  note: {name}: {note}")
     for name, weeks in report.moved_weeks.items():
         terminal.say(f"  moved: {name} by {weeks} weeks")
 
@@ -392,6 +432,7 @@ def _show_check(terminal: Terminal, currency: str, result: "CheckResult", option
             for report in result.machines
         ],
     )
+    _show_signs(terminal, result.signs)
     if options.machine is not None and not result.machines:
         terminal.say(f"nothing of {options.machine} has arrived: check the topic, the key and the machine's name")
     elif result.ok:

@@ -18,6 +18,9 @@ Epoch = Annotated[str, typer.Option(help="Length of an epoch, such as 1d, 6h or 
 Partitions = Annotated[int, typer.Option(min=1, max=1024, help="Partitions, fixed for a log's life.")]
 Unit = Annotated[str | None, typer.Option(help="pv-power: the unit of the column, W or kW.")]
 Zone = Annotated[str | None, typer.Option(help="pv-power: IANA zone of timestamps without an offset.")]
+Capacity = Annotated[
+    str | None, typer.Option(help="acn-sessions, pv-power: rated power of each station or plant, such as '22 kW'.")
+]
 Rebase = Annotated[
     bool, typer.Option("--rebase", help="Move files of different years onto one calendar, by whole weeks.")
 ]
@@ -51,6 +54,13 @@ def power_unit(text: str | None) -> Literal["W", "kW"] | None:
     if text is None or text in {"W", "kW"}:
         return text  # type: ignore[return-value]
     raise InvalidInput(f"'{text}' is not a unit of power: choose W or kW")
+
+
+def rated_w(text: str | None) -> int | None:
+    """The power that --capacity names, in W. Raises InvalidInput."""
+    from deploy.machines.quantities import per_hour
+
+    return None if text is None else per_hour(text, "Wh")
 
 
 def named_files(pairs: list[str], kind: str | None = None, file: Path | None = None) -> list[tuple[str, Path]]:

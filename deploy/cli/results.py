@@ -7,6 +7,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from deploy.config import Origin
+from deploy.explain.meter_signs import MeterSign
 
 
 class SettingsShown(Struct, frozen=True):
@@ -44,9 +45,10 @@ class MachineRow(Struct, frozen=True, kw_only=True):
 
 
 class MachinesShown(Struct, frozen=True):
-    """All machines that the log has windows of."""
+    """All machines that the log has windows of, and what mends those that earn less than they could."""
 
     machines: list[MachineRow]
+    signs: list[MeterSign]
 
 
 class Accepted(Struct, frozen=True):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli.options import (
+    Capacity,
     DataDir,
     Epoch,
     Json,
@@ -17,6 +18,7 @@ from deploy.cli.options import (
     data_folder,
     named_files,
     power_unit,
+    rated_w,
 )
 from deploy.cli.terminal import Terminal
 from schemas.errors import InvalidInput
@@ -35,6 +37,7 @@ def demo(
     epoch: Epoch = "1d",
     unit: Unit = None,
     zone: Zone = None,
+    capacity: Capacity = None,
     rebase: Rebase = False,
     data_dir: DataDir = None,
     json: Json = False,
@@ -46,8 +49,9 @@ def demo(
     from deploy.importers.recording import ReplayOptions
 
     options = ReplayOptions(
-        epoch=epoch, days=None if full else demo_run.DAYS, unit=power, zone=zone, rebase=rebase, seed=demo_run.SEED
-    )
+        epoch=epoch, days=None if full else demo_run.DAYS, unit=power, zone=zone, capacity_w=rated_w(capacity),
+        rebase=rebase, seed=demo_run.SEED,
+    )  # fmt: skip
     if not demo_run.run(data_folder(data_dir), Terminal(as_json=json), files, options):
         raise typer.Exit(1)
 

@@ -18,8 +18,8 @@ ADVICE: Mapping[Reason, str] = {
     " the header content-type",
     "too_many_entries": "put at most 10,000 readings into a record",
     "unknown_type": "leave the header ce_type out for readings, or write 'reading'",
-    "malformed": "send integers of 0 to 2^53 in the meter's unit, ids of A-Z a-z 0-9 . _ : - (at most 64), exactly one"
-    " of register, quantity and level, and leave out what is absent instead of null",
+    "malformed": "send integers of 0 to 2^53 in the meter's unit, ids of A-Z a-z 0-9 . _ : * - (at most 64), exactly"
+    " one of register, quantity and level, and leave out what is absent instead of null",
     "unknown_machine": "have the operator register the machine first; if it is registered, produce with its route as"
     " the key and the partitioner murmur2_random (what Kafka's Java client does)",
     "bad_signature": "sign log id, key, type, content type and the exact value bytes with a key of the machine's"
@@ -33,16 +33,24 @@ ADVICE: Mapping[Reason, str] = {
     "seq_jump": "count seq up by one for each reading of a meter; a jump of more than 2^20 needs a new boot",
     "equivocation": "never use a number for two readings: keep seq on disk before a reading leaves, and send a reading"
     " again only with the very same content",
-    "below_floor": "send readings in the order of their seq: this one came after more gaps than are kept (16)",
     "seq_reused": "never go back in seq: after a restart continue above the last one, or raise boot",
+    "below_floor": "send readings in the order of their seq: this one came after more gaps than are kept (16)",
     "retired": "the machine is retired in its registration: stop sending, or have the operator bring it back",
     "too_late": "send readings within 35 days of when they were observed",
-    "too_high": "check the unit (Wh, not kWh), and have the operator register the meter's true capacity per hour; a"
-    " register that was right is confirmed by the next one",
-    "too_low": "a register never falls: send the cumulative value, and after a meter was replaced or reset raise boot",
+    "too_high": "check the unit (Wh, not kWh), and have the operator register the meter's true capacity per hour,"
+    " and its burst where it moves in steps; a register that was right is confirmed by the next one",
+    "too_low": "a register never falls: send a cumulative value, also across transactions, and raise boot after a meter"
+    " was replaced or reset; where it rolls over, have the operator register its modulus",
     "wrong_partition": "produce a control record with the machine's route as its key, and murmur2_random",
     "stale_version": "number a control record's version one above the machine's last one",
-    "agreement_locked": "wait: an agreement can't lower a payee's part before its locked_until",
+    "agreement_locked": "wait: before its locked_until an agreement lowers no payee's part, orders no more and prices"
+    " nothing lower below zero",
+    "no_fee": "leave fees out: no price per session was in force when that session started",
+    "unknown_order": "send the number of an order that the machine placed",
+    "order_closed": "leave it: the order was settled or cancelled, has lapsed, or has another receipt or invoice",
+    "over_price": "invoice at most the unit price of the order",
+    "order_received": "leave it: what was received is to be paid, so the order can't be cancelled",
+    "payment_reused": "send each payment once, in the order of the chain: block and log_index must rise",
 }
 """Reason to what the gateway's author (or, for control records, the operator) can do."""
 
@@ -74,8 +82,8 @@ def fault_of(item: object) -> str | None:
     if (reading.session is msgspec.UNSET) != (reading.session_started_at is msgspec.UNSET):
         return "session and session_started_at come together"
     if reading.session is msgspec.UNSET:
-        return "session_start without a session"
-    return "session_started_at must lie within the 35 days up to observed_at"
+        return f"{'session_start' if reading.session_start else 'session_end'} without a session"
+    return "session_started_at must not lie after observed_at"
 
 
 def machine_in(record: LogRecord, row: int) -> str | None:

@@ -13,12 +13,14 @@ from msgspec import Struct
 
 from deploy.data_folder import DataFolder
 from deploy.explain.advice import ADVICE, NOTICE_ADVICE, Notice, fault_in, machine_in
+from deploy.explain.meter_signs import MeterSign, MeterSigns
 from deploy.explain.refusal_facts import key_text, misplaced, why_refused
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from schemas.reading import READING
+from schemas.reading import READING, Reading
 from schemas.reject import WHOLE_RECORD, Reason, Reject
 from schemas.window import Window
+from streams.core.judge import moment_of
 from streams.core.records import LogRecord, Rows, decode_readings, media_type, record_type
 from streams.core.replay import advance_through, open_windows
 from streams.core.state import State
@@ -73,13 +75,17 @@ class CheckOptions:
 
 
 class CheckResult(Struct, frozen=True, kw_only=True):
-    """`problems` are the first ones, `problem_count` counts all; `records` of readings were judged."""
+    """`problems` are the first ones, `problem_count` counts all; `records` of readings were judged.
+
+    `signs` say of meters that earn less than they could what mends them.
+    """
 
     log_id: str
     ok: bool
     records: int
     problem_count: int
     problems: list[Problem]
+    signs: list[MeterSign]
     machines: list[MachineReport]
 
 
@@ -137,13 +143,15 @@ class _Check:
     def result(self) -> CheckResult:
         """The result. That nothing of the named machine has arrived is not ok either."""
         machines = _joined([report for check in self._checks for report in check.reports()])
+        signs = [sign for check in self._checks for sign in check.signs()]
         missing = self._options.machine is not None and not machines
         return CheckResult(
             log_id=self._log.log_id,
-            ok=not self._problem_count and not missing,
+            ok=not self._problem_count and not signs and not missing,
             records=self._records,
             problem_count=self._problem_count,
             problems=self._problems,
+            signs=signs,
             machines=machines,
         )
 
@@ -232,6 +240,7 @@ class PartitionCheck:
         self._on_problem = on_problem
         self._state = State.new(log, partition)
         self._accounts: dict[str, _Account] = {}
+        self._signs = MeterSigns()
         self._keys: dict[bytes, str | None] = {}
         """Of each key met, where it belongs if not in this partition."""
         self._first: int | None = None
@@ -276,14 +285,20 @@ class PartitionCheck:
             if account.rows or account.problems
         ]
 
+    def signs(self) -> list[MeterSign]:
+        """What mends the meters that earn less than they could. Call it after `reports`."""
+        return [sign for sign in self._signs.found() if self._machine in (None, sign.machine)]
+
     def _look_at(self, record: LogRecord, rejects: Sequence[Reject]) -> None:
         """Counts a record's rows by machine, and reports what is wrong with it."""
         is_reading = record_type(record) == READING
         decoded = decode_readings(record.value, media_type(record)) if is_reading else []
         rows: Rows = [] if isinstance(decoded, str) else decoded
-        for row in rows:
+        reasons = {reject.row: reject.reason for reject in rejects}
+        for place, row in enumerate(rows):
             if row is not None:
                 self._account(row.machine).rows += 1
+                self._note_signs(row, reasons.get(place))
         for reject in rejects:
             reading = rows[reject.row] if reject.row < len(rows) and reject.row != WHOLE_RECORD else None
             machine, detail = None, None
@@ -297,6 +312,11 @@ class PartitionCheck:
             self._report(record, reject.row, machine, reject.reason, detail, ADVICE[reject.reason])
         if is_reading:
             self._look_at_key(record, next((row.machine for row in rows if row is not None), None))
+
+    def _note_signs(self, row: Reading, reason: Reason | None) -> None:
+        machine = self._state.machines.get(row.machine)
+        if machine is not None:
+            self._signs.see(row, reason, machine.version_at(moment_of(row)).registration)
 
     def _look_at_key(self, record: LogRecord, machine: str | None) -> None:
         """A machine's records must share a partition: notices of keys that only seem to do that."""
@@ -343,6 +363,8 @@ class PartitionCheck:
         account = self._account(window.machine)
         account.add(window)
         is_meant = self._first is not None and window.last_offset >= self._first
+        if is_meant:
+            self._signs.see_flags(window.machine, window.flags)
         if is_meant and window.readings:
             account.trust = window.trust if account.trust is None else min(account.trust, window.trust)
 

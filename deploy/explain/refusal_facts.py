@@ -1,7 +1,10 @@
 """What the log knows that made it reject a reading: names, limits and numbers to compare the reading with."""
 
+from msgspec import UNSET
+
 from schemas.reading import Reading
 from schemas.reject import Reason
+from streams.core.judge import moment_of
 from streams.core.machines import Machine
 from streams.core.murmur2 import partition_of
 from streams.core.records import KEY_ID, SIGNATURE, LogRecord, has_signature, headers
@@ -25,7 +28,7 @@ def why_refused(state: State, record: LogRecord, reading: Reading, reason: Reaso
         return f"observed {abs(seconds):,} s {'after' if seconds > 0 else 'before'} the log's time"
     if reason in _NUMBERING:
         return _why_numbered_wrong(state, reading)
-    version = machine.version_at(reading.observed_at)
+    version = machine.version_at(moment_of(reading))
     if reason == "unknown_meter":
         return f"{reading.meter} is not one of its meters {', '.join(sorted(version.meters))}"
     meter = version.meters.get(reading.meter)
@@ -34,9 +37,12 @@ def why_refused(state: State, record: LogRecord, reading: Reading, reason: Reaso
     if reason == "wrong_kind":
         return f"{reading.meter} is registered as a {meter.kind}, this is a {reading.kind}"
     if reason == "too_high":
-        return f"{reading.meter} shows {reading.value}, and can do {meter.capacity_per_hour} {meter.unit} an hour"
+        if meter.modulus is not UNSET and reading.value >= meter.modulus:
+            return f"{reading.meter} shows {reading.value}, and rolls over at {meter.modulus} {meter.unit}"
+        can = f"{meter.capacity_per_hour} {meter.unit} an hour and {meter.burst} at once"
+        return f"{reading.meter} shows {reading.value}, and can do {can}"
     if reason == "too_low":
-        baseline = state.meters.borrow(reading.machine, reading.meter).baseline
+        baseline = state.meters.look(reading.machine, reading.meter).baseline
         shown = "" if baseline is None else f" after {baseline.value}"
         return f"{reading.meter} shows {reading.value}{shown}"
     return None
@@ -63,7 +69,7 @@ def _why_unsigned(record: LogRecord, reading: Reading, machine: Machine) -> str:
     signatures, key_ids = headers(record, SIGNATURE), headers(record, KEY_ID)
     if len(signatures) != 1 or len(key_ids) != 1:
         return f"it has {len(signatures)} headers signature and {len(key_ids)} key-id, not one each"
-    keys = machine.version_at(reading.observed_at).registration.keys
+    keys = machine.version_at(moment_of(reading)).registration.keys
     if key_ids[0].decode("utf-8", "replace") not in {key.key_id for key in keys}:
         registered = ", ".join(key.key_id for key in keys) or "none"
         return f"the key-id {key_text(key_ids[0])} is not registered ({registered})"

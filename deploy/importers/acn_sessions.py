@@ -3,7 +3,8 @@
 Identity: a station's last register = the sum of its sessions' kWh, each rounded half up to a whole Wh.
 
 - A session has a register at arrival and at departure. Between them, on the quarter hours of UTC, are registers
-  of a constant rate, marked `reconstructed`: the file knows no more.
+  of a constant rate, marked `reconstructed`: the file knows no more. What a register shows was used before its moment,
+  so each quarter's energy lies in its own window, at its own price.
 - A session above the plausible rate of its station has no reconstructed registers. So its departure is rejected as a
   whole (`too_high`); the next arrival continues from the rejected register, and that session alone bills nothing.
 - Sessions that overlap on a station have meters of their own (`energy.2`, ...): none loses or doubles the other's.
@@ -17,6 +18,8 @@ from heapq import merge
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from deploy.importers.names import id_of
+from deploy.importers.register_form import charger_size_w
 from deploy.importers.source_log import (
     Skipped,
     SourceLog,
@@ -27,7 +30,7 @@ from deploy.importers.source_log import (
     nothing_read,
     reading_record,
 )
-from deploy.importers.tables import as_id, exact, half_up, localised, moment_of, rows_of, to_ms
+from deploy.importers.tables import exact, half_up, localised, moment_of, rows_of, to_ms
 from deploy.importers.tariffs import time_of_use, zone_of
 from schemas.reading import Reading
 from schemas.registration import Meter
@@ -37,7 +40,8 @@ COLUMNS = ("site", "station_id", "session_id", "arrival", "departure", "delivere
 ZONE = "America/Los_Angeles"
 
 CAPACITY_W = 7_400
-"""The class of every station: AC, 32 A at 230 V. The sites' chargers show up to 7 kW, and 135 % is 9.99 kW."""
+"""The class of every station unless `--capacity` names another: AC, 32 A at 230 V; 135 % is 9.99 kW. The real sites'
+chargers show up to 7 kW."""
 
 PEAK_MICROS, BASE_MICROS, PER_WH = 420_000, 280_000, 1_000
 """USD 0.42 a kWh from 16:00 to 21:00 on working days, else 0.28: the order of Californian public charging."""
@@ -56,10 +60,11 @@ class _Session:
     arrival_ms: int
     departure_ms: int
     energy_wh: int
+    capacity_w: int
 
     def is_plausible(self) -> bool:
         """At most 135 % of the capacity over its whole time, as the stream judges it."""
-        return self.energy_wh * HOUR_MS * 100 <= 135 * CAPACITY_W * (self.departure_ms - self.arrival_ms)
+        return self.energy_wh * HOUR_MS * 100 <= 135 * self.capacity_w * (self.departure_ms - self.arrival_ms)
 
     def points(self) -> Iterator[tuple[int, int, bool]]:
         """(epoch ms, Wh of this session so far, whether reconstructed), from arrival to departure."""
@@ -88,7 +93,9 @@ class AcnSessions:
         lanes = _lanes(sessions)
         return SourceLog(
             name=path.name,
-            machines=tuple(_machine(machine, len(lanes[machine])) for machine in sorted(lanes)),
+            machines=tuple(
+                _machine(machine, len(lanes[machine]), options.capacity_w or CAPACITY_W) for machine in sorted(lanes)
+            ),
             rows=rows,
             left_out=found - len(sessions),
             skipped=tuple(skipped),
@@ -96,17 +103,19 @@ class AcnSessions:
             start_ms=min(session.arrival_ms for session in sessions),
             end_ms=max(session.departure_ms for session in sessions),
             make=lambda shift_ms: _records(lanes, shift_ms),
+            notes=tuple(_notes(sessions)),
         )
 
 
 def _sessions(path: Path, options: SourceOptions) -> tuple[list[_Session], list[Skipped], int]:
     zone = zone_of(options.zone) if options.zone else None
+    capacity_w = options.capacity_w or CAPACITY_W
     sessions: list[_Session] = []
     skipped: list[Skipped] = []
     seen: set[tuple[str, str]] = set()
     number = 0
     for number, fields in rows_of(path, COLUMNS):
-        session = fields if isinstance(fields, str) else _session(number, fields, zone)
+        session = fields if isinstance(fields, str) else _session(number, fields, zone, capacity_w)
         if isinstance(session, str):
             skipped.append(Skipped(number, session))
         elif (session.machine, session.session) in seen:
@@ -117,7 +126,7 @@ def _sessions(path: Path, options: SourceOptions) -> tuple[list[_Session], list[
     return sessions, skipped, number
 
 
-def _session(number: int, fields: tuple[str, ...], zone: ZoneInfo | None) -> _Session | str:
+def _session(number: int, fields: tuple[str, ...], zone: ZoneInfo | None, capacity_w: int) -> _Session | str:
     """The session of a row, or why the row is impossible."""
     site, station, session, *moments, energy = fields
     if not (site and station and session):
@@ -139,8 +148,21 @@ def _session(number: int, fields: tuple[str, ...], zone: ZoneInfo | None) -> _Se
     arrival_ms, departure_ms = ends
     if reason := _impossible(arrival_ms, departure_ms, kwh):
         return reason
-    machine = as_id(f"{site}.{station}")
-    return _Session(number, machine, as_id(session), arrival_ms, departure_ms, half_up(kwh * 1_000))
+    return _Session(
+        number, id_of(site, station), id_of(session), arrival_ms, departure_ms, half_up(kwh * 1_000), capacity_w
+    )
+
+
+def _notes(sessions: list[_Session]) -> Iterator[str]:
+    """What the stream will refuse, and what mends it."""
+    fast = [session for session in sessions if not session.is_plausible()]
+    if fast:
+        rate_w = max(session.energy_wh * HOUR_MS // (session.departure_ms - session.arrival_ms) for session in fast)
+        yield (
+            f"{len(fast):,} of {len(sessions):,} sessions charge faster than a station of"
+            f" {fast[0].capacity_w / 1_000:g} kW plausibly can, and will be refused as too_high:"
+            f" --capacity '{charger_size_w(rate_w) / 1_000:g} kW' lets all of them pass"
+        )
 
 
 def _impossible(arrival_ms: int, departure_ms: int, kwh: Fraction) -> str:
@@ -171,9 +193,9 @@ def _meter(lane: int) -> str:
     return "energy" if lane == 0 else f"energy.{lane + 1}"
 
 
-def _machine(machine: str, lanes: int) -> SourceMachine:
+def _machine(machine: str, lanes: int, capacity_w: int) -> SourceMachine:
     names = tuple(_meter(lane) for lane in range(lanes))
-    meters = tuple(Meter(name, "Wh", "register", CAPACITY_W, opening_register=0) for name in names)
+    meters = tuple(Meter(name, "Wh", "register", capacity_w, opening_register=0) for name in names)
     return SourceMachine(machine, "ev_charger", meters, time_of_use(names, ZONE, PEAK_MICROS, BASE_MICROS, PER_WH))
 
 

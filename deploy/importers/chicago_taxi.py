@@ -6,7 +6,8 @@ metre, second or cent.
 - A trip is reported at its end, in one record: `distance` (m), `duration` (s), `trips` (1) and `fare` (cents). Tips go
   to the driver and are not metered.
 - 'No Charge' and 'Dispute' bring nothing: such a trip has no fare. A trip of zero miles with a fare keeps its fare.
-- A trip without seconds is reported at its start and has no duration.
+- A trip without seconds has no duration, and is reported a millisecond after its start: what a row says was used before
+  it, and such a trip lies in the window of its start.
 """
 
 import hashlib
@@ -125,7 +126,8 @@ def _trip(number: int, fields: tuple[str, ...]) -> _Trip | str:
     if payment not in UNPAID:
         amounts["fare"] = half_up(dollars * 100)
     ordered = tuple((meter.meter, amounts[meter.meter]) for meter in METERS if meter.meter in amounts)
-    return _Trip(number, company, (start_s.numerator + lasted_s) * SECOND_MS, ordered)
+    end_ms = (start_s.numerator + lasted_s) * SECOND_MS + (lasted_s == 0)
+    return _Trip(number, company, end_ms, ordered)
 
 
 def _impossible(start_s: Fraction, lasted_s: Fraction, miles: Fraction, dollars: Fraction) -> str:

@@ -243,7 +243,8 @@ class _Reader:
             raise SkipRow("the end is not after the start")
         if end_ms - start_ms > ELAPSED_MAX_MS:
             raise SkipRow("longer than 35 days")
-        return start_ms, end_ms
+        # What took no time ends a millisecond later: what a row says was used before it (rule 5a).
+        return start_ms, max(end_ms, start_ms + 1) if columns.start is not None else end_ms
 
     def _moment(self, column: str, fields: Fields) -> datetime:
         """The moment as the file writes it, with its offset or without. Raises SkipRow."""

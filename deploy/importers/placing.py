@@ -210,7 +210,7 @@ class _Placing:
     def _steps(self, draft: Draft, amount: int) -> Iterator[tuple[int, int, bool, bool]]:
         """(moment, value, whether it starts the session, whether it is reconstructed)."""
         if self._kind != "sessions":
-            yield draft.end_ms, amount, True, False
+            yield _observed_ms(draft) if self._kind == "events" else draft.end_ms, amount, True, False
             return
         yield draft.start_ms, 0, True, False
         lasted, before = draft.end_ms - draft.start_ms, 0
@@ -243,8 +243,14 @@ class _Placing:
         lasted_ms = draft.end_ms - draft.start_ms
         for name, amount in draft.amounts.items():
             capacity = known[name].capacity_per_hour
-            if time_needed_ms(amount, capacity) > lasted_ms + SLACK_MS:
+            burst_ms = time_needed_ms(known[name].burst, capacity)
+            if time_needed_ms(amount, capacity) > lasted_ms + SLACK_MS + burst_ms:
                 raise SkipRow(TOO_MUCH, f"{name} {amount}, up to {capacity} per hour")
+
+
+def _observed_ms(event: Draft) -> int:
+    """Its end; of one with a session, a millisecond before that: a row that starts a session is its own moment (5a)."""
+    return event.end_ms - (event.session is not None and event.end_ms > event.start_ms)
 
 
 def _busy_lanes(known: LogReadings) -> dict[str, Lanes]:

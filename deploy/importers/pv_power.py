@@ -3,7 +3,8 @@
 Identity, for each of both meters: the sum of its quantities = floor of the sum of power x interval, in Wh, exactly.
 
 - A sample's power holds from its moment to the next sample's, at most for the file's usual step (its most frequent
-  one): a gap counts as nothing, the file knows no more. The reading lies at the interval's end.
+  one): a gap counts as nothing, the file knows no more. The reading is observed at the interval's end, so its moment
+  lies within the interval: the energy up to four o'clock is in the window before four.
 - Power is a decimal and intervals are ms, so energy is a fraction. Its whole Wh go out, the rest goes into the next
   reading of the same meter.
 - Positive power is the meter `energy`, negative power the meter `import`. Every sample reports both, so both are judged
@@ -18,6 +19,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+from deploy.importers.names import id_of
 from deploy.importers.source_log import (
     Places,
     Skipped,
@@ -29,7 +31,7 @@ from deploy.importers.source_log import (
     nothing_read,
     reading_record,
 )
-from deploy.importers.tables import as_id, columns_of, exact, localised, moment_of, rows_of, to_ms
+from deploy.importers.tables import columns_of, exact, localised, moment_of, rows_of, to_ms
 from deploy.importers.tariffs import flat, zone_of
 from schemas.errors import InvalidInput
 from schemas.reading import Reading
@@ -71,7 +73,7 @@ class PvPower:
         found = len(samples)
         end_ms = options.end_ms(samples[0].at_ms)
         samples = [sample for sample in samples if end_ms is None or sample.at_ms < end_ms]
-        name = as_id(options.machine or path.stem)
+        name = id_of(options.machine or path.stem)
         machine = _machine(name, options.capacity_w or _rated_w(samples))
         points = list(_points(samples, step_ms))
         return SourceLog(

@@ -31,13 +31,14 @@ class ReplayOptions:
     days: int | None = None
     unit: Literal["W", "kW"] | None = None
     zone: str | None = None
+    capacity_w: int | None = None
     rebase: bool = False
     seed: str | None = None
     payees: dict[str, int] | None = None
 
     def of_source(self) -> SourceOptions:
         """The part of them that a source needs."""
-        return SourceOptions(unit=self.unit, zone=self.zone, days=self.days)
+        return SourceOptions(unit=self.unit, zone=self.zone, capacity_w=self.capacity_w, days=self.days)
 
 
 def read_sources(files: list[tuple[str, Path]], options: ReplayOptions) -> list[SourceLog]:

@@ -66,6 +66,8 @@ class ReplayReport:
     skipped: Mapping[str, tuple[Skipped, ...]]
     """File name to the rows that are impossible."""
     moved_weeks: Mapping[str, int]
+    notes: Mapping[str, tuple[str, ...]]
+    """File name to what one should know of it."""
 
 
 def rebased(sources: Sequence[SourceLog]) -> list[SourceLog]:
@@ -149,6 +151,7 @@ def _report(sources: Sequence[SourceLog], records: int, readings: int) -> Replay
         totals=dict(sorted(totals.items())),
         skipped={source.name: source.skipped for source in sources if source.skipped},
         moved_weeks={source.name: source.shift_ms // WEEK_MS for source in sources if source.shift_ms},
+        notes={source.name: source.notes for source in sources if source.notes},
     )
 
 

@@ -43,8 +43,8 @@ def is_no(kind: str, column: str, text: str) -> str:
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What a file does not say itself. `capacity_w` is a plant's rated power in W; `days` keeps what begins in the
-    first `days` days (UTC) of the file."""
+    """What a file does not say itself. `capacity_w` is the rated power in W of a plant, or of each station; `days`
+    keeps what begins in the first `days` days (UTC) of the file."""
 
     unit: Literal["W", "kW"] | None = None
     zone: str | None = None
@@ -110,6 +110,8 @@ class SourceLog:
     make: Callable[[int], Iterator[SourceRecord]]
     """Makes the records, all their moments moved by that many ms."""
     shift_ms: int = 0
+    notes: tuple[str, ...] = ()
+    """What one should know of it before it is sent, a line each."""
 
     def records(self) -> Iterator[SourceRecord]:
         """The records of readings by ascending timestamp; a new iterator over the same ones at each call."""

@@ -18,7 +18,6 @@ from schemas.errors import InvalidInput
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _DECIMAL = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,2})?")
-_NOT_ID = re.compile(r"[^A-Za-z0-9._:*-]")
 
 
 def columns_of(path: Path) -> tuple[str, ...]:
@@ -88,11 +87,6 @@ def localised(moment: datetime, zone: ZoneInfo, previous_ms: int | None) -> int 
         return None
     second = to_ms(moment.replace(tzinfo=zone, fold=1))
     return second if previous_ms is not None and first <= previous_ms < second else first
-
-
-def as_id(text: str) -> str:
-    """The text as an id: what an id can't hold becomes `_`, and 64 characters are kept. Empty stays empty."""
-    return _NOT_ID.sub("_", text)[:64]
 
 
 def _is_parquet(path: Path) -> bool:

@@ -126,14 +126,14 @@ def send_payloads(data: DataFolder, path: Path, step: Step) -> list[str]:
 
 
 def add_correction(
-    data: DataFolder, machine: str, meter: str, step: Step, *, at_ms: int, usage: str, reason: str,
-    session: str | None, session_started_ms: int | None, dry_run: bool,
+    data: DataFolder, machine: str, meter: str, step: Step, *, at_ms: int, usage: str | None, reason: str,
+    session: str | None, session_started_ms: int | None, fees: int, refund_to: str | None, dry_run: bool,
 ) -> Corrected:  # fmt: skip
     """Sends a credit or debit note. Raises InvalidInput for one that can't be said, or that the log would refuse."""
     log, registry = data.log(), open_registry(data, [machine], step)
     record, correction, verdict = planned_correction(
         log, registry, machine, meter, at_ms=at_ms, usage=usage, reason=reason, session=session,
-        session_started_ms=session_started_ms, now_ms=_now_ms(),
+        session_started_ms=session_started_ms, fees=fees, refund_to=refund_to, now_ms=_now_ms(),
     )  # fmt: skip
     _require_accepted([machine], [verdict], correct.REMEDIES)
     if not dry_run:

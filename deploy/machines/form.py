@@ -16,6 +16,8 @@ import msgspec
 from msgspec import UNSET, Meta, Struct
 
 from deploy.importers.tariffs import offsets_of
+from deploy.machines.meter_words import moves_of
+from deploy.machines.order_words import orders_of
 from deploy.machines.quantities import per_hour, whole_units
 from deploy.machines.tariff_words import element_of
 from schemas import parsing
@@ -37,12 +39,16 @@ class PayeeForm(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MeterForm(Struct, frozen=True, forbid_unknown_fields=True):
-    """One meter: what it counts, in which unit, and how much an hour can bring, such as "22 kW"."""
+    """One meter: what it counts, in which unit, and how much an hour can bring, such as "22 kW".
+
+    `moves` has lines such as "moves in steps of 1 kWh" (`meter_words`).
+    """
 
     counts: MeterKind
     unit: Id
     capacity: str
     opening: str | None = None
+    moves: tuple[str, ...] = ()
 
 
 class KeyForm(Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,6 +72,7 @@ class _Common(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     payees: tuple[PayeeForm, ...] | None = None
     meters: dict[Id, MeterForm] | None = None
     tariff: tuple[str, ...] | None = None
+    orders: tuple[str, ...] | None = None
     keys: tuple[KeyForm, ...] | None = None
 
 
@@ -132,6 +139,7 @@ def _registration(
         missing = [name for name in ("kind", "meters", "tariff", "payees") if not getattr(form, name)]
         raise InvalidInput(f"the form lacks {', '.join(missing)}: see `tallyroot register --example ev_charger`")
     units = {name: meter.unit for name, meter in form.meters.items()}
+    levels = {name: meter.unit for name, meter in form.meters.items() if meter.counts == "level"}
     return Registration(
         machine=form.id,
         route=form.route or form.site or form.id,
@@ -153,6 +161,7 @@ def _registration(
         keys=tuple(_key(key) for key in form.keys or ()),
         require_signature=bool(form.require_signature),
         salt=salt,
+        orders=orders_of(form.orders, currency, levels) if form.orders else UNSET,
     )
 
 
@@ -176,13 +185,24 @@ def _with_defaults(machine: MachineForm, form: FileForm) -> MachineForm:
 
 
 def _meter(name: str, form: MeterForm) -> Meter:
-    opening = UNSET if form.opening is None else whole_units(form.opening, form.unit)
-    if form.opening is not None and form.counts != "register":
-        raise InvalidInput(f"meter {name}: only a register has an opening, this is a {form.counts}")
-    capacity = per_hour(form.capacity, form.unit)
-    if capacity < 1:
-        raise InvalidInput(f"meter {name}: its capacity is below 1 {form.unit} per hour")
-    return Meter(name, form.unit, form.counts, capacity, opening)
+    try:
+        opening = UNSET if form.opening is None else whole_units(form.opening, form.unit)
+        if form.opening is not None and form.counts != "register":
+            raise InvalidInput(f"only a register has an opening, this is a {form.counts}")
+        capacity = per_hour(form.capacity, form.unit)
+        if capacity < 1:
+            raise InvalidInput(f"its capacity is below 1 {form.unit} per hour")
+        moves = moves_of(form.moves, form.counts, form.unit)
+    except InvalidInput as error:
+        raise InvalidInput(f"meter {name}: {error}") from None
+    if opening is not UNSET and moves.modulus is not UNSET and opening >= moves.modulus:
+        raise InvalidInput(
+            f"meter {name}: it can't open at {opening:,} {form.unit}, it rolls over at {moves.modulus:,} {form.unit}"
+        )
+    return Meter(
+        name, form.unit, form.counts, capacity, opening,
+        burst=moves.burst, modulus=moves.modulus, starts_per_hour=moves.starts_per_hour,
+    )  # fmt: skip
 
 
 def _points(payees: tuple[PayeeForm, ...]) -> dict[str, int]:

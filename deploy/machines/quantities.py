@@ -29,7 +29,7 @@ PER_HOUR = {"h": Fraction(1), "hour": Fraction(1), "min": Fraction(60), "minute"
             "second": Fraction(3_600), "day": Fraction(1, 24)}  # fmt: skip
 """How often an hour holds each."""
 
-_NUMBER = r"([0-9]{1,18}(?:\.[0-9]{1,18})?)"
+_NUMBER = r"((?:[0-9]{1,3}(?:,[0-9]{3}){1,5}|[0-9]{1,18})(?:\.[0-9]{1,18})?)"
 
 
 def units_in(word: str, unit: str) -> Fraction | None:
@@ -46,7 +46,7 @@ def whole_units(text: str, unit: str) -> int:
     factor = None if match is None else units_in(match[2] or unit, unit)
     if match is None or factor is None:
         raise InvalidInput(f"'{text}' is not an amount of {unit}: write a number and its unit, such as 10 {unit}")
-    return _whole(Fraction(match[1]) * factor, text, unit)
+    return _whole(_number(match[1]) * factor, text, unit)
 
 
 def per_hour(text: str, unit: str) -> int:
@@ -54,13 +54,27 @@ def per_hour(text: str, unit: str) -> int:
     words = text.strip()
     power = re.fullmatch(rf"{_NUMBER}\s*([kM]?W)", words)
     if power is not None and unit == "Wh":
-        return _whole(Fraction(power[1]) * POWER[power[2]], text, f"{unit} per hour")
+        return _whole(_number(power[1]) * POWER[power[2]], text, f"{unit} per hour")
     match = re.fullmatch(rf"{_NUMBER}\s*([A-Za-z]*)\s*(?:/|\bper\b)\s*([a-z]+)", words)
     factor = None if match is None else units_in(match[2] or unit, unit)
     if match is None or factor is None or match[3] not in PER_HOUR:
         example = "22 kW" if unit == "Wh" else f"6 {unit}/h"
         raise InvalidInput(f"'{text}' is not a rate of {unit}: write one such as {example}")
-    return _whole(Fraction(match[1]) * factor * PER_HOUR[match[3]], text, f"{unit} per hour")
+    return _whole(_number(match[1]) * factor * PER_HOUR[match[3]], text, f"{unit} per hour")
+
+
+def amount_words(amount: int, unit: str) -> str:
+    """A whole amount in the largest usual unit that it fills: "1 kWh", "65,536 Wh". `whole_units` reads it back."""
+    family = FACTORS.get(unit, {unit: Fraction(1)})
+    word, factor = max(
+        ((word, factor) for word, factor in family.items() if amount % factor == 0), key=lambda item: item[1]
+    )
+    shown = f"{int(amount / factor):,}" if amount else "0"
+    return f"{shown} {word}" if word.isalpha() else shown
+
+
+def _number(text: str) -> Fraction:
+    return Fraction(text.replace(",", ""))
 
 
 def _whole(value: Fraction, text: str, unit: str) -> int:

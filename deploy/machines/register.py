@@ -15,21 +15,25 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from deploy.machines.form import MachineForm, registration_of
+from deploy.machines.locks import what_a_lock_forbids
+from deploy.machines.meter_words import words_of_moves
 from deploy.machines.operator import CONTENT_TYPE, Operator
+from deploy.machines.order_words import words_of_orders
 from deploy.machines.registry import Registry, Verdict
 from deploy.machines.tariff_words import words_of
-from deploy.texts import moment_text
+from deploy.texts import moment_text, span_text
 from schemas.canonical import canonical_json
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.reading import CORRECTED, REGISTERED, Correction
 from schemas.registration import Registration
+from schemas.reject import Reason
 from streams.core.records import Record
 from streams.core.signature import SIGNATURE_BYTES, operator_of
 
 REMEDIES = {
     "stale_version": "another operator was first: run the same command again to see what is in force now",
-    "agreement_locked": "the agreement is locked: no payee's share may fall, and the lock may not end earlier",
+    "agreement_locked": "the agreement is locked: wait for its end, or leave what it protects as it is",
     "bad_signature": "the key is not of an operator of this log: set TALLYROOT_OPERATOR_KEY, _KEYSTORE or _SIGNER",
     "wrong_partition": "a machine's route never changes: put back the site or route that it was registered with",
     "malformed": "a registration can't say this: see `tallyroot register --example ev_charger`",
@@ -57,6 +61,7 @@ class MachinePlan(Struct, frozen=True, kw_only=True):
     differences: tuple[Difference, ...]
     in_force_from_ms: int | None = None
     verdict: Verdict = None
+    remedy: str = ""
     warnings: tuple[str, ...] = ()
 
 
@@ -101,10 +106,12 @@ def _judged(
 ) -> MachinePlan:  # fmt: skip
     if not wanted.is_valid():
         raise InvalidInput(f"{wanted.machine}: {REMEDIES['malformed']}")
+    _check_meters(registry, wanted)
     verdict, machine = registry.judge(record_of(wanted), now_ms)
     from_ms = None if verdict is not None or machine is None else machine.last.in_force_from_ms
     return MachinePlan(
         machine=wanted.machine, action=action, registration=wanted, in_force_from_ms=from_ms, verdict=verdict,
+        remedy="" if verdict is None else _remedy(verdict, last, wanted),
         differences=tuple(_differences(log.currency, last, wanted)),
         warnings=tuple(_warnings(wanted, last, from_ms, now_ms)),
     )  # fmt: skip
@@ -114,10 +121,29 @@ def _warnings(wanted: Registration, last: Registration | None, from_ms: int | No
     if from_ms is not None and last is not None and 0 < wanted.effective_from < min(from_ms, now_ms):
         yield (
             f"effective_from {moment_text(wanted.effective_from)} lies in the past: sealed windows never change,"
-            f" so it counts from {moment_text(from_ms)}"
+            f" so it counts from {moment_text(from_ms)}; the {span_text(from_ms - wanted.effective_from)} before that"
+            f" stay with version {last.version}"
         )
     if wanted.agreement.locked_until is not UNSET and wanted.agreement.locked_until <= now_ms:
         yield f"the lock ended {moment_text(wanted.agreement.locked_until)}: it protects nobody"
+
+
+def _check_meters(registry: Registry, wanted: Registration) -> None:
+    """Raises InvalidInput where a meter that any version had would have another kind or unit (rule 23)."""
+    machine = registry.machine(wanted.machine)
+    before = {} if machine is None else {m.meter: m for v in machine.versions for m in v.registration.meters}
+    for meter in wanted.meters:
+        known = before.get(meter.meter, meter)
+        if (known.kind, known.unit) != (meter.kind, meter.unit):
+            raise InvalidInput(
+                f"{wanted.machine}: meter {meter.meter} is a {known.kind} in {known.unit}, and can't become a"
+                f" {meter.kind} in {meter.unit}: kind and unit never change, register a meter of another name"
+            )
+
+
+def _remedy(verdict: Reason, last: Registration | None, wanted: Registration) -> str:
+    forbidden = what_a_lock_forbids(last, wanted) if verdict == "agreement_locked" and last is not None else []
+    return "; ".join([REMEDIES.get(verdict, "see the rules"), *forbidden])
 
 
 def record_of(registration: Registration) -> Record:
@@ -173,11 +199,13 @@ def facts(registration: Registration, currency: str) -> dict[str, str]:
     lines = words_of(registration.tariff.elements, currency, units)
     found = {"kind": registration.kind, "route": registration.route}
     for meter in registration.meters:
-        opening = "" if meter.opening_register is UNSET else f", opening at {meter.opening_register:,}"
-        found[f"meter {meter.meter}"] = (
-            f"{meter.kind} in {meter.unit}, up to {meter.capacity_per_hour:,} per hour{opening}"
-        )
+        parts = [f"{meter.kind} in {meter.unit}", f"up to {meter.capacity_per_hour:,} per hour"]
+        if meter.opening_register is not UNSET:
+            parts.append(f"opening at {meter.opening_register:,}")
+        found[f"meter {meter.meter}"] = ", ".join([*parts, *words_of_moves(meter)])
     found |= {f"tariff {number}": line for number, line in enumerate(lines, 1)}
+    orders = words_of_orders(registration.orders or (), currency, registration.meters)
+    found |= {f"order {policy.item}": line for policy, line in zip(registration.orders or (), orders, strict=True)}
     found["offsets from UTC"] = _offset_words(registration.tariff.offsets)
     found |= {f"payee {payee}": f"{points / 100:g} %" for payee, points in sorted(agreement.payees.items())}
     found["locked until"] = "no" if agreement.locked_until is UNSET else moment_text(agreement.locked_until)
@@ -212,5 +240,4 @@ def check_acceptable(plans: Sequence[MachinePlan]) -> None:
     """Raises InvalidInput for the first plan that the stream would refuse."""
     for plan in plans:
         if plan.verdict is not None:
-            remedy = REMEDIES.get(plan.verdict, "see the rules")
-            raise InvalidInput(f"{plan.machine}: the log would refuse it ({plan.verdict}): {remedy}")
+            raise InvalidInput(f"{plan.machine}: the log would refuse it ({plan.verdict}): {plan.remedy}")

@@ -2,8 +2,9 @@
 
     [METER:] AMOUNT CURRENCY per [N] UNIT | session  [on DAYS] [HH:MM-HH:MM] [from DATE] [until DATE]
 
-Amount and currency may stand in either order. Days are names, ranges of them (Mon-Fri), `weekdays` or `weekends`; dates
-are days of the calendar, `until` exclusive. For each meter the first line that applies sets the price.
+Amount and currency may stand in either order; a price below zero is a cost. Days are names, ranges of them (Mon-Fri),
+`weekdays` or `weekends`; dates are days of the calendar, `until` exclusive. For each meter the first line that applies
+sets the price.
 """
 
 import re
@@ -23,9 +24,10 @@ MICROS = 1_000_000
 DAYS: tuple[DayOfWeek, ...] = get_args(DayOfWeek)
 GROUPS = {"weekdays": DAYS[:5], "weekends": DAYS[5:]}
 
+_NUMBER = r"[-\u2212]?[0-9]+(?:\.[0-9]+)?"
 _LINE = re.compile(
     r"(?:(?P<meter>[A-Za-z0-9._:*-]+):\s+)?"
-    r"(?:(?P<amount>[0-9]+(?:\.[0-9]+)?)\s+(?P<currency>[A-Z]{3})|(?P<currency2>[A-Z]{3})\s+(?P<amount2>[0-9]+(?:\.[0-9]+)?))"
+    rf"(?:(?P<amount>{_NUMBER})\s+(?P<currency>[A-Z]{{3}})|(?P<currency2>[A-Z]{{3}})\s+(?P<amount2>{_NUMBER}))"
     r"\s+(?:per|an?)\s+(?:(?P<count>[1-9][0-9]*)\s+)?(?P<unit>[A-Za-z]+)(?P<when>.*)"
 )
 _TIME = r"([01][0-9]|2[0-3]):([0-5][0-9])"
@@ -41,7 +43,7 @@ def element_of(line: str, currency: str, units: Mapping[str, str]) -> Element:
     named = match["currency"] or match["currency2"]
     if named != currency:
         raise InvalidInput(f"'{line}' is in {named}, the log counts {currency}: write prices in {currency}")
-    amount = Fraction(match["amount"] or match["amount2"]) * MICROS
+    amount = Fraction((match["amount"] or match["amount2"]).replace("\u2212", "-")) * MICROS
     count = int(match["count"] or 1)
     component = _component(line, match["meter"], amount / count, match["unit"], units)
     return Element((component,), _restrictions(line, match["when"]))
@@ -73,7 +75,7 @@ def _priced_per(line: str, meter: str, price: Fraction, written: int) -> Compone
 
 
 def _micros(line: str, price: Fraction) -> int:
-    if price.denominator != 1 or price > COUNT_MAX:
+    if price.denominator != 1 or abs(price) > COUNT_MAX:
         raise InvalidInput(f"'{line}': a price has at most six decimals, and fits 2^53 millionths")
     return int(price)
 
@@ -145,21 +147,20 @@ def words_of(elements: Sequence[Element], currency: str, units: Mapping[str, str
 
 def _price_words(part: Component, currency: str, unit: str) -> str:
     if part.per is UNSET:
-        return f"{currency} {_amount(Fraction(part.price, MICROS))} per session"
+        return f"{currency} {amount_text(part.price)} per session"
     price = Fraction(part.price, part.per * MICROS)
     word = {"Wh": "kWh", "m": "km", "s": "h"}.get(unit, unit)
     shown = price * (FACTORS[unit][word] if unit in FACTORS else 1)
     if 10**12 % shown.denominator == 0 and (shown * MICROS).denominator == 1:
-        return f"{currency} {_amount(shown)} per {word}"
-    return f"{currency} {_amount(Fraction(part.price, MICROS))} per {part.per} {unit}"
+        return f"{currency} {amount_text(int(shown * MICROS))} per {word}"
+    return f"{currency} {amount_text(part.price)} per {part.per} {unit}"
 
 
-def _amount(value: Fraction) -> str:
-    """Exact, with at least two decimals."""
-    micros = int(value * MICROS)
-    whole, rest = divmod(micros, MICROS)
+def amount_text(micros: int) -> str:
+    """Micros as an amount, exact, with at least two decimals."""
+    whole, rest = divmod(abs(micros), MICROS)
     digits = f"{rest:06d}".rstrip("0")
-    return f"{whole}.{digits.ljust(2, '0')}"
+    return f"{'-' if micros < 0 else ''}{whole}.{digits.ljust(2, '0')}"
 
 
 def _when_words(when: Restrictions) -> str:

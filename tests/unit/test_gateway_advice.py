@@ -32,8 +32,9 @@ def test_there_is_advice_for_every_reason_and_no_other() -> None:
         ({"quantity": -1}, "quantity: expected int >= 0"),
         ({"register": 1}, "exactly one of register, quantity and level, not register and quantity"),
         ({"session": "s"}, "session and session_started_at come together"),
-        ({"session": "s", "session_started_at": 5}, "within the 35 days"),
+        ({"session": "s", "session_started_at": 10**12 + 1}, "not lie after observed_at"),
         ({"session_start": True}, "session_start without a session"),
+        ({"session_end": True}, "session_end without a session"),
     ],
 )
 def test_a_fault_is_named(given: dict[str, Any], fault: str) -> None:

@@ -116,7 +116,7 @@ def test_the_log_says_what_it_held_a_reading_against() -> None:
     ]
     problems, _ = checked([registration(NAME, 0), record(1, first), record(2, later | {"register": 1_001}), *bad])
     assert [(p.reason, p.detail) for p in problems] == [
-        ("too_high", "energy shows 999999, and can do 22000 Wh an hour"),
+        ("too_high", "energy shows 999999, and can do 22000 Wh an hour and 1 at once"),
         ("too_low", "energy shows 900 after 1001"),
         ("seq_jump", f"boot 1 seq {2**22}, where the log is at boot 1 seq 4"),
         ("boot_jump", f"boot {2**22} seq 2, where the log is at boot 1 seq 4"),

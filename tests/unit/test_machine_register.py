@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -23,6 +24,7 @@ from deploy.machines.register import (
 from deploy.machines.registry import Registry
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
+from schemas.reading import Correction
 from schemas.units import DAY_MS, MINUTE_MS
 from settlement.chain.signer import Signer
 from streams.core.records import LogRecord, Record
@@ -109,7 +111,47 @@ def test_effective_from_in_the_past_is_warned_of(forms: list[MachineForm]) -> No
     for plan in plans(log, forms):
         send(log, plan)
     (changed,) = plans(log, [msgspec.structs.replace(forms[0], effective_from="2026-01-01", tariff=("EUR 1 per kWh",))])
-    assert "lies in the past" in changed.warnings[0]
+    (warning,) = changed.warnings
+    assert warning.startswith("effective_from 2026-01-01 00:00 UTC lies in the past")
+    assert warning.endswith("so it counts from 2026-09-21 14:30 UTC; the 263 d 14 h before that stay with version 1")
+
+
+def test_a_meter_keeps_its_kind_and_unit(forms: list[MachineForm]) -> None:
+    log = MemoryLog()
+    for plan in plans(log, forms):
+        send(log, plan)
+    meters = {"energy": msgspec.structs.replace((forms[0].meters or {})["energy"], counts="quantity")}
+    with pytest.raises(InvalidInput, match="meter energy is a register in Wh, and can't become a quantity in Wh"):
+        plans(log, [msgspec.structs.replace(forms[0], meters=meters)])
+
+
+ORDER = (
+    "reorder 100 bearings at 20 left from 0x3333333333333333333333333333333333333333 at EUR 1.2 each,"
+    " budget EUR 500 in 30 days"
+)
+
+
+@pytest.mark.parametrize(
+    "changes, why",
+    [
+        ({"tariff": ("parts: EUR 0.12 per part", "energy: EUR -0.26 per kWh")}, "lowest price of energy would fall"),
+        ({"tariff": ("parts: EUR -1 per session", "energy: EUR -0.25 per kWh")}, "parts per session would fall"),
+        ({"orders": (ORDER.replace("100", "101"),)}, "the quantity of bearings would rise"),
+        ({"orders": (ORDER.replace("bearings", "nuts").replace("reorder", "bearings: reorder"),)}, "would order nuts"),
+        ({"orders": (ORDER.replace("3333", "4444"),)}, "the supplier of bearings would change"),
+        ({"lock": "2029-01-01"}, "the lock would end earlier"),
+    ],
+)  # fmt: skip
+def test_a_lock_says_what_it_protects(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
+    path = tmp_path / "form.toml"
+    path.write_text(example("robot"))
+    (form,) = read_form(path)
+    log, locked = MemoryLog(), msgspec.structs.replace(form, lock="2030-01-01")
+    send(log, plans(log, [locked])[0])
+    (refused,) = plans(log, [msgspec.structs.replace(locked, **changes)])
+    assert refused.verdict == "agreement_locked" and why in refused.remedy
+    (allowed,) = plans(log, [msgspec.structs.replace(locked, orders=None, tariff=("parts: EUR 0.12 per part",))])
+    assert allowed.verdict is None
 
 
 def test_a_locked_agreement_is_refused_before_anything_is_sent(forms: list[MachineForm]) -> None:
@@ -122,7 +164,7 @@ def test_a_locked_agreement_is_refused_before_anything_is_sent(forms: list[Machi
     )
     (refused,) = plans(log, [msgspec.structs.replace(forms[0], lock="2030-01-01", payees=payees)])
     assert refused.verdict == "agreement_locked"
-    with pytest.raises(InvalidInput, match="no payee's share may fall"):
+    with pytest.raises(InvalidInput, match="2222 would fall from 15 % to 10 %"):
         check_acceptable([refused])
 
 
@@ -201,6 +243,37 @@ def test_a_correction_is_judged_and_counted(forms: list[MachineForm]) -> None:
         correct("-5", "water")
 
 
+def test_a_fee_is_taken_back_and_refunded(forms: list[MachineForm]) -> None:
+    log, started_ms = MemoryLog(), NOW_MS - DAY_MS
+    send(log, plans(log, forms[:1])[0])
+
+    def correct(session: str | None = "s", **fields: Any) -> tuple[Correction, str | None]:
+        _, correction, verdict = planned_correction(
+            LOG, registry_of(log), "charger-1", "energy", at_ms=NOW_MS, reason="refund", now_ms=log.now_ms,
+            usage=None, session=session, session_started_ms=started_ms if session else None, **fields,
+        )  # fmt: skip
+        return correction, verdict
+
+    correction, verdict = correct(fees=-1, refund_to="0x" + "A" * 40)
+    assert (correction.fees, correction.difference, correction.refund_to, verdict) == (-1, 0, "0x" + "a" * 40, None)
+    with pytest.raises(InvalidInput, match="--usage or --fees"):
+        correct()
+    with pytest.raises(InvalidInput, match="are of a session"):
+        correct(fees=-1, session=None)
+    with pytest.raises(InvalidInput, match="too many"):
+        correct(fees=-1_001)
+
+
+def test_there_is_no_fee_without_a_price_per_session(forms: list[MachineForm]) -> None:
+    log = MemoryLog()
+    send(log, plans(log, [msgspec.structs.replace(forms[0], tariff=("EUR 1 per kWh",))])[0])
+    _, _, verdict = planned_correction(
+        LOG, registry_of(log), "charger-1", "energy", at_ms=NOW_MS, usage=None, reason="refund", session="s",
+        session_started_ms=NOW_MS, fees=-1, now_ms=log.now_ms,
+    )  # fmt: skip
+    assert verdict == "no_fee"
+
+
 def test_readings_only_move_time(forms: list[MachineForm]) -> None:
     """A registry passes readings over, but a version counts from after their time."""
     log = MemoryLog()
@@ -240,6 +313,6 @@ def test_facts_are_in_words(forms: list[MachineForm]) -> None:
     (plan,) = plans(MemoryLog(), forms[:1])
     assert plan.registration is not None
     found = facts(plan.registration, "EUR")
-    assert found["meter energy"] == "register in Wh, up to 22,000 per hour"
+    assert found["meter energy"] == "register in Wh, up to 22,000 per hour, at most 30 starts an hour"
     assert found["offsets from UTC"].startswith("+01:00, +02:00; changes known to 20")
     assert found["payee 0x1111111111111111111111111111111111111111"] == "85 %"

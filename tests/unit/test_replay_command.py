@@ -33,7 +33,7 @@ def test_a_replay_that_finds_no_servers_leaves_no_log_behind(tmp_path: Path) -> 
 def test_its_report_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     report = ReplayReport(
         records=4, readings=3, machines=1, first_ms=5, last_ms=6, rows=3, left_out=0,
-        totals={"energy Wh": 7}, skipped={}, moved_weeks={"a.csv": -2},
+        totals={"energy Wh": 7}, skipped={}, moved_weeks={"a.csv": -2}, notes={},
     )  # fmt: skip
     Terminal(as_json=True).result(report)
     written = json.loads(capsys.readouterr().out)

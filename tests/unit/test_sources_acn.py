@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from deploy.importers.acn_sessions import COLUMNS
+from deploy.importers.names import id_of
 from deploy.importers.source_log import SourceLog, SourceOptions
 from deploy.importers.sources import SOURCES
 from schemas.errors import InvalidInput
@@ -85,7 +86,7 @@ def test_the_real_file_is_recounted_session_by_session(real: SourceLog, real_rea
         assert sum(wh for (machine, _), wh in usage.items() if machine == station) == energy_wh
     rows = pq.read_table(REAL).to_pylist()
     for row in rows:
-        key = f"{row['site']}.{row['station_id']}", row["session_id"].replace(" ", "_")
+        key = f"{row['site']}.{row['station_id']}", id_of(row["session_id"])
         assert usage[key] == session_wh(row["delivered_energy_kwh"])
 
 

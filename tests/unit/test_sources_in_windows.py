@@ -4,20 +4,15 @@ import csv
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from fractions import Fraction
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import msgspec
-import pyarrow.parquet as pq
 
 from deploy.importers.acn_sessions import COLUMNS
 from deploy.importers.replay import planned, rebased
 from deploy.importers.source_log import SourceLog, SourceMachine, SourceOptions
 from deploy.importers.sources import SOURCES
 from schemas.log import Log, Ruleset
-from schemas.reading import Reading
 from schemas.registration import Agreement
 from schemas.reject import Reject
 from schemas.window import Window
@@ -87,34 +82,6 @@ def write_csv(folder: Path, columns: Sequence[str], rows: Sequence[Sequence[str]
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([columns, *rows])
     return path
-
-
-def test_every_real_session_is_billed_at_the_local_hour(tmp_path: Path) -> None:
-    """The week in which daylight saving ends, priced a second time from readings and the zone itself."""
-    week = [
-        [row[column] for column in COLUMNS]
-        for row in pq.read_table(DATA / "ev_sessions_acn_2019.parquet").to_pylist()
-        if "2019-10-31" <= row["arrival"] < "2019-11-06"
-    ]
-    source = SOURCES["acn-sessions"].read(write_csv(tmp_path, COLUMNS, week), SourceOptions())
-    outcome = run([source])
-    assert outcome.rejects == []
-    assert outcome.entries == outcome.accepted
-    assert outcome.usage() == source.totals
-    assert source.totals == {"energy Wh": sum(int(Fraction(row[5]) * 1_000 + Fraction(1, 2)) for row in week)}
-    assert {flag for window in outcome.windows for flag in window.flags} == {"reconstructed"}
-    due = Fraction(0)
-    registers: Counter[str] = Counter()
-    for record in source.records():
-        reading = msgspec.json.decode(record.value, type=Reading)
-        local = datetime.fromtimestamp(reading.observed_at / 1_000, ZoneInfo("America/Los_Angeles"))
-        is_peak = local.weekday() < 5 and 16 <= local.hour < 21
-        due += (reading.value - registers[reading.machine]) * Fraction(420_000 if is_peak else 280_000, 1_000)
-        registers[reading.machine] = reading.value
-    last_carry: dict[str, int] = {}
-    for window in outcome.windows:
-        last_carry[window.machine] = window.carry_out
-    assert outcome.gross_micros() + Fraction(sum(last_carry.values()), 3_600_000) == due
 
 
 def test_every_real_pv_sample_and_taxi_trip_counts() -> None:

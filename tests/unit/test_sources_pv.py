@@ -117,8 +117,8 @@ def test_a_sentinel_goes_out_for_the_stream_to_refuse(tmp_path: Path) -> None:
 
 def test_options_say_what_the_file_does_not(tmp_path: Path) -> None:
     rows = [("2020-03-08 01:55:00", "60"), ("2020-03-08 03:00:00", "60"), ("2020-03-08 03:05:00", "120")]
-    log = read(write_csv(tmp_path, rows), unit="W", zone="America/Los_Angeles", machine="roof 1", capacity_w=700)
-    assert log.machines[0].machine == "roof_1"
+    log = read(write_csv(tmp_path, rows), unit="W", zone="America/Los_Angeles", machine="roof-1", capacity_w=700)
+    assert log.machines[0].machine == "roof-1"
     assert log.machines[0].meters[0].capacity_per_hour == 700
     assert log.totals == {"energy Wh": 20, "import Wh": 0}
     assert log.end_ms - log.start_ms == 10 * MINUTE_MS  # the clock skipped an hour between the first two

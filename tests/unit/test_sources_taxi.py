@@ -96,8 +96,8 @@ def test_what_was_not_paid_earns_nothing_and_zero_miles_keep_their_fare(tmp_path
     trips = [{row.meter: row.value for row in trip} for trip in trips_of(read(write_csv(tmp_path, rows)))]
     assert trips == [
         {"distance": 1609, "duration": 60, "trips": 1},
-        {"distance": 805, "trips": 1, "fare": 326},
         {"distance": 805, "duration": 10, "trips": 1, "fare": 0},
+        {"distance": 805, "trips": 1, "fare": 326},
         {"distance": 1609, "duration": 60, "trips": 1},
         {"distance": 0, "duration": 60, "trips": 1, "fare": 1245},
     ]
