@@ -21,11 +21,15 @@ from deploy.texts import money
 from schemas.canonical import canonical_json
 from schemas.errors import InvalidInput
 from schemas.units import DAY_MS
+from settlement.accrual import NOBODY
 from settlement.head import genesis_head
 from settlement.keccak import keccak
 from settlement.split import split
 from settlement.storage.posts import Store
+from streams.core.replay import advance_through
+from streams.reference.vectors import new_state, read_document, records_of
 from tests.support.dirty_logs import dirty_log, small_log
+from tests.support.mutated_vectors import FILES
 from tests.support.report_data import CHAIN, HOURLY, OWNER, SITE, fill, run_script, small_folder
 from tests.support.sealed_windows import random_window
 from tests.support.sim_log import START_MS, SimLog
@@ -187,11 +191,29 @@ def test_dirty_days_are_recomputed_too(seed: int, tmp_path: Path) -> None:
                 continue
             days += read_days(tmp_path, log, [wanted])
     names = [(w.machine, w.start_ms, w.adjusts_ms or 0) for day in days for w in day.wanted.windows]
-    money = read_money(tmp_path, log, names)
+    money = read_money(tmp_path, log, names, NOBODY)
     pages = [day_page(day, money) for day in days]
     checks = [check for windows in run_script(CHECK_DAYS, {"days": pages, "posts": []}) for check in windows]
     assert len(checks) == len(names) > 0
     assert [check for check in checks if not check["digestHolds"]] == []
+
+
+@pytest.mark.parametrize("path", FILES[::24], ids=lambda path: path.name.removesuffix(".json.gz"))
+def test_windows_of_any_log_hash_to_our_digest_and_add_up(path: Path) -> None:
+    """Prepaid sessions, orders and refunds, as the core seals them."""
+    document = read_document(path)
+    windows = [w for part in advance_through(new_state(document), records_of(document)) for w in part.windows]
+    assert any(window.dues for window in windows) and any(window.sessions for window in windows)
+    code = """return given.map((w) => {
+      const { expenses, uncollected, collected } = prepaidSums(w);
+      return [toHex(sha256(windowBytes(w))), expenses, uncollected, collected].map(String);
+    });"""
+    expected = [
+        [hashlib.sha256(window.canonical()).hexdigest()]
+        + [str(sum_) for sum_ in (window.expenses_micros, window.uncollected_micros, window.collected_micros)]
+        for window in windows
+    ]
+    assert run_script(code, [window_document(window) for window in windows]) == expected
 
 
 def test_what_does_not_fit_is_seen(folder: Path, tmp_path: Path) -> None:
@@ -219,7 +241,7 @@ def test_a_long_log_makes_no_large_page(folder: Path, data: ReportData, monkeypa
     monkeypatch.setattr("deploy.report.money.ACCOUNTS", 1)
     monkeypatch.setattr("deploy.report.report.FLOW_ACCOUNTS", 1)
     monkeypatch.setattr("deploy.report.figures.MACHINES", 1)
-    money = read_money(folder, HOURLY, [])
+    money = read_money(folder, HOURLY, [], NOBODY)
     assert [post.header.sequence for post in money.posts] == [2]
     assert (money.posts_in_all, money.posts[0].accounts_in_all, list(money.posts[0].accounts)) == (2, 2, [OWNER])
     page = {"posts": money.posts, "states": data.states, "chain": data.chain}
