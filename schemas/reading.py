@@ -16,6 +16,10 @@ HEARTBEAT = "heartbeat"
 ROWS_MAX = 10_000
 """The most rows that one record may hold."""
 
+VALUE_BYTES_MAX = 1 << 20
+HEADERS_MAX, HEADERS_BYTES_MAX = 64, 64 << 10
+"""Sizes of any record: its value, the number of its headers, and the bytes of their names and values."""
+
 Fees = Annotated[int, Meta(ge=-1_000, le=1_000)]
 
 
@@ -47,6 +51,14 @@ class Reading(Struct, frozen=True, omit_defaults=True, gc=False):
         if self.session is UNSET and (self.session_start or self.session_end):
             return False
         return is_session_valid(self.session, self.session_started_at, self.observed_at)
+
+    @property
+    def moment_ms(self) -> int:
+        """The moment of the row (epoch ms): what a meter shows was used before it was read.
+
+        A row that starts a session lies at its start.
+        """
+        return self.observed_at if self.session_start else max(0, self.observed_at - 1)
 
     @property
     def kind(self) -> MeterKind:
@@ -81,6 +93,11 @@ class Correction(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=
     session_started_at: Count | UnsetType = UNSET
     fees: Fees = 0
     refund_to: Account | UnsetType = UNSET
+
+    @property
+    def moment_ms(self) -> int:
+        """The moment corrected (epoch ms), as a reading's."""
+        return max(0, self.observed_at - 1)
 
     def is_valid(self) -> bool:
         """A session with its start, not after the moment corrected; fees and a refund only with a session."""

@@ -180,8 +180,8 @@ class PartitionCopy:
 
 def _target(state: State, records: Sequence[Record], fallback: str) -> Target:
     """The first meter of the archive that a gateway could cheat with; else the attack's own machine."""
-    places = sorted(state.meters.known, key=lambda place: (place[0] == fallback, place))
-    for name, meter_name in places:
+    names = sorted(state.machines, key=lambda name: (name == fallback, name))
+    for name, meter_name in ((known, meter) for known in names for meter in state.meters.names(known)):
         machine, meter = state.machines[name], state.meters.look(name, meter_name)
         version, base, current = machine.version_at(state.now_ms), meter.baseline, meter.current
         registered = version.meters.get(meter_name)

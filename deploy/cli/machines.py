@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from schemas.reading import Correction
 
 PLANS_SHOWN = 20
-"""Plans that a terminal shows one by one."""
+"""Plans and signs that a terminal shows one by one."""
 
 TRUST = ("self-reported", "signed", "hardware-backed")
 """A window's trust in words."""
@@ -249,8 +249,12 @@ def _show_signs(terminal: Terminal, signs: "list[MeterSign]") -> None:
     if signs:
         terminal.say("")
         terminal.say("what earns less than it could")
-    for sign in signs:
+    for sign in signs[:PLANS_SHOWN]:
         terminal.say(f"  {sign.line}")
+    if len(signs) > PLANS_SHOWN:
+        terminal.say(f"  ... and {len(signs) - PLANS_SHOWN:,} more (--json has all)")
+    for kind, advice in {sign.sign: sign.advice for sign in signs}.items():
+        terminal.say(f"  {kind.replace('_', ' ')}: {advice}")
 
 
 def _cell(name: str, value: object) -> object:

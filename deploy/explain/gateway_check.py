@@ -20,7 +20,6 @@ from schemas.log import Log
 from schemas.reading import READING, Reading
 from schemas.reject import WHOLE_RECORD, Reason, Reject
 from schemas.window import Window
-from streams.core.judge import moment_of
 from streams.core.records import LogRecord, Rows, decode_readings, media_type, record_type
 from streams.core.replay import advance_through, open_windows
 from streams.core.state import State
@@ -316,7 +315,7 @@ class PartitionCheck:
     def _note_signs(self, row: Reading, reason: Reason | None) -> None:
         machine = self._state.machines.get(row.machine)
         if machine is not None:
-            self._signs.see(row, reason, machine.version_at(moment_of(row)).registration)
+            self._signs.see(row, reason, machine.version_at(row.moment_ms).registration)
 
     def _look_at_key(self, record: LogRecord, machine: str | None) -> None:
         """A machine's records must share a partition: notices of keys that only seem to do that."""

@@ -5,8 +5,8 @@ allows, one that rolls over, one that begins again in each transaction, a rate a
 again, a clock that steps, registers sent newest first. Each pattern is recognised from the readings themselves.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator
 from math import gcd
 from typing import Literal
 
@@ -31,10 +31,10 @@ ROUND_STEPS = frozenset(digit * 10**zeros for digit in (1, 2, 5) for zeros in ra
 """Steps in which displays move."""
 
 KEPT = 512
-"""At most so many steps, rates and starts of a meter are looked at."""
+"""So many steps, rates, falls and starts of a meter are looked at, the latest ones."""
 
-REPEATED = 3
-"""So many refusals of a kind are a pattern, not a glitch."""
+REPEATED, REPEATED_UNKNOWN = 3, 10
+"""So many refusals are a pattern, not a glitch: where the meter's registration is known, and where it isn't."""
 
 GATEWAYS: dict[SignKind, str] = {
     "clock": "its clock stood still or stepped back, so that time is taken from the log: send observed_at in UTC, from"
@@ -62,11 +62,11 @@ class MeterSign(Struct, frozen=True, kw_only=True):
 
     @property
     def line(self) -> str:
-        """The sign as one line for people."""
+        """The sign as one line for people, without its advice."""
         name = f"{self.machine} {self.meter}" if self.meter else self.machine
-        mends = "" if self.field is None else f"; {self.field} = {self.value} mends it: write {self.form} into its form"
         times = f"{self.count:,} {'reading' if self.meter else 'window'}{'s' * (self.count != 1)}"
-        return f"{name}: {self.advice} ({times}){mends}"
+        mends = "" if self.field is None else f"; {self.field} = {self.value} mends it: write {self.form} into its form"
+        return f"{name}: {self.sign.replace('_', ' ')}, {times}{mends}"
 
 
 class _Seen:
@@ -75,14 +75,14 @@ class _Seen:
     def __init__(self) -> None:
         self.registration: Registration | None = None
         self.refused: Counter[Reason] = Counter()
-        self.steps: list[int] = []
-        self.rates: list[int] = []
+        self.steps: deque[int] = deque(maxlen=KEPT)
+        self.rates: deque[int] = deque(maxlen=KEPT)
         """Units per hour from one move to the next."""
         self.stood_still = False
-        self.falls: list[tuple[Reading, Reading]] = []
+        self.falls: deque[tuple[Reading, Reading]] = deque(maxlen=KEPT)
         """The rows before and after each fall within a boot, from a register that was not refused."""
         self.new_sessions = self.highest = self.boot = 0
-        self.starts: list[int] = []
+        self.starts: deque[int] = deque(maxlen=KEPT)
         self._last: tuple[Reading, bool] | None = None
         self._moved: Reading | None = None
 
@@ -95,7 +95,7 @@ class _Seen:
         last = None if self._last is None else self._last[0]
         if reason == "seq_reused" or (last is not None and (row.boot, row.seq) <= (last.boot, last.seq)):
             return
-        if row.session_start and isinstance(row.session_started_at, int) and len(self.starts) < KEPT:
+        if row.session_start and isinstance(row.session_started_at, int):
             self.starts.append(row.session_started_at)
         if row.kind == "register":
             self._see_register(row)
@@ -115,15 +115,14 @@ class _Seen:
         elif step == 0:
             self.stood_still |= row is not last
         else:
-            if len(self.steps) < KEPT:
-                self.steps.append(step)
+            self.steps.append(step)
             if self._moved is not None:
                 self._see_rate(self._moved, row, row.value - self._moved.value)
             self._moved = row
 
     def _see_rate(self, since: Reading, row: Reading, usage: int) -> None:
         lasted_ms = row.observed_at - since.observed_at
-        if lasted_ms > 0 and len(self.rates) < KEPT:
+        if lasted_ms > 0:
             self.rates.append(-(-usage * HOUR_MS // lasted_ms))
 
     def rate(self) -> int:
@@ -231,9 +230,9 @@ def _of_numbers(machine: str, name: str, seen: _Seen, count: int) -> MeterSign:
     boot = seen.boot + is_given
     return MeterSign(
         machine=machine, meter=name, sign="numbers_again", count=count, field="boot", value=boot,
-        form=f"boot = {boot}" + (" (and send it)" if is_given else ""),
+        form=f"boot = {boot}",
         advice="its numbers began again under the same boot: have the gateway raise boot at a restart, and keep boot"
-        " and seq on disk",
+        " and seq on disk; a boot that is registered anew clears the numbers, and the gateway has to send that boot",
     )  # fmt: skip
 
 
@@ -249,7 +248,7 @@ def _of_too_high(machine: str, name: str, seen: _Seen, registered: Meter | None)
             form=_moves(f"moves in steps of {amount_words(step or 1, unit)}"),
             advice="its register moves in steps above what its burst allows at once",
         )  # fmt: skip
-    elif is_fast and rate and count >= REPEATED:
+    elif is_fast and rate and count >= (REPEATED_UNKNOWN if registered is None else REPEATED):
         capacity = _rounded_up(rate)
         form = f'capacity = "{capacity / 1_000:g} kW"' if unit == "Wh" else f'capacity = "{capacity:,} {unit}/h"'
         yield MeterSign(
@@ -276,7 +275,7 @@ def _rounded_up(rate: int) -> int:
     return -(-rate // unit) * unit
 
 
-def _most_an_hour(starts: Sequence[int]) -> int:
+def _most_an_hour(starts: Iterable[int]) -> int:
     """The most starts within any hour."""
     ordered, most, first = sorted(starts), 0, 0
     for place, start in enumerate(ordered):

@@ -4,7 +4,6 @@ from msgspec import UNSET
 
 from schemas.reading import Reading
 from schemas.reject import Reason
-from streams.core.judge import moment_of
 from streams.core.machines import Machine
 from streams.core.murmur2 import partition_of
 from streams.core.records import KEY_ID, SIGNATURE, LogRecord, has_signature, headers
@@ -28,7 +27,7 @@ def why_refused(state: State, record: LogRecord, reading: Reading, reason: Reaso
         return f"observed {abs(seconds):,} s {'after' if seconds > 0 else 'before'} the log's time"
     if reason in _NUMBERING:
         return _why_numbered_wrong(state, reading)
-    version = machine.version_at(moment_of(reading))
+    version = machine.version_at(reading.moment_ms)
     if reason == "unknown_meter":
         return f"{reading.meter} is not one of its meters {', '.join(sorted(version.meters))}"
     meter = version.meters.get(reading.meter)
@@ -69,7 +68,7 @@ def _why_unsigned(record: LogRecord, reading: Reading, machine: Machine) -> str:
     signatures, key_ids = headers(record, SIGNATURE), headers(record, KEY_ID)
     if len(signatures) != 1 or len(key_ids) != 1:
         return f"it has {len(signatures)} headers signature and {len(key_ids)} key-id, not one each"
-    keys = machine.version_at(moment_of(reading)).registration.keys
+    keys = machine.version_at(reading.moment_ms).registration.keys
     if key_ids[0].decode("utf-8", "replace") not in {key.key_id for key in keys}:
         registered = ", ".join(key.key_id for key in keys) or "none"
         return f"the key-id {key_text(key_ids[0])} is not registered ({registered})"

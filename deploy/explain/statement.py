@@ -61,7 +61,7 @@ READING_COMMENTS = {
     "usage": "what was billed, in the meter's unit, or 1 for a session",
     "price_micros": "price in micros for every `per` units",
     "per": "units that the price is for; 0: a session",
-    "micros": "what the reading earned: these add up to the window's net, micros",
+    "micros": "what the reading earned: these add up to the window's gross, micros",
 }
 
 

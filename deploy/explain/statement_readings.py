@@ -1,6 +1,6 @@
 """From a window down to the readings that earned it, by replaying its partition's archive through the real core.
 
-    sum of what the readings earned = net of the window, exactly
+    sum of what the readings earned = gross of the window, exactly
 
 What one reading earns is a fraction of a micro. So along each line of the window, in the order of the log, a reading
 gets the whole micros by which it raises the line's running amount: the parts of a micro pass from one to the next as
@@ -142,9 +142,9 @@ def _earned(partition: int, window: Window, added: Sequence[_Added]) -> Iterator
                 total += micros
                 yield _reading(partition, one, micros)
         carry = running % CARRY_BASE
-    if (total, carry) != (window.net_micros + window.expenses_micros, window.carry_out):
+    if (total, carry) != (window.gross_micros, window.carry_out):
         raise InvariantBroken(
-            f"the readings of {window.machine} at {window.start_ms} ms earned {total} micros, not {window.net_micros}"
+            f"the readings of {window.machine} at {window.start_ms} ms earned {total} micros, not {window.gross_micros}"
         )
 
 

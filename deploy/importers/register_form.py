@@ -15,7 +15,7 @@ from deploy.importers.log_readings import Lanes, meter_of
 from deploy.importers.mapping import Mapping
 from schemas.units import HOUR_MS, MINUTE_MS
 
-SIZES = tuple(size * 10**power for power in range(16) for size in (1, 2, 3, 4, 5, 6, 8))
+SIZES: tuple[int, ...] = tuple(size * 10**power for power in range(16) for size in (1, 2, 3, 4, 5, 6, 8))
 CHARGERS_W = (3_700, 7_400, 11_000, 22_000, 50_000, 75_000, 100_000, 150_000, 200_000, 300_000, 350_000, 400_000)
 """Usual sizes of chargers, for what is counted in sessions of Wh."""
 

@@ -149,7 +149,7 @@ def machine_page(data: DataFolder, name: str, step: Step) -> MachinePage:
     return MachinePage(
         machine=name,
         partition=registry.partition_of(machine.route),
-        corrections=machine.correction_version,
+        corrections=machine.rare.correction_version,
         versions=[
             VersionPage(version.number, version.in_force_from_ms, facts(version.registration, log.currency))
             for version in reversed(machine.versions)

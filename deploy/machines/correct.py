@@ -54,7 +54,7 @@ def planned_correction(
     if not reason.strip():
         raise InvalidInput("a correction needs a --reason: auditors read it")
     correction = Correction(
-        machine=machine, meter=meter, version=found.correction_version + 1, observed_at=at_ms,
+        machine=machine, meter=meter, version=found.rare.correction_version + 1, observed_at=at_ms,
         difference=0 if usage is None else _signed_units(usage, known), fees=fees,
         refund_to=UNSET if refund_to is None else parsing.account(refund_to),
         reason=reason.strip(), session=session or UNSET,

@@ -5,7 +5,7 @@ nothing about versions. So a log is read at the speed of its consumer, and a rec
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
 
@@ -115,7 +115,7 @@ class Registry:
             advance_time(state, part.stream_time_ms)
         known = self.machine(name)
         if known is not None:
-            state.machines[name] = replace(known, versions=list(known.versions))
+            state.adopt(known)
         sent_ms = now_ms if self._log.timestamp_type == "LogAppendTime" else 0
         return _feed(state, record._replace(timestamp=max(sent_ms, part.stream_time_ms))), state.machines.get(name)
 

@@ -18,7 +18,7 @@ from deploy.importers.tariffs import flat, offsets_of, time_of_use
 from deploy.simulate.fleet_days import Charger, Drone, Inverter, Life, Robot, Sensor, Taxi
 from schemas.errors import InvalidInput
 from schemas.registration import Agreement, Component, Element, Key, Meter, Registration, Tariff
-from schemas.units import SIMULATED
+from schemas.units import MINUTE_MS, SIMULATED
 from streams.core.signature import reading_key
 
 MACHINES_MAX = 100_000
@@ -88,12 +88,17 @@ class Fleet:
         return model(self.seed, self.machine(number).machine, meters, tariff.offsets)
 
     def registrations(self, agreement: Agreement, effective_from_ms: int) -> Iterator[tuple[Site, Registration]]:
-        """The first version of every machine."""
+        """The first version of every machine.
+
+        Its opening registers stand a minute before its first readings: a register at the very moment of the one that it
+        continues from has the log's time alone (rule 15), and a batch that arrives later would use up that of its rows.
+        """
+        opened_ms = effective_from_ms - MINUTE_MS
         for site in self.sites:
             keys = site.keys()
             for number in site.machines:
                 machine = self.machine(number)
-                whole = machine.registration(agreement, self._secret("salt", machine.machine)[:32], effective_from_ms)
+                whole = machine.registration(agreement, self._secret("salt", machine.machine)[:32], opened_ms)
                 yield site, msgspec.structs.replace(whole, route=site.route, keys=keys)
 
     def _site(self, number: int, machines: range) -> Site:

@@ -43,14 +43,14 @@ export class Gateway {
     if (this.#spool.count) this.#schedule(0);
   }
 
-  send({ reset = false, ...given }) {
+  send({ reset = false, rolls_over = false, ...given }) {
     this.#checkOpen();
     const { nowMs, sync, batchRows, batchMs } = this.#options;
     const fields = Object.entries(given).filter(([, value]) => value !== undefined && value !== null);
     const unknown = fields.find(([name]) => !GIVEN.includes(name));
     if (unknown !== undefined) throw refused(`${unknown[0]} is not a field to send: leave it out`);
     const reading = { observed_at: nowMs(), ...Object.fromEntries(fields), boot: 0, seq: 0 };
-    const fault = faultOf(reading) ?? this.#registerFault(reading, reset);
+    const fault = faultOf(reading) ?? this.#registerFault(reading, reset, rolls_over);
     if (fault !== null) throw refused(fault);
     const { machine, meter } = reading;
     if (reset) this.#spool.beginBoot(machine, meter, nowMs());
@@ -100,15 +100,15 @@ export class Gateway {
     return true;
   }
 
-  #registerFault({ machine, meter, register }, reset) {
-    const fault = flagFault("reset", reset);
+  #registerFault({ machine, meter, register }, reset, rollsOver) {
+    const fault = flagFault("reset", reset) ?? flagFault("rolls_over", rollsOver);
     if (fault !== null) return fault;
     if (reset) return register === undefined ? "reset needs a register" : null;
     const last = this.#spool.lastRegister(machine, meter);
-    if (last === null || register === undefined || register >= last) return null;
+    if (last === null || register === undefined || register >= last || rollsOver) return null;
     return (
       `register: ${register} is below ${last}, the last of ${machine}'s ${meter}: send registers in their order; if the` +
-      " meter began again, say so with reset"
+      " meter began again, say so with reset, or with rolls_over"
     );
   }
 
@@ -176,7 +176,7 @@ export class Gateway {
 
 function checkOptions({ logId, route, produce, partitions, keyId, privateKey, batchRows, sync }) {
   for (const [name, value] of [["logId", logId], ["route", route], ["keyId", keyId ?? "none"]]) {
-    if (!isId(value)) throw new InvalidInput(`${name}: use 1 to 64 of A-Z a-z 0-9 . _ : -, not ${shown(value)}`);
+    if (!isId(value)) throw new InvalidInput(`${name}: use 1 to 64 of A-Z a-z 0-9 . _ : * -, not ${shown(value)}`);
   }
   if (typeof produce !== "function") throw new InvalidInput("produce: give a function that hands a record to Kafka");
   if ((keyId === undefined) !== (privateKey === undefined)) {

@@ -47,13 +47,18 @@ export interface ReadingFields {
   observed_at?: number;
   session?: string;
   session_started_at?: number;
+  /** This row starts the session, and owes its price per session; it is priced at its own moment. */
   session_start?: boolean;
+  /** This row ends the session: if it was paid for before, it closes. */
+  session_end?: boolean;
   reconstructed?: boolean;
   /** The meter's register began again, so that it may be below the last one: a new boot begins. */
   reset?: boolean;
+  /** The meter's register rolls over at the modulus of its registration, so that it may be below the last one. */
+  rolls_over?: boolean;
 }
 
-export interface Reading extends Omit<ReadingFields, "reset"> {
+export interface Reading extends Omit<ReadingFields, "reset" | "rolls_over"> {
   boot: number;
   seq: number;
   observed_at: number;
@@ -75,7 +80,7 @@ export class Gateway {
   constructor(options: GatewayOptions);
   /**
    * Takes one reading and returns it with its boot and number. Throws InvalidInput for a reading that the log would
-   * refuse, or whose register fell without `reset`, and SpoolFull where there is no room: then it was not taken.
+   * refuse, or whose register fell without `reset` or `rolls_over`, and SpoolFull where there is no room: then it was not taken.
    */
   send(fields: ReadingFields): Reading;
   /** Resolves once Kafka has all that was sent so far. Rejects with InvalidInput after `ms` (30,000); the spool keeps all. */

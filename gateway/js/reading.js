@@ -5,16 +5,14 @@ import { InvalidInput } from "./errors.js";
 /** The fields of a reading, in their order. */
 export const FIELDS = [
   "machine", "meter", "boot", "seq", "observed_at", "register", "quantity", "level", "session", "session_started_at",
-  "session_start", "reconstructed",
+  "session_start", "session_end", "reconstructed",
 ];
 
 const VALUES = ["register", "quantity", "level"];
+const FLAGS = ["session_start", "session_end", "reconstructed"];
 
 /** The largest integer on the wire: what a double still holds exactly. */
 const COUNT_MAX = 2 ** 53;
-
-/** A session may have begun this long before a reading of it. */
-const SESSION_MAX_MS = 35 * 86_400_000;
 
 // Times lie in the years 2000 to 2099: others come from a clock that isn't set, or are in another unit.
 const OLDEST_MS = 946_684_800_000;
@@ -45,7 +43,7 @@ export function faultOf(fields) {
     ...["boot", "seq", ...values].map((name) => countFault(name, fields[name])),
     timeFault("observed_at", fields.observed_at),
     ...["session_started_at"].filter(isThere).map((name) => timeFault(name, fields[name])),
-    ...["session_start", "reconstructed"].filter(isThere).map((name) => flagFault(name, fields[name])),
+    ...FLAGS.filter(isThere).map((name) => flagFault(name, fields[name])),
   ];
   const fault = faults.find((found) => found !== null);
   if (fault !== undefined) return fault;
@@ -63,7 +61,7 @@ export function shown(value) {
 }
 
 function idFault(name, value) {
-  return isId(value) ? null : `${name}: use 1 to 64 of A-Z a-z 0-9 . _ : -, not ${shown(value)}`;
+  return isId(value) ? null : `${name}: use 1 to 64 of A-Z a-z 0-9 . _ : * -, not ${shown(value)}`;
 }
 
 function countFault(name, value) {
@@ -91,9 +89,10 @@ function sessionFault(fields) {
   if ((fields.session === undefined) !== (fields.session_started_at === undefined)) {
     return "give session and session_started_at together";
   }
-  if (fields.session === undefined) return fields.session_start ? "session_start needs a session" : null;
-  const since = fields.observed_at - fields.session_started_at;
-  return since >= 0 && since <= SESSION_MAX_MS
-    ? null
-    : "session_started_at: use a time in the 35 days up to observed_at";
+  if (fields.session === undefined) {
+    const mark = ["session_start", "session_end"].find((name) => fields[name]);
+    return mark === undefined ? null : `${mark} needs a session`;
+  }
+  const isBefore = fields.session_started_at <= fields.observed_at;
+  return isBefore ? null : "session_started_at: use a time that is not after observed_at";
 }

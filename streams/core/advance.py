@@ -9,23 +9,31 @@ order of a dictionary.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from msgspec import Struct
 
 from schemas.manifest import Counts
 from schemas.order import CANCELLED, INVOICED, RECEIVED, Order
 from schemas.payment import PAID
-from schemas.reading import CORRECTED, HEARTBEAT, READING, REGISTERED
-from schemas.reject import WHOLE_RECORD, Reject, RejectedRecord
+from schemas.reading import CORRECTED, REGISTERED
+from schemas.reject import WHOLE_RECORD, Reason, Reject, RejectedRecord
 from schemas.window import Window
 from streams.core.control import Outcome
 from streams.core.correcting import correct
-from streams.core.judge import judge_row
+from streams.core.kernel import columns as c
+from streams.core.kernel import tables as t
+from streams.core.kernel.columns import NONE, Ints, Matrix
+from streams.core.kernel.entries import Entries, Written
+from streams.core.kernel.judge import ALL_AFTER, SEALS, SIGNED, TRUST_REFUSED, judge_records
+from streams.core.kernel.judge import CONTROL as IS_CONTROL
+from streams.core.kernel.readings import Readings
 from streams.core.open_window import seal, version_of
 from streams.core.paying import pay
-from streams.core.purchasing import cancel, invoice, receive
-from streams.core.records import LogRecord, decode_readings, is_oversized, media_type, record_type
+from streams.core.purchasing import Level, cancel, invoice, place_orders, receive
+from streams.core.records import LogRecord
 from streams.core.registering import register
 from streams.core.state import State
+from streams.core.trust import trust_of
 
 
 class Advanced(Struct, frozen=True, kw_only=True):
@@ -42,22 +50,6 @@ class Advanced(Struct, frozen=True, kw_only=True):
     rejected: list[RejectedRecord]
     counts: Counts
     cut: int | None
-
-
-def advance(state: State, records: Sequence[LogRecord]) -> Advanced:
-    """Takes records in their order up to the next cut. Changes `state` in place.
-
-    For each record: (1) its timestamp moves stream time; (2) windows seal, and the epoch may end; (3) its entries are
-    judged in order. Raises InvariantBroken if an amount leaves 64 bits: the process must stop.
-    """
-    tally = Tally()
-    for place, record in enumerate(records):
-        state.observe(record.timestamp)  # (1)
-        seal_windows(state, tally, state.earliest_open_ms)  # (2)
-        if state.is_epoch_over:
-            return tally.advanced(state, place, state.end_epoch())
-        judge_record(state, record, tally)  # (3)
-    return tally.advanced(state, len(records), None)
 
 
 @dataclass(slots=True)
@@ -77,9 +69,20 @@ class Tally:
         elif outcome == "duplicate":
             self.duplicate += 1
         else:
-            self.rejects.append(Reject(record.offset, row, outcome))
-            if not self.rejected or self.rejected[-1].offset != record.offset:
-                self.rejected.append(RejectedRecord.of(record.offset, record.timestamp, record.key, record.value))
+            self.refuse(record, row, outcome)
+
+    def count(self, state: State) -> None:
+        """Adds what loops have counted."""
+        clock = state.store.clock
+        self.accepted += int(clock[t.ACCEPTED_COUNT])
+        self.duplicate += int(clock[t.DUPLICATE_COUNT])
+        clock[[t.ACCEPTED_COUNT, t.DUPLICATE_COUNT]] = 0
+
+    def refuse(self, record: LogRecord, row: int, reason: Reason) -> None:
+        """Keeps a refused entry, its record once however many rows were refused."""
+        self.rejects.append(Reject(record.offset, row, reason))
+        if not self.rejected or self.rejected[-1].offset != record.offset:
+            self.rejected.append(RejectedRecord.of(record.offset, record.timestamp, record.key, record.value))
 
     def advanced(self, state: State, consumed: int, cut: int | None) -> Advanced:
         """The result of the slice. Takes the orders that it placed out of the state."""
@@ -94,6 +97,32 @@ class Tally:
             counts=Counts(entries, self.accepted, self.duplicate, len(self.rejects)),
             cut=cut,
         )
+
+
+def advance(state: State, records: Sequence[LogRecord] | Entries) -> Advanced:
+    """Takes records in their order up to the next cut. Changes `state` in place.
+
+    For each record: (1) its timestamp moves stream time; (2) windows seal, and the epoch may end; (3) its entries are
+    judged in order. Raises InvariantBroken if an amount leaves 64 bits: the process must stop.
+    """
+    return advance_from(state, entries_of(records), 0, Tally())
+
+
+def advance_from(state: State, entries: Entries, line: int, tally: Tally) -> Advanced:
+    """The same, from one line of the records on."""
+    readings, first = Readings(entries), line
+    while line < len(entries.records):
+        end, rows = readings.read(line)
+        state.store.reserve(len(rows) + 1)
+        piece = Piece(state, entries, rows, tally)
+        while line < end:
+            state.observe(int(entries.records[line, c.TIMESTAMP]))  # (1)
+            seal_windows(state, tally, state.earliest_open_ms)  # (2)
+            if state.is_epoch_over:
+                return tally.advanced(state, line - first, state.end_epoch())
+            line = piece.judge(line, end)  # (3)
+            tally.count(state)
+    return tally.advanced(state, line - first, None)
 
 
 def seal_windows(state: State, tally: Tally, before_ms: int) -> None:
@@ -113,31 +142,115 @@ CONTROL: dict[str, Callable[[State, LogRecord], Outcome]] = {
     INVOICED: invoice,
     CANCELLED: cancel,
     PAID: pay,
-    HEARTBEAT: lambda state, record: None,
 }
 """The types of records that are one entry."""
 
 
+class Piece:
+    """The records of a slice whose rows were read together."""
+
+    def __init__(self, state: State, entries: Entries, rows: Matrix, tally: Tally) -> None:
+        self._state, self._entries, self._rows, self._tally = state, entries, rows, tally
+        self._after: Ints = np.zeros(ALL_AFTER, np.int64)
+        self._trust: Ints = np.zeros(len(rows), np.int64)
+
+    def judge(self, line: int, end: int) -> int:
+        """Judges the records from a line on, at least that one; returns the line before which something seals."""
+        trusted = NONE
+        while line < end:
+            before, (line, why) = line, self._run(line, end, trusted)
+            self._note(before, line)
+            place_orders_of(self._state)
+            trusted = line if why == SIGNED else NONE
+            if why == SIGNED:
+                self._look_at_signature(line)
+            elif why == IS_CONTROL:
+                self._control(line)
+                line += 1
+            elif why == SEALS:
+                return line
+        return line
+
+    def _run(self, line: int, end: int, trusted: int) -> tuple[int, int]:
+        state, entries, store = self._state, self._entries, self._state.store
+        state.meters.give_back()
+        found = judge_records(
+            store.tables, store.texts, store.words, store.session_names, store.names, store.machine_index, store.key,
+            store.window_index, store.clock, self._after, entries.buffer, entries.records, line, end, self._rows,
+            self._trust, trusted,
+        )  # fmt: skip
+        state.run_to_clock()
+        return found
+
+    def _note(self, first: int, end: int) -> None:
+        """Keeps what a run refused."""
+        tally, records, rows = self._tally, self._entries.records, self._rows
+        mine = (rows[:, c.RECORD] >= first) & (rows[:, c.RECORD] < end) & (rows[:, c.VERDICT] > c.DUPLICATE)
+        refused = [(line, row, code) for line, row, code in rows[mine][:, [c.RECORD, c.ROW, c.VERDICT]].tolist()]
+        whole = np.flatnonzero(records[first:end, c.REFUSED])
+        refused += [(first + line, WHOLE_RECORD, int(records[first + line, c.REFUSED])) for line in whole.tolist()]
+        for line, row, code in sorted(refused):
+            tally.note(self._entries.record(line), row, c.reason_of(code))
+
+    def _look_at_signature(self, line: int) -> None:
+        """Fills in the trust of each row of a signed record: that of the version in force at the row's moment."""
+        state, entries = self._state, self._entries
+        signature = state.signatures.of_device(entries.record(line))
+        first, count = entries.records[line, [c.FIRST_ROW, c.ROWS]].tolist()
+        for k in range(first, first + count):
+            row = self._rows[k].tolist()
+            self._trust[k] = 0
+            machine = None
+            if row[c.VERDICT] != c.MALFORMED:
+                machine = state.machines.get(c.text(entries.buffer, row[c.MACHINE_AT], row[c.MACHINE_LEN]))
+            if machine is not None:
+                moment_ms = row[c.OBSERVED_AT] if row[c.MARKS] & c.IS_START else max(0, row[c.OBSERVED_AT] - 1)
+                trust = trust_of(signature, machine.version_at(moment_ms))
+                self._trust[k] = TRUST_REFUSED if trust is None else trust
+
+    def _control(self, line: int) -> None:
+        record, kind = self._entries.record(line), int(self._entries.records[line, c.TYPE])
+        self._state.observe(record.timestamp)
+        self._tally.note(record, WHOLE_RECORD, CONTROL[c.TYPES[kind]](self._state, record))
+        self._state.store.reserve(len(self._rows) + 1)
+
+
 def judge_record(state: State, record: LogRecord, tally: Tally) -> None:
-    """Rule 1: a record is one entry or many; its type is read first."""
-    if is_oversized(record):
-        tally.note(record, WHOLE_RECORD, "undecodable")
-        return
-    kind = record_type(record)
-    if kind == READING:
-        judge_readings(state, record, tally)
-    elif kind in CONTROL:
-        tally.note(record, WHOLE_RECORD, CONTROL[kind](state, record))
-    else:
-        tally.note(record, WHOLE_RECORD, "unknown_type")
+    """Judges the entries of one record, each noted before the next is looked at. Stream time must stand at it."""
+    entries = entries_of([record])
+    _, rows = Readings(entries).read(0)
+    cells = entries.records[0]
+    state.store.reserve(len(rows) + 1)
+    if cells[c.REFUSED] or cells[c.TYPE] != c.TYPE_READING:
+        Piece(state, entries, rows, tally).judge(0, 1)
+        if not cells[c.REFUSED] and cells[c.TYPE] == c.TYPE_HEARTBEAT:
+            tally.note(record, WHOLE_RECORD, None)
+    for k in range(len(rows) if cells[c.TYPE] == c.TYPE_READING else 0):
+        cells[c.FIRST_ROW], cells[c.ROWS] = k, 1
+        Piece(state, entries, rows[: k + 1], tally).judge(0, 1)
+        if rows[k, c.VERDICT] <= c.DUPLICATE:
+            tally.note(record, k, None if rows[k, c.VERDICT] == c.ACCEPTED else "duplicate")
+    state.store.clock[[t.ACCEPTED_COUNT, t.DUPLICATE_COUNT]] = 0
 
 
-def judge_readings(state: State, record: LogRecord, tally: Tally) -> None:
-    """Rule 2: rows are judged one by one; a malformed row does not affect its neighbours."""
-    rows = decode_readings(record.value, media_type(record))
-    if isinstance(rows, str):
-        tally.note(record, WHOLE_RECORD, rows)
-        return
-    signature = state.signatures.of_device(record)
-    for place, row in enumerate(rows):
-        tally.note(record, place, "malformed" if row is None else judge_row(state, record, place, signature, row))
+def place_orders_of(state: State) -> None:
+    """What the levels of a run order."""
+    store = state.store
+    count = int(store.clock[t.EVENTS_USED])
+    meters = store.matrix(t.METERS)
+    for meter, value, observed_at, now_ms, offset, row in store.matrix(t.EVENTS)[:count].tolist():
+        machine, name = store.name(int(meters[meter, t.METER_MACHINE])), store.word_names[meters[meter, t.METER_NAME]]
+        place_orders(state, Level(machine, name, value, observed_at, now_ms, offset, row))
+    store.clock[t.EVENTS_USED] = 0
+    if state.session_of_name:
+        state.moved_ends()
+
+
+def entries_of(records: Sequence[LogRecord] | Entries) -> Entries:
+    """Records in arrays."""
+    if isinstance(records, Entries):
+        return records
+    entries = Entries()
+    if records:
+        entries.add(Written(records))
+    return entries

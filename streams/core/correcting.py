@@ -27,39 +27,36 @@ def correct(state: State, record: LogRecord) -> Outcome:
     if not isinstance(machine, Machine):
         return machine
     digest = content_digest(plain, {"fees": 0})
-    if correction.version == machine.correction_version and digest == machine.correction_digest:
+    rare = machine.rare
+    if correction.version == rare.correction_version and digest == rare.correction_digest:
         return "duplicate"
-    if correction.version != machine.correction_version + 1:
+    if correction.version != rare.correction_version + 1:
         return "stale_version"
     billed = _judge(state, machine, correction)
     if isinstance(billed, str):
         return billed
     session = None if correction.session is UNSET else state.session_of(machine.machine, correction.session)
-    key = state.window_key(machine.machine, moment_of(correction))
+    key = state.window_key(machine.machine, correction.moment_ms)
     if not can_bill(state.usage_at(key), billed) or (session is not None and not session.can_use(worth(billed))):
         return "too_high"
-    machine.correction_version, machine.correction_digest = correction.version, digest
+    rare = machine.change_rare()
+    rare.correction_version, rare.correction_digest = correction.version, digest
     state.touch(machine)
     _apply(state, machine, correction, billed, session, record.offset)
     return None
 
 
-def moment_of(correction: Correction) -> int:
-    """Rule 5a: the moment corrected (epoch ms)."""
-    return max(0, correction.observed_at - 1)
-
-
 def priced_by(machine: Machine, correction: Correction) -> Version:
     """Rule 19: the version of the session that it names, else of its moment."""
     started_at = correction.session_started_at
-    return machine.version_at(moment_of(correction) if started_at is UNSET else started_at)
+    return machine.version_at(correction.moment_ms if started_at is UNSET else started_at)
 
 
 def _judge(state: State, machine: Machine, correction: Correction) -> Billed | Reason:
     """The last reasons of rule 4, or what it adds to lines. It passes where readings are retired (24)."""
     if correction.observed_at > state.now_ms + state.ruleset.skew_ms:
         return "from_the_future"
-    registered = machine.version_at(moment_of(correction)).meters.get(correction.meter)
+    registered = machine.version_at(correction.moment_ms).meters.get(correction.meter)
     if registered is None:
         return "unknown_meter"
     if registered.kind == "level":
@@ -67,7 +64,7 @@ def _judge(state: State, machine: Machine, correction: Correction) -> Billed | R
     version, meter = priced_by(machine, correction), correction.meter
     billed: list[tuple[LineKey, int]] = []
     if correction.difference:
-        price = version.prices.of_usage(meter, moment_of(correction))
+        price = version.prices.of_usage(meter, correction.moment_ms)
         billed.append((LineKey(meter, version.number, *price), correction.difference))
     if correction.fees and correction.session_started_at is not UNSET:
         fee = version.prices.of_session(meter, correction.session_started_at)
@@ -88,11 +85,10 @@ def _apply(
     offset: int,
 ) -> None:
     """Adds a difference and fees, and owes what it takes to `refund_to`; baselines are unchanged."""
-    window = state.window_at(machine.machine, moment_of(correction))
-    window.note_offset(offset)
-    window.add(billed)
+    key = state.window_key(machine.machine, correction.moment_ms)
+    extras = state.add_to_window(key, offset, billed)
     if session is not None:  # Its own refund covers what this takes.
         used = structs.replace(session, use=session.use + worth(billed))
         state.put_session(machine.machine, str(correction.session), used)
     elif correction.refund_to is not UNSET and (micros := -worth(billed) // CARRY_BASE) > 0:
-        window.refunds.append(Due("refund", correction.refund_to, str(correction.session), micros))
+        extras.refunds.append(Due("refund", correction.refund_to, str(correction.session), micros))

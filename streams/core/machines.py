@@ -1,22 +1,30 @@
-"""The registered versions of a machine, and which of them is in force when (rule 22)."""
+"""The registered versions of a machine, and which of them is in force when (rule 22).
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from typing import NamedTuple
+The facts lie in arrays and in lists by number; a `Machine` or a `Version` is made when somebody asks, and looks there.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import structs
+from msgspec import Struct, structs
 
-from schemas.registration import Agreement, Registration, Tariff
+from schemas.canonical import canonical_json
 from schemas.registration import Meter as RegisteredMeter
+from schemas.registration import Registration
 from schemas.window import HARDWARE_BACKED, SIGNED
-from streams.core.meters import NONE
+from streams.core.kernel import tables as t
+from streams.core.kernel.columns import NONE
+from streams.core.kernel.store import Store
 from streams.core.orders import ItemOrders
 from streams.core.rating import Prices
 
-SHARED_MAX = 4_096
-"""How many tariffs, and how many agreements, are shared between the versions that have the same."""
+OWN = ("machine", "route", "version", "effective_from", "salt")
+"""What a version says of its machine alone; the rest is its content, which machines may have in common."""
+
+_COMPARED = ("version", "effective_from", "salt")
+_NOBODY: dict[str, Any] = {"machine": "-", "route": "-", "version": 1, "effective_from": 0}
 
 
 class RegisteredKey(NamedTuple):
@@ -26,30 +34,21 @@ class RegisteredKey(NamedTuple):
     trust: int
 
 
-class Version:
-    """One version of a machine. `content` is its canonical JSON: equal ones are duplicates.
+class Content:
+    """What versions may have in common: its canonical JSON, decoded at first use."""
 
-    Everything else is derived at first use: of a million machines few report at a time. Versions with equal tariffs or
-    agreements share one object.
-    """
-
-    def __init__(self, content: str, number: int, in_force_from_ms: int) -> None:
-        self.content = content
-        self.number = number
-        self.in_force_from_ms = in_force_from_ms
+    def __init__(self, encoded: bytes) -> None:
+        self.encoded = encoded
 
     @cached_property
-    def registration(self) -> Registration:
-        """The registration as the operator wrote it."""
-        read = msgspec.json.decode(self.content, type=Registration)
-        tariff, _ = _tariff(msgspec.json.encode(read.tariff))
-        agreement, _ = _agreement(msgspec.json.encode(read.agreement))
-        return structs.replace(read, tariff=tariff, agreement=agreement)
+    def template(self) -> Registration:
+        """A registration that says this of nobody."""
+        return msgspec.convert(msgspec.json.decode(self.encoded) | _NOBODY, Registration)
 
     @cached_property
     def meters(self) -> dict[str, RegisteredMeter]:
         """The meters, by name."""
-        return {meter.meter: meter for meter in self.registration.meters}
+        return {meter.meter: meter for meter in self.template.meters}
 
     @cached_property
     def keys(self) -> dict[bytes, RegisteredKey]:
@@ -58,76 +57,253 @@ class Version:
             key.key_id.encode(): RegisteredKey(
                 bytes.fromhex(key.public_key), HARDWARE_BACKED if key.hardware_backed else SIGNED
             )
-            for key in self.registration.keys
+            for key in self.template.keys
         }
 
     @cached_property
     def prices(self) -> Prices:
         """The tariff, compiled for look-ups."""
-        return _tariff(msgspec.json.encode(self.registration.tariff))[1]
+        return Prices(self.template.tariff)
 
     @cached_property
     def agreement_digest(self) -> str:
         """The agreement's digest (hex): who gets what."""
-        return _agreement(msgspec.json.encode(self.registration.agreement))[1]
+        return self.template.agreement.digest().hex()
 
 
-@lru_cache(SHARED_MAX)
-def _tariff(encoded: bytes) -> tuple[Tariff, Prices]:
-    tariff = msgspec.json.decode(encoded, type=Tariff)
-    return tariff, Prices(tariff)
+class RareFacts(Struct, array_like=True):
+    """What few machines have. Digests are of the last such record, in hex; `payment_place` is (block, log index)."""
 
-
-@lru_cache(SHARED_MAX)
-def _agreement(encoded: bytes) -> tuple[Agreement, str]:
-    agreement = msgspec.json.decode(encoded, type=Agreement)
-    return agreement, agreement.digest().hex()
-
-
-@dataclass(slots=True)
-class Machine:
-    """A registered machine. `least_boot` is the boot that its registrations stated last (NONE: none did)."""
-
-    machine: str
-    route: str
-    versions: list[Version] = field(default_factory=list)
-    least_boot: int = NONE
-    is_marked: bool = False
-    """Whether it equivocated since its last version (rule 9)."""
     correction_version: int = 0
     correction_digest: str = ""
-    """Of the last correction's record, in hex; likewise below."""
     payment_version: int = 0
     payment_digest: str = ""
     payment_place: tuple[int, int] = (NONE, NONE)
-    """Block and log index of the last payment."""
-    orders: dict[str, ItemOrders] = field(default_factory=dict)
+    orders: dict[str, ItemOrders] = {}
     """By item."""
+
+
+class Book:
+    """All machines and versions of a partition."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.contents: list[Content] = []
+        self.routes: list[str] = []
+        """By machine."""
+        self.salts: list[str | None] = []
+        """By version; None where none is stated."""
+        self.rare: dict[int, RareFacts] = {}
+        """By machine."""
+        self._content_of: dict[bytes, int] = {}
+        self._terms: list[int] = []
+        """By content."""
+
+    def add_machine(self, name: str, route: str) -> "Machine":
+        """A new machine, without a version."""
+        m = self.store.add_machine(name)
+        self.routes.append(name if name == route else route)
+        return Machine(self, m, name)
+
+    def add_version(self, m: int, own: Mapping[str, Any], content: bytes, in_force_from_ms: int) -> int:
+        """A further version: what it says of its machine alone, and the rest as `content_of`."""
+        number = self._content_of.get(content)
+        if number is None:
+            number = self._content_of[content] = len(self.contents)
+            self.contents.append(Content(content))
+            self._terms.append(self.store.terms(self.contents[-1].template))
+        terms = self._terms[number]
+        version = self.store.add_version(m, own["version"], in_force_from_ms, terms, number, own["effective_from"])
+        self.salts.append(own.get("salt"))
+        return version
+
+
+def content_of(plain: Mapping[str, Any]) -> bytes:
+    """The canonical JSON of what a registration says beside what is its machine's own."""
+    return canonical_json({name: part for name, part in plain.items() if name not in OWN})
+
+
+class Version:
+    """One version of a machine."""
+
+    __slots__ = ("_book", "_line", "_number")
+
+    def __init__(self, book: Book, number: int) -> None:
+        self._book = book
+        self._number = number
+        self._line: list[int] = book.store.matrix(t.VERSIONS)[number].tolist()
+
+    @property
+    def machine(self) -> str:
+        """The id of its machine."""
+        return self._book.store.name(self._line[t.VERSION_MACHINE])
+
+    @property
+    def number(self) -> int:
+        """The version, from 1."""
+        return self._line[t.VERSION_NO]
+
+    @property
+    def in_force_from_ms(self) -> int:
+        """From when it counts (epoch ms)."""
+        return self._line[t.IN_FORCE_FROM]
+
+    @property
+    def content(self) -> Content:
+        """What it may have in common with others."""
+        return self._book.contents[self._line[t.VERSION_CONTENT]]
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """What it says of its machine alone, as far as `Book.add_version` asks."""
+        own = {"version": self.number, "effective_from": self.effective_from}
+        stated = self._book.salts[self._number]
+        return own if stated is None else own | {"salt": stated}
+
+    @property
+    def salt(self) -> str:
+        """Its salt (hex), empty if it has none."""
+        return self._book.salts[self._number] or ""
+
+    @property
+    def effective_from(self) -> int:
+        """From when the operator wanted it to count (epoch ms)."""
+        return self._line[t.EFFECTIVE_FROM]
+
+    def says(self, plain: Mapping[str, Any], content: bytes) -> bool:
+        """Whether it is this registration, whose content is given."""
+        own = self.own
+        return content == self.content.encoded and all(plain.get(name) == own.get(name) for name in _COMPARED)
+
+    @property
+    def registration(self) -> Registration:
+        """The registration as the operator wrote it."""
+        m = self._line[t.VERSION_MACHINE]
+        return structs.replace(
+            self.content.template,
+            machine=self._book.store.name(m),
+            route=self._book.routes[m],
+            version=self.number,
+            effective_from=self.effective_from,
+            salt=self.salt,
+        )
+
+    @property
+    def meters(self) -> dict[str, RegisteredMeter]:
+        """The meters, by name."""
+        return self.content.meters
+
+    @property
+    def keys(self) -> dict[bytes, RegisteredKey]:
+        """The keys by id, as the header `key-id` states it."""
+        return self.content.keys
+
+    @property
+    def prices(self) -> Prices:
+        """The tariff, compiled for look-ups."""
+        return self.content.prices
+
+    @property
+    def agreement_digest(self) -> str:
+        """The agreement's digest (hex): who gets what."""
+        return self.content.agreement_digest
+
+
+class Machine:
+    """A registered machine."""
+
+    __slots__ = ("_book", "machine", "number")
+
+    def __init__(self, book: Book, number: int, name: str) -> None:
+        self._book = book
+        self.number = number
+        self.machine = name
+
+    @property
+    def route(self) -> str:
+        """The key of its records."""
+        return self._book.routes[self.number]
+
+    @property
+    def least_boot(self) -> int:
+        """The boot that its registrations stated last (NONE: none did)."""
+        return self._get(t.LEAST_BOOT)
+
+    @least_boot.setter
+    def least_boot(self, boot: int) -> None:
+        self._set(t.LEAST_BOOT, boot)
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether it equivocated since its last version (rule 9)."""
+        return self._get(t.IS_MARKED) == 1
+
+    @is_marked.setter
+    def is_marked(self, marked: bool) -> None:
+        self._set(t.IS_MARKED, int(marked))
+
+    def _get(self, column: int) -> int:
+        return int(self._book.store.matrix(t.MACHINES)[self.number, column])
+
+    def _set(self, column: int, value: int) -> None:
+        self._book.store.matrix(t.MACHINES)[self.number, column] = value
+
+    @property
+    def rare(self) -> RareFacts:
+        """Corrections, payments and orders, to be read."""
+        return self._book.rare.get(self.number) or RareFacts()
+
+    def change_rare(self) -> RareFacts:
+        """The same, to be changed."""
+        return self._book.rare.setdefault(self.number, RareFacts())
+
+    @property
+    def versions(self) -> list[Version]:
+        """All versions, from the first on."""
+        return list(self._backwards())[::-1]
+
+    def _backwards(self) -> Iterator[Version]:
+        number = self._get(t.LAST_VERSION)
+        while number != NONE:
+            yield Version(self._book, number)
+            number = int(self._book.store.matrix(t.VERSIONS)[number, t.VERSION_BEFORE])
 
     @property
     def last(self) -> Version:
         """The version registered last, in force or not."""
-        return self.versions[-1]
+        return Version(self._book, self._get(t.LAST_VERSION))
 
     def version_at(self, moment_ms: int) -> Version:
         """The highest version in force at a moment (epoch ms); the first one always is."""
-        for version in reversed(self.versions):
+        version = self.last
+        for version in self._backwards():
             if version.in_force_from_ms <= moment_ms:
-                return version
-        return self.versions[0]
-
-    @property
-    def meter_names(self) -> dict[str, None]:
-        """The meters of all versions, each once."""
-        return {name: None for version in self.versions for name in version.meters}
+                break
+        return version
 
     def all_meters(self) -> dict[str, RegisteredMeter]:
-        """The meters of all versions, as the last one that has each registered it: kind and unit never change."""
+        """The meters of all versions: kind and unit never change."""
         return {name: meter for version in self.versions for name, meter in version.meters.items()}
 
     def unit_of(self, meter: str, version: int) -> str:
         """The unit of a meter in a version or, if a session outlived one without the meter, in the next that has it."""
-        return next(later.meters[meter].unit for later in self._from(version) if meter in later.meters)
+        last = self.last
+        if last.number == version and meter in last.meters:
+            return last.meters[meter].unit
+        return next(later.meters[meter].unit for later in self.versions[version - 1 :] if meter in later.meters)
 
-    def _from(self, version: int) -> Iterator[Version]:
-        return (self.versions[index] for index in range(version - 1, len(self.versions)))
+
+class Machines(Mapping[str, Machine]):
+    """The machines of a partition, by id."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+
+    def __getitem__(self, name: str) -> Machine:
+        return Machine(self._book, self._book.store.machine_of[name], name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._book.store.machine_of)
+
+    def __len__(self) -> int:
+        return len(self._book.store.machine_of)

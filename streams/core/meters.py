@@ -1,26 +1,29 @@
-"""The state of each meter: its boots, its standings, its quantities, its sessions' starts (rules 7 to 20)."""
+"""The state of each meter: its boots, its standings, its quantities, its sessions' starts (rules 7 to 20).
+
+The facts lie in arrays, where loops change them; a `MeterState` is made when control records or people ask.
+"""
 
 from typing import NamedTuple
 
 import msgspec
-import pyarrow as pa
 from msgspec import Struct
 
-from schemas.reading import MeterKind, Reading
 from schemas.units import MINUTE_MS
-from streams.core.tables import Changes, TableSpec, empty_keys, table_of
-
-NONE = -1
-"""Stands for an absent integer; all others are 0 or more."""
+from streams.core.kernel import tables as t
+from streams.core.kernel.columns import NONE
+from streams.core.kernel.store import Store, get, put
 
 SLACK_MS = MINUTE_MS
 """The largest slack of a register (rule 15), and the one that every meter starts with."""
 
-KINDS: tuple[MeterKind, ...] = ("register", "quantity", "level")
+PAIR_BITS = 62
 
 
-class Content(NamedTuple):
-    """All that a row states besides its meter, boot and number: rows are equal if these are."""
+class RowContent(NamedTuple):
+    """All that a row states besides its meter, boot and number: rows are equal if these are.
+
+    `kind` is an index in KINDS, `marks` are 1 for session_start, 2 for session_end and 4 for reconstructed.
+    """
 
     observed_at: int
     kind: int
@@ -29,21 +32,11 @@ class Content(NamedTuple):
     marks: int
     session: str
 
-    @classmethod
-    def of(cls, row: Reading) -> "Content":
-        """A row's content; `kind` is an index in KINDS, `marks` are 1 for session_start, 2 for session_end and 4 for
-        reconstructed.
-        """
-        started_at = row.session_started_at if isinstance(row.session_started_at, int) else NONE
-        session = row.session if isinstance(row.session, str) else ""
-        marks = row.session_start + 2 * row.session_end + 4 * row.reconstructed
-        return cls(row.observed_at, KINDS.index(row.kind), row.value, started_at, marks, session)
+
+_NO_CONTENT = RowContent(NONE, NONE, NONE, NONE, 0, "")
 
 
-_NO_CONTENT = Content(NONE, NONE, NONE, NONE, 0, "")
-
-
-class Boot(Struct, array_like=True):
+class Boot(Struct):
     """One boot of a meter: its high-water number with the content there, and the holes below it (inclusive pairs).
 
     `latest_ms` is the latest moment (epoch ms) at which a row that raised the high water was observed.
@@ -51,7 +44,7 @@ class Boot(Struct, array_like=True):
 
     boot: int
     seq: int = NONE
-    content: Content = _NO_CONTENT
+    content: RowContent = _NO_CONTENT
     latest_ms: int = NONE
     floor: int = 0
     holes: list[tuple[int, int]] = []
@@ -70,7 +63,7 @@ class Standing(NamedTuple):
     seen_ms: int
 
 
-class Starts(Struct, array_like=True):
+class Starts(Struct):
     """The last four sessions that a meter's rows started, oldest first, and the bucket of their fees (rule 20).
 
     `latest_ms` is the highest start of all; `slack_ms` is NONE before the first start with a price.
@@ -81,7 +74,7 @@ class Starts(Struct, array_like=True):
     slack_ms: int = NONE
 
 
-class MeterState(Struct, array_like=True):
+class MeterState(Struct):
     """The state of one meter of one machine. Quantities were observed from `oldest_ms` to `newest_ms`, levels up to
     `level_ms` (epoch ms).
     """
@@ -98,56 +91,148 @@ class MeterState(Struct, array_like=True):
     starts: Starts = msgspec.field(default_factory=Starts)
 
 
-METERS = TableSpec(
-    pa.schema([("machine", pa.string()), ("meter", pa.string()), ("state", pa.binary())]), ("machine", "meter")
-)
-"""A meter's state is the canonical JSON of its struct: its fields in their order."""
-
-
 class Meters:
     """The meters of a partition by (machine, meter)."""
 
-    def __init__(self) -> None:
-        self.known: dict[tuple[str, str], MeterState] = {}
-        self._touched: set[tuple[str, str]] = set()
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._borrowed: dict[int, MeterState] = {}
 
     def __contains__(self, name: tuple[str, str]) -> bool:
-        return name in self.known
+        return self._find(*name) != NONE
+
+    def _find(self, machine: str, meter: str) -> int:
+        m = self._store.machine_of.get(machine, NONE)
+        return NONE if m == NONE else self._store.meter_of(m, meter)
 
     def add(self, machine: str, meter: str, facts: MeterState) -> None:
         """Adds a new meter."""
-        self.known[machine, meter] = facts
-        self._touched.add((machine, meter))
+        number = self._store.add_meter(self._store.machine_of[machine], meter)
+        self._borrowed[number] = facts
 
     def borrow(self, machine: str, meter: str) -> MeterState:
-        """A meter's state, to be changed."""
-        self._touched.add((machine, meter))
-        return self.known[machine, meter]
+        """A meter's state, to be changed until `give_back`."""
+        number = self._find(machine, meter)
+        facts = self._borrowed.get(number)
+        if facts is None:
+            facts = self._borrowed[number] = read_meter(self._store, number)
+        return facts
 
     def look(self, machine: str, meter: str) -> MeterState:
         """A meter's state, to be read only."""
-        return self.known[machine, meter]
+        number = self._find(machine, meter)
+        return self._borrowed.get(number) or read_meter(self._store, number)
 
-    def whole(self) -> pa.Table:
-        """All rows, sorted by (machine, meter): schema METERS."""
-        return self._table(sorted(self.known))
+    def names(self, machine: str) -> list[str]:
+        """The meters of a machine, sorted."""
+        store = self._store
+        meters = store.matrix(t.METERS)
+        numbers = store.meters_of(store.machine_of[machine]) if machine in store.machine_of else []
+        return sorted(store.word_names[meters[number, t.METER_NAME]] for number in numbers)
 
-    def changes(self) -> Changes:
-        """The rows touched since the last call. Meters are never removed."""
-        touched = sorted(self._touched)
-        self._touched.clear()
-        return Changes(self._table(touched), empty_keys(METERS))
+    def give_back(self) -> None:
+        """Writes all borrowed states to the arrays."""
+        for number, facts in self._borrowed.items():
+            write_meter(self._store, number, facts)
+            touch(self._store, number)
+        self._borrowed.clear()
 
-    def _table(self, names: list[tuple[str, str]]) -> pa.Table:
-        return table_of(METERS.schema, [(*name, msgspec.json.encode(self.known[name])) for name in names])
 
-    @classmethod
-    def load(cls, table: pa.Table) -> "Meters":
-        """The meters of a table of the schema METERS."""
-        meters = cls()
-        columns = [table.column(name).to_pylist() for name in table.column_names]
-        meters.known = {
-            (machine, meter): msgspec.json.decode(state, type=MeterState)
-            for machine, meter, state in zip(*columns, strict=True)
-        }
-        return meters
+def set_opening(meter: MeterState, value: int, at_ms: int, seen_ms: int) -> None:
+    """Makes an opening register the baseline, without a boot, as of `at_ms` (rule 13)."""
+    meter.baseline = Standing(NONE, NONE, value, at_ms, seen_ms)
+    meter.suspect = meter.displaced = None
+    meter.slack_ms = SLACK_MS
+
+
+def touch(store: Store, number: int) -> None:
+    """Notes that a meter changed since the state was last written."""
+    meters, clock = store.matrix(t.METERS), store.clock
+    if meters[number, t.METER_TOUCHED] == 0:
+        store.room_to_touch()
+        meters[number, t.METER_TOUCHED] = 1
+        store.matrix(t.TOUCHED)[clock[t.METERS_TOUCHED], t.TOUCHED_METER] = number
+        clock[t.METERS_TOUCHED] += 1
+
+
+def read_meter(store: Store, number: int) -> MeterState:
+    """A meter's state out of the arrays."""
+    row: list[int] = store.matrix(t.METERS)[number].tolist()
+    texts = row[t.TEXT]
+    started = row[t.STARTED : t.STARTED + row[t.STARTS]]
+    return MeterState(
+        _boot(store, row, t.CURRENT, 0),
+        _boot(store, row, t.PREVIOUS, 1),
+        _standing(row, t.BASELINE),
+        _standing(row, t.SUSPECT),
+        _standing(row, t.DISPLACED),
+        (row[t.SLACK_HIGH] << PAIR_BITS) + row[t.SLACK],
+        row[t.OLDEST],
+        row[t.NEWEST],
+        row[t.LEVEL_AT],
+        Starts(
+            [(get(store.texts, texts + 2 + k), at_ms) for k, at_ms in enumerate(started)],
+            row[t.START_LATEST],
+            row[t.START_SLACK],
+        ),
+    )
+
+
+def _boot(store: Store, row: list[int], side: int, text: int) -> Boot | None:
+    boot, seq, observed_at, kind, value, started_at, marks, latest_ms, floor, line = row[side : side + t.BOOT_COLUMNS]
+    if boot == NONE:
+        return None
+    session = "" if started_at == NONE else get(store.texts, row[t.TEXT] + text)
+    holes: list[int] = []
+    if line != NONE:
+        cells = store.matrix(t.HOLES)[line].tolist()
+        holes = cells[: 2 * cells[t.HOLE_COUNT]]
+    content = RowContent(observed_at, kind, value, started_at, marks, session)
+    return Boot(boot, seq, content, latest_ms, floor, list(zip(holes[::2], holes[1::2], strict=True)))
+
+
+def _standing(row: list[int], place: int) -> Standing | None:
+    cells = row[place : place + t.STANDING_COLUMNS]
+    return None if cells[t.STAND_VALUE] == NONE else Standing(*cells)
+
+
+def write_meter(store: Store, number: int, facts: MeterState) -> None:
+    """Puts a meter's state into the arrays."""
+    row = store.matrix(t.METERS)[number]
+    sessions = [boot.content.session for boot in (facts.current, facts.previous) if boot]
+    if any(sessions) or facts.starts.last:
+        store.need_texts(number)
+    _write_boot(store, number, t.CURRENT, facts.current, 0)
+    _write_boot(store, number, t.PREVIOUS, facts.previous, 1)
+    for place, standing in ((t.BASELINE, facts.baseline), (t.SUSPECT, facts.suspect), (t.DISPLACED, facts.displaced)):
+        row[place : place + t.STANDING_COLUMNS] = NONE if standing is None else standing
+    row[t.SLACK_HIGH], row[t.SLACK] = facts.slack_ms >> PAIR_BITS, facts.slack_ms & (2**PAIR_BITS - 1)
+    row[t.OLDEST], row[t.NEWEST], row[t.LEVEL_AT] = facts.oldest_ms, facts.newest_ms, facts.level_ms
+    starts = facts.starts
+    row[t.STARTS], row[t.START_LATEST], row[t.START_SLACK] = len(starts.last), starts.latest_ms, starts.slack_ms
+    for k, (session, at_ms) in enumerate(starts.last):
+        row[t.STARTED + k] = at_ms
+        put(store.texts, int(row[t.TEXT]) + 2 + k, session)
+
+
+def _write_boot(store: Store, number: int, side: int, boot: Boot | None, text: int) -> None:
+    row = store.matrix(t.METERS)[number]
+    row[side : side + t.BOOT_HOLES] = NONE
+    if boot is not None:
+        content = boot.content
+        row[side : side + t.BOOT_HOLES] = (boot.boot, boot.seq, *content[:5], boot.latest_ms, boot.floor)
+        if content.session:
+            put(store.texts, int(row[t.TEXT]) + text, content.session)
+    write_holes(store, number, side, [end for hole in (boot.holes if boot else ()) for end in hole])
+
+
+def write_holes(store: Store, number: int, side: int, flat: list[int]) -> None:
+    """Makes the holes of a meter's boot those that begin and end so: first, last, first, last, ..."""
+    row = store.matrix(t.METERS)[number]
+    line = int(row[side + t.BOOT_HOLES])
+    if line == NONE and flat:
+        line = row[side + t.BOOT_HOLES] = store.new_holes()
+    if line != NONE:
+        holes = store.matrix(t.HOLES)[line]
+        holes[: len(flat)] = flat
+        holes[t.HOLE_COUNT] = len(flat) // 2

@@ -1,16 +1,15 @@
 """Open windows: what they have collected so far, and how they seal (rules 6, 21, 26 and 38)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import msgspec
 from msgspec import Struct
 
 from schemas.log import Log
 from schemas.units import CARRY_BASE, COUNT_MAX
-from schemas.window import FLAGS, HARDWARE_BACKED, Due, Flag, Line, Statement, Window
+from schemas.window import FLAGS, Due, Flag, Line, Statement, Window
+from streams.core.kernel.columns import NONE
 from streams.core.machines import Machine, Version
-from streams.core.meters import NONE
 from streams.core.rating import PER_SESSION
 
 LINES_MAX = 256
@@ -42,8 +41,25 @@ class Expense(Struct, frozen=True, array_like=True, order=True):
     micros: int
 
 
-class _Dumped(NamedTuple):
-    """An open window's facts in the order of its dumped form."""
+class Extras(Struct, array_like=True):
+    """What few windows hold: statements of payments that were returned, and refunds of corrections, in the log's order."""
+
+    statements: list[Statement] = []
+    expenses: list[Expense] = []
+    refunds: list[Due] = []
+
+    @property
+    def refunds_micros(self) -> int:
+        """What it owes to customers."""
+        return sum(due.micros for due in self.refunds) + sum(returned.refund_micros for returned in self.statements)
+
+
+class OpenWindow(Struct):
+    """What a window has collected, or an adjustment that lies in it. Offsets are NONE where no record lies in it.
+
+    `flags` has one bit for each of FLAGS; `trust` is the lowest of the readings that billed something, or the highest
+    if none did.
+    """
 
     readings: int
     first_offset: int
@@ -51,62 +67,9 @@ class _Dumped(NamedTuple):
     skipped: int
     flags: int
     trust: int
-    lines: list[tuple[LineKey, int]]
-    statements: list[Statement]
-    expenses: list[Expense]
-    refunds: list[Due]
-
-
-class OpenWindow(Struct):
-    """A window of one machine, or an adjustment that lies in one. Offsets are NONE where no record lies in it."""
-
-    readings: int = 0
-    first_offset: int = NONE
-    last_offset: int = NONE
-    skipped: int = 0
-    flags: int = 0
-    """One bit for each of FLAGS."""
-    trust: int = HARDWARE_BACKED
-    """The lowest of its readings that billed something, or the highest if none did."""
-    usage: dict[LineKey, int] = {}
-    statements: list[Statement] = []
-    """Of payments that were returned, in the order of the log."""
-    expenses: list[Expense] = []
-    refunds: list[Due] = []
-    """Of corrections, in the order of the log."""
-
-    def note_offset(self, offset: int) -> None:
-        """Notes that something of the record at `offset` lies here; offsets ascend."""
-        if self.first_offset == NONE:
-            self.first_offset = offset
-        self.last_offset = offset
-
-    def set_flags(self, flags: Iterable[Flag]) -> None:
-        """Marks the window."""
-        for flag in flags:
-            self.flags |= 1 << FLAGS.index(flag)
-
-    def add(self, billed: Billed) -> None:
-        """Adds usage to its lines."""
-        for line, added in billed:
-            self.usage[line] = self.usage.get(line, 0) + added
-
-    @property
-    def refunds_micros(self) -> int:
-        """What it owes to customers so far."""
-        return sum(due.micros for due in self.refunds) + sum(returned.refund_micros for returned in self.statements)
-
-    def dump(self) -> bytes:
-        """Its canonical bytes, for `load`."""
-        facts = (self.readings, self.first_offset, self.last_offset, self.skipped, self.flags, self.trust)
-        rows = (sorted(self.usage.items()), self.statements, self.expenses, self.refunds)
-        return msgspec.json.encode((*facts, *rows))
-
-    @classmethod
-    def load(cls, dumped: bytes) -> "OpenWindow":
-        """The window of these bytes."""
-        read = msgspec.json.decode(dumped, type=_Dumped)
-        return cls(*read[:6], dict(read.lines), *read[7:])
+    usage: list[tuple[LineKey, int]]
+    """Sorted by line."""
+    extras: Extras
 
 
 def can_bill(usage: Mapping[LineKey, int], billed: Billed) -> bool:
@@ -147,9 +110,9 @@ def seal(
     """
     start_ms, name, adjusts_ms = key
     lines, carry = _lines(machine, window, carry_in)
-    sessions = tuple(sorted([*window.statements, *closed], key=lambda statement: statement.session))
+    sessions = tuple(sorted([*window.extras.statements, *closed], key=lambda statement: statement.session))
     gross_micros = sum(line.amount_micros for line in lines)
-    expenses_micros = sum(expense.micros for expense in window.expenses)
+    expenses_micros = sum(expense.micros for expense in window.extras.expenses)
     uncollected_micros = sum(statement.uncollected_micros for statement in sessions)
     return Window(
         machine=name,
@@ -168,20 +131,20 @@ def seal(
         carry_in=carry_in,
         carry_out=carry,
         registration_version=version.number,
-        agreement=version.registration.agreement,
+        agreement=version.content.template.agreement,
         readings=window.readings,
         first_offset=window.first_offset,
         last_offset=window.last_offset,
         skipped=window.skipped,
         flags=_flags(window, machine),
         trust=window.trust,
-    ).sealed(version.registration.salt)
+    ).sealed(version.salt)
 
 
 def _lines(machine: Machine, window: OpenWindow, carry: int) -> tuple[tuple[Line, ...], int]:
     """Rule 21: the lines with their amounts, and the carry that they leave."""
     lines = []
-    for key, usage in sorted(window.usage.items()):
+    for key, usage in window.usage:
         if usage:
             amount, carry = divmod(usage * key.price_micros * parts(key.per) + carry, CARRY_BASE)
             unit = machine.unit_of(key.meter, key.version)
@@ -193,14 +156,14 @@ def _dues(window: OpenWindow, sessions: Sequence[Statement]) -> tuple[Due, ...]:
     """Rule 38: suppliers by item and number, customers by session, then what corrections refund."""
     expenses = [
         Due("expense", expense.supplier, f"{expense.item}/{expense.number}", expense.micros)
-        for expense in sorted(window.expenses)
+        for expense in sorted(window.extras.expenses)
     ]
     refunds = [
         Due("refund", statement.payer, statement.session, statement.refund_micros)
         for statement in sessions
         if statement.refund_micros
     ]
-    return (*expenses, *refunds, *window.refunds)
+    return (*expenses, *refunds, *window.extras.refunds)
 
 
 def parts(per: int) -> int:

@@ -23,22 +23,23 @@ def pay(state: State, record: LogRecord) -> Outcome:
     if not isinstance(machine, Machine):
         return machine
     digest = content_digest(plain)
-    if payment.version == machine.payment_version and digest == machine.payment_digest:
+    rare = machine.rare
+    if payment.version == rare.payment_version and digest == rare.payment_digest:
         return "duplicate"
-    if payment.version != machine.payment_version + 1:
+    if payment.version != rare.payment_version + 1:
         return "stale_version"
-    if (payment.block, payment.log_index) <= machine.payment_place:
+    if (payment.block, payment.log_index) <= rare.payment_place:
         return "payment_reused"
-    machine.payment_version, machine.payment_digest = payment.version, digest
-    machine.payment_place = payment.block, payment.log_index
+    rare = machine.change_rare()
+    rare.payment_version, rare.payment_digest = payment.version, digest
+    rare.payment_place = payment.block, payment.log_index
     state.touch(machine)
     session = _paid(state, payment)
     if session is not None:
         state.put_session(payment.machine, payment.session, session)
     else:
-        window = state.window_now(payment.machine)
-        window.note_offset(record.offset)
-        window.statements.append(returned(payment.session, payment.payer, payment.amount))
+        extras = state.add_to_window(state.now_key(payment.machine), record.offset)
+        extras.statements.append(returned(payment.session, payment.payer, payment.amount))
     return None
 
 
@@ -47,7 +48,7 @@ def _paid(state: State, payment: PaymentReceived) -> PrepaidSession | None:
     session = state.session_of(payment.machine, payment.session)
     if session is None:
         is_in_term = state.now_ms < payment.valid_until <= state.now_ms + TERM_MAX_MS
-        is_room = len(state.sessions.get(payment.machine, ())) < OPEN_MAX
+        is_room = state.open_sessions(payment.machine) < OPEN_MAX
         return PrepaidSession(payment.payer, payment.valid_until, payment.amount) if is_in_term and is_room else None
     is_same = (session.payer, session.valid_until) == (payment.payer, payment.valid_until)
     paid = session.paid + payment.amount

@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from schemas.units import CARRY_BASE, COUNT_MAX, DAY_MS
 from schemas.window import Statement
-from streams.core.meters import NONE
+from streams.core.kernel.columns import NONE
 
 TERM_MAX_MS = 7 * DAY_MS
 OPEN_MAX = 256

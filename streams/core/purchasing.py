@@ -1,46 +1,50 @@
 """Machines that buy: orders are placed, received, invoiced, cancelled and settled (rules 28 to 34)."""
 
+from typing import NamedTuple
+
 from schemas.order import GoodsReceived, Order, OrderCancelled, OrderInvoiced
-from schemas.reading import Reading
 from schemas.registration import OrderPolicy
 from schemas.reject import Reason
-from schemas.units import DAY_MS
 from streams.core.control import Outcome, content_digest, decode, find_machine, is_by_operator
 from streams.core.machines import Machine
-from streams.core.meters import MeterState
 from streams.core.open_window import Expense
 from streams.core.orders import EARLY_MS, SETTLED, Invoice, ItemOrder, ItemOrders, Receipt
 from streams.core.records import LogRecord
 from streams.core.state import State
 from streams.core.trust import trust_of
 
-LEVEL_AGE_MAX_MS = DAY_MS
-"""Older levels order nothing."""
+
+class Level(NamedTuple):
+    """A level at or under one at which its meter orders; `now_ms` is stream time at its record (epoch ms)."""
+
+    machine: str
+    meter: str
+    value: int
+    observed_at: int
+    now_ms: int
+    offset: int
+    row: int
 
 
-def place_orders(
-    state: State, machine: Machine, meter: MeterState, record: LogRecord, place: int, row: Reading
-) -> None:  # fmt: skip
-    """Rule 29: what an accepted level orders, by the policies of the version in force at stream time."""
-    is_newest = row.observed_at > meter.level_ms
-    meter.level_ms = max(meter.level_ms, row.observed_at)
-    if not is_newest or row.observed_at < state.now_ms - LEVEL_AGE_MAX_MS:
-        return
-    registration = machine.version_at(state.now_ms).registration
+def place_orders(state: State, level: Level) -> None:
+    """Rule 29: what an accepted level orders, by the policies of the version in force at its stream time."""
+    machine = state.machines[level.machine]
+    registration = machine.version_at(level.now_ms).content.template
     for policy in registration.orders or ():
-        if registration.retired or policy.meter != row.meter or row.value > policy.reorder_at:
+        if registration.retired or policy.meter != level.meter or level.value > policy.reorder_at:
             continue
-        known = machine.orders.get(policy.item)
-        if known.may_order(policy, row.observed_at, state.now_ms) if known else policy.worth <= policy.budget:
-            _place(state, machine, policy, record.offset, place)
+        known = machine.rare.orders.get(policy.item)
+        if known.may_order(policy, level.observed_at, level.now_ms) if known else policy.worth <= policy.budget:
+            _place(state, machine, policy, level)
 
 
-def _place(state: State, machine: Machine, policy: OrderPolicy, offset: int, row: int) -> None:
-    known, now_ms = machine.orders.get(policy.item), state.now_ms
+def _place(state: State, machine: Machine, policy: OrderPolicy, level: Level) -> None:
+    orders, now_ms = machine.change_rare().orders, level.now_ms
+    known = orders.get(policy.item)
     number = known.last.number + 1 if known else 1
     order = ItemOrder(number, policy.quantity, policy.unit_price, policy.supplier, now_ms)
     if known is None:
-        known = machine.orders[policy.item] = ItemOrders(order)
+        known = orders[policy.item] = ItemOrders(order)
     known.last = order
     known.forget(now_ms)
     known.placed_ms.append(now_ms)
@@ -54,8 +58,8 @@ def _place(state: State, machine: Machine, policy: OrderPolicy, offset: int, row
             unit_price=policy.unit_price,
             supplier=policy.supplier,
             placed_at=now_ms,
-            offset=offset,
-            row=row,
+            offset=level.offset,
+            row=level.row,
         )
     )
 
@@ -143,7 +147,7 @@ def cancel(state: State, record: LogRecord) -> Outcome:
 
 def _order(machine: Machine, record: GoodsReceived | OrderInvoiced | OrderCancelled) -> ItemOrder | Reason:
     """The order that a record is about, which is the last of its item."""
-    known = machine.orders.get(record.item)
+    known = machine.rare.orders.get(record.item)
     if known is None or record.number > known.last.number:
         return "unknown_order"
     return "order_closed" if record.number < known.last.number else known.last
@@ -156,8 +160,7 @@ def _settle(state: State, machine: Machine, item: str, order: ItemOrder, offset:
     if micros is None:
         return
     order.ended = SETTLED
-    machine.orders[item].settled.append((state.now_ms, micros))
+    machine.change_rare().orders[item].settled.append((state.now_ms, micros))
     if micros:
-        window = state.window_now(machine.machine)
-        window.note_offset(offset)
-        window.expenses.append(Expense(item, order.number, order.supplier, micros))
+        extras = state.add_to_window(state.now_key(machine.machine), offset)
+        extras.expenses.append(Expense(item, order.number, order.supplier, micros))

@@ -4,14 +4,13 @@ from typing import Any
 
 from msgspec import UNSET
 
-from schemas.canonical import canonical_json
 from schemas.registration import Agreement, Component, OrderPolicy, Registration
 from schemas.units import CARRY_BASE
 from streams.core import stream_time
 from streams.core.control import Outcome, decode, is_by_operator, is_in_place
-from streams.core.machines import Machine, Version
-from streams.core.meters import NONE, SLACK_MS, Boot, MeterState
-from streams.core.plausible_usage import set_opening
+from streams.core.kernel.columns import NONE
+from streams.core.machines import Machine, content_of
+from streams.core.meters import SLACK_MS, Boot, MeterState, set_opening
 from streams.core.records import LogRecord
 from streams.core.state import State
 
@@ -19,6 +18,7 @@ ITEMS_MAX = 256
 """The most different items that a machine may order over all its versions."""
 
 _FALSE = {"retired": False, "require_signature": False}
+"""Counts as absent, and nothing else does (rule 8)."""
 
 
 def register(state: State, record: LogRecord) -> Outcome:
@@ -34,27 +34,23 @@ def register(state: State, record: LogRecord) -> Outcome:
         return "bad_signature"
     if not is_in_place(state, record, registration.route) or (machine and machine.route != registration.route):
         return "wrong_partition"
-    content = _content(plain)
+    plain = {name: part for name, part in plain.items() if _FALSE.get(name) is not part}
+    content = content_of(plain)
     last = machine.last if machine else None
-    if last and last.number == registration.version and last.content == content:
+    if last and last.number == registration.version and last.says(plain, content):
         return "duplicate"
     if registration.version != (last.number + 1 if last else 1):
         return "stale_version"
-    if last and breaks_lock(last.registration, registration, state.now_ms):
+    if last and breaks_lock(last.content.template, registration, state.now_ms):
         return "agreement_locked"
-    _apply(state, machine or Machine(registration.machine, registration.route), registration, content)
+    _apply(state, machine, registration, plain, content)
     return None
-
-
-def _content(plain: dict[str, Any]) -> str:
-    """Canonical JSON; a false `retired` or `require_signature` counts as absent, and nothing else is (rule 8)."""
-    return canonical_json({name: part for name, part in plain.items() if _FALSE.get(name) is not part}).decode()
 
 
 def _keeps_facts(machine: Machine, registration: Registration) -> bool:
     """Rules 23 and 28: a meter's kind and unit are those of every version that had it; items stay few."""
     known = machine.all_meters()
-    items = {policy.item for version in machine.versions for policy in version.registration.orders or ()}
+    items = {policy.item for version in machine.versions for policy in version.content.template.orders or ()}
     items |= {policy.item for policy in registration.orders or ()}
     return len(items) <= ITEMS_MAX and all(
         (old := known.get(meter.meter)) is None or (old.kind, old.unit) == (meter.kind, meter.unit)
@@ -110,23 +106,25 @@ def _price(part: Component) -> int:
     return part.price if part.per is UNSET else part.price * (CARRY_BASE // part.per)
 
 
-def _apply(state: State, machine: Machine, registration: Registration, content: str) -> None:
-    is_first = not machine.versions
-    acts = registration.boot is not UNSET and (is_first or registration.boot != machine.least_boot)
+def _apply(
+    state: State, known: Machine | None, registration: Registration, plain: dict[str, Any], content: bytes
+) -> None:
+    machine = known or state.book.add_machine(registration.machine, registration.route)
+    acts = registration.boot is not UNSET and (known is None or registration.boot != machine.least_boot)
     from_ms = 0  # A first version is in force from the beginning.
-    if not is_first:
+    if known is not None:
         from_ms = stream_time.in_force_from_ms(state.log, state.ruleset, state.now_ms, registration.effective_from)
     if registration.boot is not UNSET and acts:
         _set_boot(state, machine, registration.boot)
     machine.is_marked = False  # Rule 9: until the next version.
-    state.add_version(machine, Version(content, registration.version, from_ms))
-    _set_meters(state, machine, registration, is_first, acts)
+    state.add_version(machine, plain, content, from_ms)
+    _set_meters(state, machine, registration, known is None, acts)
 
 
 def _set_boot(state: State, machine: Machine, boot: int) -> None:
     """Rule 10: sets the current boot of all the machine's meters, without a previous one; higher baselines go."""
     machine.least_boot = boot
-    for name in machine.meter_names:
+    for name in state.meters.names(machine.machine):
         meter = state.meters.borrow(machine.machine, name)
         meter.current, meter.previous = Boot(boot), None
         meter.suspect = meter.displaced = None

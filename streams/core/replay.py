@@ -6,26 +6,19 @@ What explains a verdict or an amount uses this module, and nothing of how the co
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from typing import Literal
 
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
 from schemas.reading import HEARTBEAT, Correction, Reading
 from schemas.reject import WHOLE_RECORD, Reason
 from schemas.window import Window
 from streams.core.advance import Advanced, Tally, advance, judge_record
 from streams.core.control import Outcome
-from streams.core.correcting import moment_of as correction_moment
-from streams.core.identity import judge_identity
-from streams.core.judge import moment_of, pricing_version
-from streams.core.machines import Machine
-from streams.core.meters import NONE
+from streams.core.kernel.columns import NONE
 from streams.core.open_window import LineKey, WindowKey, seal, version_of
-from streams.core.rating import Price
 from streams.core.records import LogRecord, Record, decode_control, decode_readings, media_type, record_type
 from streams.core.state import State
-from streams.core.trust import trust_of
 
 CHUNK = 10_000
 """How many records are replayed in one call."""
@@ -70,36 +63,17 @@ class WindowChange(Struct, frozen=True):
         return self.start_ms, self.adjusts_ms
 
 
-class Basis(Struct, frozen=True, kw_only=True):
-    """What rules 12 to 20 look at for a row that identity let pass; nothing of it depends on the value it shows.
-
-    `where` is where it lies or, refused, would have lain. `is_current_boot` says whether its boot is the meter's
-    latest; `version` is the one that prices it.
-    """
-
-    unit: str
-    where: Where
-    skipped: int
-    trust: int
-    is_current_boot: bool
-    capacity_per_hour: int
-    version: int
-    price: Price
-    session_price: Price | None
-
-
 class RowChange(Struct, frozen=True):
     """The verdict on one entry (row -1: the whole record), and what it changed.
 
-    `entry` is the reading or correction; None for what is neither, or malformed. For watched machines only: `window` of
-    an accepted entry, `basis` of a row that rules 12 to 17 saw.
+    `entry` is the reading or correction; None for what is neither, or malformed. `window` is that of an accepted entry
+    of a watched machine.
     """
 
     row: int
     entry: Reading | Correction | None
     outcome: Outcome
     window: WindowChange | None = None
-    basis: Basis | None = None
 
     @property
     def verdict(self) -> Literal["accepted", "duplicate", "rejected"]:
@@ -199,28 +173,21 @@ class _RowWatch(Tally):
         super().__init__()
         self.changes: list[RowChange] = []
         self._state, self._machines = state, machines
-        self._signature = state.signatures.of_device(record)
         self._entries = _entries(record)
         self._look(min(self._entries, default=0))
 
     def note(self, record: LogRecord, row: int, outcome: Outcome) -> None:
         """One entry was judged."""
         super().note(record, row, outcome)
-        entry, window, basis = self._entries.get(row), None, None
-        if self._key is not None and outcome is None:
-            window = self._window_change(self._key)
-        is_rated = outcome in (None, "too_high", "too_low")
-        if isinstance(entry, Reading) and self._key is not None and self._skipped is not None and is_rated:
-            basis = self._basis(entry, self._key, self._skipped)
-        self.changes.append(RowChange(row, entry, outcome, window, basis))
+        window = None if self._key is None or outcome is not None else self._window_change(self._key)
+        self.changes.append(RowChange(row, self._entries.get(row), outcome, window))
         self._look(row + 1)
 
     def _look(self, row: int) -> None:
         entry = self._entries.get(row)
         is_watched = entry is not None and entry.machine in self._machines
-        self._key = self._state.window_key(entry.machine, _moment(entry)) if entry and is_watched else None
+        self._key = self._state.window_key(entry.machine, entry.moment_ms) if entry and is_watched else None
         self._before = self._usage(self._key)
-        self._skipped = _skipped(self._state, entry) if isinstance(entry, Reading) and is_watched else None
 
     def _usage(self, key: WindowKey | None) -> dict[LineKey, int]:
         return {} if key is None else dict(self._state.usage_at(key))
@@ -234,35 +201,6 @@ class _RowWatch(Tally):
         start_ms, machine, adjusts_ms = key
         return WindowChange(machine, start_ms, None if adjusts_ms == NONE else adjusts_ms, lines)
 
-    def _basis(self, row: Reading, key: WindowKey, skipped: int) -> Basis:
-        machine = self._state.machines[row.machine]
-        version = machine.version_at(moment_of(row))
-        meter = self._state.meters.look(row.machine, row.meter)
-        is_before = row.session_start and row.kind == "register"
-        priced = version if is_before else pricing_version(self._state, machine, meter.starts, row)
-        return Basis(
-            unit=machine.unit_of(row.meter, priced.number),
-            where=(key[0], None if key[2] == NONE else key[2]),
-            skipped=skipped,
-            trust=trust_of(self._signature, version) or 0,
-            is_current_boot=meter.current is not None and row.boot == meter.current.boot,
-            capacity_per_hour=version.meters[row.meter].capacity_per_hour,
-            version=priced.number,
-            price=priced.prices.of_usage(row.meter, moment_of(row)),
-            session_price=_session_price(machine, row),
-        )
-
-
-def _moment(entry: Reading | Correction) -> int:
-    return moment_of(entry) if isinstance(entry, Reading) else correction_moment(entry)
-
-
-def _session_price(machine: Machine, row: Reading) -> Price | None:
-    started_at = row.session_started_at
-    if not row.session_start or started_at is UNSET:
-        return None
-    return machine.version_at(started_at).prices.of_session(row.meter, started_at)
-
 
 def _entries(record: LogRecord) -> Mapping[int, Reading | Correction | None]:
     """The readings or the correction of a record, by row."""
@@ -274,12 +212,3 @@ def _entries(record: LogRecord) -> Mapping[int, Reading | Correction | None]:
             decoded = decode_control(record.value, media_type(record), Correction)
             return {} if isinstance(decoded, str) else {WHOLE_RECORD: decoded[0]}
     return {}
-
-
-def _skipped(state: State, row: Reading) -> int | None:
-    """The numbers that a row leaves out, None where identity refuses it or the meter is unknown."""
-    machine = state.machines.get(row.machine)
-    if machine is None or row.meter not in machine.version_at(moment_of(row)).meters:
-        return None
-    refused, skipped = judge_identity(deepcopy(state.meters.look(row.machine, row.meter)), row, machine.least_boot)
-    return None if refused else skipped

@@ -1,24 +1,28 @@
 """The state of one partition. It grows with registered machines and meters, never with readings."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
 
-import msgspec
 import pyarrow as pa
 
 from schemas.errors import InvariantBroken
 from schemas.log import Log
 from schemas.order import Order
-from schemas.window import Statement
+from schemas.window import FLAGS, Flag, Statement
 from streams.core import stream_time
-from streams.core.machines import Machine, Version
-from streams.core.meters import NONE, Meters
-from streams.core.open_window import LineKey, OpenWindow, WindowKey
+from streams.core.kernel import tables as t
+from streams.core.kernel.columns import NONE
+from streams.core.kernel.store import Store, get
+from streams.core.machines import Book, Machine, Machines, Version
+from streams.core.meters import Meters
+from streams.core.open_window import Billed, Extras, LineKey, OpenWindow, WindowKey
 from streams.core.prepaid import PrepaidSession
-from streams.core.state_tables import TABLES, Row, machine_from, machine_row, version_row
-from streams.core.tables import Changes, table_of, tables_digest
+from streams.core.state_tables import dump, load, take_changes
+from streams.core.tables import Changes, tables_digest
 from streams.core.trust import Signatures
+
+PAIR_BITS = 62
 
 
 class State:
@@ -30,25 +34,29 @@ class State:
         self.signatures = signatures or Signatures(log.log_id)
         self.stream_time_ms: int | None = None
         self.epoch: int | None = None
-        self.machines: dict[str, Machine] = {}
-        self.meters = Meters()
-        self.carries: dict[tuple[str, str], int] = {}
-        self.open_windows: dict[int, dict[tuple[str, int], OpenWindow]] = {}
-        """By start (epoch ms), then by (machine, start of the adjusted window or NONE)."""
-        self.sessions: dict[str, dict[str, PrepaidSession]] = {}
-        """The open prepaid sessions: by machine, then by name."""
+        self.store = Store(_key_of(log.log_id))
+        self.book = Book(self.store)
+        self.machines: Mapping[str, Machine] = Machines(self.book)
+        self.meters = Meters(self.store)
+        self.carries: dict[tuple[int, str], int] = {}
+        """By machine and agreement."""
+        self.extras: dict[int, Extras] = {}
+        """What few windows hold, by their number."""
+        self.payers: dict[int, str] = {}
+        """Who paid for an open session, by its number."""
+        self.session_of_name: dict[tuple[int, str], int] = {}
         self.placed: list[Order] = []
         """Orders that the slice placed so far."""
-        self._closing: defaultdict[int, set[tuple[str, str]]] = defaultdict(set)
-        """The same sessions by the start of the window into which each closes: worked out from them."""
-        self._touched_machines: set[str] = set()
-        self._touched_versions: set[tuple[str, int]] = set()
-        self._touched_carries: set[tuple[str, str]] = set()
-        self._touched_windows: set[WindowKey] = set()
-        self._touched_sessions: set[tuple[str, str]] = set()
-        self._gone_windows: set[WindowKey] = set()
-        self._gone_sessions: set[tuple[str, str]] = set()
-        self._clock_moved = False
+        self.gone_windows: set[WindowKey] = set()
+        self.gone_lines: list[tuple[object, ...]] = []
+        self.gone_sessions: set[tuple[str, str]] = set()
+        self.touched_carries: set[tuple[int, str]] = set()
+        self.new_versions: list[int] = []
+        self.clock_moved = False
+        self._free_sessions: list[int] = []
+        self._closing: defaultdict[int, set[int]] = defaultdict(set)
+        """The open sessions by the start of the window into which each closes: worked out from them."""
+        self.store.clock[[t.WINDOW_MS]] = log.window_ms
 
     @classmethod
     def new(cls, log: Log, partition: int, signatures: Signatures | None = None) -> Self:
@@ -62,18 +70,19 @@ class State:
         now_ms = stream_time.later(self.stream_time_ms, timestamp_ms)
         if now_ms != self.stream_time_ms:
             epoch = stream_time.first_epoch(self.log, now_ms) if self.epoch is None else self.epoch
-            self._set_clock(now_ms, epoch)
-            self._clock_moved = True
+            self.set_clock(now_ms, epoch)
+            self.clock_moved = True
 
     def end_epoch(self) -> int:
         """Cuts the epoch; returns the number of the one that ended."""
         if self.epoch is None:
             raise InvariantBroken("an epoch was cut before the first record")
-        self._set_clock(self.now_ms, self.epoch + 1)
-        self._clock_moved = True
+        self.set_clock(self.now_ms, self.epoch + 1)
+        self.clock_moved = True
         return self.epoch - 1
 
-    def _set_clock(self, now_ms: int, epoch: int) -> None:
+    def set_clock(self, now_ms: int, epoch: int) -> None:
+        """Makes it this stream time, in this epoch."""
         self.stream_time_ms, self.epoch = now_ms, epoch
         self.ruleset = self.log.ruleset_at(epoch)
         """The rules of the epoch that isn't cut yet."""
@@ -81,6 +90,16 @@ class State:
         """Whether stream time has reached the epoch's end + grace."""
         self.earliest_open_ms = stream_time.earliest_open_ms(self.log, epoch, now_ms)
         """The start (epoch ms) of the earliest window that isn't sealed, or the epoch's end if that is over."""
+        clock = self.store.clock
+        clock[t.NOW], clock[t.EARLIEST_OPEN] = now_ms, self.earliest_open_ms
+        clock[t.NEXT_SEAL] = self.earliest_open_ms + self.log.window_ms + self.ruleset.grace_ms
+        clock[t.SKEW_MS], clock[t.HORIZON_MS] = self.ruleset.skew_ms, self.ruleset.horizon_ms
+
+    def run_to_clock(self) -> None:
+        """Takes over the stream time that a loop has reached; it stops before anything seals."""
+        now_ms = int(self.store.clock[t.NOW])
+        if now_ms != self.stream_time_ms:
+            self.stream_time_ms, self.clock_moved = now_ms, True
 
     @property
     def now_ms(self) -> int:
@@ -93,122 +112,252 @@ class State:
 
     def touch(self, machine: Machine) -> None:
         """Notes that a machine's own facts changed."""
-        self._touched_machines.add(machine.machine)
+        machines, clock = self.store.matrix(t.MACHINES), self.store.clock
+        if machines[machine.number, t.MACHINE_TOUCHED] == 0:
+            self.store.room_to_touch()
+            machines[machine.number, t.MACHINE_TOUCHED] = 1
+            self.store.matrix(t.TOUCHED)[clock[t.MACHINES_TOUCHED], t.TOUCHED_MACHINE] = machine.number
+            clock[t.MACHINES_TOUCHED] += 1
 
-    def add_version(self, machine: Machine, version: Version) -> None:
-        """Adds a version of a machine, which may be its first."""
-        self.machines[machine.machine] = machine
-        machine.versions.append(version)
+    def add_version(self, machine: Machine, own: Mapping[str, Any], content: bytes, in_force_from_ms: int) -> None:
+        """Adds a version of a machine: what it says of that alone, and its content."""
+        self.new_versions.append(self.book.add_version(machine.number, own, content, in_force_from_ms))
         self.touch(machine)
-        self._touched_versions.add((machine.machine, version.number))
+
+    def adopt(self, machine: Machine) -> None:
+        """Makes a machine of another state known here, with its versions, corrections and orders but no readings."""
+        own = self.book.add_machine(machine.machine, machine.route)
+        for version in machine.versions:
+            self.book.add_version(own.number, version.own, version.content.encoded, version.in_force_from_ms)
+        for name in machine.all_meters():
+            self.store.add_meter(own.number, name)
+        own.least_boot = machine.least_boot
+        self.book.rare[own.number] = machine.rare
 
     def carry_of(self, machine: Machine, version: Version) -> int:
         """The carry of (machine, agreement), in 1/3,600,000 of a micro. Equal agreements share one."""
-        return self.carries.get((machine.machine, version.agreement_digest), 0)
+        return self.carries.get((machine.number, version.agreement_digest), 0)
 
     def move_carry(self, machine: Machine, version: Version, carry: int) -> None:
         """Replaces the carry of (machine, agreement), in 1/3,600,000 of a micro."""
-        key = (machine.machine, version.agreement_digest)
+        key = (machine.number, version.agreement_digest)
         self.carries[key] = carry
-        self._touched_carries.add(key)
+        self.touched_carries.add(key)
 
     # Windows
 
-    def window_at(self, machine: str, moment_ms: int) -> OpenWindow:
-        """The window of something used at a moment (epoch ms), or an adjustment in the earliest open one."""
-        return self._window(self.window_key(machine, moment_ms))
-
-    def window_now(self, machine: str) -> OpenWindow:
-        """The machine's plain window that holds stream time."""
-        return self._window((self.log.window_start(self.now_ms), machine, NONE))
-
     def window_key(self, machine: str, moment_ms: int) -> WindowKey:
-        """The key of the window of a moment, which need not exist yet."""
+        """The key of the window of a moment, or of an adjustment in the earliest open one; it need not exist yet."""
         start_ms = self.log.window_start(moment_ms)
         if start_ms < self.earliest_open_ms:
             return self.earliest_open_ms, machine, start_ms
         return start_ms, machine, NONE
 
-    def usage_at(self, key: WindowKey) -> Mapping[LineKey, int]:
-        """The usage in a window so far; empty if it doesn't exist yet."""
-        window = self.open_windows.get(key[0], {}).get(key[1:])
-        return {} if window is None else window.usage
+    def add_to_window(self, key: WindowKey, offset: int, billed: Billed = (), flags: Sequence[Flag] = ()) -> Extras:
+        """Notes that something of the record at `offset` lies in a window, and what; returns what few windows hold,
+        to be added to.
+        """
+        from streams.core.kernel.windows import bill, find_line, note_offset, touch_window
 
-    def _window(self, key: WindowKey) -> OpenWindow:
-        self._touched_windows.add(key)
-        windows = self.open_windows.setdefault(key[0], {})
-        window = windows.get(key[1:])
-        if window is None:
-            window = windows[key[1:]] = OpenWindow()
-        return window
+        store = self.store
+        w = self.open_window(key)
+        touch_window(store.tables, store.clock, w)
+        note_offset(store.matrix(t.WINDOWS), w, offset)
+        for flag in flags:
+            store.matrix(t.WINDOWS)[w, t.FLAGS] |= 1 << FLAGS.index(flag)
+        for line, usage in billed:
+            word = store.word(line.meter)
+            k = find_line(store.tables, w, word, line.version, line.price_micros, line.per)
+            bill(store.tables, store.clock, w, k, word, line.version, line.price_micros, line.per, usage)
+        return self.extras.setdefault(w, Extras())
+
+    def open_window(self, key: WindowKey) -> int:
+        """The number of a window, opened if it isn't open."""
+        from streams.core.kernel.windows import open_window
+
+        self.store.reserve(2)
+        start_ms, machine, adjusts_ms = key
+        m = self.store.machine_of[machine]
+        store = self.store
+        return open_window(store.window_index, store.matrix(t.WINDOWS), store.clock, m, start_ms, adjusts_ms)
+
+    def now_key(self, machine: str) -> WindowKey:
+        """The key of the machine's plain window that holds stream time."""
+        return self.log.window_start(self.now_ms), machine, NONE
+
+    def put_window(self, key: WindowKey, ints: Sequence[int], extras: Extras) -> None:
+        """Makes a window known, with its integers from READINGS on and without lines."""
+        w = self.open_window(key)
+        self.store.matrix(t.WINDOWS)[w, t.READINGS : t.READINGS + len(ints)] = ints
+        if extras != Extras():
+            self.extras[w] = extras
+
+    def put_line(self, key: WindowKey, meter: str, version: int, price: int, per: int, usage: int) -> None:
+        """Makes a line of a known window known."""
+        from streams.core.kernel.windows import bill
+
+        w, store = self.open_window(key), self.store
+        bill(store.tables, store.clock, w, NONE, store.word(meter), version, price, per, usage)
+
+    def usage_at(self, key: WindowKey) -> dict[LineKey, int]:
+        """The usage in a window so far; empty if it doesn't exist yet."""
+        from streams.core.kernel.windows import find_window
+
+        start_ms, machine, adjusts_ms = key
+        m = self.store.machine_of.get(machine, NONE)
+        if m == NONE:
+            return {}
+        w = find_window(self.store.window_index, self.store.matrix(t.WINDOWS), m, start_ms, adjusts_ms)
+        return {} if w == NONE else dict(self._lines(w))
+
+    def _lines(self, w: int) -> list[tuple[LineKey, int]]:
+        lines, found = self.store.matrix(t.LINES), []
+        k = int(self.store.matrix(t.WINDOWS)[w, t.FIRST_LINE])
+        while k != NONE:
+            after, name, version, price, per, usage = lines[k].tolist()
+            found.append((LineKey(self.store.word_names[name], version, price, per), usage))
+            k = after
+        return sorted(found)
+
+    def window(self, w: int) -> tuple[WindowKey, OpenWindow]:
+        """A window by its number."""
+        start_ms, m, adjusts_ms, *facts = self.store.matrix(t.WINDOWS)[w].tolist()
+        key = (start_ms, self.store.name(m), adjusts_ms)
+        readings, first, last, skipped, flags, trust = facts[:6]
+        extras = self.extras.get(w) or Extras()
+        return key, OpenWindow(readings, first, last, skipped, flags, trust, self._lines(w), extras)
+
+    def window_numbers(self) -> list[int]:
+        """The numbers of all open windows."""
+        starts = self.store.matrix(t.WINDOWS)[: self.store.clock[t.WINDOWS_USED], t.START]
+        found: list[int] = (starts != NONE).nonzero()[0].tolist()
+        return found
+
+    def windows(self) -> Iterator[tuple[WindowKey, OpenWindow]]:
+        """All open windows, in no order."""
+        return (self.window(w) for w in self.window_numbers())
 
     def take_windows(self, before_ms: int) -> Iterator[tuple[WindowKey, OpenWindow, list[Statement]]]:
         """Removes the windows that start before a moment (epoch ms) and yields them in sealing order (rule 6).
 
         Each comes with the statements of the sessions that close into it; those are removed too (rule 37).
         """
-        starts = [start_ms for start_ms in {*self.open_windows, *self._closing} if start_ms < before_ms]
-        for start_ms in sorted(starts):
-            closing: defaultdict[str, list[str]] = defaultdict(list)
-            for machine, session in self._closing.pop(start_ms, ()):
-                closing[machine].append(session)
-            windows = self.open_windows.pop(start_ms, {})
-            for machine in closing:
-                windows.setdefault((machine, NONE), OpenWindow())
-            # Ids are ASCII: text sorts as its bytes do, and NONE puts the plain window before its adjustments.
-            for (machine, adjusts_ms), window in sorted(windows.items(), key=lambda item: item[0]):
-                key = (start_ms, machine, adjusts_ms)
-                self._touched_windows.discard(key)
-                self._gone_windows.add(key)
-                closed = [] if adjusts_ms != NONE else self._close(machine, sorted(closing.get(machine, [])))
-                yield key, window, closed
+        closing: defaultdict[WindowKey, list[int]] = defaultdict(list)
+        for start_ms in [start_ms for start_ms in self._closing if start_ms < before_ms]:
+            for s in self._closing.pop(start_ms):
+                machine = self.store.name(int(self.store.matrix(t.SESSIONS)[s, t.SESSION_MACHINE]))
+                closing[start_ms, machine, NONE].append(s)
+        for key in closing:
+            self.open_window(key)
+        windows = self.store.matrix(t.WINDOWS)
+        starts = windows[: self.store.clock[t.WINDOWS_USED], t.START]
+        numbers = ((starts != NONE) & (starts < before_ms)).nonzero()[0].tolist()
+        if not numbers:
+            return
+        # Ids are ASCII: text sorts as its bytes do, and NONE puts the plain window before its adjustments.
+        taken = sorted(((*self.window(w), w) for w in numbers), key=lambda item: item[0])
+        self._free(numbers)
+        for key, window, _ in taken:
+            self.gone_windows.add(key)
+            self.gone_lines += [(*key, *line) for line, _ in window.usage]
+            yield key, window, self._close(closing.get(key, []))
 
-    def windows(self) -> Iterator[tuple[WindowKey, OpenWindow]]:
-        """All open windows, in no order."""
-        for start_ms, windows in self.open_windows.items():
-            for (machine, adjusts_ms), window in windows.items():
-                yield (start_ms, machine, adjusts_ms), window
+    def _free(self, numbers: list[int]) -> None:
+        """Gives windows and their lines back."""
+        from streams.core.kernel.seal import free_windows
+
+        store = self.store
+        free_windows(store.tables, store.window_index, store.clock, _ints(numbers))
+        for w in numbers:
+            self.extras.pop(w, None)
 
     # Prepaid sessions
 
     def session_of(self, machine: str, session: str) -> PrepaidSession | None:
         """An open session, to be changed by `put_session`."""
-        return self.sessions.get(machine, {}).get(session)
+        s = self.session_of_name.get((self.store.machine_of.get(machine, NONE), session))
+        return None if s is None else self._session(s)
+
+    def _session(self, s: int) -> PrepaidSession:
+        _, _, valid_until, paid, high, low, ends_in_ms = self.store.matrix(t.SESSIONS)[s].tolist()
+        return PrepaidSession(self.payers[s], valid_until, paid, (high << PAIR_BITS) + low, ends_in_ms)
+
+    def session_names(self) -> Iterator[tuple[str, str]]:
+        """(machine, session) of all open sessions."""
+        return ((self.store.name(m), name) for m, name in self.session_of_name)
+
+    def open_sessions(self, machine: str) -> int:
+        """How many sessions of a machine are open."""
+        store, count = self.store, 0
+        s = int(store.matrix(t.MACHINES)[store.machine_of[machine], t.FIRST_SESSION])
+        while s != NONE:
+            s, count = int(store.matrix(t.SESSIONS)[s, t.SESSION_NEXT]), count + 1
+        return count
 
     def put_session(self, machine: str, name: str, session: PrepaidSession) -> None:
         """Opens a session, or puts its changed facts in place of the old ones."""
-        known = self.sessions.setdefault(machine, {})
-        old = known.get(name)
-        if old is not None:
-            self._closing[self._closes_in_ms(old)].discard((machine, name))
-        known[name] = session
-        self._closing[self._closes_in_ms(session)].add((machine, name))
-        self._touched_sessions.add((machine, name))
-        self._gone_sessions.discard((machine, name))
+        store = self.store
+        m = store.machine_of[machine]
+        s = self.session_of_name.get((m, name))
+        if s is None:
+            s = self._free_sessions.pop() if self._free_sessions else store.new(t.SESSIONS)
+            store.put_session_name(s, name)
+            row, machines = store.matrix(t.SESSIONS)[s], store.matrix(t.MACHINES)
+            row[t.SESSION_NEXT], row[t.SESSION_MACHINE] = machines[m, t.FIRST_SESSION], m
+            machines[m, t.FIRST_SESSION] = s
+            self.session_of_name[m, name] = s
+            self.payers[s] = session.payer
+        else:
+            self._closing[self._closes_in_ms(s)].discard(s)
+        high, low = session.use >> PAIR_BITS, session.use & (2**PAIR_BITS - 1)
+        store.matrix(t.SESSIONS)[s, t.VALID_UNTIL :] = (
+            session.valid_until, session.paid, high, low, session.ends_in_ms
+        )  # fmt: skip
+        self._closing[self._closes_in_ms(s)].add(s)
+        self.gone_sessions.discard((machine, name))
+        self.touch(Machine(self.book, m, machine))
+
+    def moved_ends(self) -> None:
+        """Looks where sessions close, after a loop may have ended some."""
+        ends = [s for sessions in self._closing.values() for s in sessions]
+        self._closing.clear()
+        for s in ends:
+            self._closing[self._closes_in_ms(s)].add(s)
 
     def deposits_micros(self) -> int:
         """Rule 39: what was paid for open sessions, and the refunds that lie in open windows."""
-        paid = sum(session.paid for sessions in self.sessions.values() for session in sessions.values())
-        return paid + sum(window.refunds_micros for _, window in self.windows())
+        paid = sum(self._session(s).paid for s in self.session_of_name.values())
+        return paid + sum(extras.refunds_micros for extras in self.extras.values())
 
-    def _closes_in_ms(self, session: PrepaidSession) -> int:
+    def _closes_in_ms(self, s: int) -> int:
         """The start of the window into which it closes: that of its end or that of its term, the first to seal."""
+        session = self._session(s)
         term_ms = self.log.window_start(session.valid_until - 1)
         return term_ms if session.ends_in_ms == NONE else min(session.ends_in_ms, term_ms)
 
-    def closes_now(self, session: PrepaidSession) -> bool:
-        """Whether it closes into the window that holds stream time."""
-        return self._closes_in_ms(session) == self.log.window_start(self.now_ms)
-
-    def _close(self, machine: str, names: list[str]) -> list[Statement]:
+    def _close(self, sessions: list[int]) -> list[Statement]:
+        """Ends sessions; their statements, by name."""
         closed = []
-        for name in names:
-            closed.append(self.sessions[machine].pop(name).statement(name))
-            self._touched_sessions.discard((machine, name))
-            self._gone_sessions.add((machine, name))
-        if names and not self.sessions[machine]:
-            del self.sessions[machine]
-        return closed
+        for s in sessions:
+            name = get(self.store.session_names, s)
+            closed.append(self._session(s).statement(name))
+            m = int(self.store.matrix(t.SESSIONS)[s, t.SESSION_MACHINE])
+            self._unlink(m, s)
+            del self.session_of_name[m, name], self.payers[s]
+            self._free_sessions.append(s)
+            self.gone_sessions.add((self.store.name(m), name))
+        return sorted(closed, key=lambda statement: statement.session)
+
+    def _unlink(self, m: int, s: int) -> None:
+        machines, sessions = self.store.matrix(t.MACHINES), self.store.matrix(t.SESSIONS)
+        after = sessions[s, t.SESSION_NEXT]
+        if machines[m, t.FIRST_SESSION] == s:
+            machines[m, t.FIRST_SESSION] = after
+            return
+        before = machines[m, t.FIRST_SESSION]
+        while sessions[before, t.SESSION_NEXT] != s:
+            before = sessions[before, t.SESSION_NEXT]
+        sessions[before, t.SESSION_NEXT] = after
 
     # The dumped form
 
@@ -218,44 +367,13 @@ class State:
     ) -> Self:
         """The state whose dumped tables these are; a table left out is empty."""
         state = cls(log, partition, signatures)
-        rows = {name: tables[name].to_pylist() for name in TABLES if name in tables and name != "meters"}
-        for row in rows.get("clock", []):
-            state._set_clock(row["stream_time_ms"], row["epoch"])
-        for row in rows.get("machines", []):
-            state.machines[row["machine"]] = machine_from(row["machine"], row["state"])
-        for row in sorted(rows.get("versions", []), key=lambda row: int(row["version"])):
-            version = Version(row["content"], row["version"], row["in_force_from_ms"])
-            state.machines[row["machine"]].versions.append(version)
-        for row in rows.get("carries", []):
-            state.carries[row["machine"], row["agreement"]] = row["carry"]
-        if "meters" in tables:
-            state.meters = Meters.load(tables["meters"])
-        for row in rows.get("open_windows", []):
-            windows = state.open_windows.setdefault(row["start_ms"], {})
-            windows[row["machine"], row["adjusts_ms"]] = OpenWindow.load(row["state"])
-        for row in rows.get("sessions", []):
-            state.put_session(row["machine"], row["session"], msgspec.json.decode(row["state"], type=PrepaidSession))
-        state._forget()
+        load(state, tables)
         return state
 
     def tables(self) -> dict[str, pa.Table]:
         """The whole state as tables by name (see TABLES), rows sorted by key."""
-        rows: dict[str, list[Row]] = {
-            "carries": [(*key, carry) for key, carry in sorted(self.carries.items())],
-            "clock": self._clock_rows(),
-            "machines": [machine_row(self.machines[name]) for name in sorted(self.machines)],
-            "open_windows": self._window_rows([key for key, _ in self.windows()]),
-            "sessions": self._session_rows(
-                [(machine, name) for machine in self.sessions for name in self.sessions[machine]]
-            ),
-            "versions": [
-                version_row(self.machines[name], version.number)
-                for name in sorted(self.machines)
-                for version in self.machines[name].versions
-            ],
-        }
-        tables = {name: table_of(TABLES[name].schema, part) for name, part in rows.items()}
-        return tables | {"meters": self.meters.whole()}
+        self.meters.give_back()
+        return dump(self)
 
     def digest(self) -> bytes:
         """32 bytes over the whole state: equal for equal states, however they were reached."""
@@ -263,40 +381,17 @@ class State:
 
     def changes(self) -> dict[str, Changes]:
         """What changed since the last call (or since `load`), by table."""
-        upserts: dict[str, list[Row]] = {
-            "carries": [(*key, self.carries[key]) for key in sorted(self._touched_carries)],
-            "clock": self._clock_rows() if self._clock_moved else [],
-            "machines": [machine_row(self.machines[name]) for name in sorted(self._touched_machines)],
-            "open_windows": self._window_rows(self._touched_windows),
-            "sessions": self._session_rows(self._touched_sessions),
-            "versions": [version_row(self.machines[name], number) for name, number in sorted(self._touched_versions)],
-        }
-        deletes: dict[str, list[Row]] = {
-            "open_windows": sorted(self._gone_windows),
-            "sessions": sorted(self._gone_sessions),
-        }
-        changes = {
-            name: Changes(table_of(TABLES[name].schema, rows), table_of(TABLES[name].key_schema, deletes.get(name, [])))
-            for name, rows in upserts.items()
-        }
-        self._forget()
-        return changes | {"meters": self.meters.changes()}
+        self.meters.give_back()
+        return take_changes(self)
 
-    def _forget(self) -> None:
-        self._touched_machines.clear()
-        self._touched_versions.clear()
-        self._touched_carries.clear()
-        self._touched_windows.clear()
-        self._touched_sessions.clear()
-        self._gone_windows.clear()
-        self._gone_sessions.clear()
-        self._clock_moved = False
 
-    def _clock_rows(self) -> list[Row]:
-        return [] if self.stream_time_ms is None else [(0, self.stream_time_ms, self.epoch)]
+def _key_of(log_id: str) -> int:
+    import hashlib
 
-    def _window_rows(self, keys: Iterable[WindowKey]) -> list[Row]:
-        return [(*key, self.open_windows[key[0]][key[1:]].dump()) for key in sorted(keys)]
+    return int.from_bytes(hashlib.sha256(log_id.encode()).digest()[:7], "big")
 
-    def _session_rows(self, keys: Iterable[tuple[str, str]]) -> list[Row]:
-        return [(*key, msgspec.json.encode(self.sessions[key[0]][key[1]])) for key in sorted(keys)]
+
+def _ints(numbers: Sequence[int]) -> Any:
+    import numpy as np
+
+    return np.array(numbers, np.int64)

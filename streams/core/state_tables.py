@@ -1,82 +1,286 @@
 """The tables that a state is dumped to and loaded from: their columns, and the rows of each part of the state."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
-from streams.core.machines import Machine
-from streams.core.meters import METERS
-from streams.core.orders import ItemOrders
-from streams.core.tables import TableSpec
+from streams.core.kernel import tables as t
+from streams.core.kernel.columns import NONE, Matrix
+from streams.core.kernel.store import get, put
+from streams.core.machines import Machine, RareFacts, Version
+from streams.core.meters import write_holes
+from streams.core.open_window import Extras
+from streams.core.prepaid import PrepaidSession
+from streams.core.tables import Changes, TableSpec, table_of
+
+if TYPE_CHECKING:
+    from streams.core.state import State
 
 INT, TEXT, BYTES = pa.int64(), pa.string(), pa.binary()
-CLOCK = TableSpec(pa.schema([("id", INT), ("stream_time_ms", INT), ("epoch", INT)]), ("id",))
-MACHINES = TableSpec(pa.schema([("machine", TEXT), ("state", BYTES)]), ("machine",))
-VERSIONS = TableSpec(
-    pa.schema([("machine", TEXT), ("version", INT), ("in_force_from_ms", INT), ("content", TEXT)]),
-    ("machine", "version"),
-)
-CARRIES = TableSpec(pa.schema([("machine", TEXT), ("agreement", TEXT), ("carry", INT)]), ("machine", "agreement"))
-OPEN_WINDOWS = TableSpec(
-    pa.schema([("start_ms", INT), ("machine", TEXT), ("adjusts_ms", INT), ("state", BYTES)]),
-    ("start_ms", "machine", "adjusts_ms"),
-)
-SESSIONS = TableSpec(pa.schema([("machine", TEXT), ("session", TEXT), ("state", BYTES)]), ("machine", "session"))
+
+_BOOT = ("boot", "seq", "observed_at", "kind", "value", "session_started_at", "marks", "latest_ms", "floor")
+_STANDING = ("boot", "seq", "value", "time_ms", "seen_ms")
+METER_INTS: tuple[tuple[str, int], ...] = (
+    *((f"{side}_{name}", place + k) for side, place in (("current", t.CURRENT), ("previous", t.PREVIOUS))
+      for k, name in enumerate(_BOOT)),
+    *((f"{side}_{name}", place + k)
+      for side, place in (("baseline", t.BASELINE), ("suspect", t.SUSPECT), ("displaced", t.DISPLACED))
+      for k, name in enumerate(_STANDING)),
+    ("slack_high", t.SLACK_HIGH), ("slack", t.SLACK), ("oldest_ms", t.OLDEST), ("newest_ms", t.NEWEST),
+    ("level_ms", t.LEVEL_AT), ("starts", t.STARTS), ("start_latest_ms", t.START_LATEST),
+    ("start_slack_ms", t.START_SLACK), *((f"started_{k}", t.STARTED + k) for k in range(t.STARTS_KEPT)),
+)  # fmt: skip
+"""The integers of a meter by name, and their columns in METERS."""
+
+METER_TEXTS = ("current_session", "previous_session", *(f"start_{k}" for k in range(t.STARTS_KEPT)))
+METER_HOLES = ("current_holes", "previous_holes")
+
+WINDOW_INTS = ("readings", "first_offset", "last_offset", "skipped", "flags", "trust")
+SESSION_INTS = ("valid_until", "paid", "use_high", "use", "ends_in_ms")
+
+
+def _spec(key: Sequence[tuple[str, pa.DataType]], rest: Sequence[tuple[str, pa.DataType]]) -> TableSpec:
+    return TableSpec(pa.schema([*key, *rest]), tuple(name for name, _ in key))
+
+
+_WINDOW = [("start_ms", INT), ("machine", TEXT), ("adjusts_ms", INT)]
 TABLES: dict[str, TableSpec] = {
-    "carries": CARRIES,
-    "clock": CLOCK,
-    "machines": MACHINES,
-    "meters": METERS,
-    "open_windows": OPEN_WINDOWS,
-    "sessions": SESSIONS,
-    "versions": VERSIONS,
+    "carries": _spec([("machine", TEXT), ("agreement", TEXT)], [("carry", INT)]),
+    "clock": _spec([("id", INT)], [("stream_time_ms", INT), ("epoch", INT)]),
+    "contents": _spec([("digest", BYTES)], [("content", BYTES)]),
+    "machines": _spec([("machine", TEXT)], [("route", TEXT), ("least_boot", INT), ("is_marked", INT), ("rare", BYTES)]),
+    "meters": _spec(
+        [("machine", TEXT), ("meter", TEXT)],
+        [(name, INT) for name, _ in METER_INTS]
+        + [(name, TEXT) for name in METER_TEXTS]
+        + [(name, pa.list_(INT)) for name in METER_HOLES],
+    ),
+    "open_lines": _spec(
+        [*_WINDOW, ("meter", TEXT), ("version", INT), ("price_micros", INT), ("per", INT)], [("usage", INT)]
+    ),
+    "open_windows": _spec(_WINDOW, [*((name, INT) for name in WINDOW_INTS), ("extras", BYTES)]),
+    "sessions": _spec(
+        [("machine", TEXT), ("session", TEXT)], [("payer", TEXT), *((name, INT) for name in SESSION_INTS)]
+    ),
+    "versions": _spec(
+        [("machine", TEXT), ("version", INT)],
+        [("in_force_from_ms", INT), ("effective_from", INT), ("salt", TEXT), ("content", BYTES)],
+    ),
 }
-"""The dumped state. A `state` is the canonical JSON of a struct, fields in their order; `adjusts_ms` is -1 in a plain
-window.
-"""
+"""The dumped state. An absent integer is -1, an absent salt "-". What few have (`rare`, `extras`) is canonical JSON."""
 
 Row = tuple[object, ...]
 
 
-class _MachineFacts(NamedTuple):
-    """A machine without its id and its versions."""
+def dump(state: State) -> dict[str, pa.Table]:
+    """The whole state, the rows of each table sorted by key."""
+    used, machines = state.store.used, state.machines.values()
+    rows: dict[str, list[Row]] = {
+        "carries": _carry_rows(state, state.carries),
+        "clock": _clock_rows(state),
+        "contents": sorted((_digest(each.encoded), each.encoded) for each in state.book.contents),
+        "machines": _machine_rows(state, machines),
+        "sessions": _session_rows(state, state.session_names()),
+        "versions": _version_rows(state, range(used[t.VERSIONS])),
+        **_window_rows(state, state.window_numbers()),
+    }
+    tables = {name: table_of(TABLES[name].schema, part) for name, part in rows.items()}
+    return tables | {"meters": _meter_table(state, np.arange(used[t.METERS]))}
 
-    route: str
-    least_boot: int
-    is_marked: bool
-    correction_version: int
-    correction_digest: str
-    payment_version: int
-    payment_digest: str
-    payment_place: tuple[int, int]
-    orders: list[tuple[str, ItemOrders]]
+
+def take_changes(state: State) -> dict[str, Changes]:
+    """What changed since the last call, by table; from now on nothing has."""
+    store, clock = state.store, state.store.clock
+    touched = store.matrix(t.TOUCHED)
+    meters = touched[: clock[t.METERS_TOUCHED], t.TOUCHED_METER].copy()
+    numbers = touched[: clock[t.WINDOWS_TOUCHED], t.TOUCHED_WINDOW]
+    open_numbers = np.unique(numbers[store.matrix(t.WINDOWS)[numbers, t.START] != NONE]).tolist()
+    machines = [
+        Machine(state.book, m, store.name(m)) for m in touched[: clock[t.MACHINES_TOUCHED], t.TOUCHED_MACHINE].tolist()
+    ]
+    names = {machine.machine for machine in machines}
+    new_contents = {int(store.matrix(t.VERSIONS)[v, t.VERSION_CONTENT]) for v in state.new_versions}
+    upserts: dict[str, list[Row]] = {
+        "carries": _carry_rows(state, state.touched_carries),
+        "clock": _clock_rows(state) if state.clock_moved else [],
+        "contents": sorted(
+            (_digest(each.encoded), each.encoded) for each in map(state.book.contents.__getitem__, new_contents)
+        ),
+        "machines": _machine_rows(state, machines),
+        "sessions": _session_rows(state, (key for key in state.session_names() if key[0] in names)),
+        "versions": _version_rows(state, state.new_versions),
+        **_window_rows(state, open_numbers),
+    }
+    deletes: dict[str, list[Row]] = {
+        "open_windows": sorted(state.gone_windows),
+        "open_lines": sorted(state.gone_lines),
+        "sessions": sorted(state.gone_sessions),
+    }
+    changes = {
+        name: Changes(table_of(TABLES[name].schema, rows), table_of(TABLES[name].key_schema, deletes.get(name, [])))
+        for name, rows in upserts.items()
+    }
+    changes["meters"] = Changes(_meter_table(state, meters), table_of(TABLES["meters"].key_schema, []))
+    _forget(state, meters, numbers, [machine.number for machine in machines])
+    return changes
 
 
-def machine_row(machine: Machine) -> Row:
-    """A row of MACHINES."""
-    facts = _MachineFacts(
-        machine.route,
-        machine.least_boot,
-        machine.is_marked,
-        machine.correction_version,
-        machine.correction_digest,
-        machine.payment_version,
-        machine.payment_digest,
-        machine.payment_place,
-        sorted(machine.orders.items()),
+def _forget(state: State, meters: Any, windows: Any, machines: Sequence[int]) -> None:
+    store, clock = state.store, state.store.clock
+    store.matrix(t.METERS)[meters, t.METER_TOUCHED] = 0
+    store.matrix(t.WINDOWS)[windows, t.WINDOW_TOUCHED] = 0
+    store.matrix(t.MACHINES)[list(machines), t.MACHINE_TOUCHED] = 0
+    clock[[t.METERS_TOUCHED, t.WINDOWS_TOUCHED, t.MACHINES_TOUCHED]] = 0
+    state.gone_windows.clear()
+    state.gone_lines.clear()
+    state.gone_sessions.clear()
+    state.touched_carries.clear()
+    state.new_versions.clear()
+    state.clock_moved = False
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
+def _clock_rows(state: State) -> list[Row]:
+    return [] if state.stream_time_ms is None else [(0, state.stream_time_ms, state.epoch)]
+
+
+def _carry_rows(state: State, keys: Iterable[tuple[int, str]]) -> list[Row]:
+    return sorted((state.store.name(m), agreement, state.carries[m, agreement]) for m, agreement in keys)
+
+
+def _machine_rows(state: State, machines: Iterable[Machine]) -> list[Row]:
+    return sorted(
+        (each.machine, each.route, each.least_boot, int(each.is_marked), _rare(each.rare)) for each in machines
     )
-    return machine.machine, msgspec.json.encode(facts)
 
 
-def machine_from(name: str, dumped: bytes) -> Machine:
-    """The machine of a row of MACHINES, without its versions."""
-    facts = msgspec.json.decode(dumped, type=_MachineFacts)
-    plain = facts._asdict() | {"orders": dict(facts.orders)}
-    return Machine(name, **plain)
+def _rare(facts: RareFacts) -> bytes:
+    return msgspec.json.encode(facts, order="sorted")
 
 
-def version_row(machine: Machine, number: int) -> Row:
-    """A row of VERSIONS."""
-    version = machine.versions[number - 1]
-    return machine.machine, number, version.in_force_from_ms, version.content
+def _version_rows(state: State, numbers: Iterable[int]) -> list[Row]:
+    book, rows = state.book, []
+    for number in numbers:
+        version = Version(book, number)
+        salt = book.salts[number]
+        rows.append(
+            (version.machine, version.number, version.in_force_from_ms, version.effective_from,
+             "-" if salt is None else salt, _digest(version.content.encoded))
+        )  # fmt: skip
+    return sorted(rows)
+
+
+def _session_rows(state: State, keys: Iterable[tuple[str, str]]) -> list[Row]:
+    rows = []
+    for machine, name in keys:
+        s = state.session_of_name[state.store.machine_of[machine], name]
+        rows.append((machine, name, state.payers[s], *state.store.matrix(t.SESSIONS)[s, t.VALID_UNTIL :].tolist()))
+    return sorted(rows)
+
+
+def _window_rows(state: State, numbers: Iterable[int]) -> dict[str, list[Row]]:
+    windows, lines = [], []
+    for w in numbers:
+        key, window = state.window(w)
+        ints = (window.readings, window.first_offset, window.last_offset, window.skipped, window.flags, window.trust)
+        windows.append((*key, *ints, msgspec.json.encode(window.extras)))
+        lines += [(*key, *line, usage) for line, usage in window.usage]
+    return {"open_windows": sorted(windows), "open_lines": sorted(lines)}
+
+
+def _meter_table(state: State, numbers: Any) -> pa.Table:
+    """The rows of these meters, sorted by key."""
+    store = state.store
+    rows = store.matrix(t.METERS)[numbers]
+    names = [(store.name(m), store.word_names[word]) for m, word in rows[:, [t.METER_MACHINE, t.METER_NAME]].tolist()]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    names, rows = [names[k] for k in order], rows[order]
+    columns: list[Any] = [[name[part] for name in names] for part in (0, 1)]
+    columns += [np.ascontiguousarray(rows[:, column]) for _, column in METER_INTS]
+    columns += _meter_texts(state, rows) + [
+        _holes(state, rows[:, side + t.BOOT_HOLES]) for side in (t.CURRENT, t.PREVIOUS)
+    ]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, TABLES["meters"].schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=TABLES["meters"].schema)
+
+
+def _meter_texts(state: State, rows: Matrix) -> list[list[str]]:
+    columns = [[""] * len(rows) for _ in METER_TEXTS]
+    for k in np.flatnonzero(rows[:, t.TEXT] != NONE).tolist():
+        row = rows[k].tolist()
+        for text, side in enumerate((t.CURRENT, t.PREVIOUS)):
+            if row[side + t.BOOT_STARTED] != NONE:
+                columns[text][k] = get(state.store.texts, row[t.TEXT] + text)
+        for start in range(row[t.STARTS]):
+            columns[2 + start][k] = get(state.store.texts, row[t.TEXT] + 2 + start)
+    return columns
+
+
+def _holes(state: State, lines: Any) -> list[list[int]]:
+    holes, found = state.store.matrix(t.HOLES), []
+    for line in lines.tolist():
+        cells = [] if line == NONE else holes[line].tolist()
+        found.append(cells[: 2 * cells[t.HOLE_COUNT]] if cells else [])
+    return found
+
+
+def load(state: State, tables: Mapping[str, pa.Table]) -> None:
+    """Fills an empty state from its dumped tables; a table left out is empty."""
+    rows = {name: tables[name].to_pylist() for name in TABLES if name in tables and name != "meters"}
+    for row in rows.get("machines", []):
+        machine = state.book.add_machine(row["machine"], row["route"])
+        machine.least_boot, machine.is_marked = row["least_boot"], bool(row["is_marked"])
+        rare = msgspec.json.decode(row["rare"], type=RareFacts)
+        if rare != RareFacts():
+            state.book.rare[machine.number] = rare
+    contents = {row["digest"]: row["content"] for row in rows.get("contents", [])}
+    for row in sorted(rows.get("versions", []), key=lambda row: int(row["version"])):
+        m, salt = state.store.machine_of[row["machine"]], None if row["salt"] == "-" else row["salt"]
+        own = {"version": row["version"], "effective_from": row["effective_from"]}
+        own = own if salt is None else own | {"salt": salt}
+        state.book.add_version(m, own, contents[row["content"]], row["in_force_from_ms"])
+    for row in rows.get("carries", []):
+        state.carries[state.store.machine_of[row["machine"]], row["agreement"]] = row["carry"]
+    if "meters" in tables:
+        _load_meters(state, tables["meters"])
+    for row in rows.get("clock", []):
+        state.set_clock(row["stream_time_ms"], row["epoch"])
+        state.stream_time_ms = row["stream_time_ms"]
+    for row in rows.get("open_windows", []):
+        key = (row["start_ms"], row["machine"], row["adjusts_ms"])
+        extras = msgspec.json.decode(row["extras"], type=Extras)
+        state.put_window(key, [row[name] for name in WINDOW_INTS], extras)
+    for row in rows.get("open_lines", []):
+        state.put_line((row["start_ms"], row["machine"], row["adjusts_ms"]), *list(row.values())[3:])
+    for row in rows.get("sessions", []):
+        use = (row["use_high"] << 62) + row["use"]
+        session = PrepaidSession(row["payer"], row["valid_until"], row["paid"], use, row["ends_in_ms"])
+        state.put_session(row["machine"], row["session"], session)
+    take_changes(state)
+
+
+def _load_meters(state: State, table: pa.Table) -> None:
+    store = state.store
+    names = zip(table.column("machine").to_pylist(), table.column("meter").to_pylist(), strict=True)
+    numbers = [store.add_meter(store.machine_of[machine], meter) for machine, meter in names]
+    meters = store.matrix(t.METERS)
+    for name, column in METER_INTS:
+        meters[numbers, column] = np.asarray(table.column(name).combine_chunks(), np.int64)
+    for text, name in enumerate(METER_TEXTS):
+        for number, session in zip(numbers, table.column(name).to_pylist(), strict=True):
+            if session:
+                store.need_texts(number)
+                put(store.texts, int(meters[number, t.TEXT]) + text, session)
+    for side, name in ((t.CURRENT, METER_HOLES[0]), (t.PREVIOUS, METER_HOLES[1])):
+        for number, flat in zip(numbers, table.column(name).to_pylist(), strict=True):
+            if flat:
+                write_holes(store, number, side, flat)

@@ -1,5 +1,7 @@
 """aiokafka's records as its parser makes them, without one ConsumerRecord each: a fetch takes a third of the time.
 
+The batches are ours (`raw_batches`): they unpack with a bound, and a slice ends once it holds UNPACKED_BYTES.
+
 Beside consumer.py this module touches private parts of aiokafka (see PROVED there). Aborted transactions, control
 batches and offsets before the position are handled as in aiokafka's own `FetchResult.getall`; a test holds the two
 equal.
@@ -7,12 +9,22 @@ equal.
 
 import asyncio
 from collections.abc import Sequence
+from types import FunctionType
 from typing import Any
 
+from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult
+from aiokafka.errors import CorruptRecordException
 
 from schemas.errors import InvalidInput
 from schemas.manifest import SkippedRange
+from streams.kafka.raw_batches import RawBatch, RawBatches
+
+UNPACKED_BYTES = 32 << 20
+"""How much unpacked a slice holds at most, beside its last batch: small batches may each unpack to UNPACKED_MAX."""
+
+_fetch = FunctionType(Fetcher._proc_fetch_request.__code__, {**vars(fetcher), "MemoryRecords": RawBatches})
+"""The fetcher's own method, with our batches in place of aiokafka's."""
 
 
 class WholeBatchFetcher(Fetcher):  # type: ignore[misc]
@@ -31,7 +43,7 @@ class WholeBatchFetcher(Fetcher):  # type: ignore[misc]
 
     async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> Any:
         try:
-            woken = await super()._proc_fetch_request(assignment, node_id, request)
+            woken = await _fetch(self, assignment, node_id, request)
         except (
             asyncio.CancelledError
         ):  # aiokafka ignores it too, except in its pause after an error: there its shutdown hung
@@ -50,6 +62,7 @@ class WholeBatches:
         self._skipped_ranges = [each for each in skipped_ranges if each.partition == result._topic_partition.partition]
         self._left: list[Any] = []
         self._end = 0
+        self._unpacked = 0
         self._unreadable: Exception | None = None
 
     def getall(self, max_records: int | None = None) -> list[Any]:
@@ -62,7 +75,8 @@ class WholeBatches:
             return []
         source = result._partition_records
         taken: list[Any] = []
-        while max_records is None or len(taken) < max_records:
+        self._unpacked = 0
+        while (max_records is None or len(taken) < max_records) and self._unpacked < UNPACKED_BYTES:
             try:
                 if not self._left and not self._next_batch(source):
                     break
@@ -88,6 +102,7 @@ class WholeBatches:
         while source._records.has_next():
             batch = source._records.next_batch()
             self._left = readable(source, batch, self._skipped_ranges)
+            self._unpacked += batch.unpacked_size
             self._end = batch.next_offset
             if self._left:
                 return True
@@ -95,10 +110,11 @@ class WholeBatches:
         return False
 
 
-def readable(source: Any, batch: Any, skipped_ranges: Sequence[SkippedRange] = ()) -> list[Any]:
+def readable(source: Any, batch: RawBatch, skipped_ranges: Sequence[SkippedRange] = ()) -> list[Any]:
     """The records of a batch from the position on; none if it is a control batch or part of an aborted transaction.
 
-    Raises InvalidInput if aiokafka can't read it and it isn't within one skipped range (of this partition).
+    Raises InvalidInput if it can't be read, or unpacks to too much, and isn't within one skipped range (of this
+    partition).
     """
     first, end = batch.base_offset, batch.next_offset
     is_skipped = any(each.first_offset <= first and end <= each.next_offset for each in skipped_ranges)
@@ -119,16 +135,21 @@ def readable(source: Any, batch: Any, skipped_ranges: Sequence[SkippedRange] = (
         return []
     try:
         records = list(batch)
-    except UnicodeDecodeError as error:
+    except (InvalidInput, CorruptRecordException, UnicodeDecodeError) as error:
         if is_skipped:
             return []
-        what = f"a record with a header whose name is not UTF-8 ({error}): Kafka's clients for Python can't read it"
-        raise _unreadable(source, first, end, what) from None
+        raise _unreadable(source, first, end, _what_is_wrong(error)) from None
     for each in skipped_ranges:
         records = [record for record in records if not each.first_offset <= record.offset < each.next_offset]
     if records and records[0].offset < source.next_fetch_offset:
         return [record for record in records if record.offset >= source.next_fetch_offset]
     return records
+
+
+def _what_is_wrong(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"a record with a header whose name is not UTF-8 ({error}): Kafka's clients for Python can't read it"
+    return f"records that are no records ({error})" if isinstance(error, CorruptRecordException) else str(error)
 
 
 def _unreadable(source: Any, first: int, end: int, what: str) -> InvalidInput:

@@ -30,7 +30,7 @@ from schemas.units import CARRY_BASE, Count, Positive, Trust
 from schemas.window import Window
 from streams.core.advance import Advanced
 from streams.core.machines import Version
-from streams.core.records import JSON, LogRecord, Record, decode_control
+from streams.core.records import JSON, SIGNATURE, LogRecord, Record, decode_control
 from streams.core.replay import advance_through, open_windows
 from streams.core.state import State
 from streams.core.trust import Signatures, Trusting
@@ -193,7 +193,10 @@ def records_of(document: Document) -> list[Record]:
             if value.get("version") == 1 and not isinstance(decode_control(given.body, JSON, Registration), str):
                 routes.setdefault(machine, route)  # a well-formed first version is always accepted
         key = route.encode("utf-8", "surrogatepass")
-        records.append(Record(given.offset, given.timestamp, key, given.body, [("ce_type", given.type.encode())]))
+        # Where a device signed, a header says that it did; `GivenSignatures` says with which outcome.
+        signed = [] if given.trust == 0 else [(SIGNATURE, b"judged before")]
+        headers = [("ce_type", given.type.encode()), *signed]
+        records.append(Record(given.offset, given.timestamp, key, given.body, headers))
     return records
 
 

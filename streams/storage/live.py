@@ -29,7 +29,7 @@ from files.parquet import read_table, write_table
 from files.write import Temporary, sync_file, sync_folder
 from schemas.arrow import ORDERS, WINDOW_TABLES, Tables
 from schemas.errors import InvalidInput
-from streams.core.meters import NONE
+from streams.core.kernel.columns import NONE
 from streams.core.state import State
 from streams.core.tables import table_of
 
@@ -251,7 +251,7 @@ def open_windows(state: State, partition: int) -> pa.Table:
             start_ms,
             None if adjusts_ms == NONE else adjusts_ms,
             window.readings,
-            sum(usage * micros // max(per, 1) for (_, _, micros, per), usage in window.usage.items()),
+            sum(usage * micros // max(per, 1) for (_, _, micros, per), usage in window.usage),
             window.flags,
             None if window.first_offset == NONE else window.first_offset,
             None if window.last_offset == NONE else window.last_offset,

@@ -118,6 +118,6 @@ def test_more_starts_than_registered_are_named_with_how_many_an_hour_are_true() 
 def test_a_sign_is_one_line() -> None:
     (sign,) = checked(read_document(HERE / "whole-kwh-display" / "log.json"))
     assert sign.line == (
-        "bay-5 energy: its register moves in steps above what its burst allows at once (4 readings);"
-        ' burst = 1000 mends it: write moves = ["moves in steps of 1 kWh"] into its form'
+        "bay-5 energy: steps, 4 readings; burst = 1000 mends it: write"
+        ' moves = ["moves in steps of 1 kWh"] into its form'
     )

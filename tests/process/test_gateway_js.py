@@ -116,7 +116,7 @@ def test_its_words_are_python_s(run: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"logId": "a b"}, "logId: use 1 to 64 of A-Z a-z 0-9 . _ : -, not 'a b'"),
+        ({"logId": "a b"}, "logId: use 1 to 64 of A-Z a-z 0-9 . _ : * -, not 'a b'"),
         ({"keyId": "k"}, "a gateway that signs needs both keyId and privateKey"),
         ({"keyId": "k", "privateKey": "00"}, "privateKey is not an Ed25519 private key: give its 32 bytes"),
         ({"partitions": 1.5}, "partitions: use an integer from 1 to 1024, not 1.5"),
@@ -137,8 +137,11 @@ def test_a_register_that_falls_needs_reset_also_after_a_restart_by_either(run: A
     (again,) = run({"options": options, "dies": True, "readings": [readings[1], readings[1] | {"reset": True}]})
     assert "5 is below 9" in again[0]
     assert again[1]["boot"] > sent[0]["boot"]
+    over = [energy | {"register": 9}, energy | {"register": 5, "rolls_over": True}]
+    (rolled,) = run({"options": options, "dies": True, "readings": over})
+    assert [reading["boot"] for reading in rolled] == [again[1]["boot"]] * 2
     spool = Spool(tmp_path, "log-1", "taxi-1", now_ms=int(time.time() * 1000))
-    assert (spool.boot, spool.count) == (again[1]["boot"], 3)
+    assert (spool.boot, spool.count) == (again[1]["boot"], 5)
     assert [spool.last_register("m", meter) for meter in ("energy", "import")] == [5, 7]
     spool.begin_boot("m", "import", int(time.time() * 1000))
     spool.close()

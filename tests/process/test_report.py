@@ -25,7 +25,10 @@ from settlement.head import genesis_head
 from settlement.keccak import keccak
 from settlement.split import split
 from settlement.storage.posts import Store
+from streams.core.replay import advance_through
+from streams.reference.vectors import new_state, read_document, records_of
 from tests.support.dirty_logs import dirty_log, small_log
+from tests.support.mutated_vectors import FILES
 from tests.support.report_data import CHAIN, HOURLY, OWNER, SITE, fill, run_script, small_folder
 from tests.support.sealed_windows import random_window
 from tests.support.sim_log import START_MS, SimLog
@@ -192,6 +195,24 @@ def test_dirty_days_are_recomputed_too(seed: int, tmp_path: Path) -> None:
     checks = [check for windows in run_script(CHECK_DAYS, {"days": pages, "posts": []}) for check in windows]
     assert len(checks) == len(names) > 0
     assert [check for check in checks if not check["digestHolds"]] == []
+
+
+@pytest.mark.parametrize("path", FILES[::24], ids=lambda path: path.name.removesuffix(".json.gz"))
+def test_windows_of_any_log_hash_to_our_digest_and_add_up(path: Path) -> None:
+    """Prepaid sessions, orders and refunds, as the core seals them."""
+    document = read_document(path)
+    windows = [w for part in advance_through(new_state(document), records_of(document)) for w in part.windows]
+    assert any(window.dues for window in windows) and any(window.sessions for window in windows)
+    code = """return given.map((w) => {
+      const { expenses, uncollected, collected } = prepaidSums(w);
+      return [toHex(sha256(windowBytes(w))), expenses, uncollected, collected].map(String);
+    });"""
+    expected = [
+        [hashlib.sha256(window.canonical()).hexdigest()]
+        + [str(sum_) for sum_ in (window.expenses_micros, window.uncollected_micros, window.collected_micros)]
+        for window in windows
+    ]
+    assert run_script(code, [window_document(window) for window in windows]) == expected
 
 
 def test_what_does_not_fit_is_seen(folder: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +23,10 @@ from schemas.arrow import (
     windows_from,
 )
 from schemas.order import Order
-from schemas.window import FLAGS
+from schemas.window import FLAGS, Window
+from streams.core.replay import advance_through
+from streams.reference.vectors import new_state, read_document, records_of
+from tests.support.mutated_vectors import FILES
 from tests.support.sealed_windows import random_windows
 
 
@@ -83,6 +87,22 @@ def test_orders_come_back_in_the_order_of_placing() -> None:
     assert table.schema == ORDERS
     assert orders_from(table) == orders
     assert orders_from(table.take([2, 1, 0]).sort_by([(name, "ascending") for name in ORDER["orders"]])) == orders
+
+
+@pytest.mark.parametrize("path", FILES[::4], ids=lambda path: path.name.removesuffix(".json.gz"))
+def test_what_the_core_seals_comes_back_in_its_order(path: Path) -> None:
+    """Logs with prepaid sessions, orders and corrections: each epoch's sealing order follows from its rows."""
+    document = read_document(path)
+    state = new_state(document)
+    parts = advance_through(state, records_of(document))
+    epochs: dict[int, list[Window]] = {}
+    for window in (window for part in parts for window in part.windows):
+        epochs.setdefault(state.log.epoch_of(window.start_ms), []).append(window)
+    assert epochs
+    for sealed in epochs.values():
+        assert windows_from(window_tables(sealed, of_machine)) == sealed
+    orders = [order for part in parts for order in part.orders]
+    assert orders_from(orders_table(orders)) == orders
 
 
 def test_flags_are_bits() -> None:

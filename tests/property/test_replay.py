@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.reading import READING, Reading
+from schemas.reading import Reading
 from schemas.window import Window
 from streams.core.advance import Advanced
 from streams.core.open_window import LineKey
-from streams.core.records import Record, record_type
+from streams.core.records import Record
 from streams.core.replay import RowChange, advance_through, judge_watched, open_windows, replay
 from streams.core.state import State
 from tests.support.dirty_logs import dirty_log, small_log
@@ -112,25 +112,3 @@ def test_watching_changes_nothing_and_misses_no_verdict(seed: int, dirt: float, 
         if change.outcome not in (None, "duplicate")
     }
     assert seen == {place: reason for place, reason in refused.items() if place[0] in found.changes}
-
-
-@settings(max_examples=25)
-@given(SEEDS, DIRT)
-def test_a_row_has_a_basis_exactly_where_the_rules_of_plausibility_saw_it(seed: int, dirt: float) -> None:
-    """The line that a row adds to is priced as its basis says."""
-    records = dirty_log(seed, dirt)
-    found = Replayed(records, 1.0, random.Random(seed))
-    by_offset = {record.offset: record for record in records}
-    for offset, changes in found.changes.items():
-        for change in changes:
-            is_rated = isinstance(change.entry, Reading) and change.outcome in (None, "too_high", "too_low")
-            assert (change.basis is not None) == is_rated
-            if change.basis is None or change.outcome is not None:
-                continue
-            assert record_type(by_offset[offset]) == READING
-            window = change.window
-            assert window is not None and window.where == change.basis.where
-            prices = {change.basis.price, change.basis.session_price}
-            for line in window.lines:
-                assert (line.price_micros, line.per) in prices
-                assert line.registration_version == change.basis.version

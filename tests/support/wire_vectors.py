@@ -67,7 +67,8 @@ REGISTRATION: Document = {
 }
 
 CHANGES: dict[str, Document] = {
-    "an id of 64 characters": {"machine": "Az09._:-" * 8},
+    "an id of 64 characters": {"machine": "Az09._*-" * 8},
+    "an id of an EVSE": {"machine": "DE*ABC*E7:1"},
     "an id of 65 characters": {"machine": "a" * 65},
     "an empty id": {"meter": ""},
     "an id with a space": {"machine": "charger 7"},
@@ -88,9 +89,10 @@ CHANGES: dict[str, Document] = {
     "a session": {"session": "s-1", "session_started_at": NOW_MS, "session_start": True},
     "a session without its start": {"session": "s-1"},
     "a start without its session": {"session_started_at": NOW_MS},
-    "a session of 35 days": {"session": "s-1", "session_started_at": NOW_MS - 35 * 86_400_000},
-    "a session of more than 35 days": {"session": "s-1", "session_started_at": NOW_MS - 35 * 86_400_000 - 1},
+    "a session that has lasted for months": {"session": "s-1", "session_started_at": NOW_MS - 200 * 86_400_000},
     "a session that starts later": {"session": "s-1", "session_started_at": NOW_MS + 1},
+    "the end of a session": {"session": "s-1", "session_started_at": NOW_MS - 1, "session_end": True},
+    "an end without its session": {"session_end": True},
     "session_start as 1": {"session": "s-1", "session_started_at": NOW_MS, "session_start": 1},
 }
 """By what it shows, what is changed in the reading."""
@@ -101,7 +103,11 @@ NUMBERS: tuple[tuple[str, Document], ...] = (
     ("the same once more", {"boot": 5, "seq": 101, "register": 1_010}),
     ("other content under a number that was used", {"boot": 5, "seq": 101, "register": 1_011}),
     ("two numbers are left out", {"boot": 5, "seq": 104, "register": 1_020}),
-    ("one of them comes after all", {"boot": 5, "seq": 102, "register": 1_012}),
+    (
+        "one of them comes after all, observed before those above it",
+        {"boot": 5, "seq": 102, "register": 1_012, "later": -15_000},
+    ),
+    ("the other one, observed after them: numbers that began again", {"boot": 5, "seq": 103, "register": 1_021}),
     ("a number too far ahead", {"boot": 5, "seq": 104 + 2**20 + 1, "register": 1_020}),
     ("a register that falls within a boot", {"boot": 5, "seq": 105, "register": 3}),
     ("the same fall in a new boot: a reset", {"boot": 6, "seq": 0, "register": 3}),

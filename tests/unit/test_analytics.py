@@ -83,8 +83,8 @@ def test_views_say_what_was_published(data_dir: Path) -> None:
     assert analyst.rows('SELECT DISTINCT reason, "partition" FROM rejects') == [("undecodable", 0)]
     refused = "(SELECT count(*) FROM rejects), (SELECT sum(rejected)::INT FROM epochs)"
     assert analyst.rows(f"SELECT {refused}") == [(4, 4)]
-    first = analyst.rows('SELECT machine, "start"::VARCHAR, gross, currency, kind, flags FROM windows ORDER BY ALL')[0]
-    assert first == ("m0", "2019-04-14 00:00:00", Decimal("0.300000"), "USD", "charger", [])
+    first = analyst.rows('SELECT machine, "start"::VARCHAR, gross, currency, kind, flags FROM windows ORDER BY ALL')[1]
+    assert first == ("m0", "2019-04-14 00:00:00", Decimal("0.450000"), "USD", "charger", [])
     shared = "SELECT DISTINCT payee, points FROM windows JOIN agreements USING (agreement) ORDER BY payee"
     assert analyst.rows(shared) == [("owner", 7_000), ("site", 3_000)]
 
@@ -225,7 +225,7 @@ def test_reporting_counts_the_minutes_whose_windows_hold_a_reading(tmp_path: Pat
     moments = sorted((minute, name) for name, times in minutes.items() for minute in times)
     records = [registration(name, offset) for offset, name in enumerate(minutes)]
     for offset, (minute, name) in enumerate(moments, len(records)):
-        records.append(reading(name, offset, START_MS + minute * 60_000, minute + 1, minute * 100))
+        records.append(reading(name, offset, START_MS + minute * 60_000 + 1, minute + 1, minute * 100))
     end_ms = START_MS + 240 * 60_000
     late = reading("silent", len(records), START_MS + 140 * 60_000, 141, 9_000, lag_ms=100 * 60_000)
     other = reading("silent", len(records) + 1, START_MS + 140 * 60_000, 141, 9_999, lag_ms=100 * 60_000)
@@ -284,7 +284,7 @@ def test_prepaid_sessions_dues_and_orders_are_shown(tmp_path: Path) -> None:
         ("refund", CUSTOMER, "s1", 3_500_000, False),
         ("refund", CUSTOMER, "s1", 3_500_000, True),
     ]
-    assert analyst.rows('SELECT "number", unit_price, settled_micros, "offset", final FROM orders ORDER BY ALL') == [
+    assert analyst.rows('SELECT "number", unit_price, expense_micros, "offset", final FROM orders ORDER BY ALL') == [
         (1, Decimal("0.001"), 2_000, 7, True),
         (2, Decimal("0.001"), None, 9, False),
     ]

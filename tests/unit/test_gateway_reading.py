@@ -57,6 +57,18 @@ def test_a_clock_that_is_not_set_is_said(tmp_path: Path) -> None:
     gateway.close(0)
 
 
+def test_a_register_that_rolls_over_stays_in_its_boot(tmp_path: Path) -> None:
+    gateway = opened(tmp_path)
+    first = gateway.send("m", "energy", register=65_000)
+    after = gateway.send("m", "energy", register=12, rolls_over=True)
+    assert (after.boot, after.seq) == (first.boot, first.seq + 1)
+    with pytest.raises(InvalidInput, match="11 is below 12"):
+        gateway.send("m", "energy", register=11)
+    with pytest.raises(InvalidInput, match="rolls_over: use true or false"):
+        gateway.send("m", "energy", register=13, rolls_over=1)  # type: ignore[arg-type]
+    gateway.close(0)
+
+
 def test_a_register_that_falls_is_refused_until_it_is_said_to_be_reset(tmp_path: Path) -> None:
     gateway = opened(tmp_path)
     first = gateway.send("m", "energy", register=9)
@@ -92,7 +104,7 @@ def test_a_restart_remembers_every_meter_s_last_register(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"log_id": "a b"}, "log_id: use 1 to 64 of A-Z a-z 0-9 . _ : -, not 'a b'"),
+        ({"log_id": "a b"}, "log_id: use 1 to 64 of A-Z a-z 0-9 . _ : * -, not 'a b'"),
         ({"route": ""}, "route: use 1 to 64"),
         ({"key_id": "k"}, "needs both key_id and private_key"),
         ({"key_id": "k", "private_key": b"x"}, "give its 32 bytes"),

@@ -31,10 +31,10 @@ def the_log() -> list[Record]:
     return [
         with_offsets(registration("m0", 0), [(0, -3_600), (NIGHT_MS, 0)]),
         reading("m0", 1, START_MS + 46 * MINUTE_MS, 1, 0),
-        reading("m0", 2, NIGHT_MS, 3, 0),
+        reading("m0", 2, NIGHT_MS + 1, 3, 0),
         reading("m0", 3, late_ms, 2, 0, lag_ms=HOUR_MS),
         with_offsets(registration("m0", 4, late_ms + HOUR_MS), [(0, 20_700)], version=2),
-        reading("m0", 5, START_MS + 3 * HOUR_MS, 4, 0),
+        reading("m0", 5, START_MS + 3 * HOUR_MS + 1, 4, 0),
         heartbeat(6, START_MS + DAY_MS),
     ]
 

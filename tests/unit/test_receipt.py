@@ -138,7 +138,7 @@ def test_an_accepted_reading_has_its_window_and_what_it_bills(folder: Path) -> N
     assert usage(first) == []
     assert usage(second) == [(500, 300_000, 1_000)]
     assert usage(late) == [(200, 300_000, 1_000)]
-    for places, start_ms, adjusts_ms in ((first, at(0), None), (second, at(0), None), (late, at(75), at(45))):
+    for places, start_ms, adjusts_ms in ((first, at(0), None), (second, at(0), None), (late, at(75), at(30))):
         window = places[0].window
         assert window is not None
         assert (window.start_ms, window.adjusts_ms) == (start_ms, adjusts_ms)

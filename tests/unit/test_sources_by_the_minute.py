@@ -24,7 +24,6 @@ from deploy.importers.source_log import SourceLog, SourceOptions
 from deploy.importers.sources import SOURCES
 from schemas.reading import Reading
 from schemas.units import HOUR_MS, MINUTE_MS
-from streams.core.judge import moment_of
 from tests.unit.test_sources_in_windows import run, write_csv
 
 REAL = Path(__file__).parents[2] / "data" / "ev_sessions_acn_2019.parquet"
@@ -138,7 +137,7 @@ def test_no_session_is_off_by_a_micro(recounted: list[tuple[Session, Minutes]], 
         row = msgspec.json.decode(record.value, type=Reading)
         usage = row.value - shown.get((row.machine, row.meter), 0)
         shown[row.machine, row.meter] = row.value
-        price = int(prices.of(np.array([moment_of(row)], np.int64))[0])
+        price = int(prices.of(np.array([row.moment_ms], np.int64))[0])
         found[row.machine, str(row.session)][price] += usage * price
     wanted = {(session.station, session.name): by_price(minutes) for session, minutes in recounted}
     assert len(wanted) == 8_981

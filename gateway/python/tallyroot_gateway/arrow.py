@@ -10,7 +10,7 @@ _COLUMNS = pa.schema(
     [("machine", pa.string()), ("meter", pa.string())]
     + [(name, pa.int64()) for name in ("boot", "seq", "observed_at", "register", "quantity", "level")]
     + [("session", pa.string()), ("session_started_at", pa.int64())]
-    + [("session_start", pa.bool_()), ("reconstructed", pa.bool_())]
+    + [(name, pa.bool_()) for name in ("session_start", "session_end", "reconstructed")]
 )
 
 

@@ -118,14 +118,18 @@ class Gateway:
         session: str | None = None,
         session_started_at: int | None = None,
         session_start: bool = False,
+        session_end: bool = False,
         reconstructed: bool = False,
         reset: bool = False,
+        rolls_over: bool = False,
     ) -> Reading:
         """Takes one reading, observed now unless `observed_at` (epoch ms) says when; returns it with boot and number.
 
         Values are integers in the meter's unit. `reset` says that the meter's register began again, so that it may be
-        below the last one: a new boot begins. Raises InvalidInput for a reading that the log would refuse, or whose
-        register fell without `reset`, and SpoolFull where there is no room: it was not taken, and no number is missing.
+        below the last one: a new boot begins. `rolls_over` says that it rolls over at the modulus of its registration,
+        so that it may be below the last one within a boot. Raises InvalidInput for a reading that the log would refuse,
+        or whose register fell without either, and SpoolFull where there is no room: it was not taken, and no number is
+        missing.
         """
         given = {
             "machine": machine,
@@ -136,6 +140,7 @@ class Gateway:
             "session": session,
             "session_started_at": session_started_at,
             "session_start": session_start,
+            "session_end": session_end,
             "reconstructed": reconstructed,
             "observed_at": self._now_ms() if observed_at is None else observed_at,
         }
@@ -143,7 +148,7 @@ class Gateway:
         unnumbered = reading_of(item | {"boot": 0, "seq": 0})
         with self._turn:
             self._check_open()
-            self._check_register(unnumbered, reset)
+            self._check_register(unnumbered, reset, rolls_over)
             if reset:
                 self._spool.begin_boot(machine, meter, self._now_ms())
             reading = msgspec.structs.replace(
@@ -203,18 +208,18 @@ class Gateway:
         finally:
             self._sender.hurried -= 1
 
-    def _check_register(self, reading: Reading, reset: bool) -> None:
+    def _check_register(self, reading: Reading, reset: bool, rolls_over: bool) -> None:
         last = self._spool.last_register(reading.machine, reading.meter)
-        fault = flag_fault("reset", reset)
+        fault = flag_fault("reset", reset) or flag_fault("rolls_over", rolls_over)
         if fault is not None:
             raise refused(fault)
         if reset:
             if reading.register is msgspec.UNSET:
                 raise refused("reset needs a register")
-        elif last is not None and reading.register is not msgspec.UNSET and reading.register < last:
+        elif last is not None and reading.register is not msgspec.UNSET and reading.register < last and not rolls_over:
             raise refused(
                 f"register: {reading.register} is below {last}, the last of {reading.machine}'s {reading.meter}: send"
-                " registers in their order; if the meter began again, say so with reset"
+                " registers in their order; if the meter began again, say so with reset, or with rolls_over"
             )
 
     def _check_open(self) -> None:
@@ -236,7 +241,7 @@ def _check(
 ) -> None:
     for name, value in (("log_id", log_id), ("route", route), ("key_id", key_id)):
         if not is_id(value) and (name, value) != ("key_id", None):
-            raise InvalidInput(f"{name}: use 1 to 64 of A-Z a-z 0-9 . _ : -, not {value!r}")
+            raise InvalidInput(f"{name}: use 1 to 64 of A-Z a-z 0-9 . _ : * -, not {value!r}")
     if (key_id is None) != (private_key is None):
         raise InvalidInput("a gateway that signs needs both key_id and private_key")
     for name, number, most in (("partitions", partitions, PARTITIONS_MAX), ("batch_rows", batch_rows, ROWS_MAX)):

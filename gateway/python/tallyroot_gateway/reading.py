@@ -11,14 +11,12 @@ from tallyroot_gateway.errors import InvalidInput
 COUNT_MAX = 2**53
 """The largest integer on the wire: what a double still holds exactly."""
 
-SESSION_MAX_MS = 35 * 86_400_000
-"""A session may have begun this long before a reading of it."""
-
 OLDEST_MS, NEWEST_MS = 946_684_800_000, 4_102_444_800_000
 """Times lie in the years 2000 to 2099 (epoch ms): others come from a clock that isn't set, or are in another unit."""
 
 _ID = re.compile(r"[A-Za-z0-9._:*-]{1,64}")
 _VALUES = ("register", "quantity", "level")
+_FLAGS = ("session_start", "session_end", "reconstructed")
 
 
 class Reading(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -35,6 +33,7 @@ class Reading(Struct, frozen=True, omit_defaults=True, gc=False):
     session: str | UnsetType = UNSET
     session_started_at: int | UnsetType = UNSET
     session_start: bool = False
+    session_end: bool = False
     reconstructed: bool = False
 
 
@@ -60,7 +59,7 @@ def fault_of(fields: Mapping[str, Any]) -> str | None:
         *(_count_fault(name, fields.get(name)) for name in ("boot", "seq", *values)),
         _time_fault("observed_at", fields.get("observed_at")),
         *(_time_fault(name, fields[name]) for name in ("session_started_at",) if name in fields),
-        *(flag_fault(name, fields[name]) for name in ("session_start", "reconstructed") if name in fields),
+        *(flag_fault(name, fields[name]) for name in _FLAGS if name in fields),
     ]
     fault = next((fault for fault in faults if fault is not None), None)
     if fault is not None:
@@ -81,7 +80,7 @@ def flag_fault(name: str, value: object) -> str | None:
 
 
 def _id_fault(name: str, value: object) -> str | None:
-    return None if is_id(value) else f"{name}: use 1 to 64 of A-Z a-z 0-9 . _ : -, not {value!r}"
+    return None if is_id(value) else f"{name}: use 1 to 64 of A-Z a-z 0-9 . _ : * -, not {value!r}"
 
 
 def _count_fault(name: str, value: object) -> str | None:
@@ -106,8 +105,7 @@ def _session_fault(fields: Mapping[str, Any]) -> str | None:
     if ("session" in fields) != ("session_started_at" in fields):
         return "give session and session_started_at together"
     if "session" not in fields:
-        return "session_start needs a session" if fields.get("session_start") else None
-    since_ms = fields["observed_at"] - fields["session_started_at"]
-    return (
-        None if 0 <= since_ms <= SESSION_MAX_MS else "session_started_at: use a time in the 35 days up to observed_at"
-    )
+        marks = (name for name in ("session_start", "session_end") if fields.get(name))
+        return next((f"{mark} needs a session" for mark in marks), None)
+    is_before = fields["session_started_at"] <= fields["observed_at"]
+    return None if is_before else "session_started_at: use a time that is not after observed_at"

@@ -1,0 +1,110 @@
+"""How records and rows lie in arrays: one buffer of bytes, and two matrices of int64 that point into it.
+
+`buffer` (uint8) holds the unpacked record batches of a slice one after the other, and behind them what no batch holds
+verbatim. A text is a pair of columns: its position in the buffer, and its length in bytes.
+
+`records` has a line for each record of the slice in the order of the log, `rows` one for each row of a reading record,
+in the order of (record, row). A column is named by its number: `rows[k, SEQ]`. An absent integer is NONE.
+"""
+
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.order import CANCELLED, INVOICED, RECEIVED
+from schemas.payment import PAID
+from schemas.reading import CORRECTED, HEARTBEAT, READING, REGISTERED
+from schemas.reject import REASONS, Reason
+
+Bytes = Annotated[NDArray[np.uint8], "uint8[::1]"]
+Words = Annotated[NDArray[np.uint64], "uint64[::1]"]
+Ints = Annotated[NDArray[np.int64], "int64[::1]"]
+Matrix = Annotated[NDArray[np.int64], "int64[:, ::1]"]
+"""Arrays as loops take them: contiguous, and writable. `compiled` reads numba's spelling of each."""
+
+NONE = -1
+"""No such integer: no value, no key, no session."""
+
+ASK = -2
+"""What the kernel leaves to the definition in `streams.core.records`: a verdict, a media type, a row's position."""
+
+# ---------------------------------------------------------------- records
+
+(
+    OFFSET,
+    TIMESTAMP,  # epoch ms
+    KEY_AT,
+    KEY_LEN,  # NONE: no key
+    VALUE_AT,
+    VALUE_LEN,  # NONE: no value
+    HEADERS_AT,  # the first header, behind their count
+    HEADERS_LEN,
+    HEADERS,  # their number
+    TYPE,  # below
+    MEDIA,  # below
+    IS_SIGNED,  # 1 if a header of a signature is there, valid or not
+    REFUSED,  # 0, or the code of the reason why the whole record is refused
+    FIRST_ROW,  # of a reading record that is not refused: its first line in `rows`
+    ROWS,  # and how many lines it has there; 0 in all others
+) = range(15)
+RECORD_COLUMNS = 16
+"""One more than are named: a line of `records` fills two cache lines, as one of `rows` does."""
+
+TYPES = (READING, HEARTBEAT, REGISTERED, CORRECTED, RECEIVED, INVOICED, CANCELLED, PAID)
+"""The types of records; TYPE is an index in it, NONE for any other type."""
+TYPE_READING, TYPE_HEARTBEAT = 0, 1
+
+JSON_MEDIA, ARROW_MEDIA, OTHER_MEDIA = 0, 1, 2
+"""MEDIA, or ASK where the spelling of the media type is odd."""
+
+# ---------------------------------------------------------------- rows
+
+(
+    RECORD,  # index in `records`
+    ROW,  # the row's number in its record, from 0
+    VERDICT,  # below
+    MACHINE_AT,
+    MACHINE_LEN,
+    METER_AT,
+    METER_LEN,
+    BOOT,
+    SEQ,
+    OBSERVED_AT,  # epoch ms
+    KIND,  # REGISTER, QUANTITY or LEVEL
+    VALUE,  # in the meter's unit
+    SESSION_AT,
+    SESSION_LEN,  # 0: no session
+    STARTED_AT,  # epoch ms; NONE exactly where there is no session
+    MARKS,  # bits, below
+) = range(16)
+ROW_COLUMNS = 16
+"""All other columns of a malformed row hold anything."""
+
+REGISTER, QUANTITY, LEVEL = range(3)
+"""KIND: which value the row carries; the order of `MeterKind`."""
+
+IS_START, IS_END, IS_RECONSTRUCTED = 1, 2, 4
+"""Bits of MARKS: `session_start`, `session_end`, `reconstructed`."""
+
+ACCEPTED, DUPLICATE = 0, 1
+"""VERDICT of a row. A reader leaves ACCEPTED or MALFORMED, a judge writes what the rules make of it."""
+
+
+def code_of(reason: Reason) -> int:
+    """The verdict that stands for a reason: above ACCEPTED and DUPLICATE, in the order of REASONS."""
+    return 2 + REASONS.index(reason)
+
+
+def reason_of(code: int) -> Reason:
+    """The reason that a verdict above DUPLICATE stands for."""
+    return REASONS[code - 2]
+
+
+UNDECODABLE, MALFORMED = code_of("undecodable"), code_of("malformed")
+TOO_MANY_ENTRIES, UNKNOWN_TYPE = code_of("too_many_entries"), code_of("unknown_type")
+
+
+def text(buffer: Bytes, at: int, size: int) -> str:
+    """An id in the buffer as a string. Ids are ASCII."""
+    return buffer[at : at + size].tobytes().decode("ascii")

@@ -1,0 +1,151 @@
+"""The records of a slice in arrays: batches are added, and what is rare is read back as objects."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from schemas.errors import InvalidInput
+from streams.core.kernel import columns as c
+from streams.core.kernel.batches import DAMAGED, ODD_NAME, split, varint
+from streams.core.kernel.columns import NONE, Bytes, Matrix, Words
+from streams.core.records import LogRecord, Record
+
+SPARE = 16
+"""Bytes behind all others, so that eight may be read at the last one."""
+
+
+class PlainBatch(Protocol):
+    """A record batch, unpacked. Timestamps are epoch ms; `append_timestamp` stands for all its records."""
+
+    base_offset: int
+    first_timestamp: int
+    append_timestamp: int | None
+    count: int
+
+    @property
+    def unpacked(self) -> bytes | memoryview: ...
+
+
+class Entries:
+    """The records of a slice: a buffer that grows, and the lines of `records` that point into it."""
+
+    def __init__(self) -> None:
+        self.buffer: Bytes = np.zeros(1 << 16, np.uint8)
+        self.size = 0
+        self._records: Matrix = np.empty((1 << 10, c.RECORD_COLUMNS), np.int64)
+        self._count = 0
+
+    @property
+    def records(self) -> Matrix:
+        """A line for each record so far. A view: to be asked for again after `add`."""
+        return self._records[: self._count]
+
+    @property
+    def words(self) -> Words:
+        """The buffer, eight bytes each."""
+        return self.buffer.view(np.uint64)
+
+    def add(self, batch: PlainBatch) -> None:
+        """Adds the records of a batch. Raises InvalidInput if it holds no records; then nothing is added."""
+        unpacked = batch.unpacked
+        self.make_room(len(unpacked))
+        if not 0 <= batch.count <= len(unpacked):
+            raise InvalidInput("records whose number is wrong")
+        while self._count + batch.count > len(self._records):
+            self._records = np.concatenate([self._records, np.empty_like(self._records)])
+        end = self.size + len(unpacked)
+        self.buffer[self.size : end] = np.frombuffer(unpacked, np.uint8)
+        timestamp = batch.first_timestamp if batch.append_timestamp is None else batch.append_timestamp
+        became = split(
+            self.buffer, self.size, end, batch.base_offset, timestamp, batch.append_timestamp is not None,
+            self._records, self._count, batch.count,
+        )  # fmt: skip
+        if became == DAMAGED:
+            raise InvalidInput("records that are no records")
+        if became == ODD_NAME:
+            raise InvalidInput(
+                "a record with a header whose name is not UTF-8: Kafka's clients for Python can't read it"
+            )
+        self.size, self._count = end, self._count + batch.count
+
+    def keep(self, first: int, next: int) -> None:
+        """Drops all records but those with `first` <= offset < `next`."""
+        offsets = self.records[:, c.OFFSET]
+        kept = self.records[(first <= offsets) & (offsets < next)]
+        self._count = len(kept)
+        self._records[: self._count] = kept
+
+    def make_room(self, size: int) -> None:
+        """Makes the buffer hold so many more bytes. Positions stay, the array may be another one."""
+        wanted = len(self.buffer)
+        while wanted < self.size + size + SPARE:
+            wanted *= 2
+        if wanted > len(self.buffer):
+            grown = np.zeros(wanted, np.uint8)
+            grown[: self.size] = self.buffer[: self.size]
+            self.buffer = grown
+
+    def write(self, text: bytes) -> int:
+        """Puts bytes behind all others; returns their position."""
+        self.make_room(len(text))
+        at = self.size
+        self.buffer[at : at + len(text)] = np.frombuffer(text, np.uint8)
+        self.size += len(text)
+        return at
+
+    def record(self, line: int) -> Record:
+        """A record as an object: for what is rare."""
+        cells = self._records[line].tolist()
+        headers, at = [], cells[c.HEADERS_AT]
+        for _ in range(cells[c.HEADERS]):
+            name, at = self._text(at)
+            value, at = self._text(at)
+            headers.append(((name or b"").decode(), value))
+        return Record(
+            cells[c.OFFSET],
+            cells[c.TIMESTAMP],
+            self.bytes_at(cells[c.KEY_AT], cells[c.KEY_LEN]),
+            self.bytes_at(cells[c.VALUE_AT], cells[c.VALUE_LEN]),
+            headers,
+        )
+
+    def bytes_at(self, at: int, size: int) -> bytes | None:
+        """Bytes of the buffer; None for the size NONE."""
+        return None if size == NONE else self.buffer[at : at + size].tobytes()
+
+    def _text(self, at: int) -> tuple[bytes | None, int]:
+        size, at = varint(self.buffer, at, self.size)
+        return self.bytes_at(at, max(NONE, size)), at + max(0, size)
+
+
+class Written:
+    """Records as one plain batch, for logs that don't come from Kafka: archives, replays, tests."""
+
+    append_timestamp: int | None = None
+    first_timestamp = 0
+
+    def __init__(self, records: Sequence[LogRecord]) -> None:
+        self.count = len(records)
+        self.base_offset = records[0].offset if records else 0
+        self.unpacked = b"".join(_text(self._written(record)) for record in records)
+
+    def _written(self, record: LogRecord) -> bytes:
+        headers = [_text(name.encode()) + _text(value) for name, value in record.headers or ()]
+        parts = [b"\0", _number(record.timestamp), _number(record.offset - self.base_offset)]
+        return b"".join([*parts, _text(record.key), _text(record.value), _number(len(headers)), *headers])
+
+
+def _number(value: int) -> bytes:
+    """A zigzag varint."""
+    raw = (value << 1) ^ (value >> 63)
+    written = bytearray()
+    while raw > 0x7F:
+        written.append(0x80 | raw & 0x7F)
+        raw >>= 7
+    written.append(raw)
+    return bytes(written)
+
+
+def _text(value: bytes | None) -> bytes:
+    return _number(NONE) if value is None else _number(len(value)) + value

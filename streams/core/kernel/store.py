@@ -1,0 +1,274 @@
+"""The arrays of a state, which grow, and what Python does with them: machines, meters, versions and their terms.
+
+Nothing here judges. Loops get the arrays as they are at a call; between calls `reserve` makes room.
+"""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import UNSET
+from numpy.typing import NDArray
+
+from schemas.parsing import day_number
+from schemas.reading import MeterKind
+from schemas.registration import Registration, Restrictions
+from schemas.units import HOUR_MS
+from streams.core.kernel import tables as t
+from streams.core.kernel.columns import NONE, Bytes, Ints, Matrix
+from streams.core.kernel.tables import Tables, Texts
+from streams.core.plausible_usage import time_needed_ms
+
+KINDS: tuple[MeterKind, ...] = ("register", "quantity", "level")
+DAYS = ("MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SUNDAY")
+EVERY_DAY = 2**7 - 1
+MINUTES_A_DAY = 1_440
+FAR = 2**60
+"""Beyond any day."""
+
+FIRST_ROOM = 64
+
+
+class Store:
+    """The matrices of `tables`, the texts, and how many lines of each are in use."""
+
+    def __init__(self, key: int) -> None:
+        self.key = key
+        self._matrices = [np.full((FIRST_ROOM, width), NONE, np.int64) for width in t.WIDTHS]
+        self.used = [0] * t.MATRICES
+        self.texts: Texts = np.zeros((FIRST_ROOM, t.TEXT_MAX + 1), np.uint8)
+        self.words: Texts = np.zeros((FIRST_ROOM, t.TEXT_MAX + 1), np.uint8)
+        self.session_names: Texts = np.zeros((FIRST_ROOM, t.TEXT_MAX + 1), np.uint8)
+        self.names: Bytes = np.zeros(1 << 12, np.uint8)
+        self._names_used = 0
+        self.clock: Ints = np.zeros(t.CLOCK_COLUMNS, np.int64)
+        self.clock[[t.FREE_WINDOW, t.FREE_LINE]] = NONE
+        self.machine_index: Ints = np.full(2 * FIRST_ROOM, NONE, np.int64)
+        self.window_index: Ints = np.full(4 * FIRST_ROOM, NONE, np.int64)
+        self._indexed = 0
+        self.machine_of: dict[str, int] = {}
+        self.word_of: dict[str, int] = {}
+        self.word_names: list[str] = []
+        self._terms_of: dict[bytes, int] = {}
+
+    @property
+    def tables(self) -> Tables:
+        """The matrices, in their order."""
+        return tuple(self._matrices)
+
+    def matrix(self, kind: int) -> Matrix:
+        """One matrix, with room behind the lines in use."""
+        return self._matrices[kind]
+
+    # Room
+
+    def reserve(self, rows: int) -> None:
+        """Makes room for all that so many rows may open: windows, lines, holes, texts, events."""
+        clock = self.clock
+        self._room(t.WINDOWS, int(clock[t.WINDOWS_USED]) + rows)
+        self._room(t.LINES, int(clock[t.LINES_USED]) + 2 * rows)
+        self._room(t.HOLES, int(clock[t.HOLES_USED]) + rows)
+        self._room(t.EVENTS, int(clock[t.EVENTS_USED]) + rows)
+        counters = (t.METERS_TOUCHED, t.WINDOWS_TOUCHED, t.MACHINES_TOUCHED)
+        self._room(t.TOUCHED, max(int(clock[counter]) for counter in counters) + rows)
+        self.texts = _grown(self.texts, int(clock[t.TEXTS_USED]) + t.METER_TEXTS * rows)
+        self._index(int(clock[t.WINDOWS_OPEN]) + rows)
+
+    def need_texts(self, meter: int) -> None:
+        """Gives a meter its six texts, if it has none."""
+        row, used = self.matrix(t.METERS)[meter], int(self.clock[t.TEXTS_USED])
+        if row[t.TEXT] == NONE:
+            self.texts = _grown(self.texts, used + t.METER_TEXTS)
+            row[t.TEXT] = used
+            self.clock[t.TEXTS_USED] += t.METER_TEXTS
+
+    def new_holes(self) -> int:
+        """A new line of HOLES."""
+        line = int(self.clock[t.HOLES_USED])
+        self._room(t.HOLES, line + 1)
+        self.clock[t.HOLES_USED] += 1
+        return line
+
+    def put_session_name(self, s: int, name: str) -> None:
+        """The name of an open prepaid session."""
+        self.session_names = _grown(self.session_names, s + 1)
+        put(self.session_names, s, name)
+
+    def room_to_touch(self) -> None:
+        """Makes room for one more in each list of what changed."""
+        counters = (t.METERS_TOUCHED, t.WINDOWS_TOUCHED, t.MACHINES_TOUCHED)
+        self._room(t.TOUCHED, max(int(self.clock[counter]) for counter in counters) + 1)
+
+    def _room(self, kind: int, size: int) -> None:
+        self._matrices[kind] = _grown(self._matrices[kind], size)
+
+    def _index(self, windows: int) -> None:
+        """Tables of names and of windows that are at most half full."""
+        from streams.core.kernel.names import add_machines
+        from streams.core.kernel.windows import put_windows
+
+        machines = self.used[t.MACHINES]
+        if machines > self._indexed:
+            if 2 * machines > len(self.machine_index):
+                self.machine_index = np.full(_power_of_two(4 * machines), NONE, np.int64)
+                self._indexed = 0
+            add_machines(self.machine_index, self.key, self.matrix(t.MACHINES), self.names, self._indexed, machines)
+            self._indexed = machines
+        if 2 * windows > len(self.window_index):
+            self.window_index = np.full(_power_of_two(4 * windows), NONE, np.int64)
+            put_windows(self.window_index, self.matrix(t.WINDOWS), int(self.clock[t.WINDOWS_USED]))
+
+    def new(self, kind: int, *cells: int) -> int:
+        """A new line of a matrix; columns that are not given are NONE."""
+        line = self.used[kind]
+        self._room(kind, line + 1)
+        self.used[kind] = line + 1
+        self._matrices[kind][line, : len(cells)] = cells
+        return line
+
+    # Names
+
+    def add_machine(self, name: str) -> int:
+        """A new machine."""
+        encoded = name.encode("ascii")
+        at = self._names_used
+        self.names = _grown(self.names, at + len(encoded))
+        self.names[at : at + len(encoded)] = np.frombuffer(encoded, np.uint8)
+        self._names_used += len(encoded)
+        m = self.new(t.MACHINES, at, len(encoded))
+        self.matrix(t.MACHINES)[m, t.IS_MARKED] = self.matrix(t.MACHINES)[m, t.MACHINE_TOUCHED] = 0
+        self.machine_of[name] = m
+        return m
+
+    def name(self, m: int) -> str:
+        """The id of a machine."""
+        at, size = self.matrix(t.MACHINES)[m, :2].tolist()
+        return self.names[at : at + size].tobytes().decode("ascii")
+
+    def word(self, name: str) -> int:
+        """The number of a meter's name, which many machines share."""
+        number = self.word_of.get(name)
+        if number is None:
+            number = self.word_of[name] = len(self.word_names)
+            self.word_names.append(name)
+            self.words = _grown(self.words, number + 1)
+            put(self.words, number, name)
+        return number
+
+    def add_meter(self, m: int, name: str) -> int:
+        """A new meter of a machine, of which nothing is known."""
+        meter = self.new(t.METERS, m)
+        row, machines = self.matrix(t.METERS)[meter], self.matrix(t.MACHINES)
+        row[t.NEXT_METER] = machines[m, t.FIRST_METER]
+        row[t.METER_NAME] = self.word(name)
+        row[[t.SLACK_HIGH, t.STARTS, t.METER_TOUCHED]] = 0
+        row[t.SLACK] = 60_000
+        machines[m, t.FIRST_METER] = meter
+        return meter
+
+    def meter_of(self, m: int, name: str) -> int:
+        """The meter of a machine with this name, or NONE."""
+        meters, word = self.matrix(t.METERS), self.word_of.get(name, NONE)
+        meter = int(self.matrix(t.MACHINES)[m, t.FIRST_METER])
+        while meter != NONE and meters[meter, t.METER_NAME] != word:
+            meter = int(meters[meter, t.NEXT_METER])
+        return meter
+
+    def meters_of(self, m: int) -> list[int]:
+        """The meters of a machine, the last one added first."""
+        meters, found = self.matrix(t.METERS), []
+        meter = int(self.matrix(t.MACHINES)[m, t.FIRST_METER])
+        while meter != NONE:
+            found.append(meter)
+            meter = int(meters[meter, t.NEXT_METER])
+        return found
+
+    # Versions
+
+    def add_version(
+        self, m: int, number: int, in_force_from_ms: int, terms: int, content: int, effective_from: int
+    ) -> int:
+        """A further version of a machine."""
+        machines = self.matrix(t.MACHINES)
+        before = int(machines[m, t.LAST_VERSION])
+        version = self.new(t.VERSIONS, m, number, in_force_from_ms, before, terms, content, effective_from)
+        machines[m, t.LAST_VERSION] = version
+        return version
+
+    def terms(self, registration: Registration) -> int:
+        """The line of TERMS with what loops look up of a version. Versions with equal terms share one."""
+        r = registration
+        key = msgspec.json.encode((r.meters, r.tariff, r.orders or (), r.retired, r.require_signature))
+        found = self._terms_of.get(key)
+        if found is None:
+            found = self._terms_of[key] = self._new_terms(r)
+        return found
+
+    def _new_terms(self, r: Registration) -> int:
+        spans = [self.used[kind] for kind in (t.TERM_METERS, t.ELEMENTS, t.OFFSETS)]
+        reorder_at: dict[str, int] = {}
+        for policy in r.orders or ():
+            reorder_at[policy.meter] = max(policy.reorder_at, reorder_at.get(policy.meter, NONE))
+        for meter in r.meters:
+            need = time_needed_ms(meter.burst, meter.capacity_per_hour)
+            self.new(
+                t.TERM_METERS,
+                self.word(meter.meter),
+                KINDS.index(meter.kind),
+                meter.capacity_per_hour,
+                NONE if meter.modulus is UNSET else meter.modulus,
+                -(-HOUR_MS // meter.starts_per_hour),
+                need >> 62,
+                need & (2**62 - 1),
+                reorder_at.get(meter.meter, NONE),
+            )
+        for element in r.tariff.elements:
+            first = self.used[t.COMPONENTS]
+            for part in element.components:
+                self.new(t.COMPONENTS, self.word(part.meter), 0 if part.per is UNSET else part.per, part.price)
+            self.new(t.ELEMENTS, *_restricted(element.restrictions), first, self.used[t.COMPONENTS])
+        for from_ms, seconds in r.tariff.offsets:
+            self.new(t.OFFSETS, from_ms, seconds)
+        ends = [self.used[kind] for kind in (t.TERM_METERS, t.ELEMENTS, t.OFFSETS)]
+        cells = [cell for span in zip(spans, ends, strict=True) for cell in span]
+        return self.new(t.TERMS, *cells, int(r.retired), int(r.require_signature))
+
+
+def _restricted(words: Restrictions) -> tuple[int, ...]:
+    """Restrictions in integers: minutes of the day, days since 1970, one bit for each weekday from Monday."""
+    days = sum(1 << DAYS.index(day) for day in set(words.day_of_week))
+    return (
+        _minute(words.start_time) if words.start_time is not UNSET else 0,
+        _minute(words.end_time) if words.end_time is not UNSET else MINUTES_A_DAY,
+        day_number(words.start_date) if words.start_date is not UNSET else -FAR,
+        day_number(words.end_date) if words.end_date is not UNSET else FAR,
+        days or EVERY_DAY,
+    )
+
+
+def _minute(text: str) -> int:
+    return int(text[:2]) * 60 + int(text[3:])
+
+
+def put(texts: Texts, number: int, text: str) -> None:
+    """Makes a text that of a line."""
+    encoded = text.encode("ascii")
+    texts[number, : len(encoded)] = np.frombuffer(encoded, np.uint8)
+    texts[number, t.TEXT_MAX] = len(encoded)
+
+
+def get(texts: Texts, number: int) -> str:
+    """The text of a line."""
+    return texts[number, : texts[number, t.TEXT_MAX]].tobytes().decode("ascii")
+
+
+def _grown(array: NDArray[Any], size: int) -> NDArray[Any]:
+    """An array of at least `size` lines, this one if it is."""
+    if size <= len(array):
+        return array
+    more = np.full((max(size, 2 * len(array)) - len(array), *array.shape[1:]), NONE if array.dtype == np.int64 else 0)
+    return np.concatenate([array, more.astype(array.dtype)])
+
+
+def _power_of_two(size: int) -> int:
+    return 1 << (size - 1).bit_length()
