@@ -3,6 +3,7 @@
 What signs is imported where it is used: it takes seconds that most commands don't need.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import msgspec
 
 from deploy.config import KeySettings, Settings
 from deploy.keys import private_key
-from deploy.stack.servers import Stack
+from deploy.stack.servers import EvmNode, KafkaServer, Stack
 from files.write import make_folder, write_json
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -175,13 +176,8 @@ class DataFolder:
 
         Raises InvalidInput where none is known, or the folder's own broker does not run.
         """
-        if self.settings.kafka_bootstrap_servers is not None:
-            return self.settings.kafka_bootstrap_servers
-        stack = Stack.load(self.data_dir)
-        if stack is not None and stack.kafka_bootstrap_servers and (stack.kafka is None or stack.kafka.alive()):
-            return stack.kafka_bootstrap_servers
-        raise InvalidInput(
-            f"no Kafka runs for {self.data_dir}: start it with `tallyroot up`, or set KAFKA_BOOTSTRAP_SERVERS"
+        return self.settings.kafka_bootstrap_servers or self._remembered(
+            "Kafka", "KAFKA_BOOTSTRAP_SERVERS", lambda stack: (stack.kafka_bootstrap_servers, stack.kafka)
         )
 
     def chain_rpc_url(self) -> str:
@@ -189,12 +185,19 @@ class DataFolder:
 
         Raises InvalidInput where none is known, or the folder's own node does not run.
         """
-        if self.settings.chain_rpc_url is not None:
-            return self.settings.chain_rpc_url
+        return self.settings.chain_rpc_url or self._remembered(
+            "chain", "CHAIN_RPC_URL", lambda stack: (stack.chain_rpc_url, stack.evm)
+        )
+
+    def _remembered(
+        self, what: str, setting: str, of: Callable[[Stack], tuple[str, KafkaServer | EvmNode | None]]
+    ) -> str:
+        """An address in `stack.json`, whose server must run where it is the folder's own."""
         stack = Stack.load(self.data_dir)
-        if stack is not None and stack.chain_rpc_url and (stack.evm is None or stack.evm.alive()):
-            return stack.chain_rpc_url
-        raise InvalidInput(f"no chain runs for {self.data_dir}: start it with `tallyroot up`, or set CHAIN_RPC_URL")
+        address, server = ("", None) if stack is None else of(stack)
+        if address and (server is None or server.alive()):
+            return address
+        raise InvalidInput(f"no {what} runs for {self.data_dir}: start it with `tallyroot up`, or set {setting}")
 
     def has_own_chain(self) -> bool:
         """Whether the chain is the folder's own development node: it mines only when something is sent."""

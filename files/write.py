@@ -114,6 +114,17 @@ def write_chunks(path: Path, chunks: Iterable[bytes], sha256: str | None = None,
     sync_folder(path.parent)
 
 
+def write_secret(path: Path, content: bytes) -> None:
+    """Writes a new file that only its owner may read, in one step, durably. Raises OSError, also where there is one."""
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{TEMPORARY}")
+    try:
+        write_chunks(temporary, [content], mode=0o600)
+        path.hardlink_to(temporary)  # unlike a rename it never replaces what is there
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def rename(source: Path, target: Path) -> None:
     """Renames a file or a folder whose content is on the disk already, durably. `target` must be a free name."""
     source.rename(target)

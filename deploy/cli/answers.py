@@ -16,26 +16,33 @@ from deploy.cli.results import (
     MachinesShown,
     ProofFolder,
     Restored,
+    RolesShown,
     SettingsShown,
+    SkippedShown,
     WorkerEnded,
     Written,
 )
 from deploy.config import Origin
+from deploy.demo.demo import DemoResult
 from deploy.explain.gateway_check import CheckResult
+from deploy.explain.machine_facts import MachineFacts
 from deploy.explain.query import Rows
 from deploy.explain.receipt import ReadingReceipt
-from deploy.explain.statement import Explained
 from deploy.explain.statement_page import PayeeStatement
+from deploy.explain.why import Explained
 from deploy.importers.ingest import IngestReport
 from deploy.importers.replay import ReplayReport
 from deploy.machines.apply import Corrected, MachinePage, Registered
 from deploy.machines.new_log import InitResult
+from deploy.money.shares import Bought, Collected, Holders, SharesIncome, Transferred, Withdrawn
+from deploy.money.shares_registration import SharesRegistered
 from deploy.report.report import WrittenReport
 from deploy.simulate.run import SimulateReport
 from deploy.stack.lifecycle import Running, Status, Stopped
 from settlement.audit.audit import AuditReport
 from settlement.chain.job import Settled
 from settlement.chain.ledger import Deployment
+from settlement.chain.shares import Issue, Offering
 from settlement.chain.watcher import Done
 from settlement.results import (
     Attested,
@@ -53,16 +60,20 @@ from settlement.results import (
 FOLDER = Path(__file__).parents[2] / "schemas" / "json" / "cli"
 ANSWERS: dict[str, tuple[type, ...]] = {
     "attack": (Attacked,), "attest": (Attested,), "audit": (AuditReport,), "check-gateway": (CheckResult,),
-    "claim": (Claimed, ClaimedMany), "config": (SettingsShown, Origin), "correct": (Corrected,),
+    "claim": (Claimed, ClaimedMany), "config": (SettingsShown, Origin), "correct": (Corrected,), "demo": (DemoResult,),
     "deploy-contracts": (Deployment,), "dispute": (Disputed,), "down": (Stopped,), "fund": (Funded,),
     "ingest": (IngestReport, Written), "init": (InitResult,), "machines": (MachinesShown, MachinePage),
     "max-step": (RoleCall,), "pause": (RoleCall,), "payouts": (Payouts,), "proof": (ProofFile, ProofFolder),
     "receipt": (ReadingReceipt,), "register": (Registered, Accepted), "replay": (ReplayReport,),
     "report": (WrittenReport,),
-    "restore-posts": (Restored,), "retire": (Registered,), "revoke": (RoleCall,), "settle": (Settled, DryRun),
-    "settlements": (SettlementsReport,), "simulate": (SimulateReport,), "sql": (Rows,), "statement": (PayeeStatement,),
-    "status": (Status,), "stream": (WorkerEnded,), "unpause": (RoleCall,), "up": (Running,), "verify": (Verified,),
-    "watch": (Done,), "why": (Explained,), "withdraw": (RoleCall,),
+    "restore-posts": (Restored,), "retire": (Registered,), "revoke": (RoleCall,), "roles": (RolesShown, RoleCall),
+    "settle": (Settled, DryRun), "settlements": (SettlementsReport,),
+    "shares buy": (Bought,), "shares collect": (Collected,), "shares holders": (Holders,),
+    "shares income": (SharesIncome,), "shares issue": (Issue,), "shares machine": (MachineFacts,),
+    "shares offer": (Offering,), "shares register": (SharesRegistered,), "shares transfer": (Transferred,),
+    "shares withdraw": (Withdrawn,), "simulate": (SimulateReport,), "skip-range": (SkippedShown,), "sql": (Rows,),
+    "statement": (PayeeStatement,), "status": (Status,), "stream": (WorkerEnded,), "unpause": (RoleCall,),
+    "up": (Running,), "verify": (Verified,), "watch": (Done,), "why": (Explained,), "withdraw": (RoleCall,),
 }  # fmt: skip
 """Command to the types of its result: more than one where its options decide."""
 
@@ -74,6 +85,11 @@ def answer_schema(command: str) -> dict[str, Any]:
     return document | (found[0] if len(found) == 1 else {"anyOf": found})
 
 
+def schema_file(command: str) -> Path:
+    """Where its schema is kept."""
+    return FOLDER / f"{command.replace(' ', '-')}.schema.json"
+
+
 def schema_bytes(command: str) -> bytes:
     """The bytes of its file."""
     return json.format(json.encode(answer_schema(command)), indent=2) + b"\n"
@@ -83,7 +99,7 @@ def main() -> None:
     """Writes every schema to its file."""
     FOLDER.mkdir(exist_ok=True)
     for command in ANSWERS:
-        (FOLDER / f"{command}.schema.json").write_bytes(schema_bytes(command))
+        schema_file(command).write_bytes(schema_bytes(command))
 
 
 if __name__ == "__main__":

@@ -67,7 +67,6 @@ app = typer.Typer(
     cls=PanelGroup,
     callback=_options,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"max_content_width": 120},

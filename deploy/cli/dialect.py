@@ -127,7 +127,11 @@ def _rule(name: str, kind: Any) -> tuple[str, str]:
         return name.removesuffix("_ms"), "ms"
     if name.endswith("_s") and name not in DURATIONS:
         return name.removesuffix("_s"), "s"
-    return name, "hash" if HASHES.search(name) and "str" in str(kind) else "plain"
+    return name, "hash" if HASHES.search(name) and _is_text(kind) else "plain"
+
+
+def _is_text(kind: Any) -> bool:
+    return kind is str or any(map(_is_text, get_args(kind)))
 
 
 def _written(value: Any, field: str, kind: str, decimals: int | None) -> Any:

@@ -1,7 +1,6 @@
 """Commands about machines and the records that they send."""
 
 import sys
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -211,16 +210,11 @@ def _show_machine(terminal: Terminal, data: "DataFolder", name: str) -> None:
 
 
 def _list_machines(terminal: Terminal, data: "DataFolder") -> None:
-
-    from msgspec import convert
-
-    from deploy.cli.results import MachineRow, MachinesShown
-    from deploy.explain.availability import refresh_availability
-    from deploy.explain.query import query
+    from deploy.cli.results import MachinesShown
+    from deploy.explain.machine_rows import machine_rows
     from deploy.explain.refused_signs import refused_signs
 
-    refresh_availability(data)
-    records = query(data, "SELECT * FROM machines ORDER BY machine").records()
+    rows = machine_rows(data)
     columns = {
         "machine": "machine", "last_seen": "last seen (UTC)", "windows": "windows", "readings": "readings",
         "gross": "gross", "currency": "", "simulated": "", "trust": "trust", "flags": "flags",
@@ -228,12 +222,12 @@ def _list_machines(terminal: Terminal, data: "DataFolder") -> None:
         "reporting": "reporting %", "reporting_from": "from (UTC)", "reporting_until": "until (UTC)",
         "uptime": "uptime %",
     }  # fmt: skip
-    shown = [[_cell(name, record[name]) for name in columns] for record in records]
+    shown = [[_cell(name, getattr(row, name)) for name in columns] for row in rows]
     terminal.table("machines", list(columns.values()), shown)
-    simulated = sum(Decimal(str(record["gross"])) for record in records if record["simulated"])
+    simulated = sum(row.gross for row in rows if row.simulated)
     if simulated:
-        terminal.say(f"simulated: {simulated:,} of {sum(Decimal(str(record['gross'])) for record in records):,} gross")
-    if not any(record["uptime"] is not None for record in records):
+        terminal.say(f"simulated: {simulated:,} of {sum(row.gross for row in rows):,} gross")
+    if not any(row.uptime is not None for row in rows):
         terminal.say(
             "uptime (23 CFR 680.116) is known only of machines with a level meter `availability` (1: in service)"
         )
@@ -241,7 +235,7 @@ def _list_machines(terminal: Terminal, data: "DataFolder") -> None:
     _show_signs(terminal, signs)
     if signs:
         terminal.say("check-gateway reads the log itself, and sees more")
-    terminal.result(MachinesShown(convert(records, list[MachineRow]), signs))
+    terminal.result(MachinesShown(rows, signs))
 
 
 def _show_signs(terminal: Terminal, signs: "list[MeterSign]") -> None:

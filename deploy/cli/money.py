@@ -14,7 +14,8 @@ from schemas.errors import InvalidInput
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from deploy.explain.statement import Explained, ExplainedWindow, MonthSum
+    from deploy.explain.why import Explained, ExplainedWindow, MonthSum
+    from deploy.money.treasury import Treasury
     from schemas.log import Log
     from settlement.chain.job import Settled
     from settlement.results import DryRun, SettlementsReport, UnsettledSum
@@ -128,19 +129,26 @@ def settle(
     for done in treasury.follow(options) if follow else (treasury.settle(options),):
         if isinstance(done, Settled):
             # On the folder's own chain settle funds the ledger by itself.
-            _show_settled(terminal, treasury.data_dir, done, 0 if treasury.data.has_own_chain() else runway_days)
+            _show_settled(terminal, treasury, done, 0 if treasury.data.has_own_chain() else runway_days)
         else:
             terminal.step(str(done))
 
 
-def _show_settled(terminal: Terminal, data_dir: Path, settled: "Settled", runway_days: int) -> None:
+def _show_settled(terminal: Terminal, treasury: "Treasury", settled: "Settled", runway_days: int) -> None:
     from deploy.money.treasury import noted_funding
+    from deploy.texts import moment_text
 
     posted = ", ".join(str(sequence) for sequence in settled.posts)
-    terminal.say(f"posted {posted}" if posted else "nothing to post")
-    if settled.waiting_for:
+    if posted:
+        terminal.say(f"posted {posted}")
+    if settled.owes_nobody_until is not None:
+        _, end_ms = treasury.log.epoch_span(settled.owes_nobody_until)
+        terminal.say(f"what ended until {moment_text(end_ms)} owes nobody, and goes into a later post")
+    elif not posted:
+        terminal.say("nothing to post")
+    if settled.waiting_for and (posted or settled.owes_nobody_until is None):
         terminal.say(f"waiting for {settled.waiting_for}")
-    noted = noted_funding(data_dir)
+    noted = noted_funding(treasury.data_dir)
     _warn_of_runway(terminal, None if noted is None else noted.runway_days, runway_days)
     terminal.result(settled)
 
@@ -398,10 +406,10 @@ def why(
     json: Json = False,
 ) -> None:
     """Why an account is owed what it is: sums by machine and month, every window, and down to the readings of one."""
-    from deploy.explain import statement
+    from deploy.explain import why as explaining
 
     treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
-    explained = statement.why(treasury, account, window)
+    explained = explaining.why(treasury, account, window)
     if window is None:
         _show_sums(terminal, treasury.log.currency, explained)
     if windows:
@@ -409,7 +417,7 @@ def why(
     for row, readings in zip(explained.rows, explained.windows, strict=False):
         _show_readings(terminal, row, readings)
     if out is not None:
-        statement.write_parquet(explained, out)
+        explaining.write_parquet(explained, out)
         terminal.say(f"written to {out}")
     terminal.result(explained)
 

@@ -1,47 +1,20 @@
 """Results that only a command makes, of what several functions returned: see `deploy.cli.dialect`."""
 
-from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 
 from msgspec import Struct
 
 from deploy.config import Origin
+from deploy.explain.machine_rows import MachineRow
 from deploy.explain.meter_signs import MeterSign
+from schemas.manifest import SkippedRange
+from settlement.results import RoleHolder
 
 
 class SettingsShown(Struct, frozen=True):
     """Every setting."""
 
     settings: list[Origin]
-
-
-class MachineRow(Struct, frozen=True, kw_only=True):
-    """One machine in the view `machines`; its columns are described there."""
-
-    machine: str
-    partition: int
-    first_seen: datetime | None
-    last_seen: datetime | None
-    windows: int
-    adjustments: int
-    readings: int
-    gross: Decimal
-    net: Decimal
-    currency: str
-    simulated: bool
-    trust: int | None
-    registration_version: int | None
-    flags: list[str] | None
-    equivocations: int | None
-    reporting_from: datetime | None
-    reporting_until: datetime | None
-    reporting_minutes: int | None
-    silent_minutes: int | None
-    reporting: Decimal | None
-    uptime_minutes: int | None
-    outage_minutes: int | None
-    uptime: Decimal | None
 
 
 class MachinesShown(Struct, frozen=True):
@@ -88,3 +61,16 @@ class Written(Struct, frozen=True):
 
     form: str
     machines: int
+
+
+class RolesShown(Struct, frozen=True):
+    """Who holds which role of the ledger."""
+
+    roles: list[RoleHolder]
+
+
+class SkippedShown(Struct, frozen=True):
+    """The skipped range that was added just now, and all of them."""
+
+    added: SkippedRange | None
+    skipped_ranges: list[SkippedRange]

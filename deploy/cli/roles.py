@@ -117,13 +117,14 @@ def roles(
             print_call=print_call, json=json,
         )  # fmt: skip
         return
+    from deploy.cli.results import RolesShown
     from settlement import service
 
     treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
     found = service.roles(treasury.data_dir, treasury.chain)
     rows = [(row.role, row.account, "contract" if row.contract else "plain key") for row in found]
     terminal.table("roles", ["role", "account", "kind"], rows)
-    terminal.result({"roles": found})
+    terminal.result(RolesShown(list(found)))
 
 
 def _call(

@@ -48,6 +48,8 @@ def skip_range(
     reason = reason.strip()
     if not list_all and (partition is None or first is None or next is None or not reason):
         raise InvalidInput("name the partition, the first offset, the next one and a --reason; or ask with --list")
+    from deploy.cli.results import SkippedShown
+
     data, terminal = data_folder(data_dir), Terminal(as_json=json)
     added = None
     if partition is not None and first is not None and next is not None and not list_all:
@@ -68,4 +70,4 @@ def skip_range(
         )
     elif list_all:
         terminal.say("no skipped ranges: every record of the log counts")
-    terminal.result({"added": added, "skipped_ranges": skipped})
+    terminal.result(SkippedShown(added, list(skipped)))

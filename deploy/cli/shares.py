@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,7 @@ from deploy.cli.options import DataDir, Json, data_folder, treasury_of
 from deploy.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from deploy.explain.machine_facts import MachineFacts
     from deploy.money.shares import MachineShares
     from deploy.money.treasury import Treasury
     from settlement.chain.signer import Signer
@@ -93,17 +94,17 @@ def offer(
 
     contract, terminal = _shares(data_dir, name), Terminal(as_json=json)
     signer = _signer(contract.treasury, as_, keystore, password_file)
-    found = contract.offer(signer, price=price, cap=cap, until=until, days=days)
+    found, decimals = contract.offer(signer, price=price, cap=cap, until=until, days=days), contract.treasury.decimals()
     terminal.say(
         f"offering {found.address}: {found.available} of {found.cap} shares at"
-        f" {units(found.price, contract.treasury.decimals())}, until {moment(found.closes_at_s)}"
+        f" {units(found.price, decimals)}, until {moment(found.closes_at_s)}"
     )
     terms = found.terms
     terminal.say(
         f"terms {found.terms_hash}: {terms.points / 100:.2f} % of the income until {moment(terms.term_end_s)},"
         f" locked until {moment(terms.locked_until_s)}"
     )
-    terminal.result(found)
+    terminal.result(found, decimals)
 
 
 @app.command()
@@ -127,9 +128,9 @@ def buy(
     contract, terminal = _shares(data_dir, name), Terminal(as_json=json)
     signer = _signer(contract.treasury, as_, keystore, password_file)
     done = contract.buy(signer, amount, max_price=max_price, offering=offering, demo_tokens=demo_tokens)
-    cost = units(done.cost, contract.treasury.decimals())
-    terminal.say(f"{done.account} bought {amount} shares for {cost}: {done.transaction}")
-    terminal.result(done)
+    decimals = contract.treasury.decimals()
+    terminal.say(f"{done.account} bought {amount} shares for {units(done.cost, decimals)}: {done.transaction}")
+    terminal.result(done, decimals)
 
 
 @app.command()
@@ -178,7 +179,7 @@ def income(name: Name, data_dir: DataDir = None, json: Json = False) -> None:
     ]  # fmt: skip
     rows = [(text, units(amount, found.income.decimals)) for text, amount in amounts]
     terminal.table(f"income of the shares of {found.income.machine}", ["", "token"], rows)
-    terminal.result(found)
+    terminal.result(found, found.income.decimals)
 
 
 @app.command()
@@ -195,9 +196,9 @@ def collect(
 
     contract, terminal = _shares(data_dir, name), Terminal(as_json=json)
     done = contract.collect(_signer(contract.treasury, as_, keystore, password_file))
-    arrived = units(done.arrived, contract.treasury.decimals())
-    terminal.say(f"{arrived} arrived; it is released over 7 days: {done.transaction}")
-    terminal.result(done)
+    decimals = contract.treasury.decimals()
+    terminal.say(f"{units(done.arrived, decimals)} arrived; it is released over 7 days: {done.transaction}")
+    terminal.result(done, decimals)
 
 
 @app.command()
@@ -217,8 +218,9 @@ def withdraw(
 
     contract, terminal = _shares(data_dir, name), Terminal(as_json=json)
     done = contract.withdraw(_signer(contract.treasury, as_, keystore, password_file), to)
-    terminal.say(f"{done.recipient} got {units(done.amount, contract.treasury.decimals())}: {done.transaction}")
-    terminal.result(done)
+    decimals = contract.treasury.decimals()
+    terminal.say(f"{done.recipient} got {units(done.amount, decimals)}: {done.transaction}")
+    terminal.result(done, decimals)
 
 
 @app.command("machine")
@@ -228,56 +230,49 @@ def machine_page(machine: Machine, data_dir: DataDir = None, json: Json = False)
 
     terminal = Terminal(as_json=json)
     facts = machine_facts(data_folder(data_dir), machine)
-    _show_machine(terminal, machine, facts)
+    _show_machine(terminal, facts)
     terminal.result(facts)
 
 
-def _show_machine(terminal: Terminal, machine: str, page: dict[str, Any]) -> None:
+def _show_machine(terminal: Terminal, found: "MachineFacts") -> None:
+    from msgspec import UNSET
+
     from deploy.texts import moment_text, units
 
-    facts, agreement, funding, currency = (
-        page["machine"],
-        page["agreement"],
-        page["funding"],
-        page["machine"]["currency"],
-    )
-    is_simulated = " (simulated)" if facts["simulated"] else ""
-    terminal.say(f"{machine}{is_simulated}: seen {facts['first_seen']} to {facts['last_seen']} (UTC)")
-    terminal.say(f"  earned    gross {facts['gross']}, net {facts['net']} {currency} in {facts['windows']} windows")
-    terminal.say(f"  reporting {facts['reporting']} % of {facts['reporting_from']} to {facts['reporting_until']}")
+    facts, agreement, funding = found.machine, found.agreement, found.funding
+    is_simulated = " (simulated)" if facts.simulated else ""
+    terminal.say(f"{facts.machine}{is_simulated}: seen {facts.first_seen} to {facts.last_seen} (UTC)")
+    terminal.say(f"  earned    gross {facts.gross}, net {facts.net} {facts.currency} in {facts.windows} windows")
+    terminal.say(f"  reporting {facts.reporting} % of {facts.reporting_from} to {facts.reporting_until}")
     uptime = (
         "unknown: no level meter `availability` says when it was in service"
-        if facts["uptime"] is None
-        else f"{facts['uptime']} % of {facts['uptime_minutes']:,} minutes in service (23 CFR 680.116)"
+        if facts.uptime is None
+        else f"{facts.uptime} % of {facts.uptime_minutes:,} minutes in service (23 CFR 680.116)"
     )
     terminal.say(f"  uptime    {uptime}")
-    flags = ", ".join(facts["flags"]) or "none"
     terminal.say(
-        f"  trust     {facts['trust']} (0 unsigned, 1 signed, 2 signed in hardware); flags: {flags};"
-        f" equivocations {facts['equivocations']}"
+        f"  trust     {facts.trust} (0 unsigned, 1 signed, 2 signed in hardware);"
+        f" flags: {', '.join(facts.flags or ()) or 'none'}; equivocations {facts.equivocations}"
     )
-    lock = (
-        "not locked"
-        if agreement["locked_until_ms"] is None
-        else f"locked until {moment_text(agreement['locked_until_ms'])}"
-    )
-    terminal.say(f"  agreement {lock}; it pays for trust {agreement['pays_trust']} and above")
-    for payee, points in sorted(agreement["payees"].items()):
+    lock = "not locked" if agreement.locked_until is UNSET else f"locked until {moment_text(agreement.locked_until)}"
+    terminal.say(f"  agreement {lock}; it pays for trust {agreement.pays_trust} and above")
+    for payee, points in sorted(agreement.payees.items()):
         terminal.say(f"            {payee}: {points / 100:.2f} %")
-    states = ", ".join(f"{post['sequence']} {post['state']}" for post in page["posts"][-3:]) or "none yet"
+    states = ", ".join(f"{post.sequence} {post.state}" for post in found.posts[-3:]) or "none yet"
     terminal.say(f"  posts     {states}")
     if funding is None:
         terminal.say("  funding   unknown: nothing has been settled from this folder")
     else:
-        missing = int(funding["shortfall"])
         text = (
-            "all that is earned is funded"
-            if not missing
-            else f"{units(missing, funding['decimals'])} earned, not funded"
+            f"{units(funding.shortfall, funding.decimals)} earned, not funded"
+            if funding.shortfall
+            else "all that is earned is funded"
         )
-        terminal.say(f"  funding   {text}, as of {moment_text(funding['at_ms'])} (all machines of the ledger)")
+        terminal.say(f"  funding   {text}, as of {moment_text(funding.at_ms)} (all machines of the ledger)")
     columns = ["month", "windows", "readings", "gross", "expenses", "net"]
-    terminal.table(f"income, {currency}", columns, [[row[name] for name in columns] for row in page["months"]])
+    terminal.table(
+        f"income, {facts.currency}", columns, [[getattr(row, name) for name in columns] for row in found.months]
+    )
 
 
 def _shares(data_dir: Path | None, name: str) -> "MachineShares":

@@ -8,16 +8,15 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from deploy.cli.check import show_audit
 from deploy.cli.terminal import Terminal
 from deploy.data_folder import DEMO_PAYEES, DataFolder, demo_account
-from deploy.demo.cheat import cheat
+from deploy.demo.cheat import CheatResult, cheat
 from deploy.demo.ends import demo_folder
-from deploy.demo.workers import stream_with_a_kill
+from deploy.demo.workers import Kill, stream_with_a_kill
 from deploy.explain import audit as auditing
 from deploy.explain.machine_facts import agreement_of
 from deploy.explain.query import query
@@ -32,8 +31,9 @@ from deploy.simulate.fleet_source import fleet_source
 from deploy.texts import day_text, moment_text, money, units
 from schemas.log import Log
 from schemas.parsing import duration_ms
+from schemas.payout import Settlement
 from schemas.registration import Agreement
-from schemas.units import DAY_MS, SECOND_MS
+from schemas.units import DAY_MS, SECOND_MS, TokenUnits
 from settlement import service
 from settlement.chain.ledger import Ledger
 from settlement.chain.shares import Shares, buy_shares, issue_shares, open_offering
@@ -128,11 +128,12 @@ def _run(
     written = write_report(data, wish=Wish(first=machine), names=names)
     terminal.say(f"{written.path}: a page that checks itself")
     _farewell(data, terminal, report, time.monotonic() - began_s)
-    verdict: dict[str, Any] = {
-        "claimed_micros": claimed, "you": yours, "kill": kill, "cheat": cheated,
-        "audit": "ok" if audit.ok else audit.findings[0].text,
-    }  # fmt: skip
-    terminal.result({"records": replayed.records} | msgspec.structs.asdict(figures) | _posts(report) | verdict)
+    done = DemoResult(
+        records=replayed.records, figures=figures, posts=tuple(row.settlement for row in report.posts),
+        claimed=claimed, yours=yours, decimals=report.decimals, kill=kill, cheat=cheated,
+        audit="ok" if audit.ok else audit.findings[0].text,
+    )  # fmt: skip
+    terminal.result(done)
     return audit.ok
 
 
@@ -172,6 +173,23 @@ class DemoFigures(msgspec.Struct, frozen=True):
     simulated_micros: int
     currency: str
     quantity: dict[str, int]
+
+
+class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What the demo came to. `claimed` is what all payees got, `yours` of it; `audit` is "ok" or its first finding.
+
+    `kill` is None where the log was so short that no worker was killed.
+    """
+
+    records: int
+    figures: DemoFigures
+    posts: tuple[Settlement, ...]
+    claimed: TokenUnits
+    yours: TokenUnits
+    decimals: int
+    kill: Kill | None
+    cheat: CheatResult
+    audit: str
 
 
 def _figures(data: DataFolder) -> DemoFigures:
@@ -267,7 +285,7 @@ def _post(treasury: Treasury) -> None:
 
 
 def _claim(data: DataFolder, treasury: Treasury, terminal: Terminal, shares: Shares) -> tuple[int, int]:
-    """Every payee claims, the shares for their holder. Returns micros paid in all, and token units that are yours."""
+    """Every payee claims, the shares for their holder. Returns token units: of all, and yours."""
     ledger = Ledger.open(treasury.data_dir, treasury.chain)
     decimals = ledger.deployment.decimals
     rows = {row.account: row for row in service.payouts(treasury.data_dir, treasury.chain)}
@@ -289,24 +307,7 @@ def _claim(data: DataFolder, treasury: Treasury, terminal: Terminal, shares: Sha
         shares.withdraw(you, you.address)
         shown.append(("you", you.address, units(before, decimals), units(ledger.balance_of(you.address), decimals)))
     terminal.table("", ["payee", "account", "before", "after its claim"], shown)
-    return (paid + arrived) // int(10 ** (decimals - 6)), arrived
-
-
-def _posts(report: SettlementsReport) -> dict[str, object]:
-    posts = []
-    for row in report.posts:
-        post = row.settlement
-        posts.append(
-            {
-                "sequence": post.sequence,
-                "epochs": [post.first_epoch, post.last_epoch],
-                "windows_root": post.windows_root,
-                "payouts_root": post.payouts_root,
-                "transaction": post.transaction,
-                "state": post.state,
-            }
-        )
-    return {"posts": posts}
+    return paid + arrived, arrived
 
 
 def _farewell(data: DataFolder, terminal: Terminal, report: SettlementsReport, took_s: float) -> None:

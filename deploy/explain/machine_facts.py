@@ -1,16 +1,18 @@
 """What one should know of a machine before buying a part of its income, read from the data folder alone."""
 
 import re
+from decimal import Decimal
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct, convert
 
 from deploy.data_folder import DataFolder
-from deploy.explain.availability import refresh_availability
+from deploy.explain.machine_rows import MachineRow, machine_rows
 from deploy.explain.query import query
 from deploy.money.treasury import noted_funding
 from schemas.errors import InvalidInput
 from schemas.registration import Agreement
+from schemas.units import TokenUnits
 
 MONTHS = 12
 _ID = re.compile(r"[A-Za-z0-9._:*-]{1,64}")
@@ -35,14 +37,48 @@ def agreement_of(data: DataFolder, machine: str) -> Agreement:
     )
 
 
-def machine_facts(data: DataFolder, machine: str) -> dict[str, Any]:
-    """The machine's row, months, agreement, and posts and funding of the ledger that pays it.
+class MonthFacts(Struct, frozen=True, kw_only=True):
+    """A month (UTC, YYYY-MM) of a machine; amounts are in the log's currency."""
 
-    Raises InvalidInput where it has no sealed window.
-    """
+    month: str
+    windows: int
+    readings: int
+    gross: Decimal
+    expenses: Decimal
+    net: Decimal
+
+
+class PostFacts(Struct, frozen=True, kw_only=True):
+    """A post of the ledger that pays the machine."""
+
+    sequence: int
+    first_epoch: int
+    last_epoch: int
+    state: str
+    total: Decimal
+
+
+class FundingFacts(Struct, frozen=True, kw_only=True):
+    """What all machines of the ledger have earned that is not funded, as of a moment."""
+
+    shortfall: TokenUnits
+    decimals: int
+    at_ms: int
+
+
+class MachineFacts(Struct, frozen=True, kw_only=True):
+    """The machine, its last months, its agreement, and posts and funding of its ledger, None before the first post."""
+
+    machine: MachineRow
+    months: list[MonthFacts]
+    agreement: Agreement
+    posts: list[PostFacts]
+    funding: FundingFacts | None
+
+
+def machine_facts(data: DataFolder, machine: str) -> MachineFacts:
+    """What the folder has of a machine. Raises InvalidInput where it has no sealed window."""
     agreement = agreement_of(data, machine)
-    refresh_availability(data)
-    (facts,) = query(data, f"SELECT * FROM machines WHERE machine = '{machine}'").records()  # noqa: S608 - as above
     months = query(
         data,
         "SELECT strftime(start, '%Y-%m') AS month, count(*) AS windows,"  # noqa: S608 - as above
@@ -53,13 +89,18 @@ def machine_facts(data: DataFolder, machine: str) -> dict[str, Any]:
     posts = query(
         data, 'SELECT "sequence", first_epoch, last_epoch, "state", total FROM settlements ORDER BY 1'
     ).records()
-    funding = noted_funding(data.data_dir)
-    locked = None if agreement.locked_until is UNSET else agreement.locked_until
-    return {
-        "machine": facts, "months": months, "posts": posts,
-        "funding": funding and {name: getattr(funding, name) for name in ("shortfall", "decimals", "at_ms")},
-        "agreement": {"payees": agreement.payees, "locked_until_ms": locked, "pays_trust": agreement.pays_trust},
-    }  # fmt: skip
+    return MachineFacts(
+        machine=next(row for row in machine_rows(data) if row.machine == machine),
+        months=convert(months, list[MonthFacts]), agreement=agreement, posts=convert(posts, list[PostFacts]),
+        funding=_funding(data),
+    )  # fmt: skip
+
+
+def _funding(data: DataFolder) -> FundingFacts | None:
+    noted = noted_funding(data.data_dir)
+    if noted is None:
+        return None
+    return FundingFacts(shortfall=int(noted.shortfall), decimals=noted.decimals, at_ms=noted.at_ms)
 
 
 def _known(machine: str) -> str:

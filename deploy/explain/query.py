@@ -51,13 +51,7 @@ def views(data: DataFolder, *, allow_files: bool = False) -> Iterator[duckdb.Duc
     Without `allow_files` it can open the files of the views and no others, and that can't be changed.
     """
     data.fetch_epochs()
-    log = data.log()
-    connection = _current_views(data.data_dir, views_origin(data.data_dir, log))
-    if connection is None:
-        from streams.storage.analytics import make_analytics  # Arrow, which a query of current views needs not
-
-        connection = duckdb.connect(str(make_analytics(data.data_dir, log)), read_only=True)
-    with connection:
+    with open_views(data) as connection:
         if not allow_files:
             folders = [str(data.data_dir.resolve() / folder) for folder in VIEW_FOLDERS + VIEW_FILES]
             files = [str(data.data_dir.resolve() / file) for file in VIEW_FILES]
@@ -66,6 +60,20 @@ def views(data: DataFolder, *, allow_files: bool = False) -> Iterator[duckdb.Duc
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
         yield connection
+
+
+def open_views(data: DataFolder) -> duckdb.DuckDBPyConnection:
+    """A read-only connection to `analytics.duckdb`, which is made where it is missing or was made from something else.
+
+    So it is made once, by whoever comes first: `up`, a worker that runs without it, or a query of a folder that moved.
+    """
+    log = data.log()
+    connection = _current_views(data.data_dir, views_origin(data.data_dir, log))
+    if connection is not None:
+        return connection
+    from streams.storage.analytics import make_analytics  # Arrow, which a query of current views needs not
+
+    return duckdb.connect(str(make_analytics(data.data_dir, log)), read_only=True)
 
 
 def _current_views(data_dir: Path, origin: str) -> duckdb.DuckDBPyConnection | None:

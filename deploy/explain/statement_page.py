@@ -8,7 +8,7 @@ from string import Template
 
 from msgspec import Struct
 
-from deploy.explain.statement import MonthSum, month_of, month_sums
+from deploy.explain.why import MonthSum, month_of, month_sums
 from deploy.texts import moment_text, units
 from schemas.errors import InvalidInput
 from schemas.units import MICROS_DECIMALS

@@ -15,7 +15,7 @@ from msgspec import Struct
 from deploy.data_folder import LOG_FILE, DataFolder
 from deploy.importers.tariffs import zone_of
 from deploy.keys import keys_of, open_key
-from deploy.machines.operator import OPERATOR_FILE, Operator, OperatorFile, key_settings, load_operator, make_keystore
+from deploy.machines.operator import OPERATOR_FILE, Operator, OperatorFile, key_settings, load_operator, own_keystore
 from deploy.stack.disk import check_disk
 from files.write import write_json
 from schemas.errors import InvalidInput
@@ -48,7 +48,7 @@ class InitOptions(Struct, frozen=True, kw_only=True):
 
 
 class InitResult(Struct, frozen=True, kw_only=True):
-    """What there is now. `keystore` is the path of a key that was made just now, None where there was one."""
+    """What there is now. `keystore` is that of a key which is this log's from now on, None where it had one."""
 
     log: Log
     is_new: bool
@@ -122,7 +122,7 @@ def _zone(data_dir: Path, wanted: str | None) -> str:
 
 
 def _operator(data: DataFolder, options: InitOptions, *, is_new: bool) -> tuple[Operator, Path | None]:
-    """Who signs, and the keystore of a new key. A log that is there has its operator: no key is made for it."""
+    """Who signs, and the keystore of the log's own new key. A log that is there has its operator: no key is made."""
     kept = load_operator(data.data_dir)
     if options.operator is not None:
         wanted = _named(options.operator, options.password_file)
@@ -135,9 +135,9 @@ def _operator(data: DataFolder, options: InitOptions, *, is_new: bool) -> tuple[
         return operator, None
     if not is_new or data.operator_settings().is_set:
         return operator_of(data), None
-    made, _ = make_keystore(data.data_dir)
-    write_json(data.data_dir / OPERATOR_FILE, made)
-    return operator_of(data), data.data_dir / str(made.keystore)
+    own = own_keystore(data.data_dir)
+    write_json(data.data_dir / OPERATOR_FILE, own)
+    return operator_of(data), data.data_dir / str(own.keystore)
 
 
 def _named(operator: str, password_file: Path | None) -> OperatorFile:

@@ -11,6 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from deploy.config import KeySettings
+from deploy.keys import open_key
+from files.write import write_secret
 from schemas.errors import InvalidInput
 from settlement.chain.signer import Signer
 from streams.core.encode import CONTENT_TYPES
@@ -29,6 +31,10 @@ class OperatorFile(Struct, frozen=True, omit_defaults=True):
     password_file: str | None = None
     signer: str | None = None
     address: str | None = None
+
+
+OWN_KEY = OperatorFile(keystore=f"{KEYS_FOLDER}/operator.json", password_file=f"{KEYS_FOLDER}/operator.password")
+"""The key that `init` makes where none is given."""
 
 
 class Operator:
@@ -83,34 +89,46 @@ def load_operator(data_dir: Path) -> OperatorFile | None:
         raise InvalidInput(f"{path} can't be read ({error}): restore it, or set TALLYROOT_OPERATOR_KEYSTORE") from None
 
 
-def make_keystore(data_dir: Path) -> tuple[OperatorFile, str]:
-    """A new key in a keystore (version 3) of the data folder, its password in a file beside it; and its account.
+def own_keystore(data_dir: Path) -> OperatorFile:
+    """The key that `init` keeps in the data folder, made where there is none.
 
-    Both files have mode 600. Raises InvalidInput where they can't be written.
+    (1) the password   (2) the keystore   (3) operator.json, which is the caller's
+
+    One killed after (2) left a key that nothing names yet: it is taken as it is, if its password opens it. A password
+    alone opens nothing, and is replaced. Raises InvalidInput for a keystore whose password is not there or another.
+    """
+    keystore = data_dir / str(OWN_KEY.keystore)
+    if not keystore.exists():
+        make_keystore(data_dir)
+        return OWN_KEY
+    try:
+        open_key(key_settings(data_dir, OWN_KEY))
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"{keystore} is a key that nothing names, and can't be opened ({error}): restore its password file, or"
+            f" move {keystore.parent} away"
+        ) from None
+    return OWN_KEY
+
+
+def make_keystore(data_dir: Path) -> str:
+    """A new key in a keystore (version 3) of the data folder, its password in a file beside it. Returns its account.
+
+    Both files have mode 600. Raises InvalidInput where they can't be written, or the keystore is there.
     """
     from eth_account import Account
 
-    folder, password = data_dir / KEYS_FOLDER, secrets.token_urlsafe(24)
-    account = Account.create()
+    keystore, password_file = data_dir / str(OWN_KEY.keystore), data_dir / str(OWN_KEY.password_file)
+    account, password = Account.create(), secrets.token_urlsafe(24)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept = OperatorFile(keystore=f"{KEYS_FOLDER}/operator.json", password_file=f"{KEYS_FOLDER}/operator.password")
-        write_secret(data_dir / str(kept.password_file), password.encode() + b"\n")
-        write_secret(data_dir / str(kept.keystore), msgspec.json.encode(Account.encrypt(account.key, password)))
+        keystore.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not keystore.exists():
+            password_file.unlink(missing_ok=True)
+        write_secret(password_file, password.encode() + b"\n")  # (1)
+        write_secret(keystore, msgspec.json.encode(Account.encrypt(account.key, password)))  # (2)
     except OSError as error:
-        raise InvalidInput(f"can't write the operator's key below {folder} ({error.strerror})") from None
-    return kept, str(account.address).lower()
-
-
-def write_secret(path: Path, content: bytes) -> None:
-    """A file that nobody else may read, from its first byte on; an existing one stays and is an OSError."""
-    import os
-
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        raise InvalidInput(f"can't write the operator's key below {keystore.parent} ({error.strerror})") from None
+    return str(account.address).lower()
 
 
 def key_settings(data_dir: Path, kept: OperatorFile) -> KeySettings:

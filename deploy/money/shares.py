@@ -11,7 +11,7 @@ from deploy.money.treasury import Treasury
 from deploy.texts import units
 from schemas.errors import InvalidInput
 from schemas.parsing import token_amount
-from schemas.units import DAY_MS, SECOND_MS
+from schemas.units import DAY_MS, SECOND_MS, TokenUnits
 from settlement import service
 from settlement.chain.claims import account_name
 from settlement.chain.ledger import Ledger
@@ -35,11 +35,11 @@ ACCOUNTS = range(10)
 
 
 class Bought(Struct, frozen=True):
-    """`cost` is in token units."""
+    """Who bought how many shares, and what they cost."""
 
     account: str
     shares: int
-    cost: int
+    cost: TokenUnits
     transaction: str
 
 
@@ -66,24 +66,24 @@ class SharesIncome(Struct, frozen=True):
     """What the shares received, and what the ledger owes them: `claimable` now, `waiting` for a post to be active."""
 
     income: Income
-    claimable: int
-    waiting: int
+    claimable: TokenUnits
+    waiting: TokenUnits
 
 
 class Collected(Struct, frozen=True):
-    """What arrived at the shares, token units."""
+    """What arrived at the shares."""
 
     shares: str
-    arrived: int
+    arrived: TokenUnits
     transaction: str
 
 
 class Withdrawn(Struct, frozen=True):
-    """What a holder's income was sent to, token units."""
+    """A holder's income, and the account that it was sent to."""
 
     account: str
     recipient: str
-    amount: int
+    amount: TokenUnits
     transaction: str
 
 

@@ -65,8 +65,8 @@ class Treasury:
         return service.settle(self.data_dir, self.chain, self.log, self.keys, options)
 
     def follow(self, options: SettleOptions) -> Iterator[Settled | NotYet]:
-        """Posts as epochs end, for ever: what was posted, and now and then why it waits for the chain."""
-        silent_until_s = 0.0
+        """Posts as epochs end, for ever: what was posted, which epochs owe nobody, and now and then why it waits."""
+        silent_until_s, owes_nobody_until = 0.0, None
         while True:
             try:
                 settled = self.settle(options)
@@ -76,8 +76,9 @@ class Treasury:
                     silent_until_s = time.monotonic() + SAY_AGAIN_S
             else:
                 silent_until_s = 0.0
-                if settled.posts:
+                if settled.posts or settled.owes_nobody_until not in (None, owes_nobody_until):
                     yield settled
+                owes_nobody_until = settled.owes_nobody_until
             time.sleep(FOLLOW_S)
 
     def when_active(self, call: Callable[[], T], step: Callable[[str], None] | None) -> T:

@@ -9,10 +9,8 @@ from typing import Any
 import duckdb
 from msgspec import Struct
 
-from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
 from schemas.units import DAY_MS, SIMULATED
-from streams.storage.analytics import make_analytics
 
 MACHINES = 300
 """Machines that are shown one by one, those with the highest income; the others as one."""
@@ -33,8 +31,8 @@ DAY_READINGS_MAX = 20_000
 class Views:
     """The analysts' views of a data folder, opened once for many questions."""
 
-    def __init__(self, data: DataFolder) -> None:
-        self._connection = duckdb.connect(str(make_analytics(data.data_dir, data.log())), read_only=True)
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
 
     def ask(self, text: str) -> list[tuple[object, ...]]:
         """The rows of a query. Raises InvalidInput where a file under the views can't be read."""
@@ -42,10 +40,6 @@ class Views:
             return self._connection.execute(text).fetchall()
         except duckdb.Error as error:
             raise InvalidInput(f"the views can't be read: {str(error).splitlines()[0]}") from None
-
-    def close(self) -> None:
-        """Closes the database."""
-        self._connection.close()
 
 
 class Wish(Struct, frozen=True):

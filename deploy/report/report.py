@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from deploy.data_folder import DataFolder
 from deploy.explain.availability import refresh_availability
+from deploy.explain.query import views
 from deploy.explain.window_document import window_document
 from deploy.report.day import Item, MachineDay, read_days, wanted_day
 from deploy.report.figures import (
@@ -164,7 +165,8 @@ def write_report(
 def _ask_chain(data: DataFolder) -> str | None:
     """Brings the tables of posts and claims up to the chain's last block, if the folder has a ledger.
 
-    Returns why that was not possible: then the page shows them as of the block that they were read at.
+    Returns why that was not possible: then the page shows them as of the block that they were read at. Raises
+    InvalidInput for a chain that is set and does not answer: what is set is never left out in silence.
     """
     if not (data.data_dir / CHAIN_FILE).exists():
         return None
@@ -174,18 +176,21 @@ def _ask_chain(data: DataFolder) -> str | None:
         from settlement.chain.overview import refresh_tables
 
         refresh_tables(data.data_dir, Chain(url))
-    except (InvalidInput, OSError) as error:  # the folder may be one that can only be read
+    except InvalidInput as error:
+        if data.settings.chain_rpc_url is not None:
+            raise InvalidInput(
+                f"{error}; CHAIN_RPC_URL names it: without it the page shows the chain as last seen"
+            ) from None
+        return str(error)
+    except OSError as error:  # the folder may be one that can only be read
         return str(error)
     return None
 
 
 def gather(data: DataFolder, wish: Wish, names: Mapping[str, str]) -> ReportData:
     """Reads the data folder. Raises InvalidInput."""
-    views = Views(data)
-    try:
-        return _gather(data, views, wish, names)
-    finally:
-        views.close()
+    with views(data) as connection:
+        return _gather(data, Views(connection), wish, names)
 
 
 def _gather(data: DataFolder, views: Views, wish: Wish, names: Mapping[str, str]) -> ReportData:

@@ -11,12 +11,11 @@ import msgspec
 from msgspec import Struct
 
 from deploy.data_folder import DataFolder
-from deploy.explain.query import query
+from deploy.explain.query import open_views, query
 from deploy.stack.servers import Stack
 from deploy.stack.supervise import Supervised, start_workers, stop_workers
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from streams.storage.analytics import make_analytics
 
 
 class WorkerStatus(Struct, frozen=True, kw_only=True):
@@ -90,7 +89,7 @@ def start(data: DataFolder, step: Callable[[str], None], workers: int | None, me
     shown: list[WorkerStatus] = []
     if workers is not None:
         step(f"starting workers: {workers}")
-        make_analytics(data.data_dir, data.log())  # workers spend their first seconds on imports
+        open_views(data).close()  # workers spend their first seconds on imports
         try:
             supervised = start_workers(data.data_dir, workers, port, data.settings.start_patience)
         except BaseException:

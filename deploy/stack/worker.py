@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from deploy.data_folder import DataFolder
+from deploy.explain.query import open_views
 from deploy.texts import day_text
 from streams.kafka.consumer import RECORDS_MAX
-from streams.storage.analytics import make_analytics
 from streams.storage.shared_epochs import share_log
 from streams.worker.app import WorkerProgress, WorkerSettings, run_worker
 
@@ -34,7 +34,7 @@ def run_one_worker(
             f" {done.sealed:,} windows sealed, {done.rejected:,} rejected{ended}"
         )
 
-    make_analytics(data.data_dir, log)  # from its first second on, analysts find the views
+    open_views(data).close()  # from its first second on, analysts find them
     return run_worker(
         WorkerSettings(
             bootstrap_servers=servers,

@@ -238,8 +238,11 @@ class Auditor:
         for epoch in ordered:
             self._take(epoch)
         self._check_epochs(header, taken)
-        self._check_windows(header, files, [window for epoch in ordered for window in epoch[1]])
-        self._check_payouts(header, files)
+        leaves = self._recount.payout_leaves(self._decimals)
+        payouts_root = root_of(leaves.values())
+        windows = [window for epoch in ordered for window in epoch[1]]
+        self._check_windows(header, files, windows, is_owed_right=payouts_root == header.payouts_root)
+        self._check_payouts(header, files, leaves, payouts_root)
         self._check_manifest(header, manifest, expected_manifest(self._log, header, taken, before, self._recount))
         for partition, items in taken.items():
             if items:
@@ -285,7 +288,9 @@ class Auditor:
         for window in epoch[1]:
             self._recount.take(window)
 
-    def _check_windows(self, header: PostHeader, files: Published, windows: Sequence[Window]) -> None:
+    def _check_windows(
+        self, header: PostHeader, files: Published, windows: Sequence[Window], *, is_owed_right: bool
+    ) -> None:
         root = root_of(map(window_leaf_of, windows))
         published = files.windows
         if published is None:
@@ -295,15 +300,15 @@ class Auditor:
             text = "the windows root is not that of the log, and no published window differs"
             self._find("windows_root", header.sequence, text, header.windows_root.hex(), root.hex())
         elif different is not None:
-            about: Literal["post", "files"] = "files" if root == header.windows_root else "post"
+            # A window's leaf holds its net alone: what its dues come to is under the payouts root.
+            is_posted = root == header.windows_root and (different.kind != "due" or is_owed_right)
+            about: Literal["post", "files"] = "files" if is_posted else "post"
             self._findings.append(structs.replace(different, about=about))
             if root != header.windows_root:
                 text = "the windows root is not that of the log"
                 self._find("windows_root", header.sequence, text, header.windows_root.hex(), root.hex())
 
-    def _check_payouts(self, header: PostHeader, files: Published) -> None:
-        leaves = self._recount.payout_leaves(self._decimals)
-        root = root_of(leaves.values())
+    def _check_payouts(self, header: PostHeader, files: Published, leaves: Mapping[str, bytes], root: bytes) -> None:
         if root != header.payouts_root:
             text = "the payouts root is not that of the log"
             self._find("payouts_root", header.sequence, text, header.payouts_root.hex(), root.hex())

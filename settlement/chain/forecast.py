@@ -117,6 +117,7 @@ def _tried(ledger: Ledger, poster: str, header: PostHeader) -> tuple[str, int]:
 
 
 def _planned_post(header: PostHeader, post: AssembledPost, state: LedgerState, decimals: int) -> PlannedPost:
+    before, after = post.before.balances, post.after.balances
     return PlannedPost(
         sequence=header.sequence,
         first_epoch=post.manifest.first_epoch,
@@ -126,8 +127,8 @@ def _planned_post(header: PostHeader, post: AssembledPost, state: LedgerState, d
         payouts_root=header.payouts_root.hex(),
         manifest_hash=header.manifest_hash.hex(),
         added=token_units(int(post.manifest.totals.paid), decimals),
-        expenses=token_units(int(post.manifest.totals.expenses), decimals),
-        refunds=token_units(int(post.manifest.totals.refunds), decimals),
+        expenses=token_units(after.dues_of("expense") - before.dues_of("expense"), decimals),
+        refunds=token_units(after.dues_of("refund") - before.dues_of("refund"), decimals),
         total=header.total,
         deposits=header.deposits,
         shortfall=max(0, header.total + header.deposits - state.claimed - state.balance),
@@ -137,8 +138,9 @@ def _planned_post(header: PostHeader, post: AssembledPost, state: LedgerState, d
 def _planned_dues(sequence: int, post: AssembledPost, decimals: int) -> Iterator[PlannedDue]:
     for _, earning in post.windows:
         for due in earning.dues:
-            amount = token_units(due.micros, decimals)
-            yield PlannedDue(sequence, earning.machine, due.kind, due.ref, due.account, amount)
+            if due.account in post.after.balances.cumulative:  # others are unsettled
+                amount = token_units(due.micros, decimals)
+                yield PlannedDue(sequence, earning.machine, due.kind, due.ref, due.account, amount)
 
 
 def _differences(

@@ -28,10 +28,14 @@ from settlement.storage.published_epochs import EpochReader
 
 
 class Settled(Struct, frozen=True):
-    """The result of one run of the job: the posts mined, also those begun by earlier runs, and why it stopped."""
+    """The result of one run of the job: the posts mined, also those begun by earlier runs, and why it stopped.
+
+    `owes_nobody_until`: the last of the ended epochs that owe nobody more and go into a later post; None if none do.
+    """
 
     posts: tuple[int, ...]
     waiting_for: str
+    owes_nobody_until: int | None = None
 
 
 class SettleOptions(Struct, frozen=True, kw_only=True):
@@ -97,8 +101,10 @@ class SettleJob:
                     continue
                 begun = self._begun(history.head, standing)
                 run, reason = (begun, "") if begun else choose_run(self._epochs, standing, self._log, options)
-                if run is None or not self._prepare(journal, history, standing, run, options):
+                if run is None:
                     return Settled(tuple(sorted(driver.mined)), reason)
+                if not self._prepare(journal, history, standing, run, options):
+                    return Settled(tuple(sorted(driver.mined)), reason, run.last_epoch)
                 made += 1
 
     def _returned(self, journal: Journal, history: History) -> bool:

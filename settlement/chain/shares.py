@@ -12,6 +12,7 @@ import msgspec
 from files.read import FileMissing, read_json
 from files.write import write_json
 from schemas.errors import InvalidInput
+from schemas.units import TokenUnits
 from settlement.accrual import NOBODY, account_of
 from settlement.chain.contract import Call, artefact, moment
 from settlement.chain.ledger import Deployment, Ledger
@@ -43,13 +44,13 @@ class Holder(msgspec.Struct, frozen=True):
 
     account: str
     shares: int
-    withdrawable: int
+    withdrawable: TokenUnits
 
 
 class Arrival(msgspec.Struct, frozen=True):
     """Income that the shares' contract has recorded, and in which block."""
 
-    amount: int
+    amount: TokenUnits
     block: int
     transaction: str
 
@@ -59,10 +60,10 @@ class Income(msgspec.Struct, frozen=True):
 
     machine: str
     shares: str
-    received: int
-    released: int
-    withdrawn: int
-    unseen: int
+    received: TokenUnits
+    released: TokenUnits
+    withdrawn: TokenUnits
+    unseen: TokenUnits
     decimals: int
     arrivals: tuple[Arrival, ...]
 
@@ -73,7 +74,7 @@ class Offering(msgspec.Struct, frozen=True):
     address: str
     shares: str
     seller: str
-    price: int
+    price: TokenUnits
     cap: int
     sold: int
     available: int

@@ -55,8 +55,8 @@ COLUMNS = {
     "cumulative": "All that the account was ever granted up to this post, in units of the currency.",
     "cumulative_micros": "All that the account was ever granted up to this post, in millionths of the currency.",
     "currency": "The log's currency (ISO 4217).",
-    "deposits": "What customers are owed at the epoch's end that no sealed window holds: open sessions and their"
-    " refunds.",
+    "deposits": "What customers are owed that no sealed window holds: open sessions, and refunds of windows that fill.",
+    "deposits_micros": "What customers are owed that no sealed window holds, in millionths of the currency.",
     "digest": "SHA-256 over all of the window and its registration's salt.",
     "duplicate": "Entries that had counted before.",
     "end": "The end of the stretch of time, exclusive, in UTC.",

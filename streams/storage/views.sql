@@ -367,7 +367,9 @@ FROM seen LEFT JOIN equivocating USING (machine) LEFT JOIN files.availability AS
 
 CREATE VIEW settlements AS
 SELECT "sequence", first_epoch, last_epoch, windows_root, payouts_root, head, "transaction", "state",
-       total_micros * 0.000001::DECIMAL(7, 6) AS total, $currency AS currency, total_micros, posted_block
+       total_micros * 0.000001::DECIMAL(7, 6) AS total,
+       deposits_micros * 0.000001::DECIMAL(7, 6) AS deposits, $currency AS currency, total_micros, deposits_micros,
+       posted_block
 FROM (SELECT * FROM ($settlements_columns)
       UNION ALL BY NAME
       SELECT * FROM read_parquet($settlement_files, allow_empty = true));

@@ -60,7 +60,9 @@ def is_right(folder: Path, load: Load) -> bool:
                 machines[machine] = int(readings), int(usage or 0)
             for reason, count in db.execute("SELECT reason, count(*) FROM rejects GROUP BY ALL").fetchall():
                 rejects[reason] = rejects.get(reason, 0) + count
-            trust |= {row[0] for row in db.execute("SELECT DISTINCT trust FROM windows").fetchall()}
+            trust |= {
+                row[0] for row in db.execute("SELECT DISTINCT trust FROM windows WHERE gross_micros > 0").fetchall()
+            }
             duplicates += db.execute("SELECT duplicate FROM position").fetchall()[0][0]
     expected = {machine: (readings, usage) for machine, (readings, usage, _) in load.machines.items()}
     return (machines, rejects, duplicates, trust) == (expected, load.rejects, load.duplicates, {load.trust})

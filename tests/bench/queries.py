@@ -192,7 +192,8 @@ def _settle(data_dir: Path, machines: int, until: int) -> None:
         settlements.append(Settlement(
             sequence=sequence, first_epoch=first, last_epoch=min(first + 6, until - 1), windows_root="",
             payouts_root="", head="", transaction="", state="active",
-            total_micros=sequence * machines, posted_block=sequence,
+            total_micros=sequence * machines,
+            deposits_micros=0, posted_block=sequence,
         ))  # fmt: skip
         payouts += [Payout(sequence, f"0x{n:040x}", sequence * n, n) for n in range(PAYEES * machines)]
         claims += [Claim(f"0x{n:040x}", sequence, n, "", sequence) for n in range(0, PAYEES * machines, 3)]

@@ -112,6 +112,28 @@ def test_settle_that_follows_waits_a_spike_out(
     assert live(place, node) == 1
 
 
+def test_settle_that_follows_says_once_that_an_epoch_owes_nobody(
+    place: DataFolder, node: Chain, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has ended, and no post comes of it: without a line it would look as if nothing ran."""
+    rests: list[float] = []
+
+    def rest(seconds: float) -> None:
+        rests.append(seconds)
+        if len(rests) == 2:
+            publish_all(place.data_dir, {DAY + 1: {}})
+        if len(rests) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(treasury.time, "sleep", rest)
+    monkeypatch.setenv("CHAIN_RPC_URL", node.rpc_url)
+    with pytest.raises(KeyboardInterrupt):
+        money.settle(follow=True, data_dir=place.data_dir)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "posted 1"
+    assert [line for line in said if "owes nobody, and goes into a later post" in line] == said[-1:]
+
+
 def test_the_tip_is_the_node_s_within_a_part_of_the_cap_or_what_is_set(
     place: DataFolder, node: Chain, keys: Keys
 ) -> None:

@@ -1,6 +1,7 @@
 """Shares of a machine on a real EVM node, by the commands: from readings in a log to the cents of two investors."""
 
 import json
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 from deploy.cli import app as cli
 from deploy.config import load_settings
 from deploy.data_folder import DataFolder
-from deploy.explain.statement_readings import window_readings
+from deploy.explain.why_readings import window_readings
 from deploy.stack.servers import Stack
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -143,23 +144,25 @@ def test_the_cents_of_two_investors_come_from_readings(place: SharesFolder) -> N
     assert (offering["available"], offering["terms"]["points"]) == (500, POINTS)
     for number, amount in ((5, 300), (6, 123)):
         bought = place.run("buy", "M1", str(amount), "--as", str(number), "--demo-tokens")
-        assert bought["cost"] == amount * 2_500_000
+        assert Decimal(bought["cost"]) == amount * Decimal("2.5")
     place.settle()
-    assert place.run("income", "M1")["claimable"] > 0
+    assert Decimal(place.run("income", "M1")["claimable"]) > 0
 
     service.claim(place.folder, place.node, place.keys, shares)  # Anyone may; the shares are not told.
     income = place.run("income", "M1")["income"]
-    assert income["received"] == 0
-    assert place.run("collect", "M1")["arrived"] == income["unseen"] > 0
+    assert income["received"] == "0.000000"
+    assert place.run("collect", "M1")["arrived"] == income["unseen"]
+    unseen = micros(income["unseen"])
+    assert unseen > 0
     assert "nothing is released" in place.refused("withdraw", "M1", "--as", "7")
     place.node.pass_time(7 * 86_400)
-    got = {number: place.run("withdraw", "M1", "--as", str(number))["amount"] for number in (5, 6)}
+    got = {number: micros(place.run("withdraw", "M1", "--as", str(number))["amount"]) for number in (5, 6)}
     assert "nothing is released" in place.refused("withdraw", "M1", "--as", "5")
 
     # Down, exactly: withdrawn -> income of the shares -> lines of the statement -> windows -> readings.
     statement = service.why(place.folder, place.node, shares)
-    assert sum(row.amount_micros for row in statement.rows) == income["unseen"]
-    assert got == {5: income["unseen"] * 300 // SUPPLY, 6: income["unseen"] * 123 // SUPPLY}
+    assert sum(row.amount_micros for row in statement.rows) == unseen
+    assert got == {5: unseen * 300 // SUPPLY, 6: unseen * 123 // SUPPLY}
     for row in statement.rows:
         assert (row.machine, row.points) == ("m", POINTS)
         (window,) = window_readings(place.folder, LOG, "m", row.start_ms)
@@ -179,7 +182,12 @@ def test_the_cents_of_two_investors_come_from_readings(place: SharesFolder) -> N
     assert [(row["account"], row["shares"]) for row in rows] == [
         (issuer, 577), (ALICE.address, 300), (BOB.address, 123),
     ]  # fmt: skip
-    assert rows[0]["withdrawable"] == income["unseen"] * 577 // SUPPLY
+    assert micros(rows[0]["withdrawable"]) == unseen * 577 // SUPPLY
+
+
+def micros(amount: str) -> int:
+    """Token units of an amount: the demo token has six decimals."""
+    return int(Decimal(amount) * 1_000_000)
 
 
 def quantities(place: SharesFolder, start_ms: int) -> list[int]:
@@ -249,7 +257,7 @@ def test_a_machine_s_page_shows_its_figures(place: SharesFolder) -> None:
     assert page["agreement"]["payees"] == {OWNER: 10_000 - POINTS, shares: POINTS}
     place.settle()
     page = place.run("machine", "m")
-    assert page["funding"]["shortfall"] == "0"
+    assert page["funding"]["shortfall"] == "0.000000"
     assert (page["machine"]["readings"], page["machine"]["trust"], page["machine"]["net"]) == (5, 0, "22.222206")
     assert len(page["posts"]) == 1
     assert page["months"][0]["net"] == page["machine"]["net"]

@@ -138,7 +138,7 @@ def test_a_dry_run_tells_all_and_does_nothing(
     money.settle(dry_run=True, data_dir=place.data_dir)
     shown = capsys.readouterr().out
     assert "the ledger lacks 900.000000" in shown
-    assert "3 payees get more, 3 of them for the first time" in shown
+    assert "3 accounts get more, 3 of them for the first time" in shown
     assert "short of 900000000 token units" in first.refusal
     assert (first.shortfall, first.posts[0].windows, first.waiting_for) == (
         900_000_000,

@@ -15,6 +15,7 @@ from deploy.explain.query import query
 from deploy.report.figures import Wish
 from deploy.report.report import gather, write_report
 from deploy.stack.servers import Stack
+from schemas.errors import InvalidInput
 from settlement import service
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
@@ -65,6 +66,9 @@ def test_page_and_views_show_every_claim_however_it_was_made(place: SharesFolder
     written = write_report(data)
     assert written.chain is not None and "no EVM node answers" in written.chain
     assert gather(data, Wish(), {}).claimed == claimed  # with the block and the time that it is true of
+    named = DataFolder(place.folder, msgspec.structs.replace(load_settings(), chain_rpc_url="http://127.0.0.1:1"))
+    with pytest.raises(InvalidInput, match=r"no EVM node answers .* CHAIN_RPC_URL names it"):
+        write_report(named)  # what is set is not left out in silence
 
 
 def test_what_no_account_is_owed_stands_everywhere_by_name_and_sum(place: SharesFolder) -> None:

@@ -23,6 +23,7 @@ from deploy.explain.watch import Watch, WatchOptions
 from deploy.stack.servers import Stack
 from deploy.texts import units
 from schemas.parsing import moment_ms
+from schemas.window import Due
 from settlement import service
 from settlement.chain.job import SettleOptions
 from settlement.chain.node import Chain
@@ -78,6 +79,11 @@ CHEATS: dict[str, tuple[dict[str, Any], str]] = {
     "inflated total": ({"change": lambda h: structs.replace(h, total=h.total + 10)}, "the total is not the sum"),
     "an account of its own": ({"change_run": other_payee}, "payouts root is not that of the log"),
     "one amount": ({"change_run": lambda run: one_window(run, net_micros=10**7)}, "differs from the log"),
+    "a due to the thief": (
+        {"change_run": lambda run: one_window(run, dues=(Due("refund", THIEF, "s-1", 10**6),))},
+        "owes another due",
+    ),
+    "deposits left out": ({"change": lambda h: structs.replace(h, deposits=h.deposits + 1)}, "the deposits are not"),
     "a window left out": ({"change_run": one_window}, "is in the log and was left out"),
     "another time": ({"change": later}, "does not begin where the one before ended"),
 }

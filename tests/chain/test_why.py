@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from deploy.cli import app as cli
 from deploy.explain.reading_rows import ReadingName
 from deploy.explain.receipt import find_reading
-from deploy.explain.statement import STATEMENT_COMMENTS
-from deploy.explain.statement_readings import window_readings
+from deploy.explain.why import WINDOW_COMMENTS
+from deploy.explain.why_readings import window_readings
 from deploy.stack.servers import Stack, start_evm
 from schemas.errors import InvalidInput
 from schemas.parsing import moment_ms
@@ -98,7 +98,7 @@ def explain(folder: Path) -> None:
         assert table.schema.field("micros").metadata[b"comment"].startswith(b"what the reading earned")
     why(folder, "--out", str(folder / "s.parquet"))
     table = pq.read_table(folder / "s.parquet")
-    assert table.column_names == list(STATEMENT_COMMENTS)
+    assert table.column_names == list(WINDOW_COMMENTS)
     assert sum(table.column("amount_micros").to_pylist()) == owed * 1_000_000
     text = run(folder, "--window", MACHINES[0], "2019-04-14 01:05")
     assert "the sum of these" in text

@@ -1,5 +1,7 @@
 """The command from its first moment to its last, whatever ends it."""
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,8 @@ from typer.exceptions import TyperException
 from typer.testing import CliRunner
 
 from deploy.cli import app as cli
+
+IN_PATH = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 LOADING = """
 import os, signal, sys
@@ -76,6 +80,7 @@ print(code, *sorted({name.split(".")[0] for name in sys.modules}))
         ([], 2), (["--help"], 0), (["--version"], 0), (["settle", "--help"], 0), (["shares", "--help"], 0),
         (["shares", "buy", "--help"], 0), (["stream", "--help"], 0), (["sell"], 2), (["settle", "--epochs", "0"], 2),
         (["up", "--workers", "many"], 2), (["claim", "--nothing"], 2), (["claim"], 1), (["proof"], 1),
+        (["--show-completion"], 0),
         (["shares", "register", "PV1", "--points", "1", "--until", "soon"], 2),
     ],
     ids=lambda part: " ".join(part) if isinstance(part, list) else "",
@@ -87,6 +92,53 @@ def test_help_and_usage_errors_load_nothing_heavy(words: list[str], code: int) -
     shown, *modules = ended.stdout.split()
     assert int(shown) == code, ended.stderr
     assert not HEAVY & set(modules)
+
+
+COMPLETED = """
+source /dev/stdin <<< "$(tallyroot --show-completion)"
+COMP_WORDS=(tallyroot "$@") COMP_CWORD=$#
+"$(complete -p tallyroot | sed 's/.*-F \\([^ ]*\\) .*/\\1/')" tallyroot
+echo "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["se"], "settle settlements"),
+        (["settle", "--fo"], "--follow"),
+        (["shares", "b"], "buy"),
+        (["--v"], "--version"),
+    ],
+    ids=" ".join,
+)
+def test_bash_completes_commands_and_options(words: list[str], found: str) -> None:
+    """By the script that --show-completion prints, as bash calls it after a TAB."""
+    ended = subprocess.run(
+        ["bash", "-c", COMPLETED, "bash", *words], capture_output=True, text=True, timeout=60, check=True, env=IN_PATH
+    )
+    assert ended.stdout.strip() == found, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("shell", "file"),
+    [
+        ("bash", ".bash_completions/tallyroot.sh"),
+        ("zsh", ".zfunc/_tallyroot"),
+        ("fish", ".config/fish/completions/tallyroot.fish"),
+    ],
+)
+def test_completion_is_installed_for_the_shell_that_asks(shell: str, file: str, tmp_path: Path) -> None:
+    """A shell is known by the name of its process: bash stands in for those that are not here."""
+    (tmp_path / shell).symlink_to(shutil.which("bash") or "bash")
+    for option in ("--show-completion", "--install-completion"):
+        ended = subprocess.run(
+            [tmp_path / shell, "-c", f"tallyroot {option}; :"], capture_output=True, text=True, timeout=60, check=True,
+            env=IN_PATH | {"HOME": str(tmp_path)},
+        )  # fmt: skip
+        if option == "--show-completion":
+            script = ended.stdout.strip()
+    assert "tallyroot" in script and (tmp_path / file).read_text().strip() == script
 
 
 def test_every_command_is_in_a_panel_of_the_help() -> None:

@@ -39,6 +39,28 @@ def test_a_log_is_made_once(data: DataFolder) -> None:
     assert zone_of_log(data.data_dir) == "Europe/Berlin"
 
 
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {"keys/operator.password"},
+        {"keys/operator.password", "keys/operator.json"},
+        {"keys/operator.password", "keys/operator.json", "operator.json"},
+        {"keys/operator.password", "keys/operator.json", "operator.json", "zone.json"},
+    ],
+    ids=lambda kept: max(kept) if len(kept) != 2 else "keystore",
+)
+def test_one_that_was_killed_goes_on(data: DataFolder, kept: set[str]) -> None:
+    """The files as each step leaves them: the same command makes the rest, by the key that is there."""
+    made = init(data, OPTIONS)
+    for path in [path for path in data.data_dir.rglob("*") if path.is_file()]:
+        if str(path.relative_to(data.data_dir)) not in kept:
+            path.unlink()
+    again = init(data, OPTIONS)
+    assert again.is_new and again.log.rulesets[0].operators == (again.operator,)
+    assert (again.operator == made.operator) == ("keys/operator.json" in kept)
+    assert init(data, InitOptions()).operator == operator_of(data).address == again.operator
+
+
 def test_other_settings_are_refused_by_name(data: DataFolder, tmp_path: Path) -> None:
     init(data, OPTIONS)
     with pytest.raises(InvalidInput, match=r"currency is EUR, not USD; partitions is 2, not 3"):

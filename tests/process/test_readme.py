@@ -17,7 +17,7 @@ import pytest
 
 from deploy.demo.ends import INTERRUPTED, end_leftovers
 from deploy.stack.servers import Stack
-from deploy.texts import day_text, money, units
+from deploy.texts import day_text, money
 from schemas.units import DAY_MS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chain, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -229,4 +229,4 @@ def test_every_figure_is_what_the_commands_say(place: Path, demo: subprocess.Com
     balances = {row.split()[1]: row.split()[3] for row in lines if re.match(r"(owner|site|investor) +0x", row)}
     assert balances == {account: f"{Decimal(paid[account]):,}" for account in balances} and len(balances) == 3
     (yours,) = [row.split()[3] for row in lines if row.startswith("you ")]
-    assert yours == units(asked("shares income YOU10", place)["income"]["withdrawn"], 6)
+    assert yours == asked("shares income YOU10", place)["income"]["withdrawn"]

@@ -7,7 +7,22 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import typer
+from typer.core import TyperGroup
+
+from deploy.cli import app as cli
 from tests.support.forked import FORKED, send_output_to
+
+
+def commands() -> list[str]:
+    """Every command that there is, those of a group with its name: `shares buy`."""
+    root = typer.main.get_command(cli.app)
+    assert isinstance(root, TyperGroup)
+    return [
+        f"{name} {part}".strip()
+        for name, one in root.commands.items()
+        for part in (one.commands if isinstance(one, TyperGroup) else ("",))
+    ]
 
 
 def tallyroot(

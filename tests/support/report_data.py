@@ -96,7 +96,8 @@ def post_all(data_dir: Path, log: Log, at_once: int) -> None:
         rows.append(Settlement(
             sequence=header.sequence, first_epoch=part[0].manifest.epoch, last_epoch=part[-1].manifest.epoch,
             windows_root=header.windows_root.hex(), payouts_root=header.payouts_root.hex(), head=head.hex(),
-            transaction="0x" + "cd" * 32, state="active", total_micros=header.total, posted_block=header.sequence,
+            transaction="0x" + "cd" * 32, state="active", total_micros=header.total,
+            deposits_micros=header.deposits, posted_block=header.sequence,
         ))  # fmt: skip
     store.write_table("settlements", rows_table(rows, SETTLEMENTS))
     store.write_table("payouts", rows_table(list(store.payout_rows([row.sequence for row in rows])), PAYOUTS))

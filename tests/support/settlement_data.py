@@ -43,7 +43,8 @@ def window(
     return Window(
         machine=machine, start_ms=start, end_ms=start + log.window_ms, adjusts_ms=adjusts, utc_offset_s=0,
         gross_micros=net + expenses, expenses_micros=expenses, uncollected_micros=0, net_micros=net,
-        collected_micros=0, lines=(), sessions=(), dues=tuple(dues), carry_in=0, carry_out=0, registration_version=1, agreement=agreement, readings=1, first_offset=0, last_offset=0, skipped=0, flags=(), trust=trust,
+        collected_micros=0, lines=(), sessions=(), dues=tuple(dues), carry_in=0, carry_out=0, registration_version=1,
+        agreement=agreement, readings=1, first_offset=0, last_offset=0, skipped=0, flags=(), trust=trust,
     ).sealed("00" * 16)  # fmt: skip
 
 
@@ -61,7 +62,8 @@ def manifest_of(
         first_offset=offset, next_offset=offset + RECORDS_PER_EPOCH,
         stream_time_ms=end_ms, counts=Counts(10, 10), rejects_by_reason={},
         windows=len(windows), adjustments=0, orders=0, gross_micros=gross, expenses_micros=expenses,
-        uncollected_micros="0", net_micros=net, deposits_micros=str(deposits), orders_digest=chain_digest("orders 1", ()).hex(),
+        uncollected_micros="0", net_micros=net, deposits_micros=str(deposits),
+        orders_digest=chain_digest("orders 1", ()).hex(),
         windows_digest=chain_digest("windows 1", (w.digest for w in windows)).hex(),
         rejects_digest=chain_digest("rejects 1", ()).hex(), log_root=f"{epoch * 1_000 + partition:064x}",
         ruleset_digest=log.ruleset_digest(epoch).hex(), state_digest="00" * 32,

@@ -18,7 +18,7 @@ import files.write
 from files.lock import FileLock
 from files.parquet import publish_table, read_table, write_table
 from files.read import FileMissing, open_regular, read_bytes, read_json
-from files.write import OtherDigest, Temporary, write_bytes, write_chunks, write_json
+from files.write import OtherDigest, Temporary, write_bytes, write_chunks, write_json, write_secret
 from schemas.errors import InvalidInput
 
 SCHEMA = pa.schema([("name", pa.string()), ("count", pa.int64())])
@@ -51,6 +51,14 @@ def test_a_secret_is_nobody_else_s_from_its_first_byte_on(tmp_path: Path) -> Non
 
     write_chunks(path, chunks(), mode=0o600)  # type: ignore[arg-type]
     assert modes == [0o600] and stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_secret_is_never_written_over_another(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    write_secret(path, b"secret")
+    with pytest.raises(FileExistsError):
+        write_secret(path, b"another")
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode), names(tmp_path)) == (b"secret", 0o600, ["key"])
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:

@@ -10,7 +10,15 @@ import pytest
 from deploy.keys import open_key
 from deploy.machines.correct import planned_correction
 from deploy.machines.form import MachineForm, example, read_form
-from deploy.machines.operator import Operator, key_settings, load_operator, make_keystore, typed_data
+from deploy.machines.operator import (
+    OWN_KEY,
+    Operator,
+    key_settings,
+    load_operator,
+    make_keystore,
+    own_keystore,
+    typed_data,
+)
 from deploy.machines.register import (
     MachinePlan,
     check_acceptable,
@@ -301,12 +309,25 @@ def test_a_timestamp_that_is_no_time_moves_nothing(forms: list[MachineForm]) -> 
 
 
 def test_a_keystore_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
-    kept, account = make_keystore(tmp_path)
+    account = make_keystore(tmp_path)
     assert [path.stat().st_mode & 0o777 for path in (tmp_path / "keys").iterdir()] == [0o600, 0o600]
-    assert open_key(key_settings(tmp_path, kept)).address == account
+    assert open_key(key_settings(tmp_path, OWN_KEY)).address == account
     with pytest.raises(InvalidInput, match="can't write the operator's key"):
         make_keystore(tmp_path)
     assert load_operator(tmp_path) is None
+
+
+def test_a_key_whose_making_was_killed_is_taken_or_made(tmp_path: Path) -> None:
+    """A password alone is replaced; a keystore that it opens is kept; one that nothing opens is never thrown away."""
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "operator.password").write_text("of a keystore that was never written")
+    account = open_key(key_settings(tmp_path, own_keystore(tmp_path))).address
+    assert open_key(key_settings(tmp_path, own_keystore(tmp_path))).address == account
+    (tmp_path / "keys" / "operator.password").unlink()
+    with pytest.raises(InvalidInput, match="is a key that nothing names, and can't be opened"):
+        own_keystore(tmp_path)
+    with pytest.raises(InvalidInput, match="can't write the operator's key"):
+        make_keystore(tmp_path)
 
 
 def test_facts_are_in_words(forms: list[MachineForm]) -> None:

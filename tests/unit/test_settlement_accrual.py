@@ -158,7 +158,9 @@ def test_a_due_or_a_part_to_nobody_or_to_the_ledger_is_named_and_stops_nothing(a
 def test_a_statement_shows_the_dues_of_an_account_that_is_no_payee() -> None:
     earnings = [
         earning_of(window("m", 1, -40, dues=[Due("expense", SUPPLIER, "bearing/1", 140)])),
-        earning_of(window("m", 1, 90, place=1, dues=[Due("refund", CUSTOMER, "s", 8), Due("expense", ALICE, "oil/3", 6)])),
+        earning_of(
+            window("m", 1, 90, place=1, dues=[Due("refund", CUSTOMER, "s", 8), Due("expense", ALICE, "oil/3", 6)])
+        ),
     ]  # fmt: skip
     posts = [(1, earnings[:1]), (2, earnings[1:])]
     found = statement(SUPPLIER, posts)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from deploy.explain.statement_readings import EarningReading, window_readings
+from deploy.explain.why_readings import EarningReading, window_readings
 from deploy.explain.window_document import window_document
 from deploy.money.treasury import Treasury
 from deploy.texts import moment_text
@@ -26,7 +26,7 @@ from settlement import service
 from settlement.chain.shares import ShareBook, Shares
 from settlement.statement import DueRow, StatementRow
 
-STATEMENT_COMMENTS = {
+WINDOW_COMMENTS = {
     "sequence": "the post that settled the window",
     "kind": "part of what the window paid, or a due: expense (a supplier's invoice) or refund",
     "ref": "of an invoice item/number of the order, of a refund the session; null: a part",
@@ -194,7 +194,7 @@ def write_parquet(explained: Explained, out: Path) -> None:
     else:
         parts = [msgspec.structs.asdict(row) | {"kind": "part"} for row in explained.rows]
         dues = [msgspec.structs.asdict(due) for due in explained.dues]
-        table = _table([*parts, *dues], STATEMENT_COMMENTS)
+        table = _table([*parts, *dues], WINDOW_COMMENTS)
     pq.write_table(table, out, compression="zstd")
 
 
