@@ -34,11 +34,6 @@ def table_of(schema: pa.Schema, rows: Sequence[Sequence[object]]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def empty_keys(spec: TableSpec) -> pa.Table:
-    """A table of keys without rows."""
-    return table_of(spec.key_schema, [])
-
-
 def tables_digest(tables: Mapping[str, pa.Table]) -> bytes:
     """SHA-256 (32 bytes) over tables by name: their rows in the order given, column by column.
 

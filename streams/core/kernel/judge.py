@@ -231,6 +231,20 @@ def note_level(
 
 
 @compiled
+def is_before_session(rows: Matrix, r: int) -> bool:
+    """What a register shows at a session's start was used before it."""
+    return rows[r, c.MARKS] & c.IS_START != 0 and rows[r, c.KIND] == c.REGISTER
+
+
+@compiled
+def is_by_session(tables: Tables, texts: Texts, m: int, buffer: Bytes, rows: Matrix, r: int, after: Ints) -> bool:
+    """Rule 19: whether a row keeps the version of its session's start: one that the machine has started, or this row."""
+    if rows[r, c.SESSION_LEN] == 0 or is_before_session(rows, r):
+        return False
+    return after[PUSHES] == 1 or has_started(tables, texts, m, buffer, rows, r)
+
+
+@compiled
 def settle_row(
     tables: Tables, texts: Texts, session_names: Texts, window_index: Ints, clock: Ints, after: Ints, buffer: Bytes,
     rows: Matrix, r: int, m: int, meter: int, g: int, usage: int, flags: int, skipped: int, trust: int, offset: int,
@@ -241,14 +255,8 @@ def settle_row(
     )  # fmt: skip
     name, last = meters[meter, t.METER_NAME], tables[t.MACHINES][m, t.LAST_VERSION]
     look_at_start(tables, texts, m, meter, g, buffer, rows, r, after)
-    # What a register shows at a session's start was used before it.
-    is_before = rows[r, c.MARKS] & c.IS_START != 0 and rows[r, c.KIND] == c.REGISTER
-    by_session = (
-        rows[r, c.SESSION_LEN] > 0
-        and not is_before
-        and (after[PUSHES] == 1 or has_started(tables, texts, m, buffer, rows, r))
-    )
-    moment_ms = moment_of(rows, r)
+    is_before, moment_ms = is_before_session(rows, r), moment_of(rows, r)
+    by_session = is_by_session(tables, texts, m, buffer, rows, r, after)
     version = version_at(versions, last, rows[r, c.STARTED_AT] if by_session else moment_ms)
     start, adjusts = place_of_moment(clock, moment_ms)
     w = find_window(window_index, tables[t.WINDOWS], m, start, adjusts)

@@ -5,7 +5,6 @@ from streams.core.kernel.columns import NONE, Matrix
 from streams.core.kernel.compiled import compiled
 from streams.core.kernel.tables import Tables
 
-DAY_MINUTES = 1_440
 EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0.
 SECOND_MS, MINUTE_MS, DAY_MS = 1_000, 60_000, 86_400_000
 
