@@ -234,6 +234,7 @@ def judge_record(state: State, record: LogRecord, tally: Tally) -> None:
         Piece(state, entries, rows[: k + 1], tally).judge(0, 1)
         if rows[k, c.VERDICT] <= c.DUPLICATE:
             tally.note(record, k, None if rows[k, c.VERDICT] == c.ACCEPTED else "duplicate")
+        rows[k, c.RECORD] = NONE  # It is noted.
     state.store.clock[[t.ACCEPTED_COUNT, t.DUPLICATE_COUNT]] = 0
 
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from schemas.log import Log
 from schemas.manifest import Counts
+from schemas.order import OrderInvoiced
+from schemas.payment import PaymentReceived
 from schemas.reading import Reading
 from schemas.units import COUNT_MAX, DAY_MS, HOUR_MS, MINUTE_MS
 from streams.core.advance import Advanced
@@ -30,7 +32,19 @@ MOMENTS = st.sampled_from((NOW_MS, NOW_MS - 40 * DAY_MS, NOW_MS + 5 * MINUTE_MS,
 NAMES = st.sampled_from(("m", "ghost", "", "é"))
 CELLS = st.one_of(EDGES, IDS, MOMENTS, st.booleans(), st.none(), st.text(max_size=3), st.dictionaries(NAMES, EDGES))
 FIELDS = st.sampled_from(
-    (*Reading.__struct_fields__, "version", "route", "kind", "meters", "tariff", "agreement", "extra")
+    (
+        *Reading.__struct_fields__,
+        *PaymentReceived.__struct_fields__,
+        *OrderInvoiced.__struct_fields__,
+        "route",
+        "kind",
+        "meters",
+        "tariff",
+        "agreement",
+        "orders",
+        "reason",
+        "extra",
+    )
 )
 HOSTILE_ROWS = st.dictionaries(FIELDS, CELLS, max_size=12)
 NEARLY_ROWS = st.fixed_dictionaries(
@@ -59,7 +73,10 @@ VALUES = st.one_of(
     st.integers(1, 5_000).map(lambda depth: b"[" * depth + b"]" * depth),
 )
 TIMESTAMPS = st.sampled_from((-(2**63), -1, 0, NOW_MS - DAY_MS, NOW_MS, NOW_MS + HOUR_MS, 2**53, 2**62, 2**63 - 1))
-KINDS = st.sampled_from((b"reading", b"machine.registered", b"usage.corrected", b"heartbeat", b"\xff", b"", None))
+KINDS = st.sampled_from(
+    (b"reading", b"machine.registered", b"usage.corrected", b"goods.received", b"order.invoiced", b"order.cancelled",
+     b"payment.received", b"heartbeat", b"\xff", b"", None)
+)  # fmt: skip
 MEDIA = st.sampled_from((JSON.encode(), ARROW.encode(), b"Application/JSON; charset=utf-8", b"\xff", None))
 HEADERS = st.lists(
     st.one_of(

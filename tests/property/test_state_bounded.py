@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.log import Log, Ruleset
+from schemas.order import CANCELLED
+from schemas.payment import PAID
 from schemas.units import COUNT_MAX, HOUR_MS, MINUTE_MS
 from streams.core.records import Record
 from streams.core.replay import advance_through
@@ -22,12 +24,14 @@ KINDS = ("register", "quantity", "level")
 WINDOWS_MAX = (RULES.horizon_ms + RULES.grace_ms + RULES.skew_ms) // LOG.window_ms + 4
 """Windows of one machine that may be open: one adjustment for each window of the horizon, and the plain ones."""
 
-METER_BYTES, WINDOW_BYTES = 2_000, 200
-"""A meter with all its holes and facts, and a window with its lines, are not larger."""
+METER_BYTES, WINDOW_BYTES, SESSION_BYTES, ORDER_BYTES = 2_000, 1_000, 300, 2_500
+"""A meter with all its holes and facts, a window with its lines, an open session, and the orders of an item in a month
+are not larger.
+"""
 
 
 def registration(machine: str, offset: int) -> Record:
-    """A machine of three meters."""
+    """A machine of three meters, which orders what runs out."""
     document = {
         "machine": machine, "route": machine, "version": 1, "kind": "charger", "effective_from": 0,
         "meters": [
@@ -37,6 +41,8 @@ def registration(machine: str, offset: int) -> Record:
         "tariff": {"elements": [{"components": [{"meter": meter, "price": 1, "per": 1} for meter in METERS]}],
                    "offsets": [[0, 0]]},
         "agreement": {"payees": {"owner": 10_000}},
+        "orders": [{"item": "beans", "meter": "stock", "reorder_at": 10**6, "quantity": 1, "unit_price": 1,
+                    "supplier": "0x" + "a" * 40, "budget": COUNT_MAX}],
     }  # fmt: skip
     return Record(
         offset, START_MS, machine.encode(), msgspec.json.encode(document), [("ce_type", b"machine.registered")]
@@ -56,6 +62,7 @@ class Flood:
         self.names = [f"m{number}" for number in range(machines)]
         self.now_ms = START_MS
         self.offset = machines
+        self.trades = dict.fromkeys(self.names, 0)
 
     def wave(self, records: int) -> list[Record]:
         """Records of 50 rows each."""
@@ -64,9 +71,28 @@ class Flood:
     def record(self) -> Record:
         self.offset += 1
         self.now_ms += self.draw.choice((0, 0, 0, 1_000, 5 * MINUTE_MS, 20 * MINUTE_MS))
-        value = msgspec.json.encode([self.row() for _ in range(50)])
         timestamp = self.draw.choice((self.now_ms, self.now_ms, 0, -1, 2**62))
+        if self.draw.random() < 0.3:
+            return self.trade(timestamp)
+        value = msgspec.json.encode([self.row() for _ in range(50)])
         return Record(self.offset, timestamp, b"", value, [])
+
+    def trade(self, timestamp: int) -> Record:
+        """The machine's next payment, for a session of its own, or an order that is cancelled."""
+        machine = self.draw.choice(self.names)
+        self.trades[machine] += 1
+        number = self.trades[machine]
+        kind, document = self.draw.choice(
+            (
+                (PAID, {"version": number, "session": f"s{number}".ljust(64, "x"), "payer": "0x" + "d" * 40,
+                        "amount": 1, "valid_until": self.now_ms + HOUR_MS, "block": number,
+                        "transaction": "0x" + "0" * 64, "log_index": 0}),
+                (CANCELLED, {"item": "beans", "number": self.draw.randrange(1, 9), "reason": "x" * 200}),
+            )
+        )  # fmt: skip
+        self.trades[machine] -= kind == CANCELLED
+        value = msgspec.json.encode({"machine": machine} | document)
+        return Record(self.offset, timestamp, machine.encode(), value, [("ce_type", kind.encode())])
 
     def row(self) -> dict[str, Any]:
         place = self.draw.randrange(3)
@@ -84,6 +110,7 @@ class Flood:
         if self.draw.random() < 0.5:
             row["session"] = f"s{self.draw.randrange(10**9)}".ljust(64, "x")
             row["session_started_at"] = max(0, at_ms - self.draw.randrange(35 * 24 * HOUR_MS))
+            row[self.draw.choice(("session_start", "session_end"))] = self.draw.random() < 0.5
         return row
 
 
@@ -101,10 +128,13 @@ def test_the_state_stays_under_a_constant_for_each_registered_meter(seed: int, m
         assert rows["carries"] <= machines
         assert rows["open_windows"] <= WINDOWS_MAX * machines
         assert all(len(window.usage) <= len(METERS) for _, window in state.windows())
-        boots = [boot for meter in state.meters.known.values() for boot in (meter.current, meter.previous) if boot]
+        assert rows["sessions"] <= 256 * machines
+        meters = [state.meters.look(name, meter) for name in flood.names for meter in METERS]
+        boots = [boot for meter in meters for boot in (meter.current, meter.previous) if boot]
         assert all(len(boot.holes) <= 16 for boot in boots)
-        assert all(len(meter.starts.last) <= 4 for meter in state.meters.known.values())
-        assert size_of(state) <= (METER_BYTES + WINDOWS_MAX * WINDOW_BYTES) * 3 * machines
+        assert all(len(meter.starts.last) <= 4 for meter in meters)
+        most = 3 * METER_BYTES + WINDOWS_MAX * WINDOW_BYTES + rows["sessions"] * SESSION_BYTES + ORDER_BYTES
+        assert size_of(state) <= most * machines
 
 
 def test_a_second_flood_adds_nothing_to_the_first() -> None:

@@ -36,6 +36,8 @@ class Fleet:
         self.step_ms = step_ms
         self.seqs = {(machine, meter): 0 for machine in self.machines for meter, _, _ in METERS}
         self.registers = dict.fromkeys(self.machines, 0)
+        self.moduli = {machine: self.draw.choice((None, None, 1_000)) for machine in self.machines}
+        """Where a machine's register begins again."""
         self.sessions: dict[str, tuple[str, int]] = {}
         self.past: list[Row] = []
 
@@ -55,16 +57,21 @@ class Fleet:
         ]
         if self.draw.random() < 0.3:
             parts[1].append({"meter": "energy", "price": 500_000, "per_session": True})
+        meters: list[Row] = [
+            {"meter": meter, "unit": "x", "kind": kind, "capacity_per_hour": capacity}
+            for meter, kind, capacity in METERS
+        ]
+        if self.moduli[machine]:
+            meters[0]["modulus"] = self.moduli[machine]
+        if self.draw.random() < 0.3:
+            meters[0] |= {"burst": self.draw.choice((10, 1_000)), "starts_per_hour": 4}
         return {
             "machine": machine,
             "route": machine,
             "version": version,
             "kind": "charger",
             "effective_from": 0,
-            "meters": [
-                {"meter": meter, "unit": "x", "kind": kind, "capacity_per_hour": capacity}
-                for meter, kind, capacity in METERS
-            ],
+            "meters": meters,
             "tariff": {
                 "elements": [{"components": parts[0], "restrictions": by_day}, {"components": parts[1]}],
                 "offsets": [[0, 0], [START_MS + 40 * MINUTE_MS, 3_600]],
@@ -91,13 +98,15 @@ class Fleet:
         row["observed_at"] = moment_ms
         if kind == "register":
             self.registers[machine] += self.draw.randrange(0, 20)
-        row[kind] = self.registers[machine] if kind == "register" else self.draw.choice((0, 0, 1))
+        register = self.registers[machine] % (self.moduli[machine] or 2**53)
+        row[kind] = register if kind == "register" else self.draw.choice((0, 0, 1))
         if self.draw.random() < 0.02:
             self.sessions[machine] = (f"s{row['seq']}", moment_ms)
             row["session_start"] = True
         if machine in self.sessions:
             row["session"], row["session_started_at"] = self.sessions[machine]
             if self.draw.random() < 0.05:
+                row["session_end"] = self.draw.random() < 0.7
                 del self.sessions[machine]
         if self.draw.random() < 0.02:
             row["reconstructed"] = True

@@ -20,7 +20,7 @@ def slot_of(m: int, start: int, adjusts: int, slots: int) -> int:
     """Where in a table of `slots` (a power of two) a window is first looked for."""
     mixed = np.uint64(start) * _PRIME
     mixed = (mixed ^ (mixed >> np.uint64(29)) ^ np.uint64(m)) * _MIX
-    mixed = (mixed ^ (mixed >> np.uint64(32)) ^ np.uint64(adjusts)) * _PRIME
+    mixed = (mixed ^ (mixed >> np.uint64(32)) ^ np.uint64(adjusts + 1)) * _PRIME
     mixed ^= mixed >> np.uint64(29)
     return np.int64(mixed & np.uint64(slots - 1))  # type: ignore[return-value]
 
