@@ -238,7 +238,7 @@ def is_before_session(rows: Matrix, r: int) -> bool:
 
 @compiled
 def is_by_session(tables: Tables, texts: Texts, m: int, buffer: Bytes, rows: Matrix, r: int, after: Ints) -> bool:
-    """Rule 19: whether a row keeps the version of its session's start: one that the machine has started, or this row."""
+    """Rule 19: whether a row keeps its session's version: it starts it, or the machine has started it."""
     if rows[r, c.SESSION_LEN] == 0 or is_before_session(rows, r):
         return False
     return after[PUSHES] == 1 or has_started(tables, texts, m, buffer, rows, r)
