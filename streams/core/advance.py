@@ -188,13 +188,19 @@ class Piece:
 
     def _note(self, first: int, end: int) -> None:
         """Keeps what a run refused."""
-        tally, records, rows = self._tally, self._entries.records, self._rows
-        mine = (rows[:, c.RECORD] >= first) & (rows[:, c.RECORD] < end) & (rows[:, c.VERDICT] > c.DUPLICATE)
-        refused = [(line, row, code) for line, row, code in rows[mine][:, [c.RECORD, c.ROW, c.VERDICT]].tolist()]
-        whole = np.flatnonzero(records[first:end, c.REFUSED])
-        refused += [(first + line, WHOLE_RECORD, int(records[first + line, c.REFUSED])) for line in whole.tolist()]
-        for line, row, code in sorted(refused):
-            tally.note(self._entries.record(line), row, c.reason_of(code))
+        if first == end:
+            return
+        records = self._entries.records
+        begin, last = int(records[first, c.FIRST_ROW]), int(records[end - 1, [c.FIRST_ROW, c.ROWS]].sum())
+        rows = self._rows[begin:last]
+        refused = rows[rows[:, c.VERDICT] > c.DUPLICATE][:, [c.RECORD, c.ROW, c.VERDICT]].tolist()
+        whole = first + np.flatnonzero(records[first:end, c.REFUSED])
+        refused += [[line, WHOLE_RECORD, int(records[line, c.REFUSED])] for line in whole.tolist()]
+        line, record = NONE, None
+        for at, row, code in sorted(refused):
+            if record is None or at != line:
+                line, record = at, self._entries.record(at)
+            self._tally.note(record, row, c.reason_of(code))
 
     def _look_at_signature(self, line: int) -> None:
         """Fills in the trust of each row of a signed record: that of the version in force at the row's moment."""

@@ -64,14 +64,14 @@ class Store:
 
     def reserve(self, rows: int) -> None:
         """Makes room for all that so many rows may open: windows, lines, holes, texts, events."""
-        clock = self.clock
+        clock, meters = self.clock, min(rows, self.used[t.METERS])
         self._room(t.WINDOWS, int(clock[t.WINDOWS_USED]) + rows)
         self._room(t.LINES, int(clock[t.LINES_USED]) + 2 * rows)
-        self._room(t.HOLES, int(clock[t.HOLES_USED]) + rows)
+        self._room(t.HOLES, int(clock[t.HOLES_USED]) + 2 * meters)
         self._room(t.EVENTS, int(clock[t.EVENTS_USED]) + rows)
         counters = (t.METERS_TOUCHED, t.WINDOWS_TOUCHED, t.MACHINES_TOUCHED)
         self._room(t.TOUCHED, max(int(clock[counter]) for counter in counters) + rows)
-        self.texts = _grown(self.texts, int(clock[t.TEXTS_USED]) + t.METER_TEXTS * rows)
+        self.texts = _grown(self.texts, int(clock[t.TEXTS_USED]) + t.METER_TEXTS * meters)
         self._index(int(clock[t.WINDOWS_OPEN]) + rows)
 
     def need_texts(self, meter: int) -> None:
