@@ -4,8 +4,9 @@ Identity: a station's last register = the sum of its sessions' kWh, each rounded
 
 - A session has a register at arrival and at departure. Between them, on the quarter hours of UTC, are registers
   of a constant rate, marked `reconstructed`: the file knows no more.
-- A session above the plausible rate of its station has no reconstructed registers. So its departure is rejected as a
-  whole (`too_high`); the next arrival continues from the rejected register, and that session alone bills nothing.
+- A station is registered with the smallest usual class that its sessions fit (`charger_class`).
+- A session that fits no class has no reconstructed registers. So its departure is rejected as a whole (`too_high`);
+  the next arrival continues from the rejected register, and that session alone bills nothing.
 - Sessions that overlap on a station have meters of their own (`energy.2`, ...): none loses or doubles the other's.
 """
 
@@ -17,6 +18,7 @@ from heapq import merge
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from deploy.importers.charger_class import charger_class_w, fits
 from deploy.importers.source_log import (
     Skipped,
     SourceLog,
@@ -31,13 +33,13 @@ from deploy.importers.tables import as_id, exact, half_up, localised, moment_of,
 from deploy.importers.tariffs import time_of_use, zone_of
 from schemas.reading import Reading
 from schemas.registration import Meter
-from schemas.units import ELAPSED_MAX_MS, HOUR_MS, MINUTE_MS
+from schemas.units import ELAPSED_MAX_MS, MINUTE_MS
 
 COLUMNS = ("site", "station_id", "session_id", "arrival", "departure", "delivered_energy_kwh")
 ZONE = "America/Los_Angeles"
 
-CAPACITY_W = 7_400
-"""The class of every station: AC, 32 A at 230 V. The sites' chargers show up to 7 kW, and 135 % is 9.99 kW."""
+CAPACITY_LEAST_W = 7_400
+"""AC, 32 A at 230 V. A station is no smaller because its cars draw little."""
 
 PEAK_MICROS, BASE_MICROS, PER_WH = 420_000, 280_000, 1_000
 """USD 0.42 a kWh from 16:00 to 21:00 on working days, else 0.28: the order of Californian public charging."""
@@ -57,15 +59,16 @@ class _Session:
     departure_ms: int
     energy_wh: int
 
-    def is_plausible(self) -> bool:
-        """At most 135 % of the capacity over its whole time, as the stream judges it."""
-        return self.energy_wh * HOUR_MS * 100 <= 135 * CAPACITY_W * (self.departure_ms - self.arrival_ms)
+    @property
+    def lasted_ms(self) -> int:
+        """From arrival to departure."""
+        return self.departure_ms - self.arrival_ms
 
-    def points(self) -> Iterator[tuple[int, int, bool]]:
+    def points(self, capacity_w: int) -> Iterator[tuple[int, int, bool]]:
         """(epoch ms, Wh of this session so far, whether reconstructed), from arrival to departure."""
         yield self.arrival_ms, 0, False
-        if self.is_plausible():
-            lasted = self.departure_ms - self.arrival_ms
+        if fits(self.energy_wh, self.lasted_ms, capacity_w):
+            lasted = self.lasted_ms
             for at in range((self.arrival_ms // QUARTER_MS + 1) * QUARTER_MS, self.departure_ms, QUARTER_MS):
                 yield at, self.energy_wh * (at - self.arrival_ms) // lasted, True
         yield self.departure_ms, self.energy_wh, False
@@ -82,20 +85,20 @@ class AcnSessions:
         sessions, skipped, rows = _sessions(path, options)
         if not sessions:
             raise nothing_read(path.name, "no session that could be read: is it an acn-sessions file?", skipped)
-        found = len(sessions)
+        found, capacities_w = len(sessions), _capacities_w(sessions)
         end_ms = options.end_ms(min(session.arrival_ms for session in sessions))
         sessions = [session for session in sessions if end_ms is None or session.arrival_ms < end_ms]
         lanes = _lanes(sessions)
         return SourceLog(
             name=path.name,
-            machines=tuple(_machine(machine, len(lanes[machine])) for machine in sorted(lanes)),
+            machines=tuple(_machine(machine, len(lanes[machine]), capacities_w[machine]) for machine in sorted(lanes)),
             rows=rows,
             left_out=found - len(sessions),
             skipped=tuple(skipped),
             totals={"energy Wh": sum(session.energy_wh for session in sessions)},
             start_ms=min(session.arrival_ms for session in sessions),
             end_ms=max(session.departure_ms for session in sessions),
-            make=lambda shift_ms: _records(lanes, shift_ms),
+            make=lambda shift_ms: _records(lanes, capacities_w, shift_ms),
         )
 
 
@@ -154,6 +157,14 @@ def _impossible(arrival_ms: int, departure_ms: int, kwh: Fraction) -> str:
     return "the energy is negative" if kwh < 0 else ""
 
 
+def _capacities_w(sessions: list[_Session]) -> dict[str, int]:
+    """Each station's class, by all of the file's sessions, however few of its days are wanted."""
+    shown: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for session in sessions:
+        shown[session.machine].append((session.energy_wh, session.lasted_ms))
+    return {machine: charger_class_w(those, CAPACITY_LEAST_W) for machine, those in shown.items()}
+
+
 def _lanes(sessions: list[_Session]) -> dict[str, list[list[_Session]]]:
     """Each station's sessions, spread over as few meters as keep those of one meter apart in time."""
     lanes: dict[str, list[list[_Session]]] = defaultdict(list)
@@ -171,16 +182,18 @@ def _meter(lane: int) -> str:
     return "energy" if lane == 0 else f"energy.{lane + 1}"
 
 
-def _machine(machine: str, lanes: int) -> SourceMachine:
+def _machine(machine: str, lanes: int, capacity_w: int) -> SourceMachine:
     names = tuple(_meter(lane) for lane in range(lanes))
-    meters = tuple(Meter(name, "Wh", "register", CAPACITY_W, opening_register=0) for name in names)
+    meters = tuple(Meter(name, "Wh", "register", capacity_w, opening_register=0) for name in names)
     return SourceMachine(machine, "ev_charger", meters, time_of_use(names, ZONE, PEAK_MICROS, BASE_MICROS, PER_WH))
 
 
-def _records(lanes: dict[str, list[list[_Session]]], shift_ms: int) -> Iterator[SourceRecord]:
+def _records(
+    lanes: dict[str, list[list[_Session]]], capacities_w: dict[str, int], shift_ms: int
+) -> Iterator[SourceRecord]:
     """All readings by (moment, station, meter, number)."""
     streams = [
-        _lane_readings(machine, lane, station[lane], shift_ms)
+        _lane_readings(machine, lane, station[lane], capacities_w[machine], shift_ms)
         for machine, station in sorted(lanes.items())
         for lane in range(len(station))
     ]
@@ -189,11 +202,11 @@ def _records(lanes: dict[str, list[list[_Session]]], shift_ms: int) -> Iterator[
 
 
 def _lane_readings(
-    machine: str, lane: int, sessions: list[_Session], shift_ms: int
+    machine: str, lane: int, sessions: list[_Session], capacity_w: int, shift_ms: int
 ) -> Iterator[tuple[int, str, int, int, Reading]]:
     sequence = register = 0
     for session in sessions:
-        for at, energy_wh, reconstructed in session.points():
+        for at, energy_wh, reconstructed in session.points(capacity_w):
             sequence += 1
             yield at + shift_ms, machine, lane, sequence, Reading(
                 machine=machine,
