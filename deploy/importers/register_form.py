@@ -115,7 +115,7 @@ def _per_hour(drafts: list[Draft], meter: str, mapping: Mapping) -> int:
 def _size(drafts: list[Draft], meter: str, highest: int, mapping: Mapping) -> int:
     if mapping.kind == "sessions" and mapping.amounts[meter].unit == "Wh":
         return charger_class_w((d.amounts[meter], d.end_ms - d.start_ms) for d in drafts if meter in d.amounts)
-    return next((size for size in SIZES if size >= highest), SIZES[-1])
+    return min((size for size in SIZES if size >= highest), default=SIZES[-1])
 
 
 def _capacity(size: int, unit: str) -> str:
