@@ -17,7 +17,7 @@ from deploy.importers.log_readings import Lanes, meter_of
 from deploy.importers.mapping import Mapping
 from schemas.units import HOUR_MS, MINUTE_MS
 
-SIZES = tuple(size * 10**power for power in range(16) for size in (1, 2, 3, 4, 5, 6, 8))
+SIZES: tuple[int, ...] = tuple(size * 10**power for power in range(16) for size in (1, 2, 3, 4, 5, 6, 8))
 
 
 def register_form(found: Drafts, mapping: Mapping, currency: str) -> str:
@@ -115,7 +115,7 @@ def _per_hour(drafts: list[Draft], meter: str, mapping: Mapping) -> int:
 def _size(drafts: list[Draft], meter: str, highest: int, mapping: Mapping) -> int:
     if mapping.kind == "sessions" and mapping.amounts[meter].unit == "Wh":
         return charger_class_w((d.amounts[meter], d.end_ms - d.start_ms) for d in drafts if meter in d.amounts)
-    return min((size for size in SIZES if size >= highest), default=SIZES[-1])
+    return next((size for size in SIZES if size >= highest), SIZES[-1])
 
 
 def _capacity(size: int, unit: str) -> str:
