@@ -1,7 +1,7 @@
 """How far each partition's checkpoint is, for workers on other hosts: `marks/<topic id>/<partition>` in the store.
 
 As `offset_mark` within a folder: written after a commit, so it may lag behind a checkpoint and is never ahead of one,
-and nothing continues from it. Who opens a partition writes its mark at once, also where it is lower than the one before.
+and nothing continues from it. Who opens a partition writes its mark at once, also where that is lower than before.
 """
 
 import time
