@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
+from schemas.units import is_simulated
 from settlement.accrual import Balances, Earning
 
 
@@ -29,6 +30,7 @@ class StatementRow(Struct, frozen=True):
     points: int
     amount_micros: int
     window_digest: str
+    simulated: bool
 
 
 class Statement(Struct, frozen=True):
@@ -56,7 +58,7 @@ def statement(account: str, posts: Iterable[tuple[int, Sequence[Earning]]]) -> S
                 StatementRow(
                     sequence, earning.machine, earning.start_ms, earning.end_ms, earning.mends_ms, earning.net_micros,
                     step.carry_before, step.payable, step.carry_after, earning.terms.digest, points, amount,
-                    earning.digest.hex(),
+                    earning.digest.hex(), is_simulated(earning.machine),
                 )
             )  # fmt: skip
     return Statement(account, balances.cumulative.get(account, 0), tuple(rows))

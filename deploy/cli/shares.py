@@ -233,7 +233,7 @@ def machine_page(machine: Machine, data_dir: DataDir = None, json: Json = False)
 
 
 def _show_machine(terminal: Terminal, machine: str, page: dict[str, Any]) -> None:
-    from deploy.texts import moment_text, units
+    from deploy.texts import machine_text, moment_text, units
 
     facts, agreement, funding, currency = (
         page["machine"],
@@ -241,8 +241,7 @@ def _show_machine(terminal: Terminal, machine: str, page: dict[str, Any]) -> Non
         page["funding"],
         page["machine"]["currency"],
     )
-    is_simulated = " (simulated)" if facts["simulated"] else ""
-    terminal.say(f"{machine}{is_simulated}: seen {facts['first_seen']} to {facts['last_seen']} (UTC)")
+    terminal.say(f"{machine_text(machine)}: seen {facts['first_seen']} to {facts['last_seen']} (UTC)")
     terminal.say(f"  earned    gross {facts['gross']}, net {facts['net']} {currency} in {facts['windows']} windows")
     terminal.say(f"  reporting {facts['reporting']} % of {facts['reporting_from']} to {facts['reporting_until']}")
     uptime = (

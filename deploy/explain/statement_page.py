@@ -9,7 +9,7 @@ from string import Template
 from msgspec import Struct
 
 from deploy.explain.statement import MonthSum, month_of, month_sums
-from deploy.texts import moment_text, units
+from deploy.texts import machine_text, moment_text, units
 from schemas.errors import InvalidInput
 from schemas.units import MICROS_DECIMALS
 from settlement.statement import Statement, StatementRow
@@ -75,8 +75,8 @@ def statement_csv(found: PayeeStatement) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["post", "machine", "start_utc", "end_utc", "adjusts_utc", "net", "carry_before", "payable", "carry_after",
-         "agreement", "basis_points", "amount", "currency", "window_digest"]
+        ["post", "machine", "simulated", "start_utc", "end_utc", "adjusts_utc", "net", "carry_before", "payable",
+         "carry_after", "agreement", "basis_points", "amount", "currency", "window_digest"]
     )  # fmt: skip
     for row in found.rows:
         net, before, payable, after, amount = _plain(
@@ -85,8 +85,8 @@ def statement_csv(found: PayeeStatement) -> str:
         times = [moment_text(each).removesuffix(" UTC") if each else "" for each in (row.start_ms, row.end_ms)]
         adjusts = moment_text(row.mends_ms).removesuffix(" UTC") if row.mends_ms else ""
         writer.writerow(
-            [row.sequence, row.machine, *times, adjusts, net, before, payable, after, f"0x{row.agreement}", row.points,
-             amount, found.currency, f"0x{row.window_digest}"]
+            [row.sequence, row.machine, "yes" if row.simulated else "no", *times, adjusts, net, before, payable,
+             after, f"0x{row.agreement}", row.points, amount, found.currency, f"0x{row.window_digest}"]
         )  # fmt: skip
     return text.getvalue()
 
@@ -109,7 +109,7 @@ def _row(one: MonthSum) -> str:
         units(one.amount_micros, MICROS_DECIMALS),
     )  # fmt: skip
     cells = "".join(f'<td class="n">{number}' for number in numbers)
-    return f"<tr><td>{escape(one.machine)}<td>{one.month}{cells}</tr>"
+    return f"<tr><td>{escape(machine_text(one.machine))}<td>{one.month}{cells}</tr>"
 
 
 def percent(points: int) -> str:

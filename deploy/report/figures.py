@@ -18,7 +18,7 @@ from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
 from schemas.reading import REGISTERED
 from schemas.registration import Registration
-from schemas.units import DAY_MS, SIMULATED
+from schemas.units import DAY_MS, is_simulated
 from streams.core.log_root import RECORDS, records_from
 from streams.core.records import record_type
 from streams.storage.analytics import make_analytics
@@ -109,7 +109,7 @@ class Places:
 
     def of(self, machine: str) -> int:
         """The index of the row that shows the machine."""
-        others = OTHERS_SIMULATED if machine.startswith(SIMULATED) else OTHERS
+        others = OTHERS_SIMULATED if is_simulated(machine) else OTHERS
         return self._places.get(machine, self._places.get(others, 0))
 
 
@@ -159,8 +159,8 @@ def read_machines(views: Views, kinds: Mapping[str, str]) -> list[MachineRow]:
 def _others(rows: Sequence[MachineRow]) -> list[MachineRow]:
     """The sums of recorded and of simulated machines, as far as there are any."""
     sums = []
-    for name, kind, is_simulated in ((OTHERS, "others", False), (OTHERS_SIMULATED, "others" + SIMULATED_KIND, True)):
-        rest = [row for row in rows if row.machine.startswith(SIMULATED) == is_simulated]
+    for name, kind, simulated in ((OTHERS, "others", False), (OTHERS_SIMULATED, "others" + SIMULATED_KIND, True)):
+        rest = [row for row in rows if is_simulated(row.machine) == simulated]
         if rest:
             net = str(sum(int(row.net_micros) for row in rest))
             counts = sum(row.windows for row in rest), sum(row.readings for row in rest)
@@ -232,8 +232,7 @@ def read_kinds(data_dir: Path) -> dict[str, str]:
                     if record_type(record) == REGISTERED:
                         found = _registration(record.value or b"")
                         if found is not None:
-                            is_simulated = found.machine.startswith(SIMULATED)
-                            kinds[found.machine] = found.kind + (SIMULATED_KIND if is_simulated else "")
+                            kinds[found.machine] = found.kind + (SIMULATED_KIND if is_simulated(found.machine) else "")
     return kinds
 
 

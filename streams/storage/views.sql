@@ -101,6 +101,7 @@ SELECT machine,
        line.per AS per,
        line.amount_micros * 0.000001::DECIMAL(7, 6) AS amount,
        currency,
+       simulated,
        line.version AS "version",
        line.amount_micros AS amount_micros,
        "partition",
@@ -109,8 +110,8 @@ SELECT machine,
 FROM (SELECT *, unnest(lines) AS line FROM windows);
 
 CREATE VIEW adjustments AS
-SELECT machine, mends, "start", mends_local, start_local, end_local, net, gross, currency, readings, flags, trust, mends_ms,
-       start_ms, net_micros, gross_micros,
+SELECT machine, mends, "start", mends_local, start_local, end_local, net, gross, currency, simulated, readings, flags, trust,
+       mends_ms, start_ms, net_micros, gross_micros,
        "partition", epoch, digest, final
 FROM windows
 WHERE mends_ms IS NOT NULL;
@@ -122,6 +123,7 @@ SELECT machine,
        readings,
        gross_micros * 0.000001::DECIMAL(7, 6) AS gross_so_far,
        $currency AS currency,
+       starts_with(machine, $simulated) AS simulated,
        "partition",
        start_ms,
        mends_ms,

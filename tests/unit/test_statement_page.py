@@ -1,0 +1,36 @@
+"""A payee's statement on paper: exact, complete, and what is simulated is marked."""
+
+import csv
+import io
+from decimal import Decimal
+
+from deploy.explain.statement_page import payee_statement, statement_csv, statement_html
+from settlement.accrual import Earning, Terms
+from settlement.statement import statement
+
+ACCOUNT = "0x" + "a1" * 20
+HOUR_MS = 3_600_000
+
+
+def earning(machine: str, net_micros: int) -> Earning:
+    return Earning(
+        machine=machine, start_ms=HOUR_MS, end_ms=2 * HOUR_MS, mends_ms=0, net_micros=net_micros, trust=0,
+        terms=Terms(((ACCOUNT, 10_000),), frozenset(), 0, "ab" * 32), digest=machine.encode().ljust(32, b"\0"),
+    )  # fmt: skip
+
+
+def test_simulated_income_is_marked_in_sums_csv_and_page() -> None:
+    found = statement(ACCOUNT, [(1, [earning("cp-7", 12_000_001), earning("sim-robot-1", 3_500_000)])])
+    assert [(row.machine, row.simulated) for row in found.rows] == [("cp-7", False), ("sim-robot-1", True)]
+    page = payee_statement(found, "", log_id="log-1", currency="EUR", ledger="0x" + "c3" * 20)
+    assert [(one.machine, one.simulated) for one in page.sums] == [("cp-7", False), ("sim-robot-1", True)]
+    rows = list(csv.DictReader(io.StringIO(statement_csv(page))))
+    assert [(row["machine"], row["simulated"], row["amount"]) for row in rows] == [
+        ("cp-7", "no", "12.000001"),
+        ("sim-robot-1", "yes", "3.500000"),
+    ]
+    html = statement_html(page)
+    assert "sim-robot-1 (simulated)" in html
+    assert "cp-7 (simulated)" not in html
+    assert sum(Decimal(row["amount"]) for row in rows) == Decimal("15.500001")
+    assert "15.500001" in html
