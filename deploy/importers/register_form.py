@@ -36,11 +36,8 @@ def register_form(found: Drafts, mapping: Mapping, currency: str) -> str:
         *(f"    {_text(line)}," for line in tariff),
         "]",
     ]
-    by_machine: dict[str, list[Draft]] = defaultdict(list)
-    for draft in found.drafts:
-        by_machine[draft.machine].append(draft)
-    for machine in sorted(by_machine):
-        lines += ["", *_machine(machine, found.names.get(machine, machine), by_machine[machine], mapping, tariff)]
+    for machine in found.machines():
+        lines += ["", *_machine(machine, found.names.get(machine, machine), found.of(machine), mapping, tariff)]
     return "\n".join(lines) + "\n"
 
 
