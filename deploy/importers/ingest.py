@@ -9,7 +9,6 @@ Killed anywhere, the same command goes on: what has arrived is recognised in the
 
 import csv
 import io
-import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -146,7 +145,7 @@ def write_register_form(data: DataFolder, files: Sequence[Path], mapping: FileMa
     """
     if path.exists():
         raise InvalidInput(f"{path} is there already: name another file, or remove it")
-    with Spool(data.data_dir / FOLDER / f"{secrets.token_hex(4)}.{SPOOL_FILE}") as spool:
+    with Spool(data.data_dir / FOLDER / f"form.{SPOOL_FILE}") as spool:
         found = read_files(files, mapping, spool)
         write_bytes(path, register_form(found, mapping, data.log().currency).encode())
         return len(found.names)

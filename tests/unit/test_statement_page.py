@@ -32,5 +32,6 @@ def test_simulated_income_is_marked_in_sums_csv_and_page() -> None:
     html = statement_html(page)
     assert "sim-robot-1 (simulated)" in html
     assert "cp-7 (simulated)" not in html
+    assert 'of it simulated<td class="n">3.500000' in html
     assert sum(Decimal(row["amount"]) for row in rows) == Decimal("15.500001")
     assert "15.500001" in html
