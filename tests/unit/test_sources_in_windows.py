@@ -103,6 +103,25 @@ def test_every_real_pv_sample_and_taxi_trip_counts() -> None:
     )
 
 
+def test_sessions_of_22_kw_and_dc_are_paid_whole(tmp_path: Path) -> None:
+    """Found by a user: stations were 7.4 kW by a constant, and 21 of 247 kWh were paid."""
+    rows = [
+        ("dc", "hpc1", "1", "2024-05-01T08:00:00+02:00", "2024-05-01T08:25:00+02:00", "50.0"),
+        ("dc", "hpc1", "2", "2024-05-01T09:00:00+02:00", "2024-05-01T09:25:00+02:00", "55.0"),
+        ("dc", "hpc1", "3", "2024-05-01T10:00:00+02:00", "2024-05-01T10:25:00+02:00", "45.0"),
+        ("ac", "ac22", "4", "2024-05-01T08:00:00+02:00", "2024-05-01T10:00:00+02:00", "40.0"),
+        ("ac", "ac22", "5", "2024-05-01T12:00:00+02:00", "2024-05-01T14:00:00+02:00", "36.0"),
+        ("ac", "ac22", "6", "2024-05-01T15:00:00+02:00", "2024-05-01T18:00:00+02:00", "21.0"),
+        ("ac", "home", "7", "2024-05-01T15:00:00+02:00", "2024-05-01T18:00:00+02:00", "3.0"),
+    ]
+    source = SOURCES["acn-sessions"].read(write_csv(tmp_path, COLUMNS, rows), SourceOptions())
+    outcome = run([source])
+    assert outcome.rejects == []
+    assert outcome.usage() == source.totals == {"energy Wh": 250_000}
+    classes = {machine.machine: machine.meters[0].capacity_per_hour for machine in source.machines}
+    assert classes == {"dc.hpc1": 150_000, "ac.ac22": 22_000, "ac.home": 7_400}
+
+
 def test_only_the_implausible_session_is_lost(tmp_path: Path) -> None:
     """809 kW for an hour: refused at its departure; the next session continues behind it and bills its own."""
     rows = [
