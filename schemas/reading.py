@@ -16,10 +16,6 @@ HEARTBEAT = "heartbeat"
 ROWS_MAX = 10_000
 """The most rows that one record may hold."""
 
-VALUE_BYTES_MAX = 1 << 20
-HEADERS_MAX, HEADERS_BYTES_MAX = 64, 64 << 10
-"""Sizes of any record: its value, the number of its headers, and the bytes of their names and values."""
-
 Fees = Annotated[int, Meta(ge=-1_000, le=1_000)]
 
 

@@ -3,8 +3,9 @@
 A plain script for Python 3.9 or newer, standard library only: it runs before anything is installed. Its steps:
 (1) find a Python that the project runs on; (2) `.venv`; (3) the locked requirements; (4) the project itself and its
 gateway library; (5) a Java runtime, if the machine has none; (6) Node, if the machine has none; (7) the locked npm
-tools; (8) Kafka's locked jars. A step is skipped when its stamp holds the hash of what it was made from. The stamp is
-written last, so an interrupted set-up continues where it stopped. A complete one needs no network and writes nothing.
+tools; (8) Kafka's locked jars; (9) the core's loops, compiled. A step is skipped when its stamp holds the hash of what
+it was made from. The stamp is written last, so an interrupted set-up continues where it stopped. A complete one needs
+no network and writes nothing.
 """
 
 import sys
@@ -117,6 +118,10 @@ def set_up() -> None:
     with step(8, "Kafka's jars", [LOCKS / "kafka-jars.lock"], CACHE / "jars") as todo:
         if todo:
             run([str(python), "-m", "deploy.setup.kafka_jars"])
+    loops = sorted((ROOT / "streams" / "core" / "kernel").glob("*.py"))
+    with step(9, "the core's loops, compiled", [*loops, ROOT / "requirements.lock"], CACHE / "kernel") as todo:
+        if todo:
+            run([str(python), "-m", "streams.core.kernel"])
 
 
 @contextlib.contextmanager

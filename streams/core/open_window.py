@@ -42,7 +42,7 @@ class Expense(Struct, frozen=True, array_like=True, order=True):
 
 
 class Extras(Struct, array_like=True):
-    """What few windows hold: statements of payments that were returned, and refunds of corrections, in the log's order."""
+    """What few windows hold: statements of returned payments, expenses, refunds of corrections, as in the log."""
 
     statements: list[Statement] = []
     expenses: list[Expense] = []

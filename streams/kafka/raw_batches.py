@@ -24,6 +24,9 @@ _PACKING, _APPEND_TIME, _TRANSACTIONAL, _CONTROL = 0x07, 0x08, 0x10, 0x20
 
 MAGIC = 2
 
+BATCH_RECORDS_MAX = 1 << 18
+"""The most records of one batch: a record without key and value takes seven bytes, and 140 where it is read."""
+
 
 class RawBatch:
     """One batch; its records are unpacked once they are asked for. Timestamps are epoch ms."""
@@ -63,7 +66,9 @@ class RawBatch:
 
     @cached_property
     def unpacked(self) -> memoryview:
-        """The bytes of the records. Raises InvalidInput if they can't be unpacked, or not within the bound."""
+        """The bytes of the records. Raises InvalidInput if they can't be unpacked, or not within the bounds."""
+        if self.count > BATCH_RECORDS_MAX:
+            raise InvalidInput(f"{self.count:,} records in one batch, more than {BATCH_RECORDS_MAX:,}")
         unpacked = unpack(self._attributes & _PACKING, self._raw[_HEADER.size :])
         self.unpacked_size = len(unpacked)
         return unpacked

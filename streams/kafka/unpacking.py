@@ -21,8 +21,8 @@ UNPACKED_MAX = 64 << 20
 NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
 """Packings, as the lowest three bits of a batch's attributes number them."""
 
-USUAL_RATIO = 16
-"""Most batches unpack to less than this many times their size; only the others need a second attempt."""
+USUAL_MAX, USUAL_RATIO = 1 << 20, 16
+"""Most batches unpack to less than the sum of this much and so many times their size; others need a second attempt."""
 
 SNAPPY_JAVA = b"\x82SNAPPY\0"
 _SNAPPY_JAVA_HEADER = 16
@@ -48,7 +48,7 @@ def unpack(packing: int, packed: memoryview) -> memoryview:
 
 def _into_room(decompress_into: Callable[[Any, Any], int], packed: memoryview) -> memoryview:
     """Unpacks into a buffer of a fixed size, which cramjam never outgrows."""
-    for size in (min(UNPACKED_MAX, 4_096 + USUAL_RATIO * len(packed)), UNPACKED_MAX):
+    for size in (min(UNPACKED_MAX, USUAL_MAX + USUAL_RATIO * len(packed)), UNPACKED_MAX):
         room: Any = np.empty(size, np.uint8)  # unlike bytearray, takes no memory until it is written
         try:
             return memoryview(room)[: decompress_into(packed, room)]

@@ -191,11 +191,11 @@ def micros(amount: str) -> int:
 
 
 def quantities(place: SharesFolder, start_ms: int) -> list[int]:
-    """The raw readings of a window."""
+    """The raw readings of a window: one shows what was used before it was read."""
     rows = [
         json.loads(record.value or b"{}") for record in place.records if dict(record.headers)["ce_type"] == b"reading"
     ]
-    return [row["quantity"] for row in rows if start_ms <= row["observed_at"] < start_ms + LOG.window_ms]
+    return [row["quantity"] for row in rows if start_ms <= max(0, row["observed_at"] - 1) < start_ms + LOG.window_ms]
 
 
 def test_an_agreement_that_is_not_locked_for_the_term_is_not_offered(place: SharesFolder) -> None:

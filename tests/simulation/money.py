@@ -44,7 +44,7 @@ class NaiveMoney:
             self.owed[due.account] += due.micros
             self.dues += due.micros
         self.nets += window.net_micros
-        if window.trust < window.agreement.pays_trust:
+        if window.trust < window.agreement.pays_trust and window.net_micros > 0:
             self.withheld += window.net_micros
             return
         key = (window.machine, repr(sorted(window.agreement.payees.items())))

@@ -19,14 +19,14 @@ from tests.simulation.disk import Image, SimDisk
 from tests.simulation.view import Seen, windows_in
 from tests.simulation.workers import Died
 from tests.support.partition_runs import GatedLog, feed, final_files
-from tests.support.sim_log import HOURLY, SimLog, small_log
+from tests.support.sim_log import HOURLY, SimLog, small_log, with_shop
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
 
 def the_log() -> SimLog:
     """Two epochs, an empty one before them, and the beginning of another."""
-    return small_log(machines=2, minutes=70, silent_hours=1)
+    return with_shop(small_log(machines=2, minutes=70, silent_hours=1), 20)
 
 
 def whole(root: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from streams.core.records import LogRecord
 from streams.kafka.reader import KafkaAway
 from streams.kafka.rejects_topic import NONE_SENT, RejectedMessage
 from streams.worker.partition import Partition
-from tests.support.sim_log import HOURLY, SimLog, small_log
+from tests.support.sim_log import HOURLY, SimLog, small_log, with_shop
 
 SLICE = 11
 DIED = 9
@@ -67,7 +67,7 @@ class FileTopic:
 
 def the_log() -> SimLog:
     """The log of all crash tests."""
-    return small_log(machines=2, minutes=70, silent_hours=2)
+    return with_shop(small_log(machines=2, minutes=70, silent_hours=2), 20)
 
 
 def run(data_dir: Path, step: Callable[[str], None] = no_step, *, slice_size: int = SLICE) -> None:

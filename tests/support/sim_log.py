@@ -1,13 +1,19 @@
 """A log in memory with a LogReader, and small logs to put into it."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
+from schemas.order import INVOICED, RECEIVED
+from schemas.payment import PAID
+from schemas.reading import READING, REGISTERED
 from schemas.units import HOUR_MS, MINUTE_MS
-from streams.core.records import LogRecord, Record
+from streams.core.records import JSON, LogRecord, Record
+from streams.core.signature import operator_account, sign_control, sign_reading
+from tests.support.signed_logs import key_of, private_key
 
 START_MS = 18_000 * 24 * HOUR_MS
 """Where the small logs begin: a midnight."""
@@ -106,3 +112,65 @@ def small_log(machines: int = 3, minutes: int = 150, step_minutes: int = 5, sile
     end_ms = START_MS + minutes * MINUTE_MS + silent_hours * HOUR_MS
     records += [heartbeat(offset + 1, end_ms), heartbeat(offset + 2, end_ms + MINUTE_MS)]
     return SimLog(records, end=offset + 4)
+
+
+SUPPLIER = bytes([11]) * 32
+"""The private key of whoever sells to the shop."""
+
+
+def with_shop(log: SimLog, minute: int) -> SimLog:
+    """The same log, with a machine that at a minute orders, is supplied and billed, and serves who paid before."""
+    moment = START_MS + minute * MINUTE_MS
+    before = [record for record in log.records if record.timestamp <= moment]
+    shop = shop_records(before[-1].offset + 1, moment)
+    after = [record._replace(offset=record.offset + len(shop)) for record in log.records[len(before) :]]
+    return SimLog([*before, *shop, *after], end=log.end + len(shop))
+
+
+def shop_records(offset: int, moment: int) -> list[Record]:
+    """What the shop and those who trade with it write, from an offset on, all at one moment (epoch ms)."""
+    order = {"machine": "shop", "item": "beans", "number": 1, "quantity": 3}
+    session = {"session": "s", "session_started_at": moment}
+    row = {"machine": "shop", "boot": 1, "observed_at": moment}
+    payment = {
+        "machine": "shop", "version": 1, "session": "s", "payer": "0x" + "d" * 40, "amount": 900_000,
+        "valid_until": moment + 40 * MINUTE_MS, "block": 1, "transaction": "0x" + "0" * 64, "log_index": 0,
+    }  # fmt: skip
+    sent: list[tuple[str, dict[str, Any]]] = [
+        (REGISTERED, shop_registration()),
+        (PAID, payment),
+        (READING, row | {"meter": "stock", "seq": 1, "level": 2}),
+        (READING, row | session | {"meter": "cups", "seq": 1, "quantity": 2, "session_end": True}),
+        (RECEIVED, order | {"observed_at": moment}),
+        (INVOICED, order | {"unit_price": 70_000, "reference": "INV-1"}),
+    ]
+    return [shop_record(offset + place, moment, *one) for place, one in enumerate(sent)]
+
+
+def shop_registration() -> dict[str, Any]:
+    """A machine that sells cups at 0.25 and orders beans."""
+    meters = [("cups", "quantity"), ("stock", "level")]
+    policy = {
+        "item": "beans", "meter": "stock", "reorder_at": 2, "quantity": 4, "unit_price": 70_000,
+        "supplier": operator_account(SUPPLIER), "budget": 1_000_000,
+    }  # fmt: skip
+    return {
+        "machine": "shop", "route": "shop", "version": 1, "kind": "robot", "effective_from": 0,
+        "meters": [
+            {"meter": meter, "unit": "count", "kind": kind, "capacity_per_hour": 100} for meter, kind in meters
+        ],
+        "tariff": {"elements": [{"components": [{"meter": "cups", "price": 250_000, "per": 1}]}], "offsets": [[0, 0]]},
+        "agreement": {"payees": {"owner": 10_000}}, "keys": [key_of("k", 1)], "orders": [policy],
+    }  # fmt: skip
+
+
+def shop_record(offset: int, timestamp: int, kind: str, document: dict[str, Any]) -> Record:
+    """One of them, signed where it must be."""
+    value = msgspec.json.encode(document)
+    parts = (HOURLY.log_id, b"shop", kind, JSON, value)
+    headers: list[tuple[str, bytes]] = [("ce_type", kind.encode())]
+    if kind == RECEIVED:
+        headers += [("signature", sign_reading(private_key(1), *parts)), ("key-id", b"k")]
+    if kind == INVOICED:
+        headers.append(("signature", sign_control(SUPPLIER, *parts)))
+    return Record(offset, timestamp, b"shop", value, headers)

@@ -7,11 +7,11 @@ import pytest
 from schemas.reading import Reading
 from schemas.registration import Component, Element, Meter, Restrictions, Tariff
 from schemas.units import COUNT_MAX, DAY_MS, HOUR_MS
-from streams.core.identity import judge_identity
-from streams.core.meters import NONE, Boot, MeterState, Standing, Starts
-from streams.core.plausible_usage import correction_limit, judge_usage, set_opening, time_needed_ms
+from streams.core.kernel.columns import NONE
+from streams.core.meters import Boot, MeterState, Standing, set_opening
+from streams.core.plausible_usage import correction_limit, time_needed_ms
 from streams.core.rating import PER_SESSION, UNPRICED, Price, Prices
-from streams.core.starts import begins, started
+from tests.support.one_meter import judge_identity, judge_start, judge_usage
 
 NOW_MS = 1_700_000_000_000
 CAPACITY = 10_000
@@ -30,10 +30,10 @@ def add(meter: MeterState, reading: Reading, now_ms: int = 0, **registered: Any)
     """What a row comes to: its usage, with its flags if it has some, or its reason. `now_ms` counts from NOW_MS."""
     verdict, _ = judge_identity(meter, reading, NONE)
     assert verdict is None
-    found = judge_usage(meter, reading, Meter("energy", "Wh", reading.kind, CAPACITY, **registered), NOW_MS + now_ms)
-    if found.after is not None:
-        found.after.apply(meter)
-    return found.reason or ((found.usage, *found.flags) if found.flags else found.usage)
+    found, flags = judge_usage(
+        meter, reading, Meter("energy", "Wh", reading.kind, CAPACITY, **registered), NOW_MS + now_ms
+    )
+    return (found, *flags) if flags else found
 
 
 def standing(seq: int, value: int, at_ms: int = 0) -> Standing:
@@ -267,25 +267,20 @@ def test_quantities_have_a_day_first_then_by_how_much_they_widen_the_span() -> N
 
 
 def test_the_last_four_starts_are_kept_and_a_repeated_one_changes_nothing() -> None:
-    energy, starts = Meter("energy", "Wh", "register", CAPACITY), Starts()
-    for number in range(5):
-        starts, is_due = started(starts, f"s{number}", NOW_MS + number, energy, True)
-        assert is_due
-    assert [session for session, _ in starts.last] == ["s1", "s2", "s3", "s4"]
-    marked = Reading("m", "energy", 1, 1, NOW_MS, register=0, session="s4", session_started_at=1, session_start=True)
-    assert not begins(starts, marked)
+    energy, meter = Meter("energy", "Wh", "register", CAPACITY), MeterState()
+    assert [judge_start(meter, f"s{number}", NOW_MS + number, energy) for number in range(5)] == ["due"] * 5
+    assert [session for session, _ in meter.starts.last] == ["s1", "s2", "s3", "s4"]
+    assert judge_start(meter, "s4", NOW_MS + 9, energy) == "nothing"
+    assert judge_start(meter, "s0", NOW_MS, energy) == "due"
 
 
 def test_fees_come_out_of_a_bucket() -> None:
     """Ten at once, then one an hour as registered."""
-    energy, starts = Meter("energy", "Wh", "register", CAPACITY, starts_per_hour=1), Starts()
-    found = []
-    for number in range(12):
-        starts, is_due = started(starts, f"s{number}", NOW_MS, energy, True)
-        found.append(is_due)
-    assert found == [True] * 10 + [False] * 2
-    assert started(starts, "s", NOW_MS + HOUR_MS - 1, energy, True)[1] is False
-    assert started(starts, "s", NOW_MS + HOUR_MS, energy, True)[1] is True
+    energy, meter = Meter("energy", "Wh", "register", CAPACITY, starts_per_hour=1), MeterState()
+    found = [judge_start(meter, f"s{number}", NOW_MS, energy) for number in range(12)]
+    assert found == ["due"] * 10 + ["fees"] * 2
+    assert judge_start(meter, "a", NOW_MS + HOUR_MS - 1, energy) == "fees"
+    assert judge_start(meter, "b", NOW_MS + HOUR_MS, energy) == "due"
 
 
 # Prices

@@ -9,7 +9,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as Buil
 
 from schemas.errors import InvalidInput
 from streams.kafka import unpacking
-from streams.kafka.raw_batches import RawBatches
+from streams.kafka.raw_batches import BATCH_RECORDS_MAX, RawBatches
 from streams.kafka.unpacking import GZIP, LZ4, SNAPPY, UNPACKED_MAX, ZSTD, unpack
 
 PACK = {
@@ -74,6 +74,17 @@ def test_batches_of_a_fetch_are_split_and_say_what_they_hold() -> None:
         offsets += [(record.offset, record.timestamp) for record in batch]
     assert offsets == [(number, 1_000 + number % 3) for number in range(15)]
     assert batches.next_batch() is None
+
+
+def test_a_batch_of_too_many_records_is_not_unpacked() -> None:
+    builder = Builder(2, 0, 0, -1, -1, -1, 1_000)
+    builder.append(0, 1, b"k", b"v", [])
+    many = bytearray(builder.build())
+    many[57:61] = (BATCH_RECORDS_MAX + 1).to_bytes(4, "big")
+    batch = RawBatches(bytes(many)).next_batch()
+    assert batch is not None
+    with pytest.raises(InvalidInput, match="262,145 records in one batch"):
+        list(batch)
 
 
 def test_an_old_message_format_is_named_with_its_offset() -> None:

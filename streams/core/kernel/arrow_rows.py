@@ -27,6 +27,7 @@ from streams.core.kernel.flatbuffer import (
 )
 from streams.core.kernel.json_rows import (
     COLUMN_OF,
+    COUNT,
     FLAG,
     ID_MAX,
     IS_ID,
@@ -122,9 +123,9 @@ def read_field(words: Words, buffer: Bytes, base: int, end: int, table: int, pla
     if plan[k, FIELD] == NONE or plan[k, NULLABLE] > 1:
         return False
     sort, kind = SORT_OF[plan[k, FIELD]], byte(buffer, kind)
-    if sort == TEXT or sort == FLAG:
-        return kind == (UTF8 if sort == TEXT else BOOL) and is_table(words, base, end, details, 0)
-    return kind == INT and is_int64(words, buffer, base, end, details)
+    if sort == COUNT:
+        return kind == INT and is_int64(words, buffer, base, end, details)
+    return kind == (UTF8 if sort == TEXT else BOOL) and is_table(words, base, end, details, 0)
 
 
 @compiled
@@ -238,7 +239,7 @@ def read_text(words: Words, buffer: Bytes, plan: Matrix, k: int, r: int) -> tupl
 
 @compiled
 def fill_column(words: Words, buffer: Bytes, plan: Matrix, k: int, rows: Matrix, first: int, count: int) -> bool:
-    """A column of a batch into the lines from `first` on, what each row has into VERDICT. False for what is not ASCII."""
+    """A column of a batch into the lines from `first` on, what each row has into VERDICT. False: a text isn't ASCII."""
     field = plan[k, FIELD]
     sort, column, has_nulls = SORT_OF[field], COLUMN_OF[field], plan[k, NULLS] > 0
     for r in range(count):

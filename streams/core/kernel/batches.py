@@ -4,7 +4,6 @@ A record is its length, a byte of attributes, timestamp and offset as difference
 headers: https://kafka.apache.org/documentation/#record. All integers in it are zigzag varints.
 """
 
-from schemas.reading import HEADERS_BYTES_MAX, HEADERS_MAX, VALUE_BYTES_MAX
 from streams.core.kernel import columns as c
 from streams.core.kernel.columns import NONE, Bytes, Matrix
 from streams.core.kernel.compiled import compiled
@@ -20,12 +19,17 @@ from streams.core.kernel.words import (
     is_word,
     is_word_in_any_case,
 )
+from streams.core.records import HEADERS_BYTES_MAX, HEADERS_MAX, VALUE_MAX
 
-WHOLE, DAMAGED, ODD_NAME = range(3)
-"""What a batch is: all its records are read, its bytes are no records, or the name of a header is not UTF-8."""
+WHOLE, DAMAGED, ODD_NAME, CROWDED = range(4)
+"""What a batch is: all its records are read; its bytes are no records; the name of a header is not UTF-8; or it holds
+more than BATCH_HEADERS_MAX headers, two bytes each, which would be gigabytes to whoever lists them.
+"""
 
-DELTA_MAX = 2**62
-"""Differences and timestamps beyond it are damage: no sum of two of them leaves 64 bits."""
+BATCH_HEADERS_MAX = 1 << 20
+
+OFFSET_MAX = 2**62
+"""A batch's first offset beyond it is damage."""
 
 
 @compiled
@@ -111,7 +115,7 @@ def type_of(buffer: Bytes, at: int, size: int) -> int:
 def refusal(records: Matrix, k: int, headers_bytes: int) -> int:
     """The reason to refuse a record before its value is looked into: sizes first, then the type; 0 for none."""
     size = records[k, c.VALUE_LEN]
-    if size > VALUE_BYTES_MAX or records[k, c.HEADERS] > HEADERS_MAX or headers_bytes > HEADERS_BYTES_MAX:
+    if size > VALUE_MAX or records[k, c.HEADERS] > HEADERS_MAX or headers_bytes > HEADERS_BYTES_MAX:
         return c.UNDECODABLE
     if records[k, c.TYPE] == NONE:
         return c.UNKNOWN_TYPE
@@ -177,25 +181,28 @@ def split_record(buffer: Bytes, p: int, stop: int, records: Matrix, k: int) -> i
 
 
 @compiled
-def split(
-    buffer: Bytes, p: int, end: int, base: int, timestamp: int, is_append: bool, records: Matrix, at: int, count: int
-) -> int:
-    """The records in buffer[p:end] into `records` from the line `at` on; WHOLE, DAMAGED or ODD_NAME.
+def split(buffer: Bytes, p: int, end: int, base: int, timestamp: int, is_append: bool, records: Matrix) -> int:
+    """The records in buffer[p:end], as many as `records` has lines, into these; WHOLE, or what is wrong.
 
-    `base` is the batch's first offset. `timestamp` is that of all records (`is_append`), or what theirs differ from.
+    `base` is the batch's first offset. `timestamp` is that of all records (`is_append`), or what theirs differ from:
+    their sum is within 64 bits as Java adds, round the ends.
     """
-    if abs(timestamp) > DELTA_MAX or not 0 <= base <= DELTA_MAX:
+    if not 0 <= base <= OFFSET_MAX:
         return DAMAGED
-    for k in range(at, at + count):
+    headers = 0
+    for k in range(len(records)):
         size, p = varint(buffer, p, end)
-        if p == NONE or size < 1 or size > end - p:
+        if p == NONE or size < 1 or size > end - p or byte(buffer, p) >= 0x80:  # no attribute of a record is in use
             return DAMAGED
         stop = p + size
         became = split_record(buffer, p + 1, stop, records, k)
         if became != WHOLE:
             return became
-        if records[k, c.OFFSET] > 2**31 or records[k, c.OFFSET] < 0 or abs(records[k, c.TIMESTAMP]) > DELTA_MAX:
+        if records[k, c.OFFSET] > 2**31 or records[k, c.OFFSET] < 0:
             return DAMAGED
+        headers += records[k, c.HEADERS]
+        if headers > BATCH_HEADERS_MAX:
+            return CROWDED
         records[k, c.OFFSET] += base
         records[k, c.TIMESTAMP] = timestamp if is_append else timestamp + records[k, c.TIMESTAMP]
         p = stop

@@ -101,8 +101,7 @@ def reason_of(code: int) -> Reason:
     return REASONS[code - 2]
 
 
-UNDECODABLE, MALFORMED = code_of("undecodable"), code_of("malformed")
-TOO_MANY_ENTRIES, UNKNOWN_TYPE = code_of("too_many_entries"), code_of("unknown_type")
+UNDECODABLE, UNKNOWN_TYPE, MALFORMED = code_of("undecodable"), code_of("unknown_type"), code_of("malformed")
 
 
 def text(buffer: Bytes, at: int, size: int) -> str:

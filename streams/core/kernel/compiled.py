@@ -1,27 +1,75 @@
-"""Compiles the loops of this folder: once per processor, kept in the project's cache folder.
+"""Compiles the loops of this folder: once for each kind of processor, kept in the project's cache folder.
 
 The cache is keyed by all the source of this folder, because numba would not notice that a function called from another
-module has changed. It lies in `.cache/kernel` of a checkout, else in `__pycache__` beside this file, or where
-NUMBA_CACHE_DIR points. Where it can't be written, each process compiles for itself. numba itself remakes what another
-kind of processor has compiled.
+module has changed; numba itself tells processors apart. It lies in `.cache/kernel` of a checkout, else in `__pycache__`
+beside this file, or where NUMBA_CACHE_DIR points. A folder that can only be read is read; what isn't there, each
+process then compiles for itself.
 
 With NUMBA_DISABLE_JIT=1 the same text runs interpreted.
 """
 
 import hashlib
+import pickle
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numba
+from numba.core.caching import UserProvidedCacheLocator
 
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 
 _FOLDER = Path(__file__).resolve().parent
-_config: Any = numba.config
-_njit: Any = numba.njit
 _SCALARS = {int: "int64", bool: "boolean", type(None): "void"}
+_njit: Any = numba.njit
+_config: Any = numba.config
+
+
+class _Sources:
+    """The source of this folder as a digest, and the cache's folder for it."""
+
+    def __init__(self) -> None:
+        digest = hashlib.sha256()
+        for path in sorted(_FOLDER.glob("*.py")):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        self.stamp = digest.hexdigest()
+        checkout = _FOLDER.parents[2]
+        own = checkout / ".cache" / "kernel" if (checkout / "pyproject.toml").exists() else _FOLDER / "__pycache__"
+        self.folder = Path(_config.CACHE_DIR or own) / self.stamp[:16]
+        self.can_keep = self.folder.is_dir() or self._can_write()
+
+    def _can_write(self) -> bool:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.folder).close()
+        except OSError:
+            return False
+        return True
+
+
+_sources = _Sources()
+
+
+class KernelCache(UserProvidedCacheLocator):  # type: ignore[misc, unused-ignore]
+    """Tells numba where a loop of this folder is kept, and by which source."""
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> "KernelCache":
+        """One for any function: this process compiles no others. Asks for no folder that can be written."""
+        return cls(py_func, py_file)
+
+    def get_cache_path(self) -> str:
+        """The folder of all loops."""
+        return str(_sources.folder)
+
+    def get_source_stamp(self) -> str:
+        """The digest of all sources: a loop compiled from others is not taken."""
+        return _sources.stamp
+
+
+_config.CACHE_LOCATOR_CLASSES = f"{__name__}.{KernelCache.__name__}"
 
 
 def compiled(loop: Loop) -> Loop:
@@ -35,16 +83,19 @@ def compiled(loop: Loop) -> Loop:
     hints = get_type_hints(loop, include_extras=True)
     result = _spelling(hints.pop("return"))
     signature = f"{result}({', '.join(map(_spelling, hints.values()))})"
-    if _is_cached:
+    if _sources.can_keep:
         try:
             return _compile(loop, signature, cache=True)
-        except OSError:  # the disk has filled up since
+        except (EOFError, pickle.UnpicklingError):  # torn by a power cut: the next process makes what is missing
+            shutil.rmtree(_sources.folder, ignore_errors=True)
+        except OSError:  # this loop isn't there, and can't be written
             pass
     return _compile(loop, signature, cache=False)
 
 
 def _compile(loop: Loop, signature: str, *, cache: bool) -> Loop:
-    return _njit(signature, boundscheck=True, nogil=True, cache=cache, _nrt=False)(loop)
+    options = {"boundscheck": True, "nogil": True, "cache": cache, "_nrt": False}
+    return _njit(signature, **options)(loop)
 
 
 def _spelling(hint: Any) -> str:
@@ -55,23 +106,3 @@ def _spelling(hint: Any) -> str:
         parts = [_spelling(part) for part in get_args(hint)]
         return f"Tuple([{', '.join(parts)}])"
     return _SCALARS[hint]
-
-
-def _use_cache() -> bool:
-    """Points numba at the cache folder for this source. False if nothing can be written there."""
-    digest = hashlib.sha256()
-    for source in sorted(_FOLDER.glob("*.py")):
-        digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    checkout = _FOLDER.parents[2]
-    own = checkout / ".cache" / "kernel" if (checkout / "pyproject.toml").exists() else _FOLDER / "__pycache__"
-    folder = Path(_config.CACHE_DIR or own) / digest.hexdigest()[:16]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError:
-        return False
-    _config.CACHE_DIR = str(folder)
-    return True
-
-
-_is_cached = _use_cache()

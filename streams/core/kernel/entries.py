@@ -4,12 +4,19 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.errors import InvalidInput
 from streams.core.kernel import columns as c
-from streams.core.kernel.batches import DAMAGED, ODD_NAME, split, varint
+from streams.core.kernel.batches import BATCH_HEADERS_MAX, CROWDED, DAMAGED, ODD_NAME, WHOLE, split, varint
 from streams.core.kernel.columns import NONE, Bytes, Matrix, Words
 from streams.core.records import LogRecord, Record
+
+_WRONG = {
+    DAMAGED: "records that are no records",
+    ODD_NAME: "a record with a header whose name is not UTF-8: Kafka's clients for Python can't read it",
+    CROWDED: f"more than {BATCH_HEADERS_MAX:,} headers in one batch",
+}
 
 SPARE = 16
 """Bytes behind all others, so that eight may be read at the last one."""
@@ -52,27 +59,35 @@ class Entries:
         self.make_room(len(unpacked))
         if not 0 <= batch.count <= len(unpacked):
             raise InvalidInput("records whose number is wrong")
-        while self._count + batch.count > len(self._records):
-            self._records = np.concatenate([self._records, np.empty_like(self._records)])
+        lines = self._lines(batch.count)
         end = self.size + len(unpacked)
         self.buffer[self.size : end] = np.frombuffer(unpacked, np.uint8)
         timestamp = batch.first_timestamp if batch.append_timestamp is None else batch.append_timestamp
         became = split(
-            self.buffer, self.size, end, batch.base_offset, timestamp, batch.append_timestamp is not None,
-            self._records, self._count, batch.count,
-        )  # fmt: skip
-        if became == DAMAGED:
-            raise InvalidInput("records that are no records")
-        if became == ODD_NAME:
-            raise InvalidInput(
-                "a record with a header whose name is not UTF-8: Kafka's clients for Python can't read it"
-            )
+            self.buffer, self.size, end, batch.base_offset, timestamp, batch.append_timestamp is not None, lines
+        )
+        if became != WHOLE:
+            raise InvalidInput(_WRONG[became])
         self.size, self._count = end, self._count + batch.count
 
-    def keep(self, first: int, next: int) -> None:
-        """Drops all records but those with `first` <= offset < `next`."""
-        offsets = self.records[:, c.OFFSET]
-        kept = self.records[(first <= offsets) & (offsets < next)]
+    def add_lines(self, count: int) -> Matrix:
+        """Adds so many lines to `records`, for the caller to fill; returns a view of them."""
+        lines = self._lines(count)
+        self._count += count
+        return lines
+
+    def _lines(self, count: int) -> Matrix:
+        while self._count + count > len(self._records):
+            self._records = np.concatenate([self._records, np.empty_like(self._records)])
+        return self._records[self._count : self._count + count]
+
+    def clear(self) -> None:
+        """Forgets all records; the memory stays, for the next slice."""
+        self.size = self._count = 0
+
+    def keep(self, is_kept: NDArray[np.bool_]) -> None:
+        """Drops all records but those marked, one mark a record: offsets before a position, ranges to step over."""
+        kept = self.records[is_kept]
         self._count = len(kept)
         self._records[: self._count] = kept
 
@@ -86,7 +101,7 @@ class Entries:
             grown[: self.size] = self.buffer[: self.size]
             self.buffer = grown
 
-    def write(self, text: bytes) -> int:
+    def write(self, text: bytes | Bytes) -> int:
         """Puts bytes behind all others; returns their position."""
         self.make_room(len(text))
         at = self.size

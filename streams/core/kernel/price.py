@@ -40,7 +40,7 @@ def offset_at(tables: Tables, term: int, moment_ms: int) -> int:
 
 @compiled
 def holds(elements: Matrix, e: int, day: int, minute: int) -> bool:
-    """Whether an element's restrictions hold: starts inclusive, ends exclusive; an end before the start: over midnight."""
+    """Whether an element's restrictions hold: starts inclusive, ends exclusive, over midnight if the end is first."""
     start, end = elements[e, t.START_MINUTE], elements[e, t.END_MINUTE]
     if start < end:
         in_time = start <= minute < end

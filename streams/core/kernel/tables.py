@@ -93,8 +93,8 @@ DISPLACED = SUSPECT + STANDING_COLUMNS
     METER_TOUCHED,
 ) = range(DISPLACED + STANDING_COLUMNS, DISPLACED + STANDING_COLUMNS + 14)
 METER_COLUMNS = METER_TOUCHED + 1
-"""METER_NAME is the number of a word. TEXT is the first of six texts (sessions at both high waters, then those of the last
-four starts) or NONE; STARTED are four columns. A standing with value NONE is absent.
+"""METER_NAME is the number of a word. TEXT is the first of six texts or NONE: sessions at both high waters, and those
+of the last four starts; STARTED are four columns. A standing with value NONE is absent.
 """
 STARTS_KEPT = 4
 METER_TEXTS = 2 + STARTS_KEPT

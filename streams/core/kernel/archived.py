@@ -1,0 +1,172 @@
+"""Records between their columns here and the Arrow batches of the archive and the log root, without an object each.
+
+An Arrow column of texts is its bytes one after the other, and where each ends; so is `Texts`.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.errors import InvariantBroken
+from streams.core.kernel import columns as c
+from streams.core.kernel.batches import WHOLE, read_headers, text_size
+from streams.core.kernel.columns import NONE, Bytes, Ints, Matrix
+from streams.core.kernel.compiled import compiled
+from streams.core.kernel.entries import Entries
+from streams.core.log_root import HEADER, RECORDS
+
+VARINT_MAX = 5
+"""The most bytes that the length of a text takes."""
+
+
+class Texts(NamedTuple):
+    """Texts one after the other: text k is content[ends[k] : ends[k + 1]]; `is_null` is 1 for a null, else 0."""
+
+    ends: Ints
+    content: Bytes
+    is_null: Bytes
+
+
+@compiled
+def write_length(out: Bytes, p: int, size: int) -> int:
+    """A length, or NONE, as a zigzag varint at `p`; returns the position behind it."""
+    raw = 1 if size == NONE else size << 1
+    while raw > 0x7F:
+        out[p] = 0x80 | raw & 0x7F
+        raw >>= 7
+        p += 1
+    out[p] = raw
+    return p + 1
+
+
+@compiled
+def write_text(ends: Ints, content: Bytes, is_null: Bytes, k: int, out: Bytes, p: int) -> int:
+    """A text with its length at `p`; returns the position behind it."""
+    if is_null[k]:
+        return write_length(out, p, NONE)
+    p = write_length(out, p, ends[k + 1] - ends[k])
+    for source in range(ends[k], ends[k + 1]):
+        out[p] = content[source]
+        p += 1
+    return p
+
+
+@compiled
+def write_headers(
+    counts: Ints, name_ends: Ints, names: Bytes, value_ends: Ints, values: Bytes, is_null: Bytes, is_never: Bytes,
+    out: Bytes, p: int, records: Matrix, first: int,
+) -> int:  # fmt: skip
+    """The headers of the records from the line `first` on into `out`, as Kafka spells them, and what they mean.
+
+    `counts` are the headers of each record, `is_never` is 0 for each name. Returns the position behind them.
+    """
+    header = 0
+    for k in range(len(counts)):
+        line, begun = first + k, p
+        for _ in range(counts[k]):
+            p = write_text(name_ends, names, is_never, header, out, p)
+            p = write_text(value_ends, values, is_null, header, out, p)
+            header += 1
+        records[line, c.HEADERS_AT], records[line, c.HEADERS_LEN], records[line, c.HEADERS] = (
+            begun,
+            p - begun,
+            counts[k],
+        )
+        if read_headers(out, begun, p, records, line) != WHOLE:
+            return NONE
+    return p
+
+
+@compiled
+def gather(buffer: Bytes, at: Ints, ends: Ints, out: Bytes) -> None:
+    """Copies the bytes at each position, as many as `ends` says, one after the other."""
+    for k in range(len(at)):
+        begun = at[k] - ends[k]
+        for p in range(ends[k], ends[k + 1]):
+            out[p] = buffer[begun + p]
+
+
+@compiled
+def find_headers(buffer: Bytes, records: Matrix, found: Matrix) -> None:
+    """Position and length of each header's name and value, a line each, in the order of the records."""
+    header = 0
+    for k in range(len(records)):
+        p, stop = records[k, c.HEADERS_AT], records[k, c.HEADERS_AT] + records[k, c.HEADERS_LEN]
+        for _ in range(records[k, c.HEADERS]):
+            for part in range(0, 4, 2):
+                size, p = text_size(buffer, p, stop)
+                found[header, part], found[header, part + 1] = p, size
+                p += max(size, 0)
+            header += 1
+
+
+def add_archived(entries: Entries, batch: pa.RecordBatch) -> None:
+    """Adds the records of a batch of the schema RECORDS."""
+    headers = batch.column(3)
+    names, values = headers.flatten().flatten()
+    name_texts, value_texts = _texts_of(names), _texts_of(values)
+    room = len(name_texts.content) + len(value_texts.content) + 2 * VARINT_MAX * len(names)
+    lines = entries.add_lines(batch.num_rows)
+    lines[:, c.OFFSET], lines[:, c.TIMESTAMP] = np.asarray(batch.column(0)), np.asarray(batch.column(1))
+    for column, at in ((2, c.KEY_AT), (4, c.VALUE_AT)):
+        texts = _texts_of(batch.column(column))
+        lines[:, at] = entries.write(texts.content) + texts.ends[:-1]
+        lines[:, at + 1] = np.where(texts.is_null, NONE, np.diff(texts.ends))
+    entries.make_room(room)
+    counts = np.asarray(headers.value_lengths()).astype(np.int64)
+    end = write_headers(
+        counts, name_texts.ends, name_texts.content, value_texts.ends, value_texts.content, value_texts.is_null,
+        name_texts.is_null, entries.buffer, entries.size, lines, 0,
+    )  # fmt: skip
+    if end == NONE:
+        raise InvariantBroken("a header that was written can't be read")
+    entries.size = end
+
+
+def archived_batch(entries: Entries) -> pa.RecordBatch:
+    """The records as a batch of the schema RECORDS, equal to what `log_root.records_batch` makes of them."""
+    records = entries.records
+    found = np.zeros((int(records[:, c.HEADERS].sum()), 4), np.int64)
+    find_headers(entries.buffer, records, found)
+    parts = [_arrow_of(entries.buffer, found[:, 0], found[:, 1], pa.string())]
+    parts.append(_arrow_of(entries.buffer, found[:, 2], found[:, 3], pa.binary()))
+    ends = _ends(records[:, c.HEADERS]).astype(np.int32)
+    headers = pa.StructArray.from_arrays(parts, fields=list(HEADER))
+    columns = [
+        pa.array(records[:, c.OFFSET].copy()),
+        pa.array(records[:, c.TIMESTAMP].copy()),
+        _arrow_of(entries.buffer, records[:, c.KEY_AT], records[:, c.KEY_LEN], pa.binary()),
+        pa.ListArray.from_arrays(pa.array(ends), headers, type=RECORDS.field("headers").type),
+        _arrow_of(entries.buffer, records[:, c.VALUE_AT], records[:, c.VALUE_LEN], pa.binary()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=RECORDS)
+
+
+def _texts_of(array: Any) -> Texts:
+    """An Arrow array of string or binary, without what a slice left out."""
+    count = len(array)
+    _, offsets, content = array.buffers()
+    is_null = np.asarray(array.is_null()).astype(np.uint8)
+    if not count:
+        return Texts(np.zeros(1, np.int64), np.zeros(0, np.uint8), is_null)
+    ends = np.frombuffer(offsets, np.int32)[array.offset : array.offset + count + 1].astype(np.int64)
+    whole = np.zeros(0, np.uint8) if content is None else np.frombuffer(content, np.uint8)
+    return Texts(ends - ends[0], whole[ends[0] : ends[-1]].copy(), is_null)
+
+
+def _arrow_of(buffer: Bytes, at: Ints, sizes: Ints, kind: Any) -> Any:
+    """Texts of the buffer as an Arrow array; the size NONE is a null."""
+    ends = _ends(np.maximum(sizes, 0))
+    if ends[-1] >= 2**31:
+        raise InvariantBroken("a slice holds 2 GiB")
+    content = np.empty(int(ends[-1]), np.uint8)
+    gather(buffer, np.ascontiguousarray(at), ends, content)
+    is_there = sizes != NONE
+    valid = None if is_there.all() else pa.py_buffer(np.packbits(is_there, bitorder="little"))
+    buffers = [valid, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(content)]
+    return pa.Array.from_buffers(kind, len(sizes), buffers)
+
+
+def _ends(sizes: Ints) -> Ints:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
