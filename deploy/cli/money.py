@@ -326,10 +326,14 @@ def payouts(
 
     treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
     rows, decimals = service.payouts(treasury.data_dir, treasury.chain, account), treasury.decimals()
-    amounts = [(row.cumulative, row.expenses, row.refunds, row.claimed, row.claimable, row.waiting) for row in rows]
+    columns = ["account", "ever owed", "claimed", "claimable", "not active yet"]
+    amounts: list[tuple[int, ...]] = [(row.cumulative, row.claimed, row.claimable, row.waiting) for row in rows]
+    if any(row.expenses or row.refunds for row in rows):
+        columns += ["of it invoices", "of it refunds"]
+        amounts = [(*line, row.expenses, row.refunds) for row, line in zip(rows, amounts, strict=True)]
     terminal.table(
         "payouts",
-        ["account", "ever owed", "of it invoices", "of it refunds", "claimed", "claimable", "not active yet"],
+        columns,
         [(row.account, *(units(amount, decimals) for amount in line)) for row, line in zip(rows, amounts, strict=True)],
     )
     terminal.result(Payouts(decimals, rows))
@@ -416,6 +420,8 @@ def why(
         _show_windows(terminal, explained)
     for row, readings in zip(explained.rows, explained.windows, strict=False):
         _show_readings(terminal, row, readings)
+    if window is not None and explained.dues:
+        _table_of_dues(terminal, f"dues to {explained.account}, paid whole", explained.dues)
     if out is not None:
         explaining.write_parquet(explained, out)
         terminal.say(f"written to {out}")

@@ -52,6 +52,10 @@ class Advanced(Struct, frozen=True, kw_only=True):
     cut: int | None
 
 
+OFFSETS_OF_A_BATCH = 2**31
+"""A batch's offsets lie no further apart."""
+
+
 @dataclass(slots=True)
 class Tally:
     """The result of a slice so far."""
@@ -251,6 +255,7 @@ def entries_of(records: Sequence[LogRecord] | Entries) -> Entries:
     if isinstance(records, Entries):
         return records
     entries = Entries()
-    if records:
-        entries.add(Written(records))
+    far = bool(records) and records[-1].offset - records[0].offset > OFFSETS_OF_A_BATCH
+    for batch in [[record] for record in records] if far else [records] if records else []:
+        entries.add(Written(batch))
     return entries

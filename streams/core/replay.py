@@ -117,7 +117,7 @@ def replay(state: State, records: Iterable[LogRecord], is_watched: Callable[[Log
     held: list[LogRecord] = []
     for record in records:
         if is_watched(record):
-            yield Stop(record, _sealed(state, [*held, _heartbeat(record.timestamp)]))
+            yield Stop(record, _sealed(state, [*held, _heartbeat(record.timestamp, record.offset)]))
             held = []
             continue
         held.append(record)
@@ -137,9 +137,9 @@ def advance_time(state: State, timestamp_ms: int) -> list[Advanced]:
     return advance_through(state, [_heartbeat(timestamp_ms)])
 
 
-def _heartbeat(timestamp_ms: int) -> Record:
+def _heartbeat(timestamp_ms: int, offset: int = 0) -> Record:
     """Stands in for a record: it moves time, and says nothing."""
-    return Record(0, timestamp_ms, None, b"{}", (("ce_type", HEARTBEAT.encode()),))
+    return Record(offset, timestamp_ms, None, b"{}", (("ce_type", HEARTBEAT.encode()),))
 
 
 def judge_watched(state: State, record: LogRecord, machines: Collection[str]) -> list[RowChange]:

@@ -1,6 +1,7 @@
 """Suppliers' invoices, customers' refunds and deposits on a real EVM node: paid whole, named, and never another's."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -106,6 +107,12 @@ def test_dues_and_deposits_from_epochs_to_claims(place: Path, node: Chain, keys:
     assert ledger.state().deposits == 0
     assert claim_all(place, node, keys) == {ALICE: 150 * WHOLE, CUSTOMER: 50 * WHOLE}
     assert ledger.state().balance == 0
+
+    # Lost posts are made again from the epochs, with the same dues and deposits under the same heads.
+    shutil.rmtree(place / "settlement" / "posts")
+    assert service.restore_posts(place, node, LOG) == (1, 2)
+    assert [row.settlement.deposits_micros for row in service.settlements(place, node, LOG).posts] == [200 * WHOLE, 0]
+    assert sum(due.amount_micros for due in service.why(place, node, CUSTOMER).dues) == 130 * WHOLE
 
 
 def test_every_account_is_told_what_its_dues_are(place: Path, node: Chain, keys: Keys, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_a_session_of_a_person(typist: Typist, folder: Path) -> None:
     assert "stopped" in typist.until("sql> "), "Ctrl-C ends a query and not the shell"
     typist.type("SELECT * FROM windows LIMIT 1;\n")
     shown = typist.until("sql> ")
-    assert "…" in shown and "1 row, 36 columns (" in shown, "too wide: columns in the middle are left out"
+    assert "…" in shown and "1 row, 40 columns (" in shown, "too wide: columns in the middle are left out"
     assert re.search(r"2019-04-1[45] \d\d:\d\d:00", shown), "a time is never broken"
     typist.type(".mode line\nSELECT * FROM windows LIMIT 1;\n")
     shown = typist.until("True\r\nsql> ")
