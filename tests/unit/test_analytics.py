@@ -86,7 +86,10 @@ def test_views_say_what_was_published(data_dir: Path) -> None:
     assert analyst.rows(f"SELECT {refused}") == [(4, 4)]
     first = analyst.rows('SELECT machine, "start"::VARCHAR, gross, currency, kind, flags FROM windows ORDER BY ALL')[1]
     assert first == ("m0", "2019-04-14 00:00:00", Decimal("0.450000"), "USD", "charger", [])
-    shared = "SELECT DISTINCT payee, points FROM windows JOIN agreements USING (agreement) WHERE machine <> 'shop' ORDER BY ALL"
+    shared = (
+        "SELECT DISTINCT payee, points FROM windows JOIN agreements USING (agreement) WHERE machine <> 'shop'"
+        " ORDER BY ALL"
+    )
     assert analyst.rows(shared) == [("owner", 7_000), ("site", 3_000)]
 
 
