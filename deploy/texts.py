@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from schemas.units import DAY_MS, MINUTE_MS, SECOND_MS
+from schemas.units import DAY_MS, MINUTE_MS, SECOND_MS, is_simulated
 
 
 def money(micros: int, currency: str) -> str:
@@ -15,6 +15,11 @@ def units(amount: int, decimals: int) -> str:
     """Token units as whole tokens, exact."""
     whole, part = divmod(abs(amount), 10**decimals)
     return f"{'-' if amount < 0 else ''}{whole:,}.{part:0{decimals}d}"
+
+
+def machine_text(machine: str) -> str:
+    """A machine's id where its income is shown: a simulated one is marked."""
+    return f"{machine} (simulated)" if is_simulated(machine) else machine
 
 
 def moment_text(moment_ms: int) -> str:

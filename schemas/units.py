@@ -38,3 +38,8 @@ MICROS_DECIMALS = 6
 LEDGER_UNITS = "units of the ledger's token"
 TokenUnits = Annotated[int, LEDGER_UNITS]
 """An amount of the token in its smallest units; its decimals say how many make a whole one."""
+
+
+def is_simulated(machine: str) -> bool:
+    """Whether a machine is simulated, by its id."""
+    return machine.startswith(SIMULATED)

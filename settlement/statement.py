@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
+from schemas.units import is_simulated
 from schemas.window import DueKind
 from settlement.accrual import NOBODY, Balances, Earning
 
@@ -31,6 +32,7 @@ class StatementRow(Struct, frozen=True):
     points: int
     amount_micros: int
     window_digest: str
+    simulated: bool
 
 
 class DueRow(Struct, frozen=True):
@@ -48,6 +50,7 @@ class DueRow(Struct, frozen=True):
     ref: str
     amount_micros: int
     window_digest: str
+    simulated: bool
 
 
 class Statement(Struct, frozen=True):
@@ -68,8 +71,9 @@ def statement(account: str, posts: Iterable[tuple[int, Sequence[Earning]]], ledg
         for earning in earnings:
             step = balances.accrue(earning)
             span, digest = (earning.start_ms, earning.end_ms, earning.adjusts_ms), earning.digest.hex()
+            simulated = is_simulated(earning.machine)
             dues += (
-                DueRow(sequence, earning.machine, *span, due.kind, due.ref, due.micros, digest)
+                DueRow(sequence, earning.machine, *span, due.kind, due.ref, due.micros, digest, simulated)
                 for due in step.dues
                 if due.account == account
             )
@@ -82,7 +86,7 @@ def statement(account: str, posts: Iterable[tuple[int, Sequence[Earning]]], ledg
             rows.append(
                 StatementRow(
                     sequence, earning.machine, *span, earning.net_micros, step.carry_before, step.payable,
-                    step.carry_after, earning.terms.digest, points, amount, digest,
+                    step.carry_after, earning.terms.digest, points, amount, digest, simulated,
                 )
             )  # fmt: skip
     return Statement(account, balances.cumulative.get(account, 0), tuple(rows), tuple(dues))

@@ -59,7 +59,7 @@ def ingest(
     if form is not None:
         from deploy.cli.results import Written
 
-        count = write_register_form(files, read, data.log().currency, form)
+        count = write_register_form(data, files, read, form)
         terminal.say(f"{form}: a form for {count:,} machines. Fill in accounts and prices, check the capacities, then")
         terminal.say(f"  tallyroot register {form}")
         terminal.result(Written(str(form), count))

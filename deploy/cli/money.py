@@ -429,7 +429,7 @@ def why(
 
 
 def _show_sums(terminal: Terminal, currency: str, found: "Explained") -> None:
-    from deploy.texts import units
+    from deploy.texts import machine_text, units
     from schemas.units import MICROS_DECIMALS
 
     owed = units(found.cumulative_micros, MICROS_DECIMALS)
@@ -441,7 +441,8 @@ def _show_sums(terminal: Terminal, currency: str, found: "Explained") -> None:
     for holding in found.holdings:
         terminal.say(
             f"{found.account} holds {holding.held:,} of {holding.supply:,} shares {holding.symbol} of"
-            f" {holding.machine}, and can withdraw {units(holding.withdrawable, holding.decimals)} from them now"
+            f" {machine_text(holding.machine)}, and can withdraw"
+            f" {units(holding.withdrawable, holding.decimals)} from them now"
         )
         _table_of_sums(terminal, f"their contract {holding.shares} was paid", holding.sums)
     terminal.say("every window: --windows; the readings of one: --window MACHINE 'YYYY-MM-DD HH:MM'")
@@ -449,12 +450,12 @@ def _show_sums(terminal: Terminal, currency: str, found: "Explained") -> None:
 
 def _table_of_sums(terminal: Terminal, title: str, sums: "Sequence[MonthSum]") -> None:
     from deploy.explain.statement_page import percent
-    from deploy.texts import units
+    from deploy.texts import machine_text, units
     from schemas.units import MICROS_DECIMALS
 
     rows = [
-        (one.machine, one.month, one.agreement[:8], f"{one.windows:,}", units(one.net_micros, MICROS_DECIMALS),
-         percent(one.points), units(one.amount_micros, MICROS_DECIMALS))
+        (machine_text(one.machine), one.month, one.agreement[:8], f"{one.windows:,}",
+         units(one.net_micros, MICROS_DECIMALS), percent(one.points), units(one.amount_micros, MICROS_DECIMALS))
         for one in sums
     ]  # fmt: skip
     terminal.table(title, ["machine", "month", "agreement", "windows", "earned", "part", "amount"], rows)
@@ -473,11 +474,11 @@ def _table_of_dues(terminal: Terminal, title: str, dues: "Sequence[DueRow]") -> 
 
 
 def _show_windows(terminal: Terminal, found: "Explained") -> None:
-    from deploy.texts import moment_text, units
+    from deploy.texts import machine_text, moment_text, units
     from schemas.units import MICROS_DECIMALS
 
     rows = [
-        (row.sequence, row.machine, moment_text(row.start_ms), units(row.net_micros, MICROS_DECIMALS),
+        (row.sequence, machine_text(row.machine), moment_text(row.start_ms), units(row.net_micros, MICROS_DECIMALS),
          units(row.payable_micros, MICROS_DECIMALS), row.points, units(row.amount_micros, MICROS_DECIMALS))
         for row in found.rows
     ]  # fmt: skip
@@ -485,7 +486,7 @@ def _show_windows(terminal: Terminal, found: "Explained") -> None:
 
 
 def _show_readings(terminal: Terminal, row: "StatementRow", found: "ExplainedWindow") -> None:
-    from deploy.texts import moment_text
+    from deploy.texts import machine_text, moment_text
 
     adjusts = f", an adjustment of the window of {moment_text(row.adjusts_ms)}" if row.adjusts_ms else ""
     rows = [
@@ -494,7 +495,7 @@ def _show_readings(terminal: Terminal, row: "StatementRow", found: "ExplainedWin
         for one in found.readings
     ]  # fmt: skip
     columns = ["offset", "row", "meter", "boot", "seq", "observed", "value", "usage", "price micros", "micros"]
-    terminal.table(f"{row.machine}, window of {moment_text(row.start_ms)}{adjusts}", columns, rows)
+    terminal.table(f"{machine_text(row.machine)}, window of {moment_text(row.start_ms)}{adjusts}", columns, rows)
     terminal.say(f"net {row.net_micros} micros = the sum of these; digest 0x{row.window_digest}, post {row.sequence}")
     terminal.say(
         f"payable {row.payable_micros} = carry before {row.carry_before_micros} + net {row.net_micros}"

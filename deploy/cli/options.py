@@ -19,7 +19,11 @@ Partitions = Annotated[int, typer.Option(min=1, max=1024, help="Partitions, fixe
 Unit = Annotated[str | None, typer.Option(help="pv-power: the unit of the column, W or kW.")]
 Zone = Annotated[str | None, typer.Option(help="pv-power: IANA zone of timestamps without an offset.")]
 Capacity = Annotated[
-    str | None, typer.Option(help="acn-sessions, pv-power: rated power of each station or plant, such as '22 kW'.")
+    str | None,
+    typer.Option(
+        help="acn-sessions, pv-power: rated power of each station or plant, such as '22 kW'; without it what the file"
+        " shows."
+    ),
 ]
 Rebase = Annotated[
     bool, typer.Option("--rebase", help="Move files of different years onto one calendar, by whole weeks.")

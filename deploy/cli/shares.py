@@ -237,11 +237,10 @@ def machine_page(machine: Machine, data_dir: DataDir = None, json: Json = False)
 def _show_machine(terminal: Terminal, found: "MachineFacts") -> None:
     from msgspec import UNSET
 
-    from deploy.texts import moment_text, units
+    from deploy.texts import machine_text, moment_text, units
 
     facts, agreement, funding = found.machine, found.agreement, found.funding
-    is_simulated = " (simulated)" if facts.simulated else ""
-    terminal.say(f"{facts.machine}{is_simulated}: seen {facts.first_seen} to {facts.last_seen} (UTC)")
+    terminal.say(f"{machine_text(facts.machine)}: seen {facts.first_seen} to {facts.last_seen} (UTC)")
     terminal.say(f"  earned    gross {facts.gross}, net {facts.net} {facts.currency} in {facts.windows} windows")
     terminal.say(f"  reporting {facts.reporting} % of {facts.reporting_from} to {facts.reporting_until}")
     uptime = (

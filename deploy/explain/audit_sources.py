@@ -70,10 +70,7 @@ def from_archive(log: Log, data_dir: Path, partition: int, recount: Recount = qu
 
 def archived_records(data_dir: Path, partition: int) -> Iterator[LogRecord]:
     """All archived records of a partition, then the cut of the last epoch. Raises SourceMissing where one lacks."""
-    archive = ArchiveSource(data_dir, partition)
-    yield from archive.records()
-    if archive.gap is not None:
-        raise archive.gap
+    yield from ArchiveSource(data_dir, partition).whole()
 
 
 class ArchiveSource:
@@ -95,14 +92,23 @@ class ArchiveSource:
             text = f"no archive of partition {partition} in {data_dir}: let a worker finish an epoch"
             self.gap = SourceMissing(text, withheld=False)
 
-    def records(self) -> Iterator[Record]:
-        """The records of each epoch whose archive is its manifest's, then the cut of the last.
+    def whole(self, after: str = "") -> Iterator[Record]:
+        """As `records`, but raises SourceMissing where one lacks."""
+        yield from self.records(after)
+        if self.gap is not None:
+            raise self.gap
+
+    def records(self, after: str = "") -> Iterator[Record]:
+        """The records of each epoch whose archive is its manifest's, then the cut of the last; none where there is no
+        epoch. With `after`, those of the epochs after that epoch's folder alone.
 
         The record that made that cut is the first one of an archive that isn't there. Its manifest says its offset and
         what it did to stream time; a heartbeat that does the same stands in for it.
         """
         last: EpochManifest | None = None
         for folder, manifest in zip(self._folders, self.manifests, strict=True):
+            if folder <= after:
+                continue
             path = self._data_dir / "log" / folder / f"{self._partition}.parquet"
             gap = _gap_of(path)
             if gap is not None:

@@ -1,29 +1,38 @@
 """Uptime as 23 CFR 680.116 means it, of machines that say so: by a level meter `availability`, 1 in service, else out.
 
 What the meter said holds until its next word; its last word holds until the window of the machine's last reading ends.
-Windows carry no levels, so the archive is replayed by the real core, and only where such a meter was ever named.
-`availability.json` keeps the outcome for the view `machines`, and how far the archive was looked at.
+Windows carry no levels, so the archive is replayed by the real core, and only where such a meter was ever named: each
+epoch once, for what stands after the last one is kept.
+
+`availability.json`          the outcome, for the view `machines`, and how far the archive was looked at
+`availability/<n>.standing`  what the meters of a partition said in a year, and its state after the last epoch
 """
 
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
 from deploy.data_folder import DataFolder
 from deploy.explain.query import query
-from files.write import write_json
+from files.write import make_folder, write_bytes, write_json
 from schemas.log import Log
+from schemas.manifest import epoch_folder
 from schemas.reading import Reading
 from schemas.units import DAY_MS, MINUTE_MS
+
+if TYPE_CHECKING:
+    from deploy.explain.audit_sources import ArchiveSource
+    from streams.core.state import State
 
 METER = b"availability"
 IN_SERVICE = 1
 YEAR_MS = 365 * DAY_MS
-AVAILABILITY_FILE = "availability.json"
+AVAILABILITY_FILE, FOLDER = "availability.json", "availability"
 
 Point = tuple[int, int]
 """A moment (epoch ms) and the level that the meter showed."""
@@ -42,6 +51,18 @@ class Looked(Struct, frozen=True):
 
     epoch: str
     is_named: bool
+
+
+class Standing(Struct, frozen=True):
+    """A partition after the epoch of that folder: `tables` are its state's (`storage/snapshot`), `points` by machine.
+
+    It is gone on from only where the state has the digest that the epoch's manifest names.
+    """
+
+    log: Log
+    epoch: str
+    tables: dict[str, bytes]
+    points: dict[str, list[Point]]
 
 
 class AvailabilityFile(Struct, frozen=True):
@@ -117,23 +138,59 @@ def _is_named_in(path: Path) -> bool:
 
 
 def _points(data_dir: Path, log: Log, partition: int) -> dict[str, list[Point]]:
-    """What the meters of a partition's machines said, as far as it was accepted."""
-    from deploy.explain.audit_sources import archived_records
+    """What the meters of a partition's machines said in the last year, as far as it was accepted."""
+    from deploy.explain.audit_sources import ArchiveSource
     from streams.core.records import LogRecord
     from streams.core.replay import judge_watched, replay
     from streams.core.state import State
+    from streams.storage.snapshot import packed
 
     def may_name(record: LogRecord) -> bool:
         value = record.value or b""
         return METER in value or b"\\" in value  # with an escape it may name anything
 
-    state, points = State.new(log, partition), dict[str, list[Point]]()
-    for stop in replay(state, archived_records(data_dir, partition), may_name):
+    path = data_dir / FOLDER / f"{partition}.standing"
+    archive = ArchiveSource(data_dir, partition)
+    state, points, after = _stood(path, log, partition, archive) or (State.new(log, partition), {}, "")
+    for stop in replay(state, archive.whole(after), may_name):
         for change in () if stop.record is None else judge_watched(state, stop.record, ()):
             row = change.entry if isinstance(change.entry, Reading) and change.outcome is None else None
             if row is not None and row.meter.encode() == METER and row.kind == "level":
                 points.setdefault(row.machine, []).append((row.observed_at, row.value))
+    last = archive.manifests[-1]
+    points = {machine: _of_a_year(said, last.end_ms) for machine, said in points.items()}
+    if (epoch := epoch_folder(last.start_ms)) != after:
+        with suppress(OSError):
+            make_folder(path.parent)
+            standing = Standing(log, epoch, packed(state.tables()), points)
+            write_bytes(path, msgspec.msgpack.encode(standing))
     return points
+
+
+def _stood(
+    path: Path, log: Log, partition: int, archive: "ArchiveSource"
+) -> "tuple[State, dict[str, list[Point]], str] | None":
+    """State, points and epoch that were kept; None where they are of other rules, damaged, or not of this archive."""
+    from pyarrow import ArrowException
+
+    from streams.core.state import State
+    from streams.storage.snapshot import unpacked
+
+    try:
+        kept = msgspec.msgpack.decode(path.read_bytes(), type=Standing)
+        digest = {epoch_folder(each.start_ms): each.state_digest for each in archive.manifests}.get(kept.epoch)
+        state = State.load(log, partition, unpacked(kept.tables))
+    except (OSError, msgspec.MsgspecError, ArrowException, LookupError, ValueError, TypeError):
+        return None
+    is_ours = kept.log == log and state.digest().hex() == digest
+    return (state, kept.points, kept.epoch) if is_ours else None
+
+
+def _of_a_year(said: Sequence[Point], end_ms: int) -> list[Point]:
+    """The points that can still count at `end_ms` or later, by time: from the last one before that year on."""
+    ordered = sorted(said, key=lambda point: point[0])
+    first = sum(at_ms <= end_ms - YEAR_MS for at_ms, _ in ordered)
+    return ordered[max(0, first - 1) :]
 
 
 def _machines(data: DataFolder, points: dict[str, list[Point]]) -> tuple[MachineAvailability, ...]:

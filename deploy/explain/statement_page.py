@@ -9,7 +9,7 @@ from string import Template
 from msgspec import Struct
 
 from deploy.explain.why import MonthSum, month_of, month_sums
-from deploy.texts import moment_text, units
+from deploy.texts import machine_text, moment_text, units
 from schemas.errors import InvalidInput
 from schemas.units import MICROS_DECIMALS
 from settlement.statement import DueRow, Statement, StatementRow
@@ -21,13 +21,24 @@ PAGE = Template("""<!doctype html>
 body { font: 11pt/1.4 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; color: #111; }
 h1 { font-size: 1.4rem } dt { color: #555 } dd { margin: 0 0 .4rem; overflow-wrap: anywhere }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0 }
-thead { display: table-header-group } tr { break-inside: avoid }
+thead { display: table-header-group } tfoot { display: table-row-group } tr, footer { break-inside: avoid }
 th, td { text-align: left; padding: .25rem .5rem; border-bottom: 1px solid #ccc }
-.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
-tfoot td { font-weight: bold; border-top: 2px solid #111; border-bottom: 0 }
-footer { color: #555; font-size: .85rem }
-@media (max-width: 40rem) { main { overflow-x: auto } }
-@media print { body { margin: 0; max-width: none; font-size: 9.5pt } @page { margin: 18mm } }
+td:first-child { overflow-wrap: anywhere }
+.m, .n { white-space: nowrap } .n { text-align: right; font-variant-numeric: tabular-nums }
+tfoot td { border-bottom: 0 } tfoot tr:first-child td { font-weight: bold; border-top: 2px solid #111 }
+footer { color: #555; font-size: .85rem } code { white-space: nowrap }
+@media screen and (max-width: 40rem) {
+  thead { display: none } table, tbody, tfoot { display: block } code { white-space: normal; overflow-wrap: anywhere }
+  tr { display: flex; flex-wrap: wrap; column-gap: .6rem; padding: .4rem 0; border-bottom: 1px solid #ccc }
+  td { padding: 0 } td, tfoot tr:first-child td { border: 0 } tfoot tr:first-child { border-top: 2px solid #111 }
+  td:first-child { flex: 1 0 calc(100% - 8.6rem); width: min-content } td:last-child { flex: 0 0 8rem }
+  tbody td.m, tbody td.n:not(:last-child) { order: 1; color: #555; font-size: .8rem }
+  .w::before { content: "windows " } .e::before { content: "earned " } .p::before { content: "part " }
+}
+@media print {
+  body { margin: 0; max-width: none; padding: 0; font-size: 9.5pt }
+  @page { margin: 18mm; @bottom-right { content: counter(page) " / " counter(pages); font: 8pt sans-serif } }
+}
 </style>
 <h1>Statement, $period</h1>
 <dl><dt>Account</dt><dd>$account</dd><dt>Log</dt><dd>$log_id, $currency</dd>
@@ -36,12 +47,12 @@ footer { color: #555; font-size: .85rem }
 <thead><tr><th>Machine<th>Month<th class="n">Windows<th class="n">Earned<th class="n">Your part<th class="n">Amount</tr>
 </thead><tbody>
 $rows
-</tbody><tfoot><tr><td colspan="5">Total, $currency<td class="n">$total</tr></tfoot>
+</tbody><tfoot><tr><td colspan="5">Total, $currency<td class="n">$total</tr>$simulated</tfoot>
 </table></main>
 <footer>Amounts are exact. Earned is what the machine's windows came to; your part is that of the agreement in force.
 Invoices and refunds are paid whole, whatever the machine earned.
 A window that adjusts an earlier one stands in the month of its own start. Times are UTC. To check a window down to its
-readings: tallyroot why $account --window MACHINE START</footer>
+readings: <code>tallyroot why $account --window MACHINE START</code></footer>
 </html>
 """)
 
@@ -79,24 +90,28 @@ def statement_csv(found: PayeeStatement) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["post", "kind", "machine", "start_utc", "end_utc", "adjusts_utc", "ref", "net", "carry_before", "payable",
-         "carry_after", "agreement", "basis_points", "amount", "currency", "window_digest"]
+        ["post", "kind", "machine", "simulated", "start_utc", "end_utc", "adjusts_utc", "ref", "net", "carry_before",
+         "payable", "carry_after", "agreement", "basis_points", "amount", "currency", "window_digest"]
     )  # fmt: skip
     for row in found.rows:
         net, before, payable, after, amount = _plain(
             row.net_micros, row.carry_before_micros, row.payable_micros, row.carry_after_micros, row.amount_micros
         )
         writer.writerow(
-            [row.sequence, "part", row.machine, *_times(row), "", net, before, payable, after, f"0x{row.agreement}",
-             row.points, amount, found.currency, f"0x{row.window_digest}"]
+            [row.sequence, "part", row.machine, _yes(row), *_times(row), "", net, before, payable, after,
+             f"0x{row.agreement}", row.points, amount, found.currency, f"0x{row.window_digest}"]
         )  # fmt: skip
     for due in found.dues:
         (amount,) = _plain(due.amount_micros)
         writer.writerow(
-            [due.sequence, due.kind, due.machine, *_times(due), due.ref, "", "", "", "", "", "", amount,
+            [due.sequence, due.kind, due.machine, _yes(due), *_times(due), due.ref, "", "", "", "", "", "", amount,
              found.currency, f"0x{due.window_digest}"]
         )  # fmt: skip
     return text.getvalue()
+
+
+def _yes(row: StatementRow | DueRow) -> str:
+    return "yes" if row.simulated else "no"
 
 
 def _times(row: StatementRow | DueRow) -> list[str]:
@@ -111,27 +126,30 @@ def statement_html(found: PayeeStatement) -> str:
     period = found.month or (min(months) if min(months) == max(months) else f"{min(months)} to {max(months)}")
     posts = sorted({row.sequence for row in found.rows} | {due.sequence for due in found.dues})
     rows = (*map(_row, found.sums), *map(_due_row, found.dues))
+    shown: tuple[MonthSum | DueRow, ...] = (*found.sums, *found.dues)
+    simulated = [one.amount_micros for one in shown if one.simulated]
+    of_it = f'<tr><td colspan="5">of it simulated<td class="n">{units(sum(simulated), MICROS_DECIMALS)}</tr>'
     return PAGE.substitute(
         period=escape(period), account=escape(found.account), log_id=escape(found.log_id),
         currency=escape(found.currency), ledger=escape(found.ledger), posts=", ".join(map(str, posts)),
-        rows="\n".join(rows), total=units(found.amount_micros, MICROS_DECIMALS),
+        rows="\n".join(rows), total=units(found.amount_micros, MICROS_DECIMALS), simulated=of_it if simulated else "",
     )  # fmt: skip
 
 
 def _row(one: MonthSum) -> str:
-    numbers = (
-        f"{one.windows:,}", units(one.net_micros, MICROS_DECIMALS), percent(one.points),
-        units(one.amount_micros, MICROS_DECIMALS),
-    )  # fmt: skip
-    cells = "".join(f'<td class="n">{number}' for number in numbers)
-    return f"<tr><td>{escape(one.machine)}<td>{one.month}{cells}</tr>"
+    numbers = {
+        "n w": f"{one.windows:,}", "n e": units(one.net_micros, MICROS_DECIMALS), "n p": percent(one.points),
+        "n": units(one.amount_micros, MICROS_DECIMALS),
+    }  # fmt: skip
+    cells = "".join(f'<td class="{name}">{number}' for name, number in numbers.items())
+    return f'<tr><td>{escape(machine_text(one.machine))}<td class="m">{one.month}{cells}</tr>'
 
 
 def _due_row(due: DueRow) -> str:
     what = f"{'Invoice of' if due.kind == 'expense' else 'Refund of'} {due.ref}, whole"
     amount = units(due.amount_micros, MICROS_DECIMALS)
-    cells = f'<td colspan="3">{escape(what)}<td class="n">{amount}'
-    return f"<tr><td>{escape(due.machine)}<td>{month_of(due)}{cells}</tr>"
+    cells = f'<td class="m">{month_of(due)}<td colspan="3">{escape(what)}<td class="n">{amount}'
+    return f"<tr><td>{escape(machine_text(due.machine))}{cells}</tr>"
 
 
 def percent(points: int) -> str:

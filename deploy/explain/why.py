@@ -21,7 +21,7 @@ from deploy.texts import moment_text
 from schemas.arrow import MICROS
 from schemas.errors import InvalidInput
 from schemas.parsing import moment_ms
-from schemas.units import TokenUnits
+from schemas.units import TokenUnits, is_simulated
 from settlement import service
 from settlement.chain.shares import ShareBook, Shares
 from settlement.statement import DueRow, StatementRow
@@ -42,6 +42,7 @@ WINDOW_COMMENTS = {
     "points": "the account's part of the agreement, basis points",
     "amount_micros": "the account's part of what was payable, or its due, micros",
     "window_digest": "digest of all that the window says: in the leaf under the windows root, hex",
+    "simulated": "whether the machine is simulated: its id begins with sim-",
 }
 READING_COMMENTS = {
     "machine": "the machine that earned",
@@ -62,13 +63,20 @@ READING_COMMENTS = {
     "price_micros": "price in micros for every `per` units",
     "per": "units that the price is for; 0: a session",
     "micros": "what the reading earned: these add up to the window's gross, micros",
+    "simulated": "whether the machine is simulated: its id begins with sim-",
 }
+
+TYPES = dict.fromkeys(("machine", "kind", "ref", "meter", "agreement", "window_digest"), pa.string()) | {
+    "simulated": pa.bool_()
+}
+"""Of the columns that are neither money nor whole numbers."""
 
 
 class MonthSum(Struct, frozen=True, kw_only=True):
     """What one machine paid an account in one month (UTC, by the windows' starts) under one agreement."""
 
     machine: str
+    simulated: bool
     month: str
     agreement: str
     points: int
@@ -82,6 +90,7 @@ class Holding(Struct, frozen=True, kw_only=True):
 
     symbol: str
     machine: str
+    simulated: bool
     shares: str
     held: int
     supply: int
@@ -166,8 +175,9 @@ def month_sums(rows: Iterable[StatementRow]) -> tuple[MonthSum, ...]:
         groups.setdefault((row.machine, month_of(row), row.agreement, row.points), []).append(row)
     return tuple(
         MonthSum(
-            machine=machine, month=month, agreement=agreement, points=points, windows=len(own),
-            net_micros=sum(row.net_micros for row in own), amount_micros=sum(row.amount_micros for row in own),
+            machine=machine, simulated=is_simulated(machine), month=month, agreement=agreement, points=points,
+            windows=len(own), net_micros=sum(row.net_micros for row in own),
+            amount_micros=sum(row.amount_micros for row in own),
         )
         for (machine, month, agreement, points), own in sorted(groups.items())
     )  # fmt: skip
@@ -180,7 +190,8 @@ def _holdings(treasury: Treasury, account: str) -> Iterator[Holding]:
             if holder.account.lower() == account:
                 paid = service.why(treasury.data_dir, treasury.chain, issue.shares)
                 yield Holding(
-                    symbol=issue.symbol, machine=issue.machine, shares=issue.shares, held=holder.shares,
+                    symbol=issue.symbol, machine=issue.machine,
+                    simulated=is_simulated(issue.machine), shares=issue.shares, held=holder.shares,
                     supply=contract.supply(), withdrawable=holder.withdrawable, decimals=treasury.decimals(),
                     sums=month_sums(paid.rows),
                 )  # fmt: skip
@@ -199,7 +210,10 @@ def write_parquet(explained: Explained, out: Path) -> None:
 
 
 def _reading_rows(row: StatementRow, found: ExplainedWindow) -> list[dict[str, Any]]:
-    data = {"machine": row.machine, "start_ms": row.start_ms, "adjusts_ms": row.adjusts_ms or None}
+    data = {
+        "machine": row.machine, "start_ms": row.start_ms, "adjusts_ms": row.adjusts_ms or None,
+        "simulated": row.simulated,
+    }  # fmt: skip
     return [data | msgspec.structs.asdict(one) for one in found.readings]
 
 
@@ -207,8 +221,7 @@ def _table(rows: list[dict[str, Any]], comments: dict[str, str]) -> pa.Table:
     """Rows with typed columns: money as DECIMAL(38, 0) micros, null what a row lacks; each field has its comment."""
     fields = []
     for name, comment in comments.items():
-        is_text = name in ("machine", "kind", "ref", "meter", "agreement", "window_digest")
-        kind = MICROS if name.endswith("micros") else pa.string() if is_text else pa.int64()
+        kind = MICROS if name.endswith("micros") else TYPES.get(name, pa.int64())
         fields.append(pa.field(name, kind, metadata={"comment": comment}))
     columns = [[_cell(row.get(field.name), field.type == MICROS) for row in rows] for field in fields]
     return pa.table(columns, schema=pa.schema(fields))

@@ -6,16 +6,18 @@ sessions and events each row is rounded half up, of intervals the rest of a unit
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 from itertools import pairwise
 from math import floor
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from deploy.importers.mapping import Amount, Mapping
 from deploy.importers.names import cleaned, id_of
+from deploy.importers.spool import Shelf, Spool
 from deploy.importers.table_files import Fields, format_of, number_in, rows_in
 from deploy.importers.tables import exact, half_up, localised, moment_of, to_ms
 from deploy.importers.tariffs import zone_of
@@ -59,35 +61,76 @@ class Draft:
     session: str | None = None
 
 
-@dataclass
+class SkippedRows:
+    """The rows that are not sent: how many for which reason, and each of them on disk."""
+
+    def __init__(self, shelf: Shelf[SkippedRow]) -> None:
+        self.reasons: Counter[str] = Counter()
+        self._shelf = shelf
+
+    def add(self, row: SkippedRow) -> None:
+        """Adds a row."""
+        self.reasons[row.reason] += 1
+        self._shelf.add(row, row.origin.file, row.origin.row)
+
+    def __iter__(self) -> Iterator[SkippedRow]:
+        """By file, then row."""
+        return self._shelf.by_machine()
+
+
 class Drafts:
-    """All that the files say. `names` are the machines' names as the files write them, by id."""
+    """All that the files say, on disk by machine. `names` are the machines' names as the files write them, by id."""
 
-    drafts: list[Draft] = field(default_factory=list)
-    skipped: list[SkippedRow] = field(default_factory=list)
-    names: dict[str, str] = field(default_factory=dict)
-    rows: int = 0
-    twice_by_the_clock: int = 0
-    """Moments without an offset in an hour that the clock had twice."""
-    left_over: dict[str, Fraction] = field(default_factory=dict)
-    """Of intervals, by meter: what didn't make a whole unit at the end of the files."""
-
-    def totals(self) -> Counter[str]:
+    def __init__(self, spool: Spool) -> None:
+        self.skipped = SkippedRows(spool.shelf("skipped", SkippedRow))
+        self.names: dict[str, str] = {}
+        self.rows = self.count = 0
+        """Rows of the files, and drafts that they make."""
+        self.twice_by_the_clock = 0
+        """Moments without an offset in an hour that the clock had twice."""
+        self.left_over: dict[str, Fraction] = {}
+        """Of intervals, by meter: what didn't make a whole unit at the end of the files."""
+        self.totals: Counter[str] = Counter()
         """What all drafts add up to, by meter."""
-        found: Counter[str] = Counter()
-        for draft in self.drafts:
-            found.update(draft.amounts)
-        return found
+        self.first_ms = self.last_ms = 0
+        """The first draft's start and the last one's end."""
+        self._shelf: Shelf[Draft] = spool.shelf("drafts", Draft)
+
+    def machines(self) -> list[str]:
+        """The machines that have drafts, sorted."""
+        return self._shelf.machines()
+
+    def of(self, machine: str) -> list[Draft]:
+        """A machine's drafts, in the order of the files or, of intervals and registers, of time."""
+        return self._shelf.of(machine)
+
+    def add(self, draft: Draft) -> None:
+        """Adds a draft."""
+        self.first_ms = min(self.first_ms, draft.start_ms) if self.count else draft.start_ms
+        self.last_ms = max(self.last_ms, draft.end_ms)
+        self.count += 1
+        self.totals.update(draft.amounts)
+        self._shelf.add(draft, draft.machine)
 
 
 @dataclass(slots=True)
 class _Point:
-    """A row of an interval or register: its moment as written, and its exact amounts."""
+    """A row of an interval or register: its moment as written, and its exact amounts, as text (`3/4`)."""
 
     origin: Origin
     machine: str
-    moment: datetime
-    amounts: dict[str, Fraction]
+    written: str
+    amounts_written: dict[str, str]
+
+    @property
+    def moment(self) -> datetime:
+        """Its moment, with its offset or without."""
+        return datetime.fromisoformat(self.written)
+
+    @property
+    def amounts(self) -> dict[str, Fraction]:
+        """Its amounts by meter."""
+        return {meter: Fraction(text) for meter, text in self.amounts_written.items()}
 
 
 class SkipRow(Exception):
@@ -98,21 +141,21 @@ class SkipRow(Exception):
         self.why = (reason, detail)
 
 
-def drafts_of(paths: Iterable[Path], mapping: Mapping) -> Drafts:
+def read_drafts(paths: Iterable[Path], mapping: Mapping, spool: Spool) -> Drafts:
     """The rows of the files, joined. Raises InvalidInput for a file that lacks a column or can't be read at all."""
-    reader = _Reader(mapping)
+    reader = _Reader(mapping, spool)
     for path in paths:
         reader.read(path)
     return reader.done()
 
 
 class _Reader:
-    def __init__(self, mapping: Mapping) -> None:
+    def __init__(self, mapping: Mapping, spool: Spool) -> None:
         self._mapping = mapping
         self._zone: ZoneInfo | None = zone_of(mapping.zone) if mapping.zone else None
-        self._found = Drafts()
-        self._points: dict[str, list[_Point]] = defaultdict(list)
-        self._sessions: dict[tuple[str, str, int], dict[str, int]] = {}
+        self._found = Drafts(spool)
+        self._is_timed = mapping.session is not None
+        self._rows: Shelf[Any] = spool.shelf("read_rows", Draft if self._is_timed else _Point)
 
     def read(self, path: Path) -> None:
         names: dict[str, str] = {}
@@ -131,13 +174,26 @@ class _Reader:
                 self._skip(origin, *skip.why)
 
     def done(self) -> Drafts:
-        """What was read, with intervals and registers in the order of time."""
-        for machine in sorted(self._points):
-            self._found.drafts += self._in_order(self._points[machine])
+        """What was read, machine by machine, with intervals and registers in the order of time."""
+        for machine in self._rows.machines():
+            rows = self._rows.of(machine)
+            for draft in self._told_apart(rows) if self._is_timed else self._in_order(rows):
+                self._found.add(draft)
         return self._found
 
+    def _told_apart(self, rows: list[Draft]) -> Iterator[Draft]:
+        """One machine's sessions or events: of those with one name and start the first."""
+        seen: dict[tuple[str, int], dict[str, int]] = {}
+        for draft in rows:
+            before = None if draft.session is None else seen.setdefault((draft.session, draft.start_ms), draft.amounts)
+            if before is None or before is draft.amounts:
+                yield draft
+            else:
+                reason = TWICE if before == draft.amounts else "another row has the same session and start"
+                self._skip(draft.origin, reason, draft.session or "")
+
     def _skip(self, origin: Origin, reason: str, detail: str = "") -> None:
-        self._found.skipped.append(SkippedRow(origin, reason, detail[:80]))
+        self._found.skipped.add(SkippedRow(origin, reason, detail[:80]))
 
     def _columns(self, path: Path, fields: Fields, is_json: bool) -> dict[str, str]:
         """Each column of the mapping by its name in the file. JSON leaves out what is absent: there none is missed."""
@@ -155,7 +211,7 @@ class _Reader:
                 raise SkipRow(f"{column} is none of {', '.join(allowed)}", fields[column])
         machine = self._machine(fields)
         if self._mapping.session is not None:
-            self._found.drafts.append(self._timed(origin, machine, fields))
+            self._rows.add(self._timed(origin, machine, fields), machine)
             return
         amounts = {meter: self._exact(amount, fields) for meter, amount in self._mapping.amounts.items()}
         kept = {meter: value for meter, value in amounts.items() if value is not None}
@@ -163,7 +219,8 @@ class _Reader:
             raise SkipRow("no value")
         if self._mapping.reading is not None:
             moment = self._moment(self._mapping.reading.at, fields)
-            self._points[machine].append(_Point(origin, machine, moment, kept))
+            written = {meter: str(value) for meter, value in kept.items()}
+            self._rows.add(_Point(origin, machine, moment.isoformat(), written), machine)
 
     def _machine(self, fields: Fields) -> str:
         if self._mapping.machine_id is not None:
@@ -216,11 +273,6 @@ class _Reader:
             session = id_of(fields[columns.id])
         elif self._mapping.kind == "sessions":
             session = f"s-{start_ms}"
-        if session is not None:
-            before = self._sessions.setdefault((machine, session, start_ms), amounts)
-            if before is not amounts:
-                is_same = before == amounts
-                raise SkipRow(TWICE if is_same else "another row has the same session and start", session)
         return Draft(origin, machine, start_ms, end_ms, amounts, session)
 
     def _span(self, fields: Fields) -> tuple[int, int]:
@@ -293,7 +345,7 @@ class _Reader:
             try:
                 at_ms = self._absolute(point.moment, column, before_ms)
                 if at_ms in placed:
-                    same = placed[at_ms].amounts == point.amounts
+                    same = placed[at_ms].amounts_written == point.amounts_written
                     raise SkipRow(TWICE if same else "another row has the same machine and time")
             except SkipRow as skip:
                 self._skip(point.origin, *skip.why)

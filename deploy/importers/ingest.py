@@ -3,30 +3,32 @@
     (1) read the files   (2) read the log: machines, and the readings that stand in it   (3) place what is new
     (4) write names and skipped rows   (5) send, in each partition by ascending time   (6) end the period, if asked
 
-Killed anywhere, the same command goes on: what has arrived is recognised in the log.
+Killed anywhere, the same command goes on: what has arrived is recognised in the log. Between the steps all lies on disk
+(`spool`): memory holds the rows of one machine at a time, however long the files and the log are.
 """
 
 import csv
 import io
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 from msgspec import Struct
 
 from deploy.data_folder import DataFolder
-from deploy.importers.drafts import Drafts, SkippedRow, drafts_of
-from deploy.importers.log_readings import LogReadings, NotingReader
+from deploy.importers.drafts import Drafts, SkippedRow, read_drafts
+from deploy.importers.log_readings import LogIndex, NotingReader
 from deploy.importers.mapping import Mapping as FileMapping
 from deploy.importers.placing import UNREGISTERED, Limits, Placed, Placement, place
 from deploy.importers.register_form import register_form
+from deploy.importers.spool import Shelf, Spool
 from deploy.machines.registry import Registry
 from files.lock import FileLock
 from files.read import FileMissing, read_json
-from files.write import make_folder, write_bytes, write_json
+from files.write import make_folder, write_bytes, write_chunks, write_json
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.reading import HEARTBEAT
@@ -40,6 +42,7 @@ Step = Callable[[str], None]
 FOLDER = "ingest"
 NAMES_FILE = "names.json"
 LOCK_FILE = "ingest.lock"
+SPOOL_FILE = "spool.sqlite"
 RECORD_ROWS = 1_000
 """The most readings of one moment that go into one record."""
 PROGRESS_RECORDS = 20_000
@@ -115,45 +118,74 @@ def ingest(
     if lock is None:
         raise InvalidInput(f"another `tallyroot ingest` is at work in {data.data_dir}: wait for it")
     try:
-        found = read_files(files, mapping)  # (1)
-        step(f"  {found.rows:,} rows read, {len(found.names):,} machines")
-        reader = KafkaLogReader(data.kafka_servers(), log.topic, 0, data.skipped_ranges())
-        registry, placement = placed(log, reader, found, mapping, _now_ms(), step)  # (2) (3)
-        return _carry_out(data, log, files, mapping, options, found, registry, placement, step)
+        with Spool(data.data_dir / FOLDER / SPOOL_FILE) as spool:
+            found = read_files(files, mapping, spool)  # (1)
+            step(f"  {found.rows:,} rows read, {len(found.names):,} machines")
+            reader = KafkaLogReader(data.kafka_servers(), log.topic, 0, data.skipped_ranges())
+            registry, new = placed(log, reader, found, mapping, spool, _now_ms(), step)  # (2) (3)
+            return _carry_out(data, log, files, mapping, options, found, registry, new, step)
     finally:
         lock.release()
 
 
-def read_files(files: Sequence[Path], mapping: FileMapping) -> Drafts:
+def read_files(files: Sequence[Path], mapping: FileMapping, spool: Spool) -> Drafts:
     """The files as drafts. Raises InvalidInput where no row says anything."""
-    found = drafts_of(files, mapping)
-    if not found.drafts:
-        first = found.skipped[0] if found.skipped else None
+    found = read_drafts(files, mapping, spool)
+    if not found.count:
+        first = next(iter(found.skipped), None)
         what = "it has no rows" if first is None else f"row {first.origin.row}: {first.reason} {first.detail}".strip()
         raise InvalidInput(f"{files[0].name} has no row that could be read ({what}): does the mapping fit it?")
     return found
 
 
-def write_register_form(files: Sequence[Path], mapping: FileMapping, currency: str, path: Path) -> int:
+def write_register_form(data: DataFolder, files: Sequence[Path], mapping: FileMapping, path: Path) -> int:
     """Writes a registration form for the files' machines, to be filled in; returns how many there are.
 
     Raises InvalidInput where the path is taken: what a person filled in is not overwritten.
     """
     if path.exists():
         raise InvalidInput(f"{path} is there already: name another file, or remove it")
-    found = read_files(files, mapping)
-    write_bytes(path, register_form(found, mapping, currency).encode())
-    return len(found.names)
+    with Spool(data.data_dir / FOLDER / f"form.{SPOOL_FILE}") as spool:
+        found = read_files(files, mapping, spool)
+        write_bytes(path, register_form(found, mapping, data.log().currency).encode())
+        return len(found.names)
+
+
+class New:
+    """What the log lacks of the files: readings by ascending time, on disk, and what they add up to."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.readings: Shelf[Placed] = spool.shelf("new_readings", Placed)
+        self.sums = Placement()
+        """Without its lists."""
+        self.count = 0
+        self.first_ms: int | None = None
+        self.last_ms: int | None = None
+
+    def add(self, placement: Placement) -> None:
+        """Adds what becomes of one machine's drafts."""
+        self.sums.there_already += placement.there_already
+        self.sums.sent_rows += placement.sent_rows
+        self.sums.late += placement.late
+        self.sums.totals.update(placement.totals)
+        self.count += len(placement.readings)
+        for each in placement.readings:
+            at_ms = each.reading.observed_at
+            self.first_ms = at_ms if self.first_ms is None else min(self.first_ms, at_ms)
+            self.last_ms = at_ms if self.last_ms is None else max(self.last_ms, at_ms)
+            self.readings.add(each, each.reading.machine, at_ms)
 
 
 def placed(
-    log: Log, reader: LogReader, found: Drafts, mapping: FileMapping, now_ms: int, step: Step
-) -> tuple[Registry, Placement]:
-    """Reads the log and works out what is new. Raises InvalidInput where no machine of the files is registered."""
-    machines = sorted({draft.machine for draft in found.drafts})
-    first_ms, last_ms = min(d.start_ms for d in found.drafts), max(d.end_ms for d in found.drafts)
-    known = LogReadings(frozenset(machines), first_ms, last_ms)
-    registry = Registry(log, NotingReader(reader, known.note), machines)
+    log: Log, reader: LogReader, found: Drafts, mapping: FileMapping, spool: Spool, now_ms: int, step: Step
+) -> tuple[Registry, New]:
+    """Reads the log and works out what is new, machine by machine; what can't be sent joins `found.skipped`.
+
+    Raises InvalidInput where no machine of the files is registered.
+    """
+    machines = found.machines()
+    index = LogIndex(machines, found.first_ms, found.last_ms, spool)
+    registry = Registry(log, NotingReader(reader, index.note), machines)
     registry.read(lambda count: step(f"  {count:,} records of the log read"))
     registered = _Registrations(registry, machines)
     missing = [name for name in machines if registered.last(name) is None]
@@ -164,7 +196,13 @@ def placed(
         )
     limits = {name: _limits(log, registry, name, now_ms) for name in machines if name not in missing}
     units = {meter: amount.unit for meter, amount in mapping.amounts.items()}
-    return registry, place(found.drafts, mapping.kind, units, known, registered, limits)
+    new = New(spool)
+    for name in machines:
+        placement = place(found.of(name), mapping.kind, units, index.of(name), registered, limits)
+        new.add(placement)
+        for row in placement.skipped:
+            found.skipped.add(row)
+    return registry, new
 
 
 def _limits(log: Log, registry: Registry, machine: str, now_ms: int) -> Limits:
@@ -181,39 +219,37 @@ def _limits(log: Log, registry: Registry, machine: str, now_ms: int) -> Limits:
 
 def _carry_out(
     data: DataFolder, log: Log, files: Sequence[Path], mapping: FileMapping, options: IngestOptions, found: Drafts,
-    registry: Registry, placement: Placement, step: Step,
+    registry: Registry, new: New, step: Step,
 ) -> IngestReport:  # fmt: skip
-    skipped = [*found.skipped, *placement.skipped]
-    names = _changed_names(found.names)
+    reasons, names = found.skipped.reasons, _changed_names(found.names)
     path = options.skipped or data.data_dir / FOLDER / f"{files[0].name}.skipped.csv"
-    if placement.late:
-        step(f"  {placement.late:,} rows lie before the log's time: they become adjustments of their windows")
+    if new.sums.late:
+        step(f"  {new.sums.late:,} rows lie before the log's time: they become adjustments of their windows")
     if not options.dry_run:
         _keep_names(data.data_dir / FOLDER / NAMES_FILE, names)  # (4)
-        if skipped:
+        if reasons:
             make_folder(path.parent)
-            write_bytes(path, _skipped_csv(skipped))
-    records = list(records_of(placement.readings))
-    end_ms = options.end_ms
-    if not options.dry_run:
-        _send(log, data.kafka_servers(), registry, records, end_ms, step)  # (5) (6)
-    moments = [each.reading.observed_at for each in placement.readings]
+            write_chunks(path, _skipped_csv(found.skipped))
+    records = records_of(new.readings.by_time())
+    if options.dry_run:
+        count = sum(1 for _ in records)
+    else:
+        count = _send(log, data.kafka_servers(), registry, records, options.end_ms, step)  # (5) (6)
     units = {meter: amount.unit for meter, amount in mapping.amounts.items()}
     return IngestReport(
-        files=[file.name for file in files], rows=found.rows, sent_rows=placement.sent_rows,
-        there_already=placement.there_already, skipped=dict(Counter(row.reason for row in skipped).most_common()),
-        skipped_file=str(path) if skipped and not options.dry_run else None, machines=len(found.names),
-        unregistered=sorted({row.detail for row in skipped if row.reason == UNREGISTERED}), names=names,
-        readings=len(placement.readings), records=len(records), late=placement.late,
-        twice_by_the_clock=found.twice_by_the_clock, first_ms=min(moments, default=None),
-        last_ms=max(moments, default=None), totals=_with_units(placement.totals, units),
-        file_totals={} if mapping.kind == "registers" else _with_units(found.totals(), units),
+        files=[file.name for file in files], rows=found.rows, sent_rows=new.sums.sent_rows,
+        there_already=new.sums.there_already, skipped=dict(reasons.most_common()),
+        skipped_file=str(path) if reasons and not options.dry_run else None, machines=len(found.names),
+        unregistered=sorted({row.detail for row in found.skipped if row.reason == UNREGISTERED}), names=names,
+        readings=new.count, records=count, late=new.sums.late, twice_by_the_clock=found.twice_by_the_clock,
+        first_ms=new.first_ms, last_ms=new.last_ms, totals=_with_units(new.sums.totals, units),
+        file_totals={} if mapping.kind == "registers" else _with_units(found.totals, units),
         left_over={f"{meter} {units[meter]}": _thousandths(rest) for meter, rest in found.left_over.items() if rest},
-        ended_at_ms=end_ms if not options.dry_run else None, sent=not options.dry_run,
+        ended_at_ms=options.end_ms if not options.dry_run else None, sent=not options.dry_run,
     )  # fmt: skip
 
 
-def records_of(readings: Sequence[Placed]) -> Iterator[tuple[int, str, bytes]]:
+def records_of(readings: Iterable[Placed]) -> Iterator[tuple[int, str, bytes]]:
     """(moment, route, value) of the records that carry the readings: one for those of a route and a moment."""
     for (at_ms, route), group in groupby(readings, key=lambda each: (each.reading.observed_at, each.route)):
         rows = [json_row(each.reading) for each in group]
@@ -225,19 +261,20 @@ def _send(
     log: Log,
     servers: str,
     registry: Registry,
-    records: Sequence[tuple[int, str, bytes]],
+    records: Iterable[tuple[int, str, bytes]],
     end_ms: int | None,
     step: Step,
-) -> None:
+) -> int:
+    """Sends the records, and returns how many there were."""
     times = {number: registry.stream_time_ms(number) or 0 for number in range(log.partitions)}
-    producer = LogProducer(servers, log)
+    producer, count = LogProducer(servers, log), 0
     try:
         for count, (at_ms, route, value) in enumerate(records, 1):
             partition = registry.partition_of(route)
             times[partition] = max(times[partition], at_ms)
             producer.send(times[partition], route.encode(), value)
             if count % PROGRESS_RECORDS == 0:
-                step(f"  {count:,} of {len(records):,} records sent")
+                step(f"  {count:,} records sent")
         producer.flush()
         if end_ms is not None:
             last_ms = end_ms + log.rulesets[-1].grace_ms
@@ -246,6 +283,7 @@ def _send(
             producer.flush()
     finally:
         producer.close()
+    return count
 
 
 def _changed_names(names: Mapping[str, str]) -> dict[str, str]:
@@ -267,12 +305,12 @@ def _keep_names(path: Path, names: Mapping[str, str]) -> None:
         write_json(path, dict(sorted({**kept, **names}.items())))
 
 
-def _skipped_csv(skipped: Sequence[SkippedRow]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("file", "row", "reason", "detail"))
-    writer.writerows((row.origin.file, row.origin.row, row.reason, row.detail) for row in skipped)
-    return text.getvalue().encode()
+def _skipped_csv(skipped: Iterable[SkippedRow]) -> Iterator[bytes]:
+    rows = ((row.origin.file, row.origin.row, row.reason, row.detail) for row in skipped)
+    for each in chain([("file", "row", "reason", "detail")], rows):
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerow(each)
+        yield text.getvalue().encode()
 
 
 def _with_units(totals: Mapping[str, int], units: Mapping[str, str]) -> dict[str, int]:

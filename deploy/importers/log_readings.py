@@ -1,15 +1,17 @@
 """What a log holds already of a file's machines: so the same row is never sent twice, and a killed run goes on.
 
-Nothing is remembered outside the log. Each reading counts that stands in it, accepted or refused.
+Nothing is remembered outside the log: what is on disk is an index of it, made at each run. Each reading counts that
+stands in it, accepted or refused.
 """
 
 from bisect import bisect_left, insort
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from msgspec import UNSET
 
+from deploy.importers.spool import Shelf, Spool
 from schemas.reading import READING, Reading
 from schemas.units import ELAPSED_MAX_MS
 from streams.core.records import LogRecord, decode_readings, media_type, record_type
@@ -22,21 +24,33 @@ PointKey = tuple[str, str, int]
 """Machine, meter, moment (epoch ms)."""
 
 
+KnownReading = tuple[str, str | None, int, int, int]
+"""Meter, session or None, its start (epoch ms), moment (epoch ms), value."""
+
+
 @dataclass
 class LogReadings:
-    """The readings of some machines between two moments (epoch ms, both included)."""
+    """The readings of one machine between two moments."""
 
-    machines: Collection[str]
-    first_ms: int
-    last_ms: int
-    numbers: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    numbers: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """The highest (boot, seq) of each machine's meter."""
+    last_registers: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """The moment of the latest register of each machine's meter."""
     sessions: dict[SessionKey, dict[tuple[str, int], int]] = field(default_factory=lambda: defaultdict(dict))
     """The values of each session by (meter, moment)."""
     points: dict[PointKey, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     """How often each value stands at a moment, of readings without a session."""
-    last_registers: dict[tuple[str, str], int] = field(default_factory=dict)
-    """The moment of the latest register of each machine's meter."""
+
+
+class LogIndex:
+    """The readings of some machines between two moments (epoch ms, both included), on disk by machine."""
+
+    def __init__(self, machines: Iterable[str], first_ms: int, last_ms: int, spool: Spool) -> None:
+        self._machines = frozenset(machines)
+        self._first_ms, self._last_ms = first_ms, last_ms
+        self._numbers: dict[tuple[str, str], tuple[int, int]] = {}
+        self._last_registers: dict[tuple[str, str], int] = {}
+        self._shelf: Shelf[KnownReading] = spool.shelf("known", KnownReading)
 
     def note(self, record: LogRecord) -> None:
         """Takes a record of the log into account."""
@@ -44,20 +58,30 @@ class LogReadings:
             return
         rows = decode_readings(record.value, media_type(record))
         for row in rows if isinstance(rows, list) else ():
-            if row is not None and row.machine in self.machines:
+            if row is not None and row.machine in self._machines:
                 self._note(row)
+
+    def of(self, machine: str) -> LogReadings:
+        """What stands there of one machine."""
+        found = LogReadings(self._numbers, self._last_registers)
+        for meter, session, start_ms, at_ms, value in self._shelf.of(machine):
+            if session is not None:
+                found.sessions[machine, session, start_ms][meter, at_ms] = value
+            else:
+                found.points[machine, meter, at_ms][value] += 1
+        return found
 
     def _note(self, row: Reading) -> None:
         meter = (row.machine, row.meter)
-        self.numbers[meter] = max(self.numbers.get(meter, (0, 0)), (row.boot, row.seq))
+        self._numbers[meter] = max(self._numbers.get(meter, (0, 0)), (row.boot, row.seq))
         if row.register is not UNSET:
-            self.last_registers[meter] = max(self.last_registers.get(meter, 0), row.observed_at)
+            self._last_registers[meter] = max(self._last_registers.get(meter, 0), row.observed_at)
         if isinstance(row.session, str) and isinstance(row.session_started_at, int):
-            if self.first_ms - ELAPSED_MAX_MS <= row.session_started_at <= self.last_ms:
-                key = (row.machine, row.session, row.session_started_at)
-                self.sessions[key][row.meter, row.observed_at] = row.value
-        elif self.first_ms <= row.observed_at <= self.last_ms:
-            self.points[row.machine, row.meter, row.observed_at][row.value] += 1
+            if self._first_ms - ELAPSED_MAX_MS <= row.session_started_at <= self._last_ms:
+                known = (row.meter, row.session, row.session_started_at, row.observed_at, row.value)
+                self._shelf.add(known, row.machine)
+        elif self._first_ms <= row.observed_at <= self._last_ms:
+            self._shelf.add((row.meter, None, 0, row.observed_at, row.value), row.machine)
 
 
 class NotingReader:

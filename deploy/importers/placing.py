@@ -63,7 +63,7 @@ class Placed:
 
 @dataclass
 class Placement:
-    """What becomes of the drafts: readings by ascending time, numbered on from the log's last."""
+    """What becomes of one machine's drafts: readings by ascending time, numbered on from the log's last."""
 
     readings: list[Placed] = field(default_factory=list)
     skipped: list[SkippedRow] = field(default_factory=list)
@@ -80,8 +80,9 @@ def place(
     drafts: Sequence[Draft], kind: Kind, units: Mapping[str, str], known: LogReadings, registered: Registered,
     limits: Mapping[str, Limits],
 ) -> Placement:  # fmt: skip
-    """`units` are the meters' by name, `limits` those of each machine. Raises InvalidInput for a meter that is
-    registered as another kind or with another unit."""
+    """Of one machine, whose readings in the log are `known`; of another nothing depends on it. `units` are the meters'
+    by name, `limits` those of each machine. Raises InvalidInput for a meter that is registered as another kind or with
+    another unit."""
     return _Placing(kind, units, known, registered, limits).place(drafts)
 
 

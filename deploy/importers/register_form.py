@@ -1,7 +1,8 @@
 """A registration form for the machines of a file, to be filled in by a person: who is paid, at what price.
 
-Capacities come from the file: the least usual size that 99 % of a machine's rows don't exceed. Accounts are blanks that
-`tallyroot register` refuses, so nobody is paid by a form that was not read.
+Capacities come from the file: of what is counted in sessions of Wh the smallest usual class of chargers that they fit,
+otherwise the least usual size that 99 % of a machine's rows don't exceed. Accounts are blanks that `tallyroot register`
+refuses, so nobody is paid by a form that was not read.
 """
 
 from collections import defaultdict
@@ -10,14 +11,13 @@ from itertools import pairwise
 
 import msgspec
 
+from deploy.importers.charger_class import charger_class_w
 from deploy.importers.drafts import Draft, Drafts
 from deploy.importers.log_readings import Lanes, meter_of
 from deploy.importers.mapping import Mapping
 from schemas.units import HOUR_MS, MINUTE_MS
 
 SIZES: tuple[int, ...] = tuple(size * 10**power for power in range(16) for size in (1, 2, 3, 4, 5, 6, 8))
-CHARGERS_W = (3_700, 7_400, 11_000, 22_000, 50_000, 75_000, 100_000, 150_000, 200_000, 300_000, 350_000, 400_000)
-"""Usual sizes of chargers, for what is counted in sessions of Wh."""
 
 
 def register_form(found: Drafts, mapping: Mapping, currency: str) -> str:
@@ -36,11 +36,8 @@ def register_form(found: Drafts, mapping: Mapping, currency: str) -> str:
         *(f"    {_text(line)}," for line in tariff),
         "]",
     ]
-    by_machine: dict[str, list[Draft]] = defaultdict(list)
-    for draft in found.drafts:
-        by_machine[draft.machine].append(draft)
-    for machine in sorted(by_machine):
-        lines += ["", *_machine(machine, found.names.get(machine, machine), by_machine[machine], mapping, tariff)]
+    for machine in found.machines():
+        lines += ["", *_machine(machine, found.names.get(machine, machine), found.of(machine), mapping, tariff)]
     return "\n".join(lines) + "\n"
 
 
@@ -59,7 +56,7 @@ def _machine(machine: str, name: str, drafts: list[Draft], mapping: Mapping, tar
     for lane in range(1, lanes + 1):
         for meter, amount in mapping.amounts.items():
             highest = _per_hour(drafts, meter, mapping)
-            capacity = amount.capacity or _capacity(highest, amount.unit, mapping)
+            capacity = amount.capacity or _capacity(_size(drafts, meter, highest, mapping), amount.unit)
             lines += [
                 f"[machines.meters.{_key(meter_of(meter, lane))}]",
                 f'counts = "{mapping.meter_kind}"',
@@ -112,14 +109,13 @@ def _per_hour(drafts: list[Draft], meter: str, mapping: Mapping) -> int:
     return rates[(len(rates) * 99 + 99) // 100 - 1] if rates else 0
 
 
-def charger_size_w(rate_w: int) -> int:
-    """The least usual size of a charger that is not below a rate, in W."""
-    return next((size for size in (*CHARGERS_W, *SIZES) if size >= rate_w), SIZES[-1])
+def _size(drafts: list[Draft], meter: str, highest: int, mapping: Mapping) -> int:
+    if mapping.kind == "sessions" and mapping.amounts[meter].unit == "Wh":
+        return charger_class_w((d.amounts[meter], d.end_ms - d.start_ms) for d in drafts if meter in d.amounts)
+    return next((size for size in SIZES if size >= highest), SIZES[-1])
 
 
-def _capacity(highest: int, unit: str, mapping: Mapping) -> str:
-    sizes = CHARGERS_W if mapping.kind == "sessions" and unit == "Wh" else SIZES
-    size = next((size for size in (*sizes, *SIZES) if size >= highest), SIZES[-1])
+def _capacity(size: int, unit: str) -> str:
     if unit == "Wh":
         return f"{size // 1_000} kW" if size % 1_000 == 0 else f"{size / 1_000:g} kW" if size > 1_000 else f"{size} W"
     return f"{size} {unit}/h" if unit.isalpha() else f"{size}/h"

@@ -10,7 +10,7 @@ import duckdb
 from msgspec import Struct
 
 from schemas.errors import InvalidInput
-from schemas.units import DAY_MS, SIMULATED
+from schemas.units import DAY_MS, is_simulated
 
 MACHINES = 300
 """Machines that are shown one by one, those with the highest income; the others as one."""
@@ -100,7 +100,7 @@ class Places:
 
     def of(self, machine: str) -> int:
         """The index of the row that shows the machine."""
-        others = OTHERS_SIMULATED if machine.startswith(SIMULATED) else OTHERS
+        others = OTHERS_SIMULATED if is_simulated(machine) else OTHERS
         return self._places.get(machine, self._places.get(others, 0))
 
 
@@ -157,8 +157,8 @@ def read_machines(views: Views, kinds: Mapping[str, str]) -> list[MachineRow]:
 def _others(rows: Sequence[MachineRow]) -> list[MachineRow]:
     """The sums of recorded and of simulated machines, as far as there are any."""
     sums = []
-    for name, kind, is_simulated in ((OTHERS, "others", False), (OTHERS_SIMULATED, "others" + SIMULATED_KIND, True)):
-        rest = [row for row in rows if row.machine.startswith(SIMULATED) == is_simulated]
+    for name, kind, simulated in ((OTHERS, "others", False), (OTHERS_SIMULATED, "others" + SIMULATED_KIND, True)):
+        rest = [row for row in rows if is_simulated(row.machine) == simulated]
         if rest:
             net = str(sum(int(row.net_micros) for row in rest))
             counts = sum(row.windows for row in rest), sum(row.readings for row in rest)
@@ -221,8 +221,8 @@ def choose_days(views: Views, kinds: Mapping[str, str], wish: Wish) -> list[DayC
 def read_kinds(views: Views) -> dict[str, str]:
     """The kind of each machine, as its last registration says; with SIMULATED_KIND if it is simulated."""
     return {
-        str(name): str(kind) + (SIMULATED_KIND if is_simulated else "")
-        for name, kind, is_simulated in views.ask("SELECT machine, kind, simulated FROM machines")
+        str(name): str(kind) + (SIMULATED_KIND if is_simulated(str(name)) else "")
+        for name, kind in views.ask("SELECT machine, kind FROM machines")
     }
 
 

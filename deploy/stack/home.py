@@ -1,4 +1,10 @@
-"""Which folder remembers a server or a worker: a copy of it is another one, and the folder itself may be moved."""
+"""Which folder remembers a server or a worker: the one that the file system knows by the same number, wherever it lies.
+
+A rename keeps that number, and no copy has it, whenever and however it was made (`cp -a`, rsync, a backup that is
+restored). So a record that came with a copy speaks of another folder's processes, also where that one is gone: what is
+moved to another disk is a copy whose original was removed, and its servers are to be ended before. On another host,
+where the number can be the same by chance, no process has the ids and start times of the record (`processes`).
+"""
 
 from pathlib import Path
 from typing import Self
@@ -7,7 +13,7 @@ from msgspec import Struct
 
 
 class Home(Struct, frozen=True):
-    """A folder by its path, and by what the file system knows it by when it is renamed."""
+    """A folder: its path when it was written down, its device, and its number there (inode)."""
 
     path: str
     device: int
@@ -19,14 +25,10 @@ class Home(Struct, frozen=True):
         found = folder.stat()
         return cls(str(folder.absolute()), found.st_dev, found.st_ino)
 
-    def has_copy(self, folder: Path) -> bool:
-        """Whether `folder` is a copy of this one, which is still where it was.
-
-        Where nothing of this one is left there, `folder` is taken for it: moved to another disk, or restored.
-        """
+    def is_at(self, folder: Path) -> bool:
+        """Whether `folder` is this very one. Where its path is the same, its device may have another number now."""
         try:
-            original, other = Path(self.path).stat(), folder.stat()
+            found = self.of(folder)
         except OSError:
             return False
-        known = (self.device, self.inode)
-        return (original.st_dev, original.st_ino) == known != (other.st_dev, other.st_ino)
+        return found.inode == self.inode and (found.device == self.device or found.path == self.path)

@@ -27,7 +27,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     """Where the log and the chain are. `kafka` and `evm` are None for external servers.
 
     `starting` was started and has not served yet: what a start that was killed leaves. `home` is the folder that
-    remembers all this, None where nothing was written yet.
+    remembers all this.
     """
 
     data_dir: Path
@@ -35,8 +35,8 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     chain_rpc_url: str
     kafka: KafkaServer | None
     evm: EvmNode | None
+    home: Home
     starting: Process | None = None
-    home: Home | None = None
 
     @classmethod
     def load(cls, data_dir: Path) -> Self | None:
@@ -53,7 +53,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         except (OSError, msgspec.MsgspecError) as error:
             raise InvalidInput(f"can't read {path} ({error}): end its servers by hand and remove it") from None
         stack = msgspec.structs.replace(stack, data_dir=data_dir.absolute())  # the folder may have been moved
-        return stack._without_embedded() if stack.home is not None and stack.home.has_copy(data_dir) else stack
+        return stack if stack.home.is_at(data_dir) else stack._without_embedded()
 
     @classmethod
     def start(

@@ -71,7 +71,7 @@ class Supervised(msgspec.Struct, kw_only=True):
         path = data_dir / WORKERS_FILE
         try:
             found = msgspec.json.decode(path.read_bytes(), type=cls)
-            return None if found.home.has_copy(data_dir) else found
+            return found if found.home.is_at(data_dir) else None
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError) as error:
@@ -233,10 +233,13 @@ class _Supervisor:
                 self._is_stopping.wait(LOOK_S)
         finally:
             self._stop()
-        (self._data_dir / WORKERS_FILE).unlink(missing_ok=True)
+        if self._home.is_at(self._data_dir):
+            (self._data_dir / WORKERS_FILE).unlink(missing_ok=True)
         return 0
 
     def _save(self) -> None:
+        if not self._home.is_at(self._data_dir):
+            return  # moved away: what lies there now, perhaps a copy with workers of its own, is not ours to write in
         Supervised(
             supervisor=Process.of(os.getpid()), workers=[slot.shown for slot in self._slots], home=self._home
         ).save(self._data_dir)

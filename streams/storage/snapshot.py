@@ -46,9 +46,8 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_snapshot(path: Path, identity: CheckpointIdentity, tables: Mapping[str, pa.Table]) -> None:
     """Writes the tables of a state to a local file."""
-    packed = {name: _packed(table) for name, table in tables.items()}
     make_folder(path.parent)
-    write_bytes(path, msgspec.msgpack.encode(Snapshot(identity=identity, tables=packed)))
+    write_bytes(path, msgspec.msgpack.encode(Snapshot(identity=identity, tables=packed(tables))))
 
 
 def put_snapshot(store: ObjectStore, path: Path, partition: int, folder: str) -> None:
@@ -85,7 +84,7 @@ def newest_snapshot(store: ObjectStore, identity: CheckpointIdentity, above: int
 def _restored(name: str, content: bytes, identity: CheckpointIdentity, manifest: EpochManifest) -> Restored | None:
     try:
         snapshot = msgspec.msgpack.decode(content, type=Snapshot)
-        tables = {name: _unpacked(snapshot.tables[name], TABLES[name].schema) for name in TABLES}
+        tables = unpacked(snapshot.tables)
         packed_digest = tables_digest(tables).hex()
     except (pa.ArrowException, msgspec.MsgspecError, OSError, LookupError, ValueError, TypeError) as error:
         logger.warning("%s in the store can't be read (%s): not used", name, error)
@@ -109,13 +108,19 @@ def _name(partition: int, folder: str) -> str:
     return f"snapshots/{partition}/{folder}{SUFFIX}"
 
 
-def _packed(table: pa.Table) -> bytes:
+def packed(tables: Mapping[str, pa.Table]) -> dict[str, bytes]:
+    """The tables of a state as Arrow IPC streams by name."""
+    return {name: _stream(table) for name, table in tables.items()}
+
+
+def unpacked(streams: Mapping[str, bytes]) -> dict[str, pa.Table]:
+    """The tables of a state. Raises LookupError or pa.ArrowException for what is none; its digest says which it is."""
+    return {name: pa.ipc.open_stream(streams[name]).read_all().cast(TABLES[name].schema) for name in TABLES}
+
+
+def _stream(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_table(table)
     content: bytes = sink.getvalue().to_pybytes()
     return content
-
-
-def _unpacked(content: bytes, schema: pa.Schema) -> pa.Table:
-    return pa.ipc.open_stream(content).read_all().cast(schema)

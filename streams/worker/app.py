@@ -5,11 +5,12 @@ Start more of them on one data folder and they share the partitions; a partition
 
 import asyncio
 import gc
+import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence, Set
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from streams.kafka.heartbeats import Heartbeats
 from streams.kafka.reader import KafkaAway, KafkaLogReader
 from streams.kafka.rejects_topic import KafkaRejectsTopic
 from streams.kafka.topics import check_topic, create_rejected_topic
-from streams.storage.object_store import ObjectStore
+from streams.storage.object_store import ObjectStore, StoreAway
 from streams.storage.offset_mark import partitions_behind
+from streams.storage.shared_marks import SharedMarks
 from streams.storage.skipped_ranges_file import load_skipped_ranges, share_skipped_ranges
 from streams.worker.faust_app import BatchApp, Fetched, PromptWorker, delivered, fetched, live_seek
 from streams.worker.health import STALLED_SECONDS, Condition, StatusServer
@@ -34,12 +36,16 @@ from streams.worker.metrics import WorkerMetrics
 from streams.worker.partition_owner import Committed, PartitionOwner
 from streams.worker.watchdog import CHECK_SECONDS, EXIT_TERMINATED, Ending, StallJudge, Watchdog, is_away
 
+logger = logging.getLogger(__name__)
+
 FAUST_FOLDER = "faust"
 """Faust asks for a folder. Without tables it keeps nothing there, so all workers of a data folder have the same one."""
 
 OTHERS_CHECK_SECONDS = 0.2
+HOSTS_CHECK_SECONDS = 1.0
 OTHERS_SAY_SECONDS = 10.0
-"""How often a worker with `until_caught_up` reads the others' commits, and how often it logs what it waits for."""
+"""How often a worker with `until_caught_up` reads the commits of others here and, through a store, on other hosts, and
+how often it logs what it waits for."""
 
 GC_THRESHOLD = (100_000, 50, 50)
 """Objects that survive the start stay alive: lower thresholds would make the collector traverse them again."""
@@ -184,7 +190,10 @@ class _WorkerRun:
             ranges = reader.ranges(list(range(settings.log.partitions)))
             self._ends = {partition: end for partition, (_, end) in ranges.items()}
         self._stopped = threading.Event()
-        self._others = threading.Thread(target=self._await_others, name="others", daemon=True)
+        self._others = threading.Thread(target=self._look_at_others, name="others", daemon=True)
+        self._marks = None if settings.store is None else SharedMarks(settings.store, reader.topic_id())
+        self._marks_lock = threading.Lock()
+        self._on_other_hosts: dict[int, int] = {}
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
         self._checkpoints = PartitionOwner(
@@ -247,7 +256,7 @@ class _WorkerRun:
 
     def _started(self) -> None:
         self._watchdog.start()
-        if self._ends is not None:
+        if self._ends is not None or self._marks is not None:
             self._others.start()
         if self._heartbeats is not None:
             self._heartbeats.start()
@@ -341,31 +350,67 @@ class _WorkerRun:
         # Partitions that a rebalance has just revoked were not drained. If they come back, `_resumed` drains again.
         if self._has_caught_up() and self._assigned is not None and drained >= self._assigned:
             if not self._stopped.is_set():
+                self._write_marks()  # other hosts wait for them, and this one leaves
                 self._faust.finish()
             self._stopped.set()
 
     def _has_caught_up(self) -> bool:
-        """Whether every partition of the log is at its end, by this worker's checkpoint or another's.
+        """Whether every partition of the log is at its end, by this worker's checkpoint or another's, in this folder or
+        on a host with the same store.
 
         A worker without a partition, or between two assignments, knows it by the marks of the others alone.
         """
         return self._ends is not None and self._assigned is not None and not self._behind()
 
     def _behind(self) -> dict[int, int]:
-        return partitions_behind(self._ends or {}, self._settings.data_dir / "partitions")
+        """The partitions that are not at their ends, each with how far it is. Of its own it believes no other host."""
+        ends, own = self._ends or {}, self._assigned or set()
+        behind = partitions_behind(ends, self._settings.data_dir / "partitions")
+        known = {number: at if number in own else max(at, self._elsewhere(number)) for number, at in behind.items()}
+        return {number: at for number, at in known.items() if at < ends[number]}
 
-    def _await_others(self) -> None:
-        """Polls the commits of other workers, since the last one of the log may be theirs. Logs what it waits for."""
-        said_at = time.monotonic()
+    def _elsewhere(self, partition: int) -> int:
+        return self._on_other_hosts.get(partition, 0)
+
+    def _look_at_others(self) -> None:
+        """Polls the commits of other workers, since the last one of the log may be theirs. Logs what it waits for.
+
+        With a store, shows them how far this one is.
+        """
+        said_at = asked_at = time.monotonic()
         while not self._stopped.wait(OTHERS_CHECK_SECONDS):
-            self._finish_if_caught_up()
-            if time.monotonic() - said_at < OTHERS_SAY_SECONDS or self._ends is None:
+            self._write_marks()
+            if self._ends is None:
                 continue
-            own = set(self._assigned or ())
-            behind = {number: at for number, at in self._behind().items() if number not in own}
+            if time.monotonic() - asked_at >= HOSTS_CHECK_SECONDS:
+                asked_at = time.monotonic()
+                self._read_marks(self._behind().keys() - set(self._assigned or ()))
+            self._finish_if_caught_up()
+            if time.monotonic() - said_at < OTHERS_SAY_SECONDS:
+                continue
+            behind = {number: at for number, at in self._behind().items() if number not in (self._assigned or ())}
             if behind:
                 said_at = time.monotonic()
                 say(
                     "waiting",
                     partitions={str(number): f"{at} of {self._ends[number]}" for number, at in behind.items()},
                 )
+
+    def _write_marks(self) -> None:
+        if self._marks is not None:
+            with self._marks_lock, _store_may_be_away():
+                self._marks.write(self._checkpoints.held(), self._ends or {})
+
+    def _read_marks(self, partitions: Set[int]) -> None:
+        if self._marks is not None:
+            with self._marks_lock, _store_may_be_away():
+                self._on_other_hosts |= self._marks.read(partitions)
+
+
+@contextmanager
+def _store_may_be_away() -> Iterator[None]:
+    """Marks only say how far others are: without an answer they are older."""
+    try:
+        yield
+    except StoreAway as away:
+        logger.warning("%s. Retrying", away)

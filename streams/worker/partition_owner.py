@@ -98,6 +98,11 @@ class PartitionOwner:
         """Closes all partitions and releases their locks, after the running commit."""
         await self._run(lambda: self._close(set(self._held)))
 
+    def held(self) -> dict[int, int]:
+        """The next offset of each partition's checkpoint that is open here. Any thread may call it."""
+        committed = dict(self.committed)
+        return {number: committed[number] for number in tuple(self._held) if number in committed}
+
     def drain(self, then: Callable[[Set[int]], None]) -> None:
         """Waits, on the checkpoints' thread, until the files of all ended epochs are final; then calls `then` there.
 

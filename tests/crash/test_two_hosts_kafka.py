@@ -82,3 +82,23 @@ def test_a_host_is_lost_and_the_others_go_on(kafka: str, tmp_path: Path) -> None
     assert outcome(tmp_path / "fetched").manifests == expected
     assert all(name.endswith(SUFFIX) for name in store.names("snapshots"))
     assert len(store.names("snapshots")) == 2 * log.partitions
+
+
+def test_hosts_that_share_only_a_store_have_caught_up_together(kafka: str, tmp_path: Path) -> None:
+    """Each has a partition at its end, and waited for the other's for ever."""
+    log = a_log("hosts-caught-up", partitions=2)
+    fill(kafka, log, hours=2)
+    order = {"store": str(tmp_path / "store"), "records_max": 20, "session_seconds": 2.0, "on_progress": "dawdle"}
+    hosts = [Workers(kafka, tmp_path / name) for name in ("first", "second")]
+    try:
+        workers = [host.start(log, until_caught_up=True, **order) for host in hosts]
+        for worker in workers:
+            assert worker.wait(60) == 0, worker.said()
+            assert worker.said() == ""
+        assert all({each.partition for each in worker.progress()} for worker in workers), "each read a part of it"
+    finally:
+        for host in hosts:
+            host.kill()
+    fetched = tmp_path / "fetched"
+    fetch_epochs(ObjectStore(order["store"]), fetched, log)
+    assert outcome(fetched).manifests == without_faust(kafka, log, tmp_path / "expected").manifests

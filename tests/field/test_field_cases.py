@@ -120,12 +120,14 @@ def test_stations_keep_their_names_apart(tmp_path: Path) -> None:
     assert source.totals == {"energy Wh": case["energy_wh"]}
 
 
-def test_fast_stations_are_named_and_a_capacity_lets_them_pass(tmp_path: Path) -> None:
+def test_fast_stations_have_the_class_of_their_sessions_unless_a_capacity_is_named(tmp_path: Path) -> None:
     case = read(HERE / "fast-stations" / "case.json")
-    assert sessions_of(tmp_path, case["rows"]).notes == (case["note"],)
-    source = sessions_of(tmp_path, case["rows"], capacity_w=case["capacity_w"])
+    named = sessions_of(tmp_path, case["rows"], capacity_w=case["capacity_w"])
+    assert named.notes == (case["note"],)
+    assert {machine.meters[0].capacity_per_hour for machine in named.machines} == {case["capacity_w"]}
+    source = sessions_of(tmp_path, case["rows"])
     assert source.notes == ()
-    assert {machine.meters[0].capacity_per_hour for machine in source.machines} == {case["capacity_w"]}
+    assert {machine.machine: machine.meters[0].capacity_per_hour for machine in source.machines} == case["classes_w"]
     result = replay(
         {
             "ruleset": read(HERE / "newest-first" / "log.json")["ruleset"],

@@ -65,9 +65,9 @@ def test_a_file_comes_into_windows_and_next_month_s_after_it(
     with pytest.raises(InvalidInput, match="none of the 2 machines of the file is registered"):
         run(data, may)
     form = tmp_path / "machines.toml"
-    assert write_register_form([may], MAPPING, log.currency, form) == 2
+    assert write_register_form(data, [may], MAPPING, form) == 2
     with pytest.raises(InvalidInput, match="is there already"):
-        write_register_form([may], MAPPING, log.currency, form)
+        write_register_form(data, [may], MAPPING, form)
     form.write_text(filled_in(form.read_text("utf-8")), "utf-8")
     assert register(data, [form], lambda _: None, dry_run=False, print_payload=False).sent
 

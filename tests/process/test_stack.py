@@ -23,7 +23,7 @@ from deploy.stack import servers as stack
 from deploy.stack.home import Home
 from deploy.stack.kafka_server import KafkaServer
 from deploy.stack.servers import Stack, start_evm
-from deploy.stack.supervise import WORKERS_FILE, Supervised, Worker
+from deploy.stack.supervise import WORKERS_FILE, Supervised, Worker, _Supervisor
 from schemas.errors import InvalidInput
 
 
@@ -110,11 +110,58 @@ def test_a_copy_of_a_folder_is_another_one_and_a_moved_one_is_not(tmp_path: Path
         moved = original.rename(tmp_path / "moved")
         assert DataFolder(moved, Settings()).chain_rpc_url() == running.chain_rpc_url
         assert Supervised.load(moved) is not None
-        (moved / WORKERS_FILE).unlink()
-        lifecycle.stop(DataFolder(moved, Settings()))
+        late = copied(moved, tmp_path / "late")
+        for name in ("data", "copy-of-copy"):  # the first lies where the original was
+            assert_knows_nothing(copied(copy, tmp_path / name), running)
+        assert_knows_nothing(late, running)
+        away = moved.rename(tmp_path / "away")
+        assert_knows_nothing(late.rename(moved), running)  # a copy where the original was just now
+        (away / WORKERS_FILE).unlink()
+        lifecycle.stop(DataFolder(away, Settings()))
         assert not running.alive()
     finally:
         running.stop()
+
+
+def copied(folder: Path, to: Path) -> Path:
+    """A copy that keeps all that can be kept, as a backup does."""
+    subprocess.run(["cp", "-a", str(folder), str(to)], check=True)
+    return to
+
+
+def assert_knows_nothing(copy: Path, running: Stack) -> None:
+    """A copy neither shows nor ends the servers and workers of the folder that it was made of."""
+    found = DataFolder(copy, Settings())
+    with pytest.raises(InvalidInput, match=r"no chain runs for "):
+        found.chain_rpc_url()
+    assert Supervised.load(copy) is None
+    assert lifecycle.stop(found).workers == 0
+    assert running.alive()
+
+
+def test_a_restored_folder_is_another_one_though_nothing_of_the_first_is_left(tmp_path: Path) -> None:
+    original = tmp_path / "data"
+    original.mkdir()
+    home, backup = Home.of(original), copied(original, tmp_path / "backup")
+    shutil.rmtree(original)
+    assert not home.is_at(backup)
+    assert not home.is_at(original)
+    assert msgspec.structs.replace(Home.of(backup), device=-1).is_at(backup)  # after a restart of the host
+    assert not msgspec.structs.replace(Home.of(backup), device=-1).is_at(original)
+
+
+def test_a_supervisor_whose_folder_was_moved_writes_nothing_in_a_copy_at_its_path(tmp_path: Path) -> None:
+    original = tmp_path / "data"
+    original.mkdir()
+    supervisor = _Supervisor(original, 1, 0)
+    supervisor._save()
+    found = Supervised.load(original)
+    assert found is not None
+    moved = original.rename(tmp_path / "moved")
+    copied(moved, original)
+    theirs = (original / WORKERS_FILE).write_text("theirs")
+    supervisor._save()
+    assert (original / WORKERS_FILE).stat().st_size == theirs
 
 
 def test_what_a_killed_start_left_is_ended(tmp_path: Path) -> None:

@@ -63,9 +63,9 @@ def arrived(kafka: str, log: Log) -> tuple[State, Advanced, Sequence[LogRecord]]
 
 def window_facts(state: State) -> tuple[int, int, int]:
     """(readings, usage, lowest trust) of the machine's open windows."""
-    windows = [window for at in state.open_windows.values() for window in at.values()]
+    windows = [window for _, window in state.windows()]
     return (
         sum(window.readings for window in windows),
-        sum(sum(window.usage.values()) for window in windows),
+        sum(used for window in windows for _, used in window.usage),
         min(window.trust for window in windows),
     )

@@ -3,15 +3,19 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Self
 
 import msgspec
 
-from deploy.importers.drafts import Drafts
+from deploy.importers.drafts import Draft, Drafts, SkippedRow, read_drafts
 from deploy.importers.ingest import placed, read_files, records_of
 from deploy.importers.mapping import Mapping, read_mapping
 from deploy.importers.placing import Placement
 from deploy.importers.register_form import register_form
+from deploy.importers.spool import Spool
 from deploy.machines.form import read_form, registration_of
 from deploy.machines.operator import Operator
 from deploy.machines.register import record_of, signed
@@ -34,6 +38,33 @@ NOW_MS = 1_790_000_000_000
 def filled_in(form: str, price: str = "0.40") -> str:
     """A form as a person would fill it in."""
     return re.sub(r"\?\.\?\?", price, form.replace("0x... YOUR ACCOUNT", ACCOUNT))
+
+
+@dataclass
+class FileRead:
+    """What a file says, in memory."""
+
+    drafts: list[Draft]
+    skipped: list[SkippedRow]
+    names: dict[str, str]
+    rows: int
+    twice_by_the_clock: int
+    totals: Counter[str]
+
+    @classmethod
+    def of(cls, found: Drafts) -> Self:
+        drafts = [draft for machine in found.machines() for draft in found.of(machine)]
+        return cls(drafts, list(found.skipped), found.names, found.rows, found.twice_by_the_clock, found.totals)
+
+
+def drafts_of(files: Sequence[Path], mapping: Mapping) -> FileRead:
+    with TemporaryDirectory() as folder, Spool(Path(folder) / "spool") as spool:
+        return FileRead.of(read_drafts(files, mapping, spool))
+
+
+def form_of(file: Path, mapping: Mapping) -> str:
+    with TemporaryDirectory() as folder, Spool(Path(folder) / "spool") as spool:
+        return register_form(read_files([file], mapping, spool), mapping, "EUR")
 
 
 class IngestedLog:
@@ -81,11 +112,15 @@ class IngestedLog:
 
     def register_file(self, file: Path, mapping: Mapping, price: str = "0.40") -> None:
         """Registers what the file names, with the form that the file gives."""
-        self.register(filled_in(register_form(read_files([file], mapping), mapping, "EUR"), price))
+        self.register(filled_in(form_of(file, mapping), price))
 
-    def plan(self, file: Path, mapping: Mapping) -> tuple[Drafts, Placement]:
-        found = read_files([file], mapping)
-        return found, placed(self.log, self, found, mapping, NOW_MS, lambda _: None)[1]
+    def plan(self, file: Path, mapping: Mapping) -> tuple[FileRead, Placement]:
+        with Spool(self.folder / "spool.sqlite") as spool:
+            drafts = read_files([file], mapping, spool)
+            found = FileRead.of(drafts)
+            _, new = placed(self.log, self, drafts, mapping, spool, NOW_MS, lambda _: None)
+            skipped = [row for row in drafts.skipped if row not in found.skipped]
+            return found, replace(new.sums, readings=list(new.readings.by_time()), skipped=skipped)
 
     def ingest(self, file: Path, mapping: Mapping, at_most: int | None = None) -> Placement:
         """Sends what is new; with `at_most`, a run that is killed after so many records."""

@@ -3,7 +3,7 @@
 import random
 from decimal import Decimal
 from functools import partial
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from schemas.arrow import orders_table, window_tables
 from schemas.order import Order
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Claim, Payout, rows_table
 from schemas.registration import Agreement
-from schemas.units import HOUR_MS
+from schemas.units import HOUR_MS, MINUTE_MS
 from schemas.window import Due, Statement
 from streams.core.murmur2 import partition_of
 from streams.storage.analytics import make_analytics
@@ -102,6 +102,27 @@ def test_open_windows_show_what_is_not_sealed(tmp_path: Path) -> None:
     assert {(row[0], row[1]) for row in rows} == {("m0", None), ("m1", None), ("shop", None)}
     assert sum(row[2] for row in rows) + analyst.rows("SELECT coalesce(sum(readings), 0) FROM windows")[0][0] == 12
     assert any(row[3] > 0 for row in rows)
+
+
+def test_wherever_a_machine_is_shown_a_simulated_one_is_marked(tmp_path: Path) -> None:
+    """In every view with a machine; `lines`, `adjustments` and `open_windows` had no mark."""
+    machines, minutes = ("m0", "sim-robot-1"), range(0, 90, 5)
+    records = [registration(machine, at) for at, machine in enumerate(machines)]
+    for at, (minute, machine) in enumerate(product(minutes, machines), len(records)):
+        records.append(reading(machine, at, START_MS + minute * MINUTE_MS, minute + 1, minute * 100))
+    log = SimLog(records)
+    partition = Partition.open(tmp_path, HOURLY, 0, "topic-1", log)
+    assert partition is not None
+    partition.process(0, log.end, log.records)
+    partition.close()
+    analyst = Analyst(tmp_path)
+    found = analyst.rows("SELECT table_name FROM duckdb_columns() WHERE column_name = 'machine'")
+    views = {name for (name,) in found} & set(PUBLIC)
+    without_rows = {"adjustments", "statements", "dues", "orders"}
+    assert views == {"windows", "lines", "open_windows", "machines"} | without_rows
+    for view in sorted(views):
+        marks = set(analyst.rows(f"SELECT DISTINCT machine, simulated FROM {view}"))
+        assert marks == (set() if view in without_rows else {("m0", False), ("sim-robot-1", True)}), view
 
 
 def test_a_copy_of_the_final_files_alone_shows_them(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """Uptime comes from what a meter `availability` said, and from nothing else."""
 
 import json
+import random
+import shutil
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,11 +12,13 @@ import pytest
 
 from deploy.config import load_settings
 from deploy.data_folder import DataFolder
-from deploy.explain import availability
+from deploy.explain import audit_sources, availability
 from deploy.explain.availability import YEAR_MS, minutes_of, refresh_availability
 from deploy.explain.query import query
-from schemas.units import MINUTE_MS
+from schemas.units import HOUR_MS, MINUTE_MS
 from streams.core.records import Record
+from streams.storage.archive import read_archive
+from streams.worker.partition import Partition
 from tests.support.report_data import fill
 from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration
 
@@ -78,3 +83,77 @@ def test_the_view_has_uptime_where_the_log_says_it(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(availability, "write_json", None)
     refresh_availability(data)  # nothing new in the archive: nothing is read again, nothing written
+
+
+def a_day_of_words(seed: int) -> SimLog:
+    """A day of two chargers that say so every few minutes: some words late, some twice, some refused."""
+    draw, names = random.Random(seed), ("one", "two")
+    records = [says_so(registration(name, at)) for at, name in enumerate(names)]
+    for minute in range(1, 24 * 60, 5):
+        name, offset = draw.choice(names), len(records)
+        late = draw.choice([0, 0, 0, 3, 90])
+        word = level(name, offset, max(1, minute - late), minute, draw.choice([0, 1, 1]))
+        records.append(word._replace(timestamp=START_MS + minute * MINUTE_MS))
+        if draw.random() < 0.1:  # what a restart repeats, or another content under a used number
+            records.append(records[-1]._replace(offset=len(records), timestamp=records[-1].timestamp + 1))
+        records.append(reading(name, len(records), START_MS + minute * MINUTE_MS, minute, minute * 10))
+    records.append(heartbeat(len(records), START_MS + 26 * 60 * MINUTE_MS))
+    return SimLog(records)
+
+
+@pytest.mark.parametrize(("seed", "year_ms"), [(1, YEAR_MS), (2, YEAR_MS), (3, 4 * HOUR_MS)])
+def test_going_on_from_the_last_epoch_equals_the_replay_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, year_ms: int
+) -> None:
+    """A replay from the start at every new epoch made a day's work grow with the log's age."""
+    monkeypatch.setattr(availability, "YEAR_MS", year_ms)
+    read: list[str] = []
+
+    def noting(path: Path) -> Iterator[Record]:
+        read.append(path.parent.name)
+        return read_archive(path)
+
+    monkeypatch.setattr(audit_sources, "read_archive", noting)
+    log, data = a_day_of_words(seed), DataFolder(tmp_path, load_settings())
+    whole, draw, at, seen = log.records, random.Random(seed), 0, 0
+    while at < len(whole):
+        upto = min(len(whole), at + draw.randint(100, 300))
+        partition = Partition.open(tmp_path, HOURLY, 0, log.topic_id(), log)
+        assert partition is not None
+        partition.process(at, upto if upto < len(whole) else log.end, whole[at:upto])
+        partition.close()
+        (tmp_path / "log.json").write_bytes(msgspec.json.encode(HOURLY))
+        at = upto
+        refresh_availability(data)
+        assert len(read) == len(set(read)), "an epoch was replayed twice"
+        went_on = asked(data)
+        if at < len(whole) and draw.random() < 0.7:
+            continue
+        other = DataFolder(shutil.copytree(tmp_path, tmp_path.with_name(f"{tmp_path.name}-{at}")), load_settings())
+        shutil.rmtree(other.data_dir / "availability", ignore_errors=True)
+        (other.data_dir / "availability.json").unlink(missing_ok=True)
+        kept = list(read)
+        refresh_availability(other)
+        seen += len(went_on)
+        assert asked(other) == went_on
+        read[:] = kept
+    assert seen and len(read) > 20
+
+
+def asked(data: DataFolder) -> list[list[object]]:
+    return [list(row) for row in query(data, QUERY).rows if row[2] is not None]
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x00" * 50, None])
+def test_a_standing_that_is_damaged_or_of_another_archive_is_made_again(tmp_path: Path, damage: bytes | None) -> None:
+    data = DataFolder(fill(tmp_path / "a", HOURLY, a_day_of_words(5)), load_settings())
+    refresh_availability(data)
+    expected, path = asked(data), data.data_dir / "availability" / "0.standing"
+    if damage is None:
+        other = DataFolder(fill(tmp_path / "b", HOURLY, a_day_of_words(6)), load_settings())
+        refresh_availability(other)
+        damage = (other.data_dir / "availability" / "0.standing").read_bytes()
+    path.write_bytes(damage)
+    (data.data_dir / "availability.json").unlink()
+    refresh_availability(data)
+    assert asked(data) == expected != []

@@ -7,6 +7,7 @@ import pytest
 from deploy.config import Settings
 from deploy.data_folder import DataFolder
 from deploy.stack.evm_node import EvmNode
+from deploy.stack.home import Home
 from deploy.stack.kafka_server import KafkaServer
 from deploy.stack.processes import Process
 from deploy.stack.servers import Stack
@@ -20,7 +21,7 @@ def remembered(folder: Path, evm: EvmNode | None) -> None:
     """A folder whose Kafka has ended, and whose node either ended too or is somebody else's."""
     stack = Stack(
         data_dir=folder, kafka_bootstrap_servers="127.0.0.1:9092", chain_rpc_url=URL,
-        kafka=KafkaServer(process=DEAD, port=9092, controller_port=9093), evm=evm,
+        kafka=KafkaServer(process=DEAD, port=9092, controller_port=9093), evm=evm, home=Home.of(folder),
     )  # fmt: skip
     stack._save()
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from deploy.importers.drafts import drafts_of
 from deploy.importers.mapping import read_mapping
 from deploy.importers.placing import BEHIND, CHANGED, IN_FUTURE, OVERLAPS, TOO_MUCH, TOO_OLD
 from schemas.errors import InvalidInput
 from schemas.units import HOUR_MS, MINUTE_MS
-from tests.support.ingested import IngestedLog, csv_file, mapping_of, readings_of, usage
+from tests.support.ingested import IngestedLog, csv_file, drafts_of, mapping_of, readings_of, usage
 
 DATA = Path(__file__).parents[2] / "data"
 SESSIONS = read_mapping("acn-sessions")
@@ -114,7 +113,7 @@ def test_real_sessions_over_the_change_of_the_clock_once_whatever_was_sent(tmp_p
     assert (rejects, none) == ([], [])
     totals = [sum(sum(total.values()) for total in usage(each).values()) for each in (windows, expected)]
     drafts = drafts_of([both], SESSIONS)
-    assert totals == [drafts.totals()["energy"]] * 2
+    assert totals == [drafts.totals["energy"]] * 2
     assert drafts.skipped == []
     kwh = [line.rsplit(",", 1)[1] for line in both.read_text().splitlines()[1:]]
     assert totals[0] == sum(int(Fraction(text) * 1_000 + Fraction(1, 2)) for text in kwh)

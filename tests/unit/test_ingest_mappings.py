@@ -14,14 +14,13 @@ from zoneinfo import ZoneInfo
 import pyarrow.parquet as pq
 import pytest
 
-from deploy.importers.drafts import Draft, drafts_of
+from deploy.importers.drafts import Draft
 from deploy.importers.guess import guess
 from deploy.importers.mapping import read_mapping, shipped
-from deploy.importers.register_form import register_form
 from deploy.machines.form import read_form
 from schemas.errors import InvalidInput
 from schemas.units import HOUR_MS
-from tests.support.ingested import csv_file, filled_in, mapping_of
+from tests.support.ingested import csv_file, drafts_of, filled_in, form_of, mapping_of
 
 DATA = Path(__file__).parents[2] / "data"
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -130,15 +129,14 @@ def test_chicago_s_trips_as_its_api_writes_them(tmp_path: Path) -> None:
     file = tmp_path / "trips.json"
     file.write_text(json.dumps([item for item in items if item["trip_start_timestamp"][11:13] not in ("01", "02")]))
     found = drafts_of([file], read_mapping("chicago-taxi"))
-    assert found.skipped == [] and found.totals()["fare"] == fares > 0
+    assert found.skipped == [] and found.totals["fare"] == fares > 0
     assert {len(machine) for machine in found.names} == {64}
 
 
 def test_the_shipped_mappings_give_forms_that_are_read_once_filled_in(tmp_path: Path) -> None:
     assert sorted(shipped()) == ["acn-data", "acn-sessions", "chicago-taxi", "evcc", "evcc-de", "ocpi-cdr", "pvdaq"]
     mapping = read_mapping("pvdaq")
-    found = drafts_of([DATA / "pv_serf_east_15min.parquet"], mapping)
-    form = register_form(found, mapping, "EUR")
+    form = form_of(DATA / "pv_serf_east_15min.parquet", mapping)
     path = tmp_path / "form.toml"
     path.write_text(filled_in(form))
     assert [machine.id for machine in read_form(path)] == ["pv-1"]
@@ -245,7 +243,7 @@ def test_a_guess_is_a_mapping_that_reads_the_file(tmp_path: Path) -> None:
     )
     text = guess(file).replace('start = ""', 'start = "Beginn"')
     found = drafts_of([file], mapping_of(text, tmp_path))
-    assert found.skipped == [] and found.totals() == {"energy": 40_000}
+    assert found.skipped == [] and found.totals == {"energy": 40_000}
     assert sorted(found.names.values()) == ["Säule 0", "Säule 1"]
     meter = csv_file(
         tmp_path, "time,counter_kwh\n" + "".join(f"2024-05-0{n}T00:00:00Z,{n * 10}\n" for n in range(1, 9))

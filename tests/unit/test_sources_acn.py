@@ -123,6 +123,11 @@ def test_every_real_session_is_plausible(real: SourceLog, real_readings: list[Re
         slack[reading.machine], last[reading.machine] = min(MINUTE_MS, left_ms), reading
 
 
+def test_every_real_station_has_the_class_of_its_site(real: SourceLog) -> None:
+    """Roots that are published depend on it."""
+    assert {meter.capacity_per_hour for machine in real.machines for meter in machine.meters} == {7_400}
+
+
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     rows = pq.read_table(REAL).to_pylist()
     as_csv = write_csv(tmp_path, [[row[column] for column in COLUMNS] for row in rows])

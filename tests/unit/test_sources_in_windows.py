@@ -73,7 +73,7 @@ def run(sources: Sequence[SourceLog]) -> Outcome:
                 value = msgspec.json.decode(records[reject.offset].value or b"null")
                 outcome.rejects.append((reject, value[reject.row] if isinstance(value, list) else value))
         assert state.epoch == last_epoch + 1
-        assert not state.open_windows
+        assert not state.window_numbers()
     return outcome
 
 
@@ -101,6 +101,25 @@ def test_every_real_pv_sample_and_taxi_trip_counts() -> None:
     assert outcome.gross_micros() * 3_600_000 - carried == (
         (fed_in * 90 + sources[2].totals["fare cents"] * 10_000) * 3_600_000
     )
+
+
+def test_sessions_of_22_kw_and_dc_are_paid_whole(tmp_path: Path) -> None:
+    """Found by a user: stations were 7.4 kW by a constant, and 21 of 247 kWh were paid."""
+    rows = [
+        ("dc", "hpc1", "1", "2024-05-01T08:00:00+02:00", "2024-05-01T08:25:00+02:00", "50.0"),
+        ("dc", "hpc1", "2", "2024-05-01T09:00:00+02:00", "2024-05-01T09:25:00+02:00", "55.0"),
+        ("dc", "hpc1", "3", "2024-05-01T10:00:00+02:00", "2024-05-01T10:25:00+02:00", "45.0"),
+        ("ac", "ac22", "4", "2024-05-01T08:00:00+02:00", "2024-05-01T10:00:00+02:00", "40.0"),
+        ("ac", "ac22", "5", "2024-05-01T12:00:00+02:00", "2024-05-01T14:00:00+02:00", "36.0"),
+        ("ac", "ac22", "6", "2024-05-01T15:00:00+02:00", "2024-05-01T18:00:00+02:00", "21.0"),
+        ("ac", "home", "7", "2024-05-01T15:00:00+02:00", "2024-05-01T18:00:00+02:00", "3.0"),
+    ]
+    source = SOURCES["acn-sessions"].read(write_csv(tmp_path, COLUMNS, rows), SourceOptions())
+    outcome = run([source])
+    assert outcome.rejects == []
+    assert outcome.usage() == source.totals == {"energy Wh": 250_000}
+    classes = {machine.machine: machine.meters[0].capacity_per_hour for machine in source.machines}
+    assert classes == {"dc.hpc1": 150_000, "ac.ac22": 22_000, "ac.home": 7_400}
 
 
 def test_only_the_implausible_session_is_lost(tmp_path: Path) -> None:

@@ -124,6 +124,7 @@ function heatTable(buckets, rows, currency) {
     return cell < 0n ? " l9" : " l" + Math.min(5, Math.max(1, Math.ceil(5 * Math.sqrt(Number(cell) / most))));
   };
   const every = Math.ceil(buckets.length / 22);
+  const isCovered = (i) => i > 0 && every === 1 && buckets[i - 1].tick.length > 5; // by "27 Aug" before it
   const table = h(
     "table",
     { class: "heat" },
@@ -140,7 +141,7 @@ function heatTable(buckets, rows, currency) {
             "th",
             { scope: "col" },
             h("span", { class: "unseen" }, bucket.text),
-            h("span", { "aria-hidden": "true", class: i % 5 ? "minor" : null }, i % every ? "" : bucket.tick),
+            h("span", { "aria-hidden": "true", class: i % 5 ? "minor" : null }, i % every || isCovered(i) ? "" : bucket.tick),
           ),
         ),
       ),

@@ -361,7 +361,7 @@ class DayEditor {
           [compared(decimal(now.units, scale, scale), decimal(before, scale, scale))],
           [
             mark(now.holds),
-            now.holds ? "leads to the payouts root" : "leads to " + shortHash(now.root) + ", not to the payouts root",
+            now.holds ? "reached" : "not reached: " + shortHash(now.root),
           ],
         ];
       });
@@ -371,7 +371,7 @@ class DayEditor {
     return [
       table(
         "5. What post " + post.header.sequence + " grants in all, " + this.data.log.currency,
-        [{ text: "Account" }, { text: "Sum", number: true }, { text: "Proof" }],
+        [{ text: "Account" }, { text: "Sum", number: true }, { text: "Payouts root" }],
         rows,
       ),
       changed,

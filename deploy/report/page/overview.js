@@ -134,7 +134,7 @@ function showIncome(data, colors, pick) {
   const picture = h("div");
   const embedded = new Map(data.days.map((day, i) => [day.machine, i]));
   const heat = data.machines.slice(0, HEAT_ROWS).map((row, at) => ({
-    name: row.machine,
+    name: row.machine + (row.kind.endsWith(SIMULATED) ? SIMULATED : ""),
     total: row.net_micros,
     cells: cells[at],
     action: embedded.has(row.machine) ? () => pick(embedded.get(row.machine)) : null,

@@ -1,0 +1,33 @@
+"""A long file, and a long log, are ingested in bounded memory."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GROWTH_BYTES_MAX = 100 << 20
+"""Seen: 16 MB. With all rows in memory a row took more than a kilobyte: 300,000 of them some 400 MB."""
+
+
+def ingested(folder: Path, machines: int, rows: int) -> Any:
+    folder.mkdir()
+    command = [sys.executable, "-m", "tests.support.big_ingest", str(folder), str(machines), str(rows)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_300_000_rows_take_hardly_more_memory_than_a_few(tmp_path: Path) -> None:
+    """And the same file sent again sends nothing, by an index of the log that does not lie in memory."""
+    few, many = ingested(tmp_path / "few", 300, 20), ingested(tmp_path / "many", 300, 1_000)
+    assert many["runs"] == [
+        {"rows": 300_000, "sent": 300_000, "there_already": 0},
+        {"rows": 300_000, "sent": 0, "there_already": 300_000},
+    ]
+    assert many["peak_bytes"] - few["peak_bytes"] < GROWTH_BYTES_MAX
+    assert not list(tmp_path.glob("*/spool*"))
