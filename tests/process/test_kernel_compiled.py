@@ -31,6 +31,11 @@ def test_interpreted_is_compiled() -> None:
     assert python(*values, NUMBA_DISABLE_JIT="1") == python(*values)
 
 
+def test_the_interpreted_core_is_the_slow_text() -> None:
+    """On dirty logs of all record types; the compiled core is held to it in tests/property."""
+    python("-W", "ignore", "-m", "tests.property.differential", "--seeds", "3", NUMBA_DISABLE_JIT="1")
+
+
 def test_what_was_compiled_is_kept_for_each_kind_of_processor(tmp_path: Path) -> None:
     folder = str(tmp_path / "cache")
     assert python("-c", SMALL, NUMBA_CACHE_DIR=folder) == "0\n"
