@@ -120,10 +120,11 @@ def _as_quantity(row: dict[str, object]) -> dict[str, object]:
 def _strangers(bed: PartitionCopy) -> list[Cheat]:
     nobody = bed.target.row(machine="attack-nobody")
     rows = [{**nobody, "machine": f"attack-nobody-{number}"} for number in range(FLOOD)]
-    too_many = [nobody] * (ROWS_MAX + 1)
+    too_many: list[dict[str, object]] = [{}] * (ROWS_MAX + 1)
 
     def flood() -> Outcome:
-        judged = bed.judge(bed.reading(*rows))
+        half = FLOOD // 2  # a value is at most 1 MiB
+        judged = bed.judge(bed.reading(*rows[:half]), bed.reading(*rows[half:]))
         found = judged.refused(4, "unknown_machine")
         return found if judged.machines == bed.judge().machines else judged.watch.outcome("", "the state grew")
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE, Matrix
 from streams.core.kernel.store import get, put
-from streams.core.machines import Machine, RareFacts, Version
+from streams.core.machines import Book, Machine, RareFacts, Version
 from streams.core.meters import write_holes
 from streams.core.open_window import Extras
 from streams.core.prepaid import PrepaidSession
@@ -84,50 +84,49 @@ def dump(state: State) -> dict[str, pa.Table]:
     rows: dict[str, list[Row]] = {
         "carries": _carry_rows(state, state.carries),
         "clock": _clock_rows(state),
-        "contents": sorted((_digest(each.encoded), each.encoded) for each in state.book.contents),
-        "machines": _machine_rows(state, machines),
+        "contents": _content_rows(state, range(len(state.book.contents))),
+        "machines": _machine_rows(machines),
         "sessions": _session_rows(state, state.session_names()),
         "versions": _version_rows(state, range(used[t.VERSIONS])),
-        **_window_rows(state, state.window_numbers()),
     }
     tables = {name: table_of(TABLES[name].schema, part) for name, part in rows.items()}
-    return tables | {"meters": _meter_table(state, np.arange(used[t.METERS]))}
+    tables |= _window_tables(state, np.array(state.window_numbers(), np.int64))
+    tables["meters"] = _meter_table(state, np.arange(used[t.METERS]))
+    return {name: table.sort_by([(key, "ascending") for key in TABLES[name].key]) for name, table in tables.items()}
 
 
 def take_changes(state: State) -> dict[str, Changes]:
-    """What changed since the last call, by table; from now on nothing has."""
+    """What changed since the last call, by table and in no order; from now on nothing has."""
     store, clock = state.store, state.store.clock
     touched = store.matrix(t.TOUCHED)
     meters = touched[: clock[t.METERS_TOUCHED], t.TOUCHED_METER].copy()
-    numbers = touched[: clock[t.WINDOWS_TOUCHED], t.TOUCHED_WINDOW]
-    open_numbers = np.unique(numbers[store.matrix(t.WINDOWS)[numbers, t.START] != NONE]).tolist()
-    machines = [
-        Machine(state.book, m, store.name(m)) for m in touched[: clock[t.MACHINES_TOUCHED], t.TOUCHED_MACHINE].tolist()
-    ]
+    windows = touched[: clock[t.WINDOWS_TOUCHED], t.TOUCHED_WINDOW].copy()
+    numbers = touched[: clock[t.MACHINES_TOUCHED], t.TOUCHED_MACHINE].tolist()
+    machines = [Machine(state.book, m, store.name(m)) for m in numbers]
     names = {machine.machine for machine in machines}
-    new_contents = {int(store.matrix(t.VERSIONS)[v, t.VERSION_CONTENT]) for v in state.new_versions}
-    upserts: dict[str, list[Row]] = {
+    versions = store.matrix(t.VERSIONS)[state.new_versions, t.VERSION_CONTENT]
+    rows: dict[str, list[Row]] = {
         "carries": _carry_rows(state, state.touched_carries),
         "clock": _clock_rows(state) if state.clock_moved else [],
-        "contents": sorted(
-            (_digest(each.encoded), each.encoded) for each in map(state.book.contents.__getitem__, new_contents)
-        ),
-        "machines": _machine_rows(state, machines),
+        "contents": _content_rows(state, np.unique(versions).tolist()),
+        "machines": _machine_rows(machines),
         "sessions": _session_rows(state, (key for key in state.session_names() if key[0] in names)),
         "versions": _version_rows(state, state.new_versions),
-        **_window_rows(state, open_numbers),
     }
+    upserts = {name: table_of(TABLES[name].schema, part) for name, part in rows.items()}
+    still_open = np.unique(windows[store.matrix(t.WINDOWS)[windows, t.START] != NONE])
+    upserts |= _window_tables(state, still_open)
+    upserts["meters"] = _meter_table(state, meters)
     deletes: dict[str, list[Row]] = {
-        "open_windows": sorted(state.gone_windows),
-        "open_lines": sorted(state.gone_lines),
-        "sessions": sorted(state.gone_sessions),
+        "open_windows": list(state.gone_windows),
+        "open_lines": state.gone_lines,
+        "sessions": list(state.gone_sessions),
     }
     changes = {
-        name: Changes(table_of(TABLES[name].schema, rows), table_of(TABLES[name].key_schema, deletes.get(name, [])))
-        for name, rows in upserts.items()
+        name: Changes(table, table_of(TABLES[name].key_schema, deletes.get(name, [])))
+        for name, table in upserts.items()
     }
-    changes["meters"] = Changes(_meter_table(state, meters), table_of(TABLES["meters"].key_schema, []))
-    _forget(state, meters, numbers, [machine.number for machine in machines])
+    _forget(state, meters, windows, numbers)
     return changes
 
 
@@ -154,21 +153,24 @@ def _clock_rows(state: State) -> list[Row]:
 
 
 def _carry_rows(state: State, keys: Iterable[tuple[int, str]]) -> list[Row]:
-    return sorted((state.store.name(m), agreement, state.carries[m, agreement]) for m, agreement in keys)
+    return [(state.store.name(m), agreement, state.carries[m, agreement]) for m, agreement in keys]
 
 
-def _machine_rows(state: State, machines: Iterable[Machine]) -> list[Row]:
-    return sorted(
-        (each.machine, each.route, each.least_boot, int(each.is_marked), _rare(each.rare)) for each in machines
-    )
+def _content_rows(state: State, numbers: Iterable[int]) -> list[Row]:
+    contents = [state.book.contents[number].encoded for number in numbers]
+    return list(zip(map(_digest, contents), contents, strict=True))
 
 
-def _rare(facts: RareFacts) -> bytes:
-    return msgspec.json.encode(facts, order="sorted")
+def _machine_rows(machines: Iterable[Machine]) -> list[Row]:
+    return [
+        (each.machine, each.route, each.least_boot, int(each.is_marked), msgspec.json.encode(each.rare, order="sorted"))
+        for each in machines
+    ]
 
 
 def _version_rows(state: State, numbers: Iterable[int]) -> list[Row]:
-    book, rows = state.book, []
+    book: Book = state.book
+    rows: list[Row] = []
     for number in numbers:
         version = Version(book, number)
         salt = book.salts[number]
@@ -176,41 +178,77 @@ def _version_rows(state: State, numbers: Iterable[int]) -> list[Row]:
             (version.machine, version.number, version.in_force_from_ms, version.effective_from,
              "-" if salt is None else salt, _digest(version.content.encoded))
         )  # fmt: skip
-    return sorted(rows)
+    return rows
 
 
 def _session_rows(state: State, keys: Iterable[tuple[str, str]]) -> list[Row]:
-    rows = []
+    rows: list[Row] = []
     for machine, name in keys:
         s = state.session_of_name[state.store.machine_of[machine], name]
         rows.append((machine, name, state.payers[s], *state.store.matrix(t.SESSIONS)[s, t.VALID_UNTIL :].tolist()))
-    return sorted(rows)
+    return rows
 
 
-def _window_rows(state: State, numbers: Iterable[int]) -> dict[str, list[Row]]:
-    windows, lines = [], []
-    for w in numbers:
-        key, window = state.window(w)
-        ints = (window.readings, window.first_offset, window.last_offset, window.skipped, window.flags, window.trust)
-        windows.append((*key, *ints, msgspec.json.encode(window.extras)))
-        lines += [(*key, *line, usage) for line, usage in window.usage]
-    return {"open_windows": sorted(windows), "open_lines": sorted(lines)}
+def _window_tables(state: State, numbers: Any) -> dict[str, pa.Table]:
+    """The open windows of these numbers, and their lines."""
+    windows = state.store.matrix(t.WINDOWS)
+    extras = [_NOTHING if w not in state.extras else msgspec.json.encode(state.extras[w]) for w in numbers.tolist()]
+    ints = windows[numbers]
+    columns = [*_keys(state, ints), *(ints[:, t.READINGS + k] for k in range(len(WINDOW_INTS))), extras]
+    owners, found = _lines(state, numbers)
+    lines = state.store.matrix(t.LINES)[found]
+    meters = _texts(state.store.word_names, lines[:, t.LINE_NAME])
+    line_columns = [*_keys(state, windows[owners]), meters, *lines[:, t.LINE_VERSION :].T]
+    return {"open_windows": _table("open_windows", columns), "open_lines": _table("open_lines", line_columns)}
+
+
+_NOTHING = msgspec.json.encode(Extras())
+
+
+def _keys(state: State, windows: Matrix) -> list[Any]:
+    machines = _texts(state.store.ids, windows[:, t.WINDOW_MACHINE])
+    return [windows[:, t.START], machines, windows[:, t.ADJUSTS]]
+
+
+def _lines(state: State, numbers: Any) -> tuple[Any, Any]:
+    """(the window of each line, the line) of these windows: the first line of each, then the second of each, ..."""
+    nexts = state.store.matrix(t.LINES)[:, t.LINE_NEXT]
+    lines = state.store.matrix(t.WINDOWS)[numbers, t.FIRST_LINE]
+    owners_found, found = [], []
+    while len(numbers):
+        is_line = lines != NONE
+        numbers, lines = numbers[is_line], lines[is_line]
+        owners_found.append(numbers)
+        found.append(lines)
+        lines = nexts[lines]
+    if not found:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    return np.concatenate(owners_found), np.concatenate(found)
+
+
+def _texts(texts: Sequence[str], numbers: Any) -> list[str]:
+    return [texts[number] for number in numbers.tolist()]
+
+
+def _table(name: str, columns: Sequence[Any]) -> pa.Table:
+    schema = TABLES[name].schema
+    arrays = [
+        pa.array(column if isinstance(column, list) else np.ascontiguousarray(column), field.type)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _meter_table(state: State, numbers: Any) -> pa.Table:
-    """The rows of these meters, sorted by key."""
+    """The rows of these meters."""
     store = state.store
     rows = store.matrix(t.METERS)[numbers]
-    names = [(store.name(m), store.word_names[word]) for m, word in rows[:, [t.METER_MACHINE, t.METER_NAME]].tolist()]
-    order = sorted(range(len(names)), key=names.__getitem__)
-    names, rows = [names[k] for k in order], rows[order]
-    columns: list[Any] = [[name[part] for name in names] for part in (0, 1)]
-    columns += [np.ascontiguousarray(rows[:, column]) for _, column in METER_INTS]
-    columns += _meter_texts(state, rows) + [
-        _holes(state, rows[:, side + t.BOOT_HOLES]) for side in (t.CURRENT, t.PREVIOUS)
-    ]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, TABLES["meters"].schema, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=TABLES["meters"].schema)
+    columns: list[Any] = [
+        _texts(store.ids, rows[:, t.METER_MACHINE]), _texts(store.word_names, rows[:, t.METER_NAME]),
+        *(rows[:, column] for _, column in METER_INTS), *_meter_texts(state, rows),
+        *(_holes(state, rows[:, side + t.BOOT_HOLES]) for side in (t.CURRENT, t.PREVIOUS)),
+    ]  # fmt: skip
+    return _table("meters", columns)
 
 
 def _meter_texts(state: State, rows: Matrix) -> list[list[str]]:
@@ -226,10 +264,11 @@ def _meter_texts(state: State, rows: Matrix) -> list[list[str]]:
 
 
 def _holes(state: State, lines: Any) -> list[list[int]]:
-    holes, found = state.store.matrix(t.HOLES), []
-    for line in lines.tolist():
-        cells = [] if line == NONE else holes[line].tolist()
-        found.append(cells[: 2 * cells[t.HOLE_COUNT]] if cells else [])
+    holes = state.store.matrix(t.HOLES)
+    found: list[list[int]] = [[]] * len(lines)
+    for k in np.flatnonzero(lines != NONE).tolist():
+        cells = holes[lines[k]].tolist()
+        found[k] = cells[: 2 * cells[t.HOLE_COUNT]]
     return found
 
 

@@ -38,7 +38,7 @@ USAGE = [
     ("simulate --speed 99", "at most 60"),
     ("replay acn-sessions x.csv --days -1", "1 or more"),
     ("retire", "Missing argument"),
-    ("correct cp-1 energy", "Missing option '--usage'"),
+    ("correct cp-1 energy", "Missing option '--at'"),
     ("receipt cp-1", "Missing argument 'meter'"),
     ("receipt cp-1 energy -1 0", "-1 is negative, which nothing here can be"),
     ("fund -5", "-5 is negative, which nothing here can be"),

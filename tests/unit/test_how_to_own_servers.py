@@ -12,7 +12,10 @@ from streams.kafka.topics import rejected_topic_config, topic_config
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "how-to" / "own-kafka-and-chain.md").read_text("utf-8")
-CONTROL_ONLY = {"wrong_partition", "stale_version", "agreement_locked"}
+CONTROL_ONLY = {
+    "wrong_partition", "stale_version", "agreement_locked", "no_fee", "unknown_order", "order_closed", "over_price",
+    "order_received", "payment_reused",
+}  # fmt: skip
 
 
 def test_the_settings_shown_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

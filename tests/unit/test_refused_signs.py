@@ -27,7 +27,7 @@ def test_refused_steps_and_a_clock_that_steps_are_named(tmp_path: Path) -> None:
     data = DataFolder(tmp_path, Settings())
     data.create_log(HOURLY)
     paths = epoch_paths(tmp_path, HOURLY, FIRST_MS // HOURLY.epoch_ms, 0)
-    paths.windows.parent.mkdir(parents=True)
+    paths.table("windows").parent.mkdir(parents=True)
     shown = [
         {"machine": "bay", "meter": "energy", "boot": 1, "seq": n, "observed_at": FIRST_MS + n * MINUTE_MS,
          "register": 100_000 + 500 * n}
@@ -41,9 +41,9 @@ def test_refused_steps_and_a_clock_that_steps_are_named(tmp_path: Path) -> None:
         for n, value in enumerate(values)
     ]  # fmt: skip
     window = {"machine": "home", "start_ms": FIRST_MS, "end_ms": FIRST_MS + HOURLY.window_ms, "flags": ["clock"]}
-    written(paths.rejects, REJECTS, rejects)
-    written(paths.rejected_records, REJECTED_RECORDS, records)
-    written(paths.windows, WINDOWS, [window])
+    written(paths.table("rejects"), REJECTS, rejects)
+    written(paths.table("rejected_records"), REJECTED_RECORDS, records)
+    written(paths.table("windows"), WINDOWS, [window])
     ends = {"partition": 0, "epoch": 0, "start_ms": FIRST_MS, "end_ms": FIRST_MS + HOURLY.epoch_ms}
     paths.manifest.write_bytes(msgspec.json.encode({"manifest": ends, "manifest_digest": ""}))
     found = [(sign.machine, sign.sign, sign.count, sign.field, sign.value) for sign in refused_signs(data)]

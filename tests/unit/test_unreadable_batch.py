@@ -8,10 +8,10 @@ from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult, PartitionRecords
 from aiokafka.consumer.subscription_state import Assignment
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as Builder
-from aiokafka.record.memory_records import MemoryRecords
 
 from schemas.errors import InvalidInput
 from schemas.manifest import SkippedRange
+from streams.kafka.raw_batches import RawBatches
 from streams.kafka.whole_batches import WholeBatches
 
 PLACE = TopicPartition("log", 3)
@@ -42,7 +42,7 @@ async def result_of(data: bytes) -> Any:
     """aiokafka's own result of a fetch that brought these bytes, position 0."""
     assignment = Assignment([PLACE])
     assignment.state_value(PLACE).seek(0)
-    records = PartitionRecords(PLACE, MemoryRecords(data), None, 0, None, None, True, READ_COMMITTED)
+    records = PartitionRecords(PLACE, RawBatches(data), None, 0, None, None, True, READ_COMMITTED)
     return FetchResult(PLACE, assignment=assignment, partition_records=records, backoff=0)
 
 

@@ -47,6 +47,8 @@ class Store:
         self.window_index: Ints = np.full(4 * FIRST_ROOM, NONE, np.int64)
         self._indexed = 0
         self.machine_of: dict[str, int] = {}
+        self.ids: list[str] = []
+        """The ids of machines, by number."""
         self.word_of: dict[str, int] = {}
         self.word_names: list[str] = []
         self._terms_of: dict[bytes, int] = {}
@@ -138,12 +140,12 @@ class Store:
         m = self.new(t.MACHINES, at, len(encoded))
         self.matrix(t.MACHINES)[m, t.IS_MARKED] = self.matrix(t.MACHINES)[m, t.MACHINE_TOUCHED] = 0
         self.machine_of[name] = m
+        self.ids.append(name)
         return m
 
     def name(self, m: int) -> str:
         """The id of a machine."""
-        at, size = self.matrix(t.MACHINES)[m, :2].tolist()
-        return self.names[at : at + size].tobytes().decode("ascii")
+        return self.ids[m]
 
     def word(self, name: str) -> int:
         """The number of a meter's name, which many machines share."""
