@@ -12,6 +12,7 @@ from deploy.data_folder import DataFolder
 from deploy.explain.refused_signs import refused_signs
 from schemas.arrow import REJECTED_RECORDS, REJECTS, WINDOWS
 from schemas.units import DAY_MS, MINUTE_MS
+from schemas.window import FLAGS
 from streams.storage.epoch_files import epoch_paths
 from tests.support.sim_log import HOURLY
 
@@ -40,7 +41,12 @@ def test_refused_steps_and_a_clock_that_steps_are_named(tmp_path: Path) -> None:
          "value_sha256": bytes(32)}
         for n, value in enumerate(values)
     ]  # fmt: skip
-    window = {"machine": "home", "start_ms": FIRST_MS, "end_ms": FIRST_MS + HOURLY.window_ms, "flags": ["clock"]}
+    window = {
+        "machine": "home",
+        "start_ms": FIRST_MS,
+        "end_ms": FIRST_MS + HOURLY.window_ms,
+        "flags": 1 << FLAGS.index("clock"),
+    }
     written(paths.table("rejects"), REJECTS, rejects)
     written(paths.table("rejected_records"), REJECTED_RECORDS, records)
     written(paths.table("windows"), WINDOWS, [window])
