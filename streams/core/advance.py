@@ -23,7 +23,7 @@ from streams.core.correcting import correct
 from streams.core.kernel import columns as c
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE, Ints, Matrix
-from streams.core.kernel.entries import Entries, Written
+from streams.core.kernel.entries import Entries, EntryRecords, Written
 from streams.core.kernel.judge import ALL_AFTER, SEALS, SIGNED, TRUST_REFUSED, judge_records
 from streams.core.kernel.judge import CONTROL as IS_CONTROL
 from streams.core.kernel.readings import Readings
@@ -103,12 +103,14 @@ class Tally:
         )
 
 
-def advance(state: State, records: Sequence[LogRecord] | Entries) -> Advanced:
+def advance(state: State, records: Sequence[LogRecord]) -> Advanced:
     """Takes records in their order up to the next cut. Changes `state` in place.
 
     For each record: (1) its timestamp moves stream time; (2) windows seal, and the epoch may end; (3) its entries are
     judged in order. Raises InvariantBroken if an amount leaves 64 bits: the process must stop.
     """
+    if isinstance(records, EntryRecords):
+        return advance_from(state, records.alone(), records.first, Tally())
     return advance_from(state, entries_of(records), 0, Tally())
 
 
@@ -257,10 +259,8 @@ def place_orders_of(state: State) -> None:
         state.moved_ends()
 
 
-def entries_of(records: Sequence[LogRecord] | Entries) -> Entries:
+def entries_of(records: Sequence[LogRecord]) -> Entries:
     """Records in arrays."""
-    if isinstance(records, Entries):
-        return records
     entries = Entries()
     far = bool(records) and records[-1].offset - records[0].offset > OFFSETS_OF_A_BATCH
     for batch in [[record] for record in records] if far else [records] if records else []:

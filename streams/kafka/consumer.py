@@ -81,7 +81,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         """Starts aiokafka's consumer."""
         await super().on_start()
-        WholeBatchFetcher.adopt(self._consumer, self.app.skipped_ranges)
+        WholeBatchFetcher.adopt(self._consumer, self.app.skipped_ranges, in_arrays=True)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         conf = self.app.conf

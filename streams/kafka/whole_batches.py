@@ -10,15 +10,20 @@ equal.
 import asyncio
 from collections.abc import Sequence
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult
 from aiokafka.errors import CorruptRecordException
 
 from schemas.errors import InvalidInput
 from schemas.manifest import SkippedRange
+from streams.core.records import LogRecord
 from streams.kafka.raw_batches import RawBatch, RawBatches
+
+if TYPE_CHECKING:  # Who wants objects does without the compiler.
+    from streams.core.kernel.entries import Entries
 
 UNPACKED_BYTES = 32 << 20
 """How much unpacked a slice holds at most, beside its last batch: small batches may each unpack to UNPACKED_MAX."""
@@ -31,15 +36,18 @@ class WholeBatchFetcher(Fetcher):  # type: ignore[misc]
     """A fetcher whose results return whole batches. `adopt` turns a consumer's own fetcher into one of these."""
 
     skipped_ranges: Sequence[SkippedRange] = ()
+    in_arrays = False
 
     @classmethod
-    def adopt(cls, consumer: Any, skipped_ranges: Sequence[SkippedRange] = ()) -> None:
+    def adopt(cls, consumer: Any, skipped_ranges: Sequence[SkippedRange] = (), *, in_arrays: bool = False) -> None:
         """Changes the fetcher of a consumer that has started and has no assignment yet.
 
-        Records within `skipped_ranges` are never returned, readable or not.
+        Records within `skipped_ranges` are never returned, readable or not. With `in_arrays` results are EntryRecords,
+        without an object a record; otherwise lists of aiokafka's records.
         """
         consumer._fetcher.__class__ = cls
         consumer._fetcher.skipped_ranges = skipped_ranges
+        consumer._fetcher.in_arrays = in_arrays
 
     async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> Any:
         try:
@@ -50,7 +58,8 @@ class WholeBatchFetcher(Fetcher):  # type: ignore[misc]
             return False
         for result in self._records.values():  # new ones: nothing was awaited since they were made
             if type(result) is FetchResult and "getall" not in vars(result):
-                result.getall = WholeBatches(result, self.skipped_ranges).getall
+                whole = WholeBatches(result, self.skipped_ranges)
+                result.getall = whole.in_arrays if self.in_arrays else whole.getall
         return woken
 
 
@@ -60,7 +69,8 @@ class WholeBatches:
     def __init__(self, result: Any, skipped_ranges: Sequence[SkippedRange] = ()) -> None:
         self._result = result
         self._skipped_ranges = [each for each in skipped_ranges if each.partition == result._topic_partition.partition]
-        self._left: list[Any] = []
+        self._left: Any = []
+        """Records that were parsed and not taken: a list, or EntryRecords."""
         self._end = 0
         self._unpacked = 0
         self._unreadable: Exception | None = None
@@ -70,51 +80,82 @@ class WholeBatches:
 
         Raises InvalidInput for an unreadable batch, once all records before it were returned.
         """
-        result = self._result
-        if not result.check_assignment(result._topic_partition) or not result.has_more():
+        if not self._has_more():
             return []
-        source = result._partition_records
-        taken: list[Any] = []
+        source, taken = self._result._partition_records, list[Any]()
         self._unpacked = 0
         while (max_records is None or len(taken) < max_records) and self._unpacked < UNPACKED_BYTES:
-            try:
-                if not self._left and not self._next_batch(source):
-                    break
-            except InvalidInput as error:
-                self._unreadable = error
+            if not self._left and not self._next_batch(source, None):
                 break
             room = len(self._left) if max_records is None else max_records - len(taken)
             taken += self._left[:room]
-            del self._left[:room]
+            self._left = self._left[room:]
+        self._taken(source, taken)
+        return taken
+
+    def in_arrays(self, max_records: int | None = None) -> Sequence[LogRecord]:
+        """The same in arrays."""
+        from streams.core.kernel.entries import Entries, EntryRecords
+
+        if not self._has_more():
+            return []
+        source = self._result._partition_records
+        if not self._left:  # Otherwise arrays are in use by who got the first part of them.
+            entries = Entries()
+            self._unpacked = 0
+            while (max_records is None or len(entries.records) < max_records) and self._unpacked < UNPACKED_BYTES:
+                if not self._next_batch(source, entries):
+                    break
+            self._left = EntryRecords(entries, 0, len(entries.records))
+        taken: EntryRecords = self._left[:max_records]
+        self._left = self._left[len(taken) :]
+        self._taken(source, taken)
+        return taken
+
+    def _has_more(self) -> bool:
+        result = self._result
+        return bool(result.check_assignment(result._topic_partition) and result.has_more())
+
+    def _taken(self, source: Any, taken: Sequence[Any]) -> None:
+        """Moves the position past what was taken. Raises the error of what could not be read, if that is next."""
+        if taken:
             source.next_fetch_offset = taken[-1].offset + 1 if self._left else self._end
-        result._update_position()
+        self._result._update_position()
         if self._unreadable is not None:
             if not taken:
                 raise self._unreadable
         elif not self._left and not source._records.has_next():
-            result._partition_records = None
-        return taken
+            self._result._partition_records = None
 
-    def _next_batch(self, source: Any) -> bool:
-        """Parses batches until one holds records. False if none is left."""
-        if self._unreadable is not None:
-            raise self._unreadable
-        while source._records.has_next():
+    def _next_batch(self, source: Any, entries: "Entries | None") -> bool:
+        """Parses batches until one holds records, as objects in `_left` or into `entries`. False if none is left."""
+        while self._unreadable is None and source._records.has_next():
             batch = source._records.next_batch()
-            self._left = readable(source, batch, self._skipped_ranges)
+            try:
+                found = readable(source, batch, self._skipped_ranges, entries)
+            except InvalidInput as error:
+                self._unreadable = error
+                return False
             self._unpacked += batch.unpacked_size
             self._end = batch.next_offset
-            if self._left:
+            if entries is None:
+                self._left = found
+            if found:
                 return True
             source.next_fetch_offset = self._end
         return False
 
 
-def readable(source: Any, batch: RawBatch, skipped_ranges: Sequence[SkippedRange] = ()) -> list[Any]:
+def readable(
+    source: Any,
+    batch: RawBatch,
+    skipped_ranges: Sequence[SkippedRange] = (),
+    entries: "Entries | None" = None,
+) -> list[Any]:
     """The records of a batch from the position on; none if it is a control batch or part of an aborted transaction.
 
-    Raises InvalidInput if it can't be read, or unpacks to too much, and isn't within one skipped range (of this
-    partition).
+    With `entries` they are added to these, and the first one's offset is returned in their place. Raises InvalidInput
+    if it can't be read, or unpacks to too much, and isn't within one skipped range (of this partition).
     """
     first, end = batch.base_offset, batch.next_offset
     is_skipped = any(each.first_offset <= first and end <= each.next_offset for each in skipped_ranges)
@@ -134,6 +175,8 @@ def readable(source: Any, batch: RawBatch, skipped_ranges: Sequence[SkippedRange
     if batch.is_control_batch:
         return []
     try:
+        if entries is not None:
+            return _add(source, batch, skipped_ranges, entries)
         records = list(batch)
     except (InvalidInput, CorruptRecordException, UnicodeDecodeError) as error:
         if is_skipped:
@@ -144,6 +187,20 @@ def readable(source: Any, batch: RawBatch, skipped_ranges: Sequence[SkippedRange
     if records and records[0].offset < source.next_fetch_offset:
         return [record for record in records if record.offset >= source.next_fetch_offset]
     return records
+
+
+def _add(source: Any, batch: RawBatch, skipped_ranges: Sequence[SkippedRange], entries: "Entries") -> list[int]:
+    from streams.core.kernel.columns import OFFSET
+
+    first = len(entries.records)
+    entries.add(batch)
+    offsets = entries.records[first:, OFFSET]
+    is_kept = offsets >= source.next_fetch_offset
+    for each in skipped_ranges:
+        is_kept &= (offsets < each.first_offset) | (offsets >= each.next_offset)
+    if not is_kept.all():
+        entries.keep(np.concatenate([np.ones(first, np.bool_), is_kept]))
+    return [int(offset) for offset in entries.records[first : first + 1, OFFSET]]
 
 
 def _what_is_wrong(error: Exception) -> str:

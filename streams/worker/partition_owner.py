@@ -13,9 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
+import numpy as np
+
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.units import MINUTE_MS
+from streams.core.kernel.columns import Ints
+from streams.core.kernel.entries import EntryRecords
+from streams.core.records import LogRecord
 from streams.kafka.consumer import Slice
 from streams.kafka.reader import KafkaAway
 from streams.kafka.rejects_topic import RejectsTopic
@@ -231,15 +236,23 @@ def first_offset(topic: str, partition: int, stored: int | None, held: tuple[int
     )
 
 
+def timestamps_of(records: Sequence[LogRecord]) -> Ints:
+    """The timestamps of records (epoch ms)."""
+    if isinstance(records, EntryRecords):
+        return records.timestamps
+    return np.array([record.timestamp for record in records], np.int64)
+
+
 def sound_part(piece: Slice, now_ms: int) -> tuple[Slice, InvalidInput | None]:
     """The slice up to the first record whose timestamp is too far ahead of `now_ms` (epoch ms), and the error for it.
 
     The wall clock only ever stops a worker: nothing committed depends on it.
     """
     latest_ms = now_ms + AHEAD_MAX_MS
-    if not piece.records or max(record.timestamp for record in piece.records) <= latest_ms:
+    ahead = np.flatnonzero(timestamps_of(piece.records) > latest_ms)
+    if not len(ahead):
         return piece, None
-    index = next(index for index, record in enumerate(piece.records) if record.timestamp > latest_ms)
+    index = int(ahead[0])
     record = piece.records[index]
     refused = InvalidInput(
         f"the timestamp of the record at offset {record.offset} of partition {piece.partition} is"

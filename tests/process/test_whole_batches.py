@@ -12,6 +12,7 @@ from streams.kafka.topics import create_topic
 from streams.kafka.whole_batches import WholeBatchFetcher
 from tests.support.kafka_log import CODECS, ODD_HEADERS, POISON, Sender, a_log
 
+FORMS = ("stock", "whole", "in arrays")
 Read = tuple[list[tuple[Any, ...]], int]
 
 
@@ -41,11 +42,12 @@ def log(kafka: str) -> Log:
 def test_the_same_records_at_the_same_positions(
     kafka: str, log: Log, isolation_level: str, max_records: int | None, first: int
 ) -> None:
-    async def both() -> tuple[Read, Read]:
-        return tuple([await _read(kafka, log, isolation_level, max_records, first, whole) for whole in (False, True)])  # type: ignore[return-value]
+    async def all_forms() -> list[Read]:
+        return [await _read(kafka, log, isolation_level, max_records, first, form) for form in FORMS]
 
-    stock, whole = asyncio.run(both())
+    stock, whole, in_arrays = asyncio.run(all_forms())
     assert whole == stock
+    assert in_arrays == stock
     offsets = [record[0] for record in whole[0]]
     assert offsets == sorted(set(offsets))
     values = [record[3] for record in whole[0]]
@@ -54,15 +56,15 @@ def test_the_same_records_at_the_same_positions(
         assert values.count(b"bound") == len(CODECS) * (5 if isolation_level == "read_committed" else 15)
 
 
-async def _read(servers: str, log: Log, isolation_level: str, max_records: int | None, first: int, whole: bool) -> Read:
+async def _read(servers: str, log: Log, isolation_level: str, max_records: int | None, first: int, form: str) -> Read:
     place = aiokafka.TopicPartition(log.topic, 0)
     consumer = aiokafka.AIOKafkaConsumer(
         bootstrap_servers=servers, isolation_level=isolation_level, auto_offset_reset="none", fetch_max_wait_ms=10
     )
     await consumer.start()
     try:
-        if whole:
-            WholeBatchFetcher.adopt(consumer)
+        if form != "stock":
+            WholeBatchFetcher.adopt(consumer, in_arrays=form == "in arrays")
         end = (await consumer.end_offsets([place]))[place]
         consumer.assign([place])
         consumer.seek(place, first)

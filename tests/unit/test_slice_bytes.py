@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_UNCOMMITTED, PartitionRecords
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as Builder
@@ -41,11 +42,13 @@ def batch(offset: int, size: int) -> bytes:
     return bytes(built)
 
 
-def test_a_slice_ends_once_it_holds_32_mib() -> None:
+@pytest.mark.parametrize("form", ["getall", "in_arrays"])
+def test_a_slice_ends_once_it_holds_32_mib(form: str) -> None:
     size = UNPACKED_BYTES // 4
     raw = b"".join(batch(offset, size) for offset in range(10))
     assert len(raw) < 20_000
     batches = WholeBatches(Fetched(raw))
-    slices = [[record.offset for record in batches.getall(60_000)] for _ in range(3)]
+    take = getattr(batches, form)
+    slices = [[record.offset for record in take(60_000)] for _ in range(3)]
     assert slices == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert batches.getall(60_000) == []
+    assert not take(60_000)

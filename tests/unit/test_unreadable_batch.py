@@ -46,32 +46,34 @@ async def result_of(data: bytes) -> Any:
     return FetchResult(PLACE, assignment=assignment, partition_records=records, backoff=0)
 
 
-def test_what_comes_before_it_is_handed_over() -> None:
+@pytest.mark.parametrize("form", ["getall", "in_arrays"])
+def test_what_comes_before_it_is_handed_over(form: str) -> None:
     async def scenario() -> None:
         result = await result_of(batch(0, b"ok") + batch(2, b"\xff\xfe", 3) + batch(5, b"ok"))
-        whole = WholeBatches(result)
-        assert [record.offset for record in whole.getall(1)] == [0]
-        assert [record.offset for record in whole.getall(10)] == [1]
+        take = getattr(WholeBatches(result), form)
+        assert [record.offset for record in take(1)] == [0]
+        assert [record.offset for record in take(10)] == [1]
         for _ in range(2):
             with pytest.raises(InvalidInput, match=r"partition 3 of the topic log .* offsets 2 and 5, .* not UTF-8"):
-                whole.getall(10)
+                take(10)
 
     asyncio.run(scenario())
 
 
-def test_a_wrong_checksum_is_no_record_and_can_be_stepped_over() -> None:
+@pytest.mark.parametrize("form", ["getall", "in_arrays"])
+def test_a_wrong_checksum_is_no_record_and_can_be_stepped_over(form: str) -> None:
     async def scenario() -> None:
         broken = bytearray(batch(0, b"ok"))
         broken[-1] ^= 1
         data = bytes(broken) + batch(2, b"ok")
         with pytest.raises(InvalidInput, match=r"offsets 0 and 2, .* checksum is wrong.*`tallyroot skip-range 3 0 2 "):
-            WholeBatches(await result_of(data)).getall()
+            getattr(WholeBatches(await result_of(data)), form)()
         half, all_of_it = (
             SkippedRange(partition=3, first_offset=0, next_offset=end, reason="x", signature="00" * 65)
             for end in (1, 2)
         )
         with pytest.raises(InvalidInput, match="checksum is wrong"):
-            WholeBatches(await result_of(data), [half]).getall()
-        assert [record.offset for record in WholeBatches(await result_of(data), [all_of_it]).getall()] == [2, 3]
+            getattr(WholeBatches(await result_of(data), [half]), form)()
+        assert [record.offset for record in getattr(WholeBatches(await result_of(data), [all_of_it]), form)()] == [2, 3]
 
     asyncio.run(scenario())

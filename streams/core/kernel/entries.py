@@ -1,7 +1,8 @@
 """The records of a slice in arrays: batches are added, and what is rare is read back as objects."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from copy import copy
+from typing import Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from schemas.errors import InvalidInput
 from streams.core.kernel import columns as c
 from streams.core.kernel.batches import BATCH_HEADERS_MAX, CROWDED, DAMAGED, ODD_NAME, WHOLE, split, varint
-from streams.core.kernel.columns import NONE, Bytes, Matrix, Words
+from streams.core.kernel.columns import NONE, Bytes, Ints, Matrix, Words
 from streams.core.records import LogRecord, Record
 
 _WRONG = {
@@ -85,6 +86,10 @@ class Entries:
         """Forgets all records; the memory stays, for the next slice."""
         self.size = self._count = 0
 
+    def cut(self, count: int) -> None:
+        """Drops all records but the first `count`."""
+        self._count = count
+
     def keep(self, is_kept: NDArray[np.bool_]) -> None:
         """Drops all records but those marked, one mark a record: offsets before a position, ranges to step over."""
         kept = self.records[is_kept]
@@ -132,6 +137,41 @@ class Entries:
     def _text(self, at: int) -> tuple[bytes | None, int]:
         size, at = varint(self.buffer, at, self.size)
         return self.bytes_at(at, max(NONE, size)), at + max(0, size)
+
+
+class EntryRecords(Sequence[LogRecord]):
+    """The records of `entries` from the line `first` on, before `end`: each becomes an object when it is asked for."""
+
+    def __init__(self, entries: Entries, first: int, end: int) -> None:
+        self.entries, self.first, self.end = entries, first, end
+
+    def __len__(self) -> int:
+        return self.end - self.first
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> "EntryRecords": ...
+    def __getitem__(self, index: int | slice) -> "Record | EntryRecords":
+        if isinstance(index, slice):
+            lines = range(self.first, self.end)[index]
+            if lines.step != 1:
+                raise IndexError("records are sliced without steps")
+            return EntryRecords(self.entries, lines.start, lines.stop)
+        return self.entries.record(range(self.first, self.end)[index])
+
+    @property
+    def timestamps(self) -> Ints:
+        """The timestamp of each (epoch ms)."""
+        return self.entries.records[self.first : self.end, c.TIMESTAMP]
+
+    def alone(self) -> Entries:
+        """These records, and those before them, as entries of their own. The arrays are shared: only one may be used
+        at a time.
+        """
+        alone = copy(self.entries)
+        alone.cut(self.end)
+        return alone
 
 
 class Written:
