@@ -171,8 +171,7 @@ class Piece:
             if why == SIGNED:
                 self._look_at_signature(line)
             elif why == IS_CONTROL:
-                self._control(line)
-                line += 1
+                line = self._controls(line, end)
             elif why == SEALS:
                 return line
         return line
@@ -220,11 +219,19 @@ class Piece:
                 trust = trust_of(signature, machine.version_at(moment_ms))
                 self._trust[k] = TRUST_REFUSED if trust is None else trust
 
-    def _control(self, line: int) -> None:
-        record, kind = self._entries.record(line), int(self._entries.records[line, c.TYPE])
-        self._state.observe(record.timestamp)
-        self._tally.note(record, WHOLE_RECORD, CONTROL[c.TYPES[kind]](self._state, record))
-        self._state.store.reserve(len(self._rows) + 1)
+    def _controls(self, line: int, end: int) -> int:
+        """Judges a control record, and those that follow it before something seals; returns the line after them."""
+        state, records = self._state, self._entries.records
+        while True:
+            record = self._entries.record(line)
+            state.observe(record.timestamp)
+            judge = CONTROL[c.TYPES[int(records[line, c.TYPE])]]
+            self._tally.note(record, WHOLE_RECORD, judge(state, record))
+            line += 1
+            is_control = line < end and records[line, c.TYPE] > c.TYPE_HEARTBEAT and not records[line, c.REFUSED]
+            if not is_control or records[line, c.TIMESTAMP] >= state.store.clock[t.NEXT_SEAL]:
+                state.store.reserve(len(self._rows) + 1)
+                return line
 
 
 def judge_record(state: State, record: LogRecord, tally: Tally) -> None:

@@ -106,9 +106,12 @@ class Meters:
         return NONE if m == NONE else self._store.meter_of(m, meter)
 
     def add(self, machine: str, meter: str, facts: MeterState) -> None:
-        """Adds a new meter."""
+        """Adds a new meter, of which nothing but perhaps its boot is known."""
         number = self._store.add_meter(self._store.machine_of[machine], meter)
-        self._borrowed[number] = facts
+        if facts.current is None:  # as `add_meter` has left it
+            touch(self._store, number)
+        else:
+            self._borrowed[number] = facts
 
     def borrow(self, machine: str, meter: str) -> MeterState:
         """A meter's state, to be changed until `give_back`."""
