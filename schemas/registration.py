@@ -4,6 +4,7 @@ The tariff uses the terms of OCPI 2.2.1 and a part of its features; what it can'
 """
 
 from datetime import date
+from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -20,6 +21,9 @@ OffsetSeconds = Annotated[int, Meta(ge=-86_400, le=86_400)]
 
 POINTS_WHOLE = 10_000
 """An agreement's shares are basis points and add up to this."""
+
+TERMS_KEPT = 4_096
+"""Digests of so many agreements are remembered: thousands of windows seal under the same few."""
 
 METERS_MAX, ORDERS_MAX = 32, 16
 """The most meters, and the most order policies, of one version."""
@@ -110,7 +114,12 @@ class Agreement(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=T
 
     def terms_digest(self) -> bytes:
         """32 bytes over all of it: payees, lock and trust."""
-        return document_digest("agreement terms 1", to_builtins(self))
+        return _terms_digest(tuple(self.payees.items()), self.locked_until, self.pays_trust)
+
+
+@lru_cache(TERMS_KEPT)
+def _terms_digest(payees: tuple[tuple[str, int], ...], locked_until: int | UnsetType, pays_trust: int) -> bytes:
+    return document_digest("agreement terms 1", to_builtins(Agreement(dict(payees), locked_until, pays_trust)))
 
 
 class Key(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
