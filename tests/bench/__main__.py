@@ -29,16 +29,22 @@ from tests.bench.peers_env import peers_python
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_MAX = 300
 READINGS, MACHINES = 1_200_000, 5_000
+FLEET = 100_000
+"""Machines of a fleet as it reports: a slice holds each meter about once."""
+
 Result = dict[str, Any]
 
 
 class Contender(NamedTuple):
-    """What it reads, what part of `--readings`, and whether it runs in the peers' environment."""
+    """What it reads, what part of `--readings`, whether it runs in the peers' environment, and of how many machines, if
+    not `--machines`.
+    """
 
     encoding: str
     weight: float
     is_peer: bool = False
     dirt: int = 0
+    machines: int = 0
 
 
 CONTENDERS = {
@@ -48,6 +54,8 @@ CONTENDERS = {
     "tallyroot-arrow-signed": Contender("arrow-signed", 4),
     "tallyroot-json-dirty10": Contender("json-dirty10", 1, dirt=10),
     "tallyroot-json-dirty100": Contender("json-dirty100", 1 / 3, dirt=100),
+    "tallyroot-fleet": Contender("fleet", 1, machines=FLEET),
+    "tallyroot-minute": Contender("minute", 1),
     "faust-stock": Contender("plain", 1 / 12),
     "quixstreams": Contender("plain", 1 / 6, is_peer=True),
     "bytewax": Contender("plain", 1 / 3, is_peer=True),
@@ -65,11 +73,15 @@ class Bench:
 
     def topic(self, name: str) -> str:
         """The topic that a contender reads; also the name of its prepared data folder."""
-        return log_of(CONTENDERS[name].encoding, self.readings(name), self._machines).topic
+        return log_of(CONTENDERS[name].encoding, self.readings(name), self.machines(name)).topic
+
+    def machines(self, name: str) -> int:
+        """How many machines a contender has."""
+        return CONTENDERS[name].machines or self._machines
 
     def readings(self, name: str) -> int:
         """How many readings a contender gets."""
-        return max(2 * self._machines, int(self._readings * CONTENDERS[name].weight))
+        return max(2 * self.machines(name), int(self._readings * CONTENDERS[name].weight))
 
     def prepare(self, names: Sequence[str]) -> None:
         """Registers the machines, has workers take them in, all at once, and only then sends the readings."""
@@ -77,8 +89,8 @@ class Bench:
         running = []
         for topic, name in loads.items():
             if CONTENDERS[name].encoding != "plain":
-                log = log_of(CONTENDERS[name].encoding, self.readings(name), self._machines)
-                register_machines(self._servers, log, self._machines)
+                log = log_of(CONTENDERS[name].encoding, self.readings(name), self.machines(name))
+                register_machines(self._servers, log, self.machines(name))
                 (self._home / topic).mkdir()
                 running.append(subprocess.Popen(self._command("register", self._home / topic, topic), cwd=ROOT))
         codes = [process.wait(SECONDS_MAX) for process in running]
@@ -86,8 +98,8 @@ class Bench:
             raise SystemExit("a worker did not take in the machines")
         for topic, name in loads.items():
             encoding = CONTENDERS[name].encoding
-            log = log_of(encoding, self.readings(name), self._machines)
-            load = send_readings(self._servers, log, encoding, self._machines, self.readings(name))
+            log = log_of(encoding, self.readings(name), self.machines(name))
+            load = send_readings(self._servers, log, encoding, self.machines(name), self.readings(name))
             load.write(self.load_file(topic))
 
     def load_file(self, topic: str) -> Path:

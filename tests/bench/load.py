@@ -9,17 +9,21 @@ from confluent_kafka import Producer
 
 from schemas.log import Log
 from schemas.reading import HEARTBEAT, READING, REGISTERED
+from schemas.units import MINUTE_MS
 from streams.core.encode import signed_headers
 from streams.core.records import ARROW
 from streams.core.signature import reading_key, sign_reading
 from streams.kafka.producer import producer_config
 from streams.kafka.topics import create_topic
 from tests.bench.dirt import DirtyReadings
-from tests.bench.readings import PARTITIONS, ROW, START_MS, Readings, names_of
+from tests.bench.readings import PARTITIONS, ROW, START_MS, STEP_MS, Readings, names_of
 
 ARRAY_ROWS, ARROW_ROWS = 100, 1_000
 ROWS_A_RECORD = {"json-array": ARRAY_ROWS, "arrow": ARROW_ROWS, "arrow-signed": ARROW_ROWS}
 """By encoding; 1 in all others. `plain` holds single JSON readings and nothing else, for who only adds or counts."""
+
+STEPS = {"fleet": MINUTE_MS, "minute": MINUTE_MS}
+"""How often a machine reports, if not every STEP_MS."""
 
 DIRT = {"json-dirty10": 0.1, "json-dirty100": 1.0}
 KEY_ID, PRIVATE_KEY = "gateway-1", bytes(range(32))
@@ -73,7 +77,7 @@ def register_machines(servers: str, log: Log, machines: int) -> None:
 def send_readings(servers: str, log: Log, encoding: str, machines: int, count: int) -> Load:
     """Sends the readings, then what closes all windows: heartbeats, and to `plain` a late reading of nobody."""
     create_topic(servers, log)
-    readings = Readings(machines, count)
+    readings = Readings(machines, count, STEPS.get(encoding, STEP_MS))
     dirty = DirtyReadings(readings, DIRT[encoding]) if encoding in DIRT else None
     producer = _producer(servers)
     for number, (partition, moment, key, value) in enumerate(_values(encoding, readings, dirty)):

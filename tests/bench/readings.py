@@ -1,4 +1,4 @@
-"""The clean readings, the same in every run and encoding: each machine shows its register every ten seconds."""
+"""The clean readings, the same in every run and encoding: each machine shows its register every so often."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ START_MS = 18_000 * DAY_MS + 9 * HOUR_MS
 """No epoch ends within the load: neither the archive nor an epoch's files are measured."""
 
 STEP_MS = 10 * SECOND_MS
-STEPS_MAX = 14 * HOUR_MS // STEP_MS
+SPAN_MS = 14 * HOUR_MS
 RISE_MAX = 60
 SEED = 7
 CHUNK = 100_000
@@ -32,10 +32,11 @@ Ints = Any
 class Readings:
     """`count` readings of `machines` in the order of time: the n-th is number n // machines of machine n % machines."""
 
-    def __init__(self, machines: int, count: int) -> None:
-        steps = -(-count // machines)
-        if steps > STEPS_MAX:
-            raise SystemExit(f"an epoch would end: at most {STEPS_MAX * machines} readings of {machines} machines")
+    def __init__(self, machines: int, count: int, step_ms: int = STEP_MS) -> None:
+        steps, most = -(-count // machines), SPAN_MS // step_ms
+        if steps > most:
+            raise SystemExit(f"an epoch would end: at most {most * machines} readings of {machines} machines")
+        self.step_ms = step_ms
         self.machines, self.count = machines, count
         self.names = names_of(machines)
         self.partitions: Ints = np.array([partition_of(name, PARTITIONS) for name in self.names])
@@ -47,12 +48,12 @@ class Readings:
     @property
     def end_ms(self) -> int:
         """A moment by which every window has ended and its grace is over."""
-        return START_MS + len(self.registers) * STEP_MS + HOUR_MS
+        return START_MS + len(self.registers) * self.step_ms + HOUR_MS
 
     def columns(self, numbers: Ints) -> tuple[Ints, Ints, Ints, Ints]:
         """Machine's place, seq, moment (epoch ms) and register of the readings of these numbers."""
         seqs, places = np.divmod(numbers, self.machines)
-        moments = START_MS + seqs * STEP_MS + places * STEP_MS // self.machines
+        moments = START_MS + seqs * self.step_ms + places * self.step_ms // self.machines
         return places, seqs, moments, self.registers[seqs, places]
 
     def by_machine(self) -> dict[str, tuple[int, int, int]]:
