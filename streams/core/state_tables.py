@@ -195,7 +195,7 @@ def _window_tables(state: State, numbers: Any) -> dict[str, pa.Table]:
     extras = [_NOTHING if w not in state.extras else msgspec.json.encode(state.extras[w]) for w in numbers.tolist()]
     ints = windows[numbers]
     columns = [*_keys(state, ints), *(ints[:, t.READINGS + k] for k in range(len(WINDOW_INTS))), extras]
-    owners, found = _lines(state, numbers)
+    owners, found = lines_of(state, numbers)
     lines = state.store.matrix(t.LINES)[found]
     meters = _texts(state.store.word_names, lines[:, t.LINE_NAME])
     line_columns = [*_keys(state, windows[owners]), meters, *lines[:, t.LINE_VERSION :].T]
@@ -210,8 +210,8 @@ def _keys(state: State, windows: Matrix) -> list[Any]:
     return [windows[:, t.START], machines, windows[:, t.ADJUSTS]]
 
 
-def _lines(state: State, numbers: Any) -> tuple[Any, Any]:
-    """(the window of each line, the line) of these windows: the first line of each, then the second of each, ..."""
+def lines_of(state: State, numbers: Any) -> tuple[Any, Any]:
+    """(the window of each line, the line) of these windows, by number: the first line of each, then the second, ..."""
     nexts = state.store.matrix(t.LINES)[:, t.LINE_NEXT]
     lines = state.store.matrix(t.WINDOWS)[numbers, t.FIRST_LINE]
     owners_found, found = [], []

@@ -22,6 +22,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -29,9 +30,10 @@ from files.parquet import read_table, write_table
 from files.write import Temporary, sync_file, sync_folder
 from schemas.arrow import ORDERS, WINDOW_TABLES, Tables
 from schemas.errors import InvalidInput
-from streams.core.kernel.columns import NONE
+from streams.core.kernel import tables as t
+from streams.core.kernel.columns import NONE, Ints
 from streams.core.state import State
-from streams.core.tables import table_of
+from streams.core.state_tables import lines_of
 
 LISTED_SECONDS = 10.0
 """How long a query may take from listing `epochs/` to reading the boundary."""
@@ -40,7 +42,10 @@ READ_SECONDS = 60.0
 """How long a query may take from reading the boundary to opening its last live file."""
 
 OPEN_SECONDS = 2.0
-"""How old `open.parquet` may be while slices arrive."""
+"""How old `open.parquet` may be while slices arrive, unless writing it takes long."""
+
+OPEN_SHARE = 20
+"""Writing it takes at most a twentieth of the time."""
 
 REJECTS_SHARE = 60
 """A file of rejects is rewritten only after this many times the time that writing it took."""
@@ -100,7 +105,7 @@ class Live:
         self._windows = _ReusedFiles(self._folder, tuple(WINDOW_TABLES), partial(kept, unpublished))
         self._rejects = _ReusedFiles(self._folder, ("rejects",), partial(kept, refused))
         self._orders = _ReusedFiles(self._folder, ("orders",), partial(kept, refused))
-        self._open_at: float | None = None
+        self._open_due = seconds()
         self._rejects_due = seconds()
 
     def write(self, start_ms: int, tables: Tables) -> None:
@@ -140,12 +145,14 @@ class Live:
     @property
     def is_open_due(self) -> bool:
         """Whether `open.parquet` is missing or too old."""
-        return self._open_at is None or self._seconds() - self._open_at >= OPEN_SECONDS
+        return self._seconds() >= self._open_due
 
-    def write_open(self, windows: pa.Table) -> None:
+    def write_open(self, windows: Callable[[], pa.Table]) -> None:
         """Writes the open windows: schema OPEN_WINDOWS."""
-        write_table(Temporary(self._folder / "open.parquet"), windows).publish(durable=False)
-        self._open_at = self._seconds()
+        begun = self._seconds()
+        write_table(Temporary(self._folder / "open.parquet"), windows()).publish(durable=False)
+        ended = self._seconds()
+        self._open_due = ended + max(OPEN_SECONDS, OPEN_SHARE * (ended - begun))
 
     def keep(self, end_ms: int) -> None:
         """Flushes the files of epochs up to `end_ms` to the disk: from then on the checkpoint can't rewrite them."""
@@ -245,19 +252,32 @@ def open_windows(state: State, partition: int) -> pa.Table:
     """The open windows of a state, sorted by their keys: schema OPEN_WINDOWS. Amounts are estimates, without
     carries.
     """
-    rows = [
-        (
-            machine,
-            start_ms,
-            None if adjusts_ms == NONE else adjusts_ms,
-            window.readings,
-            sum(usage * micros // max(per, 1) for (_, _, micros, per), usage in window.usage),
-            window.flags,
-            None if window.first_offset == NONE else window.first_offset,
-            None if window.last_offset == NONE else window.last_offset,
-            state.stream_time_ms,
-            partition,
-        )
-        for (start_ms, machine, adjusts_ms), window in sorted(state.windows(), key=lambda item: item[0])
+    numbers = np.array(state.window_numbers(), np.int64)
+    windows = state.store.matrix(t.WINDOWS)[numbers]
+    columns = [
+        pa.array([state.store.ids[m] for m in windows[:, t.WINDOW_MACHINE].tolist()], pa.string()),
+        *(_or_null(windows[:, column]) for column in (t.START, t.ADJUSTS, t.READINGS)),
+        pa.array(_amounts(state, numbers)),
+        *(_or_null(windows[:, column]) for column in (t.FLAGS, t.FIRST_OFFSET_OF, t.LAST_OFFSET_OF)),
+        pa.array([state.stream_time_ms] * len(numbers), pa.int64()),
+        pa.array([partition] * len(numbers), pa.int64()),
     ]
-    return table_of(OPEN_WINDOWS, rows)
+    table = pa.Table.from_arrays(columns, schema=OPEN_WINDOWS)
+    return table.sort_by([("start_ms", "ascending"), ("machine", "ascending"), ("adjusts_ms", "ascending")])
+
+
+def _or_null(cells: Ints) -> pa.Array:
+    return pa.array(np.ascontiguousarray(cells), mask=cells == NONE)
+
+
+def _amounts(state: State, numbers: Ints) -> Ints:
+    """What each of these windows comes to so far, in micros; `numbers` ascend."""
+    owners, found = lines_of(state, numbers)
+    lines = state.store.matrix(t.LINES)[found]
+    usage, price = lines[:, t.LINE_USAGE], lines[:, t.LINE_PRICE]
+    if len(lines) and int(np.abs(usage).max()) * int(np.abs(price).max()) >= 2**62:
+        usage = usage.astype(object)
+    amounts = np.zeros(len(numbers), np.int64)
+    worth = usage * price // np.maximum(lines[:, t.LINE_PER], 1)
+    np.add.at(amounts, np.searchsorted(numbers, owners), worth.astype(np.int64))
+    return amounts

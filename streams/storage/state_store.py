@@ -15,7 +15,7 @@ from streams.core.state_tables import TABLES
 from streams.core.tables import Changes
 
 FOLD_COMMITS = 64
-FOLD_BYTES = 16 * 1_024 * 1_024
+FOLD_BYTES = 64 * 1_024 * 1_024
 """Unfolded rows stay below both bounds."""
 
 

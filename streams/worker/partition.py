@@ -203,7 +203,7 @@ class Partition:
             start = piece.position.next_offset or 0
         self._live.tidy()
         if self._live.is_open_due:
-            self._live.write_open(open_windows(self._state, self._partition))
+            self._live.write_open(partial(open_windows, self._state, self._partition))
         if self._unshown and self._live.is_rejects_due:
             self._show_rejects()
         self._drop_sent()
@@ -231,7 +231,7 @@ class Partition:
             self._sender.drain()
             self._drop_sent()
         self._show_rejects()
-        self._live.write_open(open_windows(self._state, self._partition))
+        self._live.write_open(partial(open_windows, self._state, self._partition))
 
     def close(self) -> None:
         """Ends the threads, closes the checkpoint, then releases the lock. The next `open` finishes epochs not final
@@ -249,7 +249,7 @@ class Partition:
             if not self._broken:
                 self._drop_sent()
                 self._show_rejects()
-                self._live.write_open(open_windows(self._state, self._partition))
+                self._live.write_open(partial(open_windows, self._state, self._partition))
         finally:
             self._checkpoint.close()
             self._mark.close()
