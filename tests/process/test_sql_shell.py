@@ -91,6 +91,7 @@ def test_a_session_of_a_person(typist: Typist, folder: Path) -> None:
     assert "FROM settlements" in shown and "many" in shown and "1 row" in shown
     typist.type("SELECT nonsense")
     typist.until("nonsense")
+    time.sleep(0.5)  # between its echo and its wait for a key, readline takes a signal only with the next key
     typist.type("\x03")
     typist.until("sql> ")
     typist.type("SELECT 40 + 2 AS answer;\n")
