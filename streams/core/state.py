@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, Self
 
 import pyarrow as pa
@@ -132,7 +133,7 @@ class State:
         for name in machine.all_meters():
             self.store.add_meter(own.number, name)
         own.least_boot = machine.least_boot
-        self.book.rare[own.number] = machine.rare
+        self.book.rare[own.number] = deepcopy(machine.rare)
 
     def carry_of(self, machine: Machine, version: Version) -> int:
         """The carry of (machine, agreement), in 1/3,600,000 of a micro. Equal agreements share one."""

@@ -220,6 +220,17 @@ def test_no_sum_in_a_line_leaves_2_to_the_53(one: Partition) -> None:
     assert [line.usage for line in window.lines] == [COUNT_MAX - 1, COUNT_MAX // 100]
 
 
+def test_what_another_state_makes_of_a_machine_stays_there(one: Partition) -> None:
+    """A plan is judged on a copy: the log has still to say what counts."""
+    assert one.correct(1, 5, 0) == []
+    other = Partition()
+    other.seal(0)
+    other.state.adopt(one.state.machines["m"])
+    assert other.correct(2, 7, 0) == []
+    assert one.correct(2, 7, 0) == []
+    assert one.parts[-1].counts.accepted == 1
+
+
 # Epochs
 
 
