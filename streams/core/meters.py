@@ -11,12 +11,10 @@ from msgspec import Struct
 from schemas.units import MINUTE_MS
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE
-from streams.core.kernel.store import Store, get, put
+from streams.core.kernel.store import Store, get, pair_of, put, value_of
 
 SLACK_MS = MINUTE_MS
 """The largest slack of a register (rule 15), and the one that every meter starts with."""
-
-PAIR_BITS = 62
 
 
 class RowContent(NamedTuple):
@@ -109,7 +107,7 @@ class Meters:
         """Adds a new meter, of which nothing but perhaps its boot is known."""
         number = self._store.add_meter(self._store.machine_of[machine], meter)
         if facts.current is None:  # as `add_meter` has left it
-            touch(self._store, number)
+            self._store.touch(t.TOUCHED_METER, number)
         else:
             self._borrowed[number] = facts
 
@@ -137,7 +135,7 @@ class Meters:
         """Writes all borrowed states to the arrays."""
         for number, facts in self._borrowed.items():
             write_meter(self._store, number, facts)
-            touch(self._store, number)
+            self._store.touch(t.TOUCHED_METER, number)
         self._borrowed.clear()
 
 
@@ -146,16 +144,6 @@ def set_opening(meter: MeterState, value: int, at_ms: int, seen_ms: int) -> None
     meter.baseline = Standing(NONE, NONE, value, at_ms, seen_ms)
     meter.suspect = meter.displaced = None
     meter.slack_ms = SLACK_MS
-
-
-def touch(store: Store, number: int) -> None:
-    """Notes that a meter changed since the state was last written."""
-    meters, clock = store.matrix(t.METERS), store.clock
-    if meters[number, t.METER_TOUCHED] == 0:
-        store.room_to_touch()
-        meters[number, t.METER_TOUCHED] = 1
-        store.matrix(t.TOUCHED)[clock[t.METERS_TOUCHED], t.TOUCHED_METER] = number
-        clock[t.METERS_TOUCHED] += 1
 
 
 def read_meter(store: Store, number: int) -> MeterState:
@@ -169,7 +157,7 @@ def read_meter(store: Store, number: int) -> MeterState:
         _standing(row, t.BASELINE),
         _standing(row, t.SUSPECT),
         _standing(row, t.DISPLACED),
-        (row[t.SLACK_HIGH] << PAIR_BITS) + row[t.SLACK],
+        value_of(row[t.SLACK_HIGH], row[t.SLACK]),
         row[t.OLDEST],
         row[t.NEWEST],
         row[t.LEVEL_AT],
@@ -209,7 +197,7 @@ def write_meter(store: Store, number: int, facts: MeterState) -> None:
     _write_boot(store, number, t.PREVIOUS, facts.previous, 1)
     for place, standing in ((t.BASELINE, facts.baseline), (t.SUSPECT, facts.suspect), (t.DISPLACED, facts.displaced)):
         row[place : place + t.STANDING_COLUMNS] = NONE if standing is None else standing
-    row[t.SLACK_HIGH], row[t.SLACK] = facts.slack_ms >> PAIR_BITS, facts.slack_ms & (2**PAIR_BITS - 1)
+    row[t.SLACK_HIGH], row[t.SLACK] = pair_of(facts.slack_ms)
     row[t.OLDEST], row[t.NEWEST], row[t.LEVEL_AT] = facts.oldest_ms, facts.newest_ms, facts.level_ms
     starts = facts.starts
     row[t.STARTS], row[t.START_LATEST], row[t.START_SLACK] = len(starts.last), starts.latest_ms, starts.slack_ms

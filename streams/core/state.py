@@ -1,20 +1,22 @@
 """The state of one partition. It grows with registered machines and meters, never with readings."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 
 from schemas.errors import InvariantBroken
 from schemas.log import Log
 from schemas.order import Order
-from schemas.window import FLAGS, Flag, Statement
+from schemas.window import Statement
 from streams.core import stream_time
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE
-from streams.core.kernel.store import Store, get
+from streams.core.kernel.store import Store, get, pair_of, value_of
 from streams.core.machines import Book, Machine, Machines, Version
 from streams.core.meters import Meters
 from streams.core.open_window import Billed, Extras, LineKey, OpenWindow, WindowKey
@@ -22,8 +24,6 @@ from streams.core.prepaid import PrepaidSession
 from streams.core.state_tables import dump, load, take_changes
 from streams.core.tables import Changes, tables_digest
 from streams.core.trust import Signatures
-
-PAIR_BITS = 62
 
 
 class State:
@@ -113,12 +113,7 @@ class State:
 
     def touch(self, machine: Machine) -> None:
         """Notes that a machine's own facts changed."""
-        machines, clock = self.store.matrix(t.MACHINES), self.store.clock
-        if machines[machine.number, t.MACHINE_TOUCHED] == 0:
-            self.store.room_to_touch()
-            machines[machine.number, t.MACHINE_TOUCHED] = 1
-            self.store.matrix(t.TOUCHED)[clock[t.MACHINES_TOUCHED], t.TOUCHED_MACHINE] = machine.number
-            clock[t.MACHINES_TOUCHED] += 1
+        self.store.touch(t.TOUCHED_MACHINE, machine.number)
 
     def add_version(self, machine: Machine, own: Mapping[str, Any], content: bytes, in_force_from_ms: int) -> None:
         """Adds a version of a machine: what it says of that alone, and its content."""
@@ -154,18 +149,16 @@ class State:
             return self.earliest_open_ms, machine, start_ms
         return start_ms, machine, NONE
 
-    def add_to_window(self, key: WindowKey, offset: int, billed: Billed = (), flags: Sequence[Flag] = ()) -> Extras:
+    def add_to_window(self, key: WindowKey, offset: int, billed: Billed = ()) -> Extras:
         """Notes that something of the record at `offset` lies in a window, and what; returns what few windows hold,
         to be added to.
         """
-        from streams.core.kernel.windows import bill, find_line, note_offset, touch_window
+        from streams.core.kernel.windows import bill, find_line, note_offset
 
         store = self.store
         w = self.open_window(key)
-        touch_window(store.tables, store.clock, w)
+        store.touch(t.TOUCHED_WINDOW, w)
         note_offset(store.matrix(t.WINDOWS), w, offset)
-        for flag in flags:
-            store.matrix(t.WINDOWS)[w, t.FLAGS] |= 1 << FLAGS.index(flag)
         for line, usage in billed:
             word = store.word(line.meter)
             k = find_line(store.tables, w, word, line.version, line.price_micros, line.per)
@@ -268,7 +261,7 @@ class State:
         from streams.core.kernel.seal import free_windows
 
         store = self.store
-        free_windows(store.tables, store.window_index, store.clock, _ints(numbers))
+        free_windows(store.tables, store.window_index, store.clock, np.array(numbers, np.int64))
         for w in numbers:
             self.extras.pop(w, None)
 
@@ -281,7 +274,7 @@ class State:
 
     def _session(self, s: int) -> PrepaidSession:
         _, _, valid_until, paid, high, low, ends_in_ms = self.store.matrix(t.SESSIONS)[s].tolist()
-        return PrepaidSession(self.payers[s], valid_until, paid, (high << PAIR_BITS) + low, ends_in_ms)
+        return PrepaidSession(self.payers[s], valid_until, paid, value_of(high, low), ends_in_ms)
 
     def session_names(self) -> Iterator[tuple[str, str]]:
         """(machine, session) of all open sessions."""
@@ -310,10 +303,8 @@ class State:
             self.payers[s] = session.payer
         else:
             self._closing[self._closes_in_ms(s)].discard(s)
-        high, low = session.use >> PAIR_BITS, session.use & (2**PAIR_BITS - 1)
-        store.matrix(t.SESSIONS)[s, t.VALID_UNTIL :] = (
-            session.valid_until, session.paid, high, low, session.ends_in_ms
-        )  # fmt: skip
+        facts = (session.valid_until, session.paid, *pair_of(session.use), session.ends_in_ms)
+        store.matrix(t.SESSIONS)[s, t.VALID_UNTIL :] = facts
         self._closing[self._closes_in_ms(s)].add(s)
         self.gone_sessions.discard((machine, name))
         self.touch(Machine(self.book, m, machine))
@@ -387,12 +378,4 @@ class State:
 
 
 def _key_of(log_id: str) -> int:
-    import hashlib
-
     return int.from_bytes(hashlib.sha256(log_id.encode()).digest()[:7], "big")
-
-
-def _ints(numbers: Sequence[int]) -> Any:
-    import numpy as np
-
-    return np.array(numbers, np.int64)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE, Matrix
-from streams.core.kernel.store import get, put
+from streams.core.kernel.store import get, put, value_of
 from streams.core.machines import Book, Machine, RareFacts, Version
 from streams.core.meters import write_holes
 from streams.core.open_window import Extras
@@ -301,7 +301,7 @@ def load(state: State, tables: Mapping[str, pa.Table]) -> None:
     for row in rows.get("open_lines", []):
         state.put_line((row["start_ms"], row["machine"], row["adjusts_ms"]), *list(row.values())[3:])
     for row in rows.get("sessions", []):
-        use = (row["use_high"] << 62) + row["use"]
+        use = value_of(row["use_high"], row["use"])
         session = PrepaidSession(row["payer"], row["valid_until"], row["paid"], use, row["ends_in_ms"])
         state.put_session(row["machine"], row["session"], session)
     take_changes(state)

@@ -7,14 +7,14 @@ verbatim. A text is a pair of columns: its position in the buffer, and its lengt
 in the order of (record, row). A column is named by its number: `rows[k, SEQ]`. An absent integer is NONE.
 """
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.order import CANCELLED, INVOICED, RECEIVED
 from schemas.payment import PAID
-from schemas.reading import CORRECTED, HEARTBEAT, READING, REGISTERED
+from schemas.reading import CORRECTED, HEARTBEAT, READING, REGISTERED, MeterKind
 from schemas.reject import REASONS, Reason
 
 Bytes = Annotated[NDArray[np.uint8], "uint8[::1]"]
@@ -82,7 +82,9 @@ ROW_COLUMNS = 16
 """All other columns of a malformed row hold anything."""
 
 REGISTER, QUANTITY, LEVEL = range(3)
-"""KIND: which value the row carries; the order of `MeterKind`."""
+"""KIND: which value the row carries, an index in KINDS."""
+
+KINDS: tuple[MeterKind, ...] = get_args(MeterKind)
 
 IS_START, IS_END, IS_RECONSTRUCTED = 1, 2, 4
 """Bits of MARKS: `session_start`, `session_end`, `reconstructed`."""

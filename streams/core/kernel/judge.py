@@ -19,9 +19,7 @@ from streams.core.kernel.windows import (
     find_window,
     note_offset,
     open_window,
-    touch_machine,
-    touch_meter,
-    touch_window,
+    touch,
 )
 
 UNKNOWN_MACHINE, BAD_SIGNATURE, FUTURE = (
@@ -178,7 +176,7 @@ def end_session(
     w = open_window(window_index, windows, clock, m, start, NONE)
     if windows[w, t.FIRST_OFFSET_OF] == NONE:
         note_offset(windows, w, offset)
-    touch_window(tables, clock, w)
+    touch(tables, clock, t.TOUCHED_WINDOW, w)
 
 
 @compiled
@@ -198,7 +196,7 @@ def place_row(
     windows = tables[t.WINDOWS]
     start, adjusts = place_of_moment(clock, moment_of(rows, r))
     w = open_window(window_index, windows, clock, m, start, adjusts)
-    touch_window(tables, clock, w)
+    touch(tables, clock, t.TOUCHED_WINDOW, w)
     note_offset(windows, w, offset)
     windows[w, t.READINGS] += 1
     windows[w, t.SKIPPED] += skipped
@@ -297,7 +295,7 @@ def settle_row(
         push_start(meters, texts, clock, meter, buffer, rows, r)
         meters[meter, t.START_LATEST], meters[meter, t.START_SLACK] = after[NEW_LATEST], after[NEW_SLACK]
     if s != NONE:
-        touch_machine(tables, clock, m)
+        touch(tables, clock, t.TOUCHED_MACHINE, m)
         if rows[r, c.MARKS] & c.IS_END:
             end_session(tables, window_index, clock, s, m, offset)
     return c.ACCEPTED
@@ -335,10 +333,10 @@ def judge_row(
     )
     if verdict == EQUIVOCATION:  # Rule 9
         machines[m, t.IS_MARKED] = 1
-        touch_machine(tables, clock, m)
+        touch(tables, clock, t.TOUCHED_MACHINE, m)
     if verdict != c.ACCEPTED:
         return verdict
-    touch_meter(tables, clock, meter)
+    touch(tables, clock, t.TOUCHED_METER, meter)
     if terms[term, t.IS_RETIRED] == 1:  # Rule 24
         return RETIRED
     # Rule 5: the horizon is asked only where the window of the moment is sealed.

@@ -33,7 +33,6 @@ FULL, ASKED = range(2)
 """Why a piece ends before the last record: the next record may not fit, or the definition has to decide it."""
 
 _MEDIA = (definition.JSON, definition.ARROW)
-_KINDS = ("register", "quantity", "level")
 
 
 @compiled
@@ -113,7 +112,7 @@ class Readings:
         at = self._entries.write("".join(texts).encode("ascii"))
         row[c.VERDICT] = c.ACCEPTED
         row[c.BOOT], row[c.SEQ], row[c.OBSERVED_AT] = reading.boot, reading.seq, reading.observed_at
-        row[c.KIND], row[c.VALUE] = _KINDS.index(reading.kind), reading.value
+        row[c.KIND], row[c.VALUE] = c.KINDS.index(reading.kind), reading.value
         row[c.STARTED_AT] = _or_none(reading.session_started_at)
         row[c.MARKS] = (
             reading.session_start * c.IS_START

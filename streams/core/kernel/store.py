@@ -11,15 +11,13 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from schemas.parsing import day_number
-from schemas.reading import MeterKind
 from schemas.registration import Registration, Restrictions
 from schemas.units import HOUR_MS
 from streams.core.kernel import tables as t
-from streams.core.kernel.columns import NONE, Bytes, Ints, Matrix
+from streams.core.kernel.columns import KINDS, NONE, Bytes, Ints, Matrix
 from streams.core.kernel.tables import Tables, Texts
 from streams.core.plausible_usage import time_needed_ms
 
-KINDS: tuple[MeterKind, ...] = ("register", "quantity", "level")
 DAYS = ("MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SUNDAY")
 EVERY_DAY = 2**7 - 1
 MINUTES_A_DAY = 1_440
@@ -71,8 +69,7 @@ class Store:
         self._room(t.LINES, int(clock[t.LINES_USED]) + 2 * rows)
         self._room(t.HOLES, int(clock[t.HOLES_USED]) + 2 * meters)
         self._room(t.EVENTS, int(clock[t.EVENTS_USED]) + rows)
-        counters = (t.METERS_TOUCHED, t.WINDOWS_TOUCHED, t.MACHINES_TOUCHED)
-        self._room(t.TOUCHED, max(int(clock[counter]) for counter in counters) + rows)
+        self._room(t.TOUCHED, int(clock[t.METERS_TOUCHED : t.METERS_TOUCHED + t.TOUCHED_COLUMNS].max()) + rows)
         self.texts = _grown(self.texts, int(clock[t.TEXTS_USED]) + t.METER_TEXTS * meters)
         self._index(int(clock[t.WINDOWS_OPEN]) + rows)
 
@@ -96,10 +93,15 @@ class Store:
         self.session_names = _grown(self.session_names, s + 1)
         put(self.session_names, s, name)
 
-    def room_to_touch(self) -> None:
-        """Makes room for one more in each list of what changed."""
-        counters = (t.METERS_TOUCHED, t.WINDOWS_TOUCHED, t.MACHINES_TOUCHED)
-        self._room(t.TOUCHED, max(int(self.clock[counter]) for counter in counters) + 1)
+    def touch(self, kind: int, line: int) -> None:
+        """Notes in the list `kind` of TOUCHED that a line changed since the state was last written."""
+        matrix, flag = t.TOUCHES[kind].tolist()
+        things, length = self.matrix(matrix), t.METERS_TOUCHED + kind
+        if things[line, flag] == 0:
+            things[line, flag] = 1
+            self._room(t.TOUCHED, int(self.clock[length]) + 1)
+            self.matrix(t.TOUCHED)[self.clock[length], kind] = line
+            self.clock[length] += 1
 
     def _room(self, kind: int, size: int) -> None:
         self._matrices[kind] = _grown(self._matrices[kind], size)
@@ -220,8 +222,7 @@ class Store:
                 meter.capacity_per_hour,
                 NONE if meter.modulus is UNSET else meter.modulus,
                 -(-HOUR_MS // meter.starts_per_hour),
-                need >> 62,
-                need & (2**62 - 1),
+                *pair_of(need),
                 reorder_at.get(meter.meter, NONE),
             )
         for element in r.tariff.elements:
@@ -234,6 +235,16 @@ class Store:
         ends = [self.used[kind] for kind in (t.TERM_METERS, t.ELEMENTS, t.OFFSETS)]
         cells = [cell for span in zip(spans, ends, strict=True) for cell in span]
         return self.new(t.TERMS, *cells, int(r.retired), int(r.require_signature))
+
+
+def pair_of(value: int) -> tuple[int, int]:
+    """A Python integer as a pair."""
+    return value >> t.PAIR_BITS, value & (2**t.PAIR_BITS - 1)
+
+
+def value_of(high: int, low: int) -> int:
+    """The Python integer that a pair is."""
+    return (high << t.PAIR_BITS) + low
 
 
 def _restricted(words: Restrictions) -> tuple[int, ...]:

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from streams.core.kernel.columns import NONE
 
+PAIR_BITS = 62
+"""An integer of up to 124 bits is a pair: high × 2^62 + low, where 0 <= low < 2^62. The high part carries the sign."""
+
 MATRICES = 14
 Tables = Annotated[tuple[NDArray[np.int64], ...], f"UniTuple(int64[:, ::1], {MATRICES})"]
 Texts = Annotated[NDArray[np.uint8], "uint8[:, ::1]"]
@@ -171,6 +174,10 @@ EVENT_COLUMNS = 6
 # TOUCHED: three lists, of what changed since the state was last written
 (TOUCHED_METER, TOUCHED_WINDOW, TOUCHED_MACHINE) = range(3)
 TOUCHED_COLUMNS = 3
+TOUCHES = np.array([[METERS, METER_TOUCHED], [WINDOWS, WINDOW_TOUCHED], [MACHINES, MACHINE_TOUCHED]])
+"""For each list the matrix whose lines it names, and the column that says that a line is in it. Their lengths stand in
+this order in the clock, from METERS_TOUCHED on.
+"""
 
 WIDTHS = (
     MACHINE_COLUMNS,

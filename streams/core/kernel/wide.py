@@ -1,8 +1,8 @@
-"""Integers of up to 124 bits as pairs: high × 2^62 + low, where 0 <= low < 2^62. The high part carries the sign."""
+"""Integers of up to 124 bits as pairs: see PAIR_BITS in `tables`."""
 
 from streams.core.kernel.compiled import compiled
+from streams.core.kernel.tables import PAIR_BITS as BITS
 
-BITS = 62
 LOW = (1 << BITS) - 1
 HALF = 31
 HALF_LOW = (1 << HALF) - 1

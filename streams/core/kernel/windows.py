@@ -136,27 +136,10 @@ def bill(
 
 
 @compiled
-def touch_window(tables: Tables, clock: Ints, w: int) -> None:
-    """Notes that a window changed since the state was last written."""
-    if tables[t.WINDOWS][w, t.WINDOW_TOUCHED] == 0:
-        tables[t.WINDOWS][w, t.WINDOW_TOUCHED] = 1
-        tables[t.TOUCHED][clock[t.WINDOWS_TOUCHED], t.TOUCHED_WINDOW] = w
-        clock[t.WINDOWS_TOUCHED] += 1
-
-
-@compiled
-def touch_meter(tables: Tables, clock: Ints, meter: int) -> None:
-    """Notes that a meter changed since the state was last written."""
-    if tables[t.METERS][meter, t.METER_TOUCHED] == 0:
-        tables[t.METERS][meter, t.METER_TOUCHED] = 1
-        tables[t.TOUCHED][clock[t.METERS_TOUCHED], t.TOUCHED_METER] = meter
-        clock[t.METERS_TOUCHED] += 1
-
-
-@compiled
-def touch_machine(tables: Tables, clock: Ints, m: int) -> None:
-    """Notes that a machine changed since the state was last written."""
-    if tables[t.MACHINES][m, t.MACHINE_TOUCHED] == 0:
-        tables[t.MACHINES][m, t.MACHINE_TOUCHED] = 1
-        tables[t.TOUCHED][clock[t.MACHINES_TOUCHED], t.TOUCHED_MACHINE] = m
-        clock[t.MACHINES_TOUCHED] += 1
+def touch(tables: Tables, clock: Ints, kind: int, line: int) -> None:
+    """Notes in the list `kind` of TOUCHED that a line changed since the state was last written."""
+    things, flag, length = tables[t.TOUCHES[kind, 0]], t.TOUCHES[kind, 1], t.METERS_TOUCHED + kind
+    if things[line, flag] == 0:
+        things[line, flag] = 1
+        tables[t.TOUCHED][clock[length], kind] = line
+        clock[length] += 1
