@@ -16,7 +16,7 @@ from schemas.manifest import Counts
 from schemas.order import CANCELLED, INVOICED, RECEIVED, Order
 from schemas.payment import PAID
 from schemas.reading import CORRECTED, REGISTERED
-from schemas.reject import WHOLE_RECORD, Reason, Reject, RejectedRecord
+from schemas.reject import WHOLE_RECORD, Reject, RejectedRecord
 from schemas.window import Window
 from streams.core.control import Outcome
 from streams.core.correcting import correct
@@ -24,9 +24,10 @@ from streams.core.kernel import columns as c
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE, Ints, Matrix
 from streams.core.kernel.entries import Entries, EntryRecords, Written
-from streams.core.kernel.judge import ALL_AFTER, SEALS, SIGNED, TRUST_REFUSED, judge_records
+from streams.core.kernel.judge import ALL_AFTER, SEALS, SIGNED, TRUST_REFUSED, find_versions, judge_records
 from streams.core.kernel.judge import CONTROL as IS_CONTROL
 from streams.core.kernel.readings import Readings
+from streams.core.machines import Version
 from streams.core.open_window import seal, version_of
 from streams.core.paying import pay
 from streams.core.purchasing import Level, cancel, invoice, place_orders, receive
@@ -73,7 +74,9 @@ class Tally:
         elif outcome == "duplicate":
             self.duplicate += 1
         else:
-            self.refuse(record, row, outcome)
+            self.rejects.append(Reject(record.offset, row, outcome))
+            if not self.rejected or self.rejected[-1].offset != record.offset:
+                self.rejected.append(RejectedRecord.of(record.offset, record.timestamp, record.key, record.value))
 
     def count(self, state: State) -> None:
         """Adds what loops have counted."""
@@ -81,12 +84,6 @@ class Tally:
         self.accepted += int(clock[t.ACCEPTED_COUNT])
         self.duplicate += int(clock[t.DUPLICATE_COUNT])
         clock[[t.ACCEPTED_COUNT, t.DUPLICATE_COUNT]] = 0
-
-    def refuse(self, record: LogRecord, row: int, reason: Reason) -> None:
-        """Keeps a refused entry, its record once however many rows were refused."""
-        self.rejects.append(Reject(record.offset, row, reason))
-        if not self.rejected or self.rejected[-1].offset != record.offset:
-            self.rejected.append(RejectedRecord.of(record.offset, record.timestamp, record.key, record.value))
 
     def advanced(self, state: State, consumed: int, cut: int | None) -> Advanced:
         """The result of the slice. Takes the orders that it placed out of the state."""
@@ -109,21 +106,15 @@ def advance(state: State, records: Sequence[LogRecord]) -> Advanced:
     For each record: (1) its timestamp moves stream time; (2) windows seal, and the epoch may end; (3) its entries are
     judged in order. Raises InvariantBroken if an amount leaves 64 bits: the process must stop.
     """
-    if isinstance(records, EntryRecords):
-        return advance_from(state, records.alone(), records.first, Tally())
-    return advance_from(state, entries_of(records), 0, Tally())
-
-
-def advance_from(state: State, entries: Entries, line: int, tally: Tally) -> Advanced:
-    """The same, from one line of the records on."""
-    readings, first = Readings(entries), line
+    entries, first = entries_of(records)
+    readings, tally, line = Readings(entries), Tally(), first
     while line < len(entries.records):
         end, rows = readings.read(line)
         state.store.reserve(len(rows) + 1)
         piece = Piece(state, entries, rows, tally)
         while line < end:
             state.observe(int(entries.records[line, c.TIMESTAMP]))  # (1)
-            seal_windows(state, tally, state.earliest_open_ms)  # (2)
+            seal_windows(state, tally)  # (2)
             if state.is_epoch_over:
                 return tally.advanced(state, line - first, state.end_epoch())
             line = piece.judge(line, end)  # (3)
@@ -131,9 +122,9 @@ def advance_from(state: State, entries: Entries, line: int, tally: Tally) -> Adv
     return tally.advanced(state, line - first, None)
 
 
-def seal_windows(state: State, tally: Tally, before_ms: int) -> None:
+def seal_windows(state: State, tally: Tally) -> None:
     """Rules 5, 6 and 21: windows with end + grace <= stream time seal, those of later epochs only after the cut."""
-    for key, window, closed in state.take_windows(before_ms):
+    for key, window, closed in state.take_windows(state.earliest_open_ms):
         machine = state.machines[key[1]]
         version = version_of(machine, key)
         sealed = seal(state.log, machine, version, key, window, state.carry_of(machine, version), closed)
@@ -204,20 +195,22 @@ class Piece:
             self._tally.note(record, row, c.reason_of(code))
 
     def _look_at_signature(self, line: int) -> None:
-        """Fills in the trust of each row of a signed record: that of the version in force at the row's moment."""
-        state, entries = self._state, self._entries
+        """Fills in the trust of each row of a signed record: that of the version in force at the row's moment.
+
+        Versions whose content is one have the same keys.
+        """
+        state, entries, store = self._state, self._entries, self._state.store
         signature = state.signatures.of_device(entries.record(line))
         first, count = entries.records[line, [c.FIRST_ROW, c.ROWS]].tolist()
-        for k in range(first, first + count):
-            row = self._rows[k].tolist()
-            self._trust[k] = 0
-            machine = None
-            if row[c.VERDICT] != c.MALFORMED:
-                machine = state.machines.get(c.text(entries.buffer, row[c.MACHINE_AT], row[c.MACHINE_LEN]))
-            if machine is not None:
-                moment_ms = row[c.OBSERVED_AT] if row[c.MARKS] & c.IS_START else max(0, row[c.OBSERVED_AT] - 1)
-                trust = trust_of(signature, machine.version_at(moment_ms))
-                self._trust[k] = TRUST_REFUSED if trust is None else trust
+        versions: Ints = np.full(count, NONE, np.int64)
+        find_versions(
+            store.tables, store.names, store.machine_index, store.key, entries.buffer, self._rows, first, versions
+        )
+        contents = np.where(versions == NONE, NONE, store.matrix(t.VERSIONS)[versions, t.VERSION_CONTENT])
+        for content in np.unique(contents[contents != NONE]).tolist():
+            is_same = contents == content
+            trust = trust_of(signature, Version(state.book, int(versions[is_same][0])))
+            self._trust[first : first + count][is_same] = TRUST_REFUSED if trust is None else trust
 
     def _controls(self, line: int, end: int) -> int:
         """Judges a control record, and those that follow it before something seals; returns the line after them."""
@@ -236,20 +229,20 @@ class Piece:
 
 def judge_record(state: State, record: LogRecord, tally: Tally) -> None:
     """Judges the entries of one record, each noted before the next is looked at. Stream time must stand at it."""
-    entries = entries_of([record])
+    entries, _ = entries_of([record])
     _, rows = Readings(entries).read(0)
     cells = entries.records[0]
     state.store.reserve(len(rows) + 1)
+    piece = Piece(state, entries, rows, tally)
     if cells[c.REFUSED] or cells[c.TYPE] != c.TYPE_READING:
-        Piece(state, entries, rows, tally).judge(0, 1)
+        piece.judge(0, 1)
         if not cells[c.REFUSED] and cells[c.TYPE] == c.TYPE_HEARTBEAT:
             tally.note(record, WHOLE_RECORD, None)
-    for k in range(len(rows) if cells[c.TYPE] == c.TYPE_READING else 0):
+    for k in range(len(rows)):
         cells[c.FIRST_ROW], cells[c.ROWS] = k, 1
-        Piece(state, entries, rows[: k + 1], tally).judge(0, 1)
+        piece.judge(0, 1)
         if rows[k, c.VERDICT] <= c.DUPLICATE:
             tally.note(record, k, None if rows[k, c.VERDICT] == c.ACCEPTED else "duplicate")
-        rows[k, c.RECORD] = NONE  # It is noted.
     state.store.clock[[t.ACCEPTED_COUNT, t.DUPLICATE_COUNT]] = 0
 
 
@@ -262,14 +255,16 @@ def place_orders_of(state: State) -> None:
         machine, name = store.name(int(meters[meter, t.METER_MACHINE])), store.word_names[meters[meter, t.METER_NAME]]
         place_orders(state, Level(machine, name, value, observed_at, now_ms, offset, row))
     store.clock[t.EVENTS_USED] = 0
-    if state.session_of_name:
-        state.moved_ends()
 
 
-def entries_of(records: Sequence[LogRecord]) -> Entries:
-    """Records in arrays."""
+def entries_of(records: Sequence[LogRecord]) -> tuple[Entries, int]:
+    """Records in arrays, and the line of the first."""
+    if isinstance(records, EntryRecords):
+        return records.alone(), records.first
     entries = Entries()
-    far = bool(records) and records[-1].offset - records[0].offset > OFFSETS_OF_A_BATCH
-    for batch in [[record] for record in records] if far else [records] if records else []:
-        entries.add(Written(batch))
-    return entries
+    if records and records[-1].offset - records[0].offset > OFFSETS_OF_A_BATCH:
+        for record in records:
+            entries.add(Written([record]))
+    elif records:
+        entries.add(Written(records))
+    return entries, 0

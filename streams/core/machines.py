@@ -275,7 +275,6 @@ class Machine:
 
     def version_at(self, moment_ms: int) -> Version:
         """The highest version in force at a moment (epoch ms); the first one always is."""
-        version = self.last
         for version in self._backwards():
             if version.in_force_from_ms <= moment_ms:
                 break

@@ -55,8 +55,6 @@ class State:
         self.new_versions: list[int] = []
         self.clock_moved = False
         self._free_sessions: list[int] = []
-        self._closing: defaultdict[int, set[int]] = defaultdict(set)
-        """The open sessions by the start of the window into which each closes: worked out from them."""
         self.store.clock[[t.WINDOW_MS]] = log.window_ms
 
     @classmethod
@@ -236,11 +234,7 @@ class State:
 
         Each comes with the statements of the sessions that close into it; those are removed too (rule 37).
         """
-        closing: defaultdict[WindowKey, list[int]] = defaultdict(list)
-        for start_ms in [start_ms for start_ms in self._closing if start_ms < before_ms]:
-            for s in self._closing.pop(start_ms):
-                machine = self.store.name(int(self.store.matrix(t.SESSIONS)[s, t.SESSION_MACHINE]))
-                closing[start_ms, machine, NONE].append(s)
+        closing = self._closing(before_ms)
         for key in closing:
             self.open_window(key)
         windows = self.store.matrix(t.WINDOWS)
@@ -301,31 +295,28 @@ class State:
             machines[m, t.FIRST_SESSION] = s
             self.session_of_name[m, name] = s
             self.payers[s] = session.payer
-        else:
-            self._closing[self._closes_in_ms(s)].discard(s)
         facts = (session.valid_until, session.paid, *pair_of(session.use), session.ends_in_ms)
         store.matrix(t.SESSIONS)[s, t.VALID_UNTIL :] = facts
-        self._closing[self._closes_in_ms(s)].add(s)
         self.gone_sessions.discard((machine, name))
         self.touch(Machine(self.book, m, machine))
-
-    def moved_ends(self) -> None:
-        """Looks where sessions close, after a loop may have ended some."""
-        ends = [s for sessions in self._closing.values() for s in sessions]
-        self._closing.clear()
-        for s in ends:
-            self._closing[self._closes_in_ms(s)].add(s)
 
     def deposits_micros(self) -> int:
         """Rule 39: what was paid for open sessions, and the refunds that lie in open windows."""
         paid = sum(self._session(s).paid for s in self.session_of_name.values())
         return paid + sum(extras.refunds_micros for extras in self.extras.values())
 
-    def _closes_in_ms(self, s: int) -> int:
-        """The start of the window into which it closes: that of its end or that of its term, the first to seal."""
-        session = self._session(s)
-        term_ms = self.log.window_start(session.valid_until - 1)
-        return term_ms if session.ends_in_ms == NONE else min(session.ends_in_ms, term_ms)
+    def _closing(self, before_ms: int) -> dict[WindowKey, list[int]]:
+        """The open sessions that close before a moment, by window: that of their end or term, the first to seal."""
+        numbers = np.fromiter(self.session_of_name.values(), np.int64, len(self.session_of_name))
+        rows = self.store.matrix(t.SESSIONS)[numbers]
+        last_ms, ends_ms = rows[:, t.VALID_UNTIL] - 1, rows[:, t.ENDS_IN]
+        term_ms = last_ms - last_ms % self.log.window_ms
+        closes_ms = np.where(ends_ms == NONE, term_ms, np.minimum(ends_ms, term_ms))
+        found: defaultdict[WindowKey, list[int]] = defaultdict(list)
+        for k in np.flatnonzero(closes_ms < before_ms).tolist():
+            machine = self.store.name(int(rows[k, t.SESSION_MACHINE]))
+            found[int(closes_ms[k]), machine, NONE].append(int(numbers[k]))
+        return found
 
     def _close(self, sessions: list[int]) -> list[Statement]:
         """Ends sessions; their statements, by name."""

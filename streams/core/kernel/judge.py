@@ -356,6 +356,21 @@ def judge_row(
 
 
 @compiled
+def find_versions(
+    tables: Tables, names: Bytes, machine_index: Ints, key: int, buffer: Bytes, rows: Matrix, first: int, versions: Ints
+) -> None:
+    """The version in force at the moment of each row from `first` on; NONE stays where no machine is known."""
+    machines = tables[t.MACHINES]
+    for k in range(len(versions)):
+        r = first + k
+        if rows[r, c.VERDICT] == c.MALFORMED:
+            continue
+        m = find_machine(machine_index, key, machines, names, buffer, rows[r, c.MACHINE_AT], rows[r, c.MACHINE_LEN])
+        if m != NONE:
+            versions[k] = version_at(tables[t.VERSIONS], machines[m, t.LAST_VERSION], moment_of(rows, r))
+
+
+@compiled
 def judge_records(
     tables: Tables,
     texts: Texts,
