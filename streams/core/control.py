@@ -36,12 +36,23 @@ def is_in_place(state: State, record: LogRecord, route: str) -> bool:
     return record.key == key and partition_of(key, state.log.partitions) == state.partition
 
 
-def find_machine(state: State, record: LogRecord, name: str) -> Machine | Reason:
-    """The machine that a record is about, if the record lies where it belongs."""
-    machine = state.machines.get(name)
+def opened(
+    state: State, record: LogRecord, struct: type[Control], *, by_operator: bool
+) -> tuple[Control, dict[str, Any], Machine] | Reason:
+    """A record about a registered machine, as `decode` returns it, and the machine; or the first reason of rule 4.
+
+    With `by_operator` one of the ruleset's operators must have signed it.
+    """
+    decoded = decode(record, struct)
+    if not isinstance(decoded, tuple):
+        return decoded
+    if by_operator and not is_by_operator(state, record):
+        return "bad_signature"
+    control, plain = decoded
+    machine = state.machines.get(control.machine)
     if machine is None:
         return "unknown_machine"
-    return machine if is_in_place(state, record, machine.route) else "wrong_partition"
+    return (control, plain, machine) if is_in_place(state, record, machine.route) else "wrong_partition"
 
 
 def content_digest(plain: dict[str, Any], absent: dict[str, object] | None = None) -> str:

@@ -6,7 +6,7 @@ from schemas.reading import Correction
 from schemas.reject import Reason
 from schemas.units import CARRY_BASE
 from schemas.window import Due
-from streams.core.control import Outcome, content_digest, decode, find_machine, is_by_operator
+from streams.core.control import Outcome, content_digest, opened
 from streams.core.machines import Machine, Version
 from streams.core.open_window import Billed, LineKey, can_bill, worth
 from streams.core.plausible_usage import correction_limit
@@ -17,15 +17,10 @@ from streams.core.state import State
 
 def correct(state: State, record: LogRecord) -> Outcome:
     """Judges a `usage.corrected` record and adds what it says if it is the machine's next correction."""
-    decoded = decode(record, Correction)
-    if not isinstance(decoded, tuple):
-        return decoded
-    if not is_by_operator(state, record):
-        return "bad_signature"
-    correction, plain = decoded
-    machine = find_machine(state, record, correction.machine)
-    if not isinstance(machine, Machine):
-        return machine
+    found = opened(state, record, Correction, by_operator=True)
+    if not isinstance(found, tuple):
+        return found
+    correction, plain, machine = found
     digest = content_digest(plain, {"fees": 0})
     rare = machine.rare
     if correction.version == rare.correction_version and digest == rare.correction_digest:

@@ -273,6 +273,10 @@ class Machine:
         """The version registered last, in force or not."""
         return Version(self._book, self._get(t.LAST_VERSION))
 
+    def version(self, number: int) -> Version:
+        """The version of a number, from 1."""
+        return next(version for version in self._backwards() if version.number == number)
+
     def version_at(self, moment_ms: int) -> Version:
         """The highest version in force at a moment (epoch ms); the first one always is."""
         for version in self._backwards():

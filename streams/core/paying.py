@@ -4,8 +4,7 @@ from msgspec import structs
 
 from schemas.payment import PaymentReceived
 from schemas.units import COUNT_MAX
-from streams.core.control import Outcome, content_digest, decode, find_machine, is_by_operator
-from streams.core.machines import Machine
+from streams.core.control import Outcome, content_digest, opened
 from streams.core.prepaid import OPEN_MAX, TERM_MAX_MS, PrepaidSession, returned
 from streams.core.records import LogRecord
 from streams.core.state import State
@@ -13,15 +12,10 @@ from streams.core.state import State
 
 def pay(state: State, record: LogRecord) -> Outcome:
     """Judges a `payment.received` record: an accepted one opens its session, is added to it, or is returned."""
-    decoded = decode(record, PaymentReceived)
-    if not isinstance(decoded, tuple):
-        return decoded
-    if not is_by_operator(state, record):
-        return "bad_signature"
-    payment, plain = decoded
-    machine = find_machine(state, record, payment.machine)
-    if not isinstance(machine, Machine):
-        return machine
+    found = opened(state, record, PaymentReceived, by_operator=True)
+    if not isinstance(found, tuple):
+        return found
+    payment, plain, machine = found
     digest = content_digest(plain)
     rare = machine.rare
     if payment.version == rare.payment_version and digest == rare.payment_digest:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from schemas.order import GoodsReceived, Order, OrderCancelled, OrderInvoiced
 from schemas.registration import OrderPolicy
 from schemas.reject import Reason
-from streams.core.control import Outcome, content_digest, decode, find_machine, is_by_operator
+from streams.core.control import Outcome, content_digest, opened
 from streams.core.machines import Machine
 from streams.core.open_window import Expense
 from streams.core.orders import EARLY_MS, SETTLED, Invoice, ItemOrder, ItemOrders, Receipt
@@ -66,13 +66,10 @@ def _place(state: State, machine: Machine, policy: OrderPolicy, level: Level) ->
 
 def receive(state: State, record: LogRecord) -> Outcome:
     """Judges a `goods.received` record (rule 30)."""
-    decoded = decode(record, GoodsReceived)
-    if not isinstance(decoded, tuple):
-        return decoded
-    receipt, plain = decoded
-    machine = find_machine(state, record, receipt.machine)
-    if not isinstance(machine, Machine):
-        return machine
+    found = opened(state, record, GoodsReceived, by_operator=False)
+    if not isinstance(found, tuple):
+        return found
+    receipt, plain, machine = found
     signature = state.signatures.of_device(record)
     if not (signature and trust_of(signature, machine.version_at(state.now_ms))):
         return "bad_signature"
@@ -95,13 +92,10 @@ def receive(state: State, record: LogRecord) -> Outcome:
 
 def invoice(state: State, record: LogRecord) -> Outcome:
     """Judges an `order.invoiced` record (rule 31)."""
-    decoded = decode(record, OrderInvoiced)
-    if not isinstance(decoded, tuple):
-        return decoded
-    invoiced, plain = decoded
-    machine = find_machine(state, record, invoiced.machine)
-    if not isinstance(machine, Machine):
-        return machine
+    found = opened(state, record, OrderInvoiced, by_operator=False)
+    if not isinstance(found, tuple):
+        return found
+    invoiced, plain, machine = found
     order = _order(machine, invoiced)
     if not isinstance(order, ItemOrder):
         return order
@@ -121,15 +115,10 @@ def invoice(state: State, record: LogRecord) -> Outcome:
 
 def cancel(state: State, record: LogRecord) -> Outcome:
     """Judges an `order.cancelled` record (rule 32)."""
-    decoded = decode(record, OrderCancelled)
-    if not isinstance(decoded, tuple):
-        return decoded
-    if not is_by_operator(state, record):
-        return "bad_signature"
-    cancelled, plain = decoded
-    machine = find_machine(state, record, cancelled.machine)
-    if not isinstance(machine, Machine):
-        return machine
+    found = opened(state, record, OrderCancelled, by_operator=True)
+    if not isinstance(found, tuple):
+        return found
+    cancelled, plain, machine = found
     order = _order(machine, cancelled)
     if not isinstance(order, ItemOrder):
         return order

@@ -10,7 +10,10 @@ from schemas.units import DAY_MS, MINUTE_MS, SECOND_MS
 
 DAYS = ("MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SUNDAY")
 EPOCH_WEEKDAY = DAYS.index("THURSDAY")
+EVERY_DAY = 2 ** len(DAYS) - 1
 MINUTES_A_DAY = DAY_MS // MINUTE_MS
+FAR_DAY = 2**60
+"""Beyond any day."""
 
 PER_SESSION = 0
 """The `per` of a line that counts sessions."""
@@ -26,23 +29,24 @@ class Price(NamedTuple):
 UNPRICED = Price(0, 1)
 
 
-class _Window(NamedTuple):
-    """Restrictions in integers: minutes of the day, days since 1970, weekdays from Monday."""
+class Hours(NamedTuple):
+    """Restrictions in integers: minutes of the day, days since 1970, a bit for each weekday from Monday."""
 
     start_minute: int
     end_minute: int
-    start_day: int | None
-    end_day: int | None
-    weekdays: frozenset[int]
+    start_day: int
+    end_day: int
+    weekdays: int
 
     @classmethod
-    def of(cls, words: Restrictions) -> "_Window":
+    def of(cls, words: Restrictions) -> "Hours":
+        """What they say; what they leave out restricts nothing."""
         return cls(
             _minute(words.start_time) if words.start_time is not UNSET else 0,
             _minute(words.end_time) if words.end_time is not UNSET else MINUTES_A_DAY,
-            day_number(words.start_date) if words.start_date is not UNSET else None,
-            day_number(words.end_date) if words.end_date is not UNSET else None,
-            frozenset(DAYS.index(day) for day in words.day_of_week),
+            day_number(words.start_date) if words.start_date is not UNSET else -FAR_DAY,
+            day_number(words.end_date) if words.end_date is not UNSET else FAR_DAY,
+            sum(1 << DAYS.index(day) for day in set(words.day_of_week)) or EVERY_DAY,
         )
 
     def holds(self, day: int, minute: int) -> bool:
@@ -52,18 +56,13 @@ class _Window(NamedTuple):
             in_time = start <= minute < end
         else:
             in_time = start == end or minute >= start or minute < end
-        return (
-            in_time
-            and (self.start_day is None or day >= self.start_day)
-            and (self.end_day is None or day < self.end_day)
-            and (not self.weekdays or (day + EPOCH_WEEKDAY) % 7 in self.weekdays)
-        )
+        return in_time and self.start_day <= day < self.end_day and self.weekdays >> (day + EPOCH_WEEKDAY) % 7 & 1 == 1
 
 
 class _Priced(NamedTuple):
     """An element: when it holds, and its first component of each kind for a meter."""
 
-    when: _Window
+    when: Hours
     by_meter: dict[tuple[str, bool], Price]
 
     @classmethod
@@ -72,7 +71,7 @@ class _Priced(NamedTuple):
         for part in element.components:
             per = PER_SESSION if part.per is UNSET else part.per
             by_meter.setdefault((part.meter, part.per is UNSET), Price(part.price, per))
-        return cls(_Window.of(element.restrictions), by_meter)
+        return cls(Hours.of(element.restrictions), by_meter)
 
 
 class Prices:

@@ -413,5 +413,5 @@ class Partition:
 
 
 def _kind_and_route(state: State, machine: str, version: int) -> tuple[str, str]:
-    registration = state.machines[machine].versions[version - 1].registration
-    return registration.kind, registration.route
+    known = state.machines[machine]
+    return known.version(version).content.template.kind, known.route

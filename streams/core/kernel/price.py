@@ -1,12 +1,11 @@
 """Which version is in force, what it says of a meter, and the price of a moment (rules 18, 19 and 22)."""
 
+from schemas.units import DAY_MS, MINUTE_MS, SECOND_MS
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE, Matrix
 from streams.core.kernel.compiled import compiled
 from streams.core.kernel.tables import Tables
-
-EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0.
-SECOND_MS, MINUTE_MS, DAY_MS = 1_000, 60_000, 86_400_000
+from streams.core.rating import EPOCH_WEEKDAY
 
 
 @compiled

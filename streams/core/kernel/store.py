@@ -10,19 +10,13 @@ import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
-from schemas.parsing import day_number
-from schemas.registration import Registration, Restrictions
+from schemas.registration import Registration
 from schemas.units import HOUR_MS
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import KINDS, NONE, Bytes, Ints, Matrix
 from streams.core.kernel.tables import Tables, Texts
 from streams.core.plausible_usage import time_needed_ms
-
-DAYS = ("MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SUNDAY")
-EVERY_DAY = 2**7 - 1
-MINUTES_A_DAY = 1_440
-FAR = 2**60
-"""Beyond any day."""
+from streams.core.rating import Hours
 
 FIRST_ROOM = 64
 
@@ -229,7 +223,7 @@ class Store:
             first = self.used[t.COMPONENTS]
             for part in element.components:
                 self.new(t.COMPONENTS, self.word(part.meter), 0 if part.per is UNSET else part.per, part.price)
-            self.new(t.ELEMENTS, *_restricted(element.restrictions), first, self.used[t.COMPONENTS])
+            self.new(t.ELEMENTS, *Hours.of(element.restrictions), first, self.used[t.COMPONENTS])
         for from_ms, seconds in r.tariff.offsets:
             self.new(t.OFFSETS, from_ms, seconds)
         ends = [self.used[kind] for kind in (t.TERM_METERS, t.ELEMENTS, t.OFFSETS)]
@@ -245,22 +239,6 @@ def pair_of(value: int) -> tuple[int, int]:
 def value_of(high: int, low: int) -> int:
     """The Python integer that a pair is."""
     return (high << t.PAIR_BITS) + low
-
-
-def _restricted(words: Restrictions) -> tuple[int, ...]:
-    """Restrictions in integers: minutes of the day, days since 1970, one bit for each weekday from Monday."""
-    days = sum(1 << DAYS.index(day) for day in set(words.day_of_week))
-    return (
-        _minute(words.start_time) if words.start_time is not UNSET else 0,
-        _minute(words.end_time) if words.end_time is not UNSET else MINUTES_A_DAY,
-        day_number(words.start_date) if words.start_date is not UNSET else -FAR,
-        day_number(words.end_date) if words.end_date is not UNSET else FAR,
-        days or EVERY_DAY,
-    )
-
-
-def _minute(text: str) -> int:
-    return int(text[:2]) * 60 + int(text[3:])
 
 
 def put(texts: Texts, number: int, text: str) -> None:
