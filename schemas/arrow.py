@@ -14,7 +14,7 @@ from msgspec import UNSET, structs
 from schemas.order import Order
 from schemas.registration import Agreement
 from schemas.reject import Reject, RejectedRecord
-from schemas.window import FLAGS, Due, Flag, Line, Statement, Window
+from schemas.window import Due, Line, Statement, Window, flag_bits, flags_from
 
 MICROS = pa.decimal128(38, 0)
 """Sums of settlement: they may leave 63 bits."""
@@ -223,16 +223,6 @@ def agreements_from(table: pa.Table) -> dict[str, Agreement]:
         )
         for row in rows
     }
-
-
-def flag_bits(flags: Iterable[Flag]) -> int:
-    """Flags as bits."""
-    return sum(1 << FLAGS.index(flag) for flag in flags)
-
-
-def flags_from(bits: int) -> tuple[Flag, ...]:
-    """The flags of some bits, in the order of FLAGS."""
-    return tuple(flag for place, flag in enumerate(FLAGS) if bits >> place & 1)
 
 
 def orders_table(orders: Sequence[Order]) -> pa.Table:

@@ -2,7 +2,7 @@
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 from msgspec import Struct, structs
@@ -17,11 +17,24 @@ Flag = Literal["behind", "clock", "equivocation", "fees", "rebaselined", "recons
 FLAGS: tuple[Flag, ...] = get_args(Flag)
 """In the order of their bits, from the lowest; also the order of the alphabet."""
 
+LINES_MAX = 256
+"""The most lines of a window, also those whose usage came back to 0."""
+
 DueKind = Literal["expense", "refund"]
 DUE_KINDS: tuple[DueKind, ...] = get_args(DueKind)
 
 DOMAIN = b"tallyroot window 2\n"
 ABSENT = -1
+
+
+def flag_bits(flags: Iterable[Flag]) -> int:
+    """Flags as bits."""
+    return sum(1 << FLAGS.index(flag) for flag in flags)
+
+
+def flags_from(bits: int) -> tuple[Flag, ...]:
+    """The flags of some bits, in the order of FLAGS."""
+    return tuple(flag for place, flag in enumerate(FLAGS) if bits >> place & 1)
 
 
 class Line(Struct, frozen=True):
@@ -141,7 +154,7 @@ class Window(Struct, frozen=True, kw_only=True):
             self.first_offset,
             self.last_offset,
             self.skipped,
-            sum(1 << FLAGS.index(flag) for flag in self.flags),
+            flag_bits(self.flags),
             self.trust,
         )
 

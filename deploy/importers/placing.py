@@ -19,8 +19,7 @@ from schemas.errors import InvalidInput
 from schemas.reading import MeterKind, Reading
 from schemas.registration import Meter, Registration
 from schemas.units import MINUTE_MS
-from streams.core.meters import SLACK_MS
-from streams.core.plausible_usage import time_needed_ms
+from streams.core.plausible_usage import SLACK_MS, time_needed_ms
 
 QUARTER_MS = 15 * MINUTE_MS
 

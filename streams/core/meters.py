@@ -8,13 +8,10 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from schemas.units import MINUTE_MS
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE
 from streams.core.kernel.store import Store, get, pair_of, put, value_of
-
-SLACK_MS = MINUTE_MS
-"""The largest slack of a register (rule 15), and the one that every meter starts with."""
+from streams.core.plausible_usage import SLACK_MS
 
 
 class RowContent(NamedTuple):

@@ -7,13 +7,10 @@ from msgspec import Struct
 
 from schemas.log import Log
 from schemas.units import CARRY_BASE, COUNT_MAX
-from schemas.window import FLAGS, Due, Flag, Line, Statement, Window
+from schemas.window import LINES_MAX, Due, Flag, Line, Statement, Window, flags_from
 from streams.core.kernel.columns import NONE
 from streams.core.machines import Machine, Version
 from streams.core.rating import PER_SESSION
-
-LINES_MAX = 256
-"""The most lines of a window, also those whose usage came back to 0."""
 
 
 class LineKey(NamedTuple):
@@ -177,7 +174,7 @@ def worth(billed: Billed) -> int:
 
 
 def _flags(window: OpenWindow, machine: Machine) -> tuple[Flag, ...]:
-    flags = {flag for bit, flag in enumerate(FLAGS) if window.flags >> bit & 1}
+    flags = set(flags_from(window.flags))
     if machine.is_marked:
         flags.add("equivocation")
     return tuple(sorted(flags))

@@ -10,7 +10,8 @@ from streams.core import stream_time
 from streams.core.control import Outcome, decode, is_by_operator, is_in_place
 from streams.core.kernel.columns import NONE
 from streams.core.machines import Machine, content_of
-from streams.core.meters import SLACK_MS, Boot, MeterState, set_opening
+from streams.core.meters import Boot, MeterState, set_opening
+from streams.core.plausible_usage import SLACK_MS
 from streams.core.records import LogRecord
 from streams.core.state import State
 

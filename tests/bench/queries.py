@@ -22,10 +22,11 @@ import pyarrow as pa
 
 from files.parquet import write_table
 from files.write import Temporary
-from schemas.arrow import AGREEMENTS, LINES, REJECTED_RECORDS, REJECTS, WINDOWS, flag_bits
+from schemas.arrow import AGREEMENTS, LINES, REJECTED_RECORDS, REJECTS, WINDOWS
 from schemas.log import Log
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Claim, Payout, Settlement, rows_table
 from schemas.units import DAY_MS, MINUTE_MS
+from schemas.window import flag_bits
 from streams.core.murmur2 import partition_of
 from streams.storage.analytics import make_analytics
 from streams.storage.epoch_files import EpochPaths, epoch_paths

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from streams.core.kernel import compiled
+
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = "from streams.core.kernel.words import is_word as loop; print(len(loop.stats.cache_hits))"
 """Compiles three loops, or takes them from the cache; prints 1 if the cache had this one."""
@@ -44,6 +46,14 @@ def test_what_was_compiled_is_kept_for_each_kind_of_processor(tmp_path: Path) ->
     other = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
     assert python("-c", SMALL, NUMBA_CACHE_DIR=folder, **other) == "0\n"
     assert kept < {path.name for path in Path(folder).rglob("*.nbc")}
+
+
+def test_the_cache_is_keyed_by_what_the_loops_take_from_elsewhere_too() -> None:
+    """Codes of rejects, bits of flags and units are compiled in as numbers."""
+    keyed = {path.relative_to(ROOT).as_posix() for path in compiled.sources()}
+    folder = {path.relative_to(ROOT).as_posix() for path in (ROOT / "streams/core/kernel").glob("*.py")}
+    taken = {"schemas/reject.py", "schemas/window.py", "schemas/units.py", "streams/core/plausible_usage.py"}
+    assert folder | taken <= keyed
 
 
 def test_a_cache_torn_by_a_power_cut_is_made_again(tmp_path: Path) -> None:

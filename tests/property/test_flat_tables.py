@@ -15,15 +15,13 @@ from schemas.arrow import (
     ORDERS,
     TABLES,
     WINDOW_TABLES,
-    flag_bits,
-    flags_from,
     orders_from,
     orders_table,
     window_tables,
     windows_from,
 )
 from schemas.order import Order
-from schemas.window import FLAGS, Window
+from schemas.window import FLAGS, Window, flag_bits, flags_from
 from streams.core.replay import advance_through
 from streams.reference.vectors import new_state, read_document, records_of
 from tests.support.mutated_vectors import FILES

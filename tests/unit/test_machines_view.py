@@ -10,9 +10,9 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.arrow import WINDOWS, flag_bits, flags_from
+from schemas.arrow import WINDOWS
 from schemas.units import DAY_MS
-from schemas.window import FLAGS
+from schemas.window import FLAGS, flag_bits, flags_from
 from streams.storage.analytics import make_analytics
 from streams.storage.epoch_files import epoch_paths
 from tests.support.sim_log import HOURLY

@@ -1,15 +1,16 @@
 """Compiles the loops of this folder: once for each kind of processor, kept in the project's cache folder.
 
-The cache is keyed by all the source of this folder, because numba would not notice that a function called from another
-module has changed; numba itself tells processors apart. It lies in `.cache/kernel` of a checkout, else in `__pycache__`
-beside this file, or where NUMBA_CACHE_DIR points. A folder that can only be read is read; what isn't there, each
-process then compiles for itself.
+The cache is keyed by all the source of this folder and of what it imports of ours, because numba would not notice that
+a function or a constant of another module has changed; numba itself tells processors apart. It lies in `.cache/kernel`
+of a checkout, else in `__pycache__` beside this file, or where NUMBA_CACHE_DIR points. A folder that can only be read
+is read; what isn't there, each process then compiles for itself.
 
 With NUMBA_DISABLE_JIT=1 the same text runs interpreted.
 """
 
 import hashlib
 import pickle
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -22,21 +23,37 @@ from numba.core.caching import UserProvidedCacheLocator
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 
 _FOLDER = Path(__file__).resolve().parent
+_ROOT = _FOLDER.parents[2]
+_IMPORT = re.compile(r"^from ((?:schemas|streams)[.\w]*) import (\([^)]*\)|.*)$", re.MULTILINE)
 _SCALARS = {int: "int64", bool: "boolean", type(None): "void"}
 _njit: Any = numba.njit
 _config: Any = numba.config
 
 
+def sources() -> list[Path]:
+    """The files of this folder and, step by step, those of ours that they import."""
+    found: set[Path] = set()
+    left = list(_FOLDER.glob("*.py"))
+    while left:
+        path = left.pop()
+        if path in found or not path.is_file():
+            continue
+        found.add(path)
+        for module, names in _IMPORT.findall(path.read_text("utf-8")):
+            place = _ROOT.joinpath(*module.split("."))
+            left += [place.with_suffix(".py"), *(place / f"{name}.py" for name in re.findall(r"\w+", names))]
+    return sorted(found)
+
+
 class _Sources:
-    """The source of this folder as a digest, and the cache's folder for it."""
+    """The digest of all sources, and the cache's folder for it."""
 
     def __init__(self) -> None:
         digest = hashlib.sha256()
-        for path in sorted(_FOLDER.glob("*.py")):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        for path in sources():
+            digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes())
         self.stamp = digest.hexdigest()
-        checkout = _FOLDER.parents[2]
-        own = checkout / ".cache" / "kernel" if (checkout / "pyproject.toml").exists() else _FOLDER / "__pycache__"
+        own = _ROOT / ".cache" / "kernel" if (_ROOT / "pyproject.toml").exists() else _FOLDER / "__pycache__"
         self.folder = Path(_config.CACHE_DIR or own) / self.stamp[:16]
         self.can_keep = self.folder.is_dir() or self._can_write()
 

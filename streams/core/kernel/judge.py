@@ -1,5 +1,7 @@
 """The verdicts on rows, in the order of the log, by every rule that applies to them (rules 4 to 27 and 36)."""
 
+from schemas.units import CARRY_BASE, COUNT_MAX, DAY_MS, ELAPSED_MAX_MS
+from schemas.window import LINES_MAX, flag_bits
 from streams.core.kernel import columns as c
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE, Bytes, Ints, Matrix, code_of
@@ -8,11 +10,9 @@ from streams.core.kernel.identity import EQUIVOCATION, judge_identity, need_text
 from streams.core.kernel.names import copy_text, find_machine, find_meter, is_text, put_text
 from streams.core.kernel.price import find_price, registered_meter, version_at
 from streams.core.kernel.tables import Tables, Texts
-from streams.core.kernel.usage import AFTER_COLUMNS, AFTER_FROM, DAY_MS, ELAPSED_MAX_MS, TOO_HIGH, judge_usage
+from streams.core.kernel.usage import AFTER_COLUMNS, AFTER_FROM, TOO_HIGH, judge_usage
 from streams.core.kernel.wide import is_above, minus, plus, product, scale
 from streams.core.kernel.windows import (
-    COUNT_MAX,
-    LINES_MAX,
     bill,
     can_bill,
     find_line,
@@ -21,6 +21,7 @@ from streams.core.kernel.windows import (
     open_window,
     touch,
 )
+from streams.core.stream_time import TIMESTAMP_MAX_MS
 
 UNKNOWN_MACHINE, BAD_SIGNATURE, FUTURE = (
     code_of("unknown_machine"),
@@ -30,10 +31,8 @@ UNKNOWN_MACHINE, BAD_SIGNATURE, FUTURE = (
 UNKNOWN_METER, WRONG_KIND, RETIRED = code_of("unknown_meter"), code_of("wrong_kind"), code_of("retired")
 TOO_LATE = code_of("too_late")
 
-FEES, RECONSTRUCTED = 8, 32
-"""Bits of flags: the order of FLAGS in `schemas.window`."""
+FEES, RECONSTRUCTED = flag_bits(["fees"]), flag_bits(["reconstructed"])
 
-CARRY_BASE = 3_600_000
 FIRST_START_BUCKET = 10
 
 DONE, SEALS, CONTROL, SIGNED = range(4)
@@ -41,8 +40,6 @@ DONE, SEALS, CONTROL, SIGNED = range(4)
 
 TRUST_REFUSED = -1
 """The trust of a row whose record's signature does not verify."""
-
-TIMESTAMP_MAX_MS = 253_402_300_799_999
 
 
 # What a row's session start comes to, behind the columns of usage in `after`

@@ -15,7 +15,7 @@ from schemas.units import HOUR_MS
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import KINDS, NONE, Bytes, Ints, Matrix
 from streams.core.kernel.tables import Tables, Texts
-from streams.core.plausible_usage import time_needed_ms
+from streams.core.plausible_usage import SLACK_MS, time_needed_ms
 from streams.core.rating import Hours
 
 FIRST_ROOM = 64
@@ -160,7 +160,7 @@ class Store:
         row[t.NEXT_METER] = machines[m, t.FIRST_METER]
         row[t.METER_NAME] = self.word(name)
         row[[t.SLACK_HIGH, t.STARTS, t.METER_TOUCHED]] = 0
-        row[t.SLACK] = 60_000
+        row[t.SLACK] = SLACK_MS
         machines[m, t.FIRST_METER] = meter
         return meter
 

@@ -4,20 +4,18 @@ A judge says what an accepted row would leave in `after`, a line of AFTER column
 accepted, but that a refused register becomes the suspect.
 """
 
+from schemas.units import DAY_MS, ELAPSED_MAX_MS, HOUR_MS
+from schemas.window import flag_bits
 from streams.core.kernel import columns as c
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE, Ints, Matrix, code_of
 from streams.core.kernel.compiled import compiled
 from streams.core.kernel.wide import divide, is_above, minus, multiply, pair, plus
-
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
-ELAPSED_MAX_MS = 35 * DAY_MS
-REGISTER_SLACK_MS = 60_000
+from streams.core.plausible_usage import SLACK_MS
 
 TOO_HIGH, TOO_LOW = code_of("too_high"), code_of("too_low")
-BEHIND, CLOCK_FLAG, REBASELINED, RESET = 1, 2, 16, 64
-"""Bits of flags: the order of FLAGS in `schemas.window`."""
+BEHIND, CLOCK_FLAG = flag_bits(["behind"]), flag_bits(["clock"])
+REBASELINED, RESET = flag_bits(["rebaselined"]), flag_bits(["reset"])
 
 AFTER_FROM = t.BASELINE
 AFTER_COLUMNS = t.NEWEST + 1 - t.BASELINE
@@ -180,7 +178,7 @@ def judge_register(
                 after[DIS + k] = after[BASE + k]
     leave(after, SUS)
     stand(after, BASE, boot, seq, value, max(time_ms, origin_time + elapsed), now_ms)
-    after[SLACK_HIGH], after[SLACK] = at_most(high, low, REGISTER_SLACK_MS)
+    after[SLACK_HIGH], after[SLACK] = at_most(high, low, SLACK_MS)
     return c.ACCEPTED, usage, flags
 
 

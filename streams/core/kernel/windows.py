@@ -2,15 +2,13 @@
 
 import numpy as np
 
+from schemas.units import COUNT_MAX
+from schemas.window import HARDWARE_BACKED
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE, Ints, Matrix
 from streams.core.kernel.compiled import compiled
 from streams.core.kernel.tables import Tables
 from streams.core.kernel.wide import is_above, multiply
-
-LINES_MAX = 256
-COUNT_MAX = 2**53
-HARDWARE_BACKED = 2
 
 _PRIME, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 
