@@ -1,13 +1,13 @@
 """The audit of all posts from a data folder, against Kafka or the archive; once more in fractions if asked."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
 
 from deploy.explain import audit_sources as sources
-from deploy.explain.audit_sources import Recount, quickly
+from deploy.explain.audit_sources import Recount, Slices, quickly
 from deploy.money.treasury import Treasury
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -18,7 +18,6 @@ from settlement.audit.sources import Recompute
 from settlement.audit.verdict import Finding
 from settlement.results import Attested
 from streams.core.recompute import EpochResult
-from streams.core.records import LogRecord
 from streams.kafka.reader import KafkaLogReader
 from streams.reference.compare import recompute_and_compare
 
@@ -66,12 +65,10 @@ def recomputing(treasury: Treasury, *, from_archive: bool, recount: Recount = qu
 
 
 def _slowly(step: Callable[[str], None], differences: list[str]) -> Recount:
-    def recount(
-        log: Log, partition: int, records: Iterable[LogRecord], skipped: Sequence[SkippedRange]
-    ) -> Iterator[EpochResult]:
+    def recount(log: Log, partition: int, slices: Slices, skipped: Sequence[SkippedRange]) -> Iterator[EpochResult]:
         def progress(count: int) -> None:
             step(f"partition {partition}: {count:,} records counted twice")
 
-        return recompute_and_compare(log, partition, records, skipped, differences.append, progress)
+        return recompute_and_compare(log, partition, slices, skipped, differences.append, progress)
 
     return recount

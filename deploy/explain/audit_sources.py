@@ -17,20 +17,19 @@ from settlement.audit.sources import SourceMissing
 from streams.core.recompute import EpochResult, recompute
 from streams.core.records import LogRecord, Record
 from streams.core.skipped_ranges import checked
-from streams.storage.archive import archived_batches, read_archive
+from streams.storage.archive import archived_batches, archived_slices
 from streams.storage.epoch_files import read_manifest
 from streams.storage.log_reader import LogReader
 
 Epoch = tuple[EpochManifest, list[Window]]
-Recount = Callable[[Log, int, Iterable[LogRecord], Sequence[SkippedRange]], Iterator[EpochResult]]
-"""Log, partition, its records and skipped ranges to its epochs."""
+Slices = Iterable[Sequence[LogRecord]]
+Recount = Callable[[Log, int, Slices, Sequence[SkippedRange]], Iterator[EpochResult]]
+"""Log, partition, its records in slices and skipped ranges to its epochs."""
 
 
-def quickly(
-    log: Log, partition: int, records: Iterable[LogRecord], skipped: Sequence[SkippedRange]
-) -> Iterator[EpochResult]:
+def quickly(log: Log, partition: int, slices: Slices, skipped: Sequence[SkippedRange]) -> Iterator[EpochResult]:
     """The recount by `advance` alone."""
-    return recompute(log, partition, records, skipped_ranges=skipped)
+    return recompute(log, partition, slices, skipped)
 
 
 def from_log(
@@ -50,8 +49,8 @@ def from_log(
             raise InvalidInput(
                 f"Kafka has lost the first {earliest} offsets of partition {partition}: audit with --from-archive"
             )
-        records = reader.read(partition, 0, end) if end else ()
-        yield from _epochs(recount(log, partition, records, skipped))
+        slices = reader.slices(partition, 0, end) if end else ()
+        yield from _epochs(recount(log, partition, slices, skipped))
     except InvalidInput as error:
         raise SourceMissing(str(error), withheld=False) from None
 
@@ -63,7 +62,7 @@ def from_archive(log: Log, data_dir: Path, partition: int, recount: Recount = qu
         skipped = checked(log, (each for manifest in archive.manifests for each in manifest.skipped_ranges))
     except InvalidInput as error:
         raise SourceMissing(str(error), withheld=True) from None
-    yield from _epochs(recount(log, partition, archive.records(), skipped))
+    yield from _epochs(recount(log, partition, archive.slices(), skipped))
     if archive.gap is not None:
         raise archive.gap
 
@@ -92,13 +91,14 @@ class ArchiveSource:
             text = f"no archive of partition {partition} in {data_dir}: let a worker finish an epoch"
             self.gap = SourceMissing(text, withheld=False)
 
-    def whole(self, after: str = "") -> Iterator[Record]:
-        """As `records`, but raises SourceMissing where one lacks."""
-        yield from self.records(after)
+    def whole(self, after: str = "") -> Iterator[LogRecord]:
+        """The records of `slices` one by one. Raises SourceMissing where an archive lacks."""
+        for records in self.slices(after):
+            yield from records
         if self.gap is not None:
             raise self.gap
 
-    def records(self, after: str = "") -> Iterator[Record]:
+    def slices(self, after: str = "") -> Iterator[Sequence[LogRecord]]:
         """The records of each epoch whose archive is its manifest's, then the cut of the last; none where there is no
         epoch. With `after`, those of the epochs after that epoch's folder alone.
 
@@ -114,10 +114,10 @@ class ArchiveSource:
             if gap is not None:
                 self.gap = gap
                 break
-            yield from read_archive(path)
+            yield from archived_slices(path)
             last = manifest
         if last is not None:
-            yield Record(last.next_offset, last.stream_time_ms, None, b"{}", (("ce_type", HEARTBEAT.encode()),))
+            yield [Record(last.next_offset, last.stream_time_ms, None, b"{}", (("ce_type", HEARTBEAT.encode()),))]
 
     def _follows(self, path: Path) -> bool:
         """Adds the next manifest; False where one is missing before it, or it can't be read."""

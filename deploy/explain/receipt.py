@@ -29,7 +29,7 @@ from streams.core.log_root import ChunkProof
 from streams.core.records import LogRecord, Record
 from streams.core.replay import RowChange, WindowChange, judge_watched, replay
 from streams.core.state import State
-from streams.storage.archive import archive_digest, chunk_proof, read_archive
+from streams.storage.archive import archive_leaves, chunk_proof, read_archive
 from streams.storage.epoch_files import epoch_paths, read_windows
 
 NOT_ITS_MANIFEST_S = "isn't what its manifest says: restore it, or look at `tallyroot audit`"
@@ -237,7 +237,7 @@ class _Archive:
             if manifest.first_offset > last:
                 return
             path = self._path(epoch)
-            if archive_digest(path).finish().hex() != manifest.log_root:
+            if archive_leaves(path)[0].hex() != manifest.log_root:
                 raise InvalidInput(f"{path} {NOT_ITS_MANIFEST_S}")
             yield from (record for record in read_archive(path) if record.offset <= last)
 

@@ -17,12 +17,12 @@ from streams.storage.log_reader import LogReader
 
 
 class Tail:
-    """The records of a partition: an iterator that ends where the log did when a look began, until the next look."""
+    """The records of a partition in slices: an iterator that ends where the log did at a look, until the next."""
 
     def __init__(self, partition: int) -> None:
         self._partition = partition
         self._reader: LogReader | None = None
-        self._records: Iterator[LogRecord] | None = None
+        self._slices: Iterator[Sequence[LogRecord]] | None = None
         self._next = self._end = 0
 
     def open(self, reader: LogReader) -> None:
@@ -37,24 +37,24 @@ class Tail:
 
     def close(self) -> None:
         """Ends a look: nothing stays connected."""
-        if self._records is not None:
-            cast(Generator[LogRecord, None, None], self._records).close()
-        self._reader = self._records = None
+        if self._slices is not None:
+            cast(Generator[Sequence[LogRecord], None, None], self._slices).close()
+        self._reader = self._slices = None
 
     def __iter__(self) -> "Tail":
         return self
 
-    def __next__(self) -> LogRecord:
+    def __next__(self) -> Sequence[LogRecord]:
         if self._reader is None or self._next >= self._end:
             raise StopIteration
-        if self._records is None:
-            self._records = self._reader.read(self._partition, self._next, self._end)
-        record = next(self._records, None)
-        self._next = self._end if record is None else record.offset + 1
-        if record is None:
-            self._records = None
-            raise StopIteration
-        return record
+        if self._slices is None:
+            self._slices = self._reader.slices(self._partition, self._next, self._end)
+        for records in self._slices:
+            if records:
+                self._next = records[-1].offset + 1
+                return records
+        self._next, self._slices = self._end, None
+        raise StopIteration
 
 
 class LogMemory:
@@ -87,7 +87,7 @@ class LogMemory:
         tail = self._tails[partition] = Tail(partition)
         try:
             tail.open(reader)
-            for result in recompute(self._log, partition, tail, skipped_ranges=self._skipped):
+            for result in recompute(self._log, partition, tail, self._skipped):
                 yield result.manifest, result.windows
         except InvalidInput as error:
             raise SourceMissing(str(error), withheld=False) from None

@@ -8,6 +8,7 @@ the window's carry does.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from msgspec import Struct
@@ -105,7 +106,7 @@ def _replayed(data_dir: Path, log: Log, partition: int, published: Sequence[Wind
     def is_watched(record: LogRecord) -> bool:
         return first <= record.offset <= last and _may_name(record, machine)
 
-    for stop in replay(state, archive.records(), is_watched):
+    for stop in replay(state, chain.from_iterable(archive.slices()), is_watched):
         for window in stop.windows:
             if window.machine == machine and (window.start_ms, window.adjusts_ms) in added:
                 sealed[window.start_ms, window.adjusts_ms] = window

@@ -84,7 +84,7 @@ class LogIndex:
             self._shelf.add((row.meter, None, 0, row.observed_at, row.value), row.machine)
 
 
-class NotingReader:
+class NotingReader(LogReader):
     """A LogReader that shows each record to somebody on its way: a log is read once for two who need it."""
 
     def __init__(self, reader: LogReader, note: Callable[[LogRecord], None]) -> None:

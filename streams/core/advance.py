@@ -23,7 +23,7 @@ from streams.core.correcting import correct
 from streams.core.kernel import columns as c
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE, Ints, Matrix
-from streams.core.kernel.entries import Entries, EntryRecords, Written
+from streams.core.kernel.entries import Entries, EntryRecords
 from streams.core.kernel.judge import ALL_AFTER, SEALS, SIGNED, TRUST_REFUSED, find_versions, judge_records
 from streams.core.kernel.judge import CONTROL as IS_CONTROL
 from streams.core.kernel.readings import Readings
@@ -51,10 +51,6 @@ class Advanced(Struct, frozen=True, kw_only=True):
     rejected: list[RejectedRecord]
     counts: Counts
     cut: int | None
-
-
-OFFSETS_OF_A_BATCH = 2**31
-"""A batch's offsets lie no further apart."""
 
 
 @dataclass(slots=True)
@@ -259,12 +255,5 @@ def place_orders_of(state: State) -> None:
 
 def entries_of(records: Sequence[LogRecord]) -> tuple[Entries, int]:
     """Records in arrays, and the line of the first."""
-    if isinstance(records, EntryRecords):
-        return records.alone(), records.first
-    entries = Entries()
-    if records and records[-1].offset - records[0].offset > OFFSETS_OF_A_BATCH:
-        for record in records:
-            entries.add(Written([record]))
-    elif records:
-        entries.add(Written(records))
-    return entries, 0
+    lines = EntryRecords.of(records)
+    return lines.alone(), lines.first

@@ -1,29 +1,27 @@
 """The log root: one digest over the raw records of a range of offsets, from which any record can be proven.
 
 Records are cut into chunks by a grid of 1,024 absolute offsets (offset // 1024), clipped to the range; a cell of the
-grid without a record has no chunk. A chunk's canonical bytes hold its records by columns, so that they are written and
-read without a step per record:
+grid without a record has no chunk. A chunk's canonical bytes are "tallyroot log chunk 2\n" and its records one after
+the other, so that they can be hashed as they come:
 
-    "tallyroot log chunk 1\\n"   count u32   offsets count × i64   timestamps (ms) count × i64
-    keys   values   headers a record: count × u32   header names   header values
+    offset i64   timestamp (ms) i64   size of the key i32   size of the value i32   number of headers u32
+    key   value   a header: size of the name i32   size of the value i32   name   value
 
-Integers are big-endian. A column of bytes is `count × i32` lengths (-1: null), then all its bytes in their order.
+Integers are big-endian; a size of -1 is a null.
 
 A chunk's leaf is SHA-256(0x00 + its bytes). The root is the Merkle tree hash of RFC 9162 section 2.1 over the leaves by
 ascending offset: a node is SHA-256(0x01 + left + right), the left part the largest power of two below the count. The
-root of a range without records is, as there, SHA-256 of nothing (EMPTY_ROOT).
+root of a range without records is, as there, SHA-256 of nothing (EMPTY_ROOT). `log_digest` makes it.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
+import struct
+from collections.abc import Iterable, Sequence
 
-import numpy as np
 import pyarrow as pa
 from msgspec import Struct
-from numpy.typing import NDArray
 
-from schemas.errors import InvalidInput, InvariantBroken
+from schemas.errors import InvalidInput
 from streams.core.records import LogRecord, Record
 
 CHUNK_OFFSETS = 1_024
@@ -40,7 +38,9 @@ RECORDS = pa.schema(
 )
 """The raw records of the log, as the archive keeps them."""
 
-_DOMAIN = b"tallyroot log chunk 1\n"
+DOMAIN = b"tallyroot log chunk 2\n"
+_HEAD = struct.Struct(">qqiiI")
+_SIZES = struct.Struct(">ii")
 
 
 class ChunkProof(Struct, frozen=True, kw_only=True):
@@ -60,65 +60,8 @@ class ChunkProof(Struct, frozen=True, kw_only=True):
         return records_of(self.chunk)
 
 
-class LogDigest:
-    """Collects the leaves of one range from its records, which may come in slices of any size."""
-
-    def __init__(self) -> None:
-        self.leaves: list[bytes] = []
-        self._pending: list[pa.RecordBatch] = []
-        self._chunk: int | None = None
-        self._last_offset = -1
-
-    def add(self, records: Sequence[LogRecord]) -> None:
-        """Adds the next records of the range. Raises InvariantBroken if their offsets don't ascend."""
-        if records:
-            self.add_batch(records_batch(records))
-
-    def add_batch(self, batch: pa.RecordBatch) -> None:
-        """Adds the next records as a batch of the schema RECORDS. Raises InvariantBroken as `add`."""
-        if not batch.num_rows:
-            return
-        offsets = np.asarray(batch.column(0))
-        if offsets[0] <= self._last_offset or np.any(offsets[1:] <= offsets[:-1]):
-            raise InvariantBroken(f"offsets of the log don't ascend near {self._last_offset}")
-        self._last_offset = int(offsets[-1])
-        for first, end, chunk in _chunk_spans(offsets):
-            if chunk != self._chunk:
-                self._close()
-                self._chunk = chunk
-            self._pending.append(batch.slice(first, end - first))
-
-    def finish(self) -> bytes:
-        """The log root (32 bytes) of all records added; `leaves` is complete then."""
-        self._close()
-        return merkle_root(self.leaves)
-
-    def _close(self) -> None:
-        if self._pending:
-            whole = self._pending[0] if len(self._pending) == 1 else pa.concat_batches(self._pending)
-            self.leaves.append(leaf_of(chunk_bytes(whole)))
-            self._pending = []
-
-
-def records_batch(records: Sequence[LogRecord]) -> pa.RecordBatch:
-    """Records as one batch of the schema RECORDS. The values must be less than 2 GiB together."""
-    headers = [record.headers or () for record in records]
-    names = pa.array([name for entry in headers for name, _ in entry], pa.string())
-    values = pa.array([value for entry in headers for _, value in entry], pa.binary())
-    ends = pa.array(list(accumulate(map(len, headers), initial=0)), pa.int32())
-    entries = pa.StructArray.from_arrays([names, values], fields=list(HEADER))
-    columns = [
-        pa.array([record.offset for record in records], pa.int64()),
-        pa.array([record.timestamp for record in records], pa.int64()),
-        pa.array([record.key for record in records], pa.binary()),
-        pa.ListArray.from_arrays(ends, entries, type=RECORDS.field("headers").type),
-        pa.array([record.value for record in records], pa.binary()),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=RECORDS)
-
-
 def records_from(batch: pa.RecordBatch) -> list[Record]:
-    """The records of a batch of the schema RECORDS: the inverse of `records_batch`."""
+    """The records of a batch of the schema RECORDS."""
     headers = [[(entry["name"], entry["value"]) for entry in row] for row in batch.column(3).to_pylist()]
     columns = [batch.column(number).to_pylist() for number in (0, 1, 2, 4)]
     return [
@@ -127,33 +70,17 @@ def records_from(batch: pa.RecordBatch) -> list[Record]:
     ]
 
 
-def chunk_bytes(batch: pa.RecordBatch) -> bytes:
-    """The canonical bytes of one chunk, from a batch of the schema RECORDS that holds exactly its records."""
-    headers = batch.column(3)
-    entries = headers.flatten()
-    names, values = entries.flatten()
-    counts = np.asarray(headers.value_lengths())
-    return b"".join(
-        [
-            _DOMAIN,
-            batch.num_rows.to_bytes(4, "big"),
-            np.asarray(batch.column(0)).astype(">i8").tobytes(),
-            np.asarray(batch.column(1)).astype(">i8").tobytes(),
-            *_column(batch.column(2)),
-            *_column(batch.column(4)),
-            counts.astype(">u4").tobytes(),
-            *_column(names.cast(pa.binary())),
-            *_column(values),
-        ]
-    )
+def chunk_bytes(records: Iterable[LogRecord]) -> bytes:
+    """The canonical bytes of one chunk, from exactly its records."""
+    return DOMAIN + b"".join(map(_record_bytes, records))
 
 
 def records_of(chunk: bytes) -> list[Record]:
     """The records in a chunk's canonical bytes. Raises InvalidInput if they are not the canonical bytes of a chunk."""
     try:
         records = _decode(chunk)
-        whole = bool(records) and chunk_bytes(records_batch(records)) == chunk
-    except (ValueError, IndexError, OverflowError):
+        whole = bool(records) and chunk_bytes(records) == chunk
+    except (ValueError, OverflowError, struct.error):
         whole = False
     if not whole:
         raise InvalidInput("these bytes are not a chunk of a log: take those of a proof made from the archive")
@@ -221,25 +148,18 @@ def _above(level: list[bytes]) -> list[bytes]:
     return above + level[len(level) - len(level) % 2 :]
 
 
-def _chunk_spans(offsets: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
-    chunks = offsets // CHUNK_OFFSETS
-    starts = [0, *(np.flatnonzero(np.diff(chunks)) + 1).tolist()]
-    for first, end in zip(starts, [*starts[1:], len(offsets)], strict=True):
-        yield first, end, int(chunks[first])
+def _record_bytes(record: LogRecord) -> bytes:
+    headers = record.headers or ()
+    head = _HEAD.pack(record.offset, record.timestamp, _size(record.key), _size(record.value), len(headers))
+    parts = [head, record.key or b"", record.value or b""]
+    for name, value in headers:
+        written = name.encode()
+        parts += [_SIZES.pack(len(written), _size(value)), written, value or b""]
+    return b"".join(parts)
 
 
-def _column(array: pa.Array) -> tuple[bytes, bytes]:
-    """Lengths and bytes of a binary column; of a slice of a larger array, only its own part."""
-    count = len(array)
-    if not count:
-        return b"", b""
-    _, ends, data = array.buffers()
-    bounds = np.frombuffer(ends, np.int32)[array.offset : array.offset + count + 1]
-    lengths = np.diff(bounds).astype(">i4")
-    if array.null_count:
-        lengths[np.asarray(array.is_null(), dtype=bool)] = -1
-    own = data.slice(bounds[0], bounds[-1] - bounds[0]).to_pybytes() if data is not None else b""
-    return lengths.tobytes(), own
+def _size(value: bytes | None) -> int:
+    return -1 if value is None else len(value)
 
 
 class _Bytes:
@@ -249,6 +169,10 @@ class _Bytes:
         self._data = data
         self._at = 0
 
+    @property
+    def is_left(self) -> bool:
+        return self._at < len(self._data)
+
     def take(self, size: int) -> bytes:
         part = self._data[self._at : self._at + size]
         if size < 0 or len(part) != size:
@@ -256,27 +180,24 @@ class _Bytes:
         self._at += size
         return part
 
-    def integers(self, count: int, kind: str) -> list[int]:
-        whole = self.take(count * np.dtype(kind).itemsize)
-        return [int(number) for number in np.frombuffer(whole, kind)]
+    def text(self, size: int) -> bytes | None:
+        return None if size == -1 else self.take(size)
 
-    def column(self, count: int) -> list[bytes | None]:
-        lengths = self.integers(count, ">i4")
-        return [None if length == -1 else self.take(length) for length in lengths]
+    def numbers(self, layout: struct.Struct) -> tuple[int, ...]:
+        return layout.unpack(self.take(layout.size))
 
 
 def _decode(chunk: bytes) -> list[Record]:
     left = _Bytes(chunk)
-    if left.take(len(_DOMAIN)) != _DOMAIN:
+    if left.take(len(DOMAIN)) != DOMAIN:
         raise ValueError("another domain")
-    count = int.from_bytes(left.take(4), "big")
-    offsets, timestamps = left.integers(count, ">i8"), left.integers(count, ">i8")
-    keys, values = left.column(count), left.column(count)
-    counts = left.integers(count, ">u4")
-    names, parts = left.column(sum(counts)), left.column(sum(counts))
-    entries = iter([((name or b"").decode(), part) for name, part in zip(names, parts, strict=True)])
-    headers = [[next(entries) for _ in range(size)] for size in counts]
-    return [
-        Record(offset=offset, timestamp=timestamp, key=key, value=value, headers=own)
-        for offset, timestamp, key, value, own in zip(offsets, timestamps, keys, values, headers, strict=True)
-    ]
+    records = []
+    while left.is_left:
+        offset, timestamp, key_size, value_size, count = left.numbers(_HEAD)
+        key, value = left.text(key_size), left.text(value_size)
+        headers = []
+        for _ in range(count):
+            name_size, part_size = left.numbers(_SIZES)
+            headers.append((left.take(name_size).decode(), left.text(part_size)))
+        records.append(Record(offset=offset, timestamp=timestamp, key=key, value=value, headers=headers))
+    return records

@@ -1,8 +1,8 @@
 """Recomputes everything that a worker publishes of a partition, from its log alone: an audit compares the two."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 
+import numpy as np
 from msgspec import Struct
 
 from schemas.errors import InvalidInput
@@ -12,10 +12,11 @@ from schemas.order import Order
 from schemas.reject import Reject, RejectedRecord
 from schemas.window import Window
 from streams.core.advance import Advanced
-from streams.core.log_root import LogDigest
+from streams.core.kernel.entries import EntryRecords
+from streams.core.log_digest import LogDigest
 from streams.core.manifest import build_manifest
 from streams.core.records import LogRecord
-from streams.core.replay import CHUNK, advance_by_cuts
+from streams.core.replay import advance_by_cuts
 from streams.core.state import State
 
 
@@ -32,19 +33,18 @@ class EpochResult(Struct, frozen=True, kw_only=True):
 def recompute(
     log: Log,
     partition: int,
-    records: Iterable[LogRecord],
-    chunk: int = CHUNK,
+    slices: Iterable[Sequence[LogRecord]],
     skipped_ranges: Sequence[SkippedRange] = (),
 ) -> Iterator[EpochResult]:
-    """The epochs of a partition that its log has cut, in their order; the result doesn't depend on `chunk`.
+    """The epochs of a partition that its log has cut, in their order; the result doesn't depend on where it is sliced.
 
-    `records` are those of the partition from the log's first offset on. What lies after the last cut is not reported.
-    `skipped_ranges` are those that operators signed: `records` must hold nothing of them.
+    `slices` are the partition's records from the log's first offset on. What lies after the last cut is not reported.
+    `skipped_ranges` are those that operators signed: the slices must hold nothing of them.
     Raises InvalidInput if offsets don't ascend.
     """
     state = State.new(log, partition)
     pending = _Pending(0)
-    for piece in _pieces(records, chunk):
+    for piece in _ascending(slices):
         for done, left in advance_by_cuts(state, piece):
             pending.add(done, left[: done.consumed])
             if done.cut is not None:
@@ -89,7 +89,7 @@ class _Pending:
             deposits_micros=state.deposits_micros(),
             rejects=self.rejects,
             value_sha256={record.offset: record.value_sha256 for record in self.rejected},
-            log_root=self.log_digest.finish(),
+            log_root=self.log_digest.finish()[0],
             state_digest=state.digest(),
             skipped_ranges=skipped_ranges,
         )
@@ -98,14 +98,13 @@ class _Pending:
         )
 
 
-def _pieces(records: Iterable[LogRecord], chunk: int) -> Iterator[list[LogRecord]]:
-    source = iter(records)
+def _ascending(slices: Iterable[Sequence[LogRecord]]) -> Iterator[EntryRecords]:
     last_offset = -1
-    while piece := list(islice(source, chunk)):
-        for record in piece:
-            if record.offset <= last_offset:
-                raise InvalidInput(
-                    f"offset {record.offset} follows {last_offset}: pass the log from its start, in order"
-                )
-            last_offset = record.offset
+    for piece in map(EntryRecords.of, slices):
+        if not piece:
+            continue
+        offsets = np.concatenate([[last_offset], piece.offsets])
+        for k in np.flatnonzero(np.diff(offsets) <= 0).tolist():
+            raise InvalidInput(f"offset {offsets[k + 1]} follows {offsets[k]}: pass the log from its start, in order")
+        last_offset = int(offsets[-1])
         yield piece

@@ -11,39 +11,38 @@ from streams.core.records import LogRecord
 from streams.reference.entries import Plain
 from streams.reference.recount import PartitionRecount, plain_windows
 
-PROGRESS_RECORDS = 10_000
-
 
 def recompute_and_compare(
     log: Log,
     partition: int,
-    records: Iterable[LogRecord],
+    slices: Iterable[Sequence[LogRecord]],
     skipped_ranges: Sequence[SkippedRange],
     differs: Callable[[str], None],
     progress: Callable[[int], None],
 ) -> Iterator[EpochResult]:
     """Yields the epochs of `recompute`; calls `differs` with a text for each difference that the recount finds.
 
-    `progress` is called with the number of records counted, every 10,000. Memory grows with the readings.
+    `progress` is called with the number of records counted, each slice. Memory grows with the readings.
     """
     recount = PartitionRecount(log, partition)
-    for result in recompute(log, partition, _counted(recount, records, progress), skipped_ranges=skipped_ranges):
+    for result in recompute(log, partition, _counted(recount, slices, progress), skipped_ranges=skipped_ranges):
         _hold(recount, result, differs)
         yield result
 
 
 def _counted(
-    recount: PartitionRecount, records: Iterable[LogRecord], progress: Callable[[int], None]
-) -> Iterator[LogRecord]:
-    for count, record in enumerate(records, 1):
-        recount.take([record])
-        yield record
-        if count % PROGRESS_RECORDS == 0:
-            progress(count)
+    recount: PartitionRecount, slices: Iterable[Sequence[LogRecord]], progress: Callable[[int], None]
+) -> Iterator[Sequence[LogRecord]]:
+    count = 0
+    for records in slices:
+        recount.take(records)
+        yield records
+        count += len(records)
+        progress(count)
 
 
 def _hold(recount: PartitionRecount, result: EpochResult, differs: Callable[[str], None]) -> None:
-    """Compares one epoch, then drops it. The recount is ahead by less than one chunk of the log."""
+    """Compares one epoch, then drops it. The recount is ahead by less than one slice of the log."""
     epoch = f"partition {recount.partition}, epoch {result.manifest.epoch}"
     own, found = (
         plain_windows(result.windows),

@@ -5,7 +5,7 @@ It is read from the log again, never copied from the worker's slices: so it also
 their chunks, 32 bytes each.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +16,16 @@ from msgspec import Struct
 
 from files.write import Temporary
 from schemas.errors import InvalidInput, InvariantBroken
+from streams.core.kernel.archived import add_archived, archived_batch
+from streams.core.kernel.entries import Entries, EntryRecords
+from streams.core.log_digest import Leaf, LogDigest
 from streams.core.log_root import (
     CHUNK_OFFSETS,
     RECORDS,
     ChunkProof,
-    LogDigest,
     audit_path,
     chunk_bytes,
     merkle_root,
-    records_batch,
     records_from,
 )
 from streams.core.records import LogRecord, Record
@@ -39,9 +40,9 @@ class Archive(Struct, frozen=True):
     """A written archive, not yet published."""
 
     records: Temporary
-    leaves: Temporary
+    leaves_file: Temporary
     root: bytes
-    count: int
+    leaves: list[Leaf]
 
 
 def write_archive(
@@ -54,19 +55,21 @@ def write_archive(
     """
     archive, leaves = Temporary(path), Temporary(path.with_suffix(".leaves"))
     digest = LogDigest()
-    count = 0
+
+    def noted(slices: Iterable[Sequence[LogRecord]]) -> Iterator[EntryRecords]:
+        for records in map(EntryRecords.of, slices):
+            if records and (records.offsets[0] < first or records.offsets[-1] >= next):
+                raise InvariantBroken(f"the log returned offsets outside of [{first}, {next}) of partition {partition}")
+            digest.add(records)
+            yield records
+
     with pq.ParquetWriter(archive.temporary, RECORDS, compression="zstd") as writer:
-        for batch in _batches(reader.read(partition, first, next) if first < next else ()):
+        for group in _row_groups(noted(reader.slices(partition, first, next) if first < next else ())):
             if stopped():
                 return None
-            offsets = batch.column(0)
-            if offsets[0].as_py() < first or offsets[-1].as_py() >= next:
-                raise InvariantBroken(f"the log returned offsets outside of [{first}, {next}) of partition {partition}")
-            digest.add_batch(batch)
-            writer.write_batch(batch, row_group_size=BATCH_RECORDS)
-            count += batch.num_rows
-    root = digest.finish()
-    return Archive(archive, leaves.write(b"".join(digest.leaves)), root, count)
+            writer.write_batch(group, row_group_size=BATCH_RECORDS)
+    root, made = digest.finish()
+    return Archive(archive, leaves.write(b"".join(leaf.digest for leaf in made)), root, made)
 
 
 def read_archive(path: Path) -> Iterator[Record]:
@@ -82,12 +85,20 @@ def archived_batches(path: Path) -> Iterator[pa.RecordBatch]:
             yield _plain(batch)
 
 
-def archive_digest(path: Path) -> LogDigest:
-    """The leaves of an archive, recomputed from its records; `finish()` returns the log root."""
-    digest = LogDigest()
+def archived_slices(path: Path) -> Iterator[EntryRecords]:
+    """The same in arrays."""
     for batch in archived_batches(path):
-        digest.add_batch(batch)
-    return digest
+        entries = Entries()
+        add_archived(entries, batch)
+        yield EntryRecords(entries, 0, batch.num_rows)
+
+
+def archive_leaves(path: Path) -> tuple[bytes, list[Leaf]]:
+    """The log root of an archive and the leaves under it, recomputed from its records."""
+    digest = LogDigest()
+    for records in archived_slices(path):
+        digest.add(records)
+    return digest.finish()
 
 
 def chunk_proof(path: Path, offset: int) -> ChunkProof:
@@ -103,8 +114,9 @@ def chunk_proof(path: Path, offset: int) -> ChunkProof:
         raise InvalidInput(f"{path} holds no record at offset {offset}: look for it in the archive of another epoch")
     first = offset // CHUNK_OFFSETS * CHUNK_OFFSETS
     within = (pc.field("offset") >= first) & (pc.field("offset") < first + CHUNK_OFFSETS)
-    (batch,) = pq.read_table(path, filters=within).cast(RECORDS).combine_chunks().to_batches()
-    found = ChunkProof(chunk=chunk_bytes(batch), index=index, leaves=len(leaves), path=audit_path(leaves, index))
+    batches = pq.read_table(path, filters=within).cast(RECORDS).to_batches()
+    chunk = chunk_bytes(record for batch in batches for record in records_from(batch))
+    found = ChunkProof(chunk=chunk, index=index, leaves=len(leaves), path=audit_path(leaves, index))
     if found.root() != merkle_root(leaves):
         raise InvalidInput(f"{path} was changed: its records don't have the leaves beside it: restore it from a copy")
     return found
@@ -116,17 +128,22 @@ def read_leaves(path: Path) -> list[bytes]:
     return [content[at : at + 32] for at in range(0, len(content), 32)]
 
 
-def _batches(records: Iterable[LogRecord]) -> Iterator[pa.RecordBatch]:
-    held: list[LogRecord] = []
-    size = 0
-    for record in records:
-        held.append(record)
-        size += len(record.value or b"")
-        if len(held) == BATCH_RECORDS or size >= BATCH_BYTES:
-            yield records_batch(held)
-            held, size = [], 0
+def _row_groups(slices: Iterable[EntryRecords]) -> Iterator[pa.RecordBatch]:
+    held: list[pa.RecordBatch] = []
+    count = size = 0
+    for batch in map(archived_batch, slices):
+        ends = np.cumsum(pc.fill_null(pc.binary_length(batch.column(4)), 0).to_numpy(zero_copy_only=False))
+        at = done = 0
+        while at < batch.num_rows:
+            full = int(np.searchsorted(ends, done + BATCH_BYTES - size)) + 1
+            end = min(batch.num_rows, at + BATCH_RECORDS - count, full)
+            held.append(batch.slice(at, end - at))
+            count, size, at, done = count + end - at, size + int(ends[end - 1]) - done, end, int(ends[end - 1])
+            if count == BATCH_RECORDS or size >= BATCH_BYTES:
+                yield pa.concat_batches(held)
+                held, count, size = [], 0, 0
     if held:
-        yield records_batch(held)
+        yield pa.concat_batches(held)
 
 
 def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -19,6 +19,7 @@ from schemas.arrow import ORDER, TABLES, WINDOW_TABLES, Tables
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.manifest import Counts, EpochManifest
+from streams.core.log_digest import Leaf
 from streams.core.state import State
 from streams.core.tables import Changes
 from streams.storage.checkpoint_identity import CheckpointIdentity
@@ -30,14 +31,17 @@ REJECTED = {"rejects", "rejected_records"}
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the partition is. `epoch` is the one not yet cut; `first_offset`, `records` and `counts` are its own."""
+    """How far the partition is. `epoch` is the one not yet cut; `first_offset` and `counts` are its own.
+
+    `tail` is the leaf of the log root's open chunk, of its records so far: what the log must still hold.
+    """
 
     next_offset: int | None = None
     stream_time_ms: int | None = None
     epoch: int | None = None
     first_offset: int = 0
-    records: int = 0
     counts: Counts = Counts()
+    tail: Leaf | None = None
 
 
 class Cut(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +50,6 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     first_offset: int
     next_offset: int
-    records: int
     counts: Counts
     stream_time_ms: int
     deposits_micros: int
@@ -56,7 +59,8 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
     """The content of one transaction: the slice [start, position.next_offset), all of it in one epoch.
 
-    `tables` are those of schemas.arrow.TABLES, all of them. `live_ms` names the live files of the piece's windows: the
+    `tables` are those of schemas.arrow.TABLES, all of them, `leaves` those of the log root that it closed.
+    `live_ms` names the live files of the piece's windows: the
     start of the first (epoch ms).
     """
 
@@ -65,6 +69,7 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
     changes: dict[str, Changes]
     position: Position
     tables: Tables
+    leaves: list[Leaf]
     cut: Cut | None
 
     @property
@@ -105,8 +110,8 @@ class Checkpoint:
             epoch=row[1],
             first_offset=row[2],
             next_offset=row[3],
-            records=row[4],
-            counts=Counts(*row[5:]),
+            tail=None if row[4] is None else Leaf(row[4], row[5]),
+            counts=Counts(*row[6:]),
         )
 
     def state(self, log: Log, partition: int) -> State:
@@ -119,18 +124,17 @@ class Checkpoint:
 
     def restore(self, manifest: EpochManifest, tables: Mapping[str, pa.Table]) -> None:
         """Replaces the file's content by the state at the cut of an epoch whose files are final."""
-        records = 0  # the number of the epoch's records is used only until its files are final
-        offsets = (manifest.first_offset, manifest.next_offset, records)
+        offsets = (manifest.first_offset, manifest.next_offset)
         times = [manifest.stream_time_ms, int(manifest.deposits_micros)]
         row = [manifest.epoch, *offsets, *_counts(manifest.counts), *times]
         digests = [bytes.fromhex(manifest.state_digest), manifest.digest()]
         with self._transaction():
-            for name in (*TABLES, "cuts", "position"):
+            for name in (*TABLES, "leaves", "cuts", "position"):
                 self._db.execute(f"DELETE FROM {name}")
             self._state.restore(tables)
-            self._db.execute(f"INSERT INTO cuts VALUES ({', '.join('?' * 12)})", [*row, *digests])
+            self._db.execute(f"INSERT INTO cuts VALUES ({', '.join('?' * 11)})", [*row, *digests])
             self._db.execute(
-                "INSERT INTO position VALUES (?, ?, ?, ?, 0, 0, 0, 0, 0)",
+                "INSERT INTO position VALUES (?, ?, ?, ?, NULL, NULL, 0, 0, 0, 0)",
                 [manifest.stream_time_ms, manifest.epoch + 1, manifest.next_offset, manifest.next_offset],
             )
 
@@ -144,12 +148,15 @@ class Checkpoint:
             self._state.append(piece.changes)
             for name, table in piece.tables.items():
                 self._insert(name, table, piece)
+            if piece.leaves:
+                leaves = [(piece.epoch, leaf.chunk, leaf.digest) for leaf in piece.leaves]
+                self._db.executemany("INSERT INTO leaves VALUES (?, ?, ?)", leaves)
             if piece.cut is not None:
                 cut = piece.cut
-                offsets = (cut.first_offset, cut.next_offset, cut.records)
+                offsets = (cut.first_offset, cut.next_offset)
                 times = [cut.stream_time_ms, cut.deposits_micros]
                 row = [cut.epoch, *offsets, *_counts(cut.counts), *times, cut.state_digest]
-                self._db.execute(f"INSERT INTO cuts VALUES ({', '.join('?' * 11)}, NULL)", row)
+                self._db.execute(f"INSERT INTO cuts VALUES ({', '.join('?' * 10)}, NULL)", row)
         if self._state.is_fold_due:
             with self._transaction():
                 self._state.fold()
@@ -162,11 +169,10 @@ class Checkpoint:
                 epoch=row[0],
                 first_offset=row[1],
                 next_offset=row[2],
-                records=row[3],
-                counts=Counts(*row[4:8]),
-                stream_time_ms=row[8],
-                deposits_micros=int(row[9]),
-                state_digest=row[10],
+                counts=Counts(*row[3:7]),
+                stream_time_ms=row[7],
+                deposits_micros=int(row[8]),
+                state_digest=row[9],
             )
             for row in rows
         ]
@@ -179,6 +185,11 @@ class Checkpoint:
     def tables(self, epoch: int) -> dict[str, pa.Table]:
         """All rows of an epoch: the tables TABLES, sorted by ORDER."""
         return {name: self._rows(name, f"epoch = {epoch:d}") for name in TABLES}
+
+    def leaves(self, epoch: int) -> list[Leaf]:
+        """The leaves of the log root over what was judged in an epoch that has ended, by their chunks."""
+        rows = self._db.execute("SELECT chunk, leaf FROM leaves WHERE epoch = ? ORDER BY chunk", [epoch]).fetchall()
+        return [Leaf(chunk, digest) for chunk, digest in rows]
 
     def orders(self, epoch: int) -> pa.Table:
         """The orders placed in an epoch so far: schema ORDERS."""
@@ -206,6 +217,7 @@ class Checkpoint:
         with self._transaction():
             for name in TABLES if with_rejects else TABLES.keys() - REJECTED:
                 self._db.execute(f"DELETE FROM {name} WHERE epoch = ?", [epoch])
+            self._db.execute("DELETE FROM leaves WHERE epoch = ?", [epoch])
             self._db.execute("UPDATE cuts SET manifest_digest = ? WHERE epoch = ?", [manifest_digest, epoch])
 
     def reader(self) -> "Checkpoint":
@@ -238,10 +250,14 @@ class Checkpoint:
 
     def _create(self) -> None:
         offsets = "first_offset BIGINT, next_offset BIGINT"
-        counts = "records BIGINT, entries BIGINT, accepted BIGINT, duplicate BIGINT, rejected BIGINT"
+        counts = "entries BIGINT, accepted BIGINT, duplicate BIGINT, rejected BIGINT"
         self._db.execute("CREATE TABLE identity (content VARCHAR)")
-        self._db.execute(f"CREATE TABLE position (stream_time_ms BIGINT, epoch BIGINT, {offsets}, {counts})")
-        self._db.execute("INSERT INTO position VALUES (NULL, NULL, 0, NULL, 0, 0, 0, 0, 0)")
+        self._db.execute(
+            f"CREATE TABLE position (stream_time_ms BIGINT, epoch BIGINT, {offsets},"
+            f" tail_chunk BIGINT, tail BLOB, {counts})"
+        )
+        self._db.execute("INSERT INTO position VALUES (NULL, NULL, 0, NULL, NULL, NULL, 0, 0, 0, 0)")
+        self._db.execute("CREATE TABLE leaves (epoch BIGINT, chunk BIGINT, leaf BLOB)")
         self._db.execute(
             f"CREATE TABLE cuts (epoch BIGINT, {offsets}, {counts},"
             " stream_time_ms BIGINT, deposits_micros HUGEINT, state_digest BLOB, manifest_digest BLOB)"
@@ -264,14 +280,14 @@ class Checkpoint:
         position = piece.position
         moved = self._db.execute(
             "UPDATE position SET next_offset = ?, stream_time_ms = ?, epoch = ?, first_offset = ?,"
-            " records = ?, entries = ?, accepted = ?, duplicate = ?, rejected = ?"
+            " tail_chunk = ?, tail = ?, entries = ?, accepted = ?, duplicate = ?, rejected = ?"
             " WHERE coalesce(next_offset, 0) = ?",
             [
                 position.next_offset,
                 position.stream_time_ms,
                 position.epoch,
                 position.first_offset,
-                position.records,
+                *((None, None) if position.tail is None else (position.tail.chunk, position.tail.digest)),
                 *_counts(position.counts),
                 piece.start,
             ],

@@ -19,11 +19,19 @@ from schemas.log import Log
 from schemas.manifest import EpochFiles, EpochManifest, SkippedRange, epoch_folder
 from schemas.reject import Reject
 from schemas.window import Window
+from streams.core.log_digest import Leaf
+from streams.core.log_root import CHUNK_OFFSETS
 from streams.core.manifest import build_manifest
 from streams.storage.archive import write_archive
 from streams.storage.checkpoint import Checkpoint, Cut
 from streams.storage.log_reader import LogReader
 from streams.storage.skipped_ranges_file import read_skipped_ranges
+
+REWRITTEN = (
+    "it has lost its tail and grown again, or it is another log; restore it, or remove the partition's checkpoint"
+    " to have everything that isn't final judged again"
+)
+"""What to do about a log that no longer holds what was judged."""
 
 
 class EpochPaths(msgspec.Struct, frozen=True):
@@ -128,24 +136,30 @@ def publish_epoch(
     if archive is None:
         return None
     step("4 archive written")
-    if archive.count != cut.records:
-        raise InvariantBroken(
-            f"partition {partition}: the log holds {archive.count} records for the offsets {cut.first_offset} to"
-            f" {cut.next_offset}, the worker received {cut.records}"
-        )
+    _hold_leaves(partition, cut, checkpoint.leaves(cut.epoch), archive.leaves)
     manifest = _manifest(log, partition, cut, tables, archive.root, read_skipped_ranges(data_dir, log))
     if existing is not None:
         archive.records.drop()
-        archive.leaves.drop()
+        archive.leaves_file.drop()
         _hold_against(data_dir, paths, existing, manifest)
         return manifest.digest()
-    archive.leaves.publish()
+    archive.leaves_file.publish()
     archive.records.publish()
     sync_folder(paths.archive.parent)
     step("4 archive published")
     Temporary(paths.manifest).write(_document(data_dir, paths, manifest)).publish()
     sync_folder(paths.manifest.parent)
     return manifest.digest()
+
+
+def _hold_leaves(partition: int, cut: Cut, judged: Sequence[Leaf], archived: Sequence[Leaf]) -> None:
+    if judged != archived:
+        differing = {(leaf.chunk, leaf.digest) for leaf in judged} ^ {(leaf.chunk, leaf.digest) for leaf in archived}
+        first = max(cut.first_offset, min(differing)[0] * CHUNK_OFFSETS)
+        raise InvariantBroken(
+            f"partition {partition}: from offset {first} on the log holds other records than those that were judged:"
+            f" {REWRITTEN}"
+        )
 
 
 def _manifest(

@@ -3,10 +3,21 @@
 Storage owns it, since the archive is written from it; `kafka.reader` and the simulations implement it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Protocol
 
 from streams.core.records import LogRecord
+
+SLICE_RECORDS = 5_000
+"""How many records a slice holds at most."""
+
+
+def in_slices(records: Iterable[LogRecord], size: int = SLICE_RECORDS) -> Iterator[Sequence[LogRecord]]:
+    """Records in lists of `size`."""
+    source = iter(records)
+    while piece := list(islice(source, size)):
+        yield piece
 
 
 class LogReader(Protocol):
@@ -19,6 +30,10 @@ class LogReader(Protocol):
         Raises InvalidInput if the log no longer has the offset `first`, or doesn't reach `next` yet.
         """
         ...
+
+    def slices(self, partition: int, first: int, next: int) -> Iterator[Sequence[LogRecord]]:
+        """The same records in slices of any size: without an object each, where the reader can."""
+        return in_slices(self.read(partition, first, next))
 
     def range(self, partition: int) -> tuple[int, int]:
         """(earliest, end): the first offset that is kept and the one after the last committed record."""

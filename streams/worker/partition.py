@@ -32,10 +32,13 @@ from msgspec import Struct
 from files.lock import FileLock
 from files.write import Step, no_step, sync_folder
 from schemas.arrow import orders_table, rejected_records_table, rejects_table, window_tables
-from schemas.errors import InvariantBroken
+from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.manifest import Counts
 from streams.core.advance import Advanced
+from streams.core.kernel.entries import EntryRecords
+from streams.core.log_digest import LogDigest
+from streams.core.log_root import CHUNK_OFFSETS
 from streams.core.records import LogRecord
 from streams.core.replay import advance_by_cuts
 from streams.core.state import State
@@ -44,7 +47,7 @@ from streams.kafka.rejects_sender import RejectsSender
 from streams.kafka.rejects_topic import NONE_SENT, RejectsTopic
 from streams.storage.checkpoint import Checkpoint, Cut, Piece, Position
 from streams.storage.checkpoint_identity import FORMAT, CheckpointIdentity
-from streams.storage.epoch_files import last_manifest, publish_epoch
+from streams.storage.epoch_files import REWRITTEN, last_manifest, publish_epoch
 from streams.storage.live import Live, open_windows
 from streams.storage.log_reader import LogReader
 from streams.storage.object_store import ObjectStore
@@ -81,6 +84,7 @@ class Partition:
         checkpoint: Checkpoint,
         lock: FileLock,
         reader: LogReader,
+        tail_reader: LogReader,
         sender: RejectsSender | None,
         store: PartitionStore,
         background: bool,
@@ -102,6 +106,7 @@ class Partition:
         self._position = checkpoint.position
         self._mark = OffsetMark(data_dir / "partitions", partition)
         self._mark.set(self._position.next_offset or 0)
+        self._log_digest = self._compared_tail(tail_reader)
         self._state = checkpoint.state(log, partition)
         is_new = is_restored or self._position.next_offset is None
         here = last_manifest(data_dir, partition) if is_new else None
@@ -128,6 +133,7 @@ class Partition:
         topic_id: str,
         reader: LogReader,
         *,
+        tail_reader: LogReader | None = None,
         rejected: RejectsTopic | None = None,
         store: ObjectStore | None = None,
         background: bool = False,
@@ -137,11 +143,13 @@ class Partition:
         """Acquires the partition and repeats what a crash cut off; returns None if another process holds it.
 
         With `background`, steps 3 and 4 run beside the commits, on a thread of their own that reads the log through
-        `reader`, and step 2b on another; otherwise inside of `open` and `process`. Without `rejected` there is no step
+        `reader`, and step 2b on another; otherwise inside of `open` and `process`. `tail_reader` reads the last records
+        before the checkpoint's offset: they must be those that were judged. Without `rejected` there is no step
         2b. With a `store`, the partition resumes from another host's snapshot there if it is further than the
         checkpoint here. `step` is called with each step once it is done, `seconds` is a monotonic clock. Raises
         InvalidInput if the data folder or the store belongs to another log, topic or list of rulesets (StoreAway if the
-        store doesn't answer), InvariantBroken if an epoch's manifest contradicts the log or the store.
+        store doesn't answer, KafkaAway if Kafka doesn't), InvariantBroken if an epoch's manifest contradicts the log or
+        the store, or the log no longer holds what was judged.
         """
         for name in ("partitions", "epochs", "log", "live"):
             (data_dir / name).mkdir(parents=True, exist_ok=True)
@@ -162,7 +170,10 @@ class Partition:
             sender = RejectsSender(rejected, partition, topic_id, stored, step, background=background)
         try:
             shared = PartitionStore(store, data_dir, identity, step, background=background)
-            opened = cls(data_dir, log, partition, checkpoint, lock, reader, sender, shared, background, step, seconds)
+            tail = tail_reader or reader
+            opened = cls(
+                data_dir, log, partition, checkpoint, lock, reader, tail, sender, shared, background, step, seconds
+            )
         except BaseException:
             checkpoint.close()
             lock.release()
@@ -195,8 +206,9 @@ class Partition:
         self._check(start, next, records)
         self._broken = True
         pieces: list[tuple[Piece, Advanced]] = []
-        for done, left in advance_by_cuts(self._state, records):
+        for done, left in advance_by_cuts(self._state, EntryRecords.of(records)):
             at_cut = done.cut is not None
+            self._log_digest.add(left[: done.consumed])
             piece = self._piece(start, left[done.consumed].offset if at_cut else next, done)
             self._commit(piece)
             pieces.append((piece, done))
@@ -255,6 +267,21 @@ class Partition:
             self._mark.close()
             self._lock.release()
 
+    def _compared_tail(self, reader: LogReader) -> LogDigest:
+        """The log root's open chunk, its records read again. Raises InvariantBroken if they aren't those judged."""
+        digest, position = LogDigest(), self._position
+        first_offset(self._log.topic, self._partition, position.next_offset, reader.range(self._partition))
+        if position.tail is not None and position.next_offset is not None:
+            first = max(position.first_offset, position.tail.chunk * CHUNK_OFFSETS)
+            for records in reader.slices(self._partition, first, position.next_offset):
+                digest.add(records)
+            if digest.tail != position.tail:
+                raise InvariantBroken(
+                    f"partition {self._partition}: the log holds other records between the offsets {first} and"
+                    f" {position.next_offset} than those that were judged: {REWRITTEN}"
+                )
+        return digest
+
     def _check(self, start: int, next: int, records: Sequence[LogRecord]) -> None:
         stored = self._position.next_offset or 0
         if start != stored:
@@ -266,14 +293,15 @@ class Partition:
         """The content of step 1, once `advance` has changed the state."""
         state, before = self._state, self._position
         counts = before.counts + done.counts
-        records = before.records + done.consumed
+        if done.cut is not None:
+            self._log_digest.close()
         position = Position(
             next_offset=next,
             stream_time_ms=state.stream_time_ms,
             epoch=state.epoch,
             first_offset=before.first_offset,
-            records=records,
             counts=counts,
+            tail=self._log_digest.tail,
         )
         cut = None
         if done.cut is not None:
@@ -283,7 +311,6 @@ class Partition:
                 epoch=done.cut,
                 first_offset=before.first_offset,
                 next_offset=next,
-                records=records,
                 counts=counts,
                 stream_time_ms=state.now_ms,
                 deposits_micros=state.deposits_micros(),
@@ -303,6 +330,7 @@ class Partition:
                 "rejects": rejects_table(done.rejects),
                 "rejected_records": rejected_records_table(done.rejected),
             },
+            leaves=self._log_digest.take(),
             cut=cut,
         )
 
@@ -410,6 +438,21 @@ class Partition:
             return self._publish(cut, checkpoint)
         finally:
             checkpoint.close()
+
+
+def first_offset(topic: str, partition: int, stored: int | None, held: tuple[int, int]) -> int:
+    """The offset to resume at: the stored one, or 0 for a partition never read.
+
+    `held` is the log's (earliest, end). Raises InvalidInput if that offset lies outside of it.
+    """
+    earliest, end = held
+    offset = stored or 0
+    if earliest <= offset <= end:
+        return offset
+    raise InvalidInput(
+        f"partition {partition} of the topic {topic} holds the offsets {earliest} to {end} and this data folder is"
+        f" at {offset}: records were deleted, or it is another log; restore the topic, or start a new log and folder"
+    )
 
 
 def _kind_and_route(state: State, machine: str, version: int) -> tuple[str, str]:

@@ -27,7 +27,7 @@ from streams.kafka.rejects_topic import RejectsTopic
 from streams.storage.log_reader import LogReader
 from streams.storage.object_store import ObjectStore, StoreAway
 from streams.worker.logs import say
-from streams.worker.partition import Partition, Progress
+from streams.worker.partition import Partition, Progress, first_offset
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ class PartitionOwner:
             if held is None and not is_away:
                 try:
                     held = self._opened(number, topic_id)
-                except StoreAway as away:
+                except (StoreAway, KafkaAway) as away:
                     logger.warning("%s. Retrying", away)
                     is_away = True  # for all of them: each would wait for an answer as long again
             if held is None:
@@ -164,6 +164,7 @@ class PartitionOwner:
             number,
             topic_id,
             self._archive_reader,
+            tail_reader=self._reader,
             rejected=self._rejected,
             store=self._store,
             background=True,
@@ -219,21 +220,6 @@ class PartitionOwner:
         for epoch in before:
             if epoch not in partition.pending:
                 say("epoch_final", partition=number, epoch=epoch)
-
-
-def first_offset(topic: str, partition: int, stored: int | None, held: tuple[int, int]) -> int:
-    """The offset to resume at: the stored one, or 0 for a partition never read.
-
-    `held` is the log's (earliest, end). Raises InvalidInput if that offset lies outside of it.
-    """
-    earliest, end = held
-    offset = stored or 0
-    if earliest <= offset <= end:
-        return offset
-    raise InvalidInput(
-        f"partition {partition} of the topic {topic} holds the offsets {earliest} to {end} and this data folder is"
-        f" at {offset}: records were deleted, or it is another log; restore the topic, or start a new log and folder"
-    )
 
 
 def timestamps_of(records: Sequence[LogRecord]) -> Ints:

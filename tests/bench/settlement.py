@@ -121,7 +121,7 @@ def audit(count: int) -> dict[str, float]:
             if partition == 0:
                 records.append(Record(len(records), moment, key, value, headers))
         records.append(Record(len(records), readings.end_ms + DAY_MS, b"", b"", _type(HEARTBEAT)))
-        seconds, epochs = spent(lambda log=LOG, held=records: list(recompute(log, 0, held)))  # type: ignore[misc]
+        seconds, epochs = spent(lambda log=LOG, held=records: list(recompute(log, 0, [held])))  # type: ignore[misc]
         found = sum(each.readings for epoch in epochs for each in epoch.windows)
         expected = sum(int(readings.partitions[n % AUDIT_MACHINES] == 0) for n in range(count))
         if found != expected:

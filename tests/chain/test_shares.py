@@ -77,7 +77,7 @@ class SharesFolder:
 
     def publish(self) -> None:
         """The epochs that the log has cut and their archives, as a worker publishes them."""
-        for result in recompute(LOG, 0, self.records):
+        for result in recompute(LOG, 0, [self.records]):
             folder = self.folder / "epochs" / epoch_folder(result.manifest.start_ms)
             folder.mkdir(parents=True, exist_ok=True)
             files = write_windows(self.folder, folder, 0, result.windows)

@@ -19,7 +19,7 @@ def manifest_faults(bootstrap_servers: str, log: Log, found: Mapping[str, EpochF
     try:
         for number in range(log.partitions):
             _, end = reader.range(number)
-            for result in recompute(log, number, reader.read(number, 0, end)):
+            for result in recompute(log, number, reader.slices(number, 0, end)):
                 path = f"epochs/{epoch_folder(result.manifest.start_ms)}/{number}.manifest.json"
                 expected[path] = result.manifest
     finally:

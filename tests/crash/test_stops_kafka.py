@@ -101,12 +101,24 @@ def test_a_log_whose_beginning_was_deleted_stops_it(kafka: str, log: Log, worker
     assert "holds the offsets 5 to 20 and this data folder is at 0: records were deleted" in last_line(worker)
 
 
-def test_what_was_deleted_before_the_checkpoint_is_not_missed(kafka: str, log: Log, workers: Workers) -> None:
+def test_what_was_deleted_of_final_epochs_is_not_missed(kafka: str, log: Log, workers: Workers) -> None:
+    sender = Sender(kafka, log)
+    for partition in range(2):
+        sender.send([heartbeat(0, START_MS + 3 * HOUR_MS)], partition)
+    sender.kafka.flush(10)
     workers.catch_up(log)
     for partition in range(2):
         delete_before(kafka, log, partition, 20)
     send(kafka, log, 3)
-    assert {each.next_offset for each in workers.catch_up(log).progress()} == {23}
+    assert {each.next_offset for each in workers.catch_up(log).progress()} == {24}
+
+
+def test_what_was_deleted_of_an_epoch_that_is_not_final_stops_it(kafka: str, log: Log, workers: Workers) -> None:
+    workers.catch_up(log)
+    delete_before(kafka, log, 0, 20)
+    worker = workers.start(log)
+    assert worker.wait() == 70
+    assert "holds the offsets 20 to 20, not" in last_line(worker)
 
 
 def test_partitions_that_are_added_stop_one_that_runs(kafka: str, log: Log, workers: Workers) -> None:

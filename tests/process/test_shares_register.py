@@ -62,7 +62,7 @@ class Machine:
         """The log's windows, as far as epochs have ended, where the views look for them."""
         reader = KafkaLogReader(self.kafka, self.log.topic)
         records = list(reader.read(0, *reader.range(0)))
-        for result in recompute(self.log, 0, records):
+        for result in recompute(self.log, 0, [records]):
             publish(self.folder, 0, result.manifest.epoch, result.windows, self.log, first=19_000)
 
     def run(self, *words: str) -> Any:

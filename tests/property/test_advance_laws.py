@@ -22,6 +22,7 @@ from streams.core.replay import advance_through, open_windows
 from streams.core.state import State
 from streams.core.state_tables import TABLES
 from streams.reference.recount import PartitionRecount, plain_windows
+from streams.storage.log_reader import in_slices
 from tests.support.dirty_logs import dirty_log, small_log
 
 LOG = small_log()
@@ -86,8 +87,8 @@ def test_no_cutting_and_no_restart_shows(seed: int, dirt: float) -> None:
     assert [part.cut for part in parts if part.cut is not None] == [part.cut for part in straight[:-1]]
     assert state.tables() == whole.tables()
     assert state.digest() == whole.digest()
-    results = list(recompute(LOG, 0, records, chunk=len(records)))
-    assert results == list(recompute(LOG, 0, records, chunk=7))
+    results = list(recompute(LOG, 0, [records]))
+    assert results == list(recompute(LOG, 0, in_slices(records, 7)))
     assert [result.manifest.state_digest for result in results] == [digest.hex() for digest in digests]
 
 

@@ -14,6 +14,7 @@ from streams.core.recompute import EpochResult, recompute
 from streams.core.records import Record
 from streams.core.replay import advance_by_cuts
 from streams.core.state import State
+from streams.storage.log_reader import in_slices
 from tests.support.sim_log import HOURLY, START_MS, heartbeat, registration
 
 STEPS_MS = (0, 0, 0, 1, SECOND_MS, MINUTE_MS, 7 * MINUTE_MS, -SECOND_MS, -5 * MINUTE_MS, 25 * MINUTE_MS)
@@ -123,8 +124,8 @@ def test_one_record_a_batch_is_any_other_cutting(events: list[Event], seed: int)
     single = Taken(records, sizes(None)).given()
     assert single["cuts"]
     assert Taken(records, sizes(seed)).given() == single
-    alone: list[EpochResult] = list(recompute(HOURLY, 0, records, 1))
-    assert alone == list(recompute(HOURLY, 0, records, len(records)))
+    alone: list[EpochResult] = list(recompute(HOURLY, 0, in_slices(records, 1)))
+    assert alone == list(recompute(HOURLY, 0, [records]))
     assert [result.manifest.epoch for result in alone] == single["cuts"]
     assert [result.manifest.state_digest for result in alone] == [digest.hex() for digest in single["digests"][:-1]]
 

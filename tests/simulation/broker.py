@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from schemas.errors import InvalidInput
 from streams.core.records import LogRecord, Record
+from streams.storage.log_reader import LogReader
 from tests.simulation.traffic import Traffic
 
 Slice = tuple[int, int, list[Record]]
 """(start, next, the records between)."""
 
 
-class SimBroker:
+class SimBroker(LogReader):
     """Implements LogReader over what the producers have written so far."""
 
     def __init__(self, draw: random.Random, traffic: list[Traffic]) -> None:

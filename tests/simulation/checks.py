@@ -17,6 +17,7 @@ from streams.core.records import Record
 from streams.reference.recount import PartitionRecount, plain_windows
 from streams.storage.archive import read_archive
 from streams.storage.epoch_files import EpochPaths, read_manifest, read_windows
+from streams.storage.log_reader import in_slices
 
 
 class Published(NamedTuple):
@@ -77,7 +78,7 @@ def plain_record(record: Record) -> tuple[object, ...]:
 def check_recomputed(log: Log, partition: int, records: list[Record], epochs: list[Published]) -> None:
     """The log alone gives the same, taken one record at a time and all at once."""
     for chunk in (1, len(records)):
-        results: list[EpochResult] = list(recompute(log, partition, records, chunk))
+        results: list[EpochResult] = list(recompute(log, partition, in_slices(records, chunk)))
         assert [result.manifest for result in results] == [epoch.manifest for epoch in epochs], f"chunk {chunk}"
         assert [result.windows for result in results] == [epoch.windows for epoch in epochs]
         assert [result.orders for result in results] == [epoch.orders for epoch in epochs]

@@ -83,7 +83,7 @@ def windows_of_the_log() -> Seen:
     """Every window that has sealed when the log ends, from the log alone."""
     return {
         (window.machine, window.start_ms, -1 if window.adjusts_ms is None else window.adjusts_ms)
-        for result in recompute(HOURLY, 0, the_log().records)
+        for result in recompute(HOURLY, 0, [the_log().records])
         for window in result.windows
     }
 

@@ -29,6 +29,7 @@ from streams.core.advance import advance
 from streams.core.murmur2 import partition_of
 from streams.core.records import LogRecord, Record
 from streams.core.state import State
+from streams.storage.log_reader import LogReader
 
 OPERATOR = Operator(Signer.from_seed("test", "operator"))
 ACCOUNT = "0x" + "11" * 20
@@ -67,7 +68,7 @@ def form_of(file: Path, mapping: Mapping) -> str:
         return register_form(read_files([file], mapping, spool), mapping, "EUR")
 
 
-class IngestedLog:
+class IngestedLog(LogReader):
     """Implements LogReader. Partitions begin with a heartbeat at `begins_ms`, as `init --from` makes them."""
 
     def __init__(self, folder: Path, begins_ms: int, *, partitions: int = 2) -> None:

@@ -13,6 +13,7 @@ from schemas.reading import READING, REGISTERED
 from schemas.units import HOUR_MS, MINUTE_MS
 from streams.core.records import JSON, LogRecord, Record
 from streams.core.signature import operator_account, sign_control, sign_reading
+from streams.storage.log_reader import LogReader
 from tests.support.signed_logs import key_of, private_key
 
 START_MS = 18_000 * 24 * HOUR_MS
@@ -22,7 +23,7 @@ HOURLY = Log(log_id="small", partitions=1, timestamp_type="CreateTime", epoch_ms
 """One partition, windows of 15 minutes, epochs of an hour, 10 minutes of grace."""
 
 
-class SimLog:
+class SimLog(LogReader):
     """Implements LogReader. Offsets may have gaps, as transactions and compaction leave them."""
 
     def __init__(self, records: Sequence[Record] = (), *, end: int | None = None) -> None:
@@ -45,7 +46,7 @@ class SimLog:
     def close(self) -> None:
         pass
 
-    def slices(self, size: int) -> Iterator[tuple[int, int, list[Record]]]:
+    def pieces(self, size: int) -> Iterator[tuple[int, int, list[Record]]]:
         """(start, next, records) by `size` records, each starting where the one before ended."""
         start = 0
         for place in range(0, len(self.records), size):

@@ -167,7 +167,7 @@ def test_nothing_final_is_missing_while_a_lost_checkpoint_is_made_again(tmp_path
         least = final()
         partition = Partition.open(tmp_path, HOURLY, 0, "topic-1", log, seconds=partial(next, moments_s))
         assert partition is not None
-        for start, end, part in log.slices(slice_size):
+        for start, end, part in log.pieces(slice_size):
             partition.process(start, end, part)
             assert final() >= least
         partition.close()
@@ -187,7 +187,7 @@ def test_each_partition_has_its_own_boundary(tmp_path: Path) -> None:
         sim = SimLog(records)
         partition = Partition.open(tmp_path, log, number, "topic-1", sim, seconds=partial(next, moments_s))
         assert partition is not None
-        for start, end, part in sim.slices(3):
+        for start, end, part in sim.pieces(3):
             expected += partition.process(start, end, part).sealed
         partition.close()
     analyst = Analyst(tmp_path)
@@ -230,7 +230,7 @@ def test_a_row_is_seen_once_between_any_two_steps(tmp_path: Path) -> None:
     assert partition is not None
     sealed = 0
     boundaries = set()
-    for start, next, records in log.slices(6):
+    for start, next, records in log.pieces(6):
         sealed += partition.process(start, next, records).sealed
         look("")
         assert len(seen) == sealed

@@ -16,8 +16,9 @@ from deploy.explain import audit_sources, availability
 from deploy.explain.availability import YEAR_MS, minutes_of, refresh_availability
 from deploy.explain.query import query
 from schemas.units import HOUR_MS, MINUTE_MS
+from streams.core.kernel.entries import EntryRecords
 from streams.core.records import Record
-from streams.storage.archive import read_archive
+from streams.storage.archive import archived_slices
 from streams.worker.partition import Partition
 from tests.support.report_data import fill
 from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration
@@ -109,11 +110,11 @@ def test_going_on_from_the_last_epoch_equals_the_replay_of_all(
     monkeypatch.setattr(availability, "YEAR_MS", year_ms)
     read: list[str] = []
 
-    def noting(path: Path) -> Iterator[Record]:
+    def noting(path: Path) -> Iterator[EntryRecords]:
         read.append(path.parent.name)
-        return read_archive(path)
+        return archived_slices(path)
 
-    monkeypatch.setattr(audit_sources, "read_archive", noting)
+    monkeypatch.setattr(audit_sources, "archived_slices", noting)
     log, data = a_day_of_words(seed), DataFolder(tmp_path, load_settings())
     whole, draw, at, seen = log.records, random.Random(seed), 0, 0
     while at < len(whole):

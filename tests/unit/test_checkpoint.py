@@ -13,16 +13,18 @@ from msgspec import structs
 from schemas.arrow import TABLES, rejected_records_table, rejects_table
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log, Ruleset
-from streams.core.log_root import EMPTY_ROOT
+from schemas.units import HOUR_MS
+from streams.core.log_root import CHUNK_OFFSETS, EMPTY_ROOT
 from streams.core.recompute import recompute
 from streams.core.state import State
-from streams.storage.archive import archive_digest, chunk_proof, read_archive, read_leaves
+from streams.storage.archive import archive_leaves, chunk_proof, read_archive, read_leaves
 from streams.storage.checkpoint import Checkpoint
 from streams.storage.checkpoint_identity import FORMAT, CheckpointIdentity
 from streams.storage.epoch_files import EpochPaths, epoch_paths, read_manifest, read_windows
+from streams.storage.log_reader import in_slices
 from streams.worker.partition import Partition
 from tests.support import partition_runs as runs
-from tests.support.sim_log import HOURLY, SimLog, small_log
+from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, small_log
 
 
 def opened(data_dir: Path, log: Log = HOURLY, sim: SimLog | None = None, topic_id: str = "topic-1") -> Partition:
@@ -84,7 +86,7 @@ def test_manifests_chain_and_count_everything(tmp_path: Path) -> None:
 
 def test_the_log_alone_gives_what_was_published(tmp_path: Path) -> None:
     runs.run(tmp_path)
-    results = list(recompute(HOURLY, 0, runs.the_log().records, chunk=13))
+    results = list(recompute(HOURLY, 0, in_slices(runs.the_log().records, 13)))
     for paths, result in zip(all_paths(tmp_path), results, strict=True):
         whole = read_manifest(paths.manifest)
         assert whole is not None
@@ -105,9 +107,9 @@ def test_files_say_what_the_manifest_says(tmp_path: Path) -> None:
         assert rejects.num_rows == whole.manifest.counts.rejected
         records = stored(paths, "rejected_records")
         assert sorted(set(rejects["offset"].to_pylist())) == records["offset"].to_pylist()
-        digest = archive_digest(paths.archive)
-        assert digest.finish().hex() == whole.manifest.log_root
-        assert digest.leaves == read_leaves(paths.archive)
+        root, leaves = archive_leaves(paths.archive)
+        assert root.hex() == whole.manifest.log_root
+        assert [leaf.digest for leaf in leaves] == read_leaves(paths.archive)
 
 
 def test_a_gateway_can_prove_that_its_reading_was_in(tmp_path: Path) -> None:
@@ -243,9 +245,41 @@ def test_a_log_that_lost_records_stops_at_the_archive(tmp_path: Path) -> None:
     log = runs.the_log()
     poorer = SimLog(log.records[:9] + log.records[10:], end=log.end)
     partition = opened(tmp_path, sim=poorer)
-    with pytest.raises(InvariantBroken, match="the worker received"):
+    with pytest.raises(InvariantBroken, match="from offset 6 on the log holds other records"):
         runs.feed(partition, log)
     partition.close()
+
+
+def test_a_log_that_was_rewritten_below_the_offset_stops_at_the_next_start(tmp_path: Path) -> None:
+    """Its tail was lost and has grown again: the offset is valid, what lies below it is not what was judged."""
+    log = runs.the_log()
+    partition = opened(tmp_path)
+    partition.process(0, log.records[29].offset + 1, log.records[:30])
+    partition.close()
+    for changed in (log.records[29]._replace(value=b"[]"), log.records[29]._replace(timestamp=START_MS)):
+        rewritten = SimLog([*log.records[:29], changed, *log.records[30:]], end=log.end)
+        with pytest.raises(InvariantBroken, match=r"other records between the offsets \d+ and \d+ than those"):
+            opened(tmp_path, sim=rewritten)
+    with pytest.raises(InvariantBroken, match="other records"):
+        opened(tmp_path, sim=SimLog(log.records[:29] + log.records[30:], end=log.end))
+    again = opened(tmp_path)
+    assert again.next_offset == log.records[29].offset + 1
+    again.close()
+
+
+def test_a_log_that_was_rewritten_further_back_stops_at_the_cut(tmp_path: Path) -> None:
+    quiet = [heartbeat(offset, START_MS + offset) for offset in range(2 * CHUNK_OFFSETS + 9)]
+    ending = heartbeat(len(quiet), START_MS + 2 * HOUR_MS)
+    log = SimLog([*quiet, ending])
+    partition = opened(tmp_path, sim=log)
+    partition.process(0, len(quiet), quiet)
+    partition.close()
+    quiet[CHUNK_OFFSETS + 3] = quiet[CHUNK_OFFSETS + 3]._replace(key=b"another")
+    partition = opened(tmp_path, sim=SimLog([*quiet, ending]))
+    with pytest.raises(InvariantBroken, match=f"from offset {CHUNK_OFFSETS} on the log holds other records"):
+        partition.process(len(quiet), log.end, [ending])
+    partition.close()
+    assert not list(tmp_path.glob("epochs/*/0.manifest.json"))
 
 
 def test_what_fails_beside_the_commits_is_raised(tmp_path: Path) -> None:
@@ -256,9 +290,9 @@ def test_what_fails_beside_the_commits_is_raised(tmp_path: Path) -> None:
     assert partition is not None
     partition.process(0, log.end, log.records)
     poorer.gate.set()
-    with pytest.raises(InvariantBroken, match="the worker received"):
+    with pytest.raises(InvariantBroken, match="from offset 6 on the log holds other records"):
         partition.drain()
-    with pytest.raises(InvariantBroken, match="the worker received"):
+    with pytest.raises(InvariantBroken, match="from offset 6 on the log holds other records"):
         partition.close()
     healed = opened(tmp_path)
     assert healed.pending == ()

@@ -6,16 +6,17 @@ import random
 import pytest
 
 from schemas.errors import InvalidInput, InvariantBroken
+from streams.core.kernel.archived import canonical
+from streams.core.kernel.entries import EntryRecords
+from streams.core.log_digest import Leaf, LogDigest
 from streams.core.log_root import (
+    DOMAIN,
     EMPTY_ROOT,
     ChunkProof,
-    LogDigest,
     audit_path,
     chunk_bytes,
     leaf_of,
     merkle_root,
-    records_batch,
-    records_from,
     records_of,
     root_from,
 )
@@ -36,29 +37,27 @@ def many(count: int, seed: int = 1) -> list[Record]:
 
 def test_canonical_bytes_have_one_fixed_form() -> None:
     expected = (
-        b"tallyroot log chunk 1\n"
-        + bytes.fromhex("00000003")
-        + bytes.fromhex("0000000000000005 0000000000000006 0000000000000009")
-        + bytes.fromhex("00000000000003e8 00000000000003e7 0000020000000000")
-        + bytes.fromhex("00000003 ffffffff 00000000") + b"key"
-        + bytes.fromhex("00000005 00000000 ffffffff") + b"value"
-        + bytes.fromhex("00000002 00000000 00000001")
-        + bytes.fromhex("00000007 00000007 00000000") + b"ce_type" + "zürich".encode()
-        + bytes.fromhex("00000007 ffffffff 00000001") + b"reading\x00"
+        b"tallyroot log chunk 2\n"
+        + bytes.fromhex("0000000000000005 00000000000003e8 00000003 00000005 00000002") + b"keyvalue"
+        + bytes.fromhex("00000007 00000007") + b"ce_typereading"
+        + bytes.fromhex("00000007 ffffffff") + "zürich".encode()
+        + bytes.fromhex("0000000000000006 00000000000003e7 ffffffff 00000000 00000000")
+        + bytes.fromhex("0000000000000009 0000020000000000 00000000 ffffffff 00000001")
+        + bytes.fromhex("00000000 00000001") + b"\x00"
     )  # fmt: skip
-    assert chunk_bytes(records_batch(RECORDS)) == expected
+    assert chunk_bytes(RECORDS) == expected
+    assert records_of(expected) == RECORDS
 
 
-def test_records_survive_columns_and_canonical_bytes() -> None:
-    batch = records_batch(RECORDS)
-    assert records_from(batch) == RECORDS
-    assert records_of(chunk_bytes(batch)) == RECORDS
-    assert chunk_bytes(batch.slice(1, 2)) == chunk_bytes(records_batch(RECORDS[1:]))
+def test_the_loop_writes_the_same_bytes() -> None:
+    lines = EntryRecords.of([*RECORDS, *many(300)[5:]])
+    assert DOMAIN + canonical(lines).tobytes() == chunk_bytes(lines)
+    assert DOMAIN + canonical(lines[1:3]).tobytes() == chunk_bytes(RECORDS[1:])
 
 
 def test_bytes_that_are_no_chunk_are_refused() -> None:
-    chunk = chunk_bytes(records_batch(RECORDS))
-    for broken in (b"", chunk[:-1], chunk + b"\x00", chunk.replace(b"chunk 1", b"chunk 2"), chunk[:22] + b"\xff" * 40):
+    chunk = chunk_bytes(RECORDS)
+    for broken in (b"", chunk[:-1], chunk + b"\x00", chunk.replace(b"chunk 2", b"chunk 1"), chunk[:22] + b"\xff" * 40):
         with pytest.raises(InvalidInput):
             records_of(broken)
 
@@ -71,21 +70,33 @@ def test_slices_of_any_size_give_the_same_leaves(size: int) -> None:
     for place in range(0, len(records), size):
         sliced.add(records[place : place + size])
     assert sliced.finish() == whole.finish()
-    assert sliced.leaves == whole.leaves
+
+
+def test_what_a_chunk_holds_so_far_can_be_asked_for_between_slices() -> None:
+    records = many(700)
+    digest = LogDigest()
+    assert digest.tail is None
+    for record in records:
+        digest.add([record])
+        chunk = record.offset // 1_024
+        held = [other for other in records if other.offset // 1_024 == chunk and other.offset <= record.offset]
+        assert digest.tail == Leaf(chunk, leaf_of(chunk_bytes(held)))
+    assert [leaf.chunk for leaf in digest.take()] == [0]
+    assert digest.take() == []
 
 
 def test_leaves_follow_the_grid_of_absolute_offsets() -> None:
     digest = LogDigest()
     records = [Record(offset, 0, None, b"x", []) for offset in (1_000, 1_023, 1_024, 5_000)]
     digest.add(records)
-    root = digest.finish()
-    groups = (records[:2], records[2:3], records[3:])
-    assert digest.leaves == [leaf_of(chunk_bytes(records_batch(group))) for group in groups]
-    assert root == merkle_root(digest.leaves)
+    root, leaves = digest.finish()
+    groups = ((0, records[:2]), (1, records[2:3]), (4, records[3:]))
+    assert leaves == [Leaf(chunk, leaf_of(chunk_bytes(group))) for chunk, group in groups]
+    assert root == merkle_root([leaf.digest for leaf in leaves])
 
 
 def test_a_range_without_records_has_the_root_of_nothing() -> None:
-    assert LogDigest().finish() == EMPTY_ROOT == hashlib.sha256(b"").digest()
+    assert LogDigest().finish()[0] == EMPTY_ROOT == hashlib.sha256(b"").digest()
 
 
 def test_offsets_must_ascend() -> None:
@@ -127,9 +138,10 @@ def test_a_receipt_proves_its_records() -> None:
     digest = LogDigest()
     records = many(3_000)
     digest.add(records)
-    root = digest.finish()
+    root, made = digest.finish()
+    leaves = [leaf.digest for leaf in made]
     held = [record for record in records if record.offset // 1_024 == 2]
-    path = audit_path(digest.leaves, 2)
-    receipt = ChunkProof(chunk=chunk_bytes(records_batch(held)), index=2, leaves=len(digest.leaves), path=path)
+    path = audit_path(leaves, 2)
+    receipt = ChunkProof(chunk=chunk_bytes(held), index=2, leaves=len(leaves), path=path)
     assert receipt.root() == root
     assert receipt.records() == held

@@ -94,7 +94,7 @@ def test_a_reject_shows_once_before_and_after_its_epoch_is_final(tmp_path: Path)
     partition = opened(tmp_path, log, None, seconds=partial(next, moments))
     seen: list[list[tuple[Any, ...]]] = []
     finals = set()
-    for start, next_offset, records in log.slices(20):
+    for start, next_offset, records in log.pieces(20):
         partition.process(start, next_offset, records)
         for _ in range(2):  # time goes by, nothing comes
             partition.process(next_offset, next_offset, [])

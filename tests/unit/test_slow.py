@@ -22,8 +22,8 @@ OPERATOR, OTHER = bytes([7]) * 32, bytes([8]) * 32
 def counted(log: Log, records: list[Record]) -> list[str]:
     """What the two counts differ in; that they say the same epochs."""
     said: list[str] = []
-    slow = list(recompute_and_compare(log, 0, records, (), said.append, lambda _: None))
-    assert slow == list(recompute(log, 0, records))
+    slow = list(recompute_and_compare(log, 0, [records], (), said.append, lambda _: None))
+    assert slow == list(recompute(log, 0, [records]))
     assert sum(len(result.windows) for result in slow) > 5
     return said
 
@@ -87,7 +87,7 @@ def test_both_judge_the_signatures_of_receipts_invoices_and_payments_alike() -> 
     due = {(one["kind"], one["account"], one["micros"]) for window in recount.sealed for one in window["dues"]}
     assert due == {("expense", operator_account(supplier), 3 * 6), ("refund", payer, 50)}
     said: list[str] = []
-    assert [len(epoch.windows) for epoch in recompute_and_compare(log, 0, records, (), said.append, lambda _: None)]
+    assert [len(epoch.windows) for epoch in recompute_and_compare(log, 0, [records], (), said.append, lambda _: None)]
     assert said == []
 
 
@@ -106,7 +106,7 @@ def sent_by(log: Log, offset: int, timestamp: int, kind: str, content: dict[str,
 def test_a_window_that_is_counted_otherwise_is_named() -> None:
     """The naive loop is kept from one record that the epochs were made of."""
     records = dirty_log(1, 0.1, 300)
-    right = list(recompute(LOG, 0, records))
+    right = list(recompute(LOG, 0, [records]))
     hidden = next(window for result in right for window in result.windows if window.readings).first_offset
     recount = PartitionRecount(LOG, 0).take(record for record in records if record.offset != hidden)
     said: list[str] = []

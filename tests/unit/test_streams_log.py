@@ -280,7 +280,7 @@ def test_a_longer_grace_opens_no_sealed_window_again() -> None:
 def test_recompute_wants_the_log_in_order() -> None:
     record = Record(3, START_MS, b"", b"", [("ce_type", b"heartbeat")])
     with pytest.raises(InvalidInput, match="offset 3 follows 3"):
-        list(recompute(ONE, 0, [record, record]))
+        list(recompute(ONE, 0, [[record, record]]))
 
 
 def test_replay_says_what_is_wrong_with_a_file(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:

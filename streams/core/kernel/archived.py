@@ -1,4 +1,5 @@
-"""Records between their columns here and the Arrow batches of the archive and the log root, without an object each.
+"""Records between their columns here and the archive's Arrow batches, and their canonical bytes under the log root,
+without an object each.
 
 An Arrow column of texts is its bytes one after the other, and where each ends; so is `Texts`.
 """
@@ -13,11 +14,15 @@ from streams.core.kernel import columns as c
 from streams.core.kernel.batches import WHOLE, read_headers, text_size
 from streams.core.kernel.columns import NONE, Bytes, Ints, Matrix
 from streams.core.kernel.compiled import compiled
-from streams.core.kernel.entries import Entries
+from streams.core.kernel.entries import Entries, EntryRecords
+from streams.core.kernel.words import copy
 from streams.core.log_root import HEADER, RECORDS
 
 VARINT_MAX = 5
 """The most bytes that the length of a text takes."""
+
+RECORD_BYTES, HEADER_BYTES = 28, 8
+"""What a record takes under the log root beside its texts, and each of its headers."""
 
 
 class Texts(NamedTuple):
@@ -45,11 +50,8 @@ def write_text(ends: Ints, content: Bytes, is_null: Bytes, k: int, out: Bytes, p
     """A text with its length at `p`; returns the position behind it."""
     if is_null[k]:
         return write_length(out, p, NONE)
-    p = write_length(out, p, ends[k + 1] - ends[k])
-    for source in range(ends[k], ends[k + 1]):
-        out[p] = content[source]
-        p += 1
-    return p
+    size = ends[k + 1] - ends[k]
+    return copy(content, ends[k], size, out, write_length(out, p, size))
 
 
 @compiled
@@ -82,9 +84,7 @@ def write_headers(
 def gather(buffer: Bytes, at: Ints, ends: Ints, out: Bytes) -> None:
     """Copies the bytes at each position, as many as `ends` says, one after the other."""
     for k in range(len(at)):
-        begun = at[k] - ends[k]
-        for p in range(ends[k], ends[k + 1]):
-            out[p] = buffer[begun + p]
+        copy(buffer, at[k], ends[k + 1] - ends[k], out, ends[k])
 
 
 @compiled
@@ -99,6 +99,46 @@ def find_headers(buffer: Bytes, records: Matrix, found: Matrix) -> None:
                 found[header, part], found[header, part + 1] = p, size
                 p += max(size, 0)
             header += 1
+
+
+@compiled
+def put(out: Bytes, p: int, value: int, size: int) -> int:
+    """An integer of so many bytes at `p`, big-endian; returns the position behind it."""
+    for k in range(size):
+        out[p + k] = (value >> 8 * (size - 1 - k)) & 0xFF
+    return p + size
+
+
+@compiled
+def write_canonical(buffer: Bytes, records: Matrix, out: Bytes) -> int:
+    """The records as `streams.core.log_root` writes them under a leaf; returns how many bytes they take."""
+    p = 0
+    for k in range(len(records)):
+        p = put(out, p, records[k, c.OFFSET], 8)
+        p = put(out, p, records[k, c.TIMESTAMP], 8)
+        p = put(out, p, records[k, c.KEY_LEN], 4)
+        p = put(out, p, records[k, c.VALUE_LEN], 4)
+        p = put(out, p, records[k, c.HEADERS], 4)
+        p = copy(buffer, records[k, c.KEY_AT], max(records[k, c.KEY_LEN], 0), out, p)
+        p = copy(buffer, records[k, c.VALUE_AT], max(records[k, c.VALUE_LEN], 0), out, p)
+        at, stop = records[k, c.HEADERS_AT], records[k, c.HEADERS_AT] + records[k, c.HEADERS_LEN]
+        for _ in range(records[k, c.HEADERS]):
+            name_size, name_at = text_size(buffer, at, stop)
+            value_size, value_at = text_size(buffer, name_at + name_size, stop)
+            p = put(out, p, name_size, 4)
+            p = put(out, p, value_size, 4)
+            p = copy(buffer, name_at, name_size, out, p)
+            p = copy(buffer, value_at, max(value_size, 0), out, p)
+            at = value_at + max(value_size, 0)
+    return p
+
+
+def canonical(records: EntryRecords) -> Bytes:
+    """The records as they stand under a leaf of the log root, without its domain."""
+    lines = records.lines
+    texts = np.maximum(lines[:, [c.KEY_LEN, c.VALUE_LEN, c.HEADERS_LEN]], 0).sum()
+    out = np.empty(int(texts + RECORD_BYTES * len(lines) + HEADER_BYTES * lines[:, c.HEADERS].sum()), np.uint8)
+    return out[: write_canonical(records.entries.buffer, lines, out)]
 
 
 def add_archived(entries: Entries, batch: pa.RecordBatch) -> None:
@@ -124,21 +164,21 @@ def add_archived(entries: Entries, batch: pa.RecordBatch) -> None:
     entries.size = end
 
 
-def archived_batch(entries: Entries) -> pa.RecordBatch:
-    """The records as a batch of the schema RECORDS, equal to what `log_root.records_batch` makes of them."""
-    records = entries.records
-    found = np.zeros((int(records[:, c.HEADERS].sum()), 4), np.int64)
-    find_headers(entries.buffer, records, found)
-    parts = [_arrow_of(entries.buffer, found[:, 0], found[:, 1], pa.string())]
-    parts.append(_arrow_of(entries.buffer, found[:, 2], found[:, 3], pa.binary()))
-    ends = _ends(records[:, c.HEADERS]).astype(np.int32)
+def archived_batch(records: EntryRecords) -> pa.RecordBatch:
+    """The records as a batch of the schema RECORDS: the inverse of `add_archived`."""
+    buffer, lines = records.entries.buffer, records.lines
+    found = np.zeros((int(lines[:, c.HEADERS].sum()), 4), np.int64)
+    find_headers(buffer, lines, found)
+    parts = [_arrow_of(buffer, found[:, 0], found[:, 1], pa.string())]
+    parts.append(_arrow_of(buffer, found[:, 2], found[:, 3], pa.binary()))
+    ends = _ends(lines[:, c.HEADERS]).astype(np.int32)
     headers = pa.StructArray.from_arrays(parts, fields=list(HEADER))
     columns = [
-        pa.array(records[:, c.OFFSET].copy()),
-        pa.array(records[:, c.TIMESTAMP].copy()),
-        _arrow_of(entries.buffer, records[:, c.KEY_AT], records[:, c.KEY_LEN], pa.binary()),
+        pa.array(lines[:, c.OFFSET].copy()),
+        pa.array(lines[:, c.TIMESTAMP].copy()),
+        _arrow_of(buffer, lines[:, c.KEY_AT], lines[:, c.KEY_LEN], pa.binary()),
         pa.ListArray.from_arrays(pa.array(ends), headers, type=RECORDS.field("headers").type),
-        _arrow_of(entries.buffer, records[:, c.VALUE_AT], records[:, c.VALUE_LEN], pa.binary()),
+        _arrow_of(buffer, lines[:, c.VALUE_AT], lines[:, c.VALUE_LEN], pa.binary()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=RECORDS)
 

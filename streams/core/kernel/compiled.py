@@ -89,12 +89,13 @@ class KernelCache(UserProvidedCacheLocator):  # type: ignore[misc, unused-ignore
 _config.CACHE_LOCATOR_CLASSES = f"{__name__}.{KernelCache.__name__}"
 
 
-def compiled(loop: Loop) -> Loop:
+def compiled(loop: Loop, *, checks_bounds: bool = True) -> Loop:
     """A plain function over integers and arrays, compiled now for exactly the types that its annotations name.
 
     Arrays are the aliases in `columns`, integers 64 bits. Bounds are checked: an index beyond an array raises
-    IndexError. The interpreter's lock is not held. A loop stands below those that it calls, makes no array, and slices
-    none: references to arrays are not counted in it, which makes a call of a small function three times as fast.
+    IndexError; a loop that compares its bounds itself may do without. The interpreter's lock is not held. A loop stands
+    below those that it calls, makes no array, and slices none: references to arrays are not counted in it, which makes
+    a call of a small function three times as fast.
     Raises numba's TypingError for what is not so plain.
     """
     hints = get_type_hints(loop, include_extras=True)
@@ -102,16 +103,16 @@ def compiled(loop: Loop) -> Loop:
     signature = f"{result}({', '.join(map(_spelling, hints.values()))})"
     if _sources.can_keep:
         try:
-            return _compile(loop, signature, cache=True)
+            return _compile(loop, signature, checks_bounds, cache=True)
         except (EOFError, pickle.UnpicklingError):  # torn by a power cut: the next process makes what is missing
             shutil.rmtree(_sources.folder, ignore_errors=True)
         except OSError:  # this loop isn't there, and can't be written
             pass
-    return _compile(loop, signature, cache=False)
+    return _compile(loop, signature, checks_bounds, cache=False)
 
 
-def _compile(loop: Loop, signature: str, *, cache: bool) -> Loop:
-    options = {"boundscheck": True, "nogil": True, "cache": cache, "_nrt": False}
+def _compile(loop: Loop, signature: str, checks_bounds: bool, *, cache: bool) -> Loop:
+    options = {"boundscheck": checks_bounds, "nogil": True, "cache": cache, "_nrt": False}
     return _njit(signature, **options)(loop)
 
 

@@ -19,6 +19,9 @@ _WRONG = {
     CROWDED: f"more than {BATCH_HEADERS_MAX:,} headers in one batch",
 }
 
+OFFSETS_OF_A_BATCH = 2**31
+"""A batch's offsets lie no further apart."""
+
 SPARE = 16
 """Bytes behind all others, so that eight may be read at the last one."""
 
@@ -160,10 +163,33 @@ class EntryRecords(Sequence[LogRecord]):
             return EntryRecords(self.entries, lines.start, lines.stop)
         return self.entries.record(range(self.first, self.end)[index])
 
+    @classmethod
+    def of(cls, records: Sequence[LogRecord]) -> "EntryRecords":
+        """Records in arrays: these, if they are already. Raises InvalidInput for what Kafka could not have held."""
+        if isinstance(records, EntryRecords):
+            return records
+        entries = Entries()
+        if records and records[-1].offset - records[0].offset > OFFSETS_OF_A_BATCH:
+            for record in records:
+                entries.add(Written([record]))
+        elif records:
+            entries.add(Written(records))
+        return cls(entries, 0, len(records))
+
+    @property
+    def lines(self) -> Matrix:
+        """A line of `records` for each. A view."""
+        return self.entries.records[self.first : self.end]
+
+    @property
+    def offsets(self) -> Ints:
+        """The offset of each."""
+        return self.lines[:, c.OFFSET]
+
     @property
     def timestamps(self) -> Ints:
         """The timestamp of each (epoch ms)."""
-        return self.entries.records[self.first : self.end, c.TIMESTAMP]
+        return self.lines[:, c.TIMESTAMP]
 
     def alone(self) -> Entries:
         """These records, and those before them, as entries of their own. The arrays are shared: only one may be used
@@ -182,7 +208,7 @@ class Written:
 
     def __init__(self, records: Sequence[LogRecord]) -> None:
         self.count = len(records)
-        self.base_offset = records[0].offset if records else 0
+        self.base_offset = min((record.offset for record in records), default=0)
         self.unpacked = b"".join(_text(self._written(record)) for record in records)
 
     def _written(self, record: LogRecord) -> bytes:

@@ -1,5 +1,7 @@
 """The words that loops compare bytes with, as one table: a compiled loop knows no strings."""
 
+from functools import partial
+
 import numpy as np
 
 from schemas.reading import Reading
@@ -28,6 +30,19 @@ CASE = 32
 def byte(buffer: Bytes, p: int) -> int:
     """The byte at a position. Unsigned, so that a negative position raises IndexError, and none is counted back."""
     return np.int64(buffer[np.uintp(p)])  # type: ignore[return-value]
+
+
+@partial(compiled, checks_bounds=False)
+def copy(source: Bytes, at: int, size: int, out: Bytes, p: int) -> int:
+    """Copies bytes to `p`; returns the position behind them. Raises IndexError beyond either array.
+
+    With a check for each byte it takes ten times as long.
+    """
+    if at < 0 or p < 0 or size < 0 or at + size > len(source) or p + size > len(out):
+        raise IndexError
+    for k in range(size):
+        out[np.uintp(p + k)] = source[np.uintp(at + k)]
+    return p + size
 
 
 @compiled

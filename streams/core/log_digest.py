@@ -1,0 +1,78 @@
+"""The log root of a range, made as its records come: the worker's, the archive's and an auditor's.
+
+Nothing of a record is kept but the state of one SHA-256: what a chunk holds so far can be compared at any moment.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from schemas.errors import InvariantBroken
+from streams.core.kernel.archived import canonical
+from streams.core.kernel.entries import EntryRecords
+from streams.core.log_root import CHUNK_OFFSETS, DOMAIN, merkle_root
+from streams.core.records import LogRecord
+
+
+class Leaf(Struct, frozen=True):
+    """The leaf (32 bytes) of one chunk, which holds offsets from `chunk` * CHUNK_OFFSETS on."""
+
+    chunk: int
+    digest: bytes
+
+
+class LogDigest:
+    """Collects the leaves of one range from its records, which may come in slices of any size."""
+
+    def __init__(self) -> None:
+        self._leaves: list[Leaf] = []
+        self._chunk: int | None = None
+        self._sha = hashlib.sha256()
+        self._last_offset = -1
+
+    def add(self, records: Sequence[LogRecord]) -> None:
+        """Adds the next records of the range. Raises InvariantBroken if their offsets don't ascend."""
+        if not records:
+            return
+        lines = EntryRecords.of(records)
+        offsets = lines.offsets
+        if offsets[0] <= self._last_offset or np.any(offsets[1:] <= offsets[:-1]):
+            raise InvariantBroken(f"offsets of the log don't ascend near {self._last_offset}")
+        self._last_offset = int(offsets[-1])
+        for first, end, chunk in _chunk_spans(offsets):
+            if chunk != self._chunk:
+                self.close()
+                self._chunk = chunk
+                self._sha.update(b"\x00" + DOMAIN)
+            self._sha.update(canonical(lines[first:end]).data)
+
+    @property
+    def tail(self) -> Leaf | None:
+        """The leaf of the chunk that isn't closed yet, of its records so far; None if there is no such chunk."""
+        return None if self._chunk is None else Leaf(self._chunk, self._sha.digest())
+
+    def close(self) -> None:
+        """Ends the open chunk, if any: the range ends, or a cell of the grid does."""
+        if (tail := self.tail) is not None:
+            self._leaves.append(tail)
+            self._chunk, self._sha = None, hashlib.sha256()
+
+    def take(self) -> list[Leaf]:
+        """The leaves of the chunks that were closed since the last call, and forgets them."""
+        taken, self._leaves = self._leaves, []
+        return taken
+
+    def finish(self) -> tuple[bytes, list[Leaf]]:
+        """The log root (32 bytes) of all records added, and the leaves under it."""
+        self.close()
+        return merkle_root([leaf.digest for leaf in self._leaves]), self._leaves
+
+
+def _chunk_spans(offsets: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
+    chunks = offsets // CHUNK_OFFSETS
+    starts = [0, *(np.flatnonzero(np.diff(chunks)) + 1).tolist()]
+    for first, end in zip(starts, [*starts[1:], len(offsets)], strict=True):
+        yield first, end, int(chunks[first])
