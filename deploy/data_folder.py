@@ -106,14 +106,22 @@ class DataFolder:
     def skip_range(self, partition: int, first_offset: int, next_offset: int, reason: str) -> "SkippedRange":
         """Signs a skipped range with the operator's key and adds it to those of this folder.
 
-        Raises InvalidInput if the key is not an operator's, or the range contradicts another one or a final epoch, or
-        comes too late.
+        Raises InvalidInput if the key is not an operator's, the range contradicts another one or a final epoch, comes
+        too late, or holds anything that can be read.
         """
-        from streams.core.skipped_ranges import sign_skipped_range
+        from streams.core.skipped_ranges import SkippedBatches, named, sign_skipped_range, without_evidence
+        from streams.kafka.reader import KafkaLogReader
         from streams.storage.skipped_ranges_file import add_skipped_range
 
         log = self.log()
         signed = sign_skipped_range(self.operator_key(), log, partition, first_offset, next_offset, reason)
+        batches = SkippedBatches()
+        for _ in KafkaLogReader(self.kafka_servers(), log.topic, 0, [signed]).slices(
+            partition, first_offset, next_offset, batches
+        ):
+            pass  # raises InvalidInput for what can be read
+        if (offset := without_evidence(signed, batches.values())) is not None:
+            raise InvalidInput(f"{named(signed)} names the offset {offset}, where no batch is that can't be read")
         self.fetch_epochs()  # a range that another host has made final can't be skipped either
         add_skipped_range(self.data_dir, log, signed)
         return signed

@@ -31,7 +31,7 @@ class Counts(Struct, frozen=True):
 class SkippedRange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An operator's signed decision to skip the offsets [first_offset, next_offset) of a partition.
 
-    For records that Kafka's clients can't read. `signature` is the operator's, 130 hex digits (core.skipped_ranges).
+    For batches that nobody can read. `signature` is the operator's, 130 hex digits (core.skipped_ranges).
     """
 
     partition: Count
@@ -39,6 +39,14 @@ class SkippedRange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     next_offset: Count
     reason: Annotated[str, Meta(min_length=1, max_length=500)]
     signature: Annotated[str, Meta(pattern="^[0-9a-f]{130}$")]
+
+    @property
+    def text(self) -> str:
+        """The decision in words."""
+        return (
+            f"the offsets {self.first_offset} to {self.next_offset} of partition {self.partition} were skipped"
+            f' ("{self.reason}")'
+        )
 
 
 class EpochManifest(Struct, frozen=True, kw_only=True, omit_defaults=True):

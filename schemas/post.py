@@ -13,13 +13,14 @@ Integer = Annotated[str, Meta(pattern=r"^(0|-?[1-9][0-9]*)$(?!\n)")]
 
 class EpochRef(Struct, frozen=True):
     """One epoch of one partition: the digest of the stream's manifest, and what a reader needs if it lacks that
-    file.
+    file. `skipped_ranges` is how many ranges of offsets it names that operators had skipped.
     """
 
     epoch: int
     manifest_digest: Hex32
     log_root: Hex32
     ruleset_digest: Hex32
+    skipped_ranges: int
 
 
 class PartitionRange(Struct, frozen=True):

@@ -157,7 +157,9 @@ def _range(before: PostStanding, partition: int, items: Sequence[PartitionEpoch]
             f"the epochs {manifests[0].epoch} to {manifests[-1].epoch} of partition {partition} do not continue "
             f"epoch {due} at offset {offset}"
         )
-    refs = tuple(EpochRef(m.epoch, m.digest().hex(), m.log_root, m.ruleset_digest) for m in manifests)
+    refs = tuple(
+        EpochRef(m.epoch, m.digest().hex(), m.log_root, m.ruleset_digest, len(m.skipped_ranges)) for m in manifests
+    )
     return PartitionRange(partition, offset, manifests[-1].next_offset, manifests[-1].deposits_micros, refs)
 
 

@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from schemas.manifest import SkippedRange
 from schemas.payout import Settlement, UnsettledReason
 from schemas.units import TokenUnits
 from schemas.window import DueKind
@@ -36,7 +37,7 @@ class SettlementsReport(Struct, frozen=True, kw_only=True):
 
     `deposits` is what customers paid for sessions still open at the last cut; `expenses_micros` and `refunds_micros`
     are all dues ever, and `unsettled` what nobody can be paid, of all epochs, posted or not. `paused_until_s` is Unix
-    seconds, 0 if claims are not paused.
+    seconds, 0 if claims are not paused. `skipped` are the ranges of offsets that live posts leave out.
     """
 
     posts: tuple[PostRow, ...]
@@ -52,6 +53,14 @@ class SettlementsReport(Struct, frozen=True, kw_only=True):
     runway: "Runway"
     paused_until_s: int
     unsettled: tuple[UnsettledSum, ...]
+    skipped: tuple["SkippedInPost", ...] = ()
+
+
+class SkippedInPost(Struct, frozen=True):
+    """A range of offsets that an operator had skipped, and the post that settles its epoch."""
+
+    sequence: int
+    range: SkippedRange
 
 
 class Runway(Struct, frozen=True):

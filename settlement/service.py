@@ -13,7 +13,7 @@ from schemas.errors import InvalidInput
 from schemas.log import Log
 from settlement.accrual import Balances
 from settlement.audit.audit import Auditor, AuditReport, LedgerMoney
-from settlement.audit.sources import Recompute
+from settlement.audit.sources import Sources
 from settlement.audit.verdict import Finding
 from settlement.chain.claims import (
     account_name,
@@ -31,7 +31,15 @@ from settlement.chain.forecast import dry_run
 from settlement.chain.job import Settled, SettleJob, SettleOptions
 from settlement.chain.ledger import Deployment, Ledger
 from settlement.chain.node import Chain
-from settlement.chain.overview import books, note_funding, post_rows, refresh_tables, runway, shortfall
+from settlement.chain.overview import (
+    books,
+    note_funding,
+    post_rows,
+    refresh_tables,
+    runway,
+    shortfall,
+    skipped_in_posts,
+)
 from settlement.chain.paying import gas_of, hash_of, transact
 from settlement.chain.restore import restore_posts
 from settlement.chain.shares import Shares
@@ -100,6 +108,7 @@ def settlements(data_dir: Path, chain: Chain, log: Log) -> SettlementsReport:
         runway=runway(ledger.history(), state, found),
         paused_until_s=state.paused_until_s if state.paused_until_s > chain.time_s(at="pending") else 0,
         unsettled=found.unsettled,
+        skipped=skipped_in_posts(data_dir, log, range(1, len(ledger.history().live) + 1)),
     )  # fmt: skip
 
 
@@ -144,13 +153,13 @@ def dispute(data_dir: Path, chain: Chain, keys: Keys, sequence: int) -> str:
     return hash_of(receipt)
 
 
-def audit(data_dir: Path, chain: Chain, log: Log, recompute: Recompute) -> AuditReport:
-    """Compares every post on the chain, and its published files, with the epochs that `recompute` derives from
+def audit(data_dir: Path, chain: Chain, log: Log, sources: Sources) -> AuditReport:
+    """Compares every post on the chain, and its published files, with the epochs that `sources` derive from
     the log.
     """
     ledger = Ledger.open(data_dir, chain)
     auditor = Auditor(log, ledger.genesis, ledger.deployment.decimals, ledger.deployment.ledger)
-    report = auditor.run(ledger.events(), Store(data_dir).published, recompute)
+    report = auditor.run(ledger.events(), Store(data_dir).published, sources)
     if report.gap and report.ok:
         raise InvalidInput(report.gap)
     if report.gap:  # the findings before the gap count

@@ -14,7 +14,6 @@ from schemas.errors import InvalidInput
 from schemas.log import Log
 from settlement import service
 from settlement.accrual import Earning, Terms
-from settlement.audit.sources import Epoch
 from settlement.chain.contract import Call
 from settlement.chain.job import SettleOptions, choose_run
 from settlement.chain.ledger import Ledger
@@ -82,14 +81,10 @@ class LedgerCopy:
         service.attest(self.folder, self.node, self.keys)
         self.node.pass_time(DELAY_S + 1)
 
-    def recompute(self, partition: int) -> Iterator[Epoch]:
-        """The epochs of a partition, by its archive."""
-        return audit_sources.from_archive(self.log, self.folder, partition)
-
     def watched(self) -> Outcome:
         """The watcher's outcome: caught if nothing of the post can be paid any more."""
         watch = Stopwatch()
-        done = look(self.folder, self.node, self.log, self.keys, self.recompute).done
+        done = look(self.folder, self.node, self.log, self.keys, audit_sources.archived(self.log, self.folder)).done
         said = "; ".join(f"{part.event} post {part.sequence}: {part.text}" for part in done) or "nothing"
         is_disputed = any(part.event == "disputed" for part in done)
         return watch.outcome("watch" if is_disputed else "", f"watch: {said}")
@@ -112,9 +107,7 @@ class LedgerCopy:
             cheat(copy)
             watch = Stopwatch()
             try:
-                report = service.audit(
-                    copy, self.node, self.log, lambda partition: audit_sources.from_archive(self.log, copy, partition)
-                )
+                report = service.audit(copy, self.node, self.log, audit_sources.archived(self.log, copy))
             except InvalidInput as error:
                 return watch.outcome("audit", f"audit: {str(error).replace(f'{copy}/', '')}")
             windows = [finding for finding in report.findings if finding.kind == "window"]

@@ -56,6 +56,8 @@ def show_audit(terminal: Terminal, log: "Log", report: "AuditReport") -> None:
     from deploy.texts import money, units
 
     _show_findings(terminal, report)
+    for skipped in report.skipped:
+        terminal.say(f"by an operator's decision {skipped.text}")
     terminal.say(
         f"{report.posts} posts, {report.epochs} epochs, {report.windows:,} windows recomputed;"
         f" earned {money(report.nets_micros, log.currency)}{_dues(log, report)}"
@@ -146,6 +148,8 @@ def _done_line(done: "Done") -> str:
             return f"DISPUTED {of_post}{done.text}; {done.transaction}"
         case "idle":
             return f"right up to post {done.sequence}; no auditor's key is set to attest it with"
+        case "skipped":
+            return f"by an operator's decision {done.text}"
         case "wait":
             until = "" if done.until_s is None else f", waiting until {moment_text(done.until_s * 1_000)}"
             return f"{of_post}{done.text}{until}"

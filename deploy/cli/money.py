@@ -12,13 +12,13 @@ from deploy.cli.terminal import Terminal
 from schemas.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from deploy.explain.why import Explained, ExplainedWindow, MonthSum
     from deploy.money.treasury import Treasury
     from schemas.log import Log
     from settlement.chain.job import Settled
-    from settlement.results import DryRun, SettlementsReport, UnsettledSum
+    from settlement.results import DryRun, SettlementsReport, SkippedInPost, UnsettledSum
     from settlement.statement import DueRow, StatementRow
 
 MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
@@ -293,6 +293,13 @@ def show_settlements(terminal: Terminal, log: "Log", report: "SettlementsReport"
             f" {units(report.deposits, decimals)}"
         )
     _show_unsettled(terminal, log, report.unsettled)
+    show_skipped(terminal, report.skipped)
+
+
+def show_skipped(terminal: Terminal, skipped: "Iterable[SkippedInPost]") -> None:
+    """What posts leave out by an operator's decision, a line each."""
+    for each in skipped:
+        terminal.say(f"post {each.sequence}: by an operator's decision {each.range.text}")
 
 
 def _show_unsettled(terminal: Terminal, log: "Log", unsettled: "Iterable[UnsettledSum]") -> None:
@@ -414,6 +421,7 @@ def why(
 
     treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
     explained = explaining.why(treasury, account, window)
+    show_skipped(terminal, explained.skipped)
     if window is None:
         _show_sums(terminal, treasury.log.currency, explained)
     if windows:

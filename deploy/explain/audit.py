@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from deploy.explain import audit_sources as sources
+from deploy.explain import audit_sources as evidence
 from deploy.explain.audit_sources import Recount, Slices, quickly
 from deploy.money.treasury import Treasury
 from schemas.errors import InvalidInput
@@ -14,18 +14,19 @@ from schemas.log import Log
 from schemas.manifest import SkippedRange
 from settlement import service
 from settlement.audit.audit import AuditReport
-from settlement.audit.sources import Recompute
+from settlement.audit.sources import Sources
 from settlement.audit.verdict import Finding
 from settlement.results import Attested
 from streams.core.recompute import EpochResult
+from streams.core.skipped_ranges import SkippedBatches
 from streams.kafka.reader import KafkaLogReader
 from streams.reference.compare import recompute_and_compare
 
 
 def audit(treasury: Treasury, *, from_archive: bool, recount: Recount = quickly) -> AuditReport:
     """Recomputes the log and compares every post with it."""
-    with recomputing(treasury, from_archive=from_archive, recount=recount) as recompute:
-        return service.audit(treasury.data_dir, treasury.chain, treasury.log, recompute)
+    with recomputing(treasury, from_archive=from_archive, recount=recount) as sources:
+        return service.audit(treasury.data_dir, treasury.chain, treasury.log, sources)
 
 
 def audit_slowly(treasury: Treasury, step: Callable[[str], None], *, from_archive: bool) -> AuditReport:
@@ -44,31 +45,39 @@ def attest(treasury: Treasury, report: AuditReport) -> Attested:
 
 
 @contextmanager
-def recomputing(treasury: Treasury, *, from_archive: bool, recount: Recount = quickly) -> Iterator[Recompute]:
-    """A function that recomputes the epochs of a partition from Kafka or the archive, while its readers are open."""
+def recomputing(treasury: Treasury, *, from_archive: bool, recount: Recount = quickly) -> Iterator[Sources]:
+    """The epochs of each partition from Kafka or the archive, while its readers are open."""
     log = treasury.log
     if from_archive:
         treasury.data.fetch_epochs()
-        yield lambda partition: sources.from_archive(log, treasury.data_dir, partition, recount)
+        yield evidence.archived(log, treasury.data_dir, recount)
         return
+    batches = evidence.skipped_batches(log)
     # The client's loop rests while windows are recomputed; a fetch that timed out meanwhile is retried silently.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     servers = treasury.data.kafka_servers()
     skipped = treasury.data.skipped_ranges()
-    readers = [KafkaLogReader(servers, log.topic, 0, skipped) for _ in range(log.partitions)]
+    readers = [KafkaLogReader(servers, log.topic, 0, skipped, is_auditing=True) for _ in range(log.partitions)]
     try:
         readers[0].topic_id()  # raises InvalidInput if there is no such topic; offsets alone would look like no answer
-        yield lambda partition: sources.from_log(log, readers[partition], partition, skipped, recount)
+        yield Sources(
+            lambda partition: evidence.from_log(
+                log, readers[partition], partition, skipped, batches[partition], recount
+            ),
+            evidence.refuting(batches),
+        )
     finally:
         for reader in readers:
             reader.close()
 
 
 def _slowly(step: Callable[[str], None], differences: list[str]) -> Recount:
-    def recount(log: Log, partition: int, slices: Slices, skipped: Sequence[SkippedRange]) -> Iterator[EpochResult]:
+    def recount(
+        log: Log, partition: int, slices: Slices, skipped: Sequence[SkippedRange], batches: SkippedBatches
+    ) -> Iterator[EpochResult]:
         def progress(count: int) -> None:
             step(f"partition {partition}: {count:,} records counted twice")
 
-        return recompute_and_compare(log, partition, slices, skipped, differences.append, progress)
+        return recompute_and_compare(log, partition, slices, skipped, batches, differences.append, progress)
 
     return recount

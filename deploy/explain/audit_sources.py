@@ -3,7 +3,7 @@
 What can't be read ends the epochs with SourceMissing, after all those that could be: an audit judges what it can.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,33 +13,38 @@ from schemas.log import Log
 from schemas.manifest import EpochManifest, SkippedRange
 from schemas.reading import HEARTBEAT
 from schemas.window import Window
-from settlement.audit.sources import SourceMissing
+from settlement.audit.sources import Refutes, SourceMissing, Sources
 from streams.core.recompute import EpochResult, recompute
 from streams.core.records import LogRecord, Record
-from streams.core.skipped_ranges import checked
-from streams.storage.archive import archived_batches, archived_slices
+from streams.core.skipped_ranges import SkippedBatches, checked, without_evidence
+from streams.kafka.whole_batches import why_unreadable
+from streams.storage.archive import archived_batches, archived_slices, read_skipped
 from streams.storage.epoch_files import read_manifest
 from streams.storage.log_reader import LogReader
 
 Epoch = tuple[EpochManifest, list[Window]]
 Slices = Iterable[Sequence[LogRecord]]
-Recount = Callable[[Log, int, Slices, Sequence[SkippedRange]], Iterator[EpochResult]]
-"""Log, partition, its records in slices and skipped ranges to its epochs."""
+Recount = Callable[[Log, int, Slices, Sequence[SkippedRange], SkippedBatches], Iterator[EpochResult]]
+"""Log, partition, its records in slices, skipped ranges and the batches in them to its epochs."""
 
 
-def quickly(log: Log, partition: int, slices: Slices, skipped: Sequence[SkippedRange]) -> Iterator[EpochResult]:
+def quickly(
+    log: Log, partition: int, slices: Slices, skipped: Sequence[SkippedRange], batches: SkippedBatches
+) -> Iterator[EpochResult]:
     """The recount by `advance` alone."""
-    return recompute(log, partition, slices, skipped)
+    return recompute(log, partition, slices, skipped, batches)
 
 
 def from_log(
     log: Log,
     reader: LogReader,
     partition: int,
-    skipped: Sequence[SkippedRange] = (),
+    skipped: Sequence[SkippedRange],
+    batches: SkippedBatches,
     recount: Recount = quickly,
 ) -> Iterator[Epoch]:
-    """The epochs of a partition from Kafka's log, without the skipped ranges (which the reader leaves out too).
+    """The epochs of a partition from Kafka's log, without the skipped ranges (which the reader leaves out too, and
+    whose batches it adds to `batches`).
 
     Raises SourceMissing if Kafka doesn't answer, or the log has lost its beginning.
     """
@@ -49,22 +54,56 @@ def from_log(
             raise InvalidInput(
                 f"Kafka has lost the first {earliest} offsets of partition {partition}: audit with --from-archive"
             )
-        slices = reader.slices(partition, 0, end) if end else ()
-        yield from _epochs(recount(log, partition, slices, skipped))
+        slices = reader.slices(partition, 0, end, batches) if end else ()
+        yield from _epochs(recount(log, partition, slices, skipped, batches))
     except InvalidInput as error:
         raise SourceMissing(str(error), withheld=False) from None
 
 
-def from_archive(log: Log, data_dir: Path, partition: int, recount: Recount = quickly) -> Iterator[Epoch]:
+def from_archive(
+    log: Log, data_dir: Path, partition: int, batches: SkippedBatches, recount: Recount = quickly
+) -> Iterator[Epoch]:
     """The epochs of a partition from its archive, without Kafka. Raises SourceMissing where it ends."""
-    archive = ArchiveSource(data_dir, partition)
+    archive = ArchiveSource(data_dir, partition, batches)
     try:
         skipped = checked(log, (each for manifest in archive.manifests for each in manifest.skipped_ranges))
     except InvalidInput as error:
         raise SourceMissing(str(error), withheld=True) from None
-    yield from _epochs(recount(log, partition, archive.slices(), skipped))
+    yield from _epochs(recount(log, partition, archive.slices(), skipped, batches))
     if archive.gap is not None:
         raise archive.gap
+
+
+def archived(log: Log, data_dir: Path, recount: Recount = quickly) -> Sources:
+    """The archives of a data folder."""
+    batches = skipped_batches(log)
+    return Sources(
+        lambda partition: from_archive(log, data_dir, partition, batches[partition], recount), refuting(batches)
+    )
+
+
+def skipped_batches(log: Log) -> dict[int, SkippedBatches]:
+    """Room for the skipped batches of each partition."""
+    return {partition: SkippedBatches() for partition in range(log.partitions)}
+
+
+def refuting(batches: Mapping[int, SkippedBatches]) -> Refutes:
+    """Tries to read the batches of a skipped range, as the worker had to before it stepped over them."""
+
+    def refutes(skipped: SkippedRange) -> str:
+        within = [
+            batch
+            for batch in batches[skipped.partition].values()
+            if skipped.first_offset <= batch.first_offset < skipped.next_offset
+        ]
+        for batch in within:
+            if not why_unreadable(batch.raw):
+                return f"the records at the offsets {batch.first_offset} to {batch.next_offset} can be read"
+        if (offset := without_evidence(skipped, within)) is not None:
+            return f"at the offset {offset} there is no batch that can't be read"
+        return ""
+
+    return refutes
 
 
 def archived_records(data_dir: Path, partition: int) -> Iterator[LogRecord]:
@@ -78,7 +117,9 @@ class ArchiveSource:
     `gap` is what ends them before the last one that was published: set when the records were read.
     """
 
-    def __init__(self, data_dir: Path, partition: int) -> None:
+    def __init__(self, data_dir: Path, partition: int, batches: SkippedBatches | None = None) -> None:
+        """The skipped batches of an epoch are added to `batches` before its records are read."""
+        self._batches = SkippedBatches() if batches is None else batches
         self._data_dir = data_dir
         self._partition = partition
         self._folders: list[str] = []
@@ -114,6 +155,7 @@ class ArchiveSource:
             if gap is not None:
                 self.gap = gap
                 break
+            self._batches.update({batch.first_offset: batch for batch in read_skipped(path)})
             yield from archived_slices(path)
             last = manifest
         if last is not None:

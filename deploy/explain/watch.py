@@ -106,12 +106,12 @@ class Watch:
         of_treasury = (treasury.data_dir, treasury.chain, treasury.log, treasury.keys)
         only_wrong = self._options.only_wrong
         if self._options.from_archive:
-            with recomputing(treasury, from_archive=True) as recompute:
-                return look(*of_treasury, recompute, only_wrong=only_wrong)
+            with recomputing(treasury, from_archive=True) as sources:
+                return look(*of_treasury, sources, only_wrong=only_wrong)
         if self._kept is None:
             self._kept = LogMemory(treasury.log)
-        with reading_on(treasury, self._kept) as recompute:
-            return look(*of_treasury, recompute, only_wrong=only_wrong, memory=self._kept.memory)
+        with reading_on(treasury, self._kept) as sources:
+            return look(*of_treasury, sources, only_wrong=only_wrong, memory=self._kept.memory)
 
     def _say(self, done: tuple[Done, ...] | list[Done]) -> None:
         for part in done:

@@ -4,23 +4,25 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
-from deploy.explain.audit_sources import Epoch
+from deploy.explain.audit_sources import Epoch, refuting, skipped_batches
 from deploy.money.treasury import Treasury
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import SkippedRange
-from settlement.audit.sources import Recompute, SourceMissing
+from settlement.audit.sources import SourceMissing, Sources
 from settlement.chain.watcher import WatcherMemory
 from streams.core.recompute import recompute
 from streams.core.records import LogRecord
+from streams.core.skipped_ranges import SkippedBatches
 from streams.storage.log_reader import LogReader
 
 
 class Tail:
     """The records of a partition in slices: an iterator that ends where the log did at a look, until the next."""
 
-    def __init__(self, partition: int) -> None:
-        self._partition = partition
+    def __init__(self, partition: int, batches: SkippedBatches) -> None:
+        """Batches that are stepped over are added to `batches`."""
+        self._partition, self._batches = partition, batches
         self._reader: LogReader | None = None
         self._slices: Iterator[Sequence[LogRecord]] | None = None
         self._next = self._end = 0
@@ -48,7 +50,7 @@ class Tail:
         if self._reader is None or self._next >= self._end:
             raise StopIteration
         if self._slices is None:
-            self._slices = self._reader.slices(self._partition, self._next, self._end)
+            self._slices = self._reader.slices(self._partition, self._next, self._end, self._batches)
         for records in self._slices:
             if records:
                 self._next = records[-1].offset + 1
@@ -65,10 +67,11 @@ class LogMemory:
         self._log = log
         self._tails: dict[int, Tail] = {}
         self._skipped: Sequence[SkippedRange] = ()
+        self._batches = skipped_batches(log)
 
     @contextmanager
-    def reading(self, reader: Callable[[], LogReader], skipped: Sequence[SkippedRange] = ()) -> Iterator[Recompute]:
-        """A function that returns the epochs of a partition, during one look. New skipped ranges start it again."""
+    def reading(self, reader: Callable[[], LogReader], skipped: Sequence[SkippedRange] = ()) -> Iterator[Sources]:
+        """The epochs of each partition, during one look. New skipped ranges start it again."""
         readers = [reader() for _ in range(self._log.partitions)]
         if list(skipped) != list(self._skipped):
             self.memory.forget()
@@ -76,7 +79,7 @@ class LogMemory:
         try:
             for partition, tail in self._tails.items():
                 tail.open(readers[partition])
-            yield lambda partition: self._epochs(partition, readers[partition])
+            yield Sources(lambda partition: self._epochs(partition, readers[partition]), refuting(self._batches))
         finally:
             for tail in self._tails.values():
                 tail.close()
@@ -84,17 +87,17 @@ class LogMemory:
                 each.close()
 
     def _epochs(self, partition: int, reader: LogReader) -> Iterator[Epoch]:
-        tail = self._tails[partition] = Tail(partition)
+        tail = self._tails[partition] = Tail(partition, self._batches[partition])
         try:
             tail.open(reader)
-            for result in recompute(self._log, partition, tail, self._skipped):
+            for result in recompute(self._log, partition, tail, self._skipped, self._batches[partition]):
                 yield result.manifest, result.windows
         except InvalidInput as error:
             raise SourceMissing(str(error), withheld=False) from None
 
 
 @contextmanager
-def reading_on(treasury: Treasury, kept: LogMemory) -> Iterator[Recompute]:
+def reading_on(treasury: Treasury, kept: LogMemory) -> Iterator[Sources]:
     """The same, from the Kafka of a data folder."""
     import logging
 
@@ -103,5 +106,7 @@ def reading_on(treasury: Treasury, kept: LogMemory) -> Iterator[Recompute]:
     # Its loop rests while windows are recomputed; a fetch that timed out meanwhile is retried silently.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     servers, skipped = treasury.data.kafka_servers(), treasury.data.skipped_ranges()
-    with kept.reading(lambda: KafkaLogReader(servers, treasury.log.topic, 0, skipped), skipped) as epochs:
+    with kept.reading(
+        lambda: KafkaLogReader(servers, treasury.log.topic, 0, skipped, is_auditing=True), skipped
+    ) as epochs:
         yield epochs

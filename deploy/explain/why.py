@@ -23,7 +23,9 @@ from schemas.errors import InvalidInput
 from schemas.parsing import moment_ms
 from schemas.units import TokenUnits, is_simulated
 from settlement import service
+from settlement.chain.overview import skipped_in_posts
 from settlement.chain.shares import ShareBook, Shares
+from settlement.results import SkippedInPost
 from settlement.statement import DueRow, StatementRow
 
 WINDOW_COMMENTS = {
@@ -108,7 +110,10 @@ class ExplainedWindow(Struct, frozen=True, kw_only=True):
 
 
 class Explained(Struct, frozen=True, kw_only=True):
-    """A statement, or one window of it with its readings. `dues` are the account's invoices and refunds."""
+    """A statement, or one window of it with its readings. `dues` are the account's invoices and refunds.
+
+    `skipped` are the ranges of offsets that its posts leave out: readings that nobody could read.
+    """
 
     account: str
     cumulative_micros: int
@@ -117,6 +122,7 @@ class Explained(Struct, frozen=True, kw_only=True):
     rows: tuple[StatementRow, ...]
     dues: tuple[DueRow, ...]
     windows: tuple[ExplainedWindow, ...] = ()
+    skipped: tuple[SkippedInPost, ...] = ()
 
 
 def why(treasury: Treasury, account: str, window: tuple[str, str] | None) -> Explained:
@@ -131,9 +137,11 @@ def why(treasury: Treasury, account: str, window: tuple[str, str] | None) -> Exp
         raise InvalidInput(
             f"{found.account} is in no post, and holds no shares of this folder: see `tallyroot payouts`"
         )
+    sequences = sorted({row.sequence for row in found.rows} | {due.sequence for due in found.dues})
     explained = Explained(
         account=found.account, cumulative_micros=found.cumulative_micros, rows=found.rows,
         sums=month_sums(found.rows), holdings=holdings, dues=found.dues,
+        skipped=skipped_in_posts(treasury.data_dir, treasury.log, sequences),
     )  # fmt: skip
     if window is None:
         return explained

@@ -39,6 +39,7 @@ from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.units import DAY_MS
 from settlement.accrual import NOBODY
+from settlement.chain.overview import skipped_in_posts
 
 REPORT_FILE = "report.html"
 CHAIN_FILE = "chain.json"
@@ -101,7 +102,8 @@ class ReportData(Struct, frozen=True, kw_only=True):
 
     `flows` are (index of the machine, account or "held", "outside" or "(others)", micros); `incomes` are (index of the
     machine, number of the stretch of `stretch_days` days, micros). Where a post was ever disputed, heads don't simply
-    follow each other. `unsettled` is what payees are owed that are no accounts, by their ids.
+    follow each other. `unsettled` is what payees are owed that are no accounts, by their ids. `skipped` says
+    what posts leave out by an operator's decision.
     """
 
     log: Log
@@ -119,6 +121,7 @@ class ReportData(Struct, frozen=True, kw_only=True):
     has_disputes: bool
     claimed: Claimed
     unsettled: dict[str, str]
+    skipped: list[str]
     days: tuple[DayPage, ...]
 
 
@@ -229,6 +232,10 @@ def _gather(data: DataFolder, views: Views, wish: Wish, names: Mapping[str, str]
         has_disputes=any(post.state == "disputed" for _, post in states),
         claimed=_claimed(views),
         unsettled={payee: str(micros) for payee, micros in sorted(money.unsettled.items()) if micros},
+        skipped=[
+            f"Post {each.sequence}: {each.range.text}."
+            for each in skipped_in_posts(folder, log, range(1, money.posts_in_all + 1))
+        ],
         days=tuple(day_page(part, money) for part in read_days(folder, log, wanted)),
     )
 

@@ -13,6 +13,7 @@ from typing import Literal
 from msgspec import Struct, structs
 
 from schemas.log import Log
+from schemas.manifest import SkippedRange
 from schemas.units import TokenUnits
 from schemas.window import Due, Window
 from settlement.audit.post_manifest import Before, expected_manifest, last_epochs, other_records, plain_manifest
@@ -22,8 +23,9 @@ from settlement.audit.sources import (
     EpochStream,
     Published,
     PublishedWindow,
-    Recompute,
+    Refutes,
     SourceMissing,
+    Sources,
     in_order,
 )
 from settlement.audit.verdict import Finding, PostVerdict, judged, verdict_of
@@ -64,7 +66,8 @@ class AuditReport(Struct, frozen=True, kw_only=True):
     the nets alone (with what they paid) also in each of `machines`. `deposits_micros` is what customers are owed at the
     last cut recomputed that no window holds. `leaves_total` and `total_on_chain` (token units) are the sum of all
     leaves of the last post by the log, and the total that was posted with them. `gap` names the source that could not
-    be read: posts that need it were not judged. `money` is None if no ledger was read.
+    be read: posts that need it were not judged. `skipped` are the ranges that operators had skipped. `money` is None if
+    no ledger was read.
     """
 
     ok: bool
@@ -89,6 +92,7 @@ class AuditReport(Struct, frozen=True, kw_only=True):
     machines: tuple[MachineSums, ...] = ()
     verdicts: tuple[PostVerdict, ...] = ()
     gap: str = ""
+    skipped: tuple[SkippedRange, ...] = ()
     money: LedgerMoney | None = None
 
 
@@ -106,6 +110,8 @@ class Auditor:
         self._gap = ""
         self._epoch_end_s: int | None = None
         self._findings: list[Finding] = []
+        self._skipped: list[SkippedRange] = []
+        self._refutes: Refutes = Sources.refutes
         self._windows = 0
         self._epochs = 0
         self._next_offsets = dict.fromkeys(range(log.partitions), 0)
@@ -115,19 +121,22 @@ class Auditor:
         self,
         events: Iterable[Posted | Disputed],
         published: Callable[[int], Published],
-        recompute: Recompute,
+        sources: Sources,
         *,
         posted_only: bool = False,
     ) -> AuditReport:
         """Audits all live posts, up to the first that lacks a source; the report holds the findings.
 
         With `posted_only` epochs that aren't posted yet are not read, and a later run may audit them if it `goes_on`:
-        then it continues the epochs of the first run's `recompute`, which isn't called again.
+        then it continues the epochs of the first run's `sources`, which isn't asked for them again.
         """
+        self._refutes = sources.refutes
         head, live, dead = self._fold(events)
         streams = self._streams
         if not streams:
-            streams |= {partition: EpochStream(recompute(partition)) for partition in range(self._log.partitions)}
+            streams |= {
+                partition: EpochStream(sources.recompute(partition)) for partition in range(self._log.partitions)
+            }
         for posted in live[len(self._judged) :]:
             if not self._gap:
                 self._judge(posted.header, published, streams)
@@ -163,6 +172,7 @@ class Auditor:
             machines=tuple(MachineSums(*key, s.nets, s.paid, s.held, s.carry) for key, s in sorted(sums.items())),
             verdicts=judged(self._verdicts, len(live)),
             gap=self._gap,
+            skipped=tuple(self._skipped),
         )
 
     def goes_on(self, events: Iterable[Posted | Disputed]) -> bool:
@@ -248,6 +258,8 @@ class Auditor:
             if items:
                 self._next_offsets[partition] = items[-1][0].next_offset
         lacking = self._findings[found_before].text if manifest is None else other_records(manifest, taken)
+        if self._check_skipped(header, taken):
+            lacking = ""  # no records could make that right
         if short:
             lacking = f"the log of partition {short[0]} does not reach the end of epoch {ends[short[0]]}"
         self._verdicts.append(verdict_of(header.sequence, self._findings[found_before:], lacking))
@@ -281,7 +293,18 @@ class Auditor:
             text = "the post does not end with the epochs that it settles"
             self._find("epochs", header.sequence, text, header.epoch_end_s, max(ends_s))
 
+    def _check_skipped(self, header: PostHeader, taken: Mapping[int, Sequence[Epoch]]) -> bool:
+        """Whether a post leaves out what can be read: an operator's signature doesn't make that right."""
+        found = False
+        for items in taken.values():
+            for each in (each for manifest, _ in items for each in manifest.skipped_ranges):
+                if because := self._refutes(each):
+                    self._find("skipped", header.sequence, f"{each.text}, and {because}")
+                    found = True
+        return found
+
     def _take(self, epoch: Epoch) -> None:
+        self._skipped += epoch[0].skipped_ranges
         self._epochs += 1
         self._windows += len(epoch[1])
         self._deposits[epoch[0].partition] = int(epoch[0].deposits_micros)

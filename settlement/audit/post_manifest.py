@@ -127,6 +127,7 @@ def _range(partition: int, items: Sequence[Epoch], before: Before) -> dict[str, 
                 "manifest_digest": manifest.digest().hex(),
                 "log_root": manifest.log_root,
                 "ruleset_digest": manifest.ruleset_digest,
+                "skipped_ranges": len(manifest.skipped_ranges),
             }
             for manifest, _ in items
         ],

@@ -6,12 +6,22 @@ from typing import Protocol
 from msgspec import Struct
 
 from schemas.errors import InvalidInput
-from schemas.manifest import EpochManifest
+from schemas.manifest import EpochManifest, SkippedRange
 from schemas.window import Due, Window
 
 Epoch = tuple[EpochManifest, Sequence[Window]]
 Recompute = Callable[[int], Iterable[Epoch]]
 """From a partition to its epochs in order, from the log alone: each a manifest and its windows in sealing order."""
+
+Refutes = Callable[[SkippedRange], str]
+"""Why an operator had no right to skip a range of a recomputed epoch; empty where nobody can read what it holds."""
+
+
+class Sources(Struct, frozen=True):
+    """The log as an audit reads it. `refutes` is asked about the ranges that recomputed manifests name."""
+
+    recompute: Recompute
+    refutes: Refutes = lambda _: ""
 
 
 class SourceMissing(InvalidInput):

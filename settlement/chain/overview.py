@@ -1,6 +1,7 @@
 """The state of posts and money, from the chain and the posts' folder, for reports and analysts."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec import Struct
@@ -24,7 +25,7 @@ from settlement.chain.ledger import Ledger, LedgerState
 from settlement.chain.node import Chain
 from settlement.history import History
 from settlement.post import token_units
-from settlement.results import PostRow, Runway, UnsettledSum
+from settlement.results import PostRow, Runway, SkippedInPost, UnsettledSum
 from settlement.storage.posts import Store
 from settlement.storage.published_epochs import EpochReader
 
@@ -108,6 +109,17 @@ def books(data_dir: Path, log: Log, ledger: Ledger) -> Books:
         token_units(added, decimals), token_units(sum(deposits.values()), decimals), balances.dues_of("expense"),
         balances.dues_of("refund"), unsettled_sums(balances),
     )  # fmt: skip
+
+
+def skipped_in_posts(data_dir: Path, log: Log, sequences: Iterable[int]) -> tuple[SkippedInPost, ...]:
+    """What the posts leave out because an operator had it skipped, of those whose files are here."""
+    store, reader = Store(data_dir), EpochReader(data_dir, log)
+    return tuple(
+        SkippedInPost(sequence, each)
+        for sequence in sequences
+        if store.header(sequence) is not None
+        for each in reader.skipped(store.manifest(sequence))
+    )
 
 
 def unsettled_sums(balances: Balances) -> tuple[UnsettledSum, ...]:

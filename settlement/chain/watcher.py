@@ -9,7 +9,7 @@ from msgspec import Struct
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from settlement.audit.audit import Auditor, AuditReport
-from settlement.audit.sources import Published, Recompute, SourceMissing
+from settlement.audit.sources import Published, SourceMissing, Sources
 from settlement.audit.verdict import PostVerdict
 from settlement.audit.watch import WatchStep, WatchView, decide
 from settlement.chain.ledger import Ledger
@@ -83,17 +83,17 @@ class WatcherMemory:
 
 
 def look(
-    data_dir: Path, chain: Chain, log: Log, keys: Keys, recompute: Recompute, *, only_wrong: bool = False,
+    data_dir: Path, chain: Chain, log: Log, keys: Keys, sources: Sources, *, only_wrong: bool = False,
     memory: WatcherMemory | None = None,
 ) -> Look:  # fmt: skip
     """Audits, decides and acts. Raises InvalidInput if the node or this folder can't be read at all.
 
-    With a `memory` the iterators of `recompute` must stay readable from look to look.
+    With a `memory` the iterators of `sources` must stay readable from look to look.
     """
     ledger, store, memory = Ledger.open(data_dir, chain), Store(data_dir), memory or WatcherMemory()
     events = ledger.events()
     auditor = memory.auditor(ledger, log, events, store)
-    report = auditor.run(events, lambda sequence: _published(store, sequence), recompute, posted_only=True)
+    report = auditor.run(events, lambda sequence: _published(store, sequence), sources, posted_only=True)
     memory.keep(auditor, report, store)
     if ledger.head().hex() != report.head and not _distrust(report):
         moved = Done("moved", 0, MOVED)
@@ -120,9 +120,10 @@ def look(
 
 def _looked(ledger: Ledger, report: AuditReport, done: Sequence[Done]) -> Look:
     events = {part.event for part in done}
+    told = [Done("skipped", 0, skipped.text) for skipped in report.skipped]
     return Look(
         head=report.head, posts=report.posts, attested=ledger.attested(), delay_s=ledger.delay_s(),
-        verdicts=report.verdicts, done=tuple(done), again=bool(events & {"disputed", "moved"}),
+        verdicts=report.verdicts, done=(*told, *done), again=bool(events & {"disputed", "moved"}),
         is_calm=not events & {"disputed", "alarm", "wait"},
     )  # fmt: skip
 

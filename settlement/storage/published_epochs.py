@@ -1,6 +1,7 @@
 """Reads the epochs that the stream has published: manifests, and the columns of windows that settlement needs."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from schemas.arrow import AGREEMENTS, DUES, WINDOWS, agreements_from, dues_from
 from schemas.canonical import chain_digest
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from schemas.manifest import EpochFiles, EpochManifest, epoch_folder
+from schemas.manifest import EpochFiles, EpochManifest, SkippedRange, epoch_folder
+from schemas.post import PostManifest
 from settlement.accrual import Earning, Terms, terms_of
 from settlement.post import PartitionEpoch
 
@@ -79,6 +81,15 @@ class EpochReader:
             path = self._folder(epoch) / f"{partition}.windows.parquet"
             raise InvalidInput(f"the windows in {path} are not those of its manifest: restore or rebuild it")
         return PartitionEpoch(manifest, earnings)
+
+    def skipped(self, post: PostManifest) -> Iterator[SkippedRange]:
+        """The ranges of offsets that a post leaves out. Raises InvalidInput where the manifest of one is missing."""
+        for part in post.partitions:
+            for ref in (ref for ref in part.epochs if ref.skipped_ranges):
+                manifest = self.manifest(part.partition, ref.epoch)
+                if manifest is None:
+                    raise InvalidInput(f"epoch {ref.epoch} of partition {part.partition} is missing: {RESTORE}")
+                yield from manifest.skipped_ranges
 
     def _folder(self, epoch: int) -> Path:
         return self._data_dir / "epochs" / epoch_folder(self._log.epoch_span(epoch)[0])

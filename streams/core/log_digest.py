@@ -4,7 +4,7 @@ Nothing of a record is kept but the state of one SHA-256: what a chunk holds so 
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from schemas.errors import InvariantBroken
 from streams.core.kernel.archived import canonical
 from streams.core.kernel.entries import EntryRecords
-from streams.core.log_root import CHUNK_OFFSETS, DOMAIN, merkle_root
+from streams.core.log_root import CHUNK_OFFSETS, DOMAIN, merkle_root, skipped_leaf_of
 from streams.core.records import LogRecord
+from streams.core.skipped_ranges import SkippedBatch
 
 
 class Leaf(Struct, frozen=True):
@@ -65,10 +66,11 @@ class LogDigest:
         taken, self._leaves = self._leaves, []
         return taken
 
-    def finish(self) -> tuple[bytes, list[Leaf]]:
-        """The log root (32 bytes) of all records added, and the leaves under it."""
+    def finish(self, skipped: Iterable[SkippedBatch] = ()) -> tuple[bytes, list[Leaf]]:
+        """The log root (32 bytes) of all records added and the batches skipped among them; the leaves of the chunks."""
         self.close()
-        return merkle_root([leaf.digest for leaf in self._leaves]), self._leaves
+        batches = [skipped_leaf_of(each.raw) for each in skipped]
+        return merkle_root([leaf.digest for leaf in self._leaves] + batches), self._leaves
 
 
 def _chunk_spans(offsets: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:

@@ -9,9 +9,11 @@ the other, so that they can be hashed as they come:
 
 Integers are big-endian; a size of -1 is a null.
 
-A chunk's leaf is SHA-256(0x00 + its bytes). The root is the Merkle tree hash of RFC 9162 section 2.1 over the leaves by
-ascending offset: a node is SHA-256(0x01 + left + right), the left part the largest power of two below the count. The
-root of a range without records is, as there, SHA-256 of nothing (EMPTY_ROOT). `log_digest` makes it.
+A chunk's leaf is SHA-256(0x00 + its bytes). After the chunks come the record batches that nobody could read and that an
+operator had skipped, by ascending offset: the canonical bytes of one are "tallyroot skipped batch 1\n" and the batch as
+the broker sent it. The root is the Merkle tree hash of RFC 9162 section 2.1 over the leaves in this order: a node is
+SHA-256(0x01 + left + right), the left part the largest power of two below the count. The root of a range without
+records is, as there, SHA-256 of nothing (EMPTY_ROOT). `log_digest` makes it.
 """
 
 import hashlib
@@ -39,6 +41,7 @@ RECORDS = pa.schema(
 """The raw records of the log, as the archive keeps them."""
 
 DOMAIN = b"tallyroot log chunk 2\n"
+_SKIPPED_DOMAIN = b"tallyroot skipped batch 1\n"
 _HEAD = struct.Struct(">qqiiI")
 _SIZES = struct.Struct(">ii")
 
@@ -90,6 +93,11 @@ def records_of(chunk: bytes) -> list[Record]:
 def leaf_of(chunk: bytes) -> bytes:
     """The leaf (32 bytes) of a chunk's canonical bytes."""
     return hashlib.sha256(b"\x00" + chunk).digest()
+
+
+def skipped_leaf_of(batch: bytes) -> bytes:
+    """The leaf (32 bytes) of a skipped batch, from its bytes as the broker sent them."""
+    return leaf_of(_SKIPPED_DOMAIN + batch)
 
 
 def merkle_root(leaves: Sequence[bytes]) -> bytes:

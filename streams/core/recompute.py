@@ -17,6 +17,7 @@ from streams.core.log_digest import LogDigest
 from streams.core.manifest import build_manifest
 from streams.core.records import LogRecord
 from streams.core.replay import advance_by_cuts
+from streams.core.skipped_ranges import SkippedBatch, SkippedBatches
 from streams.core.state import State
 
 
@@ -35,21 +36,25 @@ def recompute(
     partition: int,
     slices: Iterable[Sequence[LogRecord]],
     skipped_ranges: Sequence[SkippedRange] = (),
+    skipped: SkippedBatches | None = None,
 ) -> Iterator[EpochResult]:
     """The epochs of a partition that its log has cut, in their order; the result doesn't depend on where it is sliced.
 
     `slices` are the partition's records from the log's first offset on. What lies after the last cut is not reported.
-    `skipped_ranges` are those that operators signed: the slices must hold nothing of them.
+    `skipped_ranges` are those that operators signed: the slices must hold nothing of them. `skipped` are the batches in
+    them, to which whoever makes the slices may add.
     Raises InvalidInput if offsets don't ascend.
     """
     state = State.new(log, partition)
+    skipped = {} if skipped is None else skipped
     pending = _Pending(0)
     for piece in _ascending(slices):
         for done, left in advance_by_cuts(state, piece):
             pending.add(done, left[: done.consumed])
             if done.cut is not None:
                 next_offset = left[done.consumed].offset
-                yield pending.result(log, state, done.cut, next_offset, skipped_ranges)
+                batches = [skipped[at] for at in sorted(skipped) if pending.first_offset <= at < next_offset]
+                yield pending.result(log, state, done.cut, next_offset, skipped_ranges, batches)
                 pending = _Pending(next_offset)
 
 
@@ -74,7 +79,13 @@ class _Pending:
         self.log_digest.add(records)
 
     def result(
-        self, log: Log, state: State, epoch: int, next_offset: int, skipped_ranges: Sequence[SkippedRange]
+        self,
+        log: Log,
+        state: State,
+        epoch: int,
+        next_offset: int,
+        skipped_ranges: Sequence[SkippedRange],
+        skipped: Sequence[SkippedBatch],
     ) -> EpochResult:
         manifest = build_manifest(
             log=log,
@@ -89,7 +100,7 @@ class _Pending:
             deposits_micros=state.deposits_micros(),
             rejects=self.rejects,
             value_sha256={record.offset: record.value_sha256 for record in self.rejected},
-            log_root=self.log_digest.finish()[0],
+            log_root=self.log_digest.finish(skipped)[0],
             state_digest=state.digest(),
             skipped_ranges=skipped_ranges,
         )

@@ -1,12 +1,17 @@
-"""Ranges of offsets that an operator had skipped, because Kafka's clients can't read the records there.
+"""Ranges of offsets that an operator had skipped, because nobody can read the record batches there.
 
 A partition's result stays a pure function of its log and of these signed decisions: each is named in the manifest of
 the epoch that holds it, and so is under its digest. The operator signs it like a control record (core.signature), with
 the partition as the key, RECORD_TYPE, JSON, and `signed_bytes` as the value.
+
+A signature permits nothing that the bytes don't: what can be read is never skipped, and the batches themselves stay
+under the log root, so that every auditor tries to read them again.
 """
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+
+from msgspec import Struct
 
 from schemas.canonical import canonical_json
 from schemas.errors import InvalidInput
@@ -16,6 +21,18 @@ from streams.core.signature import operator_of, sign_control
 
 RECORD_TYPE = "range.excepted"
 _CONTENT_TYPE = "application/json"
+
+
+class SkippedBatch(Struct, frozen=True):
+    """A record batch that nobody could read, as the broker sent it: it says that it holds these offsets."""
+
+    first_offset: int
+    next_offset: int
+    raw: bytes
+
+
+SkippedBatches = dict[int, SkippedBatch]
+"""By first offset: a batch that was fetched twice is one."""
 
 
 def sign_skipped_range(
@@ -74,6 +91,15 @@ def checked(log: Log, skipped_ranges: Iterable[SkippedRange]) -> tuple[SkippedRa
         if one.partition == other.partition and other.first_offset < one.next_offset:
             raise InvalidInput(f"{named(other)} overlaps another: remove one of the two")
     return tuple(ordered)
+
+
+def without_evidence(skipped: SkippedRange, batches: Iterable[SkippedBatch]) -> int | None:
+    """The first offset of a range that no batch of the partition covers; None if they cover all of it."""
+    at = skipped.first_offset
+    for batch in sorted(batches, key=lambda each: each.first_offset):
+        if batch.first_offset <= at:
+            at = max(at, batch.next_offset)
+    return at if at < skipped.next_offset else None
 
 
 def within(

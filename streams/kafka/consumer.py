@@ -23,7 +23,7 @@ from faust.types import TP, ConsumerMessage
 
 from schemas.errors import InvalidInput
 from streams.core.records import LogRecord
-from streams.kafka.whole_batches import WholeBatchFetcher
+from streams.kafka.whole_batches import Skipping, WholeBatchFetcher
 
 PROVED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
 
@@ -81,7 +81,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         """Starts aiokafka's consumer."""
         await super().on_start()
-        WholeBatchFetcher.adopt(self._consumer, self.app.skipped_ranges, in_arrays=True)
+        WholeBatchFetcher.adopt(self._consumer, Skipping(self.app.skipped_ranges), in_arrays=True)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         conf = self.app.conf

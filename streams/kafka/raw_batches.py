@@ -39,7 +39,8 @@ class RawBatch:
                 f"at the offset {offset} begins a message format of before Kafka 0.11: convert the topic"
             )
         header = _HEADER.unpack_from(raw)
-        self._raw = raw
+        self.raw = raw
+        """The whole batch, its header included."""
         self.base_offset: int = header[0]
         self._crc: int = header[4]
         self._attributes: int = header[5]
@@ -62,20 +63,20 @@ class RawBatch:
 
     def validate_crc(self) -> bool:
         """Whether the bytes are those that the producer sent."""
-        return bool(calc_crc32c(self._raw[_ATTRIBUTES_AT:]) == self._crc)
+        return bool(calc_crc32c(self.raw[_ATTRIBUTES_AT:]) == self._crc)
 
     @cached_property
     def unpacked(self) -> memoryview:
         """The bytes of the records. Raises InvalidInput if they can't be unpacked, or not within the bounds."""
         if self.count > BATCH_RECORDS_MAX:
             raise InvalidInput(f"{self.count:,} records in one batch, more than {BATCH_RECORDS_MAX:,}")
-        unpacked = unpack(self._attributes & _PACKING, self._raw[_HEADER.size :])
+        unpacked = unpack(self._attributes & _PACKING, self.raw[_HEADER.size :])
         self.unpacked_size = len(unpacked)
         return unpacked
 
     def __iter__(self) -> Iterator[Any]:
         """aiokafka's records. Raises its CorruptRecordException, or UnicodeDecodeError for the name of a header."""
-        header = bytearray(self._raw[: _HEADER.size])
+        header = bytearray(self.raw[: _HEADER.size])
         header[_ATTRIBUTES_AT + 1] &= ~_PACKING & 0xFF
         records = header + self.unpacked
         self.__dict__.pop("unpacked")  # so that a batch at the bound is held once, not twice

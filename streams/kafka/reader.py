@@ -28,7 +28,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from schemas.errors import InvalidInput
 from schemas.manifest import SkippedRange
 from streams.core.records import LogRecord
-from streams.kafka.whole_batches import WholeBatchFetcher
+from streams.core.skipped_ranges import SkippedBatches
+from streams.kafka.whole_batches import Skipping, WholeBatchFetcher
 from streams.storage.log_reader import SLICE_RECORDS
 
 T = TypeVar("T")
@@ -66,13 +67,15 @@ class KafkaLogReader:
         topic: str,
         patience_seconds: float = 0,
         skipped_ranges: Sequence[SkippedRange] = (),
+        *,
+        is_auditing: bool = False,
     ) -> None:
         """Connects at the first call, not here. `bootstrap_servers` is `host:port[,host:port...]`.
 
         A call without an answer is retried for `patience_seconds`; then it raises KafkaAway.
-        `read` yields no record of `skipped_ranges`.
+        What `skipped_ranges` and `is_auditing` mean: see Skipping.
         """
-        self._skipped_ranges = skipped_ranges
+        self._skipping = Skipping(skipped_ranges, is_auditing=is_auditing)
         self._topic = topic
         self._patience_seconds = patience_seconds
         self._servers = bootstrap_servers
@@ -84,14 +87,21 @@ class KafkaLogReader:
         Any thread without an event loop of its own may call it, and several at once.
         Raises InvalidInput if the log doesn't hold the whole range, KafkaAway if the broker stops answering.
         """
-        for records in self._slices(partition, first, next, in_arrays=False):
+        for records in self._slices(partition, first, next, self._skipping, in_arrays=False):
             yield from records
 
-    def slices(self, partition: int, first: int, next: int) -> Iterator[Sequence[LogRecord]]:
-        """The same records, many at once and without an object each. Raises as `read`."""
-        return self._slices(partition, first, next, in_arrays=True)
+    def slices(
+        self, partition: int, first: int, next: int, skipped: SkippedBatches | None = None
+    ) -> Iterator[Sequence[LogRecord]]:
+        """The same records, many at once and without an object each. Raises as `read`.
 
-    def _slices(self, partition: int, first: int, next: int, *, in_arrays: bool) -> Iterator[Sequence[LogRecord]]:
+        Batches that are stepped over are added to `skipped`.
+        """
+        return self._slices(partition, first, next, self._skipping._replace(batches=skipped), in_arrays=True)
+
+    def _slices(
+        self, partition: int, first: int, next: int, skipping: Skipping, *, in_arrays: bool
+    ) -> Iterator[Sequence[LogRecord]]:
         earliest, end = self.range(partition)
         if first < earliest or next > end:
             raise InvalidInput(
@@ -99,7 +109,7 @@ class KafkaLogReader:
                 f" {first} to {next}: the log has lost records, or it is another log; restore it before going on"
             )
         if first < next:
-            with closing(self._patiently(lambda: self._range_from(partition, first, in_arrays))) as fetcher:
+            with closing(self._patiently(lambda: self._range_from(partition, first, skipping, in_arrays))) as fetcher:
                 while fetcher.position < next:
                     records = fetcher.fetch()
                     if records and records[-1].offset >= next:
@@ -107,8 +117,8 @@ class KafkaLogReader:
                         return
                     yield records
 
-    def _range_from(self, partition: int, first: int, in_arrays: bool) -> "_RangeFetcher":
-        return _RangeFetcher(self._servers, self._topic, partition, first, self._skipped_ranges, in_arrays)
+    def _range_from(self, partition: int, first: int, skipping: Skipping, in_arrays: bool) -> "_RangeFetcher":
+        return _RangeFetcher(self._servers, self._topic, partition, first, skipping, in_arrays)
 
     def range(self, partition: int) -> tuple[int, int]:
         """(earliest, end): `end` is the last stable offset, below which every transaction has ended."""
@@ -153,10 +163,10 @@ class _RangeFetcher:
         topic: str,
         partition: int,
         first: int,
-        skipped_ranges: Sequence[SkippedRange],
+        skipping: Skipping,
         in_arrays: bool,
     ) -> None:
-        self._skipped_ranges, self._in_arrays = skipped_ranges, in_arrays
+        self._skipping, self._in_arrays = skipping, in_arrays
         self._topic_partition = aiokafka.TopicPartition(topic, partition)
         self._first = first
         self._moved_at = time.monotonic()
@@ -202,7 +212,7 @@ class _RangeFetcher:
             fetch_max_bytes=FETCH_BYTES,
         )
         await consumer.start()
-        WholeBatchFetcher.adopt(consumer, self._skipped_ranges, in_arrays=self._in_arrays)
+        WholeBatchFetcher.adopt(consumer, self._skipping, in_arrays=self._in_arrays)
         consumer.assign([self._topic_partition])
         consumer.seek(self._topic_partition, self._first)
         return consumer

@@ -10,7 +10,7 @@ equal.
 import asyncio
 from collections.abc import Sequence
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from aiokafka.consumer import fetcher
@@ -20,6 +20,7 @@ from aiokafka.errors import CorruptRecordException
 from schemas.errors import InvalidInput
 from schemas.manifest import SkippedRange
 from streams.core.records import LogRecord
+from streams.core.skipped_ranges import SkippedBatch, SkippedBatches, named
 from streams.kafka.raw_batches import RawBatch, RawBatches
 
 if TYPE_CHECKING:  # Who wants objects does without the compiler.
@@ -28,25 +29,69 @@ if TYPE_CHECKING:  # Who wants objects does without the compiler.
 UNPACKED_BYTES = 32 << 20
 """How much unpacked a slice holds at most, beside its last batch: small batches may each unpack to UNPACKED_MAX."""
 
+WRONG_CHECKSUM = "records whose checksum is wrong: the broker's disk has changed them"
+
 _fetch = FunctionType(Fetcher._proc_fetch_request.__code__, {**vars(fetcher), "MemoryRecords": RawBatches})
 """The fetcher's own method, with our batches in place of aiokafka's."""
+
+
+class Skipping(NamedTuple):
+    """What a fetcher does about batches within ranges that operators had skipped.
+
+    A batch that can't be read is stepped over and, with `batches`, added to these. One that can be read is an error: a
+    signature is no permission to leave it out. An auditor judges that itself: with `is_auditing` it is left out.
+    """
+
+    ranges: Sequence[SkippedRange] = ()
+    batches: SkippedBatches | None = None
+    is_auditing: bool = False
+
+    def of(self, partition: int) -> "Skipping":
+        """The part of one partition."""
+        return self._replace(ranges=[each for each in self.ranges if each.partition == partition])
+
+    def step_over(self, batch: RawBatch) -> bool:
+        """Whether a batch that can't be read lies within one range; then it is noted."""
+        first, end = batch.base_offset, batch.next_offset
+        found = any(each.first_offset <= first and end <= each.next_offset for each in self.ranges)
+        if found and self.batches is not None:
+            self.batches[first] = SkippedBatch(first, end, bytes(batch.raw))
+        return found
+
+    def refuse(self, batch: RawBatch, entries: "Entries | None", before: int) -> None:
+        """Raises RangeReadable if a batch that could be read reaches into a range; drops `entries` from `before` on."""
+        for each in self.ranges:
+            if each.first_offset < batch.next_offset and batch.base_offset < each.next_offset and not self.is_auditing:
+                if entries is not None:
+                    entries.cut(before)
+                raise RangeReadable(
+                    f"{named(each)} covers records that can be read, at the offsets {batch.base_offset} to"
+                    f" {batch.next_offset}: they count; take the range out of skipped_ranges.json, and sign only what"
+                    " can't be read"
+                )
+
+
+SKIPPING_NONE = Skipping()
+
+
+class RangeReadable(InvalidInput):
+    """A range that an operator had skipped holds records that can be read."""
 
 
 class WholeBatchFetcher(Fetcher):  # type: ignore[misc]
     """A fetcher whose results return whole batches. `adopt` turns a consumer's own fetcher into one of these."""
 
-    skipped_ranges: Sequence[SkippedRange] = ()
+    skipping = SKIPPING_NONE
     in_arrays = False
 
     @classmethod
-    def adopt(cls, consumer: Any, skipped_ranges: Sequence[SkippedRange] = (), *, in_arrays: bool = False) -> None:
+    def adopt(cls, consumer: Any, skipping: Skipping = SKIPPING_NONE, *, in_arrays: bool = False) -> None:
         """Changes the fetcher of a consumer that has started and has no assignment yet.
 
-        Records within `skipped_ranges` are never returned, readable or not. With `in_arrays` results are EntryRecords,
-        without an object a record; otherwise lists of aiokafka's records.
+        With `in_arrays` results are EntryRecords, without an object a record; otherwise lists of aiokafka's records.
         """
         consumer._fetcher.__class__ = cls
-        consumer._fetcher.skipped_ranges = skipped_ranges
+        consumer._fetcher.skipping = skipping
         consumer._fetcher.in_arrays = in_arrays
 
     async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> Any:
@@ -58,7 +103,7 @@ class WholeBatchFetcher(Fetcher):  # type: ignore[misc]
             return False
         for result in self._records.values():  # new ones: nothing was awaited since they were made
             if type(result) is FetchResult and "getall" not in vars(result):
-                whole = WholeBatches(result, self.skipped_ranges)
+                whole = WholeBatches(result, self.skipping)
                 result.getall = whole.in_arrays if self.in_arrays else whole.getall
         return woken
 
@@ -66,9 +111,9 @@ class WholeBatchFetcher(Fetcher):  # type: ignore[misc]
 class WholeBatches:
     """The records of one FetchResult, batch by batch."""
 
-    def __init__(self, result: Any, skipped_ranges: Sequence[SkippedRange] = ()) -> None:
+    def __init__(self, result: Any, skipping: Skipping = SKIPPING_NONE) -> None:
         self._result = result
-        self._skipped_ranges = [each for each in skipped_ranges if each.partition == result._topic_partition.partition]
+        self._skipping = skipping.of(result._topic_partition.partition)
         self._left: Any = []
         """Records that were parsed and not taken: a list, or EntryRecords."""
         self._end = 0
@@ -132,7 +177,7 @@ class WholeBatches:
         while self._unreadable is None and source._records.has_next():
             batch = source._records.next_batch()
             try:
-                found = readable(source, batch, self._skipped_ranges, entries)
+                found = readable(source, batch, self._skipping, entries)
             except InvalidInput as error:
                 self._unreadable = error
                 return False
@@ -149,21 +194,20 @@ class WholeBatches:
 def readable(
     source: Any,
     batch: RawBatch,
-    skipped_ranges: Sequence[SkippedRange] = (),
+    skipping: Skipping = SKIPPING_NONE,
     entries: "Entries | None" = None,
 ) -> list[Any]:
     """The records of a batch from the position on; none if it is a control batch or part of an aborted transaction.
 
     With `entries` they are added to these, and the first one's offset is returned in their place. Raises InvalidInput
-    if it can't be read, or unpacks to too much, and isn't within one skipped range (of this partition).
+    if it can't be read, or unpacks to too much, and isn't within one skipped range (of this partition), RangeReadable
+    if it can be, and is.
     """
-    first, end = batch.base_offset, batch.next_offset
-    is_skipped = any(each.first_offset <= first and end <= each.next_offset for each in skipped_ranges)
     if source._check_crcs and not batch.validate_crc():
         # The end of a transaction is never skipped: what its producer sent next would be taken for aborted.
-        if is_skipped and not batch.is_control_batch:
+        if not batch.is_control_batch and skipping.step_over(batch):
             return []
-        raise _unreadable(source, first, end, "records whose checksum is wrong: the broker's disk has changed them")
+        raise _unreadable(source, batch, WRONG_CHECKSUM)
     if source._isolation_level == READ_COMMITTED and batch.producer_id is not None:
         source._consume_aborted_up_to(batch.base_offset)
         if batch.is_control_batch:
@@ -174,14 +218,18 @@ def readable(
             return []
     if batch.is_control_batch:
         return []
+    before = 0 if entries is None else len(entries.records)
     try:
-        if entries is not None:
-            return _add(source, batch, skipped_ranges, entries)
-        records = list(batch)
+        found = list(batch) if entries is None else _add(source, batch, skipping.ranges, entries)
     except (InvalidInput, CorruptRecordException, UnicodeDecodeError) as error:
-        if is_skipped:
+        if skipping.step_over(batch):
             return []
-        raise _unreadable(source, first, end, _what_is_wrong(error)) from None
+        raise _unreadable(source, batch, _what_is_wrong(error)) from None
+    skipping.refuse(batch, entries, before)
+    return found if entries is not None else _from_position(source, found, skipping.ranges)
+
+
+def _from_position(source: Any, records: list[Any], skipped_ranges: Sequence[SkippedRange]) -> list[Any]:
     for each in skipped_ranges:
         records = [record for record in records if not each.first_offset <= record.offset < each.next_offset]
     if records and records[0].offset < source.next_fetch_offset:
@@ -203,14 +251,28 @@ def _add(source: Any, batch: RawBatch, skipped_ranges: Sequence[SkippedRange], e
     return [int(offset) for offset in entries.records[first : first + 1, OFFSET]]
 
 
+def why_unreadable(raw: bytes) -> str:
+    """Why nobody can read the records of a batch; empty if they can be read. The worker's own test, made again."""
+    from streams.core.kernel.entries import Entries
+
+    try:
+        batch = RawBatch(memoryview(raw))
+        if not batch.validate_crc():
+            return WRONG_CHECKSUM
+        Entries().add(batch)
+    except InvalidInput as error:
+        return str(error)
+    return ""
+
+
 def _what_is_wrong(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"a record with a header whose name is not UTF-8 ({error}): Kafka's clients for Python can't read it"
     return f"records that are no records ({error})" if isinstance(error, CorruptRecordException) else str(error)
 
 
-def _unreadable(source: Any, first: int, end: int, what: str) -> InvalidInput:
-    partition = source._tp.partition
+def _unreadable(source: Any, batch: RawBatch, what: str) -> InvalidInput:
+    partition, first, end = source._tp.partition, batch.base_offset, batch.next_offset
     return InvalidInput(
         f"partition {partition} of the topic {source._tp.topic} holds, between the offsets {first} and {end}, {what};"
         " to skip these records, let an operator sign the range with"

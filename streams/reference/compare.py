@@ -8,6 +8,7 @@ from schemas.log import Log
 from schemas.manifest import SkippedRange
 from streams.core.recompute import EpochResult, recompute
 from streams.core.records import LogRecord
+from streams.core.skipped_ranges import SkippedBatches
 from streams.reference.entries import Plain
 from streams.reference.recount import PartitionRecount, plain_windows
 
@@ -17,6 +18,7 @@ def recompute_and_compare(
     partition: int,
     slices: Iterable[Sequence[LogRecord]],
     skipped_ranges: Sequence[SkippedRange],
+    skipped: SkippedBatches | None,
     differs: Callable[[str], None],
     progress: Callable[[int], None],
 ) -> Iterator[EpochResult]:
@@ -25,7 +27,7 @@ def recompute_and_compare(
     `progress` is called with the number of records counted, each slice. Memory grows with the readings.
     """
     recount = PartitionRecount(log, partition)
-    for result in recompute(log, partition, _counted(recount, slices, progress), skipped_ranges=skipped_ranges):
+    for result in recompute(log, partition, _counted(recount, slices, progress), skipped_ranges, skipped):
         _hold(recount, result, differs)
         yield result
 

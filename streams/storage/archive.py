@@ -2,7 +2,8 @@
 
 It is read from the log again, never copied from the worker's slices: so it also shows whether the two were the same.
 `log/<epoch>/<n>.parquet` holds records of the schema core.log_root.RECORDS by offset, `<n>.leaves` the leaves of
-their chunks, 32 bytes each.
+their chunks and of skipped batches, 32 bytes each. `<n>.skipped` is there where batches were skipped: their bytes as
+the broker sent them, one after the other.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,8 +28,11 @@ from streams.core.log_root import (
     chunk_bytes,
     merkle_root,
     records_from,
+    skipped_leaf_of,
 )
 from streams.core.records import LogRecord, Record
+from streams.core.skipped_ranges import SkippedBatch, SkippedBatches
+from streams.kafka.raw_batches import RawBatches
 from streams.storage.log_reader import LogReader
 
 BATCH_RECORDS = 16_384
@@ -39,10 +43,20 @@ BATCH_BYTES = 64 * 1_024 * 1_024
 class Archive(Struct, frozen=True):
     """A written archive, not yet published."""
 
-    records: Temporary
-    leaves_file: Temporary
+    files: Sequence[Temporary]
     root: bytes
     leaves: list[Leaf]
+    skipped: list[SkippedBatch]
+
+    def publish(self) -> None:
+        """Gives all files their names, the records' last."""
+        for file in self.files:
+            file.publish()
+
+    def drop(self) -> None:
+        """Removes all files."""
+        for file in self.files:
+            file.drop()
 
 
 def write_archive(
@@ -53,7 +67,7 @@ def write_archive(
     Returns None once `stopped()`: an exception would keep the reader's generator, and with it the reader, in its
     traceback. Raises InvariantBroken if the log returns offsets outside of the range or not ascending.
     """
-    archive, leaves = Temporary(path), Temporary(path.with_suffix(".leaves"))
+    archive, skipped = Temporary(path), SkippedBatches()
     digest = LogDigest()
 
     def noted(slices: Iterable[Sequence[LogRecord]]) -> Iterator[EntryRecords]:
@@ -64,12 +78,17 @@ def write_archive(
             yield records
 
     with pq.ParquetWriter(archive.temporary, RECORDS, compression="zstd") as writer:
-        for group in _row_groups(noted(reader.slices(partition, first, next) if first < next else ())):
+        for group in _row_groups(noted(reader.slices(partition, first, next, skipped) if first < next else ())):
             if stopped():
                 return None
             writer.write_batch(group, row_group_size=BATCH_RECORDS)
-    root, made = digest.finish()
-    return Archive(archive, leaves.write(b"".join(leaf.digest for leaf in made)), root, made)
+    batches = [skipped[at] for at in sorted(skipped) if first <= at < next]
+    root, leaves = digest.finish(batches)
+    digests = [leaf.digest for leaf in leaves] + [skipped_leaf_of(batch.raw) for batch in batches]
+    files = [Temporary(path.with_suffix(".leaves")).write(b"".join(digests))]
+    if batches:
+        files.append(Temporary(path.with_suffix(".skipped")).write(b"".join(batch.raw for batch in batches)))
+    return Archive([*files, archive], root, leaves, batches)
 
 
 def read_archive(path: Path) -> Iterator[Record]:
@@ -94,11 +113,25 @@ def archived_slices(path: Path) -> Iterator[EntryRecords]:
 
 
 def archive_leaves(path: Path) -> tuple[bytes, list[Leaf]]:
-    """The log root of an archive and the leaves under it, recomputed from its records."""
+    """The log root of an archive, and the leaves of its chunks, recomputed from what it holds."""
     digest = LogDigest()
     for records in archived_slices(path):
         digest.add(records)
-    return digest.finish()
+    return digest.finish(read_skipped(path))
+
+
+def read_skipped(path: Path) -> list[SkippedBatch]:
+    """The skipped batches beside the archive at `path`, by offset. Raises InvalidInput if the file holds others."""
+    file = path.with_suffix(".skipped")
+    if not file.exists():
+        return []
+    batches = RawBatches(file.read_bytes())
+    found = []
+    while (batch := batches.next_batch()) is not None:
+        found.append(SkippedBatch(batch.base_offset, batch.next_offset, bytes(batch.raw)))
+    if sum(len(batch.raw) for batch in found) != batches.size_in_bytes():
+        raise InvalidInput(f"{file} doesn't hold whole batches: restore it from a copy")
+    return found
 
 
 def chunk_proof(path: Path, offset: int) -> ChunkProof:
@@ -110,7 +143,7 @@ def chunk_proof(path: Path, offset: int) -> ChunkProof:
     offsets = pq.read_table(path, columns=["offset"]).column(0).to_numpy()
     chunks = np.unique(offsets // CHUNK_OFFSETS)
     index = int(np.searchsorted(chunks, offset // CHUNK_OFFSETS))
-    if offset not in offsets or len(chunks) != len(leaves):
+    if offset not in offsets or len(chunks) > len(leaves):
         raise InvalidInput(f"{path} holds no record at offset {offset}: look for it in the archive of another epoch")
     first = offset // CHUNK_OFFSETS * CHUNK_OFFSETS
     within = (pc.field("offset") >= first) & (pc.field("offset") < first + CHUNK_OFFSETS)

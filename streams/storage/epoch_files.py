@@ -22,6 +22,7 @@ from schemas.window import Window
 from streams.core.log_digest import Leaf
 from streams.core.log_root import CHUNK_OFFSETS
 from streams.core.manifest import build_manifest
+from streams.core.skipped_ranges import SkippedBatch, named, without_evidence
 from streams.storage.archive import write_archive
 from streams.storage.checkpoint import Checkpoint, Cut
 from streams.storage.log_reader import LogReader
@@ -55,7 +56,7 @@ class EpochPaths(msgspec.Struct, frozen=True):
 
     def all(self) -> list[Path]:
         """Every file that may stand beside the manifest."""
-        return [*map(self.table, TABLES), self.archive, self.archive.with_suffix(".leaves")]
+        return [*map(self.table, TABLES), self.archive, *map(self.archive.with_suffix, (".leaves", ".skipped"))]
 
 
 def epoch_paths(data_dir: Path, log: Log, epoch: int, partition: int) -> EpochPaths:
@@ -138,13 +139,12 @@ def publish_epoch(
     step("4 archive written")
     _hold_leaves(partition, cut, checkpoint.leaves(cut.epoch), archive.leaves)
     manifest = _manifest(log, partition, cut, tables, archive.root, read_skipped_ranges(data_dir, log))
+    _hold_skipped(manifest, archive.skipped)
     if existing is not None:
-        archive.records.drop()
-        archive.leaves_file.drop()
+        archive.drop()
         _hold_against(data_dir, paths, existing, manifest)
         return manifest.digest()
-    archive.leaves_file.publish()
-    archive.records.publish()
+    archive.publish()
     sync_folder(paths.archive.parent)
     step("4 archive published")
     Temporary(paths.manifest).write(_document(data_dir, paths, manifest)).publish()
@@ -160,6 +160,15 @@ def _hold_leaves(partition: int, cut: Cut, judged: Sequence[Leaf], archived: Seq
             f"partition {partition}: from offset {first} on the log holds other records than those that were judged:"
             f" {REWRITTEN}"
         )
+
+
+def _hold_skipped(manifest: EpochManifest, batches: Sequence[SkippedBatch]) -> None:
+    for each in manifest.skipped_ranges:
+        if (offset := without_evidence(each, batches)) is not None:
+            raise InvalidInput(
+                f"{named(each)} names the offset {offset}, where no batch is that can't be read: take the range out of"
+                " skipped_ranges.json, and sign exactly what the worker names"
+            )
 
 
 def _manifest(

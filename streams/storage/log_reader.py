@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Protocol
 
 from streams.core.records import LogRecord
+from streams.core.skipped_ranges import SkippedBatches
 
 SLICE_RECORDS = 5_000
 """How many records a slice holds at most."""
@@ -31,8 +32,13 @@ class LogReader(Protocol):
         """
         ...
 
-    def slices(self, partition: int, first: int, next: int) -> Iterator[Sequence[LogRecord]]:
-        """The same records in slices of any size: without an object each, where the reader can."""
+    def slices(
+        self, partition: int, first: int, next: int, skipped: SkippedBatches | None = None
+    ) -> Iterator[Sequence[LogRecord]]:
+        """The same records in slices of any size: without an object each, where the reader can.
+
+        A batch that can't be read and that an operator had skipped is added to `skipped`.
+        """
         return in_slices(self.read(partition, first, next))
 
     def range(self, partition: int) -> tuple[int, int]:

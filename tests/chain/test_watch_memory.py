@@ -62,8 +62,8 @@ class Watched:
             log.reads.clear()
         readers = iter(self.logs)
         place = self.place
-        with self.kept.reading(lambda: next(readers)) as recompute:
-            found = look(place.folder, place.node, LOG, place.keys, recompute, memory=self.kept.memory)
+        with self.kept.reading(lambda: next(readers)) as sources:
+            found = look(place.folder, place.node, LOG, place.keys, sources, memory=self.kept.memory)
         return found, [*self.logs[0].reads]
 
     def events(self, epochs: int | None = None) -> list[tuple[str, int]]:

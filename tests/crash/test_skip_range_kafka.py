@@ -1,7 +1,7 @@
 """A batch that no client can read stops a worker until an operator has signed for it; then all agree on the rest."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,8 +14,9 @@ from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.manifest import SkippedRange
 from schemas.units import HOUR_MS
+from settlement.audit.sources import SourceMissing
 from streams.core.signature import operator_account
-from streams.core.skipped_ranges import sign_skipped_range
+from streams.core.skipped_ranges import SkippedBatches, sign_skipped_range
 from streams.kafka.reader import KafkaLogReader
 from streams.kafka.topics import create_topic
 from streams.storage.skipped_ranges_file import FILE, add_skipped_range, adopt_skipped_ranges, load_skipped_ranges
@@ -66,6 +67,7 @@ def test_it_stops_a_worker_until_an_operator_signs(
 
     (tmp_path / "log.json").write_bytes(msgspec.json.encode(poisoned))
     monkeypatch.setenv("TALLYROOT_OPERATOR_KEY", "0x" + KEY.hex())
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka)
     store = str(tmp_path / "store")
     monkeypatch.setenv("TALLYROOT_STORE", store)
     asked = ["skip-range", "0", "61", "64", "--reason", "a gateway in C", "--json", "--data-dir", str(tmp_path)]
@@ -82,9 +84,15 @@ def test_it_stops_a_worker_until_an_operator_signs(
     assert [msgspec.to_builtins(each) for manifest in naming for each in manifest.skipped_ranges] == [added]
     assert naming[0].first_offset <= 61 < 64 <= naming[0].next_offset
     skipped = load_skipped_ranges(tmp_path, poisoned)
-    reader = KafkaLogReader(kafka, poisoned.topic, 0, skipped)
-    for found in (evidence.from_log(poisoned, reader, 0, skipped), evidence.from_archive(poisoned, tmp_path, 0)):
+    assert [path.name for path in (tmp_path / "log").glob("*/*.skipped")] == ["0.skipped"]
+    for batches, found in (
+        (read := {}, evidence.from_log(poisoned, audit_reader(kafka, poisoned, skipped), 0, skipped, read)),
+        (kept := {}, evidence.from_archive(poisoned, tmp_path, 0, kept)),
+    ):
         assert [manifest for manifest, _ in found] == list(manifests.values())
+        assert [(batch.first_offset, batch.next_offset) for batch in batches.values()] == [(61, 64)]
+        assert evidence.refuting({0: batches})(skipped[0]) == ""
+    assert read == kept
 
     # What is final can't be taken back, and nothing can be added to it.
     late = sign_skipped_range(KEY, poisoned, 0, 3, 5, "too late")
@@ -96,6 +104,38 @@ def test_it_stops_a_worker_until_an_operator_signs(
     refused = workers.start(poisoned)
     assert refused.wait() == 1
     assert "the offsets 61 to 64 of partition 0 contradicts" in refused.said()
+
+
+def test_good_readings_are_never_skipped(kafka: str, poisoned: Log, workers: Workers, tmp_path: Path) -> None:
+    """An operator's signature hid 2,000 of 3,185 good readings, and every checker stayed green."""
+    signed = sign_skipped_range(KEY, poisoned, 0, 5, 21, "inconvenient")
+    add_skipped_range(tmp_path, poisoned, signed)
+    worker = workers.start(poisoned)
+    assert worker.wait() == 70
+    assert "the skipped range of the offsets 5 to 21 of partition 0 covers records that can be read" in worker.said()
+    batches = SkippedBatches()
+    found = evidence.from_log(poisoned, audit_reader(kafka, poisoned, [signed]), 0, [signed], batches)
+    with pytest.raises(SourceMissing, match="to skip these records, let an operator sign"):  # the poison is still there
+        list(found)
+    refused = evidence.refuting({0: batches})(signed)
+    assert refused == "at the offset 5 there is no batch that can't be read"
+
+
+def test_the_command_refuses_what_can_be_read(
+    kafka: str, poisoned: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "log.json").write_bytes(msgspec.json.encode(poisoned))
+    monkeypatch.setenv("TALLYROOT_OPERATOR_KEY", "0x" + KEY.hex())
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka)
+    for first, next_offset in ((5, 21), (61, 70)):
+        asked = ["skip-range", "0", str(first), str(next_offset), "--reason", "why", "--data-dir", str(tmp_path)]
+        said = CliRunner().invoke(app, asked)
+        assert "covers records that can be read" in str(said.exception)
+    assert not (tmp_path / FILE).exists()
+
+
+def audit_reader(kafka: str, log: Log, skipped: Sequence[SkippedRange]) -> KafkaLogReader:
+    return KafkaLogReader(kafka, log.topic, 0, skipped, is_auditing=True)
 
 
 def test_an_exception_that_covers_half_of_it_is_not_enough(poisoned: Log, workers: Workers, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from schemas.manifest import EpochManifest
 from schemas.window import Window
 from settlement.accrual import earning_of
 from settlement.audit.audit import Auditor
-from settlement.audit.sources import Published
+from settlement.audit.sources import Published, Sources
 from settlement.history import Posted
 from settlement.leaf import payout_leaf
 from settlement.post import PartitionEpoch, PostStanding, Run, assemble, token_units
@@ -58,7 +58,9 @@ def test_what_the_core_seals_is_settled_and_audited(path: Path) -> None:
     }
     files = Published(made.manifest.canonical(), [earning for _, earning in made.windows], payouts)
     report = Auditor(LOG, GENESIS, DECIMALS).run(
-        [Posted(header, header.head(), 0, "0x", 0)], lambda sequence: files, lambda partition: epochs[partition]
+        [Posted(header, header.head(), 0, "0x", 0)],
+        lambda sequence: files,
+        Sources(lambda partition: epochs[partition]),
     )
     assert report.ok, report.findings
     given = report.nets_micros + report.expenses_micros + report.refunds_micros

@@ -1,7 +1,7 @@
 """A data folder that a watcher looks at, and what somebody with the poster's key may make of its epochs."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ from typer.testing import CliRunner, Result
 
 from deploy.cli import app as cli
 from deploy.explain import audit_sources as evidence
-from deploy.explain.audit_sources import Epoch
 from settlement import service
 from settlement.accrual import Terms
+from settlement.audit.sources import Sources
 from settlement.chain.job import SettleOptions, choose_run
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
@@ -66,12 +66,10 @@ class WatchedFolder:
     def look(self, keys: Keys | None = None, logs: Sequence[LogReader] = ()) -> Look:
         """One look with other keys, or at the logs of both partitions instead of their archives."""
 
-        def recompute(partition: int) -> Iterator[Epoch]:
-            if logs:
-                return evidence.from_log(LOG, logs[partition], partition)
-            return evidence.from_archive(LOG, self.folder, partition)
-
-        return look(self.folder, self.node, LOG, keys or self.keys, recompute)
+        sources = evidence.archived(LOG, self.folder)
+        if logs:
+            sources = Sources(lambda partition: evidence.from_log(LOG, logs[partition], partition, (), {}))
+        return look(self.folder, self.node, LOG, keys or self.keys, sources)
 
     @property
     def live(self) -> int:

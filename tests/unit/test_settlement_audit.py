@@ -10,7 +10,7 @@ from schemas.registration import Agreement
 from schemas.window import Due, Window
 from settlement.accrual import Earning, earning_of
 from settlement.audit.audit import Auditor, AuditReport
-from settlement.audit.sources import Published, SourceMissing
+from settlement.audit.sources import Published, SourceMissing, Sources
 from settlement.head import disputed_head
 from settlement.history import Disputed, Posted
 from settlement.leaf import payout_leaf
@@ -78,7 +78,7 @@ def published(made: AssembledPost) -> Published:
 
 
 def audit(events: Sequence[Posted | Disputed], files: Mapping[int, Published], log: Log = TRUTH) -> AuditReport:
-    return Auditor(LOG, GENESIS, DECIMALS).run(events, lambda sequence: files[sequence], recompute(log))
+    return Auditor(LOG, GENESIS, DECIMALS).run(events, lambda sequence: files[sequence], Sources(recompute(log)))
 
 
 def changed(log: Log, partition: int, day: int, place: int, **change: object) -> Log:
@@ -254,7 +254,7 @@ def test_evidence_that_ends_is_no_proof_against_a_post() -> None:
             yield epoch(partition, 0, TRUTH[partition][0])
             raise SourceMissing("gone", withheld=withheld)
 
-        report = Auditor(LOG, GENESIS, DECIMALS).run(events, lambda sequence: files[sequence], recompute)
+        report = Auditor(LOG, GENESIS, DECIMALS).run(events, lambda sequence: files[sequence], Sources(recompute))
         assert (verdicts(report), report.findings, report.gap) == ([first, "unknown"], (), "gone")
 
 

@@ -22,7 +22,7 @@ OPERATOR, OTHER = bytes([7]) * 32, bytes([8]) * 32
 def counted(log: Log, records: list[Record]) -> list[str]:
     """What the two counts differ in; that they say the same epochs."""
     said: list[str] = []
-    slow = list(recompute_and_compare(log, 0, [records], (), said.append, lambda _: None))
+    slow = list(recompute_and_compare(log, 0, [records], (), None, said.append, lambda _: None))
     assert slow == list(recompute(log, 0, [records]))
     assert sum(len(result.windows) for result in slow) > 5
     return said
@@ -87,7 +87,9 @@ def test_both_judge_the_signatures_of_receipts_invoices_and_payments_alike() -> 
     due = {(one["kind"], one["account"], one["micros"]) for window in recount.sealed for one in window["dues"]}
     assert due == {("expense", operator_account(supplier), 3 * 6), ("refund", payer, 50)}
     said: list[str] = []
-    assert [len(epoch.windows) for epoch in recompute_and_compare(log, 0, [records], (), said.append, lambda _: None)]
+    assert [
+        len(epoch.windows) for epoch in recompute_and_compare(log, 0, [records], (), None, said.append, lambda _: None)
+    ]
     assert said == []
 
 

@@ -11,8 +11,9 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as Buil
 
 from schemas.errors import InvalidInput
 from schemas.manifest import SkippedRange
+from streams.core.skipped_ranges import SkippedBatch
 from streams.kafka.raw_batches import RawBatches
-from streams.kafka.whole_batches import WholeBatches
+from streams.kafka.whole_batches import RangeReadable, Skipping, WholeBatches, why_unreadable
 
 PLACE = TopicPartition("log", 3)
 
@@ -73,7 +74,30 @@ def test_a_wrong_checksum_is_no_record_and_can_be_stepped_over(form: str) -> Non
             for end in (1, 2)
         )
         with pytest.raises(InvalidInput, match="checksum is wrong"):
-            getattr(WholeBatches(await result_of(data), [half]), form)()
-        assert [record.offset for record in getattr(WholeBatches(await result_of(data), [all_of_it]), form)()] == [2, 3]
+            getattr(WholeBatches(await result_of(data), Skipping([half])), form)()
+        skipping = Skipping([all_of_it], batches={})
+        assert [record.offset for record in getattr(WholeBatches(await result_of(data), skipping), form)()] == [2, 3]
+        assert skipping.batches == {0: SkippedBatch(0, 2, bytes(broken))}
+        assert "checksum is wrong" in why_unreadable(bytes(broken))
+
+
+@pytest.mark.parametrize("form", ["getall", "in_arrays"])
+def test_what_can_be_read_is_never_stepped_over(form: str) -> None:
+    """Skipping is evidence, not permission: an operator's signature hid 2,000 good readings."""
+
+    async def scenario() -> None:
+        data = batch(0, b"ok") + batch(2, b"ok", 5) + batch(7, b"ok")
+        hidden = SkippedRange(partition=3, first_offset=3, next_offset=5, reason="x", signature="00" * 65)
+        take = getattr(WholeBatches(await result_of(data), Skipping([hidden])), form)
+        assert [record.offset for record in take()] == [0, 1]
+        with pytest.raises(
+            RangeReadable, match="offsets 3 to 5 of partition 3 covers records that can be read, at the"
+        ):
+            take()
+        audited = getattr(WholeBatches(await result_of(data), Skipping([hidden], is_auditing=True)), form)()
+        assert [record.offset for record in audited] == [0, 1, 2, 5, 6, 7, 8]
+        assert why_unreadable(batch(2, b"ok", 5)) == ""
+
+    asyncio.run(scenario())
 
     asyncio.run(scenario())

@@ -86,10 +86,16 @@ function unsettledPart(data) {
   );
 }
 
+// What posts leave out because an operator had it skipped.
+const skippedPart = (data) =>
+  data.skipped.length
+    ? h("ul", { class: "small", id: "skipped" }, data.skipped.map((text) => h("li", {}, "By an operator's decision: " + text)))
+    : null;
+
 function showFlow(data, colors) {
   const picture = h("div");
   const left = BigInt(data.unposted_micros);
-  const parts = [picture, unsettledPart(data), folded("The same as a table", flowTable(data))];
+  const parts = [picture, unsettledPart(data), skippedPart(data), folded("The same as a table", flowTable(data))];
   if (left !== 0n)
     parts.push(
       h("p", { class: "small quiet" }, money(left) + " " + data.log.currency + " of it has not been posted yet."),
