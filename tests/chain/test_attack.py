@@ -55,6 +55,8 @@ SAID = {
     "a record removed from the log": "audit: the window of",
     "a manifest changed": "was changed: restore it",
     "a published window raised": "audit: the window of",
+    "good readings skipped, their batch as evidence": "can be read",
+    "good readings skipped, a damaged batch as evidence, the log whole": "there is no batch that can't be read",
     "a claim with a proof of one's own tree": "contract: the proof does not lead",
     "a claim twice": "has already claimed",
     "a post beyond maxStep": "contract: the post raises the total",
