@@ -25,6 +25,21 @@ class FileLock:
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         return cls(descriptor)
 
+    @classmethod
+    def is_held(cls, path: Path) -> bool:
+        """Whether a process holds the lock now, this one or another."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def release(self) -> None:
         """Releases the lock. The file stays: removing it would let two processes hold two locks of one name."""
         os.close(self._descriptor)

@@ -1,7 +1,5 @@
 """Starts and stops what runs for a data folder, and says how it is: servers, supervised workers, the epochs so far."""
 
-import http.client
-import json
 import socket
 from collections.abc import Callable
 from datetime import datetime
@@ -12,6 +10,7 @@ from msgspec import Struct
 
 from deploy.data_folder import DataFolder
 from deploy.explain.query import open_views, query
+from deploy.stack.outside import ask
 from deploy.stack.servers import Stack
 from deploy.stack.supervise import Supervised, start_workers, stop_workers
 from schemas.errors import InvalidInput
@@ -133,9 +132,9 @@ def status(data: DataFolder) -> Status:
     """What runs, what each worker's /health says, and how far each partition's epochs are."""
     supervised = Supervised.load(data.data_dir)
     servers, faults = {}, []
-    for name, ask in (("kafka", data.kafka_servers), ("chain", data.chain_rpc_url)):
+    for name, address in (("kafka", data.kafka_servers), ("chain", data.chain_rpc_url)):
         try:
-            servers[name] = ask()
+            servers[name] = address()
         except InvalidInput as error:
             faults.append(str(error))
     workers = [] if supervised is None else _workers(data, supervised, ask=True)
@@ -180,12 +179,5 @@ def _workers(data: DataFolder, supervised: Supervised, *, ask: bool) -> list[Wor
 
 def _health(host: str, port: int) -> str:
     """What a worker's /health says: "ok", or what is wrong."""
-    connection = http.client.HTTPConnection("127.0.0.1" if host == "0.0.0.0" else host, port, timeout=5.0)  # noqa: S104
-    try:
-        connection.request("GET", "/health")
-        answer = json.loads(connection.getresponse().read())
-        return str(answer["reason"] or "ok")
-    except (OSError, http.client.HTTPException, ValueError, KeyError):
-        return "starting: it doesn't answer yet"
-    finally:
-        connection.close()
+    answer = ask(host, port)
+    return "starting: it doesn't answer yet" if answer is None else answer.reason or "ok"

@@ -1,5 +1,7 @@
 """Keeps workers running: `tallyroot up --workers N` starts `python -m deploy.stack.supervise DATA_DIR WORKERS PORT`.
 
+A worker is ended, and started again, where its /health doesn't answer or a partition that it reads stands still.
+
 It writes what runs to `workers.json` and what the workers say to `logs/worker-<number>.log`. SIGTERM ends the workers,
 then itself. A worker that ends is started again: at once where it stalled (75), was killed or was stopped cleanly;
 after a growing pause where it can't continue (70 and others). One that fails in the same words several times in a
@@ -15,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
@@ -24,10 +26,15 @@ from deploy.config import load_settings
 from deploy.data_folder import DataFolder
 from deploy.stack import processes
 from deploy.stack.home import Home
+from deploy.stack.outside import ASK_S, Answer, Silence, Standstill, ask
 from deploy.stack.processes import Process
 from files.write import write_json
 from schemas.errors import InvalidInput
+from streams.storage.offset_mark import read_mark
 from streams.worker.watchdog import EXIT_FATAL, EXIT_STALLED, EXIT_TERMINATED, is_away
+
+if TYPE_CHECKING:
+    from streams.kafka.reader import KafkaLogReader
 
 WORKERS_FILE = "workers.json"
 LOOK_S = 0.1
@@ -164,6 +171,23 @@ class _Slot:
         self._started_s = 0.0
         self._due_s = 0.0
         self._said_from = 0
+        self._silence = Silence(0.0)
+        self.answer: Answer | None = None
+        """What the worker answered last."""
+
+    def ask(self, host: str) -> None:
+        """Asks the worker how it is, and kills one that is silent for too long. From the thread that looks."""
+        child, silence = self.child, self._silence
+        if child is None or child.poll() is not None:
+            return
+        self.answer = ask(host, self.shown.port)
+        if fault := silence.fault(time.monotonic(), self.answer):
+            self.kill(child, fault)
+
+    def kill(self, child: "subprocess.Popen[bytes]", why: str) -> None:
+        """Ends the process at once: a frozen one takes no other signal."""
+        _note(f"worker {self.shown.number} is killed: {why}")
+        child.kill()
 
     def look(self, now_s: float) -> bool:
         """Starts the worker if it is due, or notes that it has ended. Returns whether anything happened."""
@@ -190,6 +214,7 @@ class _Slot:
         self.shown.process = Process.of(self.child.pid)
         self.shown.starts += 1
         self._started_s = now_s
+        self._silence, self.answer = Silence(now_s), None
 
     def _ended(self, code: int, now_s: float) -> None:
         said = last_words(self._log, self._said_from)
@@ -215,11 +240,15 @@ class _Supervisor:
         self._data_dir, self._home = data_dir, Home.of(data_dir)
         self._slots = [_Slot(data_dir, number, port and port + number - 1) for number in range(1, count + 1)]
         self._is_stopping = threading.Event()
+        self._outside = threading.Thread(target=self._look_from_outside, name="outside", daemon=True)
+        self._standstill = Standstill()
+        self._reader: tuple[str, KafkaLogReader] | None = None
 
     def run(self) -> int:
         """Runs until SIGTERM, or until every worker is given up. Returns the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._is_stopping.set())
+        self._outside.start()
         try:
             while not self._is_stopping.is_set():
                 happened = [slot.look(time.monotonic()) for slot in self._slots]
@@ -236,6 +265,32 @@ class _Supervisor:
         if self._home.is_at(self._data_dir):
             (self._data_dir / WORKERS_FILE).unlink(missing_ok=True)
         return 0
+
+    def _look_from_outside(self) -> None:
+        while not self._is_stopping.wait(ASK_S):
+            host = load_settings().metrics_host
+            for slot in self._slots:
+                slot.ask(host)
+            try:
+                data = DataFolder(self._data_dir, load_settings())
+                still = self._still(data)
+            except InvalidInput:
+                continue  # Kafka is away: nobody can move on
+            for slot in self._slots:
+                child, answer = slot.child, slot.answer
+                read = () if child is None or answer is None else answer.partitions
+                if child is not None and (stuck := [number for number in read if number in still]):
+                    slot.kill(child, f"partition {stuck[0]} stands still for {still[stuck[0]]:.0f} s, below its end")
+
+    def _still(self, data: DataFolder) -> dict[int, float]:
+        log, servers = data.log(), data.kafka_servers()
+        if self._reader is None or self._reader[0] != servers:
+            from streams.kafka.reader import KafkaLogReader
+
+            self._reader = servers, KafkaLogReader(servers, log.topic)
+        ends = {number: end for number, (_, end) in self._reader[1].ranges(list(range(log.partitions))).items()}
+        folder = self._data_dir / "partitions"
+        return self._standstill.look(time.monotonic(), {number: read_mark(folder, number) for number in ends}, ends)
 
     def _save(self) -> None:
         if not self._home.is_at(self._data_dir):

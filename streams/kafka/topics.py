@@ -8,6 +8,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
+from schemas.units import MINUTE_MS
 from streams.kafka.reader import (
     REQUEST_SECONDS,
     TopicDescription,
@@ -18,6 +19,9 @@ from streams.kafka.reader import (
 
 BROKER_DEFAULT = -1
 """The replication factor that leaves the number of copies to the cluster: 1 on one broker, usually 3 elsewhere."""
+
+AHEAD_MAX_MS = 10 * MINUTE_MS
+"""A record whose timestamp is further ahead of the wall clock is not committed: one of two clocks is wrong."""
 
 VISIBLE_SECONDS = 10.0
 """How long a new topic may take until every broker knows it."""
@@ -74,14 +78,17 @@ def check_topic(bootstrap_servers: str, log: Log) -> str:
 
 def topic_config(log: Log) -> dict[str, str]:
     """The configuration of a log's topic. Retention goes by record timestamp: a backfill would vanish within
-    seconds.
+    seconds. A record stamped ahead, where a producer stamps it, would stop the log until its moment has come.
     """
-    return {
+    config = {
         "cleanup.policy": "delete",
         "retention.ms": "-1",
         "retention.bytes": "-1",
         "message.timestamp.type": log.timestamp_type,
     }
+    if log.timestamp_type == "CreateTime":
+        config["message.timestamp.after.max.ms"] = str(AHEAD_MAX_MS)
+    return config
 
 
 def topic_faults(log: Log, partitions: int, config: Mapping[str, str | None]) -> list[str]:
@@ -102,6 +109,8 @@ def _config_faults(expected: Mapping[str, str], config: Mapping[str, str | None]
             continue
         if name == "message.timestamp.type":
             remedy = "its records have other timestamps: name the topic made for this log"
+        elif name == "message.timestamp.after.max.ms":
+            remedy = f"a record stamped far ahead would stop the log: set {name}={wanted} on the topic"
         else:
             remedy = f"records would be lost: set {name}={wanted} on the topic"
         faults.append(f"{name} is {found}, not {wanted}; {remedy}")

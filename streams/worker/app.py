@@ -29,6 +29,7 @@ from streams.storage.object_store import ObjectStore, StoreAway
 from streams.storage.offset_mark import partitions_behind
 from streams.storage.shared_marks import SharedMarks
 from streams.storage.skipped_ranges_file import load_skipped_ranges, share_skipped_ranges
+from streams.worker.coverage import LOOK_SECONDS, Coverage, OtherHosts
 from streams.worker.faust_app import BatchApp, Fetched, PromptWorker, delivered, fetched, live_seek
 from streams.worker.health import STALLED_SECONDS, Condition, StatusServer
 from streams.worker.logs import RejectSummary, limited_logs, say
@@ -123,6 +124,11 @@ def run_worker(settings: WorkerSettings) -> int:
         archive_reader.close()
 
 
+def group_of(log: Log) -> str:
+    """The consumer group of all workers of a log."""
+    return f"tallyroot-{log.log_id}"
+
+
 def build_app(
     settings: WorkerSettings,
     checkpoints: PartitionOwner,
@@ -132,7 +138,7 @@ def build_app(
 ) -> BatchApp:
     """The Faust app: one agent over the log's topic, no tables, no web, no leader, no commits to Kafka."""
     app = BatchApp(
-        f"tallyroot-{settings.log.log_id}",
+        group_of(settings.log),
         topic=settings.log.topic,
         checkpoints=checkpoints,
         fatal=ending.fatal,
@@ -182,6 +188,7 @@ class _WorkerRun:
     ) -> None:
         self._settings = settings
         self._ending = ending
+        self._reader = reader
         self._frozen = False
         self._draining = False
         self._assigned: Set[int] | None = None
@@ -197,16 +204,10 @@ class _WorkerRun:
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
         self._checkpoints = PartitionOwner(
-            settings.data_dir,
-            settings.log,
-            reader,
-            archive_reader,
-            store=settings.store,
+            settings.data_dir, settings.log, reader, archive_reader, store=settings.store,
             rejected=KafkaRejectsTopic(settings.bootstrap_servers, settings.log.topic),
-            fatal=ending.fatal,
-            on_commit=self._committed,
-            on_resumed=self._resumed,
-        )
+            fatal=ending.fatal, on_commit=self._committed, on_resumed=self._resumed,
+        )  # fmt: skip
         self._app = build_app(settings, self._checkpoints, ending, self._loop, skipped_ranges)
         self._checkpoints.live_seek = lambda: live_seek(self._app)
         self._faust = PromptWorker(self._app, self._loop, lambda: ending.now(EXIT_TERMINATED))
@@ -215,7 +216,16 @@ class _WorkerRun:
             self._verdict, self._is_excused, ending, self._check_topic, settings.topic_check_seconds
         )
         self._rejects = RejectSummary()
-        self._metrics = WorkerMetrics(settings.data_dir, self._ends_of_log, self._checkpoints.committed)
+        others = OtherHosts(self._read_marks, self._ends_in_kafka)
+        self._coverage = Coverage(
+            settings.data_dir / "partitions", settings.log.partitions, group_of(settings.log),
+            lambda numbers: set() if self._marks is None else others.reading(numbers, time.monotonic()),
+        )  # fmt: skip
+        self._said: dict[str, tuple[int, ...]] = {}
+        self._metrics = WorkerMetrics(
+            settings.data_dir, self._read, self._checkpoints.committed,
+            lambda: self._coverage.uncovered(time.monotonic()),
+        )  # fmt: skip
         self._status: StatusServer | None = None
         if settings.metrics_port is not None:
             self._status = StatusServer(
@@ -256,8 +266,7 @@ class _WorkerRun:
 
     def _started(self) -> None:
         self._watchdog.start()
-        if self._ends is not None or self._marks is not None:
-            self._others.start()
+        self._others.start()
         if self._heartbeats is not None:
             self._heartbeats.start()
         if self._status is not None:
@@ -295,15 +304,16 @@ class _WorkerRun:
             is_draining=self._draining or self._app.should_stop,
             fetched=self._fetched(),
             standing=self._judge.standing(time.monotonic(), STALLED_SECONDS),
+            uncovered=self._coverage.standing(time.monotonic()),
             is_away=lambda: is_away(self._settings.bootstrap_servers),
         )
 
-    def _ends_of_log(self) -> dict[int, int]:
-        """The end of the log of each partition that is read, as of its last fetch."""
+    def _read(self) -> dict[int, Fetched]:
+        """How far each partition is that is read, as of its last fetch."""
         states = self._fetched()
         if isinstance(states, str):
             return {}
-        return {partition: state.stable_end for partition, state in states.items() if state is not None}
+        return {partition: state for partition, state in states.items() if state is not None}
 
     def _fetched(self) -> str | dict[int, Fetched | None]:
         # Any earlier, Faust would create its consumer in the wrong thread.
@@ -377,9 +387,12 @@ class _WorkerRun:
 
         With a store, shows them how far this one is.
         """
-        said_at = asked_at = time.monotonic()
+        said_at = asked_at = looked_at = time.monotonic()
         while not self._stopped.wait(OTHERS_CHECK_SECONDS):
             self._write_marks()
+            if time.monotonic() - looked_at >= LOOK_SECONDS:
+                looked_at = time.monotonic()
+                self._look_at_coverage(looked_at)
             if self._ends is None:
                 continue
             if time.monotonic() - asked_at >= HOSTS_CHECK_SECONDS:
@@ -396,15 +409,41 @@ class _WorkerRun:
                     partitions={str(number): f"{at} of {self._ends[number]}" for number, at in behind.items()},
                 )
 
+    def _look_at_coverage(self, now: float) -> None:
+        """Says, once, which partitions nobody reads, and where an open transaction hides the log behind it.
+
+        One that is to end once it has caught up never would: it can't continue.
+        """
+        if self._assigned is None or self._draining:
+            return
+        hidden = {number: state.hidden for number, state in self._read().items() if state.hidden}
+        self._coverage.look(now, self._assigned, self._checkpoints.held().keys(), hidden)
+        notices = self._coverage.notices(now)
+        if self._ends is not None and "uncovered" in notices:
+            self._ending.fatal(InvalidInput(notices["uncovered"][1]))
+        for event, (numbers, text) in notices.items():
+            if numbers != self._said.get(event):
+                say(event, level=logging.WARNING, partitions=list(numbers), reason=text)
+                if not self._settings.log_json:
+                    logger.warning("%s", text)
+        self._said = {event: numbers for event, (numbers, _) in notices.items()}
+
+    def _ends_in_kafka(self, partitions: Set[int]) -> dict[int, int]:
+        try:
+            return {number: end for number, (_, end) in self._reader.ranges(sorted(partitions)).items()}
+        except KafkaAway:
+            return dict.fromkeys(partitions, 0)  # nobody can be behind now
+
     def _write_marks(self) -> None:
         if self._marks is not None:
             with self._marks_lock, _store_may_be_away():
                 self._marks.write(self._checkpoints.held(), self._ends or {})
 
-    def _read_marks(self, partitions: Set[int]) -> None:
+    def _read_marks(self, partitions: Set[int]) -> dict[int, int]:
         if self._marks is not None:
             with self._marks_lock, _store_may_be_away():
                 self._on_other_hosts |= self._marks.read(partitions)
+        return {number: at for number, at in self._on_other_hosts.items() if number in partitions}
 
 
 @contextmanager

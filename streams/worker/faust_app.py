@@ -96,12 +96,18 @@ class PromptWorker(faust.Worker):
 
 class Fetched(NamedTuple):
     """How far a partition is read, as of its last fetch: offsets, and `answered`, a number that changes with each
-    fetch.
+    fetch. From `stable_end` to `end` the log is hidden behind an open transaction.
     """
 
     position: int
     stable_end: int
     answered: int
+    end: int = 0
+
+    @property
+    def hidden(self) -> int:
+        """How many offsets an open transaction hides."""
+        return max(0, self.end - self.stable_end)
 
 
 def fetched(app: BatchApp) -> str | dict[int, Fetched | None]:
@@ -137,4 +143,4 @@ def _fetched(kafka: Any, topic_partition: Any) -> Fetched | None:
         return None
     # Beyond the last stable offset are open transactions: they are not our lag.
     end = state.highwater if state.lso in (None, -1) else min(state.lso, state.highwater)
-    return Fetched(state.position, end, state.timestamp or 0)
+    return Fetched(state.position, end, state.timestamp or 0, state.highwater)

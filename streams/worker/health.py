@@ -29,9 +29,12 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
         is_draining: bool,
         fetched: str | Mapping[int, object],
         standing: str | None,
+        uncovered: str | None = None,
         is_away: Callable[[], bool],
     ) -> "Condition":
-        """`fetched` is why nothing is read, or a state by partition; `standing` is what makes no progress."""
+        """`fetched` is why nothing is read, or a state by partition; `standing` is what makes no progress, `uncovered`
+        what nobody reads.
+        """
         partitions = () if isinstance(fetched, str) else tuple(sorted(fetched))
         reason = None
         if is_draining:
@@ -41,6 +44,8 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
                 reason = "Kafka is away: no broker takes a connection"
             else:
                 reason = f"not assigned: {fetched}" if isinstance(fetched, str) else f"stalled: {standing}"
+        elif uncovered is not None:
+            reason = f"uncovered: {uncovered}"
         return cls(reason=reason, partitions=partitions)
 
     def page(self) -> bytes:

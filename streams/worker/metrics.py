@@ -1,7 +1,7 @@
 """A worker's Prometheus metrics. Counters begin at 0 with the process; nothing here influences a result."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +19,14 @@ from prometheus_client.registry import Collector
 from files.read import read_json
 from schemas.errors import InvalidInput
 from schemas.payout import Funding
+from streams.worker.faust_app import Fetched
 from streams.worker.partition_owner import Committed
 
 COMMIT_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 GAUGES = {
     "lag_records": "Offsets that wait in the log behind the last commit.",
+    "hidden_records": "Offsets that an open transaction hides: from the last stable offset to the log's end.",
     "next_offset": "The offset that the checkpoint continues from.",
     "stream_time_seconds": "Stream time, in seconds since 1970. From the first commit of this process on.",
     "stream_time_behind_seconds": "How far stream time is behind this host's clock.",
@@ -37,15 +39,22 @@ GAUGES = {
 class WorkerMetrics:
     """Counts commits, from the checkpoints' thread; any thread may call `page`.
 
-    `ends` returns the log's end by partition for those that the worker reads.
+    `read` returns how far each partition that the worker reads is, `uncovered` those that nobody reads.
     """
 
-    def __init__(self, data_dir: Path, ends: Callable[[], Mapping[int, int]], positions: Mapping[int, int]) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        read: Callable[[], Mapping[int, Fetched]],
+        positions: Mapping[int, int],
+        uncovered: Callable[[], Sequence[int]],
+    ) -> None:
         # They would be a second series for each counter, with the time of the process' start.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._last: dict[int, _Last] = {}
-        self._ends = ends
+        self._read = read
+        self._uncovered = uncovered
         self._positions = positions
         self._funding = data_dir / "settlement" / "funding.json"
         self._sealed = self._counter("windows_sealed", "Windows and adjustments sealed.")
@@ -85,10 +94,15 @@ class WorkerMetrics:
             name: GaugeMetricFamily(f"tallyroot_partition_{name}", help_text, labels=["partition"])
             for name, help_text in GAUGES.items()
         }
-        for partition, end in sorted(self._ends().items()):
-            for name, value in self._of(partition, end).items():
+        for partition, state in sorted(self._read().items()):
+            for name, value in self._of(partition, state).items():
                 gauges[name].add_metric([str(partition)], value)
         yield from gauges.values()
+        yield GaugeMetricFamily(
+            "tallyroot_uncovered_partitions",
+            "Partitions that no worker of this data folder or its store reads.",
+            value=len(self._uncovered()),
+        )
         funding = _funding(self._funding)
         if funding is not None:
             yield GaugeMetricFamily(
@@ -108,11 +122,11 @@ class WorkerMetrics:
                 value=funding.at_ms / 1_000,
             )
 
-    def _of(self, partition: int, end: int) -> dict[str, float]:
-        values: dict[str, float] = {}
+    def _of(self, partition: int, state: Fetched) -> dict[str, float]:
+        values: dict[str, float] = {"hidden_records": state.hidden}
         position = self._positions.get(partition)
         if position is not None:
-            values |= {"next_offset": position, "lag_records": max(0, end - position)}
+            values |= {"next_offset": position, "lag_records": max(0, state.stable_end - position)}
         last = self._last.get(partition)
         if last is not None:
             values |= {"last_commit_age_seconds": time.monotonic() - last.moment_s, "epochs_pending": last.pending}

@@ -24,6 +24,7 @@ from streams.core.records import LogRecord
 from streams.kafka.consumer import Slice
 from streams.kafka.reader import KafkaAway
 from streams.kafka.rejects_topic import RejectsTopic
+from streams.kafka.topics import AHEAD_MAX_MS
 from streams.storage.log_reader import LogReader
 from streams.storage.object_store import ObjectStore, StoreAway
 from streams.worker.logs import say
@@ -31,8 +32,11 @@ from streams.worker.partition import Partition, Progress, first_offset
 
 logger = logging.getLogger(__name__)
 
-AHEAD_MAX_MS = 10 * MINUTE_MS
-"""A record whose timestamp is further ahead of the wall clock is not committed: one of the two clocks is wrong."""
+STAMPED_AHEAD = {
+    "CreateTime": "whoever sent it had a wrong clock, and the topic's message.timestamp.after.max.ms let it in",
+    "LogAppendTime": "the broker's clock is ahead of this host's; set the one that is wrong",
+}
+"""Who stamped a record, by the topic's message.timestamp.type."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -180,7 +184,7 @@ class PartitionOwner:
         if piece.seek != self.live_seek() or partition is None:
             return
         try:
-            sound, refused = sound_part(piece, time.time_ns() // 1_000_000)
+            sound, refused = sound_part(self._log, piece, time.time_ns() // 1_000_000)
             if sound.next > sound.start:
                 begun = time.monotonic()
                 before = partition.pending
@@ -229,7 +233,7 @@ def timestamps_of(records: Sequence[LogRecord]) -> Ints:
     return np.array([record.timestamp for record in records], np.int64)
 
 
-def sound_part(piece: Slice, now_ms: int) -> tuple[Slice, InvalidInput | None]:
+def sound_part(log: Log, piece: Slice, now_ms: int) -> tuple[Slice, InvalidInput | None]:
     """The slice up to the first record whose timestamp is too far ahead of `now_ms` (epoch ms), and the error for it.
 
     The wall clock only ever stops a worker: nothing committed depends on it.
@@ -240,8 +244,10 @@ def sound_part(piece: Slice, now_ms: int) -> tuple[Slice, InvalidInput | None]:
         return piece, None
     index = int(ahead[0])
     record = piece.records[index]
+    minutes = (record.timestamp - now_ms) // MINUTE_MS
     refused = InvalidInput(
-        f"the timestamp of the record at offset {record.offset} of partition {piece.partition} is"
-        f" {(record.timestamp - now_ms) // MINUTE_MS} minutes ahead of this host's clock: set the clock that is wrong"
+        f"the record at offset {record.offset} of partition {piece.partition} is stamped {minutes:,} minutes ahead:"
+        f" {STAMPED_AHEAD[log.timestamp_type]}; nothing before it is lost, and the worker goes on once that moment has"
+        " come"
     )
     return piece._replace(next=record.offset, records=piece.records[:index]), refused

@@ -43,7 +43,7 @@ def get(port: int, path: str) -> tuple[int, str]:
         connection.close()
 
 
-def await_shared(data_dir: Path, starts: list[int]) -> Supervised:
+def await_shared(data_dir: Path, starts: list[int], seconds: float = 60) -> Supervised:
     """Until the workers were started so often, are well, and read each partition once between them."""
     found: list[Supervised] = []
 
@@ -57,7 +57,7 @@ def await_shared(data_dir: Path, starts: list[int]) -> Supervised:
         read = [partition for _, text in answers for partition in json.loads(text)["partitions"]]
         return sorted(read) == [0, 1, 2, 3]
 
-    assert processes.wait_until(are_well, 60), (data_dir / "logs" / "supervisor.log").read_text()
+    assert processes.wait_until(are_well, seconds), (data_dir / "logs" / "supervisor.log").read_text()
     return found[0]
 
 
@@ -87,3 +87,15 @@ def test_a_killed_worker_comes_back_and_a_killed_supervisor_is_replaced(data_dir
     assert get(port, "/health") == (0, "")
     events = [json.loads(line)["event"] for line in (data_dir / "logs" / "worker-1.log").read_text().splitlines()]
     assert [events.count(event) for event in ("started", "stopped")] == [3, 2], "one of them was killed"
+
+
+def test_a_frozen_worker_is_replaced(data_dir: Path) -> None:
+    """Stopped, not dead: it keeps its locks, and its own watchdog is as frozen as the rest of it."""
+    start_workers(data_dir, 2, 0)
+    first = await_shared(data_dir, [1, 1])
+    frozen = first.workers[0].process
+    assert frozen is not None
+    os.kill(frozen.pid, signal.SIGSTOP)
+    second = await_shared(data_dir, [2, 1], 120)
+    assert second.workers[0].last_exit == "signal 9"
+    assert "is killed: its /health has not answered for" in (data_dir / "logs" / "supervisor.log").read_text()

@@ -30,6 +30,7 @@ class Order(msgspec.Struct, kw_only=True):
     session_seconds: float = 6.0
     on_progress: str = ""
     store: str = ""
+    metrics_port: int | None = None
 
 
 def main_of_forked(document: str, out: str, err: str) -> None:
@@ -56,6 +57,7 @@ def main(document: str) -> int:
         data_dir=Path(order.data_dir),
         log=order.log,
         until_caught_up=order.until_caught_up,
+        metrics_port=order.metrics_port,
         on_progress=report,
         stall_seconds=order.stall_seconds,
         records_max=order.records_max,

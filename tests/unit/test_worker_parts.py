@@ -14,15 +14,17 @@ from schemas.units import MINUTE_MS
 from streams.core.records import Record
 from streams.kafka.consumer import PROVED, Slice
 from streams.kafka.heartbeats import SilentPartitions
-from streams.kafka.topics import topic_config, topic_faults
+from streams.kafka.topics import AHEAD_MAX_MS, topic_config, topic_faults
 from streams.kafka.whole_batches import WholeBatchFetcher
 from streams.worker.faust_app import Fetched
 from streams.worker.logs import RateLimit, limited_logs
-from streams.worker.partition_owner import AHEAD_MAX_MS, first_offset, sound_part
+from streams.worker.partition import first_offset
+from streams.worker.partition_owner import sound_part
 from streams.worker.watchdog import StallJudge, message_of
 
 NOW_MS = 1_700_000_000_000
 LOG = Log(log_id="unit", partitions=4)
+BACKFILL = Log(log_id="unit", partitions=4, timestamp_type="CreateTime")
 
 
 def test_the_transport_was_proved_with_the_versions_installed() -> None:
@@ -38,6 +40,12 @@ class TestTopic:
     def test_as_it_is_made_it_is_fit(self) -> None:
         assert topic_faults(LOG, 4, topic_config(LOG)) == []
         assert topic_config(LOG)["message.timestamp.type"] == "LogAppendTime"
+
+    def test_where_producers_stamp_the_broker_refuses_what_is_stamped_ahead(self) -> None:
+        config = topic_config(BACKFILL)
+        assert config["message.timestamp.after.max.ms"] == str(AHEAD_MAX_MS)
+        (fault,) = topic_faults(BACKFILL, 4, config | {"message.timestamp.after.max.ms": "9223372036854775807"})
+        assert fault.endswith("would stop the log: set message.timestamp.after.max.ms=600000 on the topic")
 
     @pytest.mark.parametrize(
         ("name", "value", "remedy"),
@@ -77,22 +85,25 @@ class TestWallClock:
 
     def test_the_limit_itself_passes(self) -> None:
         piece = self.records(NOW_MS, NOW_MS + AHEAD_MAX_MS)
-        assert sound_part(piece, NOW_MS) == (piece, None)
+        assert sound_part(BACKFILL, piece, NOW_MS) == (piece, None)
 
     def test_a_record_from_the_future_and_all_after_it_are_left(self) -> None:
         piece = self.records(NOW_MS, NOW_MS + AHEAD_MAX_MS + MINUTE_MS, NOW_MS)
-        sound, refused = sound_part(piece, NOW_MS)
+        sound, refused = sound_part(BACKFILL, piece, NOW_MS)
         assert sound == Slice(2, 9, 12, 1, piece.records[:1])
-        assert "offset 12 of partition 2 is 11 minutes ahead" in str(refused)
+        assert (
+            "the record at offset 12 of partition 2 is stamped 11 minutes ahead: whoever sent it had a wrong clock"
+            in str(refused)
+        )
 
     def test_the_first_record_may_be_the_one(self) -> None:
-        sound, refused = sound_part(self.records(NOW_MS + 2 * AHEAD_MAX_MS), NOW_MS)
+        sound, refused = sound_part(BACKFILL, self.records(NOW_MS + 2 * AHEAD_MAX_MS), NOW_MS)
         assert (sound.next, sound.records) == (10, [])
         assert refused is not None
 
     def test_a_slice_without_records_is_sound(self) -> None:
         piece = Slice(0, 3, 5, 1, ())
-        assert sound_part(piece, 0) == (piece, None)
+        assert sound_part(BACKFILL, piece, 0) == (piece, None)
 
 
 class TestStallJudge:

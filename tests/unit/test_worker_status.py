@@ -12,6 +12,7 @@ from schemas.manifest import Counts
 from schemas.payout import Funding
 from streams.core.records import Record
 from streams.kafka.consumer import Slice
+from streams.worker.faust_app import Fetched
 from streams.worker.health import Condition
 from streams.worker.logs import RejectSummary, event_line, limited_logs, say
 from streams.worker.metrics import WorkerMetrics
@@ -61,8 +62,8 @@ class TestCondition:
 
 
 def test_metrics_count_commits_and_look_up_the_rest(tmp_path: Path) -> None:
-    positions, ends = {0: 12}, {0: 20, 5: 3}
-    metrics = WorkerMetrics(tmp_path, lambda: ends, positions)
+    positions, read = {0: 12}, {0: Fetched(12, 20, 1, 23), 5: Fetched(3, 3, 1, 3)}
+    metrics = WorkerMetrics(tmp_path, lambda: read, positions, lambda: (3, 7))
     progress = Progress(
         next_offset=12,
         records=2,
@@ -90,6 +91,9 @@ def test_metrics_count_commits_and_look_up_the_rest(tmp_path: Path) -> None:
         'tallyroot_commit_seconds_bucket{le="0.025"} 0.0',
         'tallyroot_commit_seconds_bucket{le="0.05"} 1.0',
         'tallyroot_partition_lag_records{partition="0"} 8.0',
+        'tallyroot_partition_hidden_records{partition="0"} 3.0',
+        'tallyroot_partition_hidden_records{partition="5"} 0.0',
+        "tallyroot_uncovered_partitions 2.0",
         'tallyroot_partition_next_offset{partition="0"} 12.0',
         'tallyroot_partition_stream_time_seconds{partition="0"} 1.5552e+09',
         'tallyroot_partition_epochs_pending{partition="0"} 2.0',
@@ -99,7 +103,7 @@ def test_metrics_count_commits_and_look_up_the_rest(tmp_path: Path) -> None:
         assert line in lines, line
     behind = next(line for line in lines if line.startswith("tallyroot_partition_stream_time_behind_seconds{"))
     assert float(behind.split()[1]) > 200_000_000
-    ends.clear()
+    read.clear()
     assert "tallyroot_partition_lag_records{" not in metrics.page().decode(), "what it no longer reads is gone"
 
 
