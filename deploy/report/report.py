@@ -16,7 +16,9 @@ from msgspec import Struct
 
 from deploy.data_folder import DataFolder
 from deploy.explain.availability import refresh_availability
+from deploy.explain.meter_signs import MeterSign
 from deploy.explain.query import views
+from deploy.explain.refused_signs import refused_signs
 from deploy.explain.window_document import window_document
 from deploy.report.day import Item, MachineDay, read_days, wanted_day
 from deploy.report.figures import (
@@ -42,6 +44,8 @@ from settlement.accrual import NOBODY
 from settlement.chain.overview import skipped_in_posts
 
 REPORT_FILE = "report.html"
+SIGNS = 20
+"""Meters that earn less than they could are named, at most so many."""
 CHAIN_FILE = "chain.json"
 FLOW_ACCOUNTS = 20
 """Accounts in the picture of the flow; what the others received is summed."""
@@ -97,6 +101,14 @@ class Claimed(Struct, frozen=True):
     time_s: int
 
 
+class SignRow(Struct, frozen=True):
+    """A meter that earns less than it could, in one line; and what mends such a one."""
+
+    sign: str
+    line: str
+    advice: str
+
+
 class ReportData(Struct, frozen=True, kw_only=True):
     """All that the page knows. Amounts are decimal strings of micros, or of token units where a name says so.
 
@@ -122,6 +134,8 @@ class ReportData(Struct, frozen=True, kw_only=True):
     claimed: Claimed
     unsettled: dict[str, str]
     skipped: list[str]
+    signs: list[SignRow]
+    signs_in_all: int
     days: tuple[DayPage, ...]
 
 
@@ -192,11 +206,14 @@ def _ask_chain(data: DataFolder) -> str | None:
 
 def gather(data: DataFolder, wish: Wish, names: Mapping[str, str]) -> ReportData:
     """Reads the data folder. Raises InvalidInput."""
+    signs = refused_signs(data)  # before: the views' settings are locked once, and for the whole process
     with views(data) as connection:
-        return _gather(data, Views(connection), wish, names)
+        return _gather(data, Views(connection), wish, names, signs)
 
 
-def _gather(data: DataFolder, views: Views, wish: Wish, names: Mapping[str, str]) -> ReportData:
+def _gather(
+    data: DataFolder, views: Views, wish: Wish, names: Mapping[str, str], signs: Sequence[MeterSign]
+) -> ReportData:
     log, folder = data.log(), data.data_dir
     figures = read_figures(views)
     if not figures.windows:
@@ -232,6 +249,8 @@ def _gather(data: DataFolder, views: Views, wish: Wish, names: Mapping[str, str]
         has_disputes=any(post.state == "disputed" for _, post in states),
         claimed=_claimed(views),
         unsettled={payee: str(micros) for payee, micros in sorted(money.unsettled.items()) if micros},
+        signs=[SignRow(sign.sign, sign.line, sign.advice) for sign in signs[:SIGNS]],
+        signs_in_all=len(signs),
         skipped=[
             f"Post {each.sequence}: {each.range.text}."
             for each in skipped_in_posts(folder, log, range(1, money.posts_in_all + 1))

@@ -8,7 +8,7 @@ import pytest
 
 from deploy.cli.options import data_folder
 from deploy.report.figures import Wish
-from deploy.report.report import ReportData, gather, render
+from deploy.report.report import ReportData, SignRow, gather, render
 from deploy.texts import money
 from schemas.units import DAY_MS
 from tests.support.chromium import Chromium, find_chromium
@@ -54,6 +54,26 @@ def test_it_checks_itself_without_a_network_or_an_error(browser: Chromium, page:
     assert browser.told("Runtime.exceptionThrown", "Log.entryAdded") == []
     requests = {params["request"]["url"].split(":")[0] for params in browser.told("Network.requestWillBeSent")}
     assert requests <= {"file", "data"}
+
+
+def test_what_is_left_out_and_what_earns_too_little_is_named(
+    browser: Chromium, data: ReportData, tmp_path: Path
+) -> None:
+    signs = [
+        SignRow(sign="steps", line="bay energy: steps, 3 readings; burst = 500 mends it", advice="it moves in steps")
+    ]
+    skipped = ['Post 1: the offsets 5 to 9 of partition 0 were skipped ("disk").']
+    path = tmp_path / "report.html"
+    path.write_bytes(render(msgspec.structs.replace(data, signs=signs, signs_in_all=21, skipped=skipped)))
+    browser.open(path)
+    said = browser.ask("document.getElementById('signs').innerText")
+    assert [line for line in said.splitlines() if line] == [
+        "What earns less than it could",
+        "bay energy: steps, 3 readings; burst = 500 mends it",
+        "And 20 more: see tallyroot machines.",
+        "steps: it moves in steps",
+    ]
+    assert browser.ask("document.getElementById('skipped').innerText") == f"By an operator's decision: {skipped[0]}"
 
 
 def test_an_edit_turns_red_and_back(browser: Chromium, page: Path) -> None:

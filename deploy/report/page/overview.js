@@ -284,6 +284,25 @@ function showRefused(data) {
   drawn(picture, (width) => barList(width, rows, 0));
 }
 
+// Meters whose registration or gateway makes them earn less than they could, and what mends that.
+function showSigns(data) {
+  if (!data.signs.length) return;
+  const advice = new Map(data.signs.map((sign) => [sign.sign, sign.advice]));
+  put(
+    byId("signs"),
+    h("h3", {}, "What earns less than it could"),
+    h("ul", {}, data.signs.map((sign) => h("li", {}, sign.line))),
+    data.signs_in_all > data.signs.length
+      ? h("p", { class: "small quiet" }, "And " + whole(data.signs_in_all - data.signs.length) + " more: see tallyroot machines.")
+      : null,
+    h(
+      "ul",
+      { class: "small" },
+      [...advice].map(([sign, text]) => h("li", {}, h("b", {}, sign.replaceAll("_", " ")), ": ", text)),
+    ),
+  );
+}
+
 function showMachines(data) {
   const percent = (thousandths) => (thousandths === null ? "" : decimal(thousandths, 3, 1) + " %");
   const rows = data.machines.map((row) => [

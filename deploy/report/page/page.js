@@ -91,6 +91,7 @@ function start() {
   showIncome(data, colors, pick);
   showPosts(data, postChecks);
   showRefused(data);
+  showSigns(data);
   showMachines(data);
   showAbout(data);
   // What is above is painted first: on a phone the check takes a moment.
