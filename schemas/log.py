@@ -52,6 +52,10 @@ class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         document["rulesets"] = [to_builtins(self.ruleset_at(epoch))]
         return document_digest("ruleset 1", document)
 
+    def birth_digest(self) -> bytes:
+        """32 bytes over what never changes of a log, and its first rules: a ledger is bound to it for life."""
+        return self.ruleset_digest(0)
+
     def window_start(self, moment_ms: int) -> int:
         """The start (epoch ms) of the window that holds a moment."""
         return moment_ms - moment_ms % self.window_ms

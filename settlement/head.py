@@ -1,6 +1,6 @@
 """The ledger's head: a hash chain over everything posted and disputed, as ISettlementLedger.sol defines it.
 
-genesis      = keccak(abi.encode(GENESIS, chain id, ledger, token, currency))
+genesis      = keccak(abi.encode(GENESIS, chain id, ledger, token, currency, log, start of the first epoch))
 after a post = keccak(abi.encode(POST, the nine arguments of post))
 after a dispute = keccak(abi.encode(DISPUTE, previous head, sequence))
 """
@@ -10,7 +10,9 @@ from msgspec import Struct
 from settlement.keccak import keccak
 from settlement.leaf import account_bytes
 
-GENESIS = keccak(b"Genesis(uint256 chainId,address ledger,address token,bytes3 currency)")
+GENESIS = keccak(
+    b"Genesis(uint256 chainId,address ledger,address token,bytes3 currency,bytes32 log,uint64 firstEpochStart)"
+)
 POST = keccak(
     b"Post(uint256 sequence,bytes32 previousHead,bytes32 windowsRoot,bytes32 payoutsRoot,bytes32 manifestHash,"
     b"uint64 epochStart,uint64 epochEnd,uint256 total,uint256 deposits)"
@@ -91,10 +93,13 @@ class HeaderFile(Struct, frozen=True, kw_only=True):
         )
 
 
-def genesis_head(chain_id: int, ledger: str, token: str, currency: str) -> bytes:
-    """The first head of a ledger; addresses are hex of any case."""
+def genesis_head(
+    chain_id: int, ledger: str, token: str, currency: str, log_digest: bytes, first_epoch_start_s: int
+) -> bytes:
+    """The first head of a ledger; addresses are hex of any case, `log_digest` is the log's `birth_digest`."""
     words = (account_bytes(address.lower()).rjust(32, b"\0") for address in (ledger, token))
-    return keccak(GENESIS + _word(chain_id) + b"".join(words) + currency.encode().ljust(32, b"\0"))
+    parts = (currency.encode().ljust(32, b"\0"), log_digest, _word(first_epoch_start_s))
+    return keccak(GENESIS + _word(chain_id) + b"".join(words) + b"".join(parts))
 
 
 def disputed_head(previous_head: bytes, sequence: int) -> bytes:

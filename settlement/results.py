@@ -36,8 +36,9 @@ class SettlementsReport(Struct, frozen=True, kw_only=True):
     """All posts, and the ledger: `shortfall` is what it lacks for all earned, posted or not, and for deposits.
 
     `deposits` is what customers paid for sessions still open at the last cut; `expenses_micros` and `refunds_micros`
-    are all dues ever, and `unsettled` what nobody can be paid, of all epochs, posted or not. `paused_until_s` is Unix
-    seconds, 0 if claims are not paused. `skipped` are the ranges of offsets that live posts leave out.
+    are all dues ever, and `unsettled` what nobody can be paid, of all epochs, posted or not. `paused_until_s` and
+    `posting_paused_until_s` are Unix seconds, 0 if claims or posts are not paused. `skipped` are the ranges of offsets
+    that live posts leave out.
     """
 
     posts: tuple[PostRow, ...]
@@ -52,6 +53,8 @@ class SettlementsReport(Struct, frozen=True, kw_only=True):
     decimals: int
     runway: "Runway"
     paused_until_s: int
+    posting_paused_until_s: int
+    quorum: int
     unsettled: tuple[UnsettledSum, ...]
     skipped: tuple["SkippedInPost", ...] = ()
 
@@ -147,12 +150,16 @@ class DryRun(Struct, frozen=True, kw_only=True):
 
 
 class RoleCall(Struct, frozen=True):
-    """A call of guardian or admin: contract, calldata, sender; `transaction` is None if it was only simulated."""
+    """A call of guardian or admin: contract, calldata, sender; `transaction` is None if it was only simulated.
+
+    `ready_s` is from when on an announced step may be taken, Unix seconds; None where it needn't wait.
+    """
 
     to: str
     data: str
     sender: str
     transaction: str | None
+    ready_s: int | None = None
 
 
 class RoleHolder(Struct, frozen=True):

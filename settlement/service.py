@@ -44,7 +44,7 @@ from settlement.chain.paying import gas_of, hash_of, transact
 from settlement.chain.restore import restore_posts
 from settlement.chain.shares import Shares
 from settlement.chain.signer import Keys, Signer
-from settlement.chain.treasury import call_as_role, deploy_contracts, fund, refresh_if_here, roles
+from settlement.chain.treasury import call_as_role, cancel_announced, deploy_contracts, fund, refresh_if_here, roles
 from settlement.post import payouts_tree, token_units, windows_tree
 from settlement.results import Attested, SettlementsReport
 from settlement.statement import Statement, statement
@@ -60,6 +60,7 @@ __all__ = [
     "attest",
     "audit",
     "call_as_role",
+    "cancel_announced",
     "claim",
     "claim_many",
     "collect",
@@ -100,13 +101,15 @@ def settle(
 def settlements(data_dir: Path, chain: Chain, log: Log) -> SettlementsReport:
     """Every post with its state, and the ledger's shortfall."""
     ledger = Ledger.open(data_dir, chain)
-    state, found = ledger.state(), books(data_dir, log, ledger)
+    state, found, now_s = ledger.state(), books(data_dir, log, ledger), chain.time_s(at="pending")
     return SettlementsReport(
         posts=tuple(post_rows(ledger)), total=state.total, claimed=state.claimed, balance=state.balance,
         unposted=found.unposted, deposits=found.deposits, expenses_micros=found.expenses_micros,
         refunds_micros=found.refunds_micros, shortfall=shortfall(state, found), decimals=ledger.deployment.decimals,
         runway=runway(ledger.history(), state, found),
-        paused_until_s=state.paused_until_s if state.paused_until_s > chain.time_s(at="pending") else 0,
+        paused_until_s=state.claims_paused_until_s if state.claims_paused_until_s > now_s else 0,
+        posting_paused_until_s=state.posting_paused_until_s if state.posting_paused_until_s > now_s else 0,
+        quorum=state.quorum,
         unsettled=found.unsettled,
         skipped=skipped_in_posts(data_dir, log, range(1, len(ledger.history().live) + 1)),
     )  # fmt: skip
@@ -124,7 +127,7 @@ def attest(
     last = sequence if sequence is not None else len(history.live)
     if not history.live or not 1 <= last <= len(history.live):
         raise InvalidInput("there is no such post to attest: run `tallyroot settle` first")
-    attested = ledger.attested()
+    attested = max(ledger.attested(), ledger.attested_by(keys.of("auditor").address))
     if last <= attested:
         raise InvalidInput(f"all posts up to {attested} are attested already")
     seen = head or history.head
@@ -148,7 +151,7 @@ def collect(data_dir: Path, chain: Chain, shares: Shares, signer: Signer) -> tup
 def dispute(data_dir: Path, chain: Chain, keys: Keys, sequence: int) -> str:
     """Disputes a post that is not mature, and every later one, with the guardian's key; returns the transaction."""
     ledger = Ledger.open(data_dir, chain)
-    receipt = transact(chain, keys, "guardian", ledger.dispute(sequence))
+    receipt = transact(chain, keys, "guardian", ledger.dispute(sequence, ledger.history().head))
     refresh_if_here(data_dir, chain)
     return hash_of(receipt)
 

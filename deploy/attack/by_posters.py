@@ -12,6 +12,7 @@ from schemas.units import SECOND_MS
 from settlement import service
 from settlement.chain.contract import Call
 from settlement.chain.signer import Signer, development_signer
+from settlement.chain.timelock import timelock_of
 from settlement.head import PostHeader
 from settlement.leaf import payout_leaf
 from settlement.merkle import MerkleTree
@@ -126,14 +127,14 @@ def claim_cheats(court: LedgerCopy) -> Iterator[Cheat]:
     yield from _limits(court)
     yield Cheat(
         "poster and auditor together, and a guardian who sleeps", "all roles", FUNDER, lambda: _all(court),
-        "roles held by people who don't know each other; a low maxStep; `watch`",
+        "roles held by people who don't know each other; a quorum of auditors; a low maxRate; `watch`",
     )  # fmt: skip
 
 
 def _limits(court: LedgerCopy) -> Iterator[Cheat]:
     """What the contract itself refuses, whoever calls."""
     ledger, admin, poster = court.ledger, court.keys.of("admin"), court.keys.of("poster")
-    stranger, token = development_signer(STRANGER), 10**court.decimals
+    stranger = development_signer(STRANGER)
 
     def refused(name: str, who: Cheater, loses: str, call: Call, signer: Signer, why: str) -> Cheat:
         return Cheat(name, who, loses, partial(court.refused, call, signer, why))
@@ -143,13 +144,32 @@ def _limits(court: LedgerCopy) -> Iterator[Cheat]:
     own = ledger.attest(1, ledger.head())
     yield refused("a poster who attests his own post", "poster", FUNDER, own, poster, "is not the auditor")
     yield refused("a post of more money than there is", "poster", PAYEES, too_much, poster, "is short of")
-    owed = ledger.withdraw(admin.address, court.free + 1)
-    yield refused("the admin takes what is owed", "operator", PAYEES, owed, admin, "owed to nobody")
-    court.node.transact(admin, ledger.set_max_step(token))
-    beyond = ledger.post(_next(court, token + 1))
-    yield refused("a post beyond maxStep", "poster", FUNDER, beyond, poster, "raises the total")
-    court.node.transact(admin, ledger.set_max_step(court.free))
+    revocation = ledger.revoke(1)
+    yield refused("the admin's key without its timelock", "operator", PAYEES, revocation, admin, "is not the admin")
+    yield Cheat("the admin revokes an honest post to pay himself", "operator", PAYEES, lambda: _by_admin(court))
+    beyond = ledger.post(_next(court, ledger.state().max_rate))
+    yield refused("a post beyond maxRate", "poster", FUNDER, beyond, poster, "raises the total")
     yield Cheat("the post swapped while the auditor looks", "poster", FUNDER, lambda: _swapped(court))
+
+
+def _by_admin(court: LedgerCopy) -> Outcome:
+    """The first step of taking what is owed: revoke the post that owes it, then roles, a post and an attestation of his
+    own. All of it goes through the timelock, so the first step is announced for as long as payees need to claim.
+    """
+    timelock, watch = timelock_of(court.ledger), Stopwatch()
+    if timelock is None:
+        return watch.outcome("", "the admin has no timelock")
+    revocation = court.ledger.revoke(1)
+    court.node.transact(court.keys.of("admin"), timelock.next_call(revocation)[0])
+    alarm = next((part.text for part in court.look() if "has announced" in part.text), "")
+    step = next(timelock.announced(court.ledger.deployment.block))
+    execution = timelock.execution_of(revocation)
+    early = court.refused(execution, development_signer(STRANGER), "timelock doesn't hold")
+    service.cancel_announced(court.folder, court.node, court.keys, step.id)
+    court.node.pass_time(DELAY_S + 1)
+    late = court.refused(execution, development_signer(STRANGER), "timelock doesn't hold")
+    is_caught = bool(alarm) and early.is_caught and late.is_caught and court.ledger.is_active(1)
+    return watch.outcome("watch, guardian" if is_caught else "", f"watch: {alarm.partition(';')[0]}; cancelled")
 
 
 def _next(court: LedgerCopy, amount: int) -> PostHeader:
@@ -172,7 +192,7 @@ def _swapped(court: LedgerCopy) -> Outcome:
 
 
 def _all(court: LedgerCopy) -> Outcome:
-    """All keys together can take the free money, up to maxStep a post: roles must be different people's."""
+    """All keys together can take the free money, up to maxRate a day: roles must be different people's."""
     watch = Stopwatch()
     header = _next(court, court.free)
     amount = header.total - court.ledger.state().total

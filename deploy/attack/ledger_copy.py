@@ -1,7 +1,7 @@
 """A tiny ledger on an EVM node of the run's own, over a copy of some epochs: where posters cheat and watchers look."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from settlement.chain.job import SettleOptions, choose_run
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
 from settlement.chain.signer import Keys, Signer
-from settlement.chain.watcher import look
+from settlement.chain.watcher import Done, look
 from settlement.head import PostHeader
 from settlement.post import PartitionEpoch, Run, assemble
 from settlement.storage.posts import Store
@@ -38,7 +38,9 @@ class LedgerCopy:
     def __init__(self, folder: Path, log: Log, node: Chain) -> None:
         self.folder, self.log, self.node = folder, log, node
         self.keys = Keys({}, node.chain_id)
-        service.deploy_contracts(folder, node, log, self.keys, delay_s=DELAY_S)
+        operator, admin, guardian = (self.keys.of(role) for role in ("operator", "admin", "guardian"))
+        timelock, _ = node.deploy(operator, "LedgerTimelock", DELAY_S, [admin.address], [guardian.address])
+        service.deploy_contracts(folder, node, log, self.keys, delay_s=DELAY_S, accounts={"admin": [timelock]})
         self.ledger = Ledger.open(folder, node)
         self.store = Store(folder)
         self.decimals = self.ledger.deployment.decimals
@@ -81,10 +83,14 @@ class LedgerCopy:
         service.attest(self.folder, self.node, self.keys)
         self.node.pass_time(DELAY_S + 1)
 
+    def look(self) -> Sequence[Done]:
+        """What a watcher does, by the archive."""
+        return look(self.folder, self.node, self.log, self.keys, audit_sources.archived(self.log, self.folder)).done
+
     def watched(self) -> Outcome:
         """The watcher's outcome: caught if nothing of the post can be paid any more."""
         watch = Stopwatch()
-        done = look(self.folder, self.node, self.log, self.keys, audit_sources.archived(self.log, self.folder)).done
+        done = self.look()
         said = "; ".join(f"{part.event} post {part.sequence}: {part.text}" for part in done) or "nothing"
         is_disputed = any(part.event == "disputed" for part in done)
         return watch.outcome("watch" if is_disputed else "", f"watch: {said}")

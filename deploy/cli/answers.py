@@ -60,11 +60,13 @@ from settlement.results import (
 FOLDER = Path(__file__).parents[2] / "schemas" / "json" / "cli"
 ANSWERS: dict[str, tuple[type, ...]] = {
     "attack": (Attacked,), "attest": (Attested,), "audit": (AuditReport,), "check-gateway": (CheckResult,),
-    "claim": (Claimed, ClaimedMany), "config": (SettingsShown, Origin), "correct": (Corrected,), "demo": (DemoResult,),
+    "cancel-announced": (RoleCall,), "claim": (Claimed, ClaimedMany), "close-ledger": (RoleCall,),
+    "config": (SettingsShown, Origin), "correct": (Corrected,), "demo": (DemoResult,),
     "deploy-contracts": (Deployment,), "dispute": (Disputed,), "down": (Stopped,), "fund": (Funded,),
     "ingest": (IngestReport, Written), "init": (InitResult,), "machines": (MachinesShown, MachinePage),
-    "max-step": (RoleCall,), "pause": (RoleCall,), "payouts": (Payouts,), "proof": (ProofFile, ProofFolder),
-    "receipt": (ReadingReceipt,), "register": (Registered, Accepted), "replay": (ReplayReport,),
+    "max-rate": (RoleCall,), "pause": (RoleCall,), "payouts": (Payouts,), "proof": (ProofFile, ProofFolder),
+    "quorum": (RoleCall,), "receipt": (ReadingReceipt,), "recover-token": (RoleCall,),
+    "register": (Registered, Accepted), "replay": (ReplayReport,),
     "report": (WrittenReport,),
     "restore-posts": (Restored,), "retire": (Registered,), "revoke": (RoleCall,), "roles": (RolesShown, RoleCall),
     "settle": (Settled, DryRun), "settlements": (SettlementsReport,),
@@ -73,7 +75,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "shares offer": (Offering,), "shares register": (SharesRegistered,), "shares transfer": (Transferred,),
     "shares withdraw": (Withdrawn,), "simulate": (SimulateReport,), "skip-range": (SkippedShown,), "sql": (Rows,),
     "statement": (PayeeStatement,), "status": (Status,), "stream": (WorkerEnded,), "unpause": (RoleCall,),
-    "up": (Running,), "verify": (Verified,), "watch": (Done,), "why": (Explained,), "withdraw": (RoleCall,),
+    "up": (Running,), "verify": (Verified,), "watch": (Done,), "why": (Explained,),
 }  # fmt: skip
 """Command to the types of its result: more than one where its options decide."""
 

@@ -31,6 +31,9 @@ DUE_NAMES = {"expense": "invoice", "refund": "refund"}
 app = typer.Typer()
 
 Holder = Annotated[str | None, typer.Option(metavar="0x…", help="This role's account; else that of its key.")]
+SeveralHolders = Annotated[
+    list[str] | None, typer.Option(metavar="0x…", help="An account of this role; repeatable; else that of its key.")
+]
 RunwayDays = Annotated[int, typer.Option(min=0, metavar="DAYS", help="Warn when free funds last for fewer days.")]
 Without = Annotated[list[int] | None, typer.Option(metavar="PARTITION", help="A dead partition; repeatable.")]
 
@@ -40,12 +43,15 @@ def deploy_contracts(
     token: Annotated[
         str | None, typer.Option(metavar="0x…", help="What is paid: an ERC-20 of 6 to 18 decimals.")
     ] = None,
-    admin: Annotated[str | None, typer.Option(metavar="0x…", help="A timelock or a multisig: it can revoke.")] = None,
+    admin: Annotated[
+        str | None, typer.Option(metavar="0x…", help="A timelock, or who may propose to the one deployed.")
+    ] = None,
     poster: Holder = None,
-    auditor: Holder = None,
-    guardian: Holder = None,
+    auditor: SeveralHolders = None,
+    guardian: SeveralHolders = None,
+    quorum: Annotated[int | None, typer.Option(min=1, help="How many auditors must attest; else most.")] = None,
     delay: Annotated[str | None, typer.Option(help="From a post to its first claim, such as 2d; fixed.")] = None,
-    max_step: Annotated[int | None, typer.Option(min=1, help="The most whole tokens that one post may add.")] = None,
+    max_rate: Annotated[int | None, typer.Option(min=1, help="The most whole tokens that a day may add.")] = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -56,24 +62,29 @@ def deploy_contracts(
     from settlement.chain.claims import account_name
     from settlement.chain.signer import DEVELOPMENT_CHAIN_ID, Role
 
-    for account in (token, admin, poster, auditor, guardian):
-        if account is not None:
+    if token is not None:
+        account_name(token)
+    named: dict[Role, list[str]] = {
+        "admin": [admin] if admin else [],
+        "poster": [poster] if poster else [],
+        "auditor": auditor or [],
+        "guardian": guardian or [],
+    }
+    for held in named.values():
+        for account in held:
             account_name(account)
-    named: dict[Role, str | None] = {"admin": admin, "poster": poster, "auditor": auditor, "guardian": guardian}
     delay_s = None if delay is None else duration_ms(delay) // SECOND_MS
     treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
     deployment = service.deploy_contracts(
-        treasury.data_dir, treasury.chain, treasury.log, treasury.keys, token=token, max_step_whole=max_step,
-        accounts={role: account for role, account in named.items() if account is not None},
-        delay_s=delay_s,
+        treasury.data_dir, treasury.chain, treasury.log, treasury.keys, token=token, accounts=named,
+        quorum=quorum, delay_s=delay_s, max_rate_whole=max_rate,
     )  # fmt: skip
     terminal.say(f"ledger {deployment.ledger} pays in token {deployment.token} on chain {deployment.chain_id}")
     if deployment.chain_id != DEVELOPMENT_CHAIN_ID:
         for holder in service.roles(treasury.data_dir, treasury.chain):
-            if holder.role == "admin" and not holder.contract:
-                terminal.step(
-                    f"warning: the admin {holder.account} is a plain key, and alone can revoke posts and change roles:"
-                    " make a timelock or a multisig the admin"
+            if holder.role == "admin":
+                terminal.say(
+                    f"its admin is the timelock {holder.account}: what it does is announced for the delay first"
                 )
     terminal.result(deployment)
 
@@ -256,6 +267,8 @@ def settlements(runway_days: RunwayDays = RUNWAY_DAYS, data_dir: DataDir = None,
         )
     if report.paused_until_s:
         terminal.say(f"claims are paused until {moment(report.paused_until_s)}")
+    if report.posting_paused_until_s:
+        terminal.say(f"posting is paused until {moment(report.posting_paused_until_s)}")
     _warn_of_runway(terminal, lasts.days, runway_days)
     terminal.result(report)
 

@@ -12,11 +12,13 @@ from schemas.errors import InvalidInput
 
 if TYPE_CHECKING:
     from settlement.chain.contract import Call
-    from settlement.chain.ledger import Ledger
+    from settlement.chain.ledger import Ledger, Pausable
     from settlement.chain.signer import Role
 
 GRANTED: "tuple[Role, ...]" = ("poster", "auditor", "guardian")
 """The admin's own role changes hands in two steps with a delay, which only a wallet of the admin can take."""
+
+PAUSABLE: "tuple[Pausable, ...]" = ("claims", "posting")
 
 app = typer.Typer()
 
@@ -28,28 +30,34 @@ Change = Annotated[str | None, typer.Option(metavar="ROLE=0x…", help="poster, 
 
 @app.command()
 def pause(
+    what: Annotated[str, typer.Argument(help="claims or posting.")],
     duration: Annotated[str, typer.Argument(help="Such as 2d, at most 7d; it ends by itself.")],
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Stop all claims for a while, with the guardian's key."""
+    """Stop all claims, or all posts, for a while, with a guardian's key."""
     from schemas.parsing import duration_ms
     from schemas.units import SECOND_MS
     from settlement.chain.contract import moment
     from settlement.chain.ledger import Ledger
 
-    seconds = duration_ms(duration) // SECOND_MS
-    _call(data_dir, "guardian", lambda ledger: ledger.pause(seconds), json=json)
+    paused, seconds = _pausable(what), duration_ms(duration) // SECOND_MS
+    _call(data_dir, "guardian", lambda ledger: ledger.pause(paused, seconds), json=json)
     treasury = treasury_of(data_dir)
-    until_s = Ledger.open(treasury.data_dir, treasury.chain).state().paused_until_s
-    Terminal(as_json=json).say(f"claims are paused until {moment(until_s)}")
+    state = Ledger.open(treasury.data_dir, treasury.chain).state()
+    until_s = state.claims_paused_until_s if paused == "claims" else state.posting_paused_until_s
+    verb = "are" if paused == "claims" else "is"
+    Terminal(as_json=json).say(f"{paused} {verb} paused until {moment(until_s)}")
 
 
 @app.command()
-def unpause(data_dir: DataDir = None, json: Json = False) -> None:
-    """Allow claims again, with the guardian's key."""
-    _call(data_dir, "guardian", lambda ledger: ledger.unpause(), json=json)
-    Terminal(as_json=json).say("claims are possible again")
+def unpause(
+    what: Annotated[str, typer.Argument(help="claims or posting.")], data_dir: DataDir = None, json: Json = False
+) -> None:
+    """Allow claims, or posts, again, with a guardian's key."""
+    paused = _pausable(what)
+    _call(data_dir, "guardian", lambda ledger: ledger.resume(paused), json=json)
+    Terminal(as_json=json).say(f"{paused} can go on again")
 
 
 @app.command()
@@ -63,40 +71,80 @@ def revoke(
     _call(data_dir, "admin", lambda ledger: ledger.revoke(post), print_call=print_call, json=json)
 
 
+@app.command("max-rate")
+def max_rate(
+    amount: Annotated[str, typer.Argument(help="The most that a day's epochs may add, such as 1000000.")],
+    print_call: PrintCall = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Change how much posts may add to what is owed for each day that they settle, with the admin's key."""
+    from schemas.parsing import token_amount
+
+    def call(ledger: "Ledger") -> "Call":
+        return ledger.set_max_rate(token_amount(amount, ledger.deployment.decimals))
+
+    _call(data_dir, "admin", call, print_call=print_call, json=json)
+
+
 @app.command()
-def withdraw(
-    amount: Annotated[str, typer.Argument(help="Such as 12.50, at most what is owed to nobody.")],
+def quorum(
+    auditors: Annotated[int, typer.Argument(min=1, help="How many auditors must attest a post.")],
+    print_call: PrintCall = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Change how many auditors must attest a post before it pays, with the admin's key."""
+    _call(data_dir, "admin", lambda ledger: ledger.set_quorum(auditors), print_call=print_call, json=json)
+
+
+@app.command("close-ledger")
+def close_ledger(
     to: Annotated[str, typer.Option(metavar="0x…", help="The account that receives it.")],
     print_call: PrintCall = False,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Send tokens of the ledger that are owed to nobody, with the admin's key."""
-    from schemas.parsing import token_amount
+    """Send what the ledger owes to nobody, 400 days after its last post, with the admin's key."""
     from settlement.chain.claims import account_name
 
     recipient = account_name(to)
-
-    def call(ledger: "Ledger") -> "Call":
-        return ledger.withdraw(recipient, token_amount(amount, ledger.deployment.decimals))
-
-    _call(data_dir, "admin", call, print_call=print_call, json=json)
+    _call(data_dir, "admin", lambda ledger: ledger.close(recipient), print_call=print_call, json=json)
 
 
-@app.command("max-step")
-def max_step(
-    amount: Annotated[str, typer.Argument(help="The most that one post may add, such as 1000000.")],
+@app.command("recover-token")
+def recover_token(
+    token: Annotated[str, typer.Argument(metavar="0x…", help="Another token than the ledger's own.")],
+    units: Annotated[int, typer.Argument(min=1, help="How much, in that token's smallest units.")],
+    to: Annotated[str, typer.Option(metavar="0x…", help="The account that receives it.")],
     print_call: PrintCall = False,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Change how much one post may add to what is owed, with the admin's key."""
-    from schemas.parsing import token_amount
+    """Send on tokens of another kind that somebody sent to the ledger by mistake, with the admin's key."""
+    from settlement.chain.claims import account_name
 
-    def call(ledger: "Ledger") -> "Call":
-        return ledger.set_max_step(token_amount(amount, ledger.deployment.decimals))
+    foreign, recipient = account_name(token), account_name(to)
+    _call(data_dir, "admin", lambda ledger: ledger.recover(foreign, recipient, units), print_call=print_call, json=json)
 
-    _call(data_dir, "admin", call, print_call=print_call, json=json)
+
+@app.command("cancel-announced")
+def cancel_announced(
+    step: Annotated[str, typer.Argument(metavar="0x…", help="The announced step, as `watch` names it.")],
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Cancel what the admin's timelock has announced, with a guardian's key."""
+    from settlement import service
+
+    try:
+        bytes.fromhex(step.removeprefix("0x"))
+    except ValueError:
+        raise InvalidInput(f"'{step}' is not a step's id: take the 0x… that `tallyroot watch` names") from None
+    treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
+    done = service.cancel_announced(treasury.data_dir, treasury.chain, treasury.keys, step)
+    terminal.say(f"cancelled: {done.transaction}")
+    terminal.result(done)
 
 
 @app.command()
@@ -142,9 +190,21 @@ def _call(
         terminal.say(f"to    {done.to}")
         terminal.say("value 0")
         terminal.say(f"data  {done.data}")
+    elif done.ready_s is not None:
+        from settlement.chain.contract import moment
+
+        terminal.say(f"announced by the {role}: {done.transaction}")
+        terminal.say(f"it may be carried out from {moment(done.ready_s)} on: run this again then")
     else:
         terminal.say(f"done by the {role}: {done.transaction}")
     terminal.result(done)
+
+
+def _pausable(what: str) -> "Pausable":
+    for known in PAUSABLE:
+        if what == known:
+            return known
+    raise InvalidInput(f"'{what}' can't be paused: write claims or posting")
 
 
 def _change(text: str) -> "tuple[Role, str]":

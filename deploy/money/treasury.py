@@ -46,6 +46,17 @@ class Treasury:
             priority_fee=None if tip is None else int(tip * GWEI),
         )
         self.keys = keys_of(data.settings, self.chain.chain_id)
+        self._require_own_ledger()
+
+    def _require_own_ledger(self) -> None:
+        """Raises InvalidInput where the folder's ledger was made for another log, or for other rules of it."""
+        if (self.data_dir / CHAIN_FILE).exists():
+            deployment = Deployment.load(self.data_dir)
+            if deployment.log_digest != self.log.birth_digest().hex():
+                raise InvalidInput(
+                    f"the ledger {deployment.ledger} was made for other settings of the log {deployment.log_id} than"
+                    f" {self.data_dir / 'log.json'} has: restore that file from a copy, or deploy a ledger for it"
+                )
 
     def decimals(self) -> int:
         """Decimals of the token that the ledger pays in. Raises InvalidInput where none was deployed."""

@@ -82,6 +82,8 @@ class ChainPage(Struct, frozen=True):
     ledger: str
     token: str
     decimals: int
+    log_digest: str
+    first_epoch_start_s: int
 
 
 class PostState(Struct, frozen=True):

@@ -23,6 +23,11 @@ ROLE_HASHES: dict[Role, bytes] = {
 }
 """The roles of a ledger, as OpenZeppelin's AccessControl names them."""
 
+TIMELOCK_ROLES = {
+    keccak(f"{name.upper()}_ROLE".encode()): f"{name} of the admin's timelock"
+    for name in ("proposer", "executor", "canceller")
+}
+
 FOLDER = Path(__file__).parents[1] / "abi"
 STANDARD_ERROR = "Error(string)"
 PANIC = "Panic(uint256)"
@@ -45,6 +50,14 @@ class Call(Struct, frozen=True):
             ) from None
 
 
+class Trial(Call, frozen=True):
+    """A simulated contract creation: its result is the code that it would deploy."""
+
+    def result(self, returned: bytes) -> bytes:
+        """The code."""
+        return returned
+
+
 class Artefact(Struct, frozen=True):
     """A contract's creation code, functions by name, events by topic, and custom errors by selector (0x-hex)."""
 
@@ -53,7 +66,7 @@ class Artefact(Struct, frozen=True):
     constructor: tuple[str, ...]
     functions: Mapping[str, tuple[bytes, tuple[str, ...], tuple[str, ...]]]
     events: Mapping[bytes, tuple[str, tuple[dict[str, Any], ...]]]
-    errors: Mapping[str, tuple[str, tuple[str, ...]]]
+    errors: dict[str, tuple[str, tuple[str, ...]]]
 
     def call(self, address: str, function: str, *arguments: Any) -> Call:
         """A call of a function; accounts are hex, hashes bytes."""
@@ -100,6 +113,13 @@ def artefact(name: str) -> Artefact:
     return Artefact(name, code, constructor, functions, events, errors)
 
 
+def creation_of(
+    settings: tuple[Any, ...], admin: str, poster: str, auditors: Sequence[str], guardians: Sequence[str], quorum: int
+) -> Call:
+    """The call that creates a ledger; `settings` are those of ISettlementLedger.Settings, in their order."""
+    return artefact("SettlementLedger").creation(settings, (admin, poster, list(auditors), list(guardians), quorum))
+
+
 def _types(parts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(_type(part) for part in parts)
 
@@ -117,7 +137,8 @@ def decode_refusal(data: str | None) -> tuple[str, tuple[Any, ...]] | None:
         _selector(STANDARD_ERROR): ("Error", ("string",)),
         _selector(PANIC): ("Panic", ("uint256",)),
     }
-    found = known.get(data[:10]) or artefact("DemoDollar").errors.get(data[:10])
+    others = artefact("LedgerTimelock").errors | artefact("DemoDollar").errors
+    found = known.get(data[:10]) or others.get(data[:10])
     if found is None:
         return None
     try:
@@ -140,7 +161,8 @@ def moment(seconds: int) -> str:
 
 
 def _role(found: bytes) -> str:
-    return next((role for role, hash_ in ROLE_HASHES.items() if hash_ == bytes(found)), "holder of another role")
+    known = {hash_: str(role) for role, hash_ in ROLE_HASHES.items()}
+    return known.get(bytes(found)) or TIMELOCK_ROLES.get(bytes(found), "holder of another role")
 
 
 def _selector(signature: str) -> str:
@@ -172,10 +194,24 @@ _TEXTS: dict[str, Callable[..., str]] = {
     "TotalFalls": lambda total, before: (
         f"the total would fall from {before} to {total} token units: check that settlement/ belongs to this ledger"
     ),
-    "StepTooLarge": lambda step, most: (
-        f"the post raises the total by {step} token units, the ledger allows {most}: post fewer epochs at a time"
-        " (--epochs), or let the admin raise maxStep"
+    "RateTooHigh": lambda step, most: (
+        f"the post raises the total by {step} token units, the ledger allows {most} for the time since the last one:"
+        " audit what was earned, or let the admin raise the rate (`tallyroot max-rate`)"
     ),
+    "PostingPaused": lambda until: (
+        f"posting is paused by a guardian until {moment(until)}: ask why, and try again then"
+    ),
+    "AdminNotTimelock": lambda admin, least: (
+        f"the admin {admin} is not a timelock of at least {least} s: leave --admin to a key, and one is deployed for it"
+    ),
+    "QuorumOutOfRange": lambda quorum, auditors: (
+        f"a quorum of {quorum} needs as many auditors, and there are {auditors}: grant one first, or lower the quorum"
+    ),
+    "AuditorsTooMany": lambda most: f"a ledger has {most} auditors at most: revoke one first",
+    "TooEarlyToClose": lambda earliest: (
+        f"what is owed to nobody stays until {moment(earliest)}, 400 days after the last post"
+    ),
+    "TokenNotForeign": lambda token: f"{token} is the ledger's own token: it leaves by claims alone",
     "Underfunded": lambda balance, owed, deposits: (
         f"the ledger is short of {owed + deposits - balance} token units (it holds {balance}, it will owe {owed}"
         f"{f', and {deposits} are deposits of customers' if deposits else ''}): run `tallyroot fund` first"
@@ -198,18 +234,19 @@ _TEXTS: dict[str, Callable[..., str]] = {
         f"claims would reach {claimed} token units, more than its total of {total}: the root is wrong; audit it"
     ),
     "RecipientInvalid": lambda recipient: f"{recipient} can't be paid: choose another recipient",
-    "WithdrawalExceedsFree": lambda amount, free: (
-        f"only {free} token units are owed to nobody and no deposits: withdraw no more than that"
-    ),
     "DecimalsOutOfRange": lambda decimals: f"a token of {decimals} decimals is not supported: use one of 6 to 18",
     "CurrencyInvalid": lambda currency: "a currency is three capital letters, such as USD",
     "DelayOutOfRange": lambda delay, least, most: f"the delay of {delay} s must lie between {least} s and {most} s",
     "AccountHoldsAnotherRole": lambda account, role: (
         f"{account} is the {_role(role)} already: use a key of its own for each role"
     ),
+    "TimelockUnexpectedOperationState": lambda step, expected: (
+        f"the timelock doesn't hold the step 0x{step.hex()} in the state that this needs: it was cancelled, was carried"
+        " out, or has not waited long enough"
+    ),
     "PauseOutOfRange": lambda duration, most: f"a pause lasts 1 s to {most} s",
     "PauseTooSoon": lambda earliest: f"the next pause can start at {moment(earliest)}",
-    "NotPaused": lambda: "claims are not paused",
+    "NotPaused": lambda: "nothing is paused",
     "ERC20InsufficientBalance": lambda sender, balance, needed: (
         f"{sender} holds {balance} token units and needs {needed}: send it some first"
     ),

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -10,11 +10,13 @@ from files.read import FileMissing, read_json
 from files.write import make_folder, write_json
 from schemas.errors import InvalidInput
 from schemas.payout import Claim
-from settlement.chain.contract import ROLE_HASHES, Call, artefact
-from settlement.chain.node import NO_CODE, Chain
+from settlement.chain.contract import ROLE_HASHES, Call, Trial, artefact, creation_of
+from settlement.chain.node import Chain
 from settlement.chain.signer import Role
 from settlement.head import PostHeader, genesis_head
 from settlement.history import Disputed, History, Posted, fold
+
+Pausable = Literal["claims", "posting"]
 
 CHAIN_FILE = "chain.json"
 HEAD_TRIES = 3
@@ -23,7 +25,8 @@ HEAD_TRIES = 3
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """chain.json: addresses in lower case; `demo_token` if we deployed the token and can mint it.
 
-    `first_epoch` is the log's first epoch when the ledger was deployed, None if it had none.
+    `log_digest` is the log's `birth_digest`, hex; `first_epoch_start_s` is where the first epoch begins that the ledger
+    settles, Unix seconds (0: at any).
     """
 
     chain_id: int
@@ -36,8 +39,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     demo_token: bool
     operator: str
     block: int
-    code_hash: str
-    first_epoch: int | None = None
+    log_digest: str
+    first_epoch_start_s: int
 
     @classmethod
     def load(cls, data_dir: Path) -> "Deployment":
@@ -64,8 +67,10 @@ class LedgerState(msgspec.Struct, frozen=True):
     deposits: int
     claimed: int
     balance: int
-    max_step: int
-    paused_until_s: int
+    max_rate: int
+    quorum: int
+    claims_paused_until_s: int
+    posting_paused_until_s: int
 
 
 class Ledger:
@@ -79,35 +84,62 @@ class Ledger:
                 f"wrong chain: the ledger is on chain {deployment.chain_id}, this node serves {chain.chain_id}; "
                 "check CHAIN_RPC_URL"
             )
-        code = chain.code_hash(deployment.ledger)
-        if code == NO_CODE:
-            raise InvalidInput(
-                f"the chain has no ledger at {deployment.ledger} (a development chain that was reset?): "
-                "use its old state, or a new data folder"
-            )
-        if code != deployment.code_hash:
-            raise InvalidInput(
-                f"what stands at {deployment.ledger} is not the ledger that was deployed (code {code[:16]}, not"
-                f" {deployment.code_hash[:16]}): restore chain.json from a copy, or ask another node (CHAIN_RPC_URL)"
-            )
+        if deployment.ledger not in chain.verified:
+            self._require_our_code()
+            chain.verified.add(deployment.ledger)
 
     @classmethod
     def open(cls, data_dir: Path, chain: Chain) -> "Ledger":
         """The ledger of a data folder. Raises InvalidInput."""
         return cls(chain, Deployment.load(data_dir))
 
+    def _require_our_code(self) -> None:
+        """Raises InvalidInput unless what stands there is what our artefact would put there, for the same log.
+
+        Its creation is played again, with its own settings: chain.json may come from who has something to hide.
+        """
+        d, code = self.deployment, self.chain.code(self.deployment.ledger)
+        if not code:
+            raise InvalidInput(
+                f"the chain has no ledger at {d.ledger} (a development chain that was reset?): "
+                "use its old state, or a new data folder"
+            )
+        wrong = InvalidInput(
+            f"what stands at {d.ledger} is not the ledger of this version for the log of this folder: restore"
+            " chain.json from a copy, or ask another node (CHAIN_RPC_URL)"
+        )
+        try:
+            settings = (
+                d.token,
+                d.currency.encode(),
+                self.delay_s(),
+                0,
+                d.first_epoch_start_s,
+                bytes.fromhex(d.log_digest),
+            )
+            hands = (str(self._view("defaultAdmin")), *(f"0x{number:040x}" for number in (1, 2, 3)))
+            creation = creation_of(settings, hands[0], hands[1], [hands[2]], [hands[3]], 1)
+            made = self.chain.ask(Trial(None, creation.data, ("bytes",)))
+        except InvalidInput:
+            raise wrong from None
+        if made != code:
+            raise wrong
+
     @property
     def genesis(self) -> bytes:
         """The first head."""
         d = self.deployment
-        return genesis_head(d.chain_id, d.ledger, d.token, d.currency)
+        return genesis_head(
+            d.chain_id, d.ledger, d.token, d.currency, bytes.fromhex(d.log_digest), d.first_epoch_start_s
+        )
 
     def state(self) -> LedgerState:
         """The ledger's state now."""
         return LedgerState(
             self.head(), self._view("nextSequence"), self._view("attested"), self._view("total"),
             self._view("deposits"), self._view("claimed"), self.balance_of(self.deployment.ledger),
-            self._view("maxStep"), self._view("pausedUntil"),
+            self._view("maxRate"), self._view("quorum"), self._view("claimsPausedUntil"),
+            self._view("postingPausedUntil"),
         )  # fmt: skip
 
     def head(self) -> bytes:
@@ -119,8 +151,12 @@ class Ledger:
         return int(self._view("delay"))
 
     def attested(self) -> int:
-        """The last post attested."""
+        """The last post that the quorum has attested."""
         return int(self._view("attested"))
+
+    def attested_by(self, auditor: str) -> int:
+        """The last post that an auditor has attested since the last dispute."""
+        return int(self._view("attestedBy", auditor))
 
     def history(self) -> History:
         """All posts and disputes, folded, and compared with the ledger's own head.
@@ -208,9 +244,9 @@ class Ledger:
         """The call that attests every post up to a sequence, if the head is still this one."""
         return self._of_ledger("attest", sequence, head)
 
-    def dispute(self, sequence: int) -> Call:
-        """The call that disputes a post and all above it."""
-        return self._of_ledger("dispute", sequence)
+    def dispute(self, sequence: int, head: bytes) -> Call:
+        """The call that disputes a post and all above it, if the head is still this one."""
+        return self._of_ledger("dispute", sequence, head)
 
     def claim(self, account: str, sequence: int, cumulative: int, proof: list[bytes]) -> Call:
         """The call that pays an account what it has not claimed yet."""
@@ -224,21 +260,29 @@ class Ledger:
         """The call that revokes an active post; for the admin."""
         return self._of_ledger("revoke", sequence)
 
-    def pause(self, duration_s: int) -> Call:
-        """The call that pauses claims for this many seconds; for the guardian."""
-        return self._of_ledger("pause", duration_s)
+    def pause(self, what: Pausable, duration_s: int) -> Call:
+        """The call that pauses claims or posting for this many seconds; for a guardian."""
+        return self._of_ledger(f"pause{what.capitalize()}", duration_s)
 
-    def unpause(self) -> Call:
-        """The call that ends a pause; for the guardian."""
-        return self._of_ledger("unpause")
+    def resume(self, what: Pausable) -> Call:
+        """The call that ends a pause; for a guardian."""
+        return self._of_ledger(f"resume{what.capitalize()}")
 
-    def withdraw(self, recipient: str, amount: int) -> Call:
-        """The call that withdraws tokens that are owed to no account; for the admin."""
-        return self._of_ledger("withdraw", recipient, amount)
+    def set_max_rate(self, amount: int) -> Call:
+        """The call that changes by how much posts may raise the total for each day that they settle; for the admin."""
+        return self._of_ledger("setMaxRate", amount)
 
-    def set_max_step(self, amount: int) -> Call:
-        """The call that changes by how much a post may raise the total; for the admin."""
-        return self._of_ledger("setMaxStep", amount)
+    def set_quorum(self, quorum: int) -> Call:
+        """The call that changes how many auditors must attest; for the admin."""
+        return self._of_ledger("setQuorum", quorum)
+
+    def close(self, recipient: str) -> Call:
+        """The call that sends what is owed to nobody, 400 days after the last post; for the admin."""
+        return self._of_ledger("close", recipient)
+
+    def recover(self, token: str, recipient: str, amount: int) -> Call:
+        """The call that sends tokens of another kind, sent here by mistake; for the admin."""
+        return self._of_ledger("recover", token, recipient, amount)
 
     def change_role(self, role: Role, account: str, *, grant: bool) -> Call:
         """The call that grants an account a role or revokes it; for the admin."""

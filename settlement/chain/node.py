@@ -32,7 +32,6 @@ MINED_TIMEOUT_S = 180.0
 LOGS_BLOCKS = 10_000
 SYNCED_BLOCKS = 10
 """How many blocks a usable node may be behind: some always are a few."""
-NO_CODE = Web3.keccak(b"").hex()
 TIP_PARTS = 10
 """The tip that a node suggests is used up to 1/10 of the cap: the node may be wrong, or lie."""
 
@@ -54,6 +53,8 @@ class Chain:
         self.fee_cap = fee_cap
         self._priority_fee = priority_fee
         self._final_depth = final_depth
+        self.verified: set[str] = set()
+        """Ledgers whose code was compared with ours: it can't change while this process lives."""
         self.poll_s = poll_s
         session = requests.Session()
         session.trust_env = urlsplit(rpc_url).hostname not in LOOPBACK
@@ -178,10 +179,10 @@ class Chain:
                 tip = min(int(self._eth.max_priority_fee), self.fee_cap // TIP_PARTS)
         return Fees(2 * self.base_fee() + tip, tip)
 
-    def code_hash(self, address: str) -> str:
-        """Keccak (hex) of the code at an address; NO_CODE if there is none."""
+    def code(self, address: str) -> bytes:
+        """The code at an address; empty if there is none."""
         with self.speaking():
-            return bytes(Web3.keccak(self._eth.get_code(checksum(address)))).hex()
+            return bytes(self._eth.get_code(checksum(address)))
 
     def ether(self, account: str) -> int:
         """The account's balance in wei."""

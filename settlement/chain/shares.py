@@ -14,12 +14,11 @@ from files.write import write_json
 from schemas.errors import InvalidInput
 from schemas.units import TokenUnits
 from settlement.accrual import NOBODY, account_of
-from settlement.chain.contract import Call, artefact, moment
+from settlement.chain.contract import Call, Trial, artefact, moment
 from settlement.chain.ledger import Deployment, Ledger
 from settlement.chain.node import Chain
 from settlement.chain.paying import hash_of
 from settlement.chain.signer import Signer
-from settlement.keccak import keccak
 from settlement.results import ProofFile
 from settlement.shares import ShareTerms
 
@@ -81,14 +80,6 @@ class Offering(msgspec.Struct, frozen=True):
     closes_at_s: int
     terms: ShareTerms
     terms_hash: str
-
-
-class _Trial(Call, frozen=True):
-    """A simulated contract creation: its result is the code that it would deploy."""
-
-    def result(self, returned: bytes) -> bytes:
-        """The code."""
-        return returned
 
 
 class ShareBook:
@@ -311,8 +302,8 @@ def buy_shares(ledger: Ledger, offering: Offering, signer: Signer, amount: int) 
 def _require_code(
     chain: Chain, name: str, address: str, arguments: tuple[Any, ...], creator: str | None = None
 ) -> None:
-    trial = _Trial(None, artefact(name).creation(*arguments).data, ("bytes",))
-    if keccak(chain.ask(trial, creator, at="pending")).hex() != chain.code_hash(address):
+    trial = Trial(None, artefact(name).creation(*arguments).data, ("bytes",))
+    if chain.ask(trial, creator, at="pending") != chain.code(address):
         raise InvalidInput(f"the contract at {address} is not a {name} of this version: don't trust it")
 
 

@@ -1,6 +1,6 @@
 """Actions of operator, guardian and admin on a ledger: deploy, fund, pause, revoke, change roles."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,20 +8,25 @@ from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.units import DAY_MS, MINUTE_MS, SECOND_MS
 from settlement.chain.claims import account_name
-from settlement.chain.contract import ROLE_HASHES, Call
+from settlement.chain.contract import ROLE_HASHES, Call, refusal
 from settlement.chain.ledger import Deployment, Ledger, token_decimals
-from settlement.chain.node import NO_CODE, Chain
+from settlement.chain.node import Chain
 from settlement.chain.overview import books, note_funding, refresh_tables, shortfall
 from settlement.chain.paying import gas_of, hash_of, transact
 from settlement.chain.signer import DEVELOPMENT_CHAIN_ID, Keys, Role
+from settlement.chain.timelock import Timelock, timelock_of
 from settlement.post import token_units
 from settlement.results import Funded, RoleCall, RoleHolder
 from settlement.storage.published_epochs import EpochReader
 
 DEVELOPMENT_DELAY_S = MINUTE_MS // SECOND_MS
-DELAY_S = 2 * DAY_MS // SECOND_MS
-MAX_STEP_WHOLE = 10**9
-"""By how many whole tokens one post may raise the total by default."""
+DELAY_S, DELAY_MAX_S = 2 * DAY_MS // SECOND_MS, 90 * DAY_MS // SECOND_MS
+MAX_RATE_WHOLE, DEVELOPMENT_RATE_WHOLE = 10**6, 10**12
+"""By how many whole tokens posts may raise the total for each day that they settle by default; on a development chain
+days pass in minutes.
+"""
+
+Holders = Mapping[Role, Sequence[str]]
 
 
 def deploy_contracts(
@@ -31,16 +36,19 @@ def deploy_contracts(
     keys: Keys,
     *,
     token: str | None = None,
-    accounts: Mapping[Role, str] | None = None,
+    accounts: Holders | None = None,
+    quorum: int | None = None,
     delay_s: int | None = None,
-    max_step_whole: int | None = None,
+    max_rate_whole: int | None = None,
 ) -> Deployment:
     """Deploys the ledger, and on a development chain without `token` a token; once per data folder.
 
-    `accounts` names the holders of roles whose keys are not here; the operator's key pays; `max_step_whole` is in whole
-    tokens. Writes chain.json. Raises InvalidInput for an impossible token or roles, before anything is sent.
+    `accounts` names the holders of roles whose keys are not here: one admin and poster, any number of auditors and
+    guardians; `quorum` is by default more than half of the auditors. Off a development chain the admin is a timelock:
+    an account that is none gets one, and is its proposer. The operator's key pays; `max_rate_whole` is in whole tokens
+    a day. Writes chain.json. Raises InvalidInput for an impossible token or roles, before anything is sent.
     """
-    named = {role: account_name(account) for role, account in (accounts or {}).items()}
+    named: Holders = {role: [*map(account_name, held)] for role, held in (accounts or {}).items() if held}
     development = chain.chain_id == DEVELOPMENT_CHAIN_ID
     if (data_dir / "chain.json").exists():
         return _kept(Ledger.open(data_dir, chain), token, named)
@@ -48,24 +56,35 @@ def deploy_contracts(
         raise InvalidInput(
             f"chain {chain.chain_id} is not a development chain: name the token that the ledger pays in (--token 0x…)"
         )
-    holders = {role: named.get(role) or _own(keys, role) for role in ROLE_HASHES}
+    holders: Holders = {role: named.get(role) or [_own(keys, role)] for role in ROLE_HASHES}
     operator = keys.of("operator")
-    if not development:
-        _require_distinct({"operator": operator.address, **holders})
+    needed = _checked_quorum(holders, quorum)
     decimals = 6 if token is None else token_decimals(chain, account_name(token))
     token_units(0, decimals)
     delay = delay_s if delay_s is not None else DEVELOPMENT_DELAY_S if development else DELAY_S
-    max_step = (MAX_STEP_WHOLE if max_step_whole is None else max_step_whole) * 10**decimals
+    if not development:
+        _require_distinct({"operator": [operator.address], **{str(role): held for role, held in holders.items()}})
+        if not DELAY_S <= delay <= DELAY_MAX_S:
+            raise refusal("DelayOutOfRange", (delay, DELAY_S, DELAY_MAX_S))
+    rate = DEVELOPMENT_RATE_WHOLE if development else MAX_RATE_WHOLE
+    max_rate = (rate if max_rate_whole is None else max_rate_whole) * 10**decimals
+    first_epoch = min(EpochReader(data_dir, log).first_epochs().values(), default=None)
+    first_s = 0 if first_epoch is None else log.epoch_span(first_epoch)[0] // SECOND_MS
     with gas_of(chain, "operator", operator):
         paid_in = account_name(token) if token else chain.deploy(operator, "DemoDollar", operator.address)[0]
+        admin = holders["admin"][0]
+        if not development and Timelock.at(chain, admin) is None:
+            admin, _ = chain.deploy(operator, "LedgerTimelock", delay, [admin], holders["guardian"])
         ledger, block = chain.deploy(
-            operator, "SettlementLedger", paid_in, log.currency.encode(), delay, max_step, *holders.values()
+            operator,
+            "SettlementLedger",
+            (paid_in, log.currency.encode(), delay, max_rate, first_s, log.birth_digest()),
+            (admin, holders["poster"][0], holders["auditor"], holders["guardian"], needed),
         )
     deployment = Deployment(
         chain_id=chain.chain_id, log_id=log.log_id, currency=log.currency, epoch_ms=log.epoch_ms,
         ledger=ledger, token=paid_in, decimals=decimals, demo_token=token is None,
-        operator=operator.address, block=block, code_hash=chain.code_hash(ledger),
-        first_epoch=min(EpochReader(data_dir, log).first_epochs().values(), default=None),
+        operator=operator.address, block=block, log_digest=log.birth_digest().hex(), first_epoch_start_s=first_s,
     )  # fmt: skip
     deployment.save(data_dir)
     return deployment
@@ -94,29 +113,47 @@ def fund(data_dir: Path, chain: Chain, log: Log, keys: Keys, amount: int | None 
     return Funded(needed, ledger.balance_of(ledger.deployment.ledger), hash_of(receipt))
 
 
-def call_as_role(data_dir: Path, chain: Chain, keys: Keys | None, role: Role, call: Call) -> RoleCall:
-    """Sends a guardian's or admin's call with its key; without `keys` simulates it.
+def call_as_role(
+    data_dir: Path, chain: Chain, keys: Keys | None, role: Role, call: Call, *, is_of_timelock: bool = False
+) -> RoleCall:
+    """Sends a guardian's or admin's call with its key; without `keys` simulates it, for a wallet that sends the result.
 
-    The latter is for a timelock or a multisig, which sends the call of the result itself.
-    Raises InvalidInput with the ledger's refusal.
+    Where the admin is a timelock, the call is announced, or carried out if it was and has waited; a guardian's call may
+    be one of the timelock itself. Raises InvalidInput with the ledger's refusal.
     """
     ledger = Ledger.open(data_dir, chain)
+    holders = ledger.holders()[role]
+    if not holders:
+        raise InvalidInput(f"the ledger has no {role}: see `tallyroot roles`")
+    timelock = Timelock.at(chain, holders[0]) if role == "admin" else None
+    ready_s = None
+    if timelock is not None:
+        chain.ask(call, timelock.address)
+        call, done_at_s = timelock.next_call(call)
+        if done_at_s is None:
+            ready_s = chain.time_s(at="pending") + timelock.delay_s()
     if keys is None:
-        holders = ledger.holders()[role]
-        if not holders:
-            raise InvalidInput(f"the ledger has no {role}: see `tallyroot roles`")
-        chain.ask(call, holders[0])
-        return RoleCall(call.to or "", "0x" + call.data.hex(), holders[0], None)
+        if timelock is None and not is_of_timelock:
+            chain.ask(call, holders[0])
+        return RoleCall(call.to or "", "0x" + call.data.hex(), holders[0], None, ready_s)
     receipt = transact(chain, keys, role, call)
     refresh_if_here(data_dir, chain)
-    return RoleCall(call.to or "", "0x" + call.data.hex(), keys.of(role).address, hash_of(receipt))
+    return RoleCall(call.to or "", "0x" + call.data.hex(), keys.of(role).address, hash_of(receipt), ready_s)
+
+
+def cancel_announced(data_dir: Path, chain: Chain, keys: Keys, step: str) -> RoleCall:
+    """Cancels what the admin has announced (its id, hex), with a guardian's key. Raises InvalidInput."""
+    timelock = timelock_of(Ledger.open(data_dir, chain))
+    if timelock is None:
+        raise InvalidInput("the admin of this ledger is a plain key, and announces nothing: see `tallyroot roles`")
+    return call_as_role(data_dir, chain, keys, "guardian", timelock.cancel(step), is_of_timelock=True)
 
 
 def roles(data_dir: Path, chain: Chain) -> list[RoleHolder]:
     """The holders of each role, and whether each is a contract (a timelock, a multisig) or a plain key."""
     ledger = Ledger.open(data_dir, chain)
     return [
-        RoleHolder(role, account, chain.code_hash(account) != NO_CODE)
+        RoleHolder(role, account, bool(chain.code(account)))
         for role, accounts in ledger.holders().items()
         for account in accounts
     ]
@@ -128,15 +165,26 @@ def refresh_if_here(data_dir: Path, chain: Chain) -> None:
         refresh_tables(data_dir, chain)
 
 
+def _checked_quorum(holders: Holders, quorum: int | None) -> int:
+    for role in ("admin", "poster"):
+        if len(holders[role]) > 1:
+            raise InvalidInput(f"a ledger has one {role} at its birth: name one, grant others later")
+    auditors = len(holders["auditor"])
+    needed = auditors // 2 + 1 if quorum is None else quorum
+    if not 1 <= needed <= auditors:
+        raise InvalidInput(f"a quorum of {needed} needs as many auditors, and {auditors} are named (--auditor)")
+    return needed
+
+
 def _own(keys: Keys, role: Role) -> str:
     if not keys.has(role):
         raise InvalidInput(f"there is no account for the role {role}: pass --{role} 0x…, or set its key")
     return keys.of(role).address
 
 
-def _require_distinct(accounts: Mapping[Role, str]) -> None:
-    seen: dict[str, Role] = {}
-    for role, account in accounts.items():
+def _require_distinct(accounts: Mapping[str, Sequence[str]]) -> None:
+    seen: dict[str, str] = {}
+    for role, account in ((role, account) for role, held in accounts.items() for account in held):
         if account in seen:
             raise InvalidInput(
                 f"{seen[account]} and {role} are both {account}: one stolen key would do; use a key of its own for each"
@@ -144,13 +192,13 @@ def _require_distinct(accounts: Mapping[Role, str]) -> None:
         seen[account] = role
 
 
-def _kept(ledger: Ledger, token: str | None, named: Mapping[Role, str]) -> Deployment:
+def _kept(ledger: Ledger, token: str | None, named: Holders) -> Deployment:
     """The folder's deployment. Raises InvalidInput if it is not the one asked for."""
     kept = ledger.deployment
     if token is not None and kept.token != token.lower():
         raise InvalidInput(f"this folder has a ledger for the token {kept.token}: use a new data folder")
     holders = ledger.holders() if named else {}
-    for role, account in named.items():
+    for role, account in ((role, account) for role, held in named.items() for account in held):
         if account not in holders[role]:
             raise InvalidInput(
                 f"this folder has a ledger, and {account} is not its {role}: the admin changes that (`tallyroot roles`)"

@@ -12,10 +12,12 @@ from settlement.audit.audit import Auditor, AuditReport
 from settlement.audit.sources import Published, SourceMissing, Sources
 from settlement.audit.verdict import PostVerdict
 from settlement.audit.watch import WatchStep, WatchView, decide
+from settlement.chain.contract import moment
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
 from settlement.chain.paying import hash_of
 from settlement.chain.signer import Keys
+from settlement.chain.timelock import timelock_of
 from settlement.history import Disputed, Posted
 from settlement.storage.posts import Store
 
@@ -121,6 +123,11 @@ def look(
 def _looked(ledger: Ledger, report: AuditReport, done: Sequence[Done]) -> Look:
     events = {part.event for part in done}
     told = [Done("skipped", 0, skipped.text) for skipped in report.skipped]
+    timelock = timelock_of(ledger)
+    for step in () if timelock is None else timelock.announced(ledger.deployment.block):
+        text = f"the admin has announced {step.text}, to be carried out from {moment(step.ready_s)} on; unless you know"
+        told.append(Done("alarm", 0, f"{text} why, let a guardian cancel it: `tallyroot cancel-announced {step.id}`"))
+        events.add("alarm")
     return Look(
         head=report.head, posts=report.posts, attested=ledger.attested(), delay_s=ledger.delay_s(),
         verdicts=report.verdicts, done=(*told, *done), again=bool(events & {"disputed", "moved"}),
@@ -134,10 +141,9 @@ def _do(ledger: Ledger, keys: Keys, head: bytes, step: WatchStep) -> Done:
             receipt = ledger.chain.transact(keys.of("auditor"), ledger.attest(step.sequence, head))
             return Done("attested", step.sequence, transaction=hash_of(receipt))
         if step.kind == "dispute":
-            # A dispute names no head, so the head must still be the one that was judged.
             if ledger.head() != head:
                 return Done("moved", 0, MOVED)
-            receipt = ledger.chain.transact(keys.of("guardian"), ledger.dispute(step.sequence))
+            receipt = ledger.chain.transact(keys.of("guardian"), ledger.dispute(step.sequence, head))
             transaction = hash_of(receipt)
             return Done("disputed", step.sequence, step.text, transaction=transaction)
     except InvalidInput as error:

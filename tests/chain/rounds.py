@@ -26,6 +26,7 @@ from schemas.errors import InvalidInput
 from schemas.manifest import EpochManifest
 from schemas.window import Window
 from settlement import service
+from settlement.audit.sources import Sources
 from settlement.chain.job import SettleOptions
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
@@ -161,7 +162,7 @@ class Round:
             starts.append(end)
             ends.append(end)
         assert ends[-1] == LOG.epoch_span(max(self.truth.epochs))[1] // 1_000
-        report = service.audit(self.place, self.node, LOG, self.truth)
+        report = service.audit(self.place, self.node, LOG, Sources(self.truth))
         assert report.ok, report.findings
         assert report.epochs == LOG.partitions * len(self.truth.epochs)
         assert report.unposted_epochs == 0

@@ -59,7 +59,8 @@ SAID = {
     "good readings skipped, a damaged batch as evidence, the log whole": "there is no batch that can't be read",
     "a claim with a proof of one's own tree": "contract: the proof does not lead",
     "a claim twice": "has already claimed",
-    "a post beyond maxStep": "contract: the post raises the total",
+    "a post beyond maxRate": "contract: the post raises the total",
+    "the admin revokes an honest post to pay himself": "watch: the admin has announced revoke of",
     "poster and auditor together, and a guardian who sleeps": "PAID 1,000.000000",
 }
 

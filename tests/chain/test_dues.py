@@ -95,8 +95,8 @@ def test_dues_and_deposits_from_epochs_to_claims(place: Path, node: Chain, keys:
     }  # fmt: skip
     assert claim_all(place, node, keys) == {ALICE: 50 * WHOLE, SUPPLIER: 100 * WHOLE, CUSTOMER: 80 * WHOLE}
     assert ledger.state().balance == 200 * WHOLE, "what is left is the customer's"
-    with pytest.raises(InvalidInput, match="only 0 token units are owed to nobody and no deposits"):
-        node.ask(ledger.withdraw(ALICE, 1), keys.of("admin").address)
+    with pytest.raises(InvalidInput, match="400 days after the last post"):
+        node.ask(ledger.close(ALICE), keys.of("admin").address)
 
     # The session ends: 150 were used, 50 go back. Nobody has to fund anything for that.
     publish(place, 0, DAY + 1)

@@ -14,6 +14,7 @@ from schemas.manifest import EpochManifest, epoch_folder
 from schemas.payout import Funding
 from schemas.window import Window
 from settlement import service
+from settlement.audit.sources import Sources
 from settlement.chain.job import SettleOptions
 from settlement.chain.node import Chain
 from settlement.chain.signer import Keys
@@ -179,7 +180,7 @@ def test_a_dead_partition_is_left_out_and_enters_later(place: Path, node: Chain,
         DAY + 1: {0: [window("pv-1", DAY + 1, -5)]},
         DAY + 2: {0: [window("pv-1", DAY + 2, 100_000_000)]},
     }
-    report = service.audit(place, node, LOG, Recomputed(truth))
+    report = service.audit(place, node, LOG, Sources(Recomputed(truth)))
     assert report.findings == ()
     assert (report.posts, report.epochs, report.unposted_epochs) == (2, 6, 0)
 
@@ -208,9 +209,11 @@ def test_wrong_keys_and_chains_are_told(place: Path, node: Chain, keys: Keys) ->
     msgspec.structs.replace(deployment, chain_id=5).save(place)
     with pytest.raises(InvalidInput, match="wrong chain"):
         service.settlements(place, node, LOG)
-    msgspec.structs.replace(deployment, code_hash="00" * 32).save(place)
-    with pytest.raises(InvalidInput, match="is not the ledger that was deployed"):
-        service.settlements(place, node, LOG)
+    node.verified.clear()
+    for change in ({"ledger": deployment.token}, {"log_digest": "00" * 32}, {"token": deployment.ledger}):
+        msgspec.structs.replace(deployment, **change).save(place)
+        with pytest.raises(InvalidInput, match="is not the ledger of this version for the log of this folder"):
+            service.settlements(place, node, LOG)
 
 
 class Recomputed:
@@ -234,12 +237,12 @@ def test_an_audit_accepts_the_truth_and_names_a_changed_net(tmp_path: Path, node
         service.deploy_contracts(place, node, LOG, keys)
         service.fund(place, node, LOG, keys)
         assert service.settle(place, node, LOG, keys).posts == (1,)
-    report = service.audit(right, node, LOG, Recomputed(truth))
+    report = service.audit(right, node, LOG, Sources(Recomputed(truth)))
     assert report.ok, report.findings
     assert report.total_on_chain == report.paid_micros == 112
     service.attest(right, node, keys, head=bytes.fromhex(report.head))
 
-    report = service.audit(wrong, node, LOG, Recomputed(truth))
+    report = service.audit(wrong, node, LOG, Sources(Recomputed(truth)))
     assert not report.ok
     first = report.findings[0]
     assert (first.kind, first.machine, first.window_start_ms) == ("window", "pv-1", truth[DAY][0][1].start_ms)

@@ -17,10 +17,10 @@ from settlement.chain.driver import NotYet
 from settlement.chain.job import SettleOptions
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
-from settlement.chain.signer import Keys, Signer
+from settlement.chain.signer import Keys, Role, Signer
 from settlement.posting import GWEI, Fees
 from tests.chain.crashes import Killed, journal_of, killed_at
-from tests.support.settlement_data import ALICE, FIRST_EPOCH, LOG, publish, publish_all, window
+from tests.support.settlement_data import FIRST_EPOCH, LOG, publish, publish_all, window
 from tests.support.watched_folder import ask
 
 pytestmark = pytest.mark.chain
@@ -152,18 +152,26 @@ def other_poster(ledger: Ledger, keys: Keys) -> Call:
     return ledger.change_role("poster", keys.of("poster").address, grant=False)
 
 
-def funds_gone(ledger: Ledger, keys: Keys) -> Call:
-    return ledger.withdraw(ALICE, 1)
+def paused(ledger: Ledger, keys: Keys) -> Call:
+    return ledger.pause("posting", 3_600)
 
 
-def small_step(ledger: Ledger, keys: Keys) -> Call:
-    return ledger.set_max_step(5)
+def small_rate(ledger: Ledger, keys: Keys) -> Call:
+    return ledger.set_max_rate(5)
 
 
-REFUSED: dict[str, tuple[Callable[[Ledger, Keys], Call], str]] = {
-    "another poster": (other_poster, r"wrong key: 0x\w+ is not the poster of the ledger; `tallyroot roles` shows"),
-    "funds gone": (funds_gone, r"the ledger is short of 1 token units \(.*\): run `tallyroot fund` first"),
-    "a step too large": (small_step, r"raises the total by 900000000 token units, the ledger allows 5: post fewer"),
+REFUSED: dict[str, tuple[Role, Callable[[Ledger, Keys], Call], str]] = {
+    "another poster": (
+        "admin",
+        other_poster,
+        r"wrong key: 0x\w+ is not the poster of the ledger; `tallyroot roles` shows",
+    ),
+    "posting paused": ("guardian", paused, r"posting is paused by a guardian until 20"),
+    "more than a day may add": (
+        "admin",
+        small_rate,
+        r"raises the total by 900000000 token units, the ledger allows \d+",
+    ),
 }
 
 
@@ -179,12 +187,12 @@ def mined_before(node: Chain, signer: Signer, call: Call) -> None:
 def test_a_post_that_is_refused_when_it_is_mined_says_why_and_what_to_do(
     place: DataFolder, node: Chain, keys: Keys, name: str
 ) -> None:
-    make, text = REFUSED[name]
+    role, make, text = REFUSED[name]
     ask(node, "evm_setAutomine", False)
     with pytest.raises(Killed):
         service.settle(place.data_dir, node, LOG, keys, after=killed_at(5))
     ledger = Ledger.open(place.data_dir, node)
-    mined_before(node, keys.of("admin"), make(ledger, keys))
+    mined_before(node, keys.of(role), make(ledger, keys))
     with pytest.raises(InvalidInput, match=f"post 1 was refused when it was mined: .*{text}"):
         service.settle(place.data_dir, node, LOG, keys)
     (posting,) = journal_of(place.data_dir)
@@ -203,7 +211,8 @@ def test_a_post_on_a_disputed_one_is_refused_and_the_dispute_is_told(
     ask(node, "evm_setAutomine", False)
     with pytest.raises(Killed):
         service.settle(place.data_dir, node, LOG, keys, after=killed_at(5))
-    mined_before(node, keys.of("guardian"), Ledger.open(place.data_dir, node).dispute(1))
+    first = Ledger.open(place.data_dir, node)
+    mined_before(node, keys.of("guardian"), first.dispute(1, first.head()))
     with pytest.raises(InvalidInput, match="post 1 was disputed: find out why"):
         service.settle(place.data_dir, node, LOG, keys)
     assert [posting.state for posting in journal_of(place.data_dir)] == ["disputed", "superseded"]

@@ -87,8 +87,7 @@ class SharesFolder:
             ends = (result.manifest.first_offset, result.manifest.next_offset)
             written = write_archive(archive, SimLog(self.records), 0, *ends, lambda: False)
             assert written is not None
-            written.leaves.publish()
-            written.records.publish()
+            written.publish()
             (folder / "0.manifest.json").write_bytes(msgspec.json.encode(document))
 
     def settle(self) -> None:

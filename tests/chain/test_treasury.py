@@ -10,16 +10,18 @@ import pytest
 from deploy.cli import check, money, roles
 from deploy.config import Settings
 from deploy.data_folder import DataFolder
+from deploy.explain import audit_sources
 from schemas.errors import InvalidInput
 from schemas.payout import Funding
 from schemas.registration import Agreement
 from settlement import service
-from settlement.chain.contract import Call
+from settlement.chain.contract import Call, artefact
 from settlement.chain.job import SettleOptions
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
 from settlement.chain.remote_signer import RemoteSigner
 from settlement.chain.signer import Keys, development_signer
+from settlement.chain.watcher import look
 from settlement.leaf import payout_leaf
 from settlement.merkle import proves
 from tests.support.odd_token import OddToken
@@ -223,7 +225,7 @@ def test_a_post_is_signed_by_a_remote_key(place: DataFolder, node: Chain, keys: 
     with signer_service(POSTER_KEY) as signer:
         assert signer.account.address.lower() == poster.address
         remote = Keys({"poster": lambda: RemoteSigner(signer.url, poster.address)}, node.chain_id)
-        service.deploy_contracts(place.data_dir, node, LOG, keys, accounts={"poster": poster.address})
+        service.deploy_contracts(place.data_dir, node, LOG, keys, accounts={"poster": [poster.address]})
         service.fund(place.data_dir, node, LOG, keys)
         with pytest.raises(InvalidInput, match="is not the poster of the ledger"):
             service.settle(place.data_dir, node, LOG, keys)
@@ -239,7 +241,7 @@ def test_guardian_and_admin_keep_the_ledger(
     folder = place.data_dir
     service.deploy_contracts(folder, node, LOG, keys)
     paying(place, node, keys)
-    roles.pause("2d", data_dir=folder, json=True)
+    roles.pause("claims", "2d", data_dir=folder, json=True)
     capsys.readouterr()
     assert service.settlements(folder, node, LOG).paused_until_s > node.time_s()
     money.settlements(data_dir=folder)
@@ -247,11 +249,11 @@ def test_guardian_and_admin_keep_the_ledger(
     with pytest.raises(InvalidInput, match=r"claims are paused until 20\d\d-"):
         service.claim(place.data_dir, node, keys, SOLAR)
     with pytest.raises(InvalidInput, match="the next pause can start at"):
-        roles.pause("1d", data_dir=folder)
-    roles.unpause(data_dir=folder)
+        roles.pause("claims", "1d", data_dir=folder)
+    roles.unpause("claims", data_dir=folder)
     assert service.settlements(place.data_dir, node, LOG).paused_until_s == 0
-    with pytest.raises(InvalidInput, match="claims are not paused"):
-        roles.unpause(data_dir=folder)
+    with pytest.raises(InvalidInput, match="nothing is paused"):
+        roles.unpause("claims", data_dir=folder)
     assert service.claim(place.data_dir, node, keys, BOB).amount == 150_030_000
 
     with pytest.raises(InvalidInput, match="can no longer be disputed"):
@@ -266,10 +268,58 @@ def test_guardian_and_admin_keep_the_ledger(
     with pytest.raises(InvalidInput, match="post 1 is not active"):
         roles.revoke(1, data_dir=folder)
 
-    service.fund(place.data_dir, node, LOG, keys, 5_000_000)
-    with pytest.raises(InvalidInput, match="only 5000000 token units are owed to nobody"):
-        roles.withdraw("5.01", ALICE, data_dir=folder)
-    roles.withdraw("4.50", ALICE, data_dir=folder)
-    assert Ledger.open(place.data_dir, node).balance_of(ALICE) == 4_500_000
-    roles.max_step("12.5", data_dir=folder)
-    assert Ledger.open(place.data_dir, node).state().max_step == 12_500_000
+    ledger = Ledger.open(folder, node)
+    with pytest.raises(InvalidInput, match="400 days after the last post"):
+        roles.close_ledger(ALICE, data_dir=folder)
+    foreign = node.deploy(keys.of("operator"), "DemoDollar", keys.of("operator").address)[0]
+    node.transact(keys.of("operator"), artefact("DemoDollar").call(foreign, "mint", ledger.deployment.ledger, 7))
+    with pytest.raises(InvalidInput, match="is the ledger's own token"):
+        roles.recover_token(ledger.deployment.token, 1, ALICE, data_dir=folder)
+    roles.recover_token(foreign, 7, ALICE, data_dir=folder)
+    assert node.ask(artefact("DemoDollar").call(foreign, "balanceOf", ALICE)) == 7
+    roles.max_rate("12.5", data_dir=folder)
+    assert Ledger.open(place.data_dir, node).state().max_rate == 12_500_000
+    roles.pause("posting", "1d", data_dir=folder)
+    assert service.settlements(folder, node, LOG).posting_paused_until_s > node.time_s()
+    money.settlements(data_dir=folder)
+    assert "posting is paused until 20" in capsys.readouterr().out
+    roles.unpause("posting", data_dir=folder)
+    with pytest.raises(InvalidInput, match="write claims or posting"):
+        roles.pause("everything", "1d", data_dir=folder)
+    with pytest.raises(InvalidInput, match="needs as many auditors, and there are 1"):
+        roles.quorum(2, data_dir=folder)
+
+
+def test_two_of_three_auditors_and_an_admin_who_announces(
+    place: DataFolder, node: Chain, keys: Keys, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, others = place.data_dir, [development_signer(number) for number in (7, 8)]
+    operator, admin, guardian = (keys.of(role) for role in ("operator", "admin", "guardian"))
+    timelock, _ = node.deploy(operator, "LedgerTimelock", 3_600, [admin.address], [guardian.address])
+    auditors = [keys.of("auditor").address, *(each.address for each in others)]
+    service.deploy_contracts(folder, node, LOG, keys, accounts={"admin": [timelock], "auditor": auditors})
+    service.fund(folder, node, LOG, keys)
+    service.settle(folder, node, LOG, keys)
+    ledger = Ledger.open(folder, node)
+    assert ledger.state().quorum == 2
+    assert service.attest(folder, node, keys).sequence == 1
+    assert (ledger.attested(), ledger.attested_by(auditors[0])) == (0, 1)
+    with pytest.raises(InvalidInput, match="attested already"):
+        service.attest(folder, node, keys)
+    service.attest(folder, node, Keys({"auditor": others[1]}, node.chain_id))
+    assert ledger.attested() == 1
+
+    roles.quorum(3, data_dir=folder)
+    assert "it may be carried out from 20" in capsys.readouterr().out
+    with pytest.raises(InvalidInput, match="this was announced and may be done from 20"):
+        roles.quorum(3, data_dir=folder)
+    done = look(folder, node, LOG, keys, audit_sources.archived(LOG, folder)).done
+    (alarm,) = (part.text for part in done if "announced" in part.text)
+    assert alarm.startswith(f"the admin has announced setQuorum of {ledger.deployment.ledger}")
+    step = alarm.split("cancel-announced ")[1].strip("`")
+    roles.cancel_announced(step, data_dir=folder)
+    node.pass_time(3_601)
+    roles.quorum(3, data_dir=folder)  # announced anew
+    node.pass_time(3_601)
+    roles.quorum(3, data_dir=folder)
+    assert ledger.state().quorum == 3

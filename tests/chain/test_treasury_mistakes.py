@@ -20,6 +20,7 @@ from settlement import service
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
 from settlement.chain.signer import Keys, Signer
+from settlement.chain.timelock import Timelock
 from tests.chain.relay import relay
 from tests.support.odd_token import OddToken
 from tests.support.settlement_data import FIRST_EPOCH, LOG, SOLAR, publish_all, window
@@ -128,18 +129,21 @@ def ledger(desk: Desk) -> Desk:
 
 def test_a_ledger_on_a_real_chain_is_what_its_record_says(desk: Desk) -> None:
     paid_in, admin = token(desk), "0x" + "ad" * 20
-    options = ("--token", paid_in, "--admin", admin, "--delay", "3d", "--max-step", "1000")
+    options = ("--token", paid_in, "--admin", admin, "--delay", "3d", "--max-rate", "1000")
     record = json.loads(desk.run("deploy-contracts", *options, "--json"))
-    assert "warning: the admin" in desk.shown
+    assert "0x" in desk.shown
     assert plain(Ledger.open(desk.folder, desk.node).deployment) == record
     assert (record["chain_id"], record["token"], record["decimals"]) == (CHAIN_ID, paid_in, 6)
-    assert (record["first_epoch"], record["operator"]) == (DAY, ACCOUNTS["operator"].lower())
+    assert (record["first_epoch_start"], record["operator"]) == ("2019-09-01T00:00:00Z", ACCOUNTS["operator"].lower())
     found = Ledger.open(desk.folder, desk.node)
-    assert (found.state().max_step, found.delay_s()) == (1_000 * WHOLE, 3 * 86_400)
+    assert (found.state().max_rate, found.delay_s()) == (1_000 * WHOLE, 3 * 86_400)
     rows = json.loads(desk.run("roles", "--json"))["roles"]
-    expected = {role: ACCOUNTS[role].lower() for role in ("poster", "auditor", "guardian")} | {"admin": admin}
-    assert {row["role"]: row["account"] for row in rows} == expected
-    again = json.loads(desk.run("deploy-contracts", *options, "--json"))
+    expected = {role: ACCOUNTS[role].lower() for role in ("poster", "auditor", "guardian")}
+    held = {row["role"]: row["account"] for row in rows}
+    timelock = Timelock.at(desk.node, held.pop("admin"))
+    assert held == expected
+    assert timelock is not None and timelock.delay_s() == 3 * 86_400
+    again = json.loads(desk.run("deploy-contracts", "--token", paid_in, "--json"))
     assert again == record
     assert "is not its poster" in desk.fails("deploy-contracts", "--poster", admin)
     assert "has a ledger for the token" in desk.fails("deploy-contracts", "--token", admin)
@@ -170,7 +174,8 @@ def test_without_a_ledger_or_a_node_a_command_says_what_is_missing(
     desk: Desk, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands = [("settle",), ("settle", "--dry-run"), ("settlements",), ("payouts",), ("fund",), ("claim", "--all"),
-                ("claim", SOLAR), ("proof", SOLAR), ("dispute", "1"), ("pause", "1d"), ("roles",)]  # fmt: skip
+                ("claim", SOLAR), ("proof", SOLAR), ("dispute", "1"), ("pause", "claims", "1d"),
+                ("roles",)]  # fmt: skip
     for words in commands:
         assert "run `tallyroot deploy-contracts` first" in desk.fails(*words)
     monkeypatch.setenv("CHAIN_RPC_URL", "http://user:password@127.0.0.1:1/apikey")
@@ -194,7 +199,7 @@ def test_from_underfunded_to_claimed_each_step_too_early_is_told(ledger: Desk) -
     assert "post 1 is not active until 20" in desk.fails("claim", SOLAR)
     assert "post 1 is not active until 20" in desk.fails("claim", "--all")
     desk.pass_days(3)
-    desk.run("pause", "2d")
+    desk.run("pause", "claims", "2d")
     assert "claims are paused until 20" in desk.fails("claim", SOLAR)
     assert "claims are paused until 20" in desk.fails("claim", "--all")
     desk.pass_days(2)
@@ -220,9 +225,13 @@ def test_a_wrong_key_is_named_with_the_role_that_it_lacks(ledger: Desk) -> None:
     assert "post 1 would settle 2019-09-01" in desk.run("settle", "--dry-run")
     desk.as_role("poster", "poster")
     desk.run("settle")
-    for role, words in (("guardian", ("dispute", "1")), ("guardian", ("pause", "1d")), ("admin", ("max-step", "5"))):
+    for role, name, words in (
+        ("guardian", "guardian", ("dispute", "1")),
+        ("guardian", "guardian", ("pause", "claims", "1d")),
+        ("admin", "proposer of the admin's timelock", ("max-rate", "5")),
+    ):
         desk.as_role(role, "poster")
-        assert f"is not the {role} of the ledger" in desk.fails(*words)
+        assert f"is not the {name}" in desk.fails(*words)
         desk.as_role(role, role)
     by_the_poster = Keys({"auditor": Signer.from_key(MARKED["poster"])}, CHAIN_ID)
     with pytest.raises(service.InvalidInput, match="is not the auditor of the ledger"):
@@ -259,7 +268,7 @@ def test_another_chain_and_a_node_that_contradicts_itself_are_told(ledger: Desk)
     assert f"wrong chain: the ledger is on chain {CHAIN_ID}, this node serves 10" in desk.fails("settlements")
     desk.ask("anvil_setChainId", CHAIN_ID)
     desk.ask("anvil_setCode", record["ledger"], "0x6000")
-    assert f"what stands at {record['ledger']} is not the ledger that was deployed" in desk.fails("settle")
+    assert f"what stands at {record['ledger']} is not the ledger of this version" in desk.fails("settle")
     desk.ask("anvil_setCode", record["ledger"], "0x")
     assert f"the chain has no ledger at {record['ledger']}" in desk.fails("settle")
 

@@ -52,7 +52,8 @@ def test_a_stolen_poster_s_role_changes_hands(
     ledger = Ledger.open(place.data_dir, node)
     all_mine = PostHeader(
         sequence=1, previous_head=ledger.head(), windows_root=b"w" * 32, payouts_root=b"p" * 32,
-        manifest_hash=b"m" * 32, epoch_start_s=1, epoch_end_s=2, total=900_000_000, deposits=0,
+        manifest_hash=b"m" * 32, epoch_start_s=DAY * 86_400, epoch_end_s=DAY * 86_400 + 1, total=900_000_000,
+        deposits=0,
     )  # fmt: skip
     node.transact(stolen, ledger.post(all_mine))
     for words in (service.settle, service.dry_run):

@@ -33,7 +33,9 @@ SESSIONS = Path(__file__).parents[2] / "data" / "ev_sessions_acn_2019.parquet"
 ON_THE_CHAIN = [
     "deploy-contracts", "fund", "settle", "settle --dry-run", "settle --follow", "settlements", "payouts",
     "claim --all", "restore-posts", f"why {ACCOUNT}", f"proof {ACCOUNT}", "audit", "audit --from-archive", "attest",
-    "watch --once", "dispute 1", "pause 1d", "unpause", "revoke 1", f"withdraw 1 --to {ACCOUNT}", "max-step 5", "roles",
+    "watch --once", "dispute 1", "pause claims 1d", "unpause claims", "revoke 1", "max-rate 5", "quorum 1",
+    f"close-ledger --to {ACCOUNT}", f"recover-token {ACCOUNT} 1 --to {ACCOUNT}", f"cancel-announced 0x{'00' * 32}",
+    "roles",
     "shares issue m --supply 10 --symbol PV1 --new", "shares register PV1 --points 10 --until 2040-01-01",
     "shares offer PV1 --price 1 --cap 1 --until 2040-01-01", "shares buy PV1 1", f"shares transfer PV1 {ACCOUNT} 1",
     "shares holders PV1", "shares income PV1", "shares collect PV1", "shares withdraw PV1",

@@ -99,7 +99,7 @@ def test_every_window_proof_payout_and_head_of_the_page_fits(folder: Path, data:
         assert post["headHolds"] and post["follows"] and post["manifestHolds"]
         assert payouts == [True, True]
     genesis = run_script("return toHex(genesisHead(given));", CHAIN)
-    assert genesis == genesis_head(31337, CHAIN["ledger"], CHAIN["token"], "USD").hex()
+    assert genesis == genesis_head(31337, CHAIN["ledger"], CHAIN["token"], "USD", bytes(32), 0).hex()
 
 
 def test_what_the_page_shows_adds_up(data: ReportData) -> None:

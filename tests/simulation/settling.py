@@ -32,7 +32,8 @@ MODULE = "tests.simulation.settling"
 
 DEPLOYMENT = Deployment(
     chain_id=1, log_id=LOG.log_id, currency=LOG.currency, epoch_ms=LOG.epoch_ms, ledger="0x" + "1e" * 20,
-    token="0x" + "70" * 20, decimals=6, demo_token=True, operator="0x" + "0e" * 20, block=0, code_hash="",
+    token="0x" + "70" * 20, decimals=6, demo_token=True, operator="0x" + "0e" * 20, block=0,
+    log_digest="00" * 32, first_epoch_start_s=0,
 )  # fmt: skip
 KIND_RUNS = 24
 ASKED_AT_MOST = 20_000

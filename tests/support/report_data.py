@@ -25,7 +25,15 @@ from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, 
 
 OWNER, SITE = "0x" + "a1" * 20, "0x" + "b2" * 20
 LEDGER, TOKEN = "0x" + "11" * 20, "0x" + "22" * 20
-CHAIN = {"chain_id": 31337, "currency": "USD", "ledger": LEDGER, "token": TOKEN, "decimals": 6}
+CHAIN = {
+    "chain_id": 31337,
+    "currency": "USD",
+    "ledger": LEDGER,
+    "token": TOKEN,
+    "decimals": 6,
+    "log_digest": "00" * 32,
+    "first_epoch_start_s": 0,
+}
 STEPS_WH = (0, 1_000, 1_777, 900, 1_234, 2_000, 50, 1_999)
 """What the energy meter moves by in each quarter of an hour, over and over."""
 
@@ -83,7 +91,7 @@ def post_all(data_dir: Path, log: Log, at_once: int) -> None:
         if reader.manifest(0, epoch) is None:
             break
         epochs.append(reader.read(0, epoch))
-    standing, head = PostStanding.initial(), genesis_head(31337, LEDGER, TOKEN, "USD")
+    standing, head = PostStanding.initial(), genesis_head(31337, LEDGER, TOKEN, "USD", bytes(32), 0)
     rows = []
     for start in range(0, len(epochs), at_once):
         part = epochs[start : start + at_once]

@@ -3,7 +3,8 @@
 const TEXT_POST =
   "Post(uint256 sequence,bytes32 previousHead,bytes32 windowsRoot,bytes32 payoutsRoot," +
   "bytes32 manifestHash,uint64 epochStart,uint64 epochEnd,uint256 total,uint256 deposits)";
-const TEXT_GENESIS = "Genesis(uint256 chainId,address ledger,address token,bytes3 currency)";
+const TEXT_GENESIS =
+  "Genesis(uint256 chainId,address ledger,address token,bytes3 currency,bytes32 log,uint64 firstEpochStart)";
 const POINTS_WHOLE = 10_000n;
 
 const twice = (data) => keccak256(keccak256(data));
@@ -69,7 +70,8 @@ function genesisHead(chain) {
   const currency = new Uint8Array(32);
   currency.set(utf8(chain.currency));
   const places = [addressWord(chain.ledger), addressWord(chain.token)];
-  return keccak256(joined(keccak256(utf8(TEXT_GENESIS)), word(chain.chain_id), ...places, currency));
+  const log = [fromHex(chain.log_digest), word(chain.first_epoch_start_s)];
+  return keccak256(joined(keccak256(utf8(TEXT_GENESIS)), word(chain.chain_id), ...places, currency, ...log));
 }
 
 // Parts of an amount by payee: the micros left over go to the largest remainders, ties to the lowest payee.

@@ -15,15 +15,47 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
  * - windows: the fields of {WindowLeaf}
  *
  * The head is a fold over everything posted and disputed, and never goes back:
- * - genesis = keccak256(abi.encode(GENESIS_TYPEHASH, chain id, ledger, token, currency))
+ * - genesis = keccak256(abi.encode(GENESIS_TYPEHASH, chain id, ledger, token, currency, log, first epoch's start))
  * - after a post: keccak256(abi.encode(POST_TYPEHASH, the nine arguments of {post}))
  * - after a dispute: keccak256(abi.encode(DISPUTE_TYPEHASH, previous head, sequence))
  *
- * A post is *mature* once an auditor has attested it and its delay has passed. A mature post can never be disputed. It
- * is *active* while it is mature and not revoked; only an active post pays.
+ * A post is *attested* once as many auditors as the quorum have attested it or a later one since the last dispute, and
+ * *mature* once its delay has passed too. A mature post can never be disputed. It is *active* while it is mature and not
+ * revoked; only an active post pays. Nothing leaves the ledger but by a claim, until it has been idle for 400 days.
  */
 interface ISettlementLedger {
     // ------------------------------------------------------------------------------------------------- Types
+
+    /**
+     * @notice What a ledger is made with, for life; the rate alone can be changed.
+     * @param token an ERC-20 of 6 to 18 decimals that neither takes fees nor rebases
+     * @param currency ISO 4217 code of the log's currency
+     * @param delay seconds: at least 48 hours and twice the chain's forced-inclusion time; 60 on a development chain
+     * @param maxRate the most by which posts may raise the total for each day that they settle, token units
+     * @param firstEpochStart where the first epoch begins that this ledger settles; what the log earned before is not its
+     * @param log digest of the log's id, settings and first ruleset
+     */
+    struct Settings {
+        address token;
+        bytes3 currency;
+        uint48 delay;
+        uint256 maxRate;
+        uint64 firstEpochStart;
+        bytes32 log;
+    }
+
+    /**
+     * @notice Who works a ledger, at its birth.
+     * @param admin off a development chain a timelock of at least the ledger's delay
+     * @param quorum how many of the auditors must attest a post
+     */
+    struct Hands {
+        address admin;
+        address poster;
+        address[] auditors;
+        address[] guardians;
+        uint8 quorum;
+    }
 
     /**
      * @notice What the ledger keeps of a post.
@@ -79,7 +111,14 @@ interface ISettlementLedger {
 
     /// @notice The ledger exists; `genesis` is its first head.
     event LedgerCreated(
-        bytes32 indexed genesis, address indexed token, bytes3 currency, uint256 delay, uint256 maxStep
+        bytes32 indexed genesis,
+        address indexed token,
+        bytes3 currency,
+        uint256 delay,
+        uint256 maxRate,
+        bytes32 log,
+        uint256 firstEpochStart,
+        uint256 quorum
     );
 
     /// @notice A run of epochs was posted. `head` is the head after it; the rest are the arguments of {post}.
@@ -94,23 +133,33 @@ interface ISettlementLedger {
         uint256 epochEnd,
         uint256 total,
         uint256 deposits,
-        uint256 delayEnd
+        uint256 delayEnd,
+        address poster
     );
 
-    /// @notice Every post up to `sequence` was attested by `auditor`, who saw `head` as the latest head.
+    /// @notice `auditor`, who saw `head` as the latest head, attests every post up to `sequence`.
     event HeadAttested(uint256 indexed sequence, bytes32 indexed head, address indexed auditor);
+
+    /// @notice Every post up to `sequence` is attested by as many auditors as the quorum.
+    event QuorumReached(uint256 indexed sequence, bytes32 indexed head);
 
     /// @notice The posts `sequence` up to, but not including, `end` are dead. `head` is the head after the dispute.
     event PostDisputed(uint256 indexed sequence, uint256 end, bytes32 indexed head, address indexed guardian);
 
     /// @notice An active post pays no more. Later posts carry everything it owed.
-    event PostRevoked(uint256 indexed sequence);
+    event PostRevoked(uint256 indexed sequence, address indexed admin);
 
     /// @notice Claims stop until `until`.
-    event PauseStarted(uint256 until, address indexed guardian);
+    event ClaimsPausedUntil(uint256 until, address indexed guardian);
 
     /// @notice Claims go on before the pause's end.
-    event PauseLifted(address indexed guardian);
+    event ClaimsResumed(address indexed guardian);
+
+    /// @notice Nothing can be posted until `until`.
+    event PostingPausedUntil(uint256 until, address indexed guardian);
+
+    /// @notice Posts go on before the pause's end.
+    event PostingResumed(address indexed guardian);
 
     /// @notice `amount` was paid; `cumulative` is all that the account has claimed from now on.
     event PayoutClaimed(
@@ -120,11 +169,17 @@ interface ISettlementLedger {
     /// @notice The token refused to pay `account` in a {claimMany}; it can be claimed again.
     event PayoutReturned(address indexed account, uint256 indexed sequence, uint256 amount);
 
-    /// @notice `amount` that was owed to nobody left the ledger.
-    event FundsWithdrawn(address indexed recipient, uint256 amount);
+    /// @notice `amount` that was owed to nobody left a ledger that nobody had posted to for 400 days.
+    event LedgerClosed(address indexed recipient, uint256 amount, address indexed admin);
 
-    /// @notice The most by which a post may raise the total has changed.
-    event MaxStepChanged(uint256 previousMaxStep, uint256 maxStep);
+    /// @notice Tokens of another kind, sent here by mistake, left the ledger.
+    event TokenRecovered(address indexed other, address indexed recipient, uint256 amount, address indexed admin);
+
+    /// @notice The most by which a day of posts may raise the total has changed.
+    event MaxRateChanged(uint256 previousMaxRate, uint256 maxRate, address indexed admin);
+
+    /// @notice How many auditors must attest has changed.
+    event QuorumChanged(uint256 previousQuorum, uint256 quorum, address indexed admin);
 
     // ------------------------------------------------------------------------------------------------- Errors
 
@@ -140,10 +195,19 @@ interface ISettlementLedger {
     /// @notice No key may hold two roles, except on a development chain.
     error AccountHoldsAnotherRole(address account, bytes32 role);
 
+    /// @notice Off a development chain the admin is a timelock of at least `least` seconds.
+    error AdminNotTimelock(address admin, uint256 least);
+
+    /// @notice A quorum lies between 1 and the number of auditors.
+    error QuorumOutOfRange(uint256 quorum, uint256 auditors);
+
+    /// @notice There can be no more auditors.
+    error AuditorsTooMany(uint256 most);
+
     /// @notice A post must carry the next sequence.
     error SequenceMismatch(uint256 sequence, uint256 expected);
 
-    /// @notice A post or an attestation must name the current head.
+    /// @notice A post, an attestation and a dispute must name the current head.
     error HeadMismatch(bytes32 head, bytes32 expected);
 
     /// @notice A post must end after it starts.
@@ -158,8 +222,11 @@ interface ISettlementLedger {
     /// @notice Totals are cumulative and never fall.
     error TotalFalls(uint256 total, uint256 previousTotal);
 
-    /// @notice A post may raise the total by `maxStep` at most.
-    error StepTooLarge(uint256 step, uint256 maxStep);
+    /// @notice A post may raise the total by {maxRate} for each day since the end of the one before, at most.
+    error RateTooHigh(uint256 step, uint256 limit);
+
+    /// @notice Posting is paused until `until`.
+    error PostingPaused(uint256 until);
 
     /// @notice The ledger must hold all that it will owe, and the deposits beside it: fund it first, or post the previous
     /// payouts root and total.
@@ -168,7 +235,7 @@ interface ISettlementLedger {
     /// @notice No such post: never made, or disputed.
     error PostUnknown(uint256 sequence);
 
-    /// @notice The post is attested already.
+    /// @notice The post is attested already, by the quorum or by this auditor.
     error PostAttested(uint256 sequence, uint256 attested);
 
     /// @notice A mature post can't be disputed any more.
@@ -180,7 +247,7 @@ interface ISettlementLedger {
     /// @notice A pause lasts 1 second to 7 days.
     error PauseOutOfRange(uint256 duration, uint256 most);
 
-    /// @notice The next pause can't start before `earliest`: a guardian alone can't stop claims for good.
+    /// @notice The next pause of this kind can't start before `earliest`: no guardian can stop claims or posts for good.
     error PauseTooSoon(uint256 earliest);
 
     /// @notice There is no pause to lift.
@@ -201,8 +268,11 @@ interface ISettlementLedger {
     /// @notice Neither the zero address nor the ledger itself can be paid.
     error RecipientInvalid(address recipient);
 
-    /// @notice Only what is owed to nobody, and is no deposit, can be withdrawn.
-    error WithdrawalExceedsFree(uint256 amount, uint256 free);
+    /// @notice What is owed to nobody stays until 400 days after the last post.
+    error TooEarlyToClose(uint256 earliest);
+
+    /// @notice The ledger's own token leaves by claims alone.
+    error TokenNotForeign(address token);
 
     // ------------------------------------------------------------------------------------------------- Posting
 
@@ -218,7 +288,7 @@ interface ISettlementLedger {
      * @param manifestHash keccak256 of the post's canonical manifest
      * @param epochStart not before the previous post's `epochEnd`
      * @param epochEnd after `epochStart`, not in the future
-     * @param total sum of the cumulative payouts: at least the previous post's, at most {maxStep} more, below 2^96
+     * @param total sum of the cumulative payouts: at least the previous post's, at most {maxRate} a day more, below 2^96
      * @param deposits what customers are owed at `epochEnd` that no window holds: payments for open sessions, and refunds
      * in open windows; below 2^88
      */
@@ -235,18 +305,20 @@ interface ISettlementLedger {
     ) external;
 
     /**
-     * @notice Attests every post up to `sequence`. For an auditor.
-     * @dev A head covers all that came before it, so one attestation serves any number of posts.
+     * @notice Attests every post up to `sequence`. For each of the auditors; as many as the quorum make it count.
+     * @dev A head covers all that came before it, so one attestation serves any number of posts. A dispute voids what has
+     * not made a quorum.
      * @param sequence the last post found right: above {attested}, below {nextSequence}
      * @param expectedHead must be {head}, so that what was checked is what is attested, whatever a reorganisation did
      */
     function attest(uint256 sequence, bytes32 expectedHead) external;
 
     /**
-     * @notice Kills the post `sequence` and every later one. For the guardian. The cost does not depend on how many.
+     * @notice Kills the post `sequence` and every later one. For a guardian. The cost does not depend on how many.
      * @param sequence a post that is not mature
+     * @param expectedHead must be {head}: a dispute that is mined late kills nothing that its guardian has not judged
      */
-    function dispute(uint256 sequence) external;
+    function dispute(uint256 sequence, bytes32 expectedHead) external;
 
     /**
      * @notice Stops an active post from paying, for good. For the admin.
@@ -274,8 +346,8 @@ interface ISettlementLedger {
         returns (uint256 amount);
 
     /**
-     * @notice Pays many accounts. What is claimed already is skipped; what the token refuses is put back and logged;
-     * a wrong proof reverts the whole.
+     * @notice Pays many accounts. What is claimed already is skipped; what the token refuses is put back and logged, where
+     * the ledger's balance has not moved; a wrong proof reverts the whole. A transfer gets 300,000 gas.
      * @return amount token units paid, all together
      */
     function claimMany(uint256 sequence, Payout[] calldata payouts) external returns (uint256 amount);
@@ -283,26 +355,36 @@ interface ISettlementLedger {
     // ------------------------------------------------------------------------------------------------- Keeping
 
     /**
-     * @notice Stops claims for a while. For the guardian. A pause can't be prolonged, and the next one can't start
-     * within 7 days of its end.
+     * @notice Stops claims for a while. For a guardian. A pause can't be prolonged, and the next one can't start within
+     * 7 days of its end.
      * @param duration seconds, at most 7 days
      */
-    function pause(uint256 duration) external;
+    function pauseClaims(uint256 duration) external;
 
-    /// @notice Ends a pause early. For the guardian.
-    function unpause() external;
+    /// @notice Ends a pause of claims early. For a guardian.
+    function resumeClaims() external;
+
+    /// @notice Stops posts for a while: what a stolen poster's key can be met with. For a guardian. As {pauseClaims}.
+    function pausePosting(uint256 duration) external;
+
+    /// @notice Ends a pause of posting early. For a guardian.
+    function resumePosting() external;
 
     /**
-     * @notice Sends `amount` of what is owed to nobody, and is no deposit, to `recipient`. For the admin.
-     * @param amount at most {free}
+     * @notice Changes the most by which posts may raise the total for each day that they settle. For the admin.
+     * @param newMaxRate token units, below 2^96
      */
-    function withdraw(address recipient, uint256 amount) external;
+    function setMaxRate(uint256 newMaxRate) external;
 
-    /**
-     * @notice Changes the most by which one post may raise the total. For the admin.
-     * @param newMaxStep token units, below 2^96
-     */
-    function setMaxStep(uint256 newMaxStep) external;
+    /// @notice Changes how many auditors must attest: 1 to all of them. For the admin.
+    function setQuorum(uint8 newQuorum) external;
+
+    /// @notice Sends what is owed to nobody, and is no deposit, to `recipient`, 400 days after the last post. For the
+    /// admin.
+    function close(address recipient) external;
+
+    /// @notice Sends tokens of another kind, which somebody sent here by mistake, to `recipient`. For the admin.
+    function recover(IERC20 other, address recipient, uint256 amount) external;
 
     // ------------------------------------------------------------------------------------------------- Views
 
@@ -321,7 +403,7 @@ interface ISettlementLedger {
     /// @notice The sequence that the next post must carry.
     function nextSequence() external view returns (uint256);
 
-    /// @notice The last post attested; 0 before the first.
+    /// @notice The last post that the quorum has attested; 0 before the first.
     function attested() external view returns (uint256);
 
     /// @notice Total of the last post: all that was ever owed.
@@ -333,8 +415,26 @@ interface ISettlementLedger {
     /// @notice End of the last epoch posted.
     function epochEnd() external view returns (uint256);
 
-    /// @notice The most by which one post may raise the total.
-    function maxStep() external view returns (uint256);
+    /// @notice The most by which posts may raise the total for each day that they settle.
+    function maxRate() external view returns (uint256);
+
+    /// @notice How many auditors must attest a post.
+    function quorum() external view returns (uint256);
+
+    /// @notice The auditors.
+    function auditors() external view returns (address[] memory);
+
+    /// @notice The last post that an auditor has attested since the last dispute; 0 if none.
+    function attestedBy(address auditor) external view returns (uint256);
+
+    /// @notice When the last post that lives was made, or the ledger.
+    function lastPostAt() external view returns (uint256);
+
+    /// @notice Digest of the log's id, settings and first ruleset, as it was at the ledger's birth.
+    function log() external view returns (bytes32);
+
+    /// @notice Where the first epoch begins that this ledger settles.
+    function firstEpochStart() external view returns (uint256);
 
     /// @notice Sum of all claims.
     function claimed() external view returns (uint256);
@@ -343,7 +443,10 @@ interface ISettlementLedger {
     function activeTotal() external view returns (uint256);
 
     /// @notice Claims are refused before this time.
-    function pausedUntil() external view returns (uint256);
+    function claimsPausedUntil() external view returns (uint256);
+
+    /// @notice Posts are refused before this time.
+    function postingPausedUntil() external view returns (uint256);
 
     /// @notice All that an account has claimed.
     function claimedBy(address account) external view returns (uint256);

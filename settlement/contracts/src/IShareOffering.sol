@@ -75,6 +75,9 @@ interface IShareOffering {
     /// @notice The sale is over.
     error SaleOver();
 
+    /// @notice The seller can't buy from itself: a sale that moves nothing would look like demand.
+    error SellerBuys();
+
     /// @notice One buys a share at least.
     error AmountZero();
 

@@ -24,17 +24,23 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
     // -------------------------------------------------------------------------------------- Constants, immutables
 
     bytes32 public constant GENESIS_TYPEHASH =
-        keccak256("Genesis(uint256 chainId,address ledger,address token,bytes3 currency)");
+        keccak256("Genesis(uint256 chainId,address ledger,address token,bytes3 currency,bytes32 log,uint64 firstEpochStart)");
     bytes32 public constant POST_TYPEHASH = keccak256(
         "Post(uint256 sequence,bytes32 previousHead,bytes32 windowsRoot,bytes32 payoutsRoot,bytes32 manifestHash,uint64 epochStart,uint64 epochEnd,uint256 total,uint256 deposits)"
     );
     bytes32 public constant DISPUTE_TYPEHASH = keccak256("Dispute(bytes32 previousHead,uint256 sequence)");
 
-    /// @notice The longest pause, and the least time between two pauses.
+    /// @notice The longest pause, and the least time between two pauses of one kind.
     uint256 public constant MAX_PAUSE = 7 days;
 
     /// @notice Above this a delay is taken for a mistake of unit: nothing could ever be claimed.
     uint256 public constant MAX_DELAY = 90 days;
+
+    /// @notice After so long without a post, what is owed to nobody may leave.
+    uint256 public constant CLOSING_TIME = 400 days;
+
+    /// @notice A payee's transfer in a batch gets so much gas: a hook of its can't burn that of the others.
+    uint256 public constant TRANSFER_GAS = 300_000;
 
     uint256 private constant LEAST_DELAY = 48 hours;
     uint256 private constant LEAST_DEVELOPMENT_DELAY = 60 seconds;
@@ -47,6 +53,12 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
 
     /// @inheritdoc ISettlementLedger
     uint256 public immutable delay;
+
+    /// @inheritdoc ISettlementLedger
+    bytes32 public immutable log;
+
+    /// @inheritdoc ISettlementLedger
+    uint256 public immutable firstEpochStart;
 
     // ------------------------------------------------------------------------------------------------ Storage
 
@@ -61,9 +73,24 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
 
     Claims private _claims;
 
-    /// @dev One slot. The last post is the one before `nextSequence`: lowering it is all that a dispute has to do.
-    uint96 private _maxStep;
-    uint32 private _nextSequence = 1;
+    /// @dev One slot, all that a post needs to know of its ledger. The last post is the one before `nextSequence`:
+    /// lowering it is all that a dispute has to do. `disputes` counts them: what was attested before one is void, unless
+    /// the quorum was reached.
+    struct Posting {
+        uint96 maxRate;
+        uint32 nextSequence;
+        uint32 pausedUntil;
+        uint32 disputes;
+        uint8 quorum;
+    }
+
+    /// @dev The last post that an auditor has attested, and how many disputes there had been.
+    struct Attestation {
+        uint32 sequence;
+        uint32 disputes;
+    }
+
+    Posting private _posting;
 
     /// @inheritdoc ISettlementLedger
     bytes32 public head;
@@ -75,40 +102,51 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
     /// @inheritdoc ISettlementLedger
     mapping(address account => uint256) public claimedBy;
 
+    mapping(address auditor => Attestation) private _attestations;
+
     // -------------------------------------------------------------------------------------------- Constructor
 
-    /**
-     * @param token_ an ERC-20 of 6 to 18 decimals that neither takes fees nor rebases
-     * @param currency_ ISO 4217 code of the log's currency
-     * @param delay_ seconds: at least 48 hours and twice the chain's forced-inclusion time; 60 on a development chain.
-     * The admin's key changes hands with the same delay.
-     * @param maxStep_ the most by which one post may raise the total, token units
-     */
-    constructor(
-        IERC20Metadata token_,
-        bytes3 currency_,
-        uint48 delay_,
-        uint256 maxStep_,
-        address admin,
-        address poster,
-        address auditor,
-        address guardian
-    ) LedgerRoles(delay_, admin, poster, auditor, guardian) {
-        uint256 decimals = token_.decimals();
+    /// @param settings what stays as it is, but for the rate
+    /// @param hands who works the ledger
+    constructor(Settings memory settings, Hands memory hands)
+        LedgerRoles(settings.delay, hands.admin, hands.poster, hands.auditors, hands.guardians)
+    {
+        uint256 decimals = IERC20Metadata(settings.token).decimals();
         if (decimals < 6 || decimals > 18) revert DecimalsOutOfRange(decimals);
         for (uint256 i = 0; i < 3; ++i) {
-            if (currency_[i] < "A" || currency_[i] > "Z") revert CurrencyInvalid(currency_);
+            if (settings.currency[i] < "A" || settings.currency[i] > "Z") revert CurrencyInvalid(settings.currency);
         }
         uint256 least = _isDevelopmentChain() ? LEAST_DEVELOPMENT_DELAY : LEAST_DELAY;
-        if (delay_ < least || delay_ > MAX_DELAY) revert DelayOutOfRange(delay_, least, MAX_DELAY);
+        if (settings.delay < least || settings.delay > MAX_DELAY) {
+            revert DelayOutOfRange(settings.delay, least, MAX_DELAY);
+        }
+        if (hands.quorum == 0 || hands.quorum > _auditors.length) {
+            revert QuorumOutOfRange(hands.quorum, _auditors.length);
+        }
 
-        token = token_;
-        currency = currency_;
-        delay = delay_;
-        _maxStep = maxStep_.toUint96();
-        head = keccak256(abi.encode(GENESIS_TYPEHASH, block.chainid, address(this), token_, currency_));
+        (token, currency, delay) = (IERC20(settings.token), settings.currency, settings.delay);
+        (log, firstEpochStart) = (settings.log, settings.firstEpochStart);
+        _posting = Posting({
+            maxRate: settings.maxRate.toUint96(),
+            nextSequence: 1,
+            pausedUntil: 0,
+            disputes: 0,
+            quorum: hands.quorum
+        });
+        // The empty post before the first ends where the log, or this ledger's part of it, begins.
+        _posts[0].epochEnd = uint256(settings.firstEpochStart).toUint32();
+        _posts[0].delayEnd = (block.timestamp + settings.delay).toUint32();
+        head = keccak256(
+            abi.encode(
+                GENESIS_TYPEHASH, block.chainid, address(this), settings.token, settings.currency, settings.log,
+                settings.firstEpochStart
+            )
+        );
 
-        emit LedgerCreated(head, address(token_), currency_, delay_, maxStep_);
+        emit LedgerCreated(
+            head, settings.token, settings.currency, settings.delay, settings.maxRate, settings.log,
+            settings.firstEpochStart, hands.quorum
+        );
     }
 
     // ----------------------------------------------------------------------------------------------- External
@@ -126,27 +164,29 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
         uint256 deposits_
     ) external nonReentrant onlyRole(POSTER_ROLE) {
         if (previousHead != head) revert HeadMismatch(previousHead, head);
-        _requireNext(sequence, epochStart_, epochEnd_, total_);
+        Posting memory posting = _posting;
+        _requireNext(posting, sequence, epochStart_, epochEnd_, total_);
         _requireFunded(total_, deposits_);
 
         // The arguments' bytes are what abi.encode would make of them, and the decoder has refused dirty ones.
         bytes32 newHead = keccak256(bytes.concat(POST_TYPEHASH, msg.data[4:292]));
         uint256 delayEnd = block.timestamp + delay;
         head = newHead;
-        _nextSequence = (sequence + 1).toUint32();
+        ++posting.nextSequence; // which is `sequence`
+        _posting = posting;
         _posts[sequence] = Post({
             windowsRoot: windowsRoot,
             payoutsRoot: payoutsRoot,
             total: total_.toUint96(),
             deposits: deposits_.toUint88(),
-            epochEnd: uint256(epochEnd_).toUint32(),
+            epochEnd: uint32(epochEnd_), // not after now, and now + delay fits
             delayEnd: delayEnd.toUint32(),
             revoked: false
         });
 
         emit EpochPosted(
             sequence, newHead, previousHead, windowsRoot, payoutsRoot, manifestHash,
-            epochStart_, epochEnd_, total_, deposits_, delayEnd
+            epochStart_, epochEnd_, total_, deposits_, delayEnd, msg.sender
         );
     }
 
@@ -154,25 +194,36 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
     function attest(uint256 sequence, bytes32 expectedHead) external onlyRole(AUDITOR_ROLE) {
         if (expectedHead != head) revert HeadMismatch(expectedHead, head);
         _requireKnown(sequence);
-        uint256 attestedBefore = _claims.attested;
-        if (sequence <= attestedBefore) revert PostAttested(sequence, attestedBefore);
+        Posting memory posting = _posting;
+        uint256 before = Math.max(_claims.attested, _attestedBy(msg.sender, posting.disputes));
+        if (sequence <= before) revert PostAttested(sequence, before);
 
-        _claims.attested = sequence.toUint32();
+        _attestations[msg.sender] = Attestation(sequence.toUint32(), posting.disputes);
+        uint256 reached = _quorumReached(posting);
+        if (reached > _claims.attested) {
+            _claims.attested = reached.toUint32();
+            emit QuorumReached(reached, expectedHead);
+        }
 
         emit HeadAttested(sequence, expectedHead, msg.sender);
     }
 
     /// @inheritdoc ISettlementLedger
-    function dispute(uint256 sequence) external onlyRole(GUARDIAN_ROLE) {
-        _requireKnown(sequence);
-        if (_isMature(sequence, _claims.attested)) revert PostMature(sequence);
+    function dispute(uint256 sequence, bytes32 expectedHead) external onlyRole(GUARDIAN_ROLE) {
+        if (expectedHead != head) revert HeadMismatch(expectedHead, head);
+        Posting memory posting = _posting;
+        if (sequence == 0 || sequence >= posting.nextSequence) revert PostUnknown(sequence);
+        uint256 attested_ = _claims.attested;
+        if (_isMature(sequence, attested_)) revert PostMature(sequence);
 
         // Posts mature in order, so nothing above an immature one is mature: no active post is among the dead.
-        uint256 end = _nextSequence;
-        bytes32 newHead = keccak256(abi.encode(DISPUTE_TYPEHASH, head, sequence));
+        uint256 end = posting.nextSequence;
+        bytes32 newHead = keccak256(abi.encode(DISPUTE_TYPEHASH, expectedHead, sequence));
         head = newHead;
-        _nextSequence = sequence.toUint32();
-        if (_claims.attested >= sequence) _claims.attested = (sequence - 1).toUint32();
+        posting.nextSequence = sequence.toUint32();
+        ++posting.disputes;
+        _posting = posting;
+        if (attested_ >= sequence) _claims.attested = (sequence - 1).toUint32();
 
         emit PostDisputed(sequence, end, newHead, msg.sender);
     }
@@ -183,7 +234,7 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
 
         _posts[sequence].revoked = true;
 
-        emit PostRevoked(sequence);
+        emit PostRevoked(sequence, msg.sender);
     }
 
     /// @inheritdoc ISettlementLedger
@@ -208,60 +259,98 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
     /// @inheritdoc ISettlementLedger
     function claimMany(uint256 sequence, Payout[] calldata payouts) external nonReentrant returns (uint256 amount) {
         (bytes32 root, uint256 postTotal) = _payingPost(sequence);
+        uint256 balance = token.balanceOf(address(this));
         for (uint256 i = 0; i < payouts.length; ++i) {
             Payout calldata payout = payouts[i];
             _requireLeaf(root, sequence, payout.account, payout.cumulative, payout.proof);
-            amount += _payOrPutBack(sequence, payout.account, payout.cumulative, postTotal);
+            amount += _payOrPutBack(sequence, payout.account, payout.cumulative, postTotal, balance - amount);
         }
     }
 
     /// @inheritdoc ISettlementLedger
-    function pause(uint256 duration) external onlyRole(GUARDIAN_ROLE) {
-        if (duration == 0 || duration > MAX_PAUSE) revert PauseOutOfRange(duration, MAX_PAUSE);
-        // Without a rest between pauses, one that "ends by itself" could be begun again for ever.
-        uint256 previous = _claims.pausedUntil;
-        if (previous != 0 && block.timestamp < previous + MAX_PAUSE) revert PauseTooSoon(previous + MAX_PAUSE);
+    function pauseClaims(uint256 duration) external onlyRole(GUARDIAN_ROLE) {
+        uint32 until = _pauseUntil(duration, _claims.pausedUntil);
+        _claims.pausedUntil = until;
 
-        uint256 until = block.timestamp + duration;
-        _claims.pausedUntil = until.toUint32();
-
-        emit PauseStarted(until, msg.sender);
+        emit ClaimsPausedUntil(until, msg.sender);
     }
 
     /// @inheritdoc ISettlementLedger
-    function unpause() external onlyRole(GUARDIAN_ROLE) {
+    function resumeClaims() external onlyRole(GUARDIAN_ROLE) {
         if (block.timestamp >= _claims.pausedUntil) revert NotPaused();
 
         _claims.pausedUntil = block.timestamp.toUint32();
 
-        emit PauseLifted(msg.sender);
+        emit ClaimsResumed(msg.sender);
     }
 
     /// @inheritdoc ISettlementLedger
-    function withdraw(address recipient, uint256 amount) external nonReentrant onlyRole(DEFAULT_ADMIN_ROLE) {
+    function pausePosting(uint256 duration) external onlyRole(GUARDIAN_ROLE) {
+        uint32 until = _pauseUntil(duration, _posting.pausedUntil);
+        _posting.pausedUntil = until;
+
+        emit PostingPausedUntil(until, msg.sender);
+    }
+
+    /// @inheritdoc ISettlementLedger
+    function resumePosting() external onlyRole(GUARDIAN_ROLE) {
+        if (block.timestamp >= _posting.pausedUntil) revert NotPaused();
+
+        _posting.pausedUntil = block.timestamp.toUint32();
+
+        emit PostingResumed(msg.sender);
+    }
+
+    /// @inheritdoc ISettlementLedger
+    function setMaxRate(uint256 newMaxRate) external onlyRole(DEFAULT_ADMIN_ROLE) {
+        uint256 previous = _posting.maxRate;
+
+        _posting.maxRate = newMaxRate.toUint96();
+
+        emit MaxRateChanged(previous, newMaxRate, msg.sender);
+    }
+
+    /// @inheritdoc ISettlementLedger
+    function setQuorum(uint8 newQuorum) external onlyRole(DEFAULT_ADMIN_ROLE) {
+        if (newQuorum == 0 || newQuorum > _auditors.length) revert QuorumOutOfRange(newQuorum, _auditors.length);
+        uint256 previous = _posting.quorum;
+
+        _posting.quorum = newQuorum;
+
+        emit QuorumChanged(previous, newQuorum, msg.sender);
+    }
+
+    /// @inheritdoc ISettlementLedger
+    function close(address recipient) external nonReentrant onlyRole(DEFAULT_ADMIN_ROLE) {
         _requireRecipient(recipient);
-        uint256 available = free();
-        if (amount > available) revert WithdrawalExceedsFree(amount, available);
+        uint256 earliest = lastPostAt() + CLOSING_TIME;
+        if (block.timestamp < earliest) revert TooEarlyToClose(earliest);
+        uint256 amount = free();
 
         token.safeTransfer(recipient, amount);
 
-        emit FundsWithdrawn(recipient, amount);
+        emit LedgerClosed(recipient, amount, msg.sender);
     }
 
     /// @inheritdoc ISettlementLedger
-    function setMaxStep(uint256 newMaxStep) external onlyRole(DEFAULT_ADMIN_ROLE) {
-        uint256 previous = _maxStep;
+    function recover(IERC20 other, address recipient, uint256 amount)
+        external
+        nonReentrant
+        onlyRole(DEFAULT_ADMIN_ROLE)
+    {
+        _requireRecipient(recipient);
+        if (address(other) == address(token)) revert TokenNotForeign(address(other));
 
-        _maxStep = newMaxStep.toUint96();
+        other.safeTransfer(recipient, amount);
 
-        emit MaxStepChanged(previous, newMaxStep);
+        emit TokenRecovered(address(other), recipient, amount, msg.sender);
     }
 
     // -------------------------------------------------------------------------------------------------- Views
 
     /// @inheritdoc ISettlementLedger
     function nextSequence() external view returns (uint256) {
-        return _nextSequence;
+        return _posting.nextSequence;
     }
 
     /// @inheritdoc ISettlementLedger
@@ -271,22 +360,42 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
 
     /// @inheritdoc ISettlementLedger
     function total() public view returns (uint256) {
-        return _posts[_nextSequence - 1].total;
+        return _posts[_posting.nextSequence - 1].total;
     }
 
     /// @inheritdoc ISettlementLedger
     function deposits() public view returns (uint256) {
-        return _posts[_nextSequence - 1].deposits;
+        return _posts[_posting.nextSequence - 1].deposits;
     }
 
     /// @inheritdoc ISettlementLedger
     function epochEnd() external view returns (uint256) {
-        return _posts[_nextSequence - 1].epochEnd;
+        return _posts[_posting.nextSequence - 1].epochEnd;
     }
 
     /// @inheritdoc ISettlementLedger
-    function maxStep() external view returns (uint256) {
-        return _maxStep;
+    function maxRate() external view returns (uint256) {
+        return _posting.maxRate;
+    }
+
+    /// @inheritdoc ISettlementLedger
+    function quorum() external view returns (uint256) {
+        return _posting.quorum;
+    }
+
+    /// @inheritdoc ISettlementLedger
+    function auditors() external view returns (address[] memory) {
+        return _auditors;
+    }
+
+    /// @inheritdoc ISettlementLedger
+    function attestedBy(address auditor) external view returns (uint256) {
+        return hasRole(AUDITOR_ROLE, auditor) ? _attestedBy(auditor, _posting.disputes) : 0;
+    }
+
+    /// @inheritdoc ISettlementLedger
+    function lastPostAt() public view returns (uint256) {
+        return _posts[_posting.nextSequence - 1].delayEnd - delay;
     }
 
     /// @inheritdoc ISettlementLedger
@@ -300,8 +409,13 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
     }
 
     /// @inheritdoc ISettlementLedger
-    function pausedUntil() external view returns (uint256) {
+    function claimsPausedUntil() external view returns (uint256) {
         return _claims.pausedUntil;
+    }
+
+    /// @inheritdoc ISettlementLedger
+    function postingPausedUntil() external view returns (uint256) {
+        return _posting.pausedUntil;
     }
 
     /// @inheritdoc ISettlementLedger
@@ -321,12 +435,12 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
         view
         returns (uint256)
     {
-        if (!isActive(sequence)) return 0;
+        if (!isActive(sequence) || account == address(this)) return 0;
         Post storage paying = _posts[sequence];
         if (!MerkleProof.verifyCalldata(proof, paying.payoutsRoot, _payoutLeaf(account, cumulative))) return 0;
         uint256 amount = Math.saturatingSub(cumulative, claimedBy[account]);
         uint256 limit = Math.max(_claims.activeTotal, paying.total);
-        return amount <= limit - _claims.claimed ? amount : 0;
+        return amount <= limit - _claims.claimed && amount <= token.balanceOf(address(this)) ? amount : 0;
     }
 
     /// @inheritdoc ISettlementLedger
@@ -351,16 +465,67 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
 
     // ----------------------------------------------------------------------------------------------- Internal
 
-    /// @dev Checks that a post follows the one before it.
-    function _requireNext(uint256 sequence, uint256 epochStart_, uint256 epochEnd_, uint256 total_) private view {
-        if (sequence != _nextSequence) revert SequenceMismatch(sequence, _nextSequence);
+    /// @dev Checks that a post follows the one before it, and that posting is not paused.
+    function _requireNext(
+        Posting memory posting,
+        uint256 sequence,
+        uint256 epochStart_,
+        uint256 epochEnd_,
+        uint256 total_
+    ) private view {
+        if (block.timestamp < posting.pausedUntil) revert PostingPaused(posting.pausedUntil);
+        if (sequence != posting.nextSequence) revert SequenceMismatch(sequence, posting.nextSequence);
         Post storage last = _posts[sequence - 1];
-        (uint256 previousTotal, uint256 previousEnd, uint256 step) = (last.total, last.epochEnd, _maxStep);
+        (uint256 previousTotal, uint256 previousEnd) = (last.total, last.epochEnd);
         if (epochStart_ >= epochEnd_) revert EpochEmpty(epochStart_, epochEnd_);
         if (epochStart_ < previousEnd) revert EpochOverlaps(epochStart_, previousEnd);
         if (epochEnd_ > block.timestamp) revert EpochNotOver(epochEnd_, block.timestamp);
         if (total_ < previousTotal) revert TotalFalls(total_, previousTotal);
-        if (total_ - previousTotal > step) revert StepTooLarge(total_ - previousTotal, step);
+        // By the time that the post adds, not by the post: a hundred posts in one block add no more than one.
+        unchecked {
+            // 96 and 64 bits, and nothing below what it is taken from.
+            uint256 limit = posting.maxRate * (epochEnd_ - previousEnd) / 1 days;
+            if (total_ - previousTotal > limit) revert RateTooHigh(total_ - previousTotal, limit);
+        }
+    }
+
+    /// @dev The end of a pause that begins now. Without a rest between pauses, one that "ends by itself" could be begun
+    /// again for ever.
+    function _pauseUntil(uint256 duration, uint256 previous) private view returns (uint32) {
+        if (duration == 0 || duration > MAX_PAUSE) revert PauseOutOfRange(duration, MAX_PAUSE);
+        if (previous != 0 && block.timestamp < previous + MAX_PAUSE) revert PauseTooSoon(previous + MAX_PAUSE);
+        return (block.timestamp + duration).toUint32();
+    }
+
+    /// @dev The last post that as many of the present auditors as the quorum have attested since the last dispute.
+    function _quorumReached(Posting memory posting) private view returns (uint256 reached) {
+        uint256 count = _auditors.length;
+        uint256[] memory found = new uint256[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            found[i] = _attestedBy(_auditors[i], posting.disputes);
+        }
+        for (uint256 i = 0; i < count; ++i) {
+            uint256 votes = 0;
+            for (uint256 j = 0; j < count; ++j) {
+                if (found[j] >= found[i]) ++votes;
+            }
+            if (votes >= posting.quorum && found[i] > reached) reached = found[i];
+        }
+    }
+
+    /// @dev 0 where a dispute came after it: what was attested then need not be what stands there now.
+    function _attestedBy(address auditor, uint256 disputes_) private view returns (uint256) {
+        Attestation memory made = _attestations[auditor];
+        return made.disputes == disputes_ ? made.sequence : 0;
+    }
+
+    /// @dev Auditors who leave take their attestations with them; those who stay must be enough.
+    function _revokeRole(bytes32 role, address account) internal override returns (bool revoked) {
+        revoked = super._revokeRole(role, account);
+        if (revoked && role == AUDITOR_ROLE) {
+            if (_posting.quorum > _auditors.length) revert QuorumOutOfRange(_posting.quorum, _auditors.length);
+            delete _attestations[account];
+        }
     }
 
     /// @dev Checks that the ledger holds what it will owe, and beside it what customers paid for sessions still open.
@@ -380,6 +545,7 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
         bytes32[] calldata proof
     ) private returns (uint256 amount) {
         (bytes32 root, uint256 postTotal) = _payingPost(sequence);
+        _requireRecipient(account);
         _requireLeaf(root, sequence, account, cumulative, proof);
         uint256 claimedBefore = claimedBy[account];
         if (cumulative <= claimedBefore) revert NothingToClaim(account, cumulative, claimedBefore);
@@ -392,18 +558,20 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
         emit PayoutClaimed(account, sequence, recipient, amount, cumulative);
     }
 
-    /// @dev Pays one leaf; skips it where it is claimed already, puts it back where the token refuses the transfer.
-    function _payOrPutBack(uint256 sequence, address account, uint256 cumulative, uint256 postTotal)
+    /// @dev Pays one leaf; skips it where it is claimed already, puts it back where the token refuses the transfer. What
+    /// a token says is not believed: only where the ledger's `balance` has not moved was nothing paid.
+    function _payOrPutBack(uint256 sequence, address account, uint256 cumulative, uint256 postTotal, uint256 balance)
         private
         returns (uint256 paid)
     {
+        _requireRecipient(account);
         uint256 claimedBefore = claimedBy[account];
         if (cumulative <= claimedBefore) return 0;
 
         uint256 amount = cumulative - claimedBefore;
         _book(account, cumulative, amount, postTotal);
 
-        if (token.trySafeTransfer(account, amount)) {
+        if (_transfers(account, amount) || token.balanceOf(address(this)) < balance) {
             emit PayoutClaimed(account, sequence, account, amount, cumulative);
             return amount;
         }
@@ -411,6 +579,13 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
         claimedBy[account] = claimedBefore;
         _claims.claimed -= amount.toUint96();
         emit PayoutReturned(account, sequence, amount);
+    }
+
+    /// @dev Whether the token says that it has transferred, within TRANSFER_GAS.
+    function _transfers(address account, uint256 amount) private returns (bool) {
+        (bool ok, bytes memory returned) =
+            address(token).call{gas: TRANSFER_GAS}(abi.encodeCall(IERC20.transfer, (account, amount)));
+        return ok && (returned.length == 0 || (returned.length >= 32 && abi.decode(returned, (uint256)) == 1));
     }
 
     /// @dev Writes a claim down, never above the highest total of an active post claimed against.
@@ -442,7 +617,7 @@ contract SettlementLedger is ISettlementLedger, LedgerRoles, ReentrancyGuardTran
     }
 
     function _isKnown(uint256 sequence) private view returns (bool) {
-        return sequence != 0 && sequence < _nextSequence;
+        return sequence != 0 && sequence < _posting.nextSequence;
     }
 
     function _requireKnown(uint256 sequence) private view {

@@ -82,6 +82,7 @@ contract ShareOffering is IShareOffering, ReentrancyGuardTransient {
     /// @inheritdoc IShareOffering
     function buy(uint256 amount, uint256 maxCost) external nonReentrant returns (uint256 cost) {
         if (_isOver()) revert SaleOver();
+        if (msg.sender == seller) revert SellerBuys();
         if (amount == 0) revert AmountZero();
         if (amount > cap - sold) revert CapReached(amount, cap - sold);
         cost = amount * price;

@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {ISettlementLedger} from "../src/ISettlementLedger.sol";
 import {SettlementLedger} from "../src/SettlementLedger.sol";
+import {LedgerTimelock} from "../src/LedgerTimelock.sol";
 import {LedgerTest} from "./LedgerTest.sol";
 import {NaiveLedger} from "./NaiveLedger.sol";
 import {TestToken} from "./Tokens.sol";
@@ -100,6 +101,89 @@ contract AttacksTest is LedgerTest {
         vm.assertEq(ledger.free(), MONEY - 10, "and the rest is free");
     }
 
+    /// @dev The admin's keys, all that is owed as the prize: revoke the honest post, put everybody out, post and attest
+    /// a theft with keys of one's own. With a plain key it takes one block and the ledger's delay. A timelock announces
+    /// each step, so payees have claimed, or a guardian has cancelled, before the first of them.
+    function test_attack_stolen_admin() public {
+        vm.chainId(31_337); // where an admin may be a plain key
+        Payouts memory honest = payoutsOf(600_000e6, 300_000e6, 100_000e6);
+        Payouts memory theft = payoutsOf(THIEF, MONEY);
+        activate(honest);
+        steal(theft);
+        wait(DELAY);
+        claim(2, theft, 0);
+        vm.assertEq(token.balanceOf(THIEF), MONEY, "a plain key takes all that was owed");
+
+        vm.chainId(1);
+        token = new TestToken(6);
+        LedgerTimelock admin = new LedgerTimelock(DELAY, alone(THIEF), alone(GUARDIAN)); // the proposer's key is stolen
+        ledger = new SettlementLedger(settingsOf(token, DELAY), handsOf(address(admin), alone(AUDITOR), 1));
+        token.mint(address(ledger), MONEY);
+        uint256 one = activate(honest);
+        bytes memory revocation = abi.encodeCall(ledger.revoke, (one));
+        vm.prank(THIEF);
+        admin.schedule(address(ledger), 0, revocation, bytes32(0), bytes32(0), DELAY);
+        wait(DELAY - 1);
+        vm.assertEq(ledger.claimMany(one, batchOf(honest)), MONEY, "all payees have claimed meanwhile");
+        bytes32 id = admin.hashOperation(address(ledger), 0, revocation, bytes32(0), bytes32(0));
+        vm.prank(GUARDIAN);
+        admin.cancel(id);
+        vm.assertTrue(ledger.isActive(one), "and a guardian has cancelled it");
+    }
+
+    /// @dev What the admin can do in one block.
+    function steal(Payouts memory theft) internal {
+        address thiefsPoster = address(0x667);
+        address thiefsAuditor = address(0x668);
+        bytes32[3] memory roles = [ledger.POSTER_ROLE(), ledger.AUDITOR_ROLE(), ledger.GUARDIAN_ROLE()];
+        vm.prank(ADMIN);
+        ledger.revoke(1);
+        vm.prank(ADMIN);
+        ledger.revokeRole(roles[2], GUARDIAN);
+        vm.prank(ADMIN);
+        ledger.grantRole(roles[0], thiefsPoster);
+        vm.prank(ADMIN);
+        ledger.grantRole(roles[1], thiefsAuditor);
+        bytes32 head = ledger.head();
+        bytes32 root = rootOf(theft);
+        uint64 end = uint64(block.timestamp);
+        vm.prank(thiefsPoster);
+        ledger.post(2, head, "w", root, "m", end - 1, end, MONEY, 0);
+        head = ledger.head();
+        vm.prank(thiefsAuditor);
+        ledger.attest(2, head);
+    }
+
+    /// @dev Fewer auditors' keys than the quorum, with the poster's: nothing becomes active, however long one waits.
+    function test_attack_poster_and_too_few_auditors() public {
+        Payouts memory theft = payoutsOf(THIEF, MONEY);
+        uint256 stolen = activate(theft);
+        claim(stolen, theft, 0);
+        vm.assertEq(token.balanceOf(THIEF), MONEY, "with one auditor, its key and the poster's are enough");
+
+        token = new TestToken(6);
+        ledger = new SettlementLedger(settingsOf(token, DELAY), handsOf(ADMIN, threeAuditors(), 2));
+        token.mint(address(ledger), MONEY);
+        uint256 one = post(theft);
+        attest(one, AUDITOR_2);
+        wait(365 days);
+        expectNotActive(one, theft, 0);
+    }
+
+    /// @dev Two attestations of what a dispute has killed are no attestation of what takes its place.
+    function test_attack_attestations_outlive_a_dispute() public {
+        ledger = new SettlementLedger(settingsOf(token, DELAY), handsOf(ADMIN, threeAuditors(), 2));
+        token.mint(address(ledger), MONEY);
+        uint256 one = post(payoutsOf(ALICE, 10));
+        attest(one, AUDITOR);
+        dispute(one);
+        Payouts memory theft = payoutsOf(THIEF, MONEY);
+        one = post(theft);
+        attest(one, AUDITOR_2);
+        wait(DELAY);
+        expectNotActive(one, theft, 0);
+    }
+
     function test_attack_blacklisted_payee_in_claimMany() public {
         token.setBlocked(BOB, true);
         (bool ok,) = address(naive).call(naiveBatch());
@@ -170,11 +254,11 @@ contract AttacksTest is LedgerTest {
         ledger.post(1, head, "w", root, "m", end - 1, end, 200, 0);
         token.mint(address(ledger), 150);
         uint256 one = activate(both);
-        vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.WithdrawalExceedsFree.selector, 51, 50));
+        vm.expectRevert(
+            abi.encodeWithSelector(ISettlementLedger.TooEarlyToClose.selector, ledger.lastPostAt() + 400 days)
+        );
         vm.prank(ADMIN);
-        ledger.withdraw(ADMIN, 51);
-        vm.prank(ADMIN);
-        ledger.withdraw(ADMIN, 50);
+        ledger.close(THIEF);
         vm.assertEq(claim(one, both, 0) + claim(one, both, 1), 200, "all that is owed is there");
     }
 
@@ -197,9 +281,10 @@ contract AttacksTest is LedgerTest {
         vm.prank(POSTER);
         ledger.post(1, head, "w", root, "m", end - 1, end, 500, 500);
         post(bytes32(0), 0, 500);
-        vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.WithdrawalExceedsFree.selector, 1, 0));
+        wait(400 days);
         vm.prank(ADMIN);
-        ledger.withdraw(ADMIN, 1);
+        ledger.close(ADMIN);
+        vm.assertEq(token.balanceOf(ADMIN), 0, "not even an idle ledger's admin has it");
         // The session ends unused, and is refunded. A post that leaves the deposits out contradicts the log: auditors
         // recount them, so it is disputed and never active.
         Payouts memory refund = payoutsOf(CAROL, 500);
@@ -217,7 +302,9 @@ contract AttacksTest is LedgerTest {
         naive.claimSmall(THIEF, sequence, earned);
         vm.assertEq(token.balanceOf(THIEF), 2 * earned - 1, "the naive ledger pays nearly all of it twice");
 
-        ledger = new SettlementLedger(token, "USD", DELAY, 1e30 / 100, ADMIN, POSTER, AUDITOR, GUARDIAN);
+        ledger = deploy(token, DELAY);
+        vm.prank(ADMIN);
+        ledger.setMaxRate(1e28);
         token.mint(address(ledger), 3 * earned);
         Payouts memory payouts = payoutsOf(ALICE, earned);
         uint256 one = activate(payouts);

@@ -3,9 +3,10 @@ pragma solidity 0.8.37;
 
 import {ISettlementLedger} from "../src/ISettlementLedger.sol";
 import {LedgerTest} from "./LedgerTest.sol";
+import {TestToken} from "./Tokens.sol";
 import {bound, vm} from "./Vm.sol";
 
-/// @notice Claims, pauses and withdrawals.
+/// @notice Claims, pauses, and what leaves otherwise.
 contract ClaimingTest is LedgerTest {
     function test_claim_pays_the_difference_to_the_account_whoever_calls() public {
         Payouts memory first = payoutsOf(100, 200, 300);
@@ -139,7 +140,7 @@ contract ClaimingTest is LedgerTest {
         uint256 one = activate(payouts);
         uint256 until = block.timestamp + 7 days;
         vm.expectEmit(address(ledger));
-        emit ISettlementLedger.PauseStarted(until, GUARDIAN);
+        emit ISettlementLedger.ClaimsPausedUntil(until, GUARDIAN);
         pause(7 days);
         bytes memory paused = abi.encodeWithSelector(ISettlementLedger.ClaimsPaused.selector, until);
         wait(7 days - 1);
@@ -176,31 +177,73 @@ contract ClaimingTest is LedgerTest {
         uint256 one = activate(payouts);
         vm.expectRevert(ISettlementLedger.NotPaused.selector);
         vm.prank(GUARDIAN);
-        ledger.unpause();
+        ledger.resumeClaims();
         pause(7 days);
         vm.prank(GUARDIAN);
-        ledger.unpause();
+        ledger.resumeClaims();
         claim(one, payouts, 0);
         vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.PauseTooSoon.selector, block.timestamp + 7 days));
         pause(1);
     }
 
-    function test_admin_withdraws_free_money_only() public {
+    function test_nothing_leaves_but_by_a_claim_until_the_ledger_has_been_idle_for_400_days() public {
         post(payoutsOf(100, 200, 300));
-        vm.expectRevert(
-            abi.encodeWithSelector(ISettlementLedger.WithdrawalExceedsFree.selector, MONEY - 599, MONEY - 600)
-        );
+        uint256 earliest = block.timestamp + 400 days;
+        wait(400 days - 1);
+        vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.TooEarlyToClose.selector, earliest));
         vm.prank(ADMIN);
-        ledger.withdraw(ADMIN, MONEY - 599);
+        ledger.close(ADMIN);
+        wait(1);
         vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.RecipientInvalid.selector, address(0)));
         vm.prank(ADMIN);
-        ledger.withdraw(address(0), 1);
+        ledger.close(address(0));
         vm.expectEmit(address(ledger));
-        emit ISettlementLedger.FundsWithdrawn(ADMIN, MONEY - 600);
+        emit ISettlementLedger.LedgerClosed(ADMIN, MONEY - 600, ADMIN);
         vm.prank(ADMIN);
-        ledger.withdraw(ADMIN, MONEY - 600);
+        ledger.close(ADMIN);
         vm.assertEq(ledger.free(), 0, "nothing is free");
         vm.assertEq(token.balanceOf(address(ledger)), ledger.owed(), "what is owed stays");
+    }
+
+    function test_a_post_starts_the_400_days_anew() public {
+        wait(399 days);
+        post(payoutsOf(100, 200, 300));
+        uint256 earliest = block.timestamp + 400 days;
+        wait(2 days);
+        vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.TooEarlyToClose.selector, earliest));
+        vm.prank(ADMIN);
+        ledger.close(ADMIN);
+    }
+
+    function test_other_tokens_have_a_way_out_and_the_ledger_s_own_has_none() public {
+        TestToken other = new TestToken(18);
+        other.mint(address(ledger), 7);
+        vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.TokenNotForeign.selector, address(token)));
+        vm.prank(ADMIN);
+        ledger.recover(token, ADMIN, 1);
+        vm.expectEmit(address(ledger));
+        emit ISettlementLedger.TokenRecovered(address(other), ALICE, 7, ADMIN);
+        vm.prank(ADMIN);
+        ledger.recover(other, ALICE, 7);
+        vm.assertEq(other.balanceOf(ALICE), 7, "recovered");
+    }
+
+    function test_the_ledger_itself_is_no_payee() public {
+        Payouts memory payouts = payoutsOf(address(ledger), 1_000);
+        uint256 one = activate(payouts);
+        bytes memory refused = abi.encodeWithSelector(ISettlementLedger.RecipientInvalid.selector, address(ledger));
+        expectClaimRefused(one, payouts, 0, refused);
+        ISettlementLedger.Payout[] memory batch = batchOf(payouts);
+        vm.expectRevert(refused);
+        ledger.claimMany(one, batch);
+        vm.assertEq(ledger.claimable(address(ledger), one, 1_000, proofOf(payouts, 0)), 0, "and nothing is claimable");
+    }
+
+    function test_claimable_is_no_more_than_the_ledger_can_pay() public {
+        Payouts memory payouts = payoutsOf(100, 200, 0);
+        uint256 one = activate(payouts);
+        token.burn(address(ledger), MONEY - 50);
+        vm.assertEq(ledger.claimable(ALICE, one, 100, proofOf(payouts, 0)), 0, "a clawed-back balance");
     }
 
     function test_overfunding_stays_free_and_underfunding_is_made_good() public {
@@ -280,6 +323,6 @@ contract ClaimingTest is LedgerTest {
 
     function pause(uint256 duration) internal {
         vm.prank(GUARDIAN);
-        ledger.pause(duration);
+        ledger.pauseClaims(duration);
     }
 }

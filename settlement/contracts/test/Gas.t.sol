@@ -49,14 +49,14 @@ contract GasTest is LedgerTest {
     function test_dispute() public {
         activate(payoutsAt(1, 1));
         post(bytes32("root"), 1e6);
-        bytes memory call = abi.encodeCall(ledger.dispute, (2));
+        bytes memory call = abi.encodeCall(ledger.dispute, (2, ledger.head()));
         snapshot("dispute, whole transaction", transaction(GUARDIAN, call));
     }
 
     function test_dispute_of_an_attested_post() public {
         activate(payoutsAt(1, 1));
         attest(post(bytes32("root"), 1e6));
-        bytes memory call = abi.encodeCall(ledger.dispute, (2));
+        bytes memory call = abi.encodeCall(ledger.dispute, (2, ledger.head()));
         snapshot("dispute of an attested post, whole transaction", transaction(GUARDIAN, call));
     }
 

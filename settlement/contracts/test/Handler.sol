@@ -33,6 +33,9 @@ contract Handler is LedgerTest {
     mapping(bytes32 head => bool) private headSeen;
     bool public headRepeated;
 
+    mapping(address auditor => uint256) private voteOf;
+    uint256 public modelAttested;
+
     constructor() {
         setUp();
         token.burn(address(ledger), MONEY);
@@ -45,12 +48,6 @@ contract Handler is LedgerTest {
 
     function fund(uint256 amount) external {
         token.mint(address(ledger), bound(amount, 1, MONEY / 100));
-    }
-
-    function withdraw(uint256 amount) external {
-        amount = bound(amount, 0, ledger.free());
-        vm.prank(ADMIN);
-        ledger.withdraw(ADMIN, amount);
     }
 
     /// @dev Posts what the ledger can pay; what it can't, in arrears. Deposits take of the rest, and never a unit more.
@@ -82,10 +79,29 @@ contract Handler is LedgerTest {
         );
     }
 
-    function attestSome(uint256 pick) external {
-        uint256 attested = ledger.attested();
-        if (attested == posts.length - 1) return;
-        attest(bound(pick, attested + 1, posts.length - 1));
+    /// @dev Some auditor attests. A post counts as attested once two of the three have attested it or a later one.
+    function attestSome(uint256 pick, uint256 who) external {
+        address auditor = threeAuditors()[bound(who, 0, 2)];
+        uint256 last = posts.length - 1;
+        uint256 least = ledger.attested();
+        if (voteOf[auditor] > least) least = voteOf[auditor];
+        if (least == last) return;
+        voteOf[auditor] = bound(pick, least + 1, last);
+        attest(voteOf[auditor], auditor);
+        uint256 second = secondVote();
+        if (second > modelAttested) modelAttested = second;
+        vm.assertEq(ledger.attested(), modelAttested, "two of three");
+    }
+
+    function secondVote() private view returns (uint256) {
+        (uint256 a, uint256 b, uint256 c) = (voteOf[AUDITOR], voteOf[AUDITOR_2], voteOf[AUDITOR_3]);
+        if (a > b) (a, b) = (b, a);
+        if (b > c) (b, c) = (c, b);
+        return a > b ? a : b;
+    }
+
+    function hands() internal view override returns (ISettlementLedger.Hands memory) {
+        return handsOf(ADMIN, threeAuditors(), 2);
     }
 
     /// @dev Disputes some post that is not mature; a mature one must refuse.
@@ -93,11 +109,17 @@ contract Handler is LedgerTest {
         if (posts.length == 1) return;
         uint256 sequence = bound(pick, 1, posts.length - 1);
         if (sequence <= ledger.attested() && block.timestamp >= posts[sequence].delayEnd) {
+            bytes32 head = ledger.head();
             vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.PostMature.selector, sequence));
-            dispute(sequence);
+            vm.prank(GUARDIAN);
+            ledger.dispute(sequence, head);
             return;
         }
         dispute(sequence);
+        if (modelAttested >= sequence) modelAttested = sequence - 1;
+        for (uint256 i = 0; i < 3; ++i) {
+            voteOf[threeAuditors()[i]] = 0;
+        }
         bytes32 tag = keccak256("Dispute(bytes32 previousHead,uint256 sequence)");
         foldHead(keccak256(abi.encode(tag, modelHead, sequence)));
         while (posts.length > sequence) {
@@ -183,13 +205,29 @@ contract Handler is LedgerTest {
     }
 
     function pauseClaims(uint256 duration, bool lift) external {
-        uint256 until = ledger.pausedUntil();
+        uint256 until = ledger.claimsPausedUntil();
         if (until != 0 && block.timestamp < until + 7 days) return;
         vm.prank(GUARDIAN);
-        ledger.pause(bound(duration, 1, 7 days));
+        ledger.pauseClaims(bound(duration, 1, 7 days));
         if (!lift) return;
         vm.prank(GUARDIAN);
-        ledger.unpause();
+        ledger.resumeClaims();
+    }
+
+    /// @dev A post is refused while posting is paused; the next action may lift it or wait.
+    function pausePosts(uint256 duration) external {
+        uint256 until = ledger.postingPausedUntil();
+        if (until != 0 && block.timestamp < until + 7 days) return;
+        vm.prank(GUARDIAN);
+        ledger.pausePosting(bound(duration, 1, 7 days));
+        bytes32 head = ledger.head();
+        uint256 sequence = ledger.nextSequence();
+        until = ledger.postingPausedUntil();
+        vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.PostingPaused.selector, until));
+        vm.prank(POSTER);
+        ledger.post(sequence, head, "w", "p", "m", 0, 1, 0, 0);
+        vm.prank(GUARDIAN);
+        ledger.resumePosting();
     }
 
     function letTimePass(uint256 time) external {
@@ -206,7 +244,9 @@ contract Handler is LedgerTest {
         last.payoutsRoot = rootOf(payoutsFor(last));
         postModel(last);
         uint256 sequence = posts.length - 1;
-        attest(sequence);
+        attest(sequence, AUDITOR);
+        attest(sequence, AUDITOR_3);
+        modelAttested = sequence;
         wait(DELAY);
         ledger.claimMany(sequence, batchOf(payoutsFor(last)));
         for (uint256 i = 0; i < ACCOUNTS; ++i) {
@@ -294,7 +334,7 @@ contract Handler is LedgerTest {
     }
 
     function isPaused() private view returns (bool) {
-        return block.timestamp < ledger.pausedUntil();
+        return block.timestamp < ledger.claimsPausedUntil();
     }
 
     function ledgerAddress() external view returns (address) {

@@ -11,10 +11,12 @@ import {bound, vm} from "./Vm.sol";
 
 /// @notice A ledger on a production chain id, funded with a million, and the hands that work it.
 abstract contract LedgerTest {
-    address internal constant ADMIN = address(0xA1);
+    address internal immutable ADMIN = address(new SlowAdmin(DELAY));
     address internal constant POSTER = address(0xA2);
     address internal constant AUDITOR = address(0xA3);
     address internal constant GUARDIAN = address(0xA4);
+    address internal constant AUDITOR_2 = address(0xA5);
+    address internal constant AUDITOR_3 = address(0xA6);
     address internal constant ALICE = address(0xB1);
     address internal constant BOB = address(0xB2);
     address internal constant CAROL = address(0xB3);
@@ -44,7 +46,38 @@ abstract contract LedgerTest {
     }
 
     function deploy(IERC20Metadata token_, uint48 delay) internal returns (SettlementLedger) {
-        return new SettlementLedger(token_, "USD", delay, MONEY, ADMIN, POSTER, AUDITOR, GUARDIAN);
+        return new SettlementLedger(settingsOf(token_, delay), hands());
+    }
+
+    function settingsOf(IERC20Metadata token_, uint48 delay)
+        internal
+        pure
+        returns (ISettlementLedger.Settings memory)
+    {
+        // A day of posts may add all of the money; they settle seconds here, so the rate is that much higher.
+        return ISettlementLedger.Settings(address(token_), "USD", delay, MONEY * 1 days, uint64(START - 1 days), "log");
+    }
+
+    function hands() internal view virtual returns (ISettlementLedger.Hands memory) {
+        return handsOf(ADMIN, alone(AUDITOR), 1);
+    }
+
+    function handsOf(address admin, address[] memory auditors, uint8 quorum)
+        internal
+        pure
+        returns (ISettlementLedger.Hands memory)
+    {
+        return ISettlementLedger.Hands(admin, POSTER, auditors, alone(GUARDIAN), quorum);
+    }
+
+    function threeAuditors() internal pure returns (address[] memory auditors) {
+        auditors = new address[](3);
+        (auditors[0], auditors[1], auditors[2]) = (AUDITOR, AUDITOR_2, AUDITOR_3);
+    }
+
+    function alone(address account) internal pure returns (address[] memory accounts) {
+        accounts = new address[](1);
+        accounts[0] = account;
     }
 
     // ------------------------------------------------------------------------------------------------- Posting
@@ -70,14 +103,19 @@ abstract contract LedgerTest {
     }
 
     function attest(uint256 sequence) internal {
+        attest(sequence, AUDITOR);
+    }
+
+    function attest(uint256 sequence, address auditor) internal {
         bytes32 head = ledger.head();
-        vm.prank(AUDITOR);
+        vm.prank(auditor);
         ledger.attest(sequence, head);
     }
 
     function dispute(uint256 sequence) internal {
+        bytes32 head = ledger.head();
         vm.prank(GUARDIAN);
-        ledger.dispute(sequence);
+        ledger.dispute(sequence, head);
     }
 
     function revoke(uint256 sequence) internal {
@@ -162,5 +200,14 @@ abstract contract LedgerTest {
         for (uint256 i = 0; i < batch.length; ++i) {
             batch[i] = ISettlementLedger.Payout(payouts.accounts[i], payouts.cumulatives[i], proofOf(payouts, i));
         }
+    }
+}
+
+/// @notice What a ledger asks of its admin; the tests act in its name.
+contract SlowAdmin {
+    uint256 public immutable getMinDelay;
+
+    constructor(uint256 delay) {
+        getMinDelay = delay;
     }
 }

@@ -10,6 +10,16 @@ import {bound, vm} from "./Vm.sol";
 
 /// @notice Offerings: terms, price, cap, end.
 contract OfferingTest is SharesTest {
+    function test_the_seller_buys_nothing_from_itself() public {
+        ShareOffering offering = offer(400);
+        token.mint(ISSUER, 100 * PRICE);
+        vm.prank(ISSUER);
+        token.approve(address(offering), 100 * PRICE);
+        vm.expectRevert(IShareOffering.SellerBuys.selector);
+        vm.prank(ISSUER);
+        offering.buy(100, 100 * PRICE);
+    }
+
     function test_buying_moves_shares_and_money_at_once() public {
         ShareOffering offering = offer(400);
         token.mint(ALICE, 100 * PRICE);

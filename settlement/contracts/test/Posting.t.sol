@@ -11,8 +11,8 @@ import {vm} from "./Vm.sol";
 /// @notice Posts, attestations, disputes and revocations.
 contract PostingTest is LedgerTest {
     function test_genesis_binds_chain_ledger_token_and_currency() public view {
-        bytes32 tag = keccak256("Genesis(uint256 chainId,address ledger,address token,bytes3 currency)");
-        bytes32 genesis = keccak256(abi.encode(tag, 1, address(ledger), address(token), bytes3("USD")));
+        bytes32 tag = keccak256("Genesis(uint256 chainId,address ledger,address token,bytes3 currency,bytes32 log,uint64 firstEpochStart)");
+        bytes32 genesis = keccak256(abi.encode(tag, 1, address(ledger), address(token), bytes3("USD"), bytes32("log"), START - 1 days));
         vm.assertEq(ledger.head(), genesis, "genesis");
         vm.assertEq(ledger.nextSequence(), 1, "sequences begin at 1");
         vm.assertTrue(!ledger.isActive(0), "the empty post before the first is not active");
@@ -31,7 +31,7 @@ contract PostingTest is LedgerTest {
         );
         vm.expectEmit(address(ledger));
         emit ISettlementLedger.EpochPosted(
-            1, head, genesis, "windows", "payouts", "manifest", end - 60, end, 5e6, 3e6, START + DELAY
+            1, head, genesis, "windows", "payouts", "manifest", end - 60, end, 5e6, 3e6, START + DELAY, POSTER
         );
         vm.prank(POSTER);
         ledger.post(1, genesis, "windows", "payouts", "manifest", end - 60, end, 5e6, 3e6);
@@ -82,10 +82,10 @@ contract PostingTest is LedgerTest {
         );
     }
 
-    function test_totals_never_fall_and_grow_by_one_step_at_most() public {
-        vm.prank(ADMIN);
-        ledger.setMaxStep(100);
+    function test_totals_never_fall_and_grow_with_time_at_most() public {
         post(bytes32("root"), 100);
+        vm.prank(ADMIN);
+        ledger.setMaxRate(100 days);
         bytes32 head = ledger.head();
         uint256 start = block.timestamp;
         wait(1);
@@ -93,18 +93,82 @@ contract PostingTest is LedgerTest {
             2, head, start, start + 1, 99, abi.encodeWithSelector(ISettlementLedger.TotalFalls.selector, 99, 100)
         );
         expectPostRefused(
-            2, head, start, start + 1, 201, abi.encodeWithSelector(ISettlementLedger.StepTooLarge.selector, 101, 100)
+            2, head, start, start + 1, 201, abi.encodeWithSelector(ISettlementLedger.RateTooHigh.selector, 101, 100)
         );
         post(bytes32("root"), 200);
-        vm.assertEq(ledger.total(), 200, "a whole step is allowed");
+        vm.assertEq(ledger.total(), 200, "as much as the time allows");
+        wait(59);
+        post(bytes32("root"), 6_200);
+        vm.assertEq(ledger.total(), 6_200, "by the time since the post before, not by its own epochs");
+    }
+
+    /// @dev A hundred posts in one block add what one could: the limit is of time, not of a post.
+    function test_many_posts_add_no_more_than_one() public {
+        vm.prank(ADMIN);
+        ledger.setMaxRate(1 days);
+        for (uint256 i = 0; i < 100; ++i) {
+            post(bytes32(i), ledger.total() + (i == 0 ? 86_401 : 1));
+        }
+        bytes32 head = ledger.head();
+        wait(1);
+        expectPostRefused(
+            101, head, block.timestamp - 1, block.timestamp, ledger.total() + 2,
+            abi.encodeWithSelector(ISettlementLedger.RateTooHigh.selector, 2, 1)
+        );
+    }
+
+    function test_nothing_before_the_first_epoch_is_posted() public {
+        bytes32 head = ledger.head();
+        expectPostRefused(
+            1, head, START - 1 days - 1, START, 0,
+            abi.encodeWithSelector(ISettlementLedger.EpochOverlaps.selector, START - 1 days - 1, START - 1 days)
+        );
+    }
+
+    function test_posting_can_be_paused_while_a_stolen_key_is_replaced() public {
+        vm.prank(GUARDIAN);
+        ledger.pausePosting(7 days);
+        uint256 until = block.timestamp + 7 days;
+        bytes32 head = ledger.head();
+        wait(1);
+        expectPostRefused(
+            1, head, block.timestamp - 1, block.timestamp, 0,
+            abi.encodeWithSelector(ISettlementLedger.PostingPaused.selector, until)
+        );
+        wait(8 days);
+        vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.PauseTooSoon.selector, until + 7 days));
+        vm.prank(GUARDIAN);
+        ledger.pausePosting(1);
+        post(bytes32("root"), 0);
+        wait(6 days);
+        vm.prank(GUARDIAN);
+        ledger.pausePosting(1 days);
+        vm.prank(GUARDIAN);
+        ledger.resumePosting();
+        post(bytes32("root"), 0);
+        vm.expectRevert(ISettlementLedger.NotPaused.selector);
+        vm.prank(GUARDIAN);
+        ledger.resumePosting();
+    }
+
+    /// @dev Two guardians have judged the wrong post; the second dispute is mined after the right one has its place.
+    function test_a_late_dispute_kills_nothing_that_it_has_not_judged() public {
+        uint256 wrong = post(payoutsOf(ANYONE, MONEY));
+        bytes32 judged = ledger.head();
+        dispute(wrong);
+        uint256 right = post(payoutsOf(ALICE, 10));
+        vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.HeadMismatch.selector, judged, ledger.head()));
+        vm.prank(GUARDIAN);
+        ledger.dispute(wrong, judged);
+        vm.assertEq(ledger.nextSequence(), right + 1, "it lives");
     }
 
     function test_total_must_fit_its_storage() public {
         vm.expectRevert(abi.encodeWithSelector(SafeCast.SafeCastOverflowedUintDowncast.selector, 96, uint256(2 ** 96)));
         vm.prank(ADMIN);
-        ledger.setMaxStep(2 ** 96);
+        ledger.setMaxRate(2 ** 96);
         vm.prank(ADMIN);
-        ledger.setMaxStep(2 ** 96 - 1);
+        ledger.setMaxRate(2 ** 96 - 1);
         token.mint(address(ledger), 2 ** 96);
         post(bytes32("root"), 2 ** 96 - 1);
         bytes32 head = ledger.head();
@@ -269,9 +333,10 @@ contract PostingTest is LedgerTest {
         ledger.claim(ANYONE, two, MONEY, proof);
         vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.PostUnknown.selector, three));
         ledger.getPost(three);
+        bytes32 head = ledger.head();
         vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.PostUnknown.selector, three));
         vm.prank(GUARDIAN);
-        ledger.dispute(three);
+        ledger.dispute(three, head);
 
         post(better);
         vm.assertEq(ledger.getPost(three).payoutsRoot, rootOf(better), "overwritten before it lives");
@@ -302,19 +367,20 @@ contract PostingTest is LedgerTest {
         dispute(one);
         vm.assertEq(ledger.head(), folded, "folded");
         vm.assertEq(ledger.total(), 0, "back at nothing");
-        vm.assertEq(ledger.epochEnd(), 0, "and at no epoch");
+        vm.assertEq(ledger.epochEnd(), START - 1 days, "and at the first epoch");
     }
 
     function test_mature_post_cannot_be_disputed_even_when_revoked() public {
         uint256 one = activate(payoutsOf(10, 0, 0));
         bytes memory mature = abi.encodeWithSelector(ISettlementLedger.PostMature.selector, one);
+        bytes32 head = ledger.head();
         vm.expectRevert(mature);
         vm.prank(GUARDIAN);
-        ledger.dispute(one);
+        ledger.dispute(one, head);
         revoke(one);
         vm.expectRevert(mature);
         vm.prank(GUARDIAN);
-        ledger.dispute(one);
+        ledger.dispute(one, head);
     }
 
     function test_stolen_poster_key_takes_nothing() public {

@@ -50,7 +50,7 @@ contract TestToken is ERC20 {
         return _decimals;
     }
 
-    function transfer(address to, uint256 amount) public override returns (bool) {
+    function transfer(address to, uint256 amount) public virtual override returns (bool) {
         if (blocked[to]) revert Blocked(to);
         if (hook != address(0)) (hookSucceeded,) = hook.call(hookData);
         if (refusesSilently) return false;

@@ -16,7 +16,7 @@ contract TokensTest is LedgerTest {
         bob = bound(bob, 1, 10_000_000_000e18);
         Payouts memory payouts = payoutsOf(alice, bob, 0);
         vm.prank(ADMIN);
-        ledger.setMaxStep(20_000_000_000e18);
+        ledger.setMaxRate(20_000_000_000e18);
         token.mint(address(ledger), alice + bob);
         uint256 one = activate(payouts);
         claim(one, payouts, 0);
@@ -51,15 +51,12 @@ contract TokensTest is LedgerTest {
         ledger.post(1, head, "w", "p", "m", uint64(START - 1), uint64(START), 901, 0);
     }
 
-    /// @dev Not supported: a balance that shrinks. Nothing can be withdrawn or posted until it is made good.
-    function test_shrunken_balance_stops_posts_and_withdrawals() public {
+    /// @dev Not supported: a balance that shrinks. Nothing can be posted until it is made good.
+    function test_shrunken_balance_stops_posts() public {
         Payouts memory payouts = payoutsOf(MONEY - 1, 0, 0);
         activate(payouts);
         token.burn(address(ledger), 2);
         vm.assertEq(ledger.free(), 0, "nothing is free");
-        vm.expectRevert(abi.encodeWithSelector(ISettlementLedger.WithdrawalExceedsFree.selector, 1, 0));
-        vm.prank(ADMIN);
-        ledger.withdraw(ADMIN, 1);
         bytes32 head = ledger.head();
         bytes32 root = rootOf(payouts);
         uint64 now_ = uint64(block.timestamp);
@@ -88,7 +85,7 @@ contract TokensTest is LedgerTest {
         bytes[3] memory calls = [
             abi.encodeCall(ledger.claim, (BOB, one, 200, proofOf(payouts, 1))),
             abi.encodeCall(ledger.claimMany, (one, batchOf(payouts))),
-            abi.encodeCall(ledger.withdraw, (ADMIN, 1))
+            abi.encodeCall(ledger.close, (ADMIN))
         ];
         for (uint256 i = 0; i < 3; ++i) {
             token.setHook(address(ledger), calls[i]);
@@ -101,17 +98,19 @@ contract TokensTest is LedgerTest {
 
     /// @dev In the middle of a claim what is paid is booked, but has not left: it would look free to the admin, and like
     /// funding to the poster. Both are the token itself here.
-    function test_money_on_its_way_is_neither_withdrawn_nor_posted_against() public {
+    function test_money_on_its_way_is_neither_closed_out_nor_posted_against() public {
         address thief = address(token);
+        vm.chainId(31_337); // where an admin may be any contract
         Payouts memory payouts = payoutsOf(100, 0, 0);
-        ledger = new SettlementLedger(token, "USD", DELAY, MONEY, thief, POSTER, AUDITOR, GUARDIAN);
+        ledger = new SettlementLedger(settingsOf(token, DELAY), handsOf(thief, alone(AUDITOR), 1));
         token.mint(address(ledger), 100);
         uint256 one = activate(payouts);
-        token.setHook(address(ledger), abi.encodeCall(ledger.withdraw, (ANYONE, 100)));
+        wait(400 days);
+        token.setHook(address(ledger), abi.encodeCall(ledger.close, (ANYONE)));
         claim(one, payouts, 0);
-        vm.assertTrue(!token.hookSucceeded(), "not withdrawn");
+        vm.assertTrue(!token.hookSucceeded(), "not closed out");
 
-        ledger = new SettlementLedger(token, "USD", DELAY, MONEY, ADMIN, POSTER, AUDITOR, GUARDIAN);
+        ledger = deploy(token, DELAY);
         token.mint(address(ledger), 100);
         one = activate(payouts);
         bytes32 role = ledger.POSTER_ROLE();
@@ -122,5 +121,66 @@ contract TokensTest is LedgerTest {
         token.setHook(address(ledger), abi.encodeCall(ledger.post, (2, head, "w", "p", "m", end - 1, end, 200, 0)));
         claim(one, payouts, 0);
         vm.assertTrue(!token.hookSucceeded(), "not posted against");
+    }
+
+    /// @dev Tether Gold's first contract moved the tokens and returned false. What it says is not believed.
+    function test_a_token_that_returns_false_on_success_is_paid_once() public {
+        token = TestToken(address(new FalseOnSuccess()));
+        ledger = deploy(token, DELAY);
+        token.mint(address(ledger), 1_000);
+        Payouts memory payouts = payoutsOf(100, 500, 400);
+        uint256 one = activate(payouts);
+        ISettlementLedger.Payout[] memory batch = batchOf(payouts);
+        for (uint256 i = 0; i < 10; ++i) {
+            ledger.claimMany(one, batch);
+        }
+        vm.assertEq(token.balanceOf(ALICE), 100, "once");
+        vm.assertEq(token.balanceOf(BOB), 500, "and Bob too");
+        vm.assertEq(ledger.claimed(), 1_000, "all of it is claimed");
+    }
+
+    /// @dev A payee whose hook burns all gas takes its own part of a batch, not that of the others.
+    function test_a_payee_s_hook_cannot_stop_a_batch() public {
+        CallingToken calling = new CallingToken();
+        token = TestToken(address(calling));
+        ledger = deploy(token, DELAY);
+        token.mint(address(ledger), 1_000_000);
+        address[] memory accounts = new address[](3);
+        uint256[] memory amounts = new uint256[](3);
+        (accounts[0], accounts[1], accounts[2]) = (address(new GasBurner()), BOB, CAROL);
+        (amounts[0], amounts[1], amounts[2]) = (1, 500, 400);
+        Payouts memory payouts = payoutsOf(accounts, amounts);
+        uint256 one = activate(payouts);
+        (bool ok,) = address(ledger).call{gas: 1_000_000}(abi.encodeCall(ledger.claimMany, (one, batchOf(payouts))));
+        vm.assertTrue(ok, "a million gas is enough for three leaves");
+        vm.assertEq(ledger.claimed(), 900, "the others are paid, the burner put back");
+    }
+}
+
+/// @notice Moves the tokens, and says that it did not.
+contract FalseOnSuccess is TestToken {
+    constructor() TestToken(6) {}
+
+    function transfer(address to, uint256 amount) public override returns (bool) {
+        super.transfer(to, amount);
+        return false;
+    }
+}
+
+/// @notice Tells a recipient that is a contract.
+contract CallingToken is TestToken {
+    constructor() TestToken(6) {}
+
+    function transfer(address to, uint256 amount) public override returns (bool) {
+        super.transfer(to, amount);
+        if (to.code.length > 0) GasBurner(to).tokensReceived();
+        return true;
+    }
+}
+
+/// @notice Burns whatever gas there is.
+contract GasBurner {
+    function tokensReceived() external pure {
+        while (true) {}
     }
 }

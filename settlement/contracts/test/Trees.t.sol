@@ -15,7 +15,7 @@ contract TreesTest is LedgerTest {
             (string memory json, uint256 size) = read("payouts", sizes[s]);
             setUp();
             vm.prank(ADMIN);
-            ledger.setMaxStep(type(uint96).max);
+            ledger.setMaxRate(type(uint96).max);
             token.mint(address(ledger), type(uint96).max);
             uint256 one = post(vm.parseJsonBytes32(json, ".root"), type(uint96).max);
             attest(one);

@@ -4,6 +4,8 @@ pragma solidity 0.8.37;
 /// @notice The cheat codes that these tests use; forge answers them at one fixed address.
 interface Vm {
     function prank(address sender) external;
+    function addr(uint256 key) external pure returns (address);
+    function sign(uint256 key, bytes32 digest) external pure returns (uint8 v, bytes32 r, bytes32 s);
     function warp(uint256 timestamp) external;
     function chainId(uint256 id) external;
     function expectRevert(bytes4 selector) external;
