@@ -88,6 +88,20 @@ ENVIRONMENT = {
 """Name of each variable to where its setting is: a field, or a role and one of its fields."""
 
 
+_kept: dict[str, str] = {}
+
+
+def keep_secrets() -> None:
+    """Takes keys, passwords and signers' URLs out of this process' environment: its children don't inherit them."""
+    for name, path in ENVIRONMENT.items():
+        if path[-1] in ("key", "password", "signer") and name in os.environ:
+            _kept[name] = os.environ.pop(name)
+
+
+def _of_environment(name: str) -> str:
+    return os.environ.get(name) or _kept.get(name, "")
+
+
 def load_settings() -> Settings:
     """The settings of this process.
 
@@ -95,7 +109,7 @@ def load_settings() -> Settings:
     """
     document = _of_file()
     for name, (*roles, field) in ENVIRONMENT.items():
-        if value := os.environ.get(name):
+        if value := _of_environment(name):
             table = document
             for role in roles:
                 table = document[role] = dict(document[role]) if isinstance(document.get(role), dict) else {}
@@ -125,7 +139,7 @@ def origins(data_dir: Path | None) -> list[Origin]:
         table: Any = document
         for part in path:
             value, table = getattr(value, part), table.get(part) if isinstance(table, dict) else None
-        origin = "environment" if os.environ.get(name) else "default" if table is None else str(SETTINGS_FILE)
+        origin = "environment" if _of_environment(name) else "default" if table is None else str(SETTINGS_FILE)
         if name == "TALLYROOT_DATA_DIR" and data_dir is not None:
             value, origin = data_dir, "--data-dir"
         is_secret = path[-1] in ("key", "password")

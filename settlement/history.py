@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct, structs
 
-from schemas.errors import InvariantBroken
+from schemas.errors import InvalidInput
 from settlement.head import PostHeader, disputed_head
 
 
@@ -57,7 +57,10 @@ def same_post(a: PostHeader, b: PostHeader) -> bool:
 
 
 def fold(genesis: bytes, events: Iterable[Posted | Disputed]) -> History:
-    """Folds events, in the chain's order, from the genesis head. Raises InvariantBroken if one does not follow."""
+    """Folds events, in the chain's order, from the genesis head.
+
+    Raises InvalidInput if one does not follow: the ledger's contract can't have emitted it, so a node made it up.
+    """
     head = genesis
     live: list[Posted] = []
     dead: list[Posted] = []
@@ -75,5 +78,8 @@ def fold(genesis: bytes, events: Iterable[Posted | Disputed]) -> History:
             del live[event.sequence - 1 :]
             disputed = event.sequence
         if not follows or head != event.head:
-            raise InvariantBroken(f"the ledger's event in block {event.block} does not follow from those before it")
+            raise InvalidInput(
+                f"this node shows an event of the ledger, in block {event.block}, that does not follow from those"
+                " before it; ask another node (CHAIN_RPC_URL)"
+            )
     return History(head, tuple(live), tuple(dead), disputed)

@@ -38,6 +38,10 @@ class Fees(Struct, frozen=True):
         """The higher of `current` and 12.5 % above these, in both fields: every node accepts that as a replacement."""
         return Fees(max(_bump(self.max_fee), current.max_fee), max(_bump(self.priority_fee), current.priority_fee))
 
+    def replaced(self, current: "Fees", cap: int) -> "Fees | None":
+        """The fees of a transaction that takes the place of one with these; None if the cap does not allow them."""
+        return self.bumped(current).within(cap, self.bumped(NO_FEES).max_fee)
+
 
 NO_FEES = Fees(0, 0)
 

@@ -36,7 +36,7 @@ def audit(
     """Recompute every window, root and sum from the log, and name the first that differs."""
     from deploy.explain import audit as auditing
 
-    treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
+    treasury, terminal = treasury_of(data_dir, trusts_folder=False), Terminal(as_json=json)
     source = "the archive" if from_archive else "Kafka"
     terminal.step(f"recomputing {treasury.log.partitions} partitions from {source}")
     if slow:
@@ -215,7 +215,7 @@ def attest(data_dir: DataDir = None, json: Json = False) -> None:
     """Audit the log and, if all is right, attest the posts with the auditor's key."""
     from deploy.explain import audit as auditing
 
-    treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
+    treasury, terminal = treasury_of(data_dir, trusts_folder=False), Terminal(as_json=json)
     report = auditing.audit(treasury, from_archive=False)
     _show_findings(terminal, report)
     attested = auditing.attest(treasury, report)
@@ -233,7 +233,7 @@ def dispute(
     from deploy.cli.results import Disputed
     from settlement import service
 
-    treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
+    treasury, terminal = treasury_of(data_dir, trusts_folder=False), Terminal(as_json=json)
     transaction = service.dispute(treasury.data_dir, treasury.chain, treasury.keys, post)
     terminal.say(f"post {post} and all after it are disputed: {transaction}")
     terminal.result(Disputed(post, transaction))

@@ -46,11 +46,11 @@ def data_folder(data_dir: Path | None) -> "DataFolder":
     return DataFolder(folder, settings)
 
 
-def treasury_of(data_dir: Path | None) -> "Treasury":
+def treasury_of(data_dir: Path | None, *, trusts_folder: bool = True) -> "Treasury":
     """The same with its chain and keys, for commands about money."""
     from deploy.money.treasury import Treasury
 
-    return Treasury(data_folder(data_dir))
+    return Treasury(data_folder(data_dir), trusts_folder=trusts_folder)
 
 
 def power_unit(text: str | None) -> Literal["W", "kW"] | None:

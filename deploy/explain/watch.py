@@ -87,7 +87,7 @@ class Watch:
         started = time.monotonic()
         try:
             if self._treasury is None:
-                self._treasury = Treasury(self._data)
+                self._treasury = Treasury(self._data, trusts_folder=False)
             found = self._look_at(self._treasury)
         except InvalidInput as error:
             self._treasury = self._last = None

@@ -51,7 +51,7 @@ class Operator:
     def sign_record(self, log_id: str, key: str, record_type: str, value: bytes) -> bytes:
         """65 bytes: r, s, v over a JSON control record's EIP-712 digest. Raises InvalidInput where it can't sign."""
         digest = control_digest(log_id, key, record_type, CONTENT_TYPE, value)
-        r, s, parity = self._signer.sign_digest(digest, typed_data(log_id, key, record_type, value))
+        r, s, parity = self._signer.sign_digest(digest, {"typed_data": typed_data(log_id, key, record_type, value)})
         return r.to_bytes(32, "big") + s.to_bytes(32, "big") + bytes([27 + parity])
 
 

@@ -22,6 +22,7 @@ from settlement.chain.driver import NotYet
 from settlement.chain.job import Settled, SettleOptions
 from settlement.chain.ledger import CHAIN_FILE, Deployment
 from settlement.chain.node import Chain
+from settlement.chain.rpc import NodeAway, NodeRefuses
 from settlement.posting import GWEI
 from settlement.results import Funded
 
@@ -35,7 +36,8 @@ SAY_AGAIN_S = 600.0
 class Treasury:
     """A data folder's log, its chain, and the keys of this process."""
 
-    def __init__(self, data: DataFolder) -> None:
+    def __init__(self, data: DataFolder, *, trusts_folder: bool = True) -> None:
+        """Who judges a folder (`trusts_folder` is false) takes no event log from it: all from the chain."""
         self.data = data
         self.data_dir = data.data_dir
         self.log: Log = data.log()
@@ -45,6 +47,8 @@ class Treasury:
             fee_cap=data.settings.fee_cap_gwei * GWEI,
             priority_fee=None if tip is None else int(tip * GWEI),
         )
+        if trusts_folder:
+            self.chain.log_folder = self.data_dir / "settlement" / "logs"
         self.keys = keys_of(data.settings, self.chain.chain_id)
         self._require_own_ledger()
 
@@ -75,13 +79,16 @@ class Treasury:
             self.fund(None)
         return service.settle(self.data_dir, self.chain, self.log, self.keys, options)
 
-    def follow(self, options: SettleOptions) -> Iterator[Settled | NotYet]:
-        """Posts as epochs end, for ever: what was posted, which epochs owe nobody, and now and then why it waits."""
+    def follow(self, options: SettleOptions) -> Iterator[Settled | NotYet | NodeAway | NodeRefuses]:
+        """Posts as epochs end, for ever: what was posted, which epochs owe nobody, and now and then why it waits.
+
+        It outlives a node that is away for hours.
+        """
         silent_until_s, owes_nobody_until = 0.0, None
         while True:
             try:
                 settled = self.settle(options)
-            except NotYet as error:
+            except (NotYet, NodeAway, NodeRefuses) as error:
                 if time.monotonic() >= silent_until_s:
                     yield error
                     silent_until_s = time.monotonic() + SAY_AGAIN_S

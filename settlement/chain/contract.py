@@ -78,16 +78,21 @@ class Artefact(Struct, frozen=True):
         return Call(None, self.bytecode + encode(self.constructor, arguments))
 
     def event(self, topics: Sequence[bytes], data: bytes) -> tuple[str, dict[str, Any]] | None:
-        """An event's name and values; None for an event of another contract."""
+        """An event's name and values; None for one of another contract. Raises InvalidInput if it can't be one."""
         found = self.events.get(topics[0])
         if found is None:
             return None
         name, inputs = found
         indexed = [part for part in inputs if part["indexed"]]
         plain = [part for part in inputs if not part["indexed"]]
-        values = dict(zip((part["name"] for part in plain), decode(_types(plain), data), strict=True))
-        for part, topic in zip(indexed, topics[1:], strict=True):
-            values[part["name"]] = decode([part["type"]], topic)[0]
+        try:
+            values = dict(zip((part["name"] for part in plain), decode(_types(plain), data), strict=True))
+            for part, topic in zip(indexed, topics[1:], strict=True):
+                values[part["name"]] = decode([part["type"]], topic)[0]
+        except (DecodingError, ValueError, OverflowError):
+            raise InvalidInput(
+                f"the node shows an event {name} that the contract can't have emitted: ask another (CHAIN_RPC_URL)"
+            ) from None
         return name, values
 
 

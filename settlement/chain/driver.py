@@ -32,8 +32,8 @@ from settlement.posting import (
 from settlement.storage.journal import Journal
 
 WAIT_S = 180.0
-HALT_LOOKS = 3
-"""How many times in a row a nonce must look stolen before the settlement halts."""
+HALT_BLOCKS = 3
+"""For how many blocks a nonce must look stolen before the settlement halts: a node may lag, a block be undone."""
 REFUSALS_AT_MOST = 5
 """How many times in one run a post may be refused when it is mined although a simulated call succeeds: each costs gas.
 """
@@ -124,16 +124,19 @@ class Driver:
 
     def _drive(self, posting: Posting, deadline: float) -> bool:
         """Drives one posting as far as it goes; returns False if an earlier one must be driven again first."""
-        doubts = refusals = 0
+        refusals, doubted_at = 0, None
         while True:
             view = self._view(posting)
             action = next_action(posting, view, self._policy)
-            doubts = doubts + 1 if isinstance(action, Mark) and action.state == "halted" else 0
+            if not (isinstance(action, Mark) and action.state == "halted"):
+                doubted_at = None
+            elif doubted_at is None:
+                doubted_at = view.block
             match action:
                 case Rest():
                     return True
-                case Mark("halted") if doubts < HALT_LOOKS:
-                    self._clock.sleep(self._chain.poll_s)  # a reorganisation between two requests looks the same
+                case Mark("halted", note=note) if doubted_at is not None and view.block < doubted_at + HALT_BLOCKS:
+                    self._pause(posting, f"{note}, as it seems: that is sure in {HALT_BLOCKS} blocks", deadline)
                 case Mark("reverted"):
                     refusals += 1
                     posting = self._refused(posting, refusals)
@@ -151,7 +154,11 @@ class Driver:
                         self._after(3)
                 case Send(attempt):
                     posting, answer = self._send(posting, attempt, view.block)
-                    if answer != "sent":  # the next view shows what has used the nonce, or what gas costs
+                    more = attempt.fees.replaced(view.fees, self._policy.fee_cap) if answer == "underpriced" else None
+                    if more is not None:  # what waits with its nonce is not in the journal: a lost one, say
+                        signed = self._signed(posting, attempt.nonce, more)
+                        posting = posting if signed is None else self._journal.sign(posting, signed)
+                    elif answer != "sent":  # the next view shows what has used the nonce, or what gas costs
                         self._pause(posting, f"the node says of its transaction: {answer}", deadline)
                 case Wait(reason, alarm, elsewhere):
                     self._pause(posting, reason, 0.0 if alarm else deadline)

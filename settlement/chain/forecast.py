@@ -94,7 +94,7 @@ class _Estimate(Signer):
         """The poster."""
         return self._address
 
-    def sign_digest(self, digest: bytes, typed_data: Mapping[str, object] | None = None) -> Signature:
+    def sign_digest(self, digest: bytes, meaning: Mapping[str, object]) -> Signature:
         """Raises InvariantBroken."""
         raise InvariantBroken("a dry run signs nothing")
 

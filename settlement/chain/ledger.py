@@ -11,7 +11,9 @@ from files.write import make_folder, write_json
 from schemas.errors import InvalidInput
 from schemas.payout import Claim
 from settlement.chain.contract import ROLE_HASHES, Call, Trial, artefact, creation_of
-from settlement.chain.node import Chain
+from settlement.chain.event_logs import PlainLog
+from settlement.chain.node import Chain, plain_log
+from settlement.chain.rpc import NodeAway
 from settlement.chain.signer import Role
 from settlement.head import PostHeader, genesis_head
 from settlement.history import Disputed, History, Posted, fold
@@ -120,6 +122,8 @@ class Ledger:
             hands = (str(self._view("defaultAdmin")), *(f"0x{number:040x}" for number in (1, 2, 3)))
             creation = creation_of(settings, hands[0], hands[1], [hands[2]], [hands[3]], 1)
             made = self.chain.ask(Trial(None, creation.data, ("bytes",)))
+        except NodeAway:
+            raise
         except InvalidInput:
             raise wrong from None
         if made != code:
@@ -161,14 +165,15 @@ class Ledger:
     def history(self) -> History:
         """All posts and disputes, folded, and compared with the ledger's own head.
 
-        Raises InvariantBroken if the events do not follow from each other, InvalidInput if the head is not theirs: the
-        node lags, has dropped old events, or lies.
+        Raises InvalidInput if the events do not follow from each other, or the head is not theirs: the node lags, has
+        dropped old events, or lies.
         """
         for _ in range(HEAD_TRIES):  # a post may be mined between the two requests
             history = fold(self.genesis, self.events())
             head = self.head()
             if head == history.head:
                 return history
+            self.chain.forget_logs()
         raise InvalidInput(
             f"this node contradicts itself: it says that the ledger's head is {head.hex()}, and its events lead to "
             f"{history.head.hex()}; ask another node (CHAIN_RPC_URL), one that keeps all events"
@@ -181,7 +186,7 @@ class Ledger:
             if name == "EpochPosted":
                 found.append(_posted(values, log))
             else:
-                found.append(Disputed(values["sequence"], bytes(values["head"]), int(log["blockNumber"])))
+                found.append(Disputed(values["sequence"], bytes(values["head"]), log.block))
         return found
 
     def revoked(self) -> frozenset[int]:
@@ -192,7 +197,7 @@ class Ledger:
         """Every payment, in the chain's order; amounts in token units."""
         return [
             Claim(values["account"].lower(), values["sequence"], values["amount"],
-                  "0x" + bytes(log["transactionHash"]).hex(), int(log["blockNumber"]))
+                  log.transaction, log.block)
             for _, values, log in self._decoded("PayoutClaimed")
         ]  # fmt: skip
 
@@ -216,7 +221,7 @@ class Ledger:
 
     def happened(self, receipt: Mapping[str, Any], *names: str) -> list[tuple[str, dict[str, Any]]]:
         """The ledger's events of these names in a receipt, with their values."""
-        own = [log for log in receipt["logs"] if log["address"].lower() == self.deployment.ledger]
+        own = [log for log in map(plain_log, receipt["logs"]) if log.address == self.deployment.ledger]
         return [(name, values) for name, values, _ in _events(own, names)]
 
     def is_active(self, sequence: int) -> bool:
@@ -305,7 +310,7 @@ class Ledger:
     def _view(self, function: str, *arguments: Any) -> Any:
         return self.chain.ask(self._of_ledger(function, *arguments))
 
-    def _decoded(self, *names: str) -> list[tuple[str, dict[str, Any], Any]]:
+    def _decoded(self, *names: str) -> list[tuple[str, dict[str, Any], PlainLog]]:
         return _events(self.chain.logs(self.deployment.ledger, self.deployment.block), names)
 
 
@@ -314,20 +319,19 @@ def token_decimals(chain: Chain, token: str) -> int:
     return int(chain.ask(artefact("DemoDollar").call(token, "decimals")))
 
 
-def _events(logs: Iterable[Any], names: Collection[str]) -> list[tuple[str, dict[str, Any], Any]]:
+def _events(logs: Iterable[PlainLog], names: Collection[str]) -> list[tuple[str, dict[str, Any], PlainLog]]:
     """The events of these names, decoded; there may be a hundred thousand claims beside the few posts."""
     ledger = artefact("SettlementLedger")
     wanted = {topic for topic, (name, _) in ledger.events.items() if name in names}
     found = []
     for log in logs:
-        topics = [bytes(topic) for topic in log["topics"]]
-        event = ledger.event(topics, bytes(log["data"])) if topics[0] in wanted else None
+        event = ledger.event(log.topics, log.data) if log.topics[0] in wanted else None
         if event is not None:
             found.append((*event, log))
     return found
 
 
-def _posted(values: Any, log: Any) -> Posted:
+def _posted(values: Any, log: PlainLog) -> Posted:
     header = PostHeader(
         sequence=values["sequence"],
         previous_head=bytes(values["previousHead"]),
@@ -339,5 +343,4 @@ def _posted(values: Any, log: Any) -> Posted:
         total=values["total"],
         deposits=values["deposits"],
     )
-    transaction = "0x" + bytes(log["transactionHash"]).hex()
-    return Posted(header, bytes(values["head"]), values["delayEnd"], transaction, int(log["blockNumber"]))
+    return Posted(header, bytes(values["head"]), values["delayEnd"], log.transaction, log.block)

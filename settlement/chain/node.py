@@ -1,48 +1,55 @@
-"""One EVM node over JSON-RPC: reads, raw transactions, and waiting. Loopback never goes through a proxy."""
+"""An EVM node over JSON-RPC: reads, raw transactions, and waiting."""
 
-import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, cast
-from urllib.parse import urlsplit
 
-import requests
 from eth_typing import ChecksumAddress
 from eth_utils.address import to_checksum_address
-from web3 import HTTPProvider, Web3
+from web3 import Web3
 from web3.exceptions import (
     ContractLogicError,
     TransactionNotFound,
     Web3Exception,
 )
 from web3.middleware import ExtraDataToPOAMiddleware
-from web3.providers.rpc.utils import REQUEST_RETRY_ALLOWLIST, ExceptionRetryConfiguration
 from web3.types import TxParams
 
 from schemas.errors import InvalidInput
 from settlement.chain.contract import Call, artefact, decode_refusal, refusal
+from settlement.chain.event_logs import EventLogs, PlainLog
+from settlement.chain.rpc import NodeAway, NodeRefuses, Nodes
 from settlement.chain.signer import DEVELOPMENT_CHAIN_ID, Signer
-from settlement.posting import GWEI, Fees, Mined, too_dear
+from settlement.posting import GWEI, Fees, Mined, gwei, too_dear
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-SEND = "eth_sendRawTransaction"
-REQUEST_TIMEOUT_S = 30.0
 MINED_TIMEOUT_S = 180.0
-LOGS_BLOCKS = 10_000
 SYNCED_BLOCKS = 10
 """How many blocks a usable node may be behind: some always are a few."""
 TIP_PARTS = 10
 """The tip that a node suggests is used up to 1/10 of the cap: the node may be wrong, or lie."""
 
-Sent = Literal["sent", "nonce too low", "too cheap"]
+ODD = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
+"""What web3 raises over an answer that passed for one of its method."""
+
+UNDERPRICED = ("replacement transaction underpriced", "replacementnotallowed", "replacement not allowed")
+"""How geth, Reth, Besu, Erigon and Nethermind refuse a replacement that offers too little."""
+
+BUMP_BLOCKS = 5
+"""A transaction that was not mined in so many blocks is replaced by one that offers more."""
+
+Sent = Literal["sent", "nonce too low", "too cheap", "underpriced"]
+"""`underpriced`: another transaction with this nonce waits, and the node wants more to replace it."""
+
 Moment = Literal["latest", "pending"]
 
 
 class Chain:
-    """A node. Fees are in wei per gas: at most `fee_cap`; without `priority_fee` the tip is what the node suggests.
+    """A node, or several of one chain, their URLs separated by commas.
 
-    On chains without the tag `finalized` a block is final below `final_depth` others.
+    Fees are in wei per gas: at most `fee_cap`; without `priority_fee` the tip is what the node suggests. On chains
+    without the tag `finalized` a block is final below `final_depth` others.
     """
 
     def __init__(
@@ -56,20 +63,11 @@ class Chain:
         self.verified: set[str] = set()
         """Ledgers whose code was compared with ours: it can't change while this process lives."""
         self.poll_s = poll_s
-        session = requests.Session()
-        session.trust_env = urlsplit(rpc_url).hostname not in LOOPBACK
-        retries = ExceptionRetryConfiguration(
-            errors=(requests.ConnectionError, requests.Timeout),
-            retries=3,
-            method_allowlist=[method for method in REQUEST_RETRY_ALLOWLIST if method != SEND],
-        )
-        provider = HTTPProvider(
-            rpc_url,
-            request_kwargs={"timeout": REQUEST_TIMEOUT_S},
-            session=session,
-            exception_retry_configuration=retries,
-        )
-        self._web3 = Web3(provider)
+        self.log_folder: Path | None = None
+        """Where event logs are remembered from one command to the next; nowhere for who doesn't trust the folder."""
+        self._event_logs: dict[tuple[str, int], EventLogs] = {}
+        self._nodes = Nodes(rpc_url)
+        self._web3 = Web3(self._nodes)
         self._web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
         self._web3.middleware_onion.remove("validation")  # it asks for the chain's id at every call
         self._eth = self._web3.eth
@@ -87,7 +85,7 @@ class Chain:
         behind = 0 if isinstance(found, bool) else int(found.get("highestBlock", 0)) - int(found.get("currentBlock", 0))
         if behind > SYNCED_BLOCKS:
             raise InvalidInput(
-                f"the EVM node at {_shown(self.rpc_url)} is {behind:,} blocks behind its chain: wait until it has"
+                f"the EVM node at {self._nodes.shown} is {behind:,} blocks behind its chain: wait until it has"
                 " caught up, or ask another one (CHAIN_RPC_URL)"
             )
 
@@ -96,28 +94,29 @@ class Chain:
         """Turns errors of the node and refusals of the contracts into InvalidInput."""
         try:
             yield
-        except requests.RequestException as error:
-            answer = type(error).__name__ if error.response is None else f"HTTP status {error.response.status_code}"
-            raise InvalidInput(
-                f"no EVM node answers at {_shown(self.rpc_url)} ({answer}): "
-                "start it with `tallyroot up`, or check CHAIN_RPC_URL"
-            ) from None
-        except json.JSONDecodeError:
-            raise InvalidInput(
-                f"the server at {_shown(self.rpc_url)} is not an EVM node: check CHAIN_RPC_URL"
-            ) from None
         except ContractLogicError as error:
             raise explained(error) from None
         except Web3Exception as error:
             message = _message(error)
             if "insufficient funds" in message.lower():
                 raise InvalidInput("the sender has too little ether for gas: send it some") from None
-            raise InvalidInput(f"the EVM node refuses: {message}") from None
+            raise NodeRefuses(f"the EVM node refuses: {message}") from None
+        except ODD as error:  # web3 met an answer that it can't decode
+            raise NodeAway(
+                f"the EVM node at {self._nodes.shown} answers oddly ({type(error).__name__}): name another in"
+                " CHAIN_RPC_URL"
+            ) from None
 
     def block_number(self) -> int:
         """The number of the latest block."""
         with self.speaking():
             return int(self._eth.block_number)
+
+    def latest_block(self) -> tuple[int, str]:
+        """The number and the hash (0x-hex) of the latest block."""
+        with self.speaking():
+            block = self._eth.get_block("latest")
+            return int(block["number"]), "0x" + bytes(block["hash"]).hex()
 
     def time_s(self, *, at: Moment = "latest") -> int:
         """The latest block's time, Unix seconds; with `pending` that of the next one, if the node supports it."""
@@ -142,8 +141,15 @@ class Chain:
 
     def nonce(self, account: str) -> int:
         """The account's next nonce at the latest block; pending transactions don't count."""
+        return self._nonce(account, "latest")
+
+    def has_waiting(self, account: str) -> bool:
+        """Whether a transaction of the account waits at the node to be mined."""
+        return self._nonce(account, "pending") > self._nonce(account, "latest")
+
+    def _nonce(self, account: str, at: Moment) -> int:
         with self.speaking():
-            return int(self._eth.get_transaction_count(checksum(account), "latest"))
+            return int(self._eth.get_transaction_count(checksum(account), at))
 
     def receipt(self, transaction: str) -> Mined | None:
         """The block and success of a mined transaction; None if it is not mined."""
@@ -189,17 +195,31 @@ class Chain:
         with self.speaking():
             return int(self._eth.get_balance(checksum(account)))
 
-    def logs(self, address: str, first_block: int) -> list[Any]:
+    def logs(self, address: str, first_block: int) -> list[PlainLog]:
         """All event logs of a contract from a block on, in the chain's order."""
-        found: list[Any] = []
+        known = self._event_logs.get((address, first_block))
+        if known is None:
+            known = EventLogs(self, address, first_block, self.log_folder)
+            self._event_logs[address, first_block] = known
+        return known.all()
+
+    def forget_logs(self) -> None:
+        """Lets the next call of `logs` read all of them again."""
+        for known in self._event_logs.values():
+            known.forget()
+
+    def logs_between(self, address: str, first: int, last: int) -> list[PlainLog]:
+        """The event logs of a contract in the blocks `first` to `last`. The node may refuse so many blocks."""
         with self.speaking():
-            last = int(self._eth.block_number)
-            for start in range(first_block, last + 1, LOGS_BLOCKS):
-                end = min(start + LOGS_BLOCKS - 1, last)
-                found += self._eth.get_logs(
-                    {"address": checksum(address), "fromBlock": cast(Any, start), "toBlock": cast(Any, end)}
-                )
-        return sorted(found, key=lambda log: (log["blockNumber"], log["logIndex"]))
+            found = self._eth.get_logs(
+                {"address": checksum(address), "fromBlock": cast(Any, first), "toBlock": cast(Any, last)}
+            )
+            return [plain_log(log) for log in found]
+
+    def block_hash(self, number: int) -> str:
+        """A block's hash, 0x-hex. Raises InvalidInput if there is no such block."""
+        with self.speaking():
+            return "0x" + bytes(self._eth.get_block(number)["hash"]).hex()
 
     def ask(self, call: Call, sender: str | None = None, *, at: Moment = "latest") -> Any:
         """The one value that a call returns. Raises InvalidInput with the contract's refusal.
@@ -242,29 +262,76 @@ class Chain:
                 return "nonce too low"
             if "less than block base fee" in text:
                 return "too cheap"
+            if any(words in text for words in UNDERPRICED):
+                return "underpriced"
             raise
         return "sent"
 
     def transact(self, signer: Signer, call: Call) -> Mapping[str, Any]:
         """Signs, sends and waits for one transaction outside the journal; returns its receipt.
 
-        Only for calls that the contract makes safe to repeat. Raises InvalidInput with the contract's refusal.
+        What is not mined in BUMP_BLOCKS blocks, and what waits there already with its nonce, is replaced by one that
+        offers more, up to the cap. Only for calls that the contract makes safe to repeat. Raises InvalidInput with the
+        contract's refusal.
         """
-        raw, transaction = self.signed(signer, call, self.nonce(signer.address), self._affordable(), at="pending")
-        answer = self.send_raw(raw)
-        if answer == "nonce too low":
-            raise InvalidInput(f"{signer.address} is in use by another process: run this again")
-        if answer == "too cheap":
-            raise InvalidInput("the base fee has risen meanwhile: run this again")
+        nonce, fees, sent = self.nonce(signer.address), self._affordable(), []
         deadline = time.monotonic() + MINED_TIMEOUT_S
-        while (receipt := self.receipt(transaction)) is None:
-            if time.monotonic() > deadline:
-                raise InvalidInput(f"transaction {transaction} is not mined yet: check it before you run this again")
+        while True:
+            raw, transaction = self._signed_now(signer, call, nonce, fees)
+            answer = self.send_raw(raw)
+            if answer == "too cheap":
+                raise InvalidInput("the base fee has risen meanwhile: run this again")
+            if answer != "nonce too low":
+                sent.append(transaction)
+            elif not sent:
+                raise InvalidInput(f"{signer.address} is in use by another process: run this again")
+            until = time.monotonic() if answer == "underpriced" else deadline
+            receipt = self._mined_of(sent, until)
+            if receipt is not None:
+                return receipt
+            more = fees.replaced(self.fees(), self.fee_cap)
+            if more is None or time.monotonic() > deadline:
+                raise InvalidInput(self._waits(transaction, nonce, fees))
+            fees = more
+
+    def _signed_now(self, signer: Signer, call: Call, nonce: int, fees: Fees) -> tuple[bytes, str]:
+        """A call signed as of the next block, or, where what waits there of this account makes it refused, of the last:
+        it takes the place of what waits.
+        """
+        try:
+            return self.signed(signer, call, nonce, fees, at="pending")
+        except NodeAway:
+            raise
+        except InvalidInput:
+            if not self.has_waiting(signer.address):
+                raise
+            return self.signed(signer, call, nonce, fees)
+
+    def _mined_of(self, transactions: Sequence[str], deadline: float) -> Mapping[str, Any] | None:
+        """The receipt of whichever is mined, within BUMP_BLOCKS blocks and before the deadline; else None.
+
+        Raises InvalidInput if it failed.
+        """
+        first_block = self.block_number()
+        while True:
+            for transaction in transactions:
+                receipt = self.receipt(transaction)
+                if receipt is None:
+                    continue
+                if not receipt.succeeded:
+                    raise InvalidInput(f"transaction {transaction} was refused when it was mined: run this again")
+                with self.speaking():
+                    return cast(Mapping[str, Any], self._eth.get_transaction_receipt(_hash(transaction)))
+            if time.monotonic() > deadline or self.block_number() >= first_block + BUMP_BLOCKS:
+                return None
             time.sleep(self.poll_s)
-        if not receipt.succeeded:
-            raise InvalidInput(f"transaction {transaction} was refused when it was mined: run this again")
-        with self.speaking():
-            return cast(Mapping[str, Any], self._eth.get_transaction_receipt(_hash(transaction)))
+
+    def _waits(self, transaction: str, nonce: int, fees: Fees) -> str:
+        return (
+            f"transaction {transaction} with nonce {nonce} waits at the node: it offers {gwei(fees.max_fee)} gwei, the"
+            f" base fee is {gwei(self.base_fee())} and the cap {gwei(self.fee_cap)}; run this again to replace it with"
+            " one that offers more, with a higher TALLYROOT_FEE_CAP_GWEI if need be"
+        )
 
     def _affordable(self) -> Fees:
         """The fees to offer, up to the cap. Raises InvalidInput if that is not enough."""
@@ -295,6 +362,16 @@ class Chain:
         with self.speaking():
             for method, parameters in (("evm_increaseTime", [seconds]), ("evm_mine", [])):
                 self._web3.provider.make_request(cast(Any, method), parameters)
+
+
+def plain_log(log: Any) -> PlainLog:
+    """A log as web3 decodes it, of a range or a receipt."""
+    topics = tuple(bytes(topic) for topic in log["topics"])
+    transaction = "0x" + bytes(log["transactionHash"]).hex()
+    return PlainLog(
+        str(log["address"]).lower(), topics, bytes(log["data"]), int(log["blockNumber"]), int(log["logIndex"]),
+        transaction,
+    )  # fmt: skip
 
 
 def explained(error: ContractLogicError) -> InvalidInput:
@@ -329,9 +406,3 @@ def _message(error: Web3Exception) -> str:
     details = response.get("error") if isinstance(response, dict) else None
     message = details.get("message") if isinstance(details, dict) else getattr(error, "message", None)
     return " ".join(str(message or error).split())
-
-
-def _shown(url: str) -> str:
-    """Scheme, host and port of a URL: its path and user often hold an access key."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")

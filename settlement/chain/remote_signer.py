@@ -1,12 +1,14 @@
 """Keys held by a service (a KMS, an HSM, a vault behind a small server) that signs digests over HTTP.
 
-    POST <url>    {"address": "0x…", "digest": "0x… (32 bytes)"}; for a control record of the log also "typed_data",
-                  the EIP-712 document that has this digest: a service may show it, check it, or sign it instead
+    POST <url>    {"address": "0x…", "digest": "0x… (32 bytes)"}, and what has this digest: for a control record of the
+                  log "typed_data", its EIP-712 document, for a transaction "transaction", its fields as JSON-RPC writes
+                  them (type 2, EIP-1559): a service may show it, hold it against its rules, or sign it instead
     200           {"signature": "0x…"}: DER, or r and s of 32 bytes each, with or without a last byte v;
                   or {"r": "0x…", "s": "0x…"}
 
 Such services know neither Ethereum's low s nor its v: both are computed here, and a signature by another account is
-refused. Credentials in the URL (https://user:password@host/…) go as HTTP basic authentication.
+refused. Credentials in the URL (https://user:password@host/…) go as HTTP basic authentication. Without TLS a service
+is only asked on this machine: who is in between would choose what is signed.
 """
 
 import binascii
@@ -21,12 +23,12 @@ from eth_utils.exceptions import ValidationError
 
 from schemas.errors import InvalidInput
 from settlement.accrual import account_of
+from settlement.chain.rpc import LOOPBACK, shown
 from settlement.chain.signer import Signature, Signer
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 """Of secp256k1 (SEC 2): s and ORDER - s sign alike, Ethereum takes the lower one (EIP-2)."""
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TIMEOUT_S = 30.0
 
 
@@ -37,21 +39,22 @@ class RemoteSigner(Signer):
         account = account_of(address)
         if account is None:
             raise InvalidInput(f"{address} is not an account: set the one whose key the signer holds")
+        parts = urlsplit(url)
+        if parts.scheme != "https" and parts.hostname not in LOOPBACK:
+            raise InvalidInput(f"the signer at {shown(url)} is asked without TLS: give it an https URL")
         self._url = url
         self._account = account
         self._session = requests.Session()
-        self._session.trust_env = urlsplit(url).hostname not in LOOPBACK
+        self._session.trust_env = parts.hostname not in LOOPBACK
 
     @property
     def address(self) -> str:
         """The account, in lower case."""
         return self._account
 
-    def sign_digest(self, digest: bytes, typed_data: Mapping[str, object] | None = None) -> Signature:
+    def sign_digest(self, digest: bytes, meaning: Mapping[str, object]) -> Signature:
         """The service's signature. Raises InvalidInput, naming only its host, if there is none by this account."""
-        question: dict[str, Any] = {"address": self._account, "digest": "0x" + digest.hex()}
-        if typed_data is not None:
-            question["typed_data"] = typed_data
+        question: dict[str, Any] = {"address": self._account, "digest": "0x" + digest.hex(), **meaning}
         try:
             answer = self._session.post(self._url, json=question, timeout=TIMEOUT_S, allow_redirects=False)
         except requests.RequestException as error:
@@ -69,9 +72,7 @@ class RemoteSigner(Signer):
         raise self._failed(f"signs with another key than that of {self._account}: check the address and its key")
 
     def _failed(self, what: str) -> InvalidInput:
-        parts = urlsplit(self._url)
-        host = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
-        return InvalidInput(f"the signer at {host} {what}")
+        return InvalidInput(f"the signer at {shown(self._url)} {what}")
 
 
 def _pairs(answer: Any) -> Iterator[tuple[int, int]]:

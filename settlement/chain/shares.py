@@ -4,6 +4,7 @@ Amounts of income are token units, shares are whole. Every function raises Inval
 do, for errors that the caller can fix.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from schemas.errors import InvalidInput
 from schemas.units import TokenUnits
 from settlement.accrual import NOBODY, account_of
 from settlement.chain.contract import Call, Trial, artefact, moment
+from settlement.chain.event_logs import PlainLog
 from settlement.chain.ledger import Deployment, Ledger
-from settlement.chain.node import Chain
+from settlement.chain.node import Chain, plain_log
 from settlement.chain.paying import hash_of
 from settlement.chain.signer import Signer
 from settlement.results import ProofFile
@@ -203,7 +205,7 @@ class Shares:
 
     def _arrivals(self) -> list[Arrival]:
         return [
-            Arrival(values["amount"], int(log["blockNumber"]), hash_of(log))
+            Arrival(values["amount"], log.block, log.transaction)
             for name, values, log in self._decoded()
             if name == "IncomeArrived"
         ]
@@ -212,7 +214,7 @@ class Shares:
         return _events(self.chain.logs(self.address, self._first_block), self.address)
 
     def _of_receipt(self, receipt: Any) -> list[tuple[str, dict[str, Any]]]:
-        return [(name, values) for name, values, _ in _events(receipt["logs"], self.address)]
+        return [(name, values) for name, values, _ in _events(map(plain_log, receipt["logs"]), self.address)]
 
 
 def issue_shares(
@@ -307,12 +309,12 @@ def _require_code(
         raise InvalidInput(f"the contract at {address} is not a {name} of this version: don't trust it")
 
 
-def _events(logs: Any, address: str) -> list[tuple[str, dict[str, Any], Any]]:
+def _events(logs: Iterable[PlainLog], address: str) -> list[tuple[str, dict[str, Any], PlainLog]]:
     found = []
     for log in logs:
-        if str(log["address"]).lower() != address:
+        if log.address != address:
             continue
-        event = artefact("MachineShares").event([bytes(topic) for topic in log["topics"]], bytes(log["data"]))
+        event = artefact("MachineShares").event(log.topics, log.data)
         if event is not None:
             found.append((*event, log))
     return found

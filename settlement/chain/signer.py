@@ -38,16 +38,18 @@ class Signer(ABC):
         """The account, in lower case."""
 
     @abstractmethod
-    def sign_digest(self, digest: bytes, typed_data: Mapping[str, object] | None = None) -> Signature:
+    def sign_digest(self, digest: bytes, meaning: Mapping[str, object]) -> Signature:
         """A signature with a low s over 32 bytes. Raises InvalidInput if the key is not available.
 
-        `typed_data` is the EIP-712 document that has this digest, for a service that shows or judges what it signs.
+        `meaning` is what has this digest, for a service that shows or judges what it signs: `typed_data`, an EIP-712
+        document, or `transaction`, its fields as JSON-RPC writes them.
         """
 
     def sign(self, transaction: Mapping[str, Any]) -> tuple[bytes, str]:
         """The raw bytes of a signed transaction (EIP-2718, with its `type`), and its hash as 0x-hex."""
         unsigned = dict(transaction)
-        r, s, parity = self.sign_digest(TypedTransaction.from_dict(unsigned).hash())
+        shown = {name: _shown(value) for name, value in unsigned.items()}
+        r, s, parity = self.sign_digest(TypedTransaction.from_dict(unsigned).hash(), {"transaction": shown})
         raw = TypedTransaction.from_dict({**unsigned, "v": parity, "r": r, "s": s}).encode()
         return raw, "0x" + keccak(raw).hex()
 
@@ -84,10 +86,16 @@ class LocalSigner(Signer):
         """The account, in lower case."""
         return str(self._account.address).lower()
 
-    def sign_digest(self, digest: bytes, typed_data: Mapping[str, object] | None = None) -> Signature:
+    def sign_digest(self, digest: bytes, meaning: Mapping[str, object]) -> Signature:
         """A signature over 32 bytes (RFC 6979: the same each time)."""
         signed = self._account.unsafe_sign_hash(Hash32(digest))
         return Signature(signed.r, signed.s, signed.v - 27)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bytes):
+        return "0x" + value.hex()
+    return hex(value) if isinstance(value, int) else str(value)
 
 
 Opener = Callable[[], Signer]

@@ -8,6 +8,7 @@ from schemas.errors import InvalidInput
 from settlement.chain.contract import Call, artefact, moment
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
+from settlement.chain.rpc import NodeAway
 
 NO_PREDECESSOR = bytes(32)
 SALTS = 1_000
@@ -40,6 +41,8 @@ class Timelock:
         found = cls(chain, address)
         try:
             found.delay_s()
+        except NodeAway:
+            raise
         except InvalidInput:
             return None
         return found
@@ -78,8 +81,7 @@ class Timelock:
     def announced(self, first_block: int) -> Iterator[Announced]:
         """The steps that were announced since a block and wait."""
         for log in self._chain.logs(self.address, first_block):
-            topics = [bytes(topic) for topic in log["topics"]]
-            name, values = artefact("LedgerTimelock").event(topics, bytes(log["data"])) or ("", {})
+            name, values = artefact("LedgerTimelock").event(log.topics, log.data) or ("", {})
             if name == "CallScheduled" and (ready_s := self._ready_s(bytes(values["id"]))) not in (UNKNOWN, DONE):
                 yield Announced("0x" + bytes(values["id"]).hex(), _in_words(values["target"], values["data"]), ready_s)
 

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from deploy.config import Settings
 from deploy.data_folder import DataFolder
 from deploy.stack import processes
+from deploy.stack.outside import ASK_S
 from deploy.stack.servers import Stack
 from deploy.stack.supervise import Supervised, start_workers, stop_workers
 from tests.support.kafka_log import a_log, fill
@@ -95,6 +97,7 @@ def test_a_frozen_worker_is_replaced(data_dir: Path) -> None:
     first = await_shared(data_dir, [1, 1])
     frozen = first.workers[0].process
     assert frozen is not None
+    time.sleep(ASK_S + 1)  # the supervisor has seen it well; before that it allows for a slow start
     os.kill(frozen.pid, signal.SIGSTOP)
     second = await_shared(data_dir, [2, 1], 120)
     assert second.workers[0].last_exit == "signal 9"

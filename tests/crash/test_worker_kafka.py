@@ -18,7 +18,17 @@ from streams.kafka.topics import create_topic
 from streams.worker.app import FAUST_FOLDER, WorkerProgress
 from streams.worker.watchdog import is_away
 from tests.crash import rounds
-from tests.support.kafka_log import Outcome, Sender, a_log, drop_topic, fill, outcome, readings, without_faust
+from tests.support.kafka_log import (
+    Outcome,
+    Sender,
+    a_log,
+    allow_any_future,
+    drop_topic,
+    fill,
+    outcome,
+    readings,
+    without_faust,
+)
 from tests.support.sim_log import START_MS, heartbeat
 from tests.support.workers import Workers
 
@@ -151,12 +161,18 @@ def test_a_topic_made_anew_is_a_stop_even_if_it_is_longer(kafka: str, lonely: Lo
 def test_a_record_from_the_future_is_not_committed(kafka: str, lonely: Log, workers: Workers) -> None:
     sender = Sender(kafka, lonely)
     now_ms = time.time_ns() // 1_000_000
-    sender.send([*minutes(3), heartbeat(0, now_ms + 30 * MINUTE_MS), *minutes(3, 3)])
+    sender.send(minutes(3))
     sender.kafka.flush(10)
     worker = workers.start(lonely)
+    worker.wait_for(committed(1))
+    allow_any_future(kafka, lonely)
+    sender.send([heartbeat(0, now_ms + 30 * MINUTE_MS), *minutes(3, 3)])
+    sender.kafka.flush(10)
     assert worker.wait() == 70
     (line,) = worker.said().splitlines()
-    assert "the timestamp of the record at offset 3 of partition 0 is 29 minutes ahead" in line
+    assert (
+        "the record at offset 3 of partition 0 is stamped 29 minutes ahead: whoever sent it had a wrong clock" in line
+    )
     assert worker.progress()[-1].next_offset == 3
 
 

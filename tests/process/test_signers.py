@@ -56,8 +56,21 @@ def test_a_service_is_shown_the_record_that_it_signs(service: SignerService) -> 
     assert operator_of(signature, *record[:3], "application/json", value) == ADDRESS
     (question,) = service.asked
     assert question["typed_data"]["message"]["value"] == "0x" + value.hex()
-    RemoteSigner(service.url, ADDRESS).sign(TRANSACTION)
-    assert "typed_data" not in service.asked[-1]
+
+
+def test_a_service_is_shown_the_transaction_that_it_signs(service: SignerService) -> None:
+    """It signs the fields; the bytes are those of the digest."""
+    raw, _ = RemoteSigner(service.url, ADDRESS).sign(TRANSACTION)
+    assert raw == bytes(SIGNED.raw_transaction)
+    (question,) = service.asked
+    assert "typed_data" not in question
+    assert question["transaction"]["nonce"] == hex(TRANSACTION["nonce"])
+
+
+def test_a_service_elsewhere_is_only_asked_over_tls() -> None:
+    with pytest.raises(InvalidInput, match=r"the signer at http://kms\.example is asked without TLS: give it an https"):
+        RemoteSigner("http://user:secret@kms.example/sign", ADDRESS)
+    RemoteSigner("https://kms.example/sign", ADDRESS)
 
 
 @pytest.mark.parametrize("form", ["der", "raw", "pair"])

@@ -242,7 +242,7 @@ class Poster(Signer):
         """Any account."""
         return "0x" + "50" * 20
 
-    def sign_digest(self, digest: bytes, typed_data: object = None) -> Any:
+    def sign_digest(self, digest: bytes, meaning: object) -> Any:
         """Never asked for."""
         raise NotImplementedError
 

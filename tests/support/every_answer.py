@@ -1,6 +1,7 @@
 """Every command with `--json`, really run on one demo's servers, and what it answers held against its schema."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,19 @@ from deploy.config import load_settings
 from deploy.data_folder import DataFolder, demo_account
 from deploy.machines.form import example
 from deploy.money.treasury import Treasury
+from settlement.chain.contract import artefact
 from settlement.chain.ledger import Ledger
 from settlement.chain.shares import Shares
 from settlement.chain.signer import development_signer
+from settlement.chain.timelock import Timelock
+from tests.crash.unreadable import send_unreadable
 from tests.support.commands import tallyroot
 from tests.support.ingested import filled_in
 from tests.support.json_schema import faults
+from tests.support.kafka_log import end_offset
 
-WEEK_S = 7 * 86_400
+DAY_S = 86_400
+WEEK_S = 7 * DAY_S
 BUYER = development_signer(8).address
 OWNER = demo_account("owner")
 SYMBOL = "YOU10"
@@ -84,8 +90,7 @@ class EveryAnswer:
 
     def of_treasurers(self) -> None:
         """The same log is settled once more, by a new ledger."""
-        for name in ("settlement", "chain.json", "shares.json"):
-            (self.place / "data" / name).rename(self.place / f"old-{name}")
+        self._put_away("settlement", "chain.json", "shares.json")
         self.ask("deploy-contracts")
         self.ask("settle", "--epochs", "1")
         self.ask("dispute", "3")
@@ -133,7 +138,12 @@ class EveryAnswer:
             folder=folder,
         )
         self.ask("retire", "charger-2", folder=folder)
-        self.ask("skip-range", "0", "0", "1", "--reason", "no client reads it", folder=folder)
+        data = DataFolder(self.place / folder, load_settings())
+        kafka, log = self.env["KAFKA_BOOTSTRAP_SERVERS"], data.log()
+        end = end_offset(kafka, log, 0)
+        send_unreadable(kafka, log, 0, 1, time.time_ns() // 1_000_000)
+        words = (str(end), str(end + 1), "--reason", "no client reads it")
+        self.ask("skip-range", "0", *words, folder=folder)
 
     def _recorded(self, folder: str) -> None:
         self.ask("init", "--from", "2019-08-01", folder=folder)
@@ -152,5 +162,27 @@ class EveryAnswer:
         self.ask("simulate", "--machines", "1", "--days", "1", "--payee", f"{OWNER}=10000", folder=folder)
 
     def of_the_end(self) -> None:
-        """What ends the servers."""
+        """What ends a ledger; one whose admin announces what it does; what ends the servers."""
+        treasury, operator = self.treasury(), development_signer(1)
+        ledger = Ledger.open(treasury.data_dir, treasury.chain)
+        other, _ = treasury.chain.deploy(operator, "DemoDollar", operator.address)
+        mint = artefact("DemoDollar").call(other, "mint", ledger.deployment.ledger, 5)
+        treasury.chain.transact(operator, mint)
+        self.ask("recover-token", other, "5", "--to", BUYER)
+        treasury.chain.pass_time(401 * DAY_S)
+        self.ask("close-ledger", "--to", BUYER)
+        self._put_away("chain.json")
+        guardian = treasury.keys.of("guardian").address
+        timelock, block = treasury.chain.deploy(operator, "LedgerTimelock", DAY_S, [operator.address], [guardian])
+        self.ask("deploy-contracts", "--admin", timelock)
+        schedule, _ = Timelock(treasury.chain, timelock).next_call(
+            Ledger.open(treasury.data_dir, treasury.chain).set_quorum(1)
+        )
+        treasury.chain.transact(operator, schedule)
+        (step,) = Timelock(treasury.chain, timelock).announced(block)
+        self.ask("cancel-announced", step.id)
         self.ask("down")
+
+    def _put_away(self, *names: str) -> None:
+        for name in names:
+            (self.place / "data" / name).rename(self.place / f"old-{time.time_ns()}-{name}")

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import duckdb
 import msgspec
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from schemas.log import Log
 from schemas.manifest import EpochFiles
@@ -50,6 +50,23 @@ def drop_topic(bootstrap_servers: str, log: Log) -> None:
     """Deletes a log's topic, as nobody should."""
     admin = AdminClient(client_config(bootstrap_servers))
     admin.delete_topics([log.topic])[log.topic].result(10)
+
+
+def allow_any_future(bootstrap_servers: str, log: Log) -> None:
+    """Takes away what makes a topic refuse records that are stamped far ahead, as nobody should."""
+    admin = AdminClient(client_config(bootstrap_servers))
+    changed = ConfigEntry("message.timestamp.after.max.ms", str(2**63 - 1), incremental_operation=AlterConfigOpType.SET)
+    topic = ConfigResource(ResourceType.TOPIC, log.topic, incremental_configs=[changed])
+    admin.incremental_alter_configs([topic])[topic].result(10)
+
+
+def end_offset(bootstrap_servers: str, log: Log, partition: int) -> int:
+    """The offset that a partition's next record will have."""
+    consumer = Consumer(client_config(bootstrap_servers) | {"group.id": "tests-ends"})
+    try:
+        return int(consumer.get_watermark_offsets(TopicPartition(log.topic, partition), 10)[1])
+    finally:
+        consumer.close()
 
 
 class Sender:

@@ -38,9 +38,9 @@ class SignerService(ThreadingHTTPServer):
         if isinstance(self.form, bytes):
             return self.form
         if "typed_data" in question:
-            signed = self.account.sign_message(encode_typed_data(full_message=question["typed_data"]))
+            signed: Any = self.account.sign_message(encode_typed_data(full_message=question["typed_data"]))
         else:
-            signed = self.account.unsafe_sign_hash(bytes.fromhex(question["digest"][2:]))
+            signed = self.account.sign_transaction(question["transaction"])
         r, s = signed.r, max(signed.s, ORDER - signed.s)
         if self.form == "pair":
             return json.dumps({"r": hex(r), "s": hex(s)}).encode()

@@ -3,7 +3,7 @@
 import pytest
 from msgspec import structs
 
-from schemas.errors import InvariantBroken
+from schemas.errors import InvalidInput
 from settlement.head import PostHeader, disputed_head
 from settlement.history import Disputed, Posted, fold
 from settlement.posting import (
@@ -141,5 +141,5 @@ def test_history_folds_posts_and_disputes() -> None:
     assert fold(GENESIS, [first, Disputed(1, killed, 6)]).disputed == 1
     assert history.disputed is None
     for wrong in ([second], [first, first], [first, Disputed(2, killed, 6)], [first, Disputed(1, HEAD, 6)]):
-        with pytest.raises(InvariantBroken):
+        with pytest.raises(InvalidInput):
             fold(GENESIS, wrong)
