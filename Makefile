@@ -58,6 +58,7 @@ lock: setup
 	npm install --package-lock-only --ignore-scripts
 	$(TOOLS)python -m deploy.setup.plain_lock package-lock.json
 	$(TOOLS)python -m deploy.setup.kafka_jars lock
+	$(TOOLS)python -m tests.bench.java_peers lock
 
 # Takes away what the set-up made; data folders stay.
 clean:

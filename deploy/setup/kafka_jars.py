@@ -8,6 +8,7 @@ import hashlib
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from jgo.config import GlobalSettings
@@ -40,18 +41,19 @@ def fetch(lock: Path, folder: Path) -> int:
     return fetched
 
 
-def relock(lock: Path, folder: Path) -> None:
-    """Resolves the endpoints again and writes the lock."""
+def relock(lock: Path, folder: Path, whose: str, endpoints: Sequence[str]) -> None:
+    """Resolves the endpoints again and writes the lock: those that `+` joins together, the others each alone."""
     context = _context(folder)
     lines = set()
-    for endpoint in ENDPOINTS:
-        inputs, transitive = context.resolver.resolve([context.create_dependency(endpoint)])
+    for endpoint in endpoints:
+        wanted = [context.create_dependency(coordinate) for coordinate in endpoint.split("+")]
+        inputs, transitive = context.resolver.resolve(wanted)
         for dependency in [*inputs, *transitive]:
             if dependency.scope in _RUNTIME_SCOPES and not dependency.optional:
                 artifact = dependency.artifact
                 coordinate = f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}"
                 lines.add((coordinate, _sha256(Path(artifact.resolve()))))
-    header = "# SHA-256 and name of every jar of the embedded Kafka, written by `make lock`.\n"
+    header = f"# SHA-256 and name of every jar of {whose}, written by `make lock`.\n"
     body = "".join(f"{sha256}  {coordinate}\n" for coordinate, sha256 in sorted(lines))
     lock.write_text(header + body, encoding="utf-8")
 
@@ -93,7 +95,7 @@ def _sha256(path: Path) -> str:
 if __name__ == "__main__":
     try:
         if sys.argv[1:] == ["lock"]:
-            relock(JARS_LOCK, JARS_FOLDER)
+            relock(JARS_LOCK, JARS_FOLDER, "the embedded Kafka", ENDPOINTS)
         else:
             sys.stdout.write(f"{fetch(JARS_LOCK, JARS_FOLDER)} jars fetched\n")
     except InvalidInput as error:

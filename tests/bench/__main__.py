@@ -2,8 +2,8 @@
 
 Each contender runs in a fresh process, in interleaved rounds; the table shows the median round and the range. The load
 is the same in every run (`readings.py`, `dirt.py`), slower contenders get a part of it, and every contender's sums are
-checked machine by machine. `--curve` measures how it grows with machines, `--settlement` what settling costs,
-`--queries` what analysts wait for.
+checked machine by machine. `--peers` adds Flink and Kafka Streams, whose jars are fetched then. `--curve` measures how
+it grows with machines, `--settlement` what settling costs, `--queries` what analysts wait for.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from deploy.stack.servers import start_kafka
+from tests.bench.java_peers import fetch_jars
 from tests.bench.load import log_of, register_machines, send_readings
 from tests.bench.peers_env import peers_python
 
@@ -36,16 +37,17 @@ Result = dict[str, Any]
 
 
 class Contender(NamedTuple):
-    """What it reads, what part of `--readings`, whether it runs in the peers' environment, and of how many machines, if
-    not `--machines`.
-    """
+    """What it reads, what part of `--readings`, which module runs it, and of how many machines, if not `--machines`."""
 
     encoding: str
     weight: float
-    is_peer: bool = False
+    module: str = "contender"
     dirt: int = 0
     machines: int = 0
 
+
+PEERS, JAVA_PEERS = "peers", "java_peers"
+"""Modules that run peers: in the peers' environment; in ours, which starts a JVM."""
 
 CONTENDERS = {
     "tallyroot-json": Contender("json", 1),
@@ -57,10 +59,13 @@ CONTENDERS = {
     "tallyroot-fleet": Contender("fleet", 1, machines=FLEET),
     "tallyroot-minute": Contender("minute", 1),
     "faust-stock": Contender("plain", 1 / 12),
-    "quixstreams": Contender("plain", 1 / 6, is_peer=True),
-    "bytewax": Contender("plain", 1 / 3, is_peer=True),
+    "quixstreams": Contender("plain", 1 / 6, PEERS),
+    "bytewax": Contender("plain", 1 / 3, PEERS),
     "count-only": Contender("plain", 1),
+    "flink": Contender("plain", 4, JAVA_PEERS),
+    "kafka-streams": Contender("plain", 4, JAVA_PEERS),
 }
+"""A JVM needs a million readings until its loops are compiled, hence the weight."""
 STOCK = "faust-stock"
 
 
@@ -129,7 +134,7 @@ class Bench:
             return result_of(self.start(name, folder, python))
 
     def _command(self, name: str, folder: Path, *more: str, python: str = sys.executable) -> list[str]:
-        module = "peers" if name in CONTENDERS and CONTENDERS[name].is_peer else "contender"
+        module = CONTENDERS[name].module if name in CONTENDERS else "contender"
         return [python, "-W", "ignore", "-m", f"tests.bench.{module}", name, self._servers, str(folder), *more]
 
 
@@ -163,20 +168,19 @@ def main() -> int:
             ).returncode
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the broker ends with us
-    names = [name for name in options.contenders if CONTENDERS[name].dirt in options.dirt]
-    python, why = peers_python() if any(CONTENDERS[name].is_peer for name in names) else (None, "")
-    skipped = [{"contender": name, "reason": why} for name in names if CONTENDERS[name].is_peer and python is None]
-    names = [name for name in names if python is not None or not CONTENDERS[name].is_peer]
+    wanted = [name for name in (*options.contenders, *options.peers) if CONTENDERS[name].dirt in options.dirt]
+    python, missing = _install(wanted)
+    names = [name for name in wanted if name not in missing]
     with tempfile.TemporaryDirectory(prefix="tallyroot-bench-") as folder:
         kafka = start_kafka(Path(folder) / "kafka")
         try:
             bench = Bench(kafka.bootstrap_servers, Path(folder), options.readings, options.machines)
             _tell("sending the load")
             bench.prepare(names)
-            rounds, failed = _rounds(bench, names, str(python), options.rounds)
+            rounds, failed = _rounds(bench, names, python, options.rounds)
         finally:
             kafka.stop()
-    skipped += [{"contender": name, "reason": reason} for name, reason in failed.items()]
+    skipped = [{"contender": name, "reason": reason} for name, reason in (missing | failed).items()]
     results = [summary([results[name] for results in rounds]) for name in names if name not in failed]
     if options.json:
         print(msgspec.json.encode({"machine": _machine(), "contenders": results, "skipped": skipped}).decode())
@@ -185,6 +189,15 @@ def main() -> int:
         for left_out in skipped:
             print(f"{left_out['contender']:<25} skipped: {left_out['reason']}")
     return 1 if failed or not all(result["correct"] for result in results) else 0
+
+
+def _install(names: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Brings what the peers among the contenders need. Returns their Python, and who can't run, with the reason."""
+    missing = {name: fetch_jars(name) for name in names if CONTENDERS[name].module == JAVA_PEERS}
+    in_python = [name for name in names if CONTENDERS[name].module == PEERS]
+    python, why = peers_python() if in_python else (None, "")
+    missing |= dict.fromkeys(in_python, why)
+    return str(python), {name: reason for name, reason in missing.items() if reason}
 
 
 def summary(results: Sequence[Result]) -> Result:
@@ -218,7 +231,7 @@ def _rounds(
                 continue
             _tell(f"round {number + 1}: {name}")
             try:
-                results[name] = bench.run(name, peers if CONTENDERS[name].is_peer else sys.executable)
+                results[name] = bench.run(name, peers if CONTENDERS[name].module == PEERS else sys.executable)
             except ContenderFailed as error:
                 failed[name] = str(error)
     return rounds, failed
@@ -235,7 +248,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--readings", type=int, default=READINGS, help="of tallyroot-json; others get more or fewer")
     parser.add_argument("--machines", type=int, default=MACHINES)
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    java = [name for name in CONTENDERS if CONTENDERS[name].module == JAVA_PEERS]
+    usual = [name for name in CONTENDERS if name not in java]
+    parser.add_argument("--contenders", nargs="+", choices=usual, default=usual)
+    parser.add_argument("--peers", nargs="+", choices=java, default=[], help="also these, whose jars are fetched first")
     parser.add_argument("--dirt", nargs="+", type=int, choices=(0, 10, 100), default=[0, 10, 100], help="percent")
     return parser.parse_args()
 

@@ -6,14 +6,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from deploy.stack.toolchain import jar_entries
 from schemas.reading import HEARTBEAT, REGISTERED
 from streams.core.records import Record
 from streams.reference.recount import PartitionRecount
 from streams.storage.analytics import make_analytics
-from tests.bench.__main__ import STOCK, Bench, summary
+from tests.bench.__main__ import STOCK, Bench, _options, summary
 from tests.bench.curve import together
 from tests.bench.dirt import OUTCOMES, DirtyReadings
+from tests.bench.java_peers import COMPILER, JOBS, PEERS, SHARED, lock_of
 from tests.bench.load import log_of, registration_of
+from tests.bench.peers import are_right
 from tests.bench.queries import LOG as QUERIES_LOG
 from tests.bench.queries import make_folder, run_queries
 from tests.bench.readings import PARTITIONS, START_MS, Readings
@@ -85,3 +88,33 @@ def test_the_ten_queries_run_on_a_folder_of_the_bench(tmp_path: Path) -> None:
     results = run_queries(make_analytics(tmp_path, QUERIES_LOG), 1)
     assert made == 25 * 96 and len(results) == 10
     assert all(result["rows"] for result in results), results
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_the_lock_of_a_java_peer_names_each_jar_once(name: str) -> None:
+    coordinates = [coordinate for _, coordinate in jar_entries(lock_of(name))]
+    jars = [coordinate.rsplit(":", 1)[0] for coordinate in coordinates]
+    assert len(set(jars)) == len(jars), "two versions of one jar"
+    wanted = {each for endpoint in PEERS[name].endpoints for each in endpoint.split("+")}
+    assert wanted | {COMPILER} <= set(coordinates)
+    releases = {
+        coordinate.split(":")[2] for coordinate in coordinates if coordinate.startswith("org.apache.flink:flink-r")
+    }
+    assert len(releases) <= 1, "a jar of Flink from another release"
+    assert all((JOBS / f"{job}.java").exists() for job in (*SHARED, PEERS[name].job))
+
+
+def test_java_peers_run_only_when_they_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["bench"])
+    assert not set(PEERS) & {*_options().contenders, *_options().peers}
+    monkeypatch.setattr("sys.argv", ["bench", "--peers", *PEERS])
+    assert _options().peers == list(PEERS)
+
+
+def test_a_peer_s_sums_are_looked_at_machine_by_machine() -> None:
+    load = {"machines": {"m-1": (2, 0, 70), "m-2": (1, 0, 5)}}
+    right = {"m-1": (2, 70), "m-2": (1, 5), "": (4, 0)}
+    assert are_right(right, load)
+    for wrong in ({"m-1": (2, 71)}, {"m-2": (2, 5)}, {"m-3": (1, 5)}):
+        assert not are_right(right | wrong, load)
+    assert not are_right({"m-1": (2, 70)}, load)

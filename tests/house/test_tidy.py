@@ -26,7 +26,10 @@ LOCKS = (
     "deploy/setup/locks/node.lock",
     "deploy/setup/locks/slither.lock",
     "deploy/setup/locks/kafka-jars.lock",
+    "tests/bench/jobs/flink.lock",
+    "tests/bench/jobs/kafka-streams.lock",
 )
+JARS_LOCKS = ("kafka-jars.lock", "flink.lock", "kafka-streams.lock")
 
 
 def tracked() -> list[Path]:
@@ -97,7 +100,7 @@ def test_a_lock_names_hashes_and_no_addresses(name: str) -> None:
 
 def test_every_locked_python_package_has_a_hash() -> None:
     for name in LOCKS:
-        if name in ("package-lock.json", "deploy/setup/locks/kafka-jars.lock"):
+        if name == "package-lock.json" or name.endswith(JARS_LOCKS):
             continue
         entries = re.split(r"(?m)^(?=[A-Za-z0-9])", (ROOT / name).read_text())
         bare = [entry.split("\n")[0] for entry in entries if "==" in entry and "--hash=sha256:" not in entry]
