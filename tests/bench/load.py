@@ -16,7 +16,7 @@ from streams.core.signature import reading_key, sign_reading
 from streams.kafka.producer import producer_config
 from streams.kafka.topics import create_topic
 from tests.bench.dirt import DirtyReadings
-from tests.bench.readings import PARTITIONS, ROW, START_MS, STEP_MS, Readings, names_of
+from tests.bench.readings import PARTITIONS, ROW, SPAN_MS, START_MS, STEP_MS, Readings, names_of
 
 ARRAY_ROWS, ARROW_ROWS = 100, 1_000
 ROWS_A_RECORD = {"json-array": ARRAY_ROWS, "arrow": ARROW_ROWS, "arrow-signed": ARROW_ROWS}
@@ -26,6 +26,7 @@ STEPS = {"fleet": MINUTE_MS, "minute": MINUTE_MS}
 """How often a machine reports, if not every STEP_MS."""
 
 DIRT = {"json-dirty10": 0.1, "json-dirty100": 1.0}
+OWNER, SITE = "0x" + "a1" * 20, "0x" + "b2" * 20
 KEY_ID, PRIVATE_KEY = "gateway-1", bytes(range(32))
 QUEUE_RECORDS, QUEUE_KBYTES = 500_000, 1_000_000
 FLUSH_SECONDS = 120
@@ -74,10 +75,10 @@ def register_machines(servers: str, log: Log, machines: int) -> None:
     _flush(producer)
 
 
-def send_readings(servers: str, log: Log, encoding: str, machines: int, count: int) -> Load:
+def send_readings(servers: str, log: Log, encoding: str, machines: int, count: int, span_ms: int = SPAN_MS) -> Load:
     """Sends the readings, then what closes all windows: heartbeats, and to `plain` a late reading of nobody."""
     create_topic(servers, log)
-    readings = Readings(machines, count, STEPS.get(encoding, STEP_MS))
+    readings = Readings(machines, count, STEPS.get(encoding, STEP_MS), span_ms)
     dirty = DirtyReadings(readings, DIRT[encoding]) if encoding in DIRT else None
     producer = _producer(servers)
     for number, (partition, moment, key, value) in enumerate(_values(encoding, readings, dirty)):
@@ -179,6 +180,6 @@ def registration_of(name: str) -> dict[str, object]:
             ],
             "offsets": [[0, 3_600]],
         },
-        "agreement": {"payees": {"owner": 7_000, "site": 3_000}},
+        "agreement": {"payees": {OWNER: 7_000, SITE: 3_000}},
         "keys": [{"key_id": KEY_ID, "public_key": reading_key(PRIVATE_KEY)}],
     }

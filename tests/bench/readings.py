@@ -30,10 +30,13 @@ Ints = Any
 
 
 class Readings:
-    """`count` readings of `machines` in the order of time: the n-th is number n // machines of machine n % machines."""
+    """`count` readings of `machines` in the order of time: the n-th is number n // machines of machine n % machines.
 
-    def __init__(self, machines: int, count: int, step_ms: int = STEP_MS) -> None:
-        steps, most = -(-count // machines), SPAN_MS // step_ms
+    All of them lie within `span_ms`.
+    """
+
+    def __init__(self, machines: int, count: int, step_ms: int = STEP_MS, span_ms: int = SPAN_MS) -> None:
+        steps, most = -(-count // machines), span_ms // step_ms
         if steps > most:
             raise SystemExit(f"an epoch would end: at most {most * machines} readings of {machines} machines")
         self.step_ms = step_ms

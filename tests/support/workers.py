@@ -79,6 +79,11 @@ class WorkerProcess:
         """What it wrote to stderr so far, but for the objects that DuckDB's binding may count there at the very end."""
         return self._err.read_text().partition("nanobind: leaked")[0]
 
+    def rss_bytes(self) -> int:
+        """Its resident memory; 0 once it has ended."""
+        found = subprocess.run(["ps", "-o", "rss=", "-p", str(self._process.pid)], capture_output=True, check=False)
+        return int(found.stdout or 0) * 1_024
+
     def exit_code(self) -> int | None:
         """None while it runs, negative if a signal ended it."""
         return self._process.poll() if isinstance(self._process, subprocess.Popen) else self._process.exitcode
