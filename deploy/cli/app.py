@@ -18,7 +18,6 @@ from typer.exceptions import TyperException
 from deploy.cli import ask, check, ingest, machines, money, roles, run, shares, start
 from deploy.cli.terminal import fail
 from deploy.cli.values import PlainCommand, PlainGroup
-from deploy.config import keep_secrets
 from schemas.errors import InvalidInput, InvariantBroken
 
 PANELS = {
@@ -83,12 +82,7 @@ for command in shares.app.registered_commands:
 
 
 def main() -> None:
-    """The `tallyroot` command. 0 done, 1 an error in one line, 2 usage, 70 an invariant, 130 interrupted.
-
-    What it writes only its user may read: keys, readings, who is paid what.
-    """
-    os.umask(0o077)
-    keep_secrets()
+    """The `tallyroot` command. 0 done, 1 an error in one line, 2 usage, 70 an invariant, 130 interrupted."""
     sys.exit(_exit_code(lambda: app(standalone_mode=False)))
 
 
