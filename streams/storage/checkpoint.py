@@ -6,7 +6,8 @@ an epoch stay in the file until the epoch's own files are final. Tables have no 
 deleted and inserted again. No other process opens the file; a snapshot holds its state, taken at a cut.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -87,15 +88,14 @@ class Checkpoint:
         Raises InvalidInput if it belongs to another topic, log or partition, if the log's rules contradict those of an
         epoch that it has judged, or if another program has it open.
         """
-        try:
+        with readable(path):
             self._db = duckdb.connect(str(path), config={"threads": 1})
-        except duckdb.Error as error:
-            raise _unopened(path, error) from None
+        self.path = path
         self._state = StateStore(self._db)
         self.refused = CheckpointRejects(self._db)
         """The refused records of all epochs in the file."""
         try:
-            with self._transaction():
+            with readable(path), self._transaction():
                 self._prepare(path, identity)
         except BaseException:
             self._db.close()
@@ -341,8 +341,15 @@ def _placed(name: str, epoch: int, live_ms: int | None) -> str:
     return f"{epoch:d}::BIGINT AS epoch{live}, *"
 
 
-def _unopened(path: Path, error: duckdb.Error) -> InvalidInput:
-    line = str(error).splitlines()[0]
-    if "lock" in line:
-        return InvalidInput(f"{path} can't be opened: end the program that has it open ({line})")
-    return InvalidInput(f"{path} is damaged ({line}): restore it, or remove it to have it rebuilt from the log")
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turns DuckDB's errors over a file that is opened and read into one line that says what to do (InvalidInput)."""
+    try:
+        yield
+    except duckdb.Error as error:
+        line = str(error).splitlines()[0]
+        if "Could not set lock" in line:
+            raise InvalidInput(f"{path} can't be opened: end the program that has it open ({line})") from None
+        raise InvalidInput(
+            f"{path} is damaged ({line}): restore it, or remove it to have it rebuilt from the log"
+        ) from None

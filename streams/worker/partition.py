@@ -45,7 +45,7 @@ from streams.core.state import State
 from streams.core.tables import tables_digest
 from streams.kafka.rejects_sender import RejectsSender
 from streams.kafka.rejects_topic import NONE_SENT, RejectsTopic
-from streams.storage.checkpoint import Checkpoint, Cut, Piece, Position
+from streams.storage.checkpoint import Checkpoint, Cut, Piece, Position, readable
 from streams.storage.checkpoint_identity import FORMAT, CheckpointIdentity
 from streams.storage.epoch_files import REWRITTEN, last_manifest, publish_epoch
 from streams.storage.live import Live, open_windows
@@ -171,9 +171,10 @@ class Partition:
         try:
             shared = PartitionStore(store, data_dir, identity, step, background=background)
             tail = tail_reader or reader
-            opened = cls(
-                data_dir, log, partition, checkpoint, lock, reader, tail, sender, shared, background, step, seconds
-            )
+            with readable(checkpoint.path):
+                opened = cls(
+                    data_dir, log, partition, checkpoint, lock, reader, tail, sender, shared, background, step, seconds
+                )
         except BaseException:
             checkpoint.close()
             lock.release()

@@ -1,5 +1,7 @@
 """A checkpoint continues exactly where it stands, for the log it was made for, or says what differs."""
 
+import random
+import shutil
 import threading
 from itertools import pairwise
 from pathlib import Path
@@ -239,6 +241,28 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / "partitions" / "0.duckdb").write_bytes(b"x" * 10_000)
     with pytest.raises(InvalidInput, match=r"is damaged .*remove it to have it rebuilt"):
         opened(tmp_path)
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_named_or_changes_nothing(tmp_path: Path) -> None:
+    """Wherever it is: DuckDB's blocks have checksums, and what it says of one is no traceback."""
+    runs.run(tmp_path / "whole")
+    final = runs.final_files(tmp_path / "whole")
+    whole = (tmp_path / "whole" / "partitions" / "0.duckdb").read_bytes()
+    draw, told = random.Random(3), 0
+    for number in range(24):
+        content = bytearray(whole)
+        at = draw.randrange(len(content) if number % 3 else 12_288)
+        content[at] ^= 1 << draw.randrange(8)
+        folder = tmp_path / str(number)
+        shutil.copytree(tmp_path / "whole", folder)
+        (folder / "partitions" / "0.duckdb").write_bytes(content if number % 8 else content[:at])
+        try:
+            runs.run(folder)
+        except InvalidInput as error:
+            told += "is damaged" in str(error) and "remove it to have it rebuilt" in str(error)
+        else:
+            told += runs.final_files(folder) == final
+    assert told == 24
 
 
 def test_a_log_that_lost_records_stops_at_the_archive(tmp_path: Path) -> None:
