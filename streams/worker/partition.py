@@ -171,10 +171,9 @@ class Partition:
         try:
             shared = PartitionStore(store, data_dir, identity, step, background=background)
             tail = tail_reader or reader
+            rest = (reader, tail, sender, shared, background, step, seconds)
             with readable(checkpoint.path):
-                opened = cls(
-                    data_dir, log, partition, checkpoint, lock, reader, tail, sender, shared, background, step, seconds
-                )
+                opened = cls(data_dir, log, partition, checkpoint, lock, *rest)
         except BaseException:
             checkpoint.close()
             lock.release()
