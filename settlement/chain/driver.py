@@ -125,6 +125,7 @@ class Driver:
     def _drive(self, posting: Posting, deadline: float) -> bool:
         """Drives one posting as far as it goes; returns False if an earlier one must be driven again first."""
         refusals, doubted_at = 0, None
+        taken: set[str] = set()
         while True:
             view = self._view(posting)
             action = next_action(posting, view, self._policy)
@@ -153,6 +154,10 @@ class Driver:
                         posting = self._journal.sign(posting, signed)  # (3)
                         self._after(3)
                 case Send(attempt):
+                    if attempt.hash in taken:
+                        reason = f"the node has taken the transaction {attempt.hash}, and doesn't know it"
+                        self._pause(posting, reason, deadline)
+                    taken.add(attempt.hash)
                     posting, answer = self._send(posting, attempt, view.block)
                     more = attempt.fees.replaced(view.fees, self._policy.fee_cap) if answer == "underpriced" else None
                     if more is not None:  # what waits with its nonce is not in the journal: a lost one, say

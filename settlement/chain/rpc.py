@@ -96,7 +96,7 @@ class Nodes(JSONBaseProvider):
             try:
                 return self._judged(url, method, params)
             except _Odd as odd:
-                if not left or odd.is_too_much:
+                if not left or (odd.is_too_much and _may_shrink(method, params)):
                     raise self._away(url, method, odd) from None
                 self._at = (self._at + 1) % len(self._urls)
                 if self._at == 0 or odd.pause_s:
@@ -214,6 +214,11 @@ class Nodes(JSONBaseProvider):
             f"the server at {where} answers {method} with {why}: it is no EVM node, or ill; name another in"
             " CHAIN_RPC_URL"
         )
+
+
+def _may_shrink(method: str, params: Any) -> bool:
+    """Whether less may be asked: events of fewer blocks."""
+    return method == "eth_getLogs" and params[0].get("fromBlock") != params[0].get("toBlock")
 
 
 def shown(url: str) -> str:

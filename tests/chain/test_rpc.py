@@ -62,7 +62,7 @@ NONSENSE: list[Any] = [
 
 def looked_at(url: str, place: Path, keys: Keys) -> None:
     """All that a settlement, a claim and a dispute ask a node."""
-    chain = Chain(url, poll_s=0.001)
+    chain = Chain(url, poll_s=0.02)
     chain.final_block(), chain.time_s(at="pending"), chain.fees(), chain.ether(keys.of("poster").address)
     chain.receipt("0x" + "11" * 32), chain.knows("0x" + "11" * 32)
     ledger = Ledger.open(place, chain)
@@ -76,8 +76,12 @@ METHODS = sorted(set(rpc.RESULTS))
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_nonsense_in_the_place_of_a_result_is_one_line(place: Path, node: Chain, keys: Keys, method: str) -> None:
+def test_nonsense_in_the_place_of_a_result_is_one_line(
+    place: Path, node: Chain, keys: Keys, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever one method answers, nothing but InvalidInput comes of it."""
+    monkeypatch.setattr(node_module, "MINED_TIMEOUT_S", 0.1)  # nothing that waits here is ever mined
+    monkeypatch.setattr(driver, "WAIT_S", 0.1)
     for value in NONSENSE:
 
         def mood(asked: dict[str, Any], honest: Honest, value: Any = value) -> Reply:
