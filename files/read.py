@@ -3,8 +3,10 @@
 Every InvalidInput names the file, what is wrong with it, and what to do (`remedy`). Parquet is in `parquet`.
 """
 
+import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -22,36 +24,44 @@ CHUNK_BYTES = 16 << 20
 """How much of a file is in memory at once on its way elsewhere."""
 
 
+OF_THE_HOST = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE})
+"""What an operating system says where the fault is the reader's: its rights, its disk, its limits."""
+
+
 class FileMissing(InvalidInput):
     """There is no such file: for many callers a normal state."""
 
 
-def open_regular(path: Path, *, remedy: str, max_bytes: int = BYTES_MAX) -> BinaryIO:
+class HostFault(InvalidInput):
+    """The system here can't read it: that says nothing about who wrote it."""
+
+
+def open_regular(path: Path, *, remedy: str, max_bytes: int = BYTES_MAX, within: Path | None = None) -> BinaryIO:
     """A regular file of at most `max_bytes`, opened for reading; a FIFO or a device is never waited for.
 
-    Raises FileMissing, and InvalidInput for anything but a regular file, a larger one, or one that can't be opened.
+    With `within` no link may lead out of that folder. Raises FileMissing, HostFault, and InvalidInput for anything but
+    a regular file, a larger one, or one that can't be opened.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise FileMissing(f"{path} is missing: {remedy}") from None
     except OSError as error:
-        raise InvalidInput(f"can't read {path} ({error.strerror}): {remedy}") from None
-    found = os.fstat(descriptor)
-    if stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes:
+        raise _unread(path, error, remedy) from None
+    fault = _unfit(descriptor, path, max_bytes, within)
+    if not fault:
         return os.fdopen(descriptor, "rb")
     os.close(descriptor)
-    fault = f"larger than {max_bytes:,} bytes" if stat.S_ISREG(found.st_mode) else "not a regular file"
     raise InvalidInput(f"{path} is {fault}: {remedy}")
 
 
-def read_bytes(path: Path, *, remedy: str, max_bytes: int = BYTES_MAX) -> bytes:
-    """The bytes of a regular file of at most `max_bytes`. Raises FileMissing, InvalidInput."""
-    with open_regular(path, remedy=remedy, max_bytes=max_bytes) as file:
+def read_bytes(path: Path, *, remedy: str, max_bytes: int = BYTES_MAX, within: Path | None = None) -> bytes:
+    """The bytes of a regular file of at most `max_bytes`. Raises what `open_regular` does."""
+    with open_regular(path, remedy=remedy, max_bytes=max_bytes, within=within) as file:
         try:
             content = file.read(max_bytes + 1)
         except OSError as error:
-            raise InvalidInput(f"can't read {path} ({error.strerror}): {remedy}") from None
+            raise _unread(path, error, remedy) from None
     if len(content) > max_bytes:  # it has grown since
         raise InvalidInput(f"{path} is larger than {max_bytes:,} bytes: {remedy}")
     return content
@@ -74,3 +84,25 @@ def file_chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             yield chunk
+
+
+def _unfit(descriptor: int, path: Path, max_bytes: int, within: Path | None) -> str:
+    """What an opened file is that it must not be; empty if nothing."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        return "not a regular file"
+    if found.st_size > max_bytes:
+        return f"larger than {max_bytes:,} bytes"
+    if within is not None and not _opened(descriptor, path).is_relative_to(within.resolve()):
+        return f"a link that leads out of {within}"
+    return ""
+
+
+def _opened(descriptor: int, path: Path) -> Path:
+    """The file that was opened, without links: by the system where it says so, so that nobody can swap it meanwhile."""
+    return Path(f"/proc/self/fd/{descriptor}").readlink() if sys.platform == "linux" else path.resolve()
+
+
+def _unread(path: Path, error: OSError, remedy: str) -> InvalidInput:
+    kind = HostFault if error.errno in OF_THE_HOST else InvalidInput
+    return kind(f"can't read {path} ({error.strerror}): {remedy}")

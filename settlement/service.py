@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from files.foreign import PlainFiles
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from settlement.accrual import Balances
@@ -49,6 +50,7 @@ from settlement.post import payouts_tree, token_units, windows_tree
 from settlement.results import Attested, SettlementsReport
 from settlement.statement import Statement, statement
 from settlement.storage.posts import Store
+from settlement.storage.published_post import published_in
 
 __all__ = [
     "Chain",
@@ -162,7 +164,7 @@ def audit(data_dir: Path, chain: Chain, log: Log, sources: Sources) -> AuditRepo
     """
     ledger = Ledger.open(data_dir, chain)
     auditor = Auditor(log, ledger.genesis, ledger.deployment.decimals, ledger.deployment.ledger)
-    report = auditor.run(ledger.events(), Store(data_dir).published, sources)
+    report = auditor.run(ledger.events(), sources.published or published_in(PlainFiles(data_dir)), sources)
     if report.gap and report.ok:
         raise InvalidInput(report.gap)
     if report.gap:  # the findings before the gap count

@@ -25,7 +25,7 @@ from deploy.attack.cheat import Cheat, Row
 from deploy.attack.ledger_copy import court
 from deploy.attack.partition_copy import PartitionCopy
 from deploy.data_folder import LOG_FILE, DataFolder
-from deploy.explain import audit_sources
+from deploy.explain.archive_source import archived_records
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import epoch_folder
@@ -95,7 +95,7 @@ def copy_epochs(data_dir: Path, copy: Path, log: Log) -> None:
 
 def _gateways(step: Callable[[str], None], data_dir: Path, log: Log) -> list[Cheat]:
     partition = max(range(log.partitions), key=lambda number: _archived(data_dir, number))
-    bed = PartitionCopy(log, partition, islice(audit_sources.archived_records(data_dir, partition), RECORDS))
+    bed = PartitionCopy(log, partition, islice(archived_records(data_dir, partition), RECORDS))
     step(f"gateways and operators cheat on top of {bed.archived:,} records of partition {partition}")
     return [*gateway_cheats(bed), *control_cheats(bed)]
 

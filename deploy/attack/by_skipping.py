@@ -18,6 +18,8 @@ from deploy.attack.ledger_copy import LedgerCopy
 from deploy.attack.partition_copy import OPERATOR_KEY
 from deploy.data_folder import LOG_FILE
 from deploy.explain import audit_sources
+from deploy.explain.archive_source import archived_records
+from files.foreign import PlainFiles
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import SkippedRange
@@ -117,7 +119,7 @@ def _hide(court: LedgerCopy, *, damaged: bool) -> Outcome:
         place = LedgerCopy(folder, log, court.node)
         place.post(place.header())
         watch = Stopwatch()
-        sources = audit_sources.archived(log, folder)
+        sources = audit_sources.archived(log, PlainFiles(folder))
         if damaged:
             auditing = [_Auditing(each, signed) if at == number else _Honest(each) for at, each in enumerate(logs)]
             batches = audit_sources.skipped_batches(log)
@@ -134,7 +136,7 @@ def _hide(court: LedgerCopy, *, damaged: bool) -> Outcome:
 
 def _records(data_dir: Path, partition: int) -> list[LogRecord]:
     try:
-        return list(audit_sources.archived_records(data_dir, partition))
+        return list(archived_records(data_dir, partition))
     except InvalidInput:
         return []
 

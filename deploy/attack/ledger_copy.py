@@ -10,6 +10,7 @@ from msgspec import structs
 from deploy.attack.cheat import Outcome, Stopwatch
 from deploy.explain import audit_sources
 from deploy.stack.servers import start_evm
+from files.foreign import PlainFiles
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from settlement import service
@@ -85,7 +86,8 @@ class LedgerCopy:
 
     def look(self) -> Sequence[Done]:
         """What a watcher does, by the archive."""
-        return look(self.folder, self.node, self.log, self.keys, audit_sources.archived(self.log, self.folder)).done
+        sources = audit_sources.archived(self.log, PlainFiles(self.folder))
+        return look(self.folder, self.node, self.log, self.keys, sources).done
 
     def watched(self) -> Outcome:
         """The watcher's outcome: caught if nothing of the post can be paid any more."""
@@ -113,7 +115,7 @@ class LedgerCopy:
             cheat(copy)
             watch = Stopwatch()
             try:
-                report = service.audit(copy, self.node, self.log, audit_sources.archived(self.log, copy))
+                report = service.audit(copy, self.node, self.log, audit_sources.archived(self.log, PlainFiles(copy)))
             except InvalidInput as error:
                 return watch.outcome("audit", f"audit: {str(error).replace(f'{copy}/', '')}")
             windows = [finding for finding in report.findings if finding.kind == "window"]

@@ -26,7 +26,7 @@ from schemas.reading import Reading
 from schemas.units import DAY_MS, MINUTE_MS
 
 if TYPE_CHECKING:
-    from deploy.explain.audit_sources import ArchiveSource
+    from deploy.explain.archive_source import ArchiveSource
     from streams.core.state import State
 
 METER = b"availability"
@@ -139,7 +139,8 @@ def _is_named_in(path: Path) -> bool:
 
 def _points(data_dir: Path, log: Log, partition: int) -> dict[str, list[Point]]:
     """What the meters of a partition's machines said in the last year, as far as it was accepted."""
-    from deploy.explain.audit_sources import ArchiveSource
+    from deploy.explain.archive_source import ArchiveSource
+    from files.foreign import PlainFiles
     from streams.core.records import LogRecord
     from streams.core.replay import judge_watched, replay
     from streams.core.state import State
@@ -150,7 +151,7 @@ def _points(data_dir: Path, log: Log, partition: int) -> dict[str, list[Point]]:
         return METER in value or b"\\" in value  # with an escape it may name anything
 
     path = data_dir / FOLDER / f"{partition}.standing"
-    archive = ArchiveSource(data_dir, partition)
+    archive = ArchiveSource(PlainFiles(data_dir), partition)
     state, points, after = _stood(path, log, partition, archive) or (State.new(log, partition), {}, "")
     for stop in replay(state, archive.whole(after), may_name):
         for change in () if stop.record is None else judge_watched(state, stop.record, ()):

@@ -6,11 +6,13 @@ from typing import cast
 
 from deploy.explain.audit_sources import Epoch, refuting, skipped_batches
 from deploy.money.treasury import Treasury
+from files.confined import ConfinedFiles
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import SkippedRange
-from settlement.audit.sources import SourceMissing, Sources
+from settlement.audit.sources import Published, SourceMissing, Sources
 from settlement.chain.watcher import WatcherMemory
+from settlement.storage.published_post import published_in
 from streams.core.recompute import recompute
 from streams.core.records import LogRecord
 from streams.core.skipped_ranges import SkippedBatches
@@ -70,7 +72,12 @@ class LogMemory:
         self._batches = skipped_batches(log)
 
     @contextmanager
-    def reading(self, reader: Callable[[], LogReader], skipped: Sequence[SkippedRange] = ()) -> Iterator[Sources]:
+    def reading(
+        self,
+        reader: Callable[[], LogReader],
+        skipped: Sequence[SkippedRange] = (),
+        published: Callable[[int], Published] | None = None,
+    ) -> Iterator[Sources]:
         """The epochs of each partition, during one look. New skipped ranges start it again."""
         readers = [reader() for _ in range(self._log.partitions)]
         if list(skipped) != list(self._skipped):
@@ -79,7 +86,9 @@ class LogMemory:
         try:
             for partition, tail in self._tails.items():
                 tail.open(readers[partition])
-            yield Sources(lambda partition: self._epochs(partition, readers[partition]), refuting(self._batches))
+            yield Sources(
+                lambda partition: self._epochs(partition, readers[partition]), refuting(self._batches), published
+            )
         finally:
             for tail in self._tails.values():
                 tail.close()
@@ -106,7 +115,9 @@ def reading_on(treasury: Treasury, kept: LogMemory) -> Iterator[Sources]:
     # Its loop rests while windows are recomputed; a fetch that timed out meanwhile is retried silently.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     servers, skipped = treasury.data.kafka_servers(), treasury.data.skipped_ranges()
-    with kept.reading(
-        lambda: KafkaLogReader(servers, treasury.log.topic, 0, skipped, is_auditing=True), skipped
-    ) as epochs:
-        yield epochs
+
+    def reader() -> LogReader:
+        return KafkaLogReader(servers, treasury.log.topic, 0, skipped, is_auditing=True)
+
+    with ConfinedFiles(treasury.data_dir) as files, kept.reading(reader, skipped, published_in(files)) as sources:
+        yield sources

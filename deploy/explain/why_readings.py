@@ -13,7 +13,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from deploy.explain.audit_sources import ArchiveSource
+from deploy.explain.archive_source import ArchiveSource
+from files.foreign import PlainFiles
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.reading import CORRECTED, Correction, Reading
@@ -99,7 +100,7 @@ def _replayed(data_dir: Path, log: Log, partition: int, published: Sequence[Wind
     """The same windows, sealed by the replay, with what was added to them."""
     machine = published[0].machine
     first, last = min(w.first_offset for w in published), max(w.last_offset for w in published)
-    state, archive = State.new(log, partition), ArchiveSource(data_dir, partition)
+    state, archive = State.new(log, partition), ArchiveSource(PlainFiles(data_dir), partition)
     sealed: dict[Where, Window] = {}
     added: dict[Where, list[_Added]] = {(window.start_ms, window.adjusts_ms): [] for window in published}
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from deploy.explain.audit_sources import archived_records
+from deploy.explain.archive_source import archived_records
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.reading import Correction, MeterKind, Reading

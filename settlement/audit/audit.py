@@ -4,7 +4,6 @@ It finds the first window that differs, roots that differ, money that does not a
 can't detect a meter that signs false readings, or a machine that stops reporting or returns under another name.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -12,13 +11,22 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
+from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import SkippedRange
 from schemas.units import TokenUnits
 from schemas.window import Due, Window
-from settlement.audit.post_manifest import Before, expected_manifest, last_epochs, other_records, plain_manifest
+from settlement.audit.post_manifest import (
+    Before,
+    expected_manifest,
+    first_other,
+    last_epochs,
+    other_records,
+    plain_json,
+)
 from settlement.audit.recount import Recount, head_after_dispute, head_after_post, leads_to, root_of, window_leaf_of
 from settlement.audit.sources import (
+    ArchiveEnds,
     Epoch,
     EpochStream,
     Published,
@@ -147,7 +155,8 @@ class Auditor:
         if not posted_only and not self._gap:
             for epoch in in_order({partition: stream.take_all() for partition, stream in streams.items()}):
                 self._take(epoch)
-            self._gap = next((str(stream.gap) for stream in streams.values() if stream.gap is not None), "")
+            gaps = [stream.gap for stream in streams.values()]
+            self._gap = next((str(gap) for gap in gaps if gap is not None and not isinstance(gap, ArchiveEnds)), "")
         sums = self._recount.sums
         return AuditReport(
             ok=not self._findings,
@@ -218,11 +227,9 @@ class Auditor:
         self, header: PostHeader, published: Callable[[int], Published], streams: Mapping[int, EpochStream]
     ) -> None:
         try:
-            files = published(header.sequence)
+            self._post(header, published(header.sequence), streams)
         except SourceMissing as gap:
             self._note_gap(header.sequence, gap)
-        else:
-            self._post(header, files, streams)
 
     def _note_gap(self, sequence: int, gap: SourceMissing) -> None:
         self._gap = str(gap)
@@ -230,11 +237,7 @@ class Auditor:
 
     def _post(self, header: PostHeader, files: Published, streams: Mapping[int, EpochStream]) -> None:
         found_before = len(self._findings)
-        manifest = files.manifest
-        if manifest is None or keccak(manifest) != header.manifest_hash:
-            text = "manifest.json is missing, or is not the one under the manifest hash"
-            self._find_file("manifest", header.sequence, text)
-            manifest = None
+        manifest = self._manifest_of(header, files)
         ends = last_epochs(manifest, header, self._log)
         taken = {partition: stream.take(ends.get(partition)) for partition, stream in streams.items()}
         short = [partition for partition, stream in streams.items() if not stream.reaches(ends.get(partition))]
@@ -264,6 +267,20 @@ class Auditor:
         if short:
             lacking = f"the log of partition {short[0]} does not reach the end of epoch {ends[short[0]]}"
         self._verdicts.append(verdict_of(header.sequence, self._findings[found_before:], lacking))
+
+    def _manifest_of(self, header: PostHeader, files: Published) -> bytes | None:
+        """The published manifest, if it is the one under the manifest hash."""
+        try:
+            manifest = files.manifest()
+        except SourceMissing:
+            raise
+        except InvalidInput as error:
+            self._find_file("manifest", header.sequence, f"manifest.json is missing or unreadable: {error}")
+            return None
+        if keccak(manifest) == header.manifest_hash:
+            return manifest
+        self._find_file("manifest", header.sequence, "manifest.json is not the one under the manifest hash")
+        return None
 
     def _stops(self, sequence: int, streams: Mapping[int, EpochStream], short: Sequence[int]) -> bool:
         """Whether a source that a post needs is missing, so that neither it nor a later one can be judged."""
@@ -316,9 +333,13 @@ class Auditor:
         self, header: PostHeader, files: Published, windows: Sequence[Window], *, is_owed_right: bool
     ) -> None:
         root = root_of(map(window_leaf_of, windows))
-        published = files.windows
-        if published is None:
-            self._find_file("windows", header.sequence, "windows.parquet is missing or unreadable")
+        published = None
+        try:
+            published = files.windows(len(windows))
+        except SourceMissing:
+            raise
+        except InvalidInput as error:
+            self._find_file("windows", header.sequence, f"windows.parquet is missing or unreadable: {error}")
         different = None if published is None else first_difference(header.sequence, published, windows)
         if root != header.windows_root and different is None:
             text = "the windows root is not that of the log, and no published window differs"
@@ -343,11 +364,16 @@ class Auditor:
         if header.deposits != deposits:
             text = "the deposits are not what customers are owed for sessions that no window holds"
             self._find("deposits", header.sequence, text, header.deposits, deposits)
-        if files.payouts is None:
-            self._find_file("payouts", header.sequence, "payouts.json is missing or unreadable: no account can claim")
+        try:
+            published = files.payouts(len(leaves))
+        except SourceMissing:
+            raise
+        except InvalidInput as error:
+            text = f"payouts.json is missing or unreadable, and no account can claim: {error}"
+            self._find_file("payouts", header.sequence, text)
             return
-        for account in sorted(leaves.keys() | files.payouts.keys()):
-            units, proof = files.payouts.get(account, (0, ()))
+        for account in sorted(leaves.keys() | published.keys()):
+            units, proof = published.get(account, (0, ()))
             due = self._recount.owed.get(account, 0) * self._unit
             if units != due:
                 self._find_file("payout", header.sequence, f"{account} is published with another amount", units, due)
@@ -359,15 +385,14 @@ class Auditor:
                 return
 
     def _check_manifest(self, header: PostHeader, found: bytes | None, expected: Mapping[str, object]) -> None:
-        own = json.dumps(expected, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        own = plain_json(expected)
         if keccak(own) == header.manifest_hash:
             return
         text = "the manifest is not what the log says"
-        document = plain_manifest(found)
-        for name in expected:
-            if document and document.get(name) != expected[name]:
-                self._find("manifest", header.sequence, f"{text}: {name}", document.get(name), expected[name])
-                return
+        if (other := first_other(found, expected)) is not None:
+            name, stated, right = other
+            self._find("manifest", header.sequence, f"{text}: {name}", stated, right)
+            return
         self._find("manifest", header.sequence, text, header.manifest_hash.hex(), keccak(own).hex())
 
     def _check_sums(self, sequence: int) -> None:

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 from schemas.canonical import chain_digest, document_digest
 from schemas.log import Log
@@ -12,8 +12,8 @@ from settlement.audit.recount import Recount
 from settlement.audit.sources import Epoch, in_order
 from settlement.head import PostHeader
 
-DEPTH_MAX = 16
-"""No manifest nests deeper."""
+SHOWN = 500
+"""How many bytes of a field are shown in a finding."""
 
 
 class Before(Struct, frozen=True):
@@ -26,32 +26,59 @@ class Before(Struct, frozen=True):
     deposits: Mapping[int, int]
 
 
-def plain_manifest(manifest: bytes | None) -> dict[str, Any]:
-    """A post's manifest as plain JSON; empty if it is not an object. The poster may have written anything.
+def plain_json(document: object) -> bytes:
+    """Canonical bytes as `schemas.canonical` makes them, but of any integers: a header on the chain may hold any."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
-    Deep brackets never reach the decoder: libraries raise Python's recursion limit, and its stack would overflow.
-    """
-    content = manifest or b""
-    depth = 0
-    for byte in content:
-        depth += (byte in b"[{") - (byte in b"]}")  # names in a manifest hold no brackets
-        if depth > DEPTH_MAX:
-            return {}
+
+class StatedEpoch(Struct, frozen=True):
+    """What a published manifest says of an epoch of a partition; other fields are passed over."""
+
+    epoch: int
+    log_root: str
+
+
+class StatedRange(Struct, frozen=True):
+    """What a published manifest says of a partition."""
+
+    partition: int
+    epochs: tuple[StatedEpoch, ...]
+
+
+class StatedManifest(Struct, frozen=True):
+    """The start of a published manifest: the rest is not decoded, for the poster may have written anything."""
+
+    partitions: tuple[StatedRange, ...]
+
+
+def stated(manifest: bytes | None) -> tuple[StatedRange, ...] | None:
+    """The partitions of a published manifest; None where it has none that can be read."""
     try:
-        document = json.loads(content)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
+        return None if manifest is None else msgspec.json.decode(manifest, type=StatedManifest).partitions
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def first_other(manifest: bytes | None, expected: Mapping[str, object]) -> tuple[str, str, str] | None:
+    """The first field that differs: its name, what was published (its start) and what is right; None if none does."""
+    parts = msgspec.defstruct("Parts", [(name, Raw, Raw(b"")) for name in expected])
+    try:
+        found = msgspec.json.decode(manifest or b"", type=parts)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    for name, value in expected.items():
+        text, own = bytes(getattr(found, name)), plain_json(value)
+        if text != own:
+            return name, text[:SHOWN].decode(errors="replace"), own[:SHOWN].decode(errors="replace")
+    return None
 
 
 def last_epochs(manifest: bytes | None, header: PostHeader, log: Log) -> dict[int, int]:
     """By partition the last epoch that a post settles: by its manifest if readable, else the last one of the post."""
-    last = header.epoch_end_s * 1_000 // log.epoch_ms - 1
-    try:
-        ranges = plain_manifest(manifest)["partitions"]
-        return {int(r["partition"]): int(r["epochs"][-1]["epoch"]) for r in ranges if r["epochs"]}
-    except (ValueError, LookupError, TypeError, OverflowError):
-        return dict.fromkeys(range(log.partitions), last)
+    ranges = stated(manifest)
+    if ranges is None:
+        return dict.fromkeys(range(log.partitions), header.epoch_end_s * 1_000 // log.epoch_ms - 1)
+    return {each.partition: each.epochs[-1].epoch for each in ranges if each.epochs}
 
 
 def other_records(manifest: bytes | None, taken: Mapping[int, Sequence[Epoch]]) -> str:
@@ -59,11 +86,7 @@ def other_records(manifest: bytes | None, taken: Mapping[int, Sequence[Epoch]]) 
 
     Either the log was rewritten, or this is another log: an audit can't tell which.
     """
-    try:
-        ranges = plain_manifest(manifest)["partitions"]
-        roots = {(int(r["partition"]), int(e["epoch"])): e["log_root"] for r in ranges for e in r["epochs"]}
-    except (ValueError, LookupError, TypeError, OverflowError):
-        return ""
+    roots = {(each.partition, ref.epoch): ref.log_root for each in stated(manifest) or () for ref in each.epochs}
     for partition, items in taken.items():
         for own, _ in items:
             if roots.get((partition, own.epoch), own.log_root) != own.log_root:

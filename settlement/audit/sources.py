@@ -18,10 +18,14 @@ Refutes = Callable[[SkippedRange], str]
 
 
 class Sources(Struct, frozen=True):
-    """The log as an audit reads it. `refutes` is asked about the ranges that recomputed manifests name."""
+    """The log as an audit reads it. `refutes` is asked about the ranges that recomputed manifests name.
+
+    `published` gives the files of a post (its sequence); None where those of the data folder are read as they are.
+    """
 
     recompute: Recompute
     refutes: Refutes = lambda _: ""
+    published: "Callable[[int], Published] | None" = None
 
 
 class SourceMissing(InvalidInput):
@@ -34,6 +38,13 @@ class SourceMissing(InvalidInput):
     def __init__(self, text: str, *, withheld: bool) -> None:
         super().__init__(text)
         self.withheld = withheld
+
+
+class ArchiveEnds(SourceMissing):
+    """An archive has no epoch after this: what was posted beyond is withheld, and nothing else is known to be there."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, withheld=True)
 
 
 class PublishedWindow(Protocol):
@@ -55,12 +66,23 @@ class PublishedWindow(Protocol):
     def dues(self) -> Sequence[Due]: ...
 
 
-class Published(Struct, frozen=True):
-    """The files of one post; None for a missing or unreadable one. Payouts: by account (token units, proof)."""
+class Published(Protocol):
+    """The files of one post, whatever its poster has written: nothing is read that is larger than it can be.
 
-    manifest: bytes | None
-    windows: Sequence[PublishedWindow] | None
-    payouts: Mapping[str, tuple[int, Sequence[bytes]]] | None
+    All raise InvalidInput for a file that is missing or unreadable, and SourceMissing where the reader is at fault.
+    """
+
+    def manifest(self) -> bytes:
+        """The bytes of manifest.json."""
+        ...
+
+    def windows(self, expected: int) -> Sequence[PublishedWindow]:
+        """windows.parquet, of which about `expected` rows are right."""
+        ...
+
+    def payouts(self, expected: int) -> Mapping[str, tuple[int, Sequence[bytes]]]:
+        """payouts.json, of which about `expected` accounts are right: by account token units and proof."""
+        ...
 
 
 class EpochStream:

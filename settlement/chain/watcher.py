@@ -6,10 +6,11 @@ from typing import Any
 
 from msgspec import Struct
 
+from files.foreign import PlainFiles
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from settlement.audit.audit import Auditor, AuditReport
-from settlement.audit.sources import Published, SourceMissing, Sources
+from settlement.audit.sources import Sources
 from settlement.audit.verdict import PostVerdict
 from settlement.audit.watch import WatchStep, WatchView, decide
 from settlement.chain.contract import moment
@@ -20,8 +21,8 @@ from settlement.chain.signer import Keys
 from settlement.chain.timelock import timelock_of
 from settlement.history import Disputed, Posted
 from settlement.storage.posts import Store
+from settlement.storage.published_post import POST_FILES, published_in
 
-POST_FILES = ("manifest.json", "windows.parquet", "payouts.json")
 MOVED = "the ledger has moved on while its posts were audited"
 
 
@@ -95,7 +96,7 @@ def look(
     ledger, store, memory = Ledger.open(data_dir, chain), Store(data_dir), memory or WatcherMemory()
     events = ledger.events()
     auditor = memory.auditor(ledger, log, events, store)
-    report = auditor.run(events, lambda sequence: _published(store, sequence), sources, posted_only=True)
+    report = auditor.run(events, sources.published or published_in(PlainFiles(data_dir)), sources, posted_only=True)
     memory.keep(auditor, report, store)
     if ledger.head().hex() != report.head and not _distrust(report):
         moved = Done("moved", 0, MOVED)
@@ -173,19 +174,3 @@ def _files(store: Store, sequence: int) -> tuple[Any, ...]:
         except OSError:
             found.append(())
     return tuple(found)
-
-
-def _published(store: Store, sequence: int) -> Published:
-    """A post's files. Raises SourceMissing if the posts' folder is missing or a file can't be read."""
-    posts = store.folder / "posts"
-    for path in (posts, *(posts / str(sequence) / name for name in POST_FILES)):
-        try:
-            path.stat() if path == posts else path.open("rb").close()
-        except FileNotFoundError:
-            if path == posts:
-                raise SourceMissing(
-                    f"no files of any post are here: copy {posts} from where they are published", withheld=False
-                ) from None
-        except OSError as error:
-            raise SourceMissing(f"can't read {path}: {error.strerror}", withheld=False) from None
-    return store.published(sequence)

@@ -29,7 +29,6 @@ from schemas.payout import Carry, ChainSeen, Funding, Payout, Unsettled
 from schemas.post import PostManifest, carries_digest
 from schemas.window import DUE_KINDS, Due, DueKind
 from settlement.accrual import Balances, Earning, Terms
-from settlement.audit.sources import Published
 from settlement.head import HeaderFile, PostHeader
 from settlement.keccak import keccak
 from settlement.leaf import payout_leaf
@@ -60,11 +59,6 @@ FILE_BYTES_MAX = 8 << 30
 """A file of a post: proofs of millions of accounts are gigabytes."""
 
 T = TypeVar("T")
-
-UNREADABLE = (
-    InvalidInput, pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError,
-)  # fmt: skip
-"""The errors of reading a file that holds anything else."""
 
 
 class StoredHeader(msgspec.Struct, frozen=True):
@@ -195,27 +189,7 @@ class Store:
     def windows(self, sequence: int) -> list[tuple[int, Earning]] | None:
         """The post's windows with their partitions, in the order of accrual; None if the file is missing."""
         path = self._posts / str(sequence) / "windows.parquet"
-        return _windows(read_table(path, POST_WINDOWS, remedy=RESTORE)) if path.exists() else None
-
-    def published(self, sequence: int) -> Published:
-        """The post's files for an audit: None for those that are missing or unreadable."""
-        found: list[Any] = []
-        for read in (self.manifest_bytes, self._published_windows, self._published_payouts):
-            try:
-                found.append(read(sequence))
-            except UNREADABLE:  # the poster may have written anything
-                found.append(None)
-        return Published(*found)
-
-    def _published_windows(self, sequence: int) -> list[Earning] | None:
-        windows = self.windows(sequence)
-        return None if windows is None else [_whole(earning) for _, earning in windows]
-
-    def _published_payouts(self, sequence: int) -> dict[str, tuple[int, list[bytes]]]:
-        return {
-            account: (int(row.cumulative), [bytes.fromhex(node[2:]) for node in row.proof])
-            for account, row in self.payouts(sequence).items()
-        }
+        return windows_from(read_table(path, POST_WINDOWS, remedy=RESTORE)) if path.exists() else None
 
     def payout_rows(self, sequences: Sequence[int]) -> Iterator[Payout]:
         """The rows of payouts.parquet."""
@@ -297,7 +271,8 @@ def _windows_table(windows: Sequence[tuple[int, Earning]]) -> pa.Table:
     return pa.table([columns[name] for name in POST_WINDOWS.names], schema=POST_WINDOWS)
 
 
-def _windows(table: pa.Table) -> list[tuple[int, Earning]]:
+def windows_from(table: pa.Table | pa.RecordBatch) -> list[tuple[int, Earning]]:
+    """The rows of POST_WINDOWS, with the partition of each."""
     rows = zip(*(table.column(name).to_pylist() for name in POST_WINDOWS.names), strict=True)
     known: dict[object, Terms] = {}
     found = []
@@ -323,18 +298,6 @@ def _windows(table: pa.Table) -> list[tuple[int, Earning]]:
         owed = tuple(Due(**due) for due in dues)
         found.append((partition, Earning(machine, start, end, adjusts, int(net), trust, digest, terms, owed)))
     return found
-
-
-def _whole(earning: Earning) -> Earning:
-    """The window. Raises TypeError if a value of it is missing."""
-    kinds = (str, int, int, int, int, int, bytes) + (str, str, str, int) * len(earning.dues)
-    parts: tuple[object, ...] = (
-        earning.machine, earning.start_ms, earning.end_ms, earning.adjusts_ms, earning.net_micros, earning.trust,
-        earning.digest, *(value for due in earning.dues for value in msgspec.structs.astuple(due)),
-    )  # fmt: skip
-    if not all(isinstance(part, kind) for part, kind in zip(parts, kinds, strict=True)):
-        raise TypeError("a window lacks a column")
-    return earning
 
 
 def _read(path: Path, kind: type[T]) -> T:

@@ -37,7 +37,10 @@ from streams.storage.log_reader import LogReader
 
 BATCH_RECORDS = 16_384
 BATCH_BYTES = 64 * 1_024 * 1_024
-"""A row group ends at either bound. Both depend on the records alone, so the same range makes the same file."""
+PAGE_RECORDS = 16
+"""A page of Parquet is closed at the first of these steps that makes it large: who reads it unpacks it whole.
+
+A row group ends at either of the bounds before. All depend on the records alone: the same range makes the same file."""
 
 
 class Archive(Struct, frozen=True):
@@ -77,7 +80,7 @@ def write_archive(
             digest.add(records)
             yield records
 
-    with pq.ParquetWriter(archive.temporary, RECORDS, compression="zstd") as writer:
+    with pq.ParquetWriter(archive.temporary, RECORDS, compression="zstd", write_batch_size=PAGE_RECORDS) as writer:
         for group in _row_groups(noted(reader.slices(partition, first, next, skipped) if first < next else ())):
             if stopped():
                 return None
@@ -104,9 +107,9 @@ def archived_batches(path: Path) -> Iterator[pa.RecordBatch]:
             yield _plain(batch)
 
 
-def archived_slices(path: Path) -> Iterator[EntryRecords]:
-    """The same in arrays."""
-    for batch in archived_batches(path):
+def slices_of(batches: Iterable[pa.RecordBatch]) -> Iterator[EntryRecords]:
+    """Batches of the schema RECORDS in arrays."""
+    for batch in batches:
         entries = Entries()
         add_archived(entries, batch)
         yield EntryRecords(entries, 0, batch.num_rows)
@@ -115,7 +118,7 @@ def archived_slices(path: Path) -> Iterator[EntryRecords]:
 def archive_leaves(path: Path) -> tuple[bytes, list[Leaf]]:
     """The log root of an archive, and the leaves of its chunks, recomputed from what it holds."""
     digest = LogDigest()
-    for records in archived_slices(path):
+    for records in slices_of(archived_batches(path)):
         digest.add(records)
     return digest.finish(read_skipped(path))
 
@@ -125,7 +128,12 @@ def read_skipped(path: Path) -> list[SkippedBatch]:
     file = path.with_suffix(".skipped")
     if not file.exists():
         return []
-    batches = RawBatches(file.read_bytes())
+    return skipped_from(file.read_bytes(), file)
+
+
+def skipped_from(content: bytes, file: Path) -> list[SkippedBatch]:
+    """The skipped batches in the content of a file. Raises InvalidInput if it holds others."""
+    batches = RawBatches(content)
     found = []
     while (batch := batches.next_batch()) is not None:
         found.append(SkippedBatch(batch.base_offset, batch.next_offset, bytes(batch.raw)))

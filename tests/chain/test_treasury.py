@@ -11,6 +11,7 @@ from deploy.cli import check, money, roles
 from deploy.config import Settings
 from deploy.data_folder import DataFolder
 from deploy.explain import audit_sources
+from files.foreign import PlainFiles
 from schemas.errors import InvalidInput
 from schemas.payout import Funding
 from schemas.registration import Agreement
@@ -313,7 +314,7 @@ def test_two_of_three_auditors_and_an_admin_who_announces(
     assert "it may be carried out from 20" in capsys.readouterr().out
     with pytest.raises(InvalidInput, match="this was announced and may be done from 20"):
         roles.quorum(3, data_dir=folder)
-    done = look(folder, node, LOG, keys, audit_sources.archived(LOG, folder)).done
+    done = look(folder, node, LOG, keys, audit_sources.archived(LOG, PlainFiles(folder))).done
     (alarm,) = (part.text for part in done if "announced" in part.text)
     assert alarm.startswith(f"the admin has announced setQuorum of {ledger.deployment.ledger}")
     step = alarm.split("cancel-announced ")[1].strip("`")

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +23,7 @@ from deploy.data_folder import DataFolder
 from deploy.explain.watch import Watch, WatchOptions
 from deploy.stack.servers import Stack
 from deploy.texts import units
+from schemas.manifest import EpochFiles
 from schemas.parsing import moment_ms
 from schemas.window import Due
 from settlement import service
@@ -29,9 +31,12 @@ from settlement.chain.job import SettleOptions
 from settlement.chain.node import Chain
 from settlement.chain.signer import Keys
 from settlement.keccak import keccak
+from settlement.storage.posts import POST_WINDOWS
 from settlement.storage.published_epochs import EpochReader
+from streams.core.log_root import RECORDS
 from streams.kafka.reader import KafkaAway
 from tests.support.archived_log import LOG, MACHINES, fill, records_of
+from tests.support.hostile_files import Make, bomb_of, endless, fifo
 from tests.support.sim_log import SimLog
 from tests.support.watched_folder import THIEF, WatchedFolder, ask, later, one_window, other_payee, other_root
 
@@ -149,6 +154,33 @@ def with_a_bad_archive(place: WatchedFolder) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
 
+def with_an_endless_archive(place: WatchedFolder) -> None:
+    instead_of(sorted((place.folder / "log").glob("*/0.parquet"))[0], endless)
+
+
+def with_a_pipe_for_an_archive(place: WatchedFolder) -> None:
+    instead_of(sorted((place.folder / "log").glob("*/0.parquet"))[0], fifo)
+
+
+def with_a_bomb_for_an_archive(place: WatchedFolder) -> None:
+    instead_of(sorted((place.folder / "log").glob("*/0.parquet"))[0], bomb_of(RECORDS, "value", rows=2, size=1 << 27))
+
+
+def with_a_pipe_for_a_manifest(place: WatchedFolder) -> None:
+    instead_of(sorted((place.folder / "epochs").glob("*/0.manifest.json"))[0], fifo)
+
+
+def instead_of(path: Path, make: Make) -> None:
+    path.unlink()
+    make(path)
+
+
+def with_an_older_archive(place: WatchedFolder) -> None:
+    """A backup that was restored: each file in it is right, and the last epochs are not there."""
+    for folder in ("epochs", "log"):
+        shutil.rmtree(sorted((place.folder / folder).iterdir())[-1])
+
+
 def with_another_table(place: WatchedFolder) -> None:
     pq.write_table(pa.table({"offset": ["none"]}), sorted((place.folder / "log").glob("*/1.parquet"))[1])
 
@@ -169,6 +201,11 @@ def without_an_epoch(place: WatchedFolder) -> None:
         without_payouts,
         without_archive,
         with_a_bad_archive,
+        with_an_endless_archive,
+        with_a_pipe_for_an_archive,
+        with_a_bomb_for_an_archive,
+        with_a_pipe_for_a_manifest,
+        with_an_older_archive,
         with_another_table,
         with_a_changed_manifest,
         without_an_epoch,
@@ -199,6 +236,10 @@ HOSTILE_PAYOUT = {"cumulative_micros": "0", "amount_micros": "0", "cumulative": 
 @pytest.mark.parametrize(
     ("name", "content"),
     [
+        ("payouts.json", fifo),
+        ("manifest.json", endless),
+        ("windows.parquet", bomb_of(POST_WINDOWS, "machine")),
+        ("windows.parquet", bomb_of(POST_WINDOWS, "machine", rows=1_000_000, size=1)),
         ("payouts.json", b"[" * 100_000),
         ("payouts.json", json.dumps({THIEF: HOSTILE_PAYOUT | {"cumulative": "a lot"}}).encode()),
         ("payouts.json", json.dumps({THIEF: HOSTILE_PAYOUT | {"proof": ["0xzz"]}}).encode()),
@@ -209,17 +250,19 @@ HOSTILE_PAYOUT = {"cumulative_micros": "0", "amount_micros": "0", "cumulative": 
     ],
 )
 def test_no_file_that_a_poster_publishes_stops_a_watcher(
-    place: WatchedFolder, name: str, content: bytes | None
+    place: WatchedFolder, name: str, content: bytes | Make | None
 ) -> None:
     place.settle()
     path = place.folder / "settlement" / "posts" / "1" / name
-    if content is None:
+    if callable(content):
+        instead_of(path, content)
+    elif content is None:
         table = pq.read_table(path)
         nothing = [pa.nulls(table.num_rows, column.type) for column in table.schema]
         pq.write_table(pa.table(nothing, schema=table.schema), path)
     else:
         path.write_bytes(content)
-    assert [(done.event, done.sequence) for done in place.look().done] == [("wait", 1)]
+    assert place.events() == [("wait", 1)]
 
 
 @pytest.mark.parametrize("manifest", [b"[" * 100_000, b"[1]", b'{"partitions":[{"partition":1e400,"epochs":[[]]}]}'])
@@ -322,6 +365,55 @@ def test_a_watcher_that_follows_looks_again_when_something_has_happened(
     assert turn() == []
     shutil.move(place.folder / "elsewhere", place.folder / "log")
     assert turn() == [("attested", 2)]
+
+
+@pytest.mark.parametrize("from_archive", [True, False])
+def test_one_flipped_byte_of_a_published_file_is_named(place: WatchedFolder, *, from_archive: bool) -> None:
+    """Every root was right, and analysts read something else."""
+    place.settle()
+    path = sorted((place.folder / "epochs").glob("*/0.windows.parquet"))[0]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    assert place.audited(from_archive=from_archive) == []
+    path.write_bytes(content)
+    (text,) = place.audited(from_archive=from_archive)
+    assert text.startswith(f"{path} is not the file that its manifest names: restore it")
+
+
+def lost(place: WatchedFolder) -> None:
+    path = sorted((place.folder / "epochs").glob("*/0.windows.parquet"))[0]
+    path.unlink()
+
+
+def swapped(place: WatchedFolder) -> None:
+    first, second = sorted((place.folder / "epochs").iterdir())[:2]
+    for old, new in ((first, "aside"), (second, first.name), (first.with_name("aside"), second.name)):
+        old.rename(old.with_name(new))
+
+
+def remade(place: WatchedFolder) -> None:
+    """A manifest that fits its files, with another amount."""
+    path = sorted((place.folder / "epochs").glob("*/0.manifest.json"))[0]
+    found = msgspec.json.decode(path.read_bytes(), type=EpochFiles)
+    manifest = structs.replace(found.manifest, gross_micros="1")
+    made = structs.replace(found, manifest=manifest, manifest_digest=manifest.digest().hex())
+    path.write_bytes(msgspec.json.encode(made))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lost, "windows.parquet is missing: restore it"),
+        (swapped, "is the manifest of another epoch or partition: put it back"),
+        (remade, "is not what the log says: restore it"),
+    ],
+)
+def test_epochs_that_are_lost_swapped_or_made_anew_are_named(
+    place: WatchedFolder, change: Callable[[WatchedFolder], None], text: str
+) -> None:
+    place.settle()
+    change(place)
+    assert any(text in found for found in place.audited(from_archive=False)), place.audited(from_archive=False)
 
 
 def test_an_audit_shows_that_nothing_is_lost_and_counts_twice(place: WatchedFolder) -> None:

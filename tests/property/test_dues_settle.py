@@ -9,12 +9,13 @@ from schemas.manifest import EpochManifest
 from schemas.window import Window
 from settlement.accrual import earning_of
 from settlement.audit.audit import Auditor
-from settlement.audit.sources import Published, Sources
+from settlement.audit.sources import Sources
 from settlement.history import Posted
 from settlement.leaf import payout_leaf
 from settlement.post import PartitionEpoch, PostStanding, Run, assemble, token_units
 from streams.core.replay import advance_through
 from streams.reference.vectors import new_state, read_document, records_of
+from tests.support.published_post import MadePost
 from tests.support.settlement_data import FIRST_EPOCH, LOG, manifest_of
 
 FILES = sorted((Path(__file__).parents[1] / "golden" / "vectors").glob("*.json.gz"))
@@ -56,7 +57,7 @@ def test_what_the_core_seals_is_settled_and_audited(path: Path) -> None:
         account: (token_units(micros, DECIMALS), made.payouts_tree.proof(payout_leaf(account, micros)))
         for account, micros in made.after.balances.payouts().items()
     }
-    files = Published(made.manifest.canonical(), [earning for _, earning in made.windows], payouts)
+    files = MadePost(made.manifest.canonical(), [earning for _, earning in made.windows], payouts)
     report = Auditor(LOG, GENESIS, DECIMALS).run(
         [Posted(header, header.head(), 0, "0x", 0)],
         lambda sequence: files,

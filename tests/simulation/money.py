@@ -10,13 +10,13 @@ from schemas.manifest import EpochManifest
 from schemas.window import Window
 from settlement.accrual import earning_of
 from settlement.audit.audit import Auditor
-from settlement.audit.sources import Published as PublishedPost
 from settlement.audit.sources import Sources
 from settlement.history import Posted
 from settlement.leaf import payout_leaf
 from settlement.merkle import proves
 from settlement.post import AssembledPost, PartitionEpoch, PostStanding, Run, assemble, token_units
 from tests.simulation.checks import Published
+from tests.support.published_post import MadePost
 
 GENESIS = b"g" * 32
 DECIMALS = 8
@@ -100,7 +100,7 @@ def check_settled(log: Log, epochs: Epochs, draw: random.Random) -> int:
             )
         }  # fmt: skip
         earnings = [earning for _, earning in made.windows]
-        files[header.sequence] = PublishedPost(made.manifest.canonical(), earnings, payouts)
+        files[header.sequence] = MadePost(made.manifest.canonical(), earnings, payouts)
     auditor = Auditor(log, GENESIS, DECIMALS)
     report = auditor.run(
         events, lambda sequence: files[sequence], Sources(lambda partition: [one[:2] for one in epochs[partition]])

@@ -1,16 +1,22 @@
 """A data folder that a watcher looks at, and what somebody with the poster's key may make of its epochs."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 from msgspec import structs
 from typer.testing import CliRunner, Result
 
 from deploy.cli import app as cli
+from deploy.config import load_settings
+from deploy.data_folder import DataFolder
+from deploy.explain import audit
 from deploy.explain import audit_sources as evidence
+from deploy.money.treasury import Treasury
+from files.foreign import PlainFiles
 from settlement import service
 from settlement.accrual import Terms
 from settlement.audit.sources import Sources
@@ -23,8 +29,9 @@ from settlement.head import PostHeader
 from settlement.post import PartitionEpoch, Run, assemble
 from settlement.storage.posts import Store
 from settlement.storage.published_epochs import EpochReader
+from streams.core.records import LogRecord
 from streams.storage.log_reader import LogReader
-from tests.support.archived_log import LOG
+from tests.support.archived_log import LOG, MACHINES, records_of
 
 THIEF = "0x" + "d4" * 20
 Change = Callable[[Any], Any]
@@ -66,14 +73,42 @@ class WatchedFolder:
     def look(self, keys: Keys | None = None, logs: Sequence[LogReader] = ()) -> Look:
         """One look with other keys, or at the logs of both partitions instead of their archives."""
 
-        sources = evidence.archived(LOG, self.folder)
+        sources = evidence.archived(LOG, PlainFiles(self.folder))
         if logs:
             sources = Sources(lambda partition: evidence.from_log(LOG, logs[partition], partition, (), {}))
         return look(self.folder, self.node, LOG, keys or self.keys, sources)
 
+    def audited(self, *, from_archive: bool) -> list[str]:
+        """What an audit finds, from the archive or from a log of the same records."""
+        treasury = Treasury(DataFolder(self.folder, load_settings()), trusts_folder=False)
+        with pytest.MonkeyPatch.context() as patch:
+            if not from_archive:
+                patch.setattr(audit, "KafkaLogReader", lambda *_, **__: Both())
+            found = audit.audit(treasury, from_archive=from_archive)
+        return [finding.text for finding in found.findings]
+
     @property
     def live(self) -> int:
         return len(self.ledger.history().live)
+
+
+class Both(LogReader):
+    """The log of which the folder was made."""
+
+    def __init__(self) -> None:
+        self._logs = [records_of(machine, 3) for machine in MACHINES]
+
+    def read(self, partition: int, first: int, next: int) -> Iterator[LogRecord]:
+        return self._logs[partition].read(partition, first, next)
+
+    def range(self, partition: int) -> tuple[int, int]:
+        return self._logs[partition].range(partition)
+
+    def topic_id(self) -> str:
+        return "topic-1"
+
+    def close(self) -> None:
+        pass
 
 
 def ask(node: Chain, method: str, *parameters: object) -> object:
@@ -81,7 +116,7 @@ def ask(node: Chain, method: str, *parameters: object) -> object:
     session = requests.Session()
     session.trust_env = False
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
-    return session.post(node.rpc_url, json=body, timeout=10).json()["result"]
+    return session.post(node.rpc_url, json=body, timeout=60).json()["result"]
 
 
 def changed_epoch(run: Run, change: Change) -> Run:

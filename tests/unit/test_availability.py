@@ -8,17 +8,17 @@ from decimal import Decimal
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 import pytest
 
 from deploy.config import load_settings
 from deploy.data_folder import DataFolder
-from deploy.explain import audit_sources, availability
+from deploy.explain import availability
 from deploy.explain.availability import YEAR_MS, minutes_of, refresh_availability
 from deploy.explain.query import query
+from files.foreign import PlainFiles
 from schemas.units import HOUR_MS, MINUTE_MS
-from streams.core.kernel.entries import EntryRecords
 from streams.core.records import Record
-from streams.storage.archive import archived_slices
 from streams.worker.partition import Partition
 from tests.support.report_data import fill
 from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration
@@ -110,11 +110,14 @@ def test_going_on_from_the_last_epoch_equals_the_replay_of_all(
     monkeypatch.setattr(availability, "YEAR_MS", year_ms)
     read: list[str] = []
 
-    def noting(path: Path) -> Iterator[EntryRecords]:
-        read.append(path.parent.name)
-        return archived_slices(path)
+    plain = PlainFiles.batches
 
-    monkeypatch.setattr(audit_sources, "archived_slices", noting)
+    def noting(files: PlainFiles, path: Path, schema: pa.Schema, max_rows: int) -> Iterator[pa.RecordBatch]:
+        read.append(path.parent.name)
+        return plain(files, path, schema, max_rows)
+
+    monkeypatch.setattr(PlainFiles, "rows", lambda *_: 0)
+    monkeypatch.setattr(PlainFiles, "batches", noting)
     log, data = a_day_of_words(seed), DataFolder(tmp_path, load_settings())
     whole, draw, at, seen = log.records, random.Random(seed), 0, 0
     while at < len(whole):

@@ -10,11 +10,12 @@ from schemas.registration import Agreement
 from schemas.window import Due, Window
 from settlement.accrual import Earning, earning_of
 from settlement.audit.audit import Auditor, AuditReport
-from settlement.audit.sources import Published, SourceMissing, Sources
+from settlement.audit.sources import SourceMissing, Sources
 from settlement.head import disputed_head
 from settlement.history import Disputed, Posted
 from settlement.leaf import payout_leaf
 from settlement.post import AssembledPost, PartitionEpoch, PostStanding, Run, assemble, token_units
+from tests.support.published_post import MadePost
 from tests.support.settlement_data import ALICE, FIRST_EPOCH, LOG, manifest_of, window
 
 GENESIS = b"g" * 32
@@ -48,7 +49,7 @@ def recompute(log: Log) -> Callable[[int], list[tuple[EpochManifest, Sequence[Wi
     return lambda partition: [epoch(partition, day, windows) for day, windows in enumerate(log[partition])]
 
 
-def post(log: Log, runs: Sequence[tuple[int, int]] = ((0, 1), (2, 2))) -> tuple[list[Posted], dict[int, Published]]:
+def post(log: Log, runs: Sequence[tuple[int, int]] = ((0, 1), (2, 2))) -> tuple[list[Posted], dict[int, MadePost]]:
     """Settles a log as the job does: the events that the chain would have, and the files."""
     standing, head = PostStanding.initial(), GENESIS
     events, files = [], {}
@@ -69,15 +70,15 @@ def post(log: Log, runs: Sequence[tuple[int, int]] = ((0, 1), (2, 2))) -> tuple[
     return events, files
 
 
-def published(made: AssembledPost) -> Published:
+def published(made: AssembledPost) -> MadePost:
     payouts = {}
     for account, micros in made.after.balances.payouts().items():
         units = token_units(micros, DECIMALS)
         payouts[account] = (units, made.payouts_tree.proof(payout_leaf(account, units)))
-    return Published(made.manifest.canonical(), [earning for _, earning in made.windows], payouts)
+    return MadePost(made.manifest.canonical(), [earning for _, earning in made.windows], payouts)
 
 
-def audit(events: Sequence[Posted | Disputed], files: Mapping[int, Published], log: Log = TRUTH) -> AuditReport:
+def audit(events: Sequence[Posted | Disputed], files: Mapping[int, MadePost], log: Log = TRUTH) -> AuditReport:
     return Auditor(LOG, GENESIS, DECIMALS).run(events, lambda sequence: files[sequence], Sources(recompute(log)))
 
 
@@ -146,13 +147,13 @@ def test_a_due_sent_to_a_thief_is_named_and_the_post_is_wrong() -> None:
     assert (first.found, first.expected) == (f"refund s of 0.000006 to {THIEF}", f"refund s of 0.000006 to {CUSTOMER}")
     assert "payouts_root" in {finding.kind for finding in others}
     honest = post(TRUTH)[1]  # files that tell the truth beside a root that does not
-    assert verdicts(audit(events, {**files, 1: structs.replace(files[1], windows=honest[1].windows)}))[0] == "wrong"
+    assert verdicts(audit(events, {**files, 1: files[1]._replace(has_windows=honest[1].has_windows)}))[0] == "wrong"
 
 
 def test_a_due_left_out_of_the_files_alone_is_found_and_the_post_is_right() -> None:
     events, files = post(TRUTH)
-    windows = [structs.replace(one, dues=one.dues[:1]) for one in files[1].windows or ()]  # type: ignore[type-var]
-    report = audit(events, {**files, 1: structs.replace(files[1], windows=windows)})
+    windows = [structs.replace(one, dues=one.dues[:1]) for one in files[1].has_windows or ()]  # type: ignore[type-var]
+    report = audit(events, {**files, 1: files[1]._replace(has_windows=windows)})
     assert [(finding.kind, finding.about, finding.found) for finding in report.findings] == [("due", "files", "")]
     assert verdicts(report) == ["unpublished", "right"]
 
@@ -192,17 +193,17 @@ def test_a_partition_left_out_keeps_the_deposits_of_its_last_cut() -> None:
 def test_files_that_lie_about_right_roots_are_found() -> None:
     events, files = post(TRUTH)
     one = files[1]
-    rows: list[Earning] = [structs.replace(one.windows[0], net_micros=5), *one.windows[1:]]  # type: ignore[index, type-var]
-    (finding,) = audit(events, {**files, 1: structs.replace(one, windows=rows)}).findings
+    rows: list[Earning] = [structs.replace(one.has_windows[0], net_micros=5), *one.has_windows[1:]]  # type: ignore[index, type-var]
+    (finding,) = audit(events, {**files, 1: one._replace(has_windows=rows)}).findings
     assert (finding.kind, finding.machine) == ("window", "a")
-    payouts = dict(one.payouts or {})
+    payouts = dict(one.has_payouts or {})
     payouts[ALICE] = (payouts[ALICE][0] + 1, payouts[ALICE][1])
-    (finding,) = audit(events, {**files, 1: structs.replace(one, payouts=payouts)}).findings
+    (finding,) = audit(events, {**files, 1: one._replace(has_payouts=payouts)}).findings
     assert finding.kind == "payout"
     payouts[ALICE] = (payouts[ALICE][0] - 1, payouts[ALICE][1][1:])
-    (finding,) = audit(events, {**files, 1: structs.replace(one, payouts=payouts)}).findings
+    (finding,) = audit(events, {**files, 1: one._replace(has_payouts=payouts)}).findings
     assert finding.kind == "proof"
-    kinds = [finding.kind for finding in audit(events, {**files, 1: Published(None, None, None)}).findings]
+    kinds = [finding.kind for finding in audit(events, {**files, 1: MadePost(None, None, None)}).findings]
     assert kinds == ["manifest", "windows", "payouts"]
 
 
@@ -229,12 +230,12 @@ def verdicts(report: AuditReport) -> list[str]:
 def test_each_post_has_its_verdict() -> None:
     events, files = post(TRUTH)
     assert verdicts(audit(events, files)) == ["right", "right"]
-    assert verdicts(audit(events, {**files, 1: structs.replace(files[1], payouts=None)})) == ["unpublished", "right"]
+    assert verdicts(audit(events, {**files, 1: files[1]._replace(has_payouts=None)})) == ["unpublished", "right"]
     # Without the manifest whatever is left out may be left out rightly: nothing is wrong, and nothing is known.
-    assert verdicts(audit(events, {**files, 1: structs.replace(files[1], manifest=None)})) == ["unpublished", "right"]
+    assert verdicts(audit(events, {**files, 1: files[1]._replace(has_manifest=None)})) == ["unpublished", "right"]
     events, files = post(changed(TRUTH, 1, 0, 0, net_micros=7))
     assert verdicts(audit(events, files)) == ["wrong", "wrong"]
-    assert verdicts(audit(events, {**files, 1: structs.replace(files[1], manifest=None)})) == ["withheld", "unknown"]
+    assert verdicts(audit(events, {**files, 1: files[1]._replace(has_manifest=None)})) == ["withheld", "unknown"]
 
 
 def test_a_post_of_epochs_that_the_log_has_not_ended_is_withheld() -> None:

@@ -1,0 +1,71 @@
+"""Every published file of every epoch against its manifest, and every manifest against the log."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from files.foreign import ForeignFiles
+from schemas.errors import InvalidInput
+from schemas.manifest import EpochFiles, epoch_folder
+from settlement.audit.verdict import Finding
+
+MANIFEST = re.compile(r"([0-9]{1,9})\.manifest\.json")
+MANIFEST_BYTES_MAX = 4 << 20
+CURE = "restore it from a copy, or remove the epoch's files and the partition's checkpoint to have them made again"
+
+Digests = Mapping[tuple[int, int], str]
+"""By partition and epoch the digest of its manifest by the log, as hex."""
+
+
+def file_findings(files: ForeignFiles, by_the_log: Digests) -> list[Finding]:
+    """What is wrong with the published files of a data folder. Epochs that were not recomputed are held against their
+    own manifests alone.
+    """
+    texts: list[str] = []
+    last: dict[int, int] = {}
+    for path in sorted(files.folder.glob("epochs/*/*.manifest.json")):
+        name = MANIFEST.fullmatch(path.name)
+        if name is None:
+            continue
+        partition = int(name[1])
+        try:
+            found = _manifest(files, path)
+        except InvalidInput as error:
+            texts.append(str(error))
+            continue
+        manifest, before = found.manifest, last.get(partition, found.manifest.epoch - 1)
+        if (manifest.partition, epoch_folder(manifest.start_ms)) != (partition, path.parent.name):
+            texts.append(f"{path} is the manifest of another epoch or partition: put it back where it belongs")
+            continue
+        if manifest.epoch != before + 1:
+            texts.append(f"the epochs of partition {partition} before {path.parent.name} are missing: {CURE}")
+        last[partition] = manifest.epoch
+        if by_the_log.get((partition, manifest.epoch), found.manifest_digest) != found.manifest_digest:
+            texts.append(f"{path} is not what the log says: {CURE}")
+        texts += _differing(files, found)
+    return [Finding(kind="file", sequence=0, text=text, about="files") for text in texts]
+
+
+def _manifest(files: ForeignFiles, path: Path) -> EpochFiles:
+    content = b"".join(files.chunks(path, MANIFEST_BYTES_MAX))
+    try:
+        found = msgspec.json.decode(content, type=EpochFiles)
+        is_whole = found.manifest.digest().hex() == found.manifest_digest
+        epoch_folder(found.manifest.start_ms)
+    except (ValueError, OverflowError, OSError, RecursionError):
+        is_whole = False
+    if not is_whole:
+        raise InvalidInput(f"{path} was changed or damaged: {CURE}")
+    return found
+
+
+def _differing(files: ForeignFiles, found: EpochFiles) -> Iterator[str]:
+    for name, digest in found.files.items():
+        path = files.folder / name
+        try:
+            if files.sha256(path) != digest:
+                yield f"{path} is not the file that its manifest names: {CURE}"
+        except InvalidInput as error:
+            yield str(error)
