@@ -1,6 +1,7 @@
 """A damaged journal is one line that names the file and the cure, wherever the bit is."""
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,12 @@ def path(tmp_path: Path) -> Path:
 
 
 def read(path: Path) -> str:
-    with Journal(path) as journal:
-        return repr(journal.postings())
+    """What a journal holds, or the line that says why it can't be read."""
+    try:
+        with Journal(path) as journal:
+            return repr(journal.postings())
+    except InvalidInput as error:
+        return str(error)
 
 
 @pytest.mark.parametrize("seed", range(24))
@@ -38,26 +43,21 @@ def test_a_flipped_bit_is_told_or_changes_nothing_that_is_trusted(path: Path, se
     for at in draw.sample(range(len(content)), 8):
         content[at] ^= 1 << draw.randrange(8)
     path.write_bytes(content)
-    try:
-        read(path)
-    except InvalidInput as error:
-        assert str(error).startswith(f"the journal {path} ") and "\n" not in str(error)
+    said = read(path)
+    assert said.startswith(("[Posting(", "[]", f"the journal {path} ")) and "\n" not in said
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 4_080])
 def test_what_is_no_journal_says_what_to_do(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    with pytest.raises(InvalidInput, match=r"is damaged \(.+\): move it away with its -wal file"):
-        read(path)
+    assert re.search(r"is damaged \(.+\): move it away with its -wal file", read(path))
 
 
 def test_a_header_that_can_t_be_read_says_what_to_do(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'"sequence"', b'"sequenze"'))
-    with pytest.raises(InvalidInput, match="is damaged"):
-        read(path)
+    assert "is damaged" in read(path)
 
 
 def test_half_a_journal_says_what_to_do(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5_000])
-    with pytest.raises(InvalidInput, match="is damaged"):
-        read(path)
+    assert "is damaged" in read(path)
