@@ -16,6 +16,7 @@ from deploy.stack.servers import EvmNode, KafkaServer, Stack
 from files.write import make_folder, write_json
 from schemas.errors import InvalidInput
 from schemas.log import Log
+from schemas.post import ENDED
 
 if TYPE_CHECKING:
     from schemas.manifest import SkippedRange
@@ -201,15 +202,20 @@ class DataFolder:
         self, what: str, setting: str, of: Callable[[Stack], tuple[str, KafkaServer | EvmNode | None]]
     ) -> str:
         """An address in `stack.json`, whose server must run where it is the folder's own."""
-        stack = Stack.load(self.data_dir)
+        stack = Stack.load(self._home)
         address, server = ("", None) if stack is None else of(stack)
         if address and (server is None or server.alive()):
             return address
         raise InvalidInput(f"no {what} runs for {self.data_dir}: start it with `tallyroot up`, or set {setting}")
 
+    @property
+    def _home(self) -> Path:
+        """The folder whose servers these are: an ended ledger's lies in `ended/` of the folder that goes on."""
+        return self.data_dir.absolute().parents[1] if self.data_dir.absolute().parent.name == ENDED else self.data_dir
+
     def has_own_chain(self) -> bool:
         """Whether the chain is the folder's own development node: it mines only when something is sent."""
-        stack = Stack.load(self.data_dir)
+        stack = Stack.load(self._home)
         return self.settings.chain_rpc_url is None and stack is not None and stack.evm is not None
 
     def start_stack(self) -> Stack:

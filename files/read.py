@@ -48,6 +48,8 @@ def open_regular(path: Path, *, remedy: str, max_bytes: int = BYTES_MAX, within:
         raise FileMissing(f"{path} is missing: {remedy}") from None
     except OSError as error:
         raise _unread(path, error, remedy) from None
+    except ValueError:  # a NUL in the name
+        raise InvalidInput(f"{str(path)!r} is no name of a file: {remedy}") from None
     fault = _unfit(descriptor, path, max_bytes, within)
     if not fault:
         return os.fdopen(descriptor, "rb")

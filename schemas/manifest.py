@@ -8,6 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, to_builtins
 
 from schemas.canonical import document_digest
+from schemas.errors import InvariantBroken
 from schemas.units import Count
 
 
@@ -96,6 +97,14 @@ class EpochFiles(Struct, frozen=True, kw_only=True):
     manifest_digest: str
     files: dict[str, str]
     """File name, relative to the data folder, to the SHA-256 of its bytes as hex."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the manifest has the digest that is stated; also false where strangers wrote what can have none."""
+        try:
+            return self.manifest.digest().hex() == self.manifest_digest
+        except InvariantBroken:
+            return False
 
 
 def epoch_folder(start_ms: int) -> str:

@@ -7,6 +7,9 @@ from msgspec import Meta, Struct, to_builtins
 from schemas.canonical import canonical_json, document_digest
 from schemas.payout import Carry, Unsettled
 
+ENDED = "ended"
+"""The folder, in a data folder, of those of ledgers that others have followed: numbered from 1 on."""
+
 Hex32 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
 Integer = Annotated[str, Meta(pattern=r"^(0|-?[1-9][0-9]*)$(?!\n)")]
 

@@ -141,6 +141,11 @@ class Balances:
         self.dues = dict(dues or {})
         self._ledger = ledger
 
+    @property
+    def ledger(self) -> str:
+        """The account of the ledger."""
+        return self._ledger
+
     def copy(self) -> "Balances":
         """A copy, which can accrue without changing these."""
         return Balances(self.cumulative, self.carry, self.unsettled, self.dues, ledger=self._ledger)

@@ -13,7 +13,7 @@ from files.foreign import PlainFiles
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from settlement.accrual import Balances
-from settlement.audit.audit import Auditor, AuditReport, LedgerMoney
+from settlement.audit.audit import AuditReport, LedgerMoney
 from settlement.audit.sources import Sources
 from settlement.audit.verdict import Finding
 from settlement.chain.claims import (
@@ -31,6 +31,7 @@ from settlement.chain.driver import Crash
 from settlement.chain.forecast import dry_run
 from settlement.chain.job import Settled, SettleJob, SettleOptions
 from settlement.chain.ledger import Deployment, Ledger
+from settlement.chain.move import move_ledger
 from settlement.chain.node import Chain
 from settlement.chain.overview import (
     books,
@@ -46,6 +47,7 @@ from settlement.chain.restore import restore_posts
 from settlement.chain.shares import Shares
 from settlement.chain.signer import Keys, Signer
 from settlement.chain.treasury import call_as_role, cancel_announced, deploy_contracts, fund, refresh_if_here, roles
+from settlement.chain.watcher import auditor_of
 from settlement.post import payouts_tree, token_units, windows_tree
 from settlement.results import Attested, SettlementsReport
 from settlement.statement import Statement, statement
@@ -70,6 +72,7 @@ __all__ = [
     "dispute",
     "dry_run",
     "fund",
+    "move_ledger",
     "payouts",
     "proof",
     "proofs",
@@ -163,7 +166,7 @@ def audit(data_dir: Path, chain: Chain, log: Log, sources: Sources) -> AuditRepo
     the log.
     """
     ledger = Ledger.open(data_dir, chain)
-    auditor = Auditor(log, ledger.genesis, ledger.deployment.decimals, ledger.deployment.ledger)
+    auditor = auditor_of(ledger, log)
     report = auditor.run(ledger.events(), sources.published or published_in(PlainFiles(data_dir)), sources)
     if report.gap and report.ok:
         raise InvalidInput(report.gap)
@@ -174,7 +177,11 @@ def audit(data_dir: Path, chain: Chain, log: Log, sources: Sources) -> AuditRepo
     if state.head.hex() != report.head and report.ok:
         raise InvalidInput("the ledger has moved on, or this node leaves events out: audit again, or ask another node")
     decimals = ledger.deployment.decimals
-    earned, deposits = token_units(report.paid_micros, decimals), token_units(report.deposits_micros, decimals)
+    if fault := ledger.fault_before():
+        found = Finding(kind="before", sequence=0, text=fault)
+        report = msgspec.structs.replace(report, ok=False, findings=(*report.findings, found))
+    earned = token_units(report.paid_micros - report.before_micros, decimals)
+    deposits = token_units(report.deposits_micros, decimals)
     funded = state.balance + state.claimed
     missing = max(0, earned + deposits - funded)
     money = LedgerMoney(earned, state.total, deposits, funded, state.claimed, missing, decimals)

@@ -62,7 +62,7 @@ class LedgerCopy:
 
     def header(self, edit: Edit | None = None) -> PostHeader:
         """The next post, of all epochs that aren't posted yet, with its files; `edit` changes its first paid window."""
-        before = self.store.standing(self.live, self.ledger.deployment.ledger)
+        before = self.store.standing(self.live, self.ledger.deployment.initial)
         run, _ = choose_run(EpochReader(self.folder, self.log), before, self.log, SettleOptions())
         made = None if run is None else assemble(before, run if edit is None else edited(run, edit), self.decimals)
         if made is None:

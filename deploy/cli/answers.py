@@ -42,6 +42,7 @@ from deploy.stack.lifecycle import Running, Status, Stopped
 from settlement.audit.audit import AuditReport
 from settlement.chain.job import Settled
 from settlement.chain.ledger import Deployment
+from settlement.chain.move import Moved
 from settlement.chain.shares import Issue, Offering
 from settlement.chain.watcher import Done
 from settlement.results import (
@@ -64,7 +65,8 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "config": (SettingsShown, Origin), "correct": (Corrected,), "demo": (DemoResult,),
     "deploy-contracts": (Deployment,), "dispute": (Disputed,), "down": (Stopped,), "fund": (Funded,),
     "ingest": (IngestReport, Written), "init": (InitResult,), "machines": (MachinesShown, MachinePage),
-    "max-rate": (RoleCall,), "pause": (RoleCall,), "payouts": (Payouts,), "proof": (ProofFile, ProofFolder),
+    "max-rate": (RoleCall,), "move-ledger": (Moved,), "pause": (RoleCall,),
+    "payouts": (Payouts,), "proof": (ProofFile, ProofFolder),
     "quorum": (RoleCall,), "receipt": (ReadingReceipt,), "recover-token": (RoleCall,),
     "register": (Registered, Accepted), "replay": (ReplayReport,),
     "report": (WrittenReport,),

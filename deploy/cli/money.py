@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from deploy.money.treasury import Treasury
     from schemas.log import Log
     from settlement.chain.job import Settled
+    from settlement.chain.signer import Role
+    from settlement.chain.treasury import LedgerSettings
     from settlement.results import DryRun, SettlementsReport, SkippedInPost, UnsettledSum
     from settlement.statement import DueRow, StatementRow
 
@@ -34,51 +36,35 @@ Holder = Annotated[str | None, typer.Option(metavar="0x…", help="This role's a
 SeveralHolders = Annotated[
     list[str] | None, typer.Option(metavar="0x…", help="An account of this role; repeatable; else that of its key.")
 ]
+Token = Annotated[str | None, typer.Option(metavar="0x…", help="What is paid: an ERC-20 of 6 to 18 decimals.")]
+Admin = Annotated[str | None, typer.Option(metavar="0x…", help="A timelock, or who may propose to the one deployed.")]
+Quorum = Annotated[int | None, typer.Option(min=1, help="How many auditors must attest; else most.")]
+Delay = Annotated[str | None, typer.Option(help="From a post to its first claim, such as 2d; fixed.")]
+MaxRate = Annotated[int | None, typer.Option(min=1, help="The most whole tokens that a day may add.")]
 RunwayDays = Annotated[int, typer.Option(min=0, metavar="DAYS", help="Warn when free funds last for fewer days.")]
 Without = Annotated[list[int] | None, typer.Option(metavar="PARTITION", help="A dead partition; repeatable.")]
 
 
 @app.command("deploy-contracts")
 def deploy_contracts(
-    token: Annotated[
-        str | None, typer.Option(metavar="0x…", help="What is paid: an ERC-20 of 6 to 18 decimals.")
-    ] = None,
-    admin: Annotated[
-        str | None, typer.Option(metavar="0x…", help="A timelock, or who may propose to the one deployed.")
-    ] = None,
+    token: Token = None,
+    admin: Admin = None,
     poster: Holder = None,
     auditor: SeveralHolders = None,
     guardian: SeveralHolders = None,
-    quorum: Annotated[int | None, typer.Option(min=1, help="How many auditors must attest; else most.")] = None,
-    delay: Annotated[str | None, typer.Option(help="From a post to its first claim, such as 2d; fixed.")] = None,
-    max_rate: Annotated[int | None, typer.Option(min=1, help="The most whole tokens that a day may add.")] = None,
+    quorum: Quorum = None,
+    delay: Delay = None,
+    max_rate: MaxRate = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
     """Deploy the ledger (and on a development chain a token) and remember where it is."""
-    from schemas.parsing import duration_ms
-    from schemas.units import SECOND_MS
     from settlement import service
-    from settlement.chain.claims import account_name
-    from settlement.chain.signer import DEVELOPMENT_CHAIN_ID, Role
+    from settlement.chain.signer import DEVELOPMENT_CHAIN_ID
 
-    if token is not None:
-        account_name(token)
-    named: dict[Role, list[str]] = {
-        "admin": [admin] if admin else [],
-        "poster": [poster] if poster else [],
-        "auditor": auditor or [],
-        "guardian": guardian or [],
-    }
-    for held in named.values():
-        for account in held:
-            account_name(account)
-    delay_s = None if delay is None else duration_ms(delay) // SECOND_MS
+    settings = _ledger_settings(token, admin, poster, auditor, guardian, quorum, delay, max_rate)
     treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
-    deployment = service.deploy_contracts(
-        treasury.data_dir, treasury.chain, treasury.log, treasury.keys, token=token, accounts=named,
-        quorum=quorum, delay_s=delay_s, max_rate_whole=max_rate,
-    )  # fmt: skip
+    deployment = service.deploy_contracts(treasury.data_dir, treasury.chain, treasury.log, treasury.keys, **settings)
     terminal.say(f"ledger {deployment.ledger} pays in token {deployment.token} on chain {deployment.chain_id}")
     if deployment.chain_id != DEVELOPMENT_CHAIN_ID:
         for holder in service.roles(treasury.data_dir, treasury.chain):
@@ -87,6 +73,61 @@ def deploy_contracts(
                     f"its admin is the timelock {holder.account}: what it does is announced for the delay first"
                 )
     terminal.result(deployment)
+
+
+@app.command("move-ledger")
+def move_ledger(
+    token: Token = None,
+    admin: Admin = None,
+    poster: Holder = None,
+    auditor: SeveralHolders = None,
+    guardian: SeveralHolders = None,
+    quorum: Quorum = None,
+    delay: Delay = None,
+    max_rate: MaxRate = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Deploy a ledger that follows this folder's; what the old one owes is claimed from it. Safe to repeat."""
+    from settlement import service
+
+    settings = _ledger_settings(token, admin, poster, auditor, guardian, quorum, delay, max_rate)
+    treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
+    moved = service.move_ledger(treasury.data_dir, treasury.chain, treasury.log, treasury.keys, **settings)
+    terminal.say(f"ledger {moved.new} follows {moved.old}, which ended with post {moved.sequence}")
+    terminal.say(f"claim what that one owes: tallyroot claim --all --data-dir {moved.folder}")
+    terminal.say("then: `tallyroot fund`, and let the old one's admin take the poster's role from its holder")
+    terminal.result(moved)
+
+
+def _ledger_settings(
+    token: str | None,
+    admin: str | None,
+    poster: str | None,
+    auditor: list[str] | None,
+    guardian: list[str] | None,
+    quorum: int | None,
+    delay: str | None,
+    max_rate: int | None,
+) -> "LedgerSettings":
+    """What a ledger is deployed with. Raises InvalidInput for what is no account or duration."""
+    from schemas.parsing import duration_ms
+    from schemas.units import SECOND_MS
+    from settlement.chain.claims import account_name
+
+    if token is not None:
+        account_name(token)
+    accounts: dict[Role, list[str]] = {
+        "admin": [admin] if admin else [],
+        "poster": [poster] if poster else [],
+        "auditor": auditor or [],
+        "guardian": guardian or [],
+    }
+    for held in accounts.values():
+        for account in held:
+            account_name(account)
+    delay_s = None if delay is None else duration_ms(delay) // SECOND_MS
+    return {"token": token, "accounts": accounts, "quorum": quorum, "delay_s": delay_s, "max_rate_whole": max_rate}
 
 
 @app.command()

@@ -121,7 +121,7 @@ class ArchiveSource:
             text = f"{path} is not a manifest that can be read ({error}): {RESTORE}"
             self.gap = SourceMissing(text, withheld=not isinstance(error, HostFault))
             return False
-        if found.manifest.digest().hex() != found.manifest_digest:
+        if not found.is_whole:
             self.gap = SourceMissing(f"{path} was changed: {RESTORE}", withheld=True)
             return False
         epoch, next_offset = found.manifest.epoch, self.manifests[-1].next_offset if self.manifests else 0

@@ -52,11 +52,10 @@ def _manifest(files: ForeignFiles, path: Path) -> EpochFiles:
     content = b"".join(files.chunks(path, MANIFEST_BYTES_MAX))
     try:
         found = msgspec.json.decode(content, type=EpochFiles)
-        is_whole = found.manifest.digest().hex() == found.manifest_digest
         epoch_folder(found.manifest.start_ms)
     except (ValueError, OverflowError, OSError, RecursionError):
-        is_whole = False
-    if not is_whole:
+        found = None
+    if found is None or not found.is_whole:
         raise InvalidInput(f"{path} was changed or damaged: {CURE}")
     return found
 

@@ -56,7 +56,7 @@ class Treasury:
         """Raises InvalidInput where the folder's ledger was made for another log, or for other rules of it."""
         if (self.data_dir / CHAIN_FILE).exists():
             deployment = Deployment.load(self.data_dir)
-            if deployment.log_digest != self.log.birth_digest().hex():
+            if not deployment.is_of(self.log):
                 raise InvalidInput(
                     f"the ledger {deployment.ledger} was made for other settings of the log {deployment.log_id} than"
                     f" {self.data_dir / 'log.json'} has: restore that file from a copy, or deploy a ledger for it"

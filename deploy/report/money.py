@@ -8,10 +8,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from schemas.log import Log
-from settlement.accrual import Balances, Earning
+from settlement.accrual import Earning
 from settlement.head import HeaderFile
 from settlement.leaf import machine_hash
-from settlement.post import PartitionEpoch, earning_leaf, windows_tree
+from settlement.post import PartitionEpoch, PostStanding, earning_leaf, windows_tree
 from settlement.storage.posts import AccountPayout, Store, StoredHeader
 from settlement.storage.published_epochs import EpochReader
 
@@ -69,21 +69,22 @@ class Money(Struct, frozen=True):
     proofs: dict[WindowName, WindowProof]
 
 
-def read_money(data_dir: Path, log: Log, names: Sequence[WindowName], ledger: str) -> Money:
-    """Accrues every window in the order of the posts to a ledger, then those that no post holds yet.
+def read_money(data_dir: Path, log: Log, names: Sequence[WindowName], initial: PostStanding) -> Money:
+    """Accrues every window in the order of the posts to a ledger, then those that no post holds yet. `initial` is the
+    state before its first post.
 
     `names` are the windows that need a proof. Raises InvalidInput where a post's file is missing or damaged.
     """
     store = Store(data_dir)
-    walk = _Walk(frozenset(names), ledger)
+    walk = _Walk(frozenset(names), initial)
     headers: list[tuple[StoredHeader, int]] = []
-    standing_epochs: Mapping[int, int] = {}
+    standing_epochs: Mapping[int, int] = initial.partition_epochs
     while (kept := store.header(len(headers) + 1)) is not None:
         windows = [earning for _, earning in store.windows(kept.header.sequence) or ()]
         walk.take(kept.header.sequence, windows)
         headers.append((kept, len(windows)))
     if headers:
-        standing_epochs = store.standing(len(headers), ledger).partition_epochs
+        standing_epochs = store.standing(len(headers), initial).partition_epochs
     posted_micros = walk.net_micros
     for epoch in _unposted(EpochReader(data_dir, log), standing_epochs):
         walk.take(UNPOSTED, epoch.earnings)
@@ -100,9 +101,9 @@ def read_money(data_dir: Path, log: Log, names: Sequence[WindowName], ledger: st
 class _Walk:
     """Balances while they accrue, and what is noted of them."""
 
-    def __init__(self, names: frozenset[WindowName], ledger: str) -> None:
+    def __init__(self, names: frozenset[WindowName], initial: PostStanding) -> None:
         self._names = names
-        self._balances = Balances(ledger=ledger)
+        self._balances = initial.balances.copy()
         self.flows: dict[tuple[str, str], int] = {}
         self.unsettled: dict[str, int] = {}
         self.proofs: dict[WindowName, WindowProof] = {}

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -40,8 +41,9 @@ from files.write import write_bytes
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.units import DAY_MS
-from settlement.accrual import NOBODY
 from settlement.chain.overview import skipped_in_posts
+from settlement.post import PostStanding
+from settlement.succession import LedgerStart
 
 REPORT_FILE = "report.html"
 SIGNS = 20
@@ -72,6 +74,9 @@ class DayPage(Struct, frozen=True):
     day_ms: int
     items: tuple[Item, ...]
     windows: tuple[DayWindow, ...]
+
+
+Part = TypeVar("Part")
 
 
 class ChainPage(Struct, frozen=True):
@@ -231,7 +236,7 @@ def _gather(
     ]
     windows: list[WindowName] = [(w.machine, w.start_ms, w.adjusts_ms or 0) for part in wanted for w in part.windows]
     chain = _chain(folder)
-    money = read_money(folder, log, windows, NOBODY if chain is None else chain.ledger)
+    money = read_money(folder, log, windows, _initial(folder))
     places = Places(machines)
     shown = {post.header.sequence for post in money.posts}
     states = _states(views)
@@ -334,10 +339,29 @@ def _states(views: Views) -> list[tuple[int, PostState]]:
     return [(int(str(sequence)), PostState(str(state), str(sent), str(head))) for sequence, state, sent, head in rows]
 
 
+class _Beginning(Struct, frozen=True):
+    """Where the ledger of chain.json begins."""
+
+    ledger: str
+    start: LedgerStart | None = None
+
+
+def _initial(folder: Path) -> PostStanding:
+    """The state before the first post to the folder's ledger, if it has one."""
+    found = _of_chain(folder, _Beginning)
+    if found is None:
+        return PostStanding.initial()
+    return PostStanding.initial(found.ledger) if found.start is None else found.start.standing(found.ledger)
+
+
 def _chain(folder: Path) -> ChainPage | None:
+    return _of_chain(folder, ChainPage)
+
+
+def _of_chain(folder: Path, kind: type[Part]) -> Part | None:
     path = folder / CHAIN_FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=ChainPage)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         return None
     except msgspec.MsgspecError as error:

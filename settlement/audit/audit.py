@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import Literal
 
-from msgspec import Struct, structs
+from msgspec import Struct, structs, to_builtins
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -40,6 +40,7 @@ from settlement.audit.verdict import Finding, PostVerdict, judged, verdict_of
 from settlement.head import PostHeader
 from settlement.history import Disputed, Posted
 from settlement.keccak import keccak
+from settlement.succession import LedgerStart
 
 
 class MachineSums(Struct, frozen=True):
@@ -73,7 +74,8 @@ class AuditReport(Struct, frozen=True, kw_only=True):
     Amounts in micros: nets + expenses + refunds = paid + unsettled to payees without an account + held back + carries;
     the nets alone (with what they paid) also in each of `machines`. `deposits_micros` is what customers are owed at the
     last cut recomputed that no window holds. `leaves_total` and `total_on_chain` (token units) are the sum of all
-    leaves of the last post by the log, and the total that was posted with them. `gap` names the source that could not
+    leaves of the last post by the log, and the total that was posted with them. `before_micros` is what of all paid is
+    owed by ledgers before this one. `gap` names the source that could not
     be read: posts that need it were not judged. `skipped` are the ranges that operators had skipped. `money` is None if
     no ledger was read.
     """
@@ -89,6 +91,7 @@ class AuditReport(Struct, frozen=True, kw_only=True):
     expenses_micros: int
     refunds_micros: int
     paid_micros: int
+    before_micros: int
     outside_micros: int
     held_micros: int
     carry_micros: int
@@ -107,11 +110,15 @@ class AuditReport(Struct, frozen=True, kw_only=True):
 class Auditor:
     """One audit. `genesis` is the ledger's first head, `decimals` the token's, `ledger` the account of the ledger."""
 
-    def __init__(self, log: Log, genesis: bytes, decimals: int, ledger: str = "") -> None:
+    def __init__(
+        self, log: Log, genesis: bytes, decimals: int, ledger: str = "", start: LedgerStart | None = None
+    ) -> None:
+        """`start` is where a ledger begins that follows another."""
         self._log = log
         self._genesis = genesis
         self._decimals = decimals
-        self._recount = Recount(ledger)
+        self._recount = Recount(ledger if start is None else start.predecessor)
+        self._ledger, self._start = ledger, start
         self._verdicts: list[PostVerdict] = []
         self._judged: list[bytes] = []
         self._streams: dict[int, EpochStream] = {}
@@ -142,9 +149,9 @@ class Auditor:
         head, live, dead = self._fold(events)
         streams = self._streams
         if not streams:
-            streams |= {
-                partition: EpochStream(sources.recompute(partition)) for partition in range(self._log.partitions)
-            }
+            streams |= {part: EpochStream(sources.recompute(part)) for part in range(self._log.partitions)}
+            if self._start is not None:
+                self._begin(self._start, streams)
         for posted in live[len(self._judged) :]:
             if not self._gap:
                 self._judge(posted.header, published, streams)
@@ -169,7 +176,8 @@ class Auditor:
             nets_micros=sum(s.nets for s in sums.values()),
             expenses_micros=self._recount.dues["expense"],
             refunds_micros=self._recount.dues["refund"],
-            paid_micros=self._recount.total(),
+            paid_micros=self._recount.total() + self._recount.before,
+            before_micros=self._recount.before,
             outside_micros=sum(self._recount.outside.values()),
             held_micros=sum(s.held for s in sums.values()),
             carry_micros=sum(s.carry for s in sums.values()),
@@ -183,6 +191,28 @@ class Auditor:
             gap=self._gap,
             skipped=tuple(self._skipped),
         )
+
+    def _begin(self, start: LedgerStart, streams: Mapping[int, EpochStream]) -> None:
+        """Takes all that the ledgers before have settled. From there on this one owes."""
+        ends = {partition: next_epoch - 1 for partition, next_epoch in start.partition_epochs.items()}
+        taken = {partition: stream.take(ends.get(partition)) for partition, stream in streams.items()}
+        short = [partition for partition, stream in streams.items() if not stream.reaches(ends.get(partition))]
+        if self._stops(1, streams, short):
+            return
+        for epoch in in_order(taken):
+            self._take(epoch)
+        self._next_offsets |= {partition: items[-1][0].next_offset for partition, items in taken.items() if items}
+        self._recount.move(self._ledger)
+        self._epoch_end_s = start.next_epoch * self._log.epoch_ms // 1_000
+        found = ({p: at for p, at in self._next_offsets.items() if at}, {p: m for p, m in self._deposits.items() if m})
+        stated = (
+            {p: at for p, at in start.partition_offsets.items() if at},
+            {p: int(m) for p, m in start.partition_deposits.items() if int(m)},
+        )
+        carries = [to_builtins(carry) for carry in start.carries]
+        if short or (*found, self._recount.carries()) != (*stated, carries):
+            text = "the ledger does not begin where the log says that the one before had ended"
+            self._find("start", 0, text, start.digest(b"").hex())
 
     def goes_on(self, events: Iterable[Posted | Disputed]) -> bool:
         """Whether all audited posts are right and these events only add posts after them."""
@@ -402,7 +432,7 @@ class Auditor:
                 self._find("sums", sequence, text, sums.paid + sums.held + sums.carry, sums.nets)
         given = sum(sums.nets for sums in self._recount.sums.values()) + sum(self._recount.dues.values())
         rest = sum(sums.held + sums.carry for sums in self._recount.sums.values())
-        spread = self._recount.total() + sum(self._recount.outside.values()) + rest
+        spread = self._recount.total() + self._recount.before + sum(self._recount.outside.values()) + rest
         if given != spread:
             text = "the nets and dues of all machines are not the sum of all payouts, held amounts and carries"
             self._find("sums", sequence, text, spread, given)

@@ -38,15 +38,22 @@ class Sums(Struct):
 class Recount:
     """Recounts everything owed since the first epoch. `take` must be called in the order in which windows settle.
 
-    `ledger` is the account of the ledger, which can't be paid. `dues` are micros by kind, paid or not.
+    `ledger` is the account of the ledger, which can't be paid. `dues` are micros by kind, paid or not. `before` is what
+    ledgers before this one owe, micros.
     """
 
     def __init__(self, ledger: str = "") -> None:
         self._ledger = ledger
         self.owed: dict[str, int] = {}
+        self.before = 0
         self.outside: dict[tuple[str, str], int] = {}
         self.dues: dict[str, int] = {"expense": 0, "refund": 0}
         self.sums: dict[tuple[str, str], Sums] = {}
+
+    def move(self, ledger: str) -> None:
+        """From here on another ledger owes what is earned."""
+        self.before += self.total()
+        self.owed, self._ledger = {}, ledger
 
     def take(self, window: Window) -> None:
         """Adds one window."""

@@ -50,7 +50,7 @@ def dry_run(data_dir: Path, chain: Chain, log: Log, keys: Keys, options: SettleO
     decimals = ledger.deployment.decimals
     planned = tuple(_planned_post(header, post, state, decimals) for header, post in posts)
     changes, gone = _differences(store, len(history.live), posts, decimals)
-    standing = posts[-1][1].after if posts else store.standing(len(history.live), ledger.deployment.ledger)
+    standing = posts[-1][1].after if posts else store.standing(len(history.live), ledger.deployment.initial)
     return DryRun(
         posts=planned, waiting_for=waiting_for, unfinished=_unfinished(store.folder / "journal.sqlite"),
         refusal=refusal, gas=gas, cost_wei=gas * len(posts) * (base_fee + fees.priority_fee),
@@ -68,7 +68,7 @@ def _planned(
     """The posts in order, each on the head and the balances that the previous one leaves, and what is waited for."""
     decimals = ledger.deployment.decimals
     epochs = EpochReader(data_dir, log)
-    standing, head = Store(data_dir).standing(len(history.live), ledger.deployment.ledger), history.head
+    standing, head = Store(data_dir).standing(len(history.live), ledger.deployment.initial), history.head
     posts: list[tuple[PostHeader, AssembledPost]] = []
     reason = ""
     while options.max_posts is None or len(posts) < options.max_posts:

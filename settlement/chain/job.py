@@ -64,6 +64,11 @@ class SettleJob:
         after: Crash = lambda step: None,
         clock: Clock = time,
     ) -> None:
+        if ledger.deployment.successor is not None:
+            raise InvalidInput(
+                f"this ledger has ended, {ledger.deployment.successor} has followed it: settle the folder that this one"
+                " is in; what was posted here is claimed here"
+            )
         if (log.log_id, log.currency) != (ledger.deployment.log_id, ledger.deployment.currency):
             raise InvalidInput(f"the ledger settles the log {ledger.deployment.log_id}, this folder has {log.log_id}")
         self._data_dir = data_dir
@@ -125,7 +130,7 @@ class SettleJob:
                 "settlement is halted: a foreign transaction has used the poster's key; change the key, then remove "
                 f"{self._store.folder / 'journal.sqlite'}"
             )
-        return self._store.standing(len(history.live), self._ledger.deployment.ledger)
+        return self._store.standing(len(history.live), self._ledger.deployment.initial)
 
     def _require_ours(self, posted: Posted) -> None:
         kept = self._store.header(posted.header.sequence)

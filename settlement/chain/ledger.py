@@ -9,6 +9,7 @@ import msgspec
 from files.read import FileMissing, read_json
 from files.write import make_folder, write_json
 from schemas.errors import InvalidInput
+from schemas.log import Log
 from schemas.payout import Claim
 from settlement.chain.contract import ROLE_HASHES, Call, Trial, artefact, creation_of
 from settlement.chain.event_logs import PlainLog
@@ -17,18 +18,24 @@ from settlement.chain.rpc import NodeAway
 from settlement.chain.signer import Role
 from settlement.head import PostHeader, genesis_head
 from settlement.history import Disputed, History, Posted, fold
+from settlement.post import PostStanding
+from settlement.succession import LedgerStart
 
 Pausable = Literal["claims", "posting"]
 
 CHAIN_FILE = "chain.json"
+NEXT_FILE = "chain.next.json"
+"""The ledger that a move has deployed, until it takes the place of the one before."""
+
 HEAD_TRIES = 3
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """chain.json: addresses in lower case; `demo_token` if we deployed the token and can mint it.
 
-    `log_digest` is the log's `birth_digest`, hex; `first_epoch_start_s` is where the first epoch begins that the ledger
-    settles, Unix seconds (0: at any).
+    `log_digest` is the log's `birth_digest`, hex, or the digest of `start`, which a ledger has that follows another;
+    `first_epoch_start_s` is where the first epoch begins that the ledger settles, Unix seconds (0: at any). A ledger
+    that has ended names its `successor`.
     """
 
     chain_id: int
@@ -43,20 +50,32 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     block: int
     log_digest: str
     first_epoch_start_s: int
+    start: LedgerStart | None = None
+    successor: str | None = None
+
+    @property
+    def initial(self) -> PostStanding:
+        """The state before the first post."""
+        return PostStanding.initial(self.ledger) if self.start is None else self.start.standing(self.ledger)
+
+    def is_of(self, log: Log) -> bool:
+        """Whether the ledger was made for this log, with these first rules."""
+        digest = log.birth_digest()
+        return self.log_digest == (digest if self.start is None else self.start.digest(digest)).hex()
 
     @classmethod
-    def load(cls, data_dir: Path) -> "Deployment":
+    def load(cls, data_dir: Path, name: str = CHAIN_FILE) -> "Deployment":
         """The deployment of a data folder. Raises InvalidInput if there is none yet, or the file is damaged."""
-        path = data_dir / CHAIN_FILE
+        path = data_dir / name
         try:
             return read_json(path, cls, what="the description of a ledger", remedy="restore it from a copy")
         except FileMissing:
             raise InvalidInput(f"no ledger for {data_dir}: run `tallyroot deploy-contracts` first") from None
 
-    def save(self, data_dir: Path) -> None:
+    def save(self, data_dir: Path, name: str = CHAIN_FILE) -> None:
         """Writes chain.json."""
         make_folder(data_dir)
-        write_json(data_dir / CHAIN_FILE, self)
+        write_json(data_dir / name, self)
 
 
 class LedgerState(msgspec.Struct, frozen=True):
@@ -145,6 +164,16 @@ class Ledger:
             self._view("maxRate"), self._view("quorum"), self._view("claimsPausedUntil"),
             self._view("postingPausedUntil"),
         )  # fmt: skip
+
+    def fault_before(self) -> str:
+        """Why the ledger that this one follows hasn't ended where it should have; empty if it has, or there is none."""
+        start = self.deployment.start
+        if start is None:
+            return ""
+        found = self.chain.ask(Call(start.predecessor, self._of_ledger("attested").data, ("uint256",)))
+        if int(found) <= start.sequence:
+            return ""
+        return f"the ledger before, {start.predecessor}, has attested posts after {start.sequence}: both ledgers pay"
 
     def head(self) -> bytes:
         """The head now."""

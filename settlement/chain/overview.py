@@ -95,7 +95,7 @@ class Books(Struct, frozen=True):
 
 def books(data_dir: Path, log: Log, ledger: Ledger) -> Books:
     """The books as of the last published epochs that all partitions have."""
-    standing = Store(data_dir).standing(len(ledger.history().live), ledger.deployment.ledger)
+    standing = Store(data_dir).standing(len(ledger.history().live), ledger.deployment.initial)
     run, _ = choose_run(EpochReader(data_dir, log), standing, log, SettleOptions())
     balances, deposits = standing.balances.copy(), dict(standing.partition_deposits)
     for partition, items in () if run is None else run.epochs.items():

@@ -26,14 +26,13 @@ def restore_posts(data_dir: Path, chain: Chain, log: Log, without: Collection[in
     """
     ledger, store = Ledger.open(data_dir, chain), Store(data_dir)
     history = ledger.history()
-    account = ledger.deployment.ledger
-    standing = store.standing(0, account)
+    standing = initial = ledger.deployment.initial
     restored: list[int] = []
     for posted in history.live:
         sequence = posted.header.sequence
         if store.header(sequence) is not None:
             require_ours(store, history, sequence)
-            standing = store.standing(sequence, account)
+            standing = store.standing(sequence, initial)
             continue
         post = _made_anew(data_dir, log, ledger, standing, posted, without)
         store.save(post, posted.header, 1, ledger.deployment.decimals)

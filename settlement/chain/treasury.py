@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.units import DAY_MS, MINUTE_MS, SECOND_MS
 from settlement.chain.claims import account_name
 from settlement.chain.contract import ROLE_HASHES, Call, refusal
-from settlement.chain.ledger import Deployment, Ledger, token_decimals
+from settlement.chain.ledger import CHAIN_FILE, NEXT_FILE, Deployment, Ledger, token_decimals
 from settlement.chain.node import Chain
 from settlement.chain.overview import books, note_funding, refresh_tables, shortfall
 from settlement.chain.paying import gas_of, hash_of, transact
@@ -18,6 +19,7 @@ from settlement.chain.timelock import Timelock, timelock_of
 from settlement.post import token_units
 from settlement.results import Funded, RoleCall, RoleHolder
 from settlement.storage.published_epochs import EpochReader
+from settlement.succession import LedgerStart
 
 DEVELOPMENT_DELAY_S = MINUTE_MS // SECOND_MS
 DELAY_S, DELAY_MAX_S = 2 * DAY_MS // SECOND_MS, 90 * DAY_MS // SECOND_MS
@@ -29,28 +31,33 @@ days pass in minutes.
 Holders = Mapping[Role, Sequence[str]]
 
 
+class LedgerSettings(TypedDict, total=False):
+    """What a ledger is deployed with: see `deploy_contracts`."""
+
+    token: str | None
+    accounts: Holders | None
+    quorum: int | None
+    delay_s: int | None
+    max_rate_whole: int | None
+
+
 def deploy_contracts(
-    data_dir: Path,
-    chain: Chain,
-    log: Log,
-    keys: Keys,
-    *,
-    token: str | None = None,
-    accounts: Holders | None = None,
-    quorum: int | None = None,
-    delay_s: int | None = None,
-    max_rate_whole: int | None = None,
-) -> Deployment:
+    data_dir: Path, chain: Chain, log: Log, keys: Keys, *, start: LedgerStart | None = None,
+    **settings: Unpack[LedgerSettings],
+) -> Deployment:  # fmt: skip
     """Deploys the ledger, and on a development chain without `token` a token; once per data folder.
 
     `accounts` names the holders of roles whose keys are not here: one admin and poster, any number of auditors and
     guardians; `quorum` is by default more than half of the auditors. Off a development chain the admin is a timelock:
     an account that is none gets one, and is its proposer. The operator's key pays; `max_rate_whole` is in whole tokens
-    a day. Writes chain.json. Raises InvalidInput for an impossible token or roles, before anything is sent.
+    a day. A ledger with a `start` follows another one. Writes chain.json, or for such a one chain.next.json. Raises
+    InvalidInput for an impossible token or roles, before anything is sent.
     """
-    named: Holders = {role: [*map(account_name, held)] for role, held in (accounts or {}).items() if held}
+    token, quorum, delay_s = settings.get("token"), settings.get("quorum"), settings.get("delay_s")
+    accounts, max_rate_whole = settings.get("accounts") or {}, settings.get("max_rate_whole")
+    named: Holders = {role: [*map(account_name, held)] for role, held in accounts.items() if held}
     development = chain.chain_id == DEVELOPMENT_CHAIN_ID
-    if (data_dir / "chain.json").exists():
+    if start is None and (data_dir / "chain.json").exists():
         return _kept(Ledger.open(data_dir, chain), token, named)
     if token is None and not development:
         raise InvalidInput(
@@ -69,7 +76,9 @@ def deploy_contracts(
     rate = DEVELOPMENT_RATE_WHOLE if development else MAX_RATE_WHOLE
     max_rate = (rate if max_rate_whole is None else max_rate_whole) * 10**decimals
     first_epoch = min(EpochReader(data_dir, log).first_epochs().values(), default=None)
+    first_epoch = first_epoch if start is None else start.next_epoch
     first_s = 0 if first_epoch is None else log.epoch_span(first_epoch)[0] // SECOND_MS
+    digest = log.birth_digest() if start is None else start.digest(log.birth_digest())
     with gas_of(chain, "operator", operator):
         paid_in = account_name(token) if token else chain.deploy(operator, "DemoDollar", operator.address)[0]
         admin = holders["admin"][0]
@@ -78,15 +87,15 @@ def deploy_contracts(
         ledger, block = chain.deploy(
             operator,
             "SettlementLedger",
-            (paid_in, log.currency.encode(), delay, max_rate, first_s, log.birth_digest()),
+            (paid_in, log.currency.encode(), delay, max_rate, first_s, digest),
             (admin, holders["poster"][0], holders["auditor"], holders["guardian"], needed),
         )
     deployment = Deployment(
         chain_id=chain.chain_id, log_id=log.log_id, currency=log.currency, epoch_ms=log.epoch_ms,
         ledger=ledger, token=paid_in, decimals=decimals, demo_token=token is None,
-        operator=operator.address, block=block, log_digest=log.birth_digest().hex(), first_epoch_start_s=first_s,
+        operator=operator.address, block=block, log_digest=digest.hex(), first_epoch_start_s=first_s, start=start,
     )  # fmt: skip
-    deployment.save(data_dir)
+    deployment.save(data_dir, CHAIN_FILE if start is None else NEXT_FILE)
     return deployment
 
 

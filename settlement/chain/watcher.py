@@ -74,7 +74,7 @@ class WatcherMemory:
         found, self._auditor = self._auditor, None
         same = all(_files(store, sequence) == seen for sequence, seen in self._files.items())
         if found is None or not same or not found.goes_on(events):
-            found = Auditor(log, ledger.genesis, ledger.deployment.decimals, ledger.deployment.ledger)
+            found = auditor_of(ledger, log)
         return found
 
     def keep(self, auditor: Auditor, report: AuditReport, store: Store) -> None:
@@ -83,6 +83,12 @@ class WatcherMemory:
         if report.ok and not report.gap:
             self._auditor = auditor
             self._files = {sequence: _files(store, sequence) for sequence in range(1, report.posts + 1)}
+
+
+def auditor_of(ledger: Ledger, log: Log) -> Auditor:
+    """A new auditor of a ledger's posts."""
+    d = ledger.deployment
+    return Auditor(log, ledger.genesis, d.decimals, d.ledger, d.start)
 
 
 def look(
@@ -108,7 +114,7 @@ def look(
         delay_s=ledger.delay_s(),
         now_s=chain.time_s(at="pending"),
         revoked=ledger.revoked(),
-        distrust=_distrust(report),
+        distrust=_distrust(report) or ledger.fault_before(),
         can_attest=keys.has("auditor"),
         can_dispute=keys.has("guardian"),
         only_wrong=only_wrong,

@@ -131,13 +131,13 @@ class Store:
         path = self._posts / str(sequence) / "header.json"
         return _read(path, StoredHeader) if path.parent.exists() else None
 
-    def standing(self, sequence: int, ledger: str) -> PostStanding:
-        """The state that the next post to a ledger (its account) starts from.
+    def standing(self, sequence: int, initial: PostStanding) -> PostStanding:
+        """The state that the next post starts from; `initial` is that before the first.
 
         Raises InvalidInput if the post's hashes don't cover it.
         """
         if sequence == 0:
-            return PostStanding.initial(ledger)
+            return initial
         kept = self.stored_header(sequence)
         file = _read(self._posts / str(sequence) / "balances.json", BalancesFile)
         balances = Balances(
@@ -145,7 +145,7 @@ class Store:
             {(carry.machine, carry.agreement): int(carry.micros) for carry in file.carries},
             {(part.reason, part.machine, part.payee): int(part.micros) for part in file.unsettled},
             {(kind, account): int(micros) for kind, by in file.dues.items() for account, micros in by.items()},
-            ledger=ledger,
+            ledger=initial.balances.ledger,
         )
         root = payouts_tree(balances.payouts(), kept.decimals).root.hex()
         manifest = self.manifest(sequence)

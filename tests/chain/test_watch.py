@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -28,43 +28,26 @@ from schemas.parsing import moment_ms
 from schemas.window import Due
 from settlement import service
 from settlement.chain.job import SettleOptions
-from settlement.chain.node import Chain
 from settlement.chain.signer import Keys
 from settlement.keccak import keccak
 from settlement.storage.posts import POST_WINDOWS
 from settlement.storage.published_epochs import EpochReader
 from streams.core.log_root import RECORDS
 from streams.kafka.reader import KafkaAway
-from tests.support.archived_log import LOG, MACHINES, fill, records_of
+from tests.support.archived_log import LOG, MACHINES, records_of
 from tests.support.hostile_files import Make, bomb_of, endless, fifo
 from tests.support.sim_log import SimLog
-from tests.support.watched_folder import THIEF, WatchedFolder, ask, later, one_window, other_payee, other_root
+from tests.support.watched_folder import DELAY_S, THIEF, WatchedFolder, later, one_window, other_payee, other_root
 
 pytestmark = pytest.mark.chain
 
-DELAY_S = 3_600
 WAIT_S = 1_350
 
 
-@pytest.fixture(scope="module")
-def prepared(node: Chain, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a ledger that holds a thousand dollars, and nothing posted."""
-    folder, keys = Path(tmp_path_factory.mktemp("prepared")), Keys({}, node.chain_id)
-    fill(folder)
-    Stack.start(folder, kafka_bootstrap_servers="127.0.0.1:1", chain_rpc_url=node.rpc_url)
-    service.deploy_contracts(folder, node, LOG, keys, delay_s=DELAY_S)
-    service.fund(folder, node, LOG, keys, 10**9)
-    return folder
-
-
 @pytest.fixture
-def place(tmp_path: Path, prepared: Path, node: Chain) -> Iterator[WatchedFolder]:
-    """A copy of the folder, and the chain as it was when the folder was prepared."""
-    folder = tmp_path / "data"
-    shutil.copytree(prepared, folder)
-    snapshot = ask(node, "evm_snapshot")
-    yield WatchedFolder(folder, node)
-    assert ask(node, "evm_revert", snapshot)
+def place(watched: WatchedFolder) -> WatchedFolder:
+    """A folder with a ledger that holds a thousand dollars, and nothing posted."""
+    return watched
 
 
 def test_what_is_right_is_attested_under_the_head_that_was_checked(place: WatchedFolder) -> None:

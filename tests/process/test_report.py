@@ -21,9 +21,9 @@ from deploy.texts import money
 from schemas.canonical import canonical_json
 from schemas.errors import InvalidInput
 from schemas.units import DAY_MS
-from settlement.accrual import NOBODY
 from settlement.head import genesis_head
 from settlement.keccak import keccak
+from settlement.post import PostStanding
 from settlement.split import split
 from settlement.storage.posts import Store
 from streams.core.replay import advance_through
@@ -191,7 +191,7 @@ def test_dirty_days_are_recomputed_too(seed: int, tmp_path: Path) -> None:
                 continue
             days += read_days(tmp_path, log, [wanted])
     names = [(w.machine, w.start_ms, w.adjusts_ms or 0) for day in days for w in day.wanted.windows]
-    money = read_money(tmp_path, log, names, NOBODY)
+    money = read_money(tmp_path, log, names, PostStanding.initial())
     pages = [day_page(day, money) for day in days]
     checks = [check for windows in run_script(CHECK_DAYS, {"days": pages, "posts": []}) for check in windows]
     assert len(checks) == len(names) > 0
@@ -241,7 +241,7 @@ def test_a_long_log_makes_no_large_page(folder: Path, data: ReportData, monkeypa
     monkeypatch.setattr("deploy.report.money.ACCOUNTS", 1)
     monkeypatch.setattr("deploy.report.report.FLOW_ACCOUNTS", 1)
     monkeypatch.setattr("deploy.report.figures.MACHINES", 1)
-    money = read_money(folder, HOURLY, [], NOBODY)
+    money = read_money(folder, HOURLY, [], PostStanding.initial())
     assert [post.header.sequence for post in money.posts] == [2]
     assert (money.posts_in_all, money.posts[0].accounts_in_all, list(money.posts[0].accounts)) == (2, 2, [OWNER])
     page = {"posts": money.posts, "states": data.states, "chain": data.chain}

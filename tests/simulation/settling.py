@@ -149,7 +149,7 @@ class World:
     def __init__(self, seed: int, root: Path) -> None:
         self.draw = random.Random(seed)
         folders = [root / str(number) for number in range(self.draw.choice([1, 1, 1, 2]))]
-        self.truth = Truth(folders, DEPLOYMENT.ledger)
+        self.truth = Truth(folders, DEPLOYMENT.initial)
         self.chain = SimulatedChain(self.draw, self.truth.is_right)
         self.now = 0.0
         self.wild = True
@@ -385,7 +385,7 @@ def check_stored(world: World, host: Host) -> None:
     store = Store(host.folder)
     for posted in live:
         assert store.stored_header(posted.header.sequence).header.header() == posted.header
-    store.standing(len(live), DEPLOYMENT.ledger)
+    store.standing(len(live), DEPLOYMENT.initial)
     states = {posting.header.head(): posting.state for posting in host.journal()}
     if len(world.hosts) == 1 and not host.lost_journal:
         assert all(states[posted.head] in ("mined", "final") for posted in live)

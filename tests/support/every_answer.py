@@ -171,6 +171,7 @@ class EveryAnswer:
         self.ask("recover-token", other, "5", "--to", BUYER)
         treasury.chain.pass_time(401 * DAY_S)
         self.ask("close-ledger", "--to", BUYER)
+        self.ask("move-ledger")
         self._put_away("chain.json")
         guardian = treasury.keys.of("guardian").address
         timelock, block = treasury.chain.deploy(operator, "LedgerTimelock", DAY_S, [operator.address], [guardian])

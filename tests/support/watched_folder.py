@@ -33,6 +33,7 @@ from streams.core.records import LogRecord
 from streams.storage.log_reader import LogReader
 from tests.support.archived_log import LOG, MACHINES, records_of
 
+DELAY_S = 3_600
 THIEF = "0x" + "d4" * 20
 Change = Callable[[Any], Any]
 
@@ -52,7 +53,7 @@ class WatchedFolder:
     def post(self, change_run: Change = lambda run: run, change: Change = lambda header: header, **since: Any) -> None:
         """Posts what somebody with the poster's key makes of the first epochs, with files that fit to it."""
         sequence = len(self.ledger.history().live)
-        before = structs.replace(self.store.standing(sequence, self.ledger.deployment.ledger), **since)
+        before = structs.replace(self.store.standing(sequence, self.ledger.deployment.initial), **since)
         run, _ = choose_run(EpochReader(self.folder, LOG), before, LOG, SettleOptions(max_epochs=2))
         made = assemble(before, change_run(run), self.ledger.deployment.decimals)
         assert made is not None

@@ -1,0 +1,1 @@
+"""Whatever strangers send: nothing but the errors that production catches, and bounded memory."""
