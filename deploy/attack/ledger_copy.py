@@ -9,7 +9,9 @@ from msgspec import structs
 
 from deploy.attack.cheat import Outcome, Stopwatch
 from deploy.explain import audit_sources
+from deploy.explain.audit_files import file_findings
 from deploy.stack.servers import start_evm
+from files.confined import ConfinedFiles
 from files.foreign import PlainFiles
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -115,12 +117,15 @@ class LedgerCopy:
             cheat(copy)
             watch = Stopwatch()
             try:
-                report = service.audit(copy, self.node, self.log, audit_sources.archived(self.log, PlainFiles(copy)))
+                with ConfinedFiles(copy) as files:
+                    report = service.audit(copy, self.node, self.log, audit_sources.archived(self.log, files))
+                    findings = [*report.findings, *file_findings(files, {})]
             except InvalidInput as error:
                 return watch.outcome("audit", f"audit: {str(error).replace(f'{copy}/', '')}")
-            windows = [finding for finding in report.findings if finding.kind == "window"]
-            found = (windows or [*report.findings])[:1]
-            return watch.outcome("audit" if found else "", f"audit: {found[0].text if found else 'ok'}")
+            windows = [finding for finding in findings if finding.kind == "window"]
+            found = (windows or findings)[:1]
+            text = found[0].text.replace(f"{copy}/", "") if found else "ok"
+            return watch.outcome("audit" if found else "", f"audit: {text}")
         finally:
             shutil.rmtree(copy, ignore_errors=True)
 
