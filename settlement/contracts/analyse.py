@@ -26,6 +26,7 @@ LOST = ("Failed to resolve", "Missing inheritance", "Missing params", "Missing f
 EXACT = "the rest of the division is kept: it stays owed to the holder"
 COUNTS = "a count, an index or a time of our own, not a balance that others could shift"
 TIMES = "times are compared in hours and days; a proposer moves them by seconds"
+BATCH = "claimMany pays one after the other, each with a bound of gas; whoever can't be paid is put back"
 ACCEPTED = {
     ("divide-before-multiply", "MachineShares.withdraw"): EXACT,
     ("incorrect-equality", "MachineShares._areaBefore"): COUNTS,
@@ -33,6 +34,11 @@ ACCEPTED = {
     ("incorrect-equality", "MachineShares.received"): COUNTS,
     ("incorrect-equality", "MachineShares.released"): COUNTS,
     ("incorrect-equality", "MachineShares.withdraw"): "refuses to withdraw nothing",
+    ("incorrect-equality", "LedgerRoles._requireTimelock"): "an account without code is no timelock",
+    ("calls-loop", "SettlementLedger._payOrPutBack"): BATCH,
+    ("calls-loop", "SettlementLedger._transfers"): BATCH,
+    ("return-bomb", "SettlementLedger._transfers"): "the gas of the call bounds what it returns",
+    ("low-level-calls", "SettlementLedger._transfers"): "tokens such as USDT return nothing; the answer is looked at",
     ("uninitialized-local", "MachineShares._takeNote.last"): "zeros are meant: nothing has arrived yet",
     ("unused-return", "MachineShares.collect"): "income counts by balance, not by what a ledger says",
     ("shadowing-local", "ISettlementLedger.post.epochEnd"): "an interface has no body in which it could mislead",
