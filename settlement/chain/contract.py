@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eth_abi.abi import decode, encode
-from eth_abi.exceptions import DecodingError
+from eth_abi.exceptions import DecodingError, EncodingError
 from msgspec import Struct
 
 from schemas.errors import InvalidInput
@@ -71,11 +71,11 @@ class Artefact(Struct, frozen=True):
     def call(self, address: str, function: str, *arguments: Any) -> Call:
         """A call of a function; accounts are hex, hashes bytes."""
         selector, takes, returns = self.functions[function]
-        return Call(address, selector + encode(takes, arguments), returns)
+        return Call(address, selector + _encoded(takes, arguments), returns)
 
     def creation(self, *arguments: Any) -> Call:
         """The call that creates the contract."""
-        return Call(None, self.bytecode + encode(self.constructor, arguments))
+        return Call(None, self.bytecode + _encoded(self.constructor, arguments))
 
     def event(self, topics: Sequence[bytes], data: bytes) -> tuple[str, dict[str, Any]] | None:
         """An event's name and values; None for one of another contract. Raises InvalidInput if it can't be one."""
@@ -123,6 +123,14 @@ def creation_of(
 ) -> Call:
     """The call that creates a ledger; `settings` are those of ISettlementLedger.Settings, in their order."""
     return artefact("SettlementLedger").creation(settings, (admin, poster, list(auditors), list(guardians), quorum))
+
+
+def _encoded(types: Sequence[str], values: Sequence[Any]) -> bytes:
+    try:
+        return encode(types, values)
+    except EncodingError as error:
+        line = (str(error).splitlines() or [""])[0]
+        raise InvalidInput(f"no contract takes this ({line}): check it, or ask another node (CHAIN_RPC_URL)") from None
 
 
 def _types(parts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:

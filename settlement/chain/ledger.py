@@ -242,10 +242,15 @@ class Ledger:
         held: dict[Role, list[str]] = {role: [] for role in ROLE_HASHES}
         names = {hash_: role for role, hash_ in ROLE_HASHES.items()}
         for name, values, _ in self._decoded("RoleGranted", "RoleRevoked"):
+            role, account = names.get(bytes(values["role"])), values["account"].lower()
+            if role is None or (name == "RoleRevoked" and account not in held[role]):
+                raise InvalidInput(
+                    f"the node shows a {name} that the ledger can't have emitted: ask another (CHAIN_RPC_URL)"
+                )
             if name == "RoleGranted":
-                held[names[bytes(values["role"])]].append(values["account"].lower())
+                held[role].append(account)
             else:
-                held[names[bytes(values["role"])]].remove(values["account"].lower())
+                held[role].remove(account)
         return {role: tuple(accounts) for role, accounts in held.items()}
 
     def happened(self, receipt: Mapping[str, Any], *names: str) -> list[tuple[str, dict[str, Any]]]:

@@ -27,6 +27,7 @@ from streams.kafka.rejects_topic import RejectsTopic
 from streams.kafka.topics import AHEAD_MAX_MS
 from streams.storage.log_reader import LogReader
 from streams.storage.object_store import ObjectStore, StoreAway
+from streams.worker.freed_memory import FreedMemory
 from streams.worker.logs import say
 from streams.worker.partition import Partition, Progress, first_offset
 
@@ -81,6 +82,7 @@ class PartitionOwner:
         self._on_resumed = on_resumed
         self._held: dict[int, Partition] = {}
         self._reported_locked: set[int] = set()
+        self._freed = FreedMemory()
         self._thread = ThreadPoolExecutor(1, "checkpoints")
 
     async def open(self, partitions: Set[int], *, only: bool) -> dict[int, int]:
@@ -193,6 +195,7 @@ class PartitionOwner:
                 self.committed[sound.partition] = sound.next
                 self._on_commit(Committed(sound, progress, seconds, len(partition.pending)))
                 self._say_final(sound.partition, partition, before + progress.cuts)
+                self._freed.give_back()
             if refused is not None:
                 raise refused
         except BaseException as error:
