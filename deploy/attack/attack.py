@@ -19,6 +19,7 @@ from msgspec import Struct
 from deploy.attack.by_control_records import control_cheats
 from deploy.attack.by_gateways import gateway_cheats
 from deploy.attack.by_hosts import host_cheats
+from deploy.attack.by_nodes import node_cheats
 from deploy.attack.by_operators import operator_cheats
 from deploy.attack.by_posters import claim_cheats, poster_cheats
 from deploy.attack.by_skipping import skipping_cheats
@@ -60,7 +61,7 @@ def attack(data: DataFolder, step: Callable[[str], None]) -> Attacked:
         step("starting an EVM node of this run's own, with a ledger")
         with court(copy, log, Path(folder) / "evm") as bench:
             step("posters, claimants and operators cheat; a watcher and an auditor look")
-            for group in (skipping_cheats, poster_cheats, operator_cheats, host_cheats, claim_cheats):
+            for group in (skipping_cheats, poster_cheats, operator_cheats, host_cheats, node_cheats, claim_cheats):
                 rows += _run(step, group(bench))
     return Attacked(
         ok=all(row.as_expected for row in rows),
