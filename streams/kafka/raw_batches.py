@@ -32,11 +32,11 @@ class RawBatch:
     """One batch; its records are unpacked once they are asked for. Timestamps are epoch ms."""
 
     def __init__(self, raw: memoryview) -> None:
-        """Raises InvalidInput for the message formats of before Kafka 0.11."""
+        """Raises InvalidInput for what is no batch, as the message formats of before Kafka 0.11 are none."""
         if len(raw) < _HEADER.size or raw[_MAGIC_AT] != MAGIC:
             (offset,) = struct.unpack_from(">q", raw.tobytes().ljust(8, b"\0"))
             raise InvalidInput(
-                f"at the offset {offset} begins a message format of before Kafka 0.11: convert the topic"
+                f"at the offset {offset} begins no batch, or one of before Kafka 0.11: restore the log, or convert it"
             )
         header = _HEADER.unpack_from(raw)
         self.raw = raw
@@ -113,5 +113,6 @@ class RawBatches:
     def _end(self) -> int | None:
         if self._at + _LENGTH.size > len(self._fetched):
             return None
-        end = self._at + _LENGTH.size + int(_LENGTH.unpack_from(self._fetched, self._at)[1])
+        # A length below zero, from a disk or a broker that lies, must not lead back: what it leads to is no batch.
+        end = self._at + _LENGTH.size + max(0, int(_LENGTH.unpack_from(self._fetched, self._at)[1]))
         return end if end <= len(self._fetched) else None

@@ -1,6 +1,7 @@
 """A batch is unpacked as aiokafka does it, but never to more than the bound, whatever its few bytes promise."""
 
 import gzip
+import struct
 
 import cramjam
 import pytest
@@ -94,3 +95,14 @@ def test_an_old_message_format_is_named_with_its_offset() -> None:
     old[0:8], old[16] = (77).to_bytes(8, "big"), 1
     with pytest.raises(InvalidInput, match="offset 77"):
         RawBatches(bytes(old)).next_batch()
+
+
+@pytest.mark.parametrize("length", [-1, -12, -19, -(2**31), 0, 48])
+def test_a_batch_whose_length_can_t_be_ends_as_an_error(length: int) -> None:
+    """One below zero led back to where it was read before, for ever."""
+    raw = struct.pack(">qi", 7, length) + bytes(60)
+    batches = RawBatches(bytes(Builder(2, 0, False, 0, 0, 0, 1 << 20).build()) + raw)
+    batches.next_batch()
+    assert batches.has_next()
+    with pytest.raises(InvalidInput, match="at the offset 7 begins"):
+        batches.next_batch()
