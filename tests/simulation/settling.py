@@ -149,7 +149,7 @@ class World:
     def __init__(self, seed: int, root: Path) -> None:
         self.draw = random.Random(seed)
         folders = [root / str(number) for number in range(self.draw.choice([1, 1, 1, 2]))]
-        self.truth = Truth(folders, DEPLOYMENT.initial)
+        self.truth = Truth(folders, DEPLOYMENT.ledger)
         self.chain = SimulatedChain(self.draw, self.truth.is_right)
         self.now = 0.0
         self.wild = True
