@@ -28,6 +28,9 @@ from settlement.results import Funded
 
 T = TypeVar("T")
 
+FUNDED_AT_MOST = 5
+"""How often a settlement on the folder's own chain is funded again."""
+
 FOLLOW_S = 5.0
 SAY_AGAIN_S = 600.0
 """How often a follower says that it waits for the chain: what gas costs changes with every block."""
@@ -76,7 +79,13 @@ class Treasury:
             self.chain.keep_time()
             if not (self.data_dir / CHAIN_FILE).exists():
                 service.deploy_contracts(self.data_dir, self.chain, self.log, self.keys)
-            self.fund(None)
+            for _ in range(FUNDED_AT_MOST):
+                self.fund(None)
+                try:
+                    return service.settle(self.data_dir, self.chain, self.log, self.keys, options)
+                except InvalidInput as error:  # an epoch may have ended since it was funded
+                    if "the ledger is short of" not in str(error):
+                        raise
         return service.settle(self.data_dir, self.chain, self.log, self.keys, options)
 
     def follow(self, options: SettleOptions) -> Iterator[Settled | NotYet | NodeAway | NodeRefuses]:
