@@ -29,7 +29,7 @@ def operator_cheats(court: LedgerCopy) -> Iterator[Cheat]:
         "one byte of one reading changed in the log": _change_a_reading,
         "a record removed from the log": lambda copy: _edit_log(copy, _without_one),
         "two records of the log swapped": lambda copy: _edit_log(copy, _swapped),
-        "an archive withheld": lambda copy: _some_archive(copy).unlink(),
+        "an archive withheld": lambda copy: some_archive(copy).unlink(),
         "a manifest changed": _change_a_manifest,
         "a manifest removed": lambda copy: sorted((copy / "epochs").glob("*/*.manifest.json"))[0].unlink(),
         "a published window raised": _raise_a_window,
@@ -54,13 +54,13 @@ def _change_a_reading(copy: Path) -> None:
     raise InvalidInput("no archived reading is JSON with a number to change")
 
 
-def _some_archive(copy: Path) -> Path:
+def some_archive(copy: Path) -> Path:
     """The largest one."""
     return max(sorted((copy / "log").glob("*/*.parquet")), key=lambda path: path.stat().st_size)
 
 
 def _edit_log(copy: Path, edit: Callable[[pa.Table], pa.Table]) -> None:
-    path = _some_archive(copy)
+    path = some_archive(copy)
     pq.write_table(edit(pq.read_table(path)), path)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from deploy.attack.moody_node import Mood, Reply, moody, result
 from schemas.errors import InvalidInput
 from settlement import service
 from settlement.chain import driver, rpc
@@ -21,7 +22,7 @@ from settlement.chain.node import Chain
 from settlement.chain.rpc import NodeAway
 from settlement.chain.signer import Keys
 from settlement.posting import GWEI
-from tests.chain.relay import Mood, Reply, error, moody, result
+from tests.chain.relay import error
 from tests.support.settlement_data import FIRST_EPOCH, LOG, publish_all, window
 from tests.support.watched_folder import ask
 

@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,6 +14,7 @@ import pytest
 from msgspec import structs
 from typer.testing import CliRunner
 
+from deploy.attack.hostile_files import Make, bomb_of, endless, fifo, instead_of
 from deploy.cli import app as cli
 from deploy.cli.check import show_watched
 from deploy.cli.terminal import Terminal
@@ -35,7 +35,6 @@ from settlement.storage.published_epochs import EpochReader
 from streams.core.log_root import RECORDS
 from streams.kafka.reader import KafkaAway
 from tests.support.archived_log import LOG, MACHINES, records_of
-from tests.support.hostile_files import Make, bomb_of, endless, fifo
 from tests.support.sim_log import SimLog
 from tests.support.watched_folder import DELAY_S, THIEF, WatchedFolder, later, one_window, other_payee, other_root
 
@@ -151,11 +150,6 @@ def with_a_bomb_for_an_archive(place: WatchedFolder) -> None:
 
 def with_a_pipe_for_a_manifest(place: WatchedFolder) -> None:
     instead_of(sorted((place.folder / "epochs").glob("*/0.manifest.json"))[0], fifo)
-
-
-def instead_of(path: Path, make: Make) -> None:
-    path.unlink()
-    make(path)
 
 
 def with_an_older_archive(place: WatchedFolder) -> None:

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from deploy.attack.hostile_files import Make, bomb_of, endless, fifo, link_outside, sparse
 from files.confined import ConfinedFiles, Overrun
 from files.foreign import ForeignFiles, PlainFiles
 from files.read import FileMissing
 from schemas.errors import InvalidInput
 from streams.core.log_root import RECORDS
-from tests.support.hostile_files import Make, bomb_of, endless, fifo, link_outside, sparse
 
 FEW = pa.schema([("offset", pa.int64()), ("value", pa.binary())])
 

@@ -25,6 +25,12 @@ def link_outside(path: Path) -> None:
     path.symlink_to("/etc/passwd")
 
 
+def instead_of(path: Path, make: Make) -> None:
+    """Puts such a file in the place of another."""
+    path.unlink()
+    make(path)
+
+
 def sparse(path: Path) -> None:
     """A terabyte that takes no room."""
     with path.open("wb") as file:
