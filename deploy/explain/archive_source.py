@@ -32,6 +32,20 @@ def archived_records(data_dir: Path, partition: int) -> Iterator[LogRecord]:
     yield from ArchiveSource(PlainFiles(data_dir), partition).whole()
 
 
+def manifest_at(files: ForeignFiles, path: Path, cure: str) -> EpochFiles:
+    """A manifest that has the digest that it states. Raises HostFault where the system here can't read it, and
+    InvalidInput, both with the `cure`.
+    """
+    try:
+        found = msgspec.json.decode(b"".join(files.chunks(path, MANIFEST_BYTES_MAX)), type=EpochFiles)
+    except (InvalidInput, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        kind = HostFault if isinstance(error, HostFault) else InvalidInput
+        raise kind(f"{path} is not a manifest that can be read ({error}): {cure}") from None
+    if not found.is_whole:
+        raise InvalidInput(f"{path} was changed: {cure}")
+    return found
+
+
 class ArchiveSource:
     """The archived epochs of one partition: `manifests` in their order, up to the first that doesn't follow.
 
@@ -115,14 +129,9 @@ class ArchiveSource:
     def _follows(self, path: Path) -> bool:
         """Adds the next manifest; False where one is missing before it, or it can't be read."""
         try:
-            content = b"".join(self._files.chunks(path, MANIFEST_BYTES_MAX))
-            found = msgspec.json.decode(content, type=EpochFiles)
-        except (InvalidInput, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            text = f"{path} is not a manifest that can be read ({error}): {RESTORE}"
-            self.gap = SourceMissing(text, withheld=not isinstance(error, HostFault))
-            return False
-        if not found.is_whole:
-            self.gap = SourceMissing(f"{path} was changed: {RESTORE}", withheld=True)
+            found = manifest_at(self._files, path, RESTORE)
+        except InvalidInput as error:
+            self.gap = SourceMissing(str(error), withheld=not isinstance(error, HostFault))
             return False
         epoch, next_offset = found.manifest.epoch, self.manifests[-1].next_offset if self.manifests else 0
         if found.manifest.first_offset != next_offset or (self.manifests and self.manifests[-1].epoch + 1 != epoch):

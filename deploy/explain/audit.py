@@ -11,6 +11,7 @@ from deploy.explain.audit_files import file_findings
 from deploy.explain.audit_sources import Recount, Slices, quickly
 from deploy.money.treasury import Treasury
 from files.confined import ConfinedFiles
+from files.foreign import ForeignFiles
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import SkippedRange
@@ -37,11 +38,10 @@ def audit(treasury: Treasury, *, from_archive: bool, recount: Recount = quickly)
             digests[partition, result.manifest.epoch] = result.manifest.digest().hex()
             yield result
 
-    with recomputing(treasury, from_archive=from_archive, recount=noting) as sources:
-        report = service.audit(treasury.data_dir, treasury.chain, treasury.log, sources)
     with ConfinedFiles(treasury.data_dir) as files:
-        found = file_findings(files, digests)
-    return _with(report, found)
+        with recomputing(treasury, files, from_archive=from_archive, recount=noting) as sources:
+            report = service.audit(treasury.data_dir, treasury.chain, treasury.log, sources)
+        return _with(report, file_findings(files, digests))
 
 
 def audit_slowly(treasury: Treasury, step: Callable[[str], None], *, from_archive: bool) -> AuditReport:
@@ -59,13 +59,14 @@ def attest(treasury: Treasury, report: AuditReport) -> Attested:
 
 
 @contextmanager
-def recomputing(treasury: Treasury, *, from_archive: bool, recount: Recount = quickly) -> Iterator[Sources]:
-    """The epochs of each partition from Kafka or the archive, while its readers are open."""
+def recomputing(
+    treasury: Treasury, files: ForeignFiles, *, from_archive: bool, recount: Recount = quickly
+) -> Iterator[Sources]:
+    """The epochs of each partition from Kafka or the archive, while its readers are open. `files` are the folder's."""
     log = treasury.log
     if from_archive:
         treasury.data.fetch_epochs()
-        with ConfinedFiles(treasury.data_dir) as files:
-            yield evidence.archived(log, files, recount)
+        yield evidence.archived(log, files, recount)
         return
     batches = evidence.skipped_batches(log)
     # The client's loop rests while windows are recomputed; a fetch that timed out meanwhile is retried silently.
@@ -75,14 +76,13 @@ def recomputing(treasury: Treasury, *, from_archive: bool, recount: Recount = qu
     readers = [KafkaLogReader(servers, log.topic, 0, skipped, is_auditing=True) for _ in range(log.partitions)]
     try:
         readers[0].topic_id()  # raises InvalidInput if there is no such topic; offsets alone would look like no answer
-        with ConfinedFiles(treasury.data_dir) as files:
-            yield Sources(
-                lambda partition: evidence.from_log(
-                    log, readers[partition], partition, skipped, batches[partition], recount
-                ),
-                evidence.refuting(batches),
-                published_in(files),
-            )
+        yield Sources(
+            lambda partition: evidence.from_log(
+                log, readers[partition], partition, skipped, batches[partition], recount
+            ),
+            evidence.refuting(batches),
+            published_in(files),
+        )
     finally:
         for reader in readers:
             reader.close()

@@ -2,17 +2,14 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
-import msgspec
-
+from deploy.explain.archive_source import manifest_at
 from files.foreign import ForeignFiles
 from schemas.errors import InvalidInput
-from schemas.manifest import EpochFiles, epoch_folder
+from schemas.manifest import EpochFiles, EpochManifest, epoch_folder
 from settlement.audit.verdict import Finding
 
 MANIFEST = re.compile(r"([0-9]{1,9})\.manifest\.json")
-MANIFEST_BYTES_MAX = 4 << 20
 CURE = "restore it from a copy, or remove the epoch's files and the partition's checkpoint to have them made again"
 
 Digests = Mapping[tuple[int, int], str]
@@ -31,12 +28,12 @@ def file_findings(files: ForeignFiles, by_the_log: Digests) -> list[Finding]:
             continue
         partition = int(name[1])
         try:
-            found = _manifest(files, path)
+            found = manifest_at(files, path, CURE)
         except InvalidInput as error:
             texts.append(str(error))
             continue
         manifest, before = found.manifest, last.get(partition, found.manifest.epoch - 1)
-        if (manifest.partition, epoch_folder(manifest.start_ms)) != (partition, path.parent.name):
+        if not _belongs(manifest, partition, path.parent.name):
             texts.append(f"{path} is the manifest of another epoch or partition: put it back where it belongs")
             continue
         if manifest.epoch != before + 1:
@@ -48,16 +45,11 @@ def file_findings(files: ForeignFiles, by_the_log: Digests) -> list[Finding]:
     return [Finding(kind="file", sequence=0, text=text, about="files") for text in texts]
 
 
-def _manifest(files: ForeignFiles, path: Path) -> EpochFiles:
-    content = b"".join(files.chunks(path, MANIFEST_BYTES_MAX))
+def _belongs(manifest: EpochManifest, partition: int, folder: str) -> bool:
     try:
-        found = msgspec.json.decode(content, type=EpochFiles)
-        epoch_folder(found.manifest.start_ms)
-    except (ValueError, OverflowError, OSError, RecursionError):
-        found = None
-    if found is None or not found.is_whole:
-        raise InvalidInput(f"{path} was changed or damaged: {CURE}")
-    return found
+        return (manifest.partition, epoch_folder(manifest.start_ms)) == (partition, folder)
+    except (ValueError, OverflowError, OSError):  # a moment that no calendar has
+        return False
 
 
 def _differing(files: ForeignFiles, found: EpochFiles) -> Iterator[str]:

@@ -9,6 +9,7 @@ from deploy.data_folder import DataFolder
 from deploy.explain.audit import recomputing
 from deploy.explain.watch_sources import LogMemory, reading_on
 from deploy.money.treasury import Treasury
+from files.confined import ConfinedFiles
 from schemas.errors import InvalidInput
 from settlement.chain.ledger import Ledger
 from settlement.chain.watcher import Done, Look, look
@@ -106,7 +107,8 @@ class Watch:
         of_treasury = (treasury.data_dir, treasury.chain, treasury.log, treasury.keys)
         only_wrong = self._options.only_wrong
         if self._options.from_archive:
-            with recomputing(treasury, from_archive=True) as sources:
+            files = ConfinedFiles(treasury.data_dir)
+            with files, recomputing(treasury, files, from_archive=True) as sources:
                 return look(*of_treasury, sources, only_wrong=only_wrong)
         if self._kept is None:
             self._kept = LogMemory(treasury.log)

@@ -7,7 +7,7 @@ can't detect a meter that signs false readings, or a machine that stops reportin
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import zip_longest
-from typing import Literal
+from typing import Literal, TypeVar
 
 from msgspec import Struct, structs, to_builtins
 
@@ -42,6 +42,8 @@ from settlement.history import Disputed, Posted
 from settlement.keccak import keccak
 from settlement.succession import LedgerStart
 
+T = TypeVar("T")
+
 
 class MachineSums(Struct, frozen=True):
     """The nets of one machine under one agreement (its digest), micros: nets = paid + held + carry. Without dues."""
@@ -75,9 +77,8 @@ class AuditReport(Struct, frozen=True, kw_only=True):
     the nets alone (with what they paid) also in each of `machines`. `deposits_micros` is what customers are owed at the
     last cut recomputed that no window holds. `leaves_total` and `total_on_chain` (token units) are the sum of all
     leaves of the last post by the log, and the total that was posted with them. `before_micros` is what of all paid is
-    owed by ledgers before this one. `gap` names the source that could not
-    be read: posts that need it were not judged. `skipped` are the ranges that operators had skipped. `money` is None if
-    no ledger was read.
+    owed by ledgers before this one. `gap` names the source that could not be read: posts that need it were not judged.
+    `skipped` are the ranges that operators had skipped. `money` is None if no ledger was read.
     """
 
     ok: bool
@@ -300,17 +301,22 @@ class Auditor:
 
     def _manifest_of(self, header: PostHeader, files: Published) -> bytes | None:
         """The published manifest, if it is the one under the manifest hash."""
-        try:
-            manifest = files.manifest()
-        except SourceMissing:
-            raise
-        except InvalidInput as error:
-            self._find_file("manifest", header.sequence, f"manifest.json is missing or unreadable: {error}")
-            return None
-        if keccak(manifest) == header.manifest_hash:
+        lost = "manifest.json is missing or unreadable"
+        manifest = self._read("manifest", header.sequence, lost, files.manifest)
+        if manifest is None or keccak(manifest) == header.manifest_hash:
             return manifest
         self._find_file("manifest", header.sequence, "manifest.json is not the one under the manifest hash")
         return None
+
+    def _read(self, kind: str, sequence: int, lost: str, read: Callable[[], T]) -> T | None:
+        """What is in a published file; None, with a finding, where it can't be read and the reader isn't at fault."""
+        try:
+            return read()
+        except SourceMissing:
+            raise
+        except InvalidInput as error:
+            self._find_file(kind, sequence, f"{lost}: {error}")
+            return None
 
     def _stops(self, sequence: int, streams: Mapping[int, EpochStream], short: Sequence[int]) -> bool:
         """Whether a source that a post needs is missing, so that neither it nor a later one can be judged."""
@@ -363,13 +369,8 @@ class Auditor:
         self, header: PostHeader, files: Published, windows: Sequence[Window], *, is_owed_right: bool
     ) -> None:
         root = root_of(map(window_leaf_of, windows))
-        published = None
-        try:
-            published = files.windows(len(windows))
-        except SourceMissing:
-            raise
-        except InvalidInput as error:
-            self._find_file("windows", header.sequence, f"windows.parquet is missing or unreadable: {error}")
+        lost = "windows.parquet is missing or unreadable"
+        published = self._read("windows", header.sequence, lost, lambda: files.windows(len(windows)))
         different = None if published is None else first_difference(header.sequence, published, windows)
         if root != header.windows_root and different is None:
             text = "the windows root is not that of the log, and no published window differs"
@@ -394,13 +395,9 @@ class Auditor:
         if header.deposits != deposits:
             text = "the deposits are not what customers are owed for sessions that no window holds"
             self._find("deposits", header.sequence, text, header.deposits, deposits)
-        try:
-            published = files.payouts(len(leaves))
-        except SourceMissing:
-            raise
-        except InvalidInput as error:
-            text = f"payouts.json is missing or unreadable, and no account can claim: {error}"
-            self._find_file("payouts", header.sequence, text)
+        lost = "payouts.json is missing or unreadable, and no account can claim"
+        published = self._read("payouts", header.sequence, lost, lambda: files.payouts(len(leaves)))
+        if published is None:
             return
         for account in sorted(leaves.keys() | published.keys()):
             units, proof = published.get(account, (0, ()))

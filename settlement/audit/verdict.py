@@ -60,7 +60,7 @@ def verdict_of(sequence: int, findings: Sequence[Finding], lacking: str) -> Post
 def judged(verdicts: Sequence[PostVerdict], posts: int) -> tuple[PostVerdict, ...]:
     """The verdicts on all of `posts`: those after one that could not be judged are unknown."""
     found: list[PostVerdict] = []
-    for verdict in verdicts:
+    for verdict in verdicts[:posts]:  # without any post there may still be a source that lacks
         found.append(verdict)
         if verdict.verdict in ("withheld", "unknown"):
             break

@@ -11,6 +11,7 @@ from schemas.window import Due, Window
 from settlement.accrual import Earning, earning_of
 from settlement.audit.audit import Auditor, AuditReport
 from settlement.audit.sources import SourceMissing, Sources
+from settlement.audit.verdict import PostVerdict, judged
 from settlement.head import disputed_head
 from settlement.history import Disputed, Posted
 from settlement.leaf import payout_leaf
@@ -266,3 +267,10 @@ def test_a_post_begins_where_the_one_before_ended() -> None:
         moved = structs.replace(header, **change)
         report = audit([structs.replace(events[0], header=moved, head=moved.head())], files)
         assert (verdicts(report), report.findings[0].kind) == (["wrong"], "epochs")
+
+
+def test_a_source_that_lacks_is_no_verdict_on_a_post_that_is_not_there() -> None:
+    """A ledger that follows another one may lack the archive of before its first post: there is nothing to dispute."""
+    lacks = PostVerdict(1, "withheld", "the archive ends")
+    assert judged([lacks], 0) == ()
+    assert judged([lacks], 1) == (lacks,)
