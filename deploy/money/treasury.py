@@ -18,6 +18,7 @@ from schemas.parsing import token_amount
 from schemas.payout import Funding
 from settlement import service
 from settlement.chain.claims import NotActive
+from settlement.chain.contract import Underfunded
 from settlement.chain.driver import NotYet
 from settlement.chain.job import Settled, SettleOptions
 from settlement.chain.ledger import CHAIN_FILE, Deployment
@@ -83,9 +84,8 @@ class Treasury:
                 self.fund(None)
                 try:
                     return service.settle(self.data_dir, self.chain, self.log, self.keys, options)
-                except InvalidInput as error:  # an epoch may have ended since it was funded
-                    if "the ledger is short of" not in str(error):
-                        raise
+                except Underfunded:
+                    continue  # an epoch has ended since
         return service.settle(self.data_dir, self.chain, self.log, self.keys, options)
 
     def follow(self, options: SettleOptions) -> Iterator[Settled | NotYet | NodeAway | NodeRefuses]:

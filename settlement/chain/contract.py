@@ -160,12 +160,16 @@ def decode_refusal(data: str | None) -> tuple[str, tuple[Any, ...]] | None:
         return None
 
 
+class Underfunded(InvalidInput):
+    """A ledger holds less than a post would owe."""
+
+
 def refusal(name: str, arguments: Sequence[Any]) -> InvalidInput:
     """A contract's refusal as one line that says what to do."""
     text = _TEXTS.get(name)
     if text is None:
         return InvalidInput(f"the contract refuses: {name}{tuple(arguments)}")
-    return InvalidInput(text(*arguments))
+    return (Underfunded if name == "Underfunded" else InvalidInput)(text(*arguments))
 
 
 def moment(seconds: int) -> str:

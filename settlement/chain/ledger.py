@@ -170,8 +170,7 @@ class Ledger:
         start = self.deployment.start
         if start is None:
             return ""
-        found = self.chain.ask(Call(start.predecessor, self._of_ledger("attested").data, ("uint256",)))
-        if int(found) <= start.sequence:
+        if self.chain.ask(artefact("SettlementLedger").call(start.predecessor, "attested")) <= start.sequence:
             return ""
         return f"the ledger before, {start.predecessor}, has attested posts after {start.sequence}: both ledgers pay"
 

@@ -51,7 +51,7 @@ def move_ledger(
     old = Deployment.load(data_dir)
     if not (data_dir / NEXT_FILE).exists():
         ledger = Ledger(chain, old)
-        start = _start_after(data_dir, ledger, chain)
+        start = _start_after(data_dir, ledger)
         named = {role: held for role, held in (settings.get("accounts") or {}).items() if held}
         wanted: LedgerSettings = {
             "token": settings.get("token") or old.token,
@@ -60,8 +60,7 @@ def move_ledger(
             "delay_s": settings.get("delay_s") or ledger.delay_s(),
             "max_rate_whole": settings.get("max_rate_whole"),
         }
-        made = deploy_contracts(data_dir, chain, log, keys, start=start, **wanted)
-        structs.replace(made, demo_token=old.demo_token and made.token == old.token).save(data_dir, NEXT_FILE)
+        deploy_contracts(data_dir, chain, log, keys, start=start, **wanted)
     after(1)
     new = Deployment.load(data_dir, NEXT_FILE)
     Ledger(chain, new)
@@ -86,7 +85,7 @@ def move_ledger(
     )  # fmt: skip
 
 
-def _start_after(data_dir: Path, ledger: Ledger, chain: Chain) -> LedgerStart:
+def _start_after(data_dir: Path, ledger: Ledger) -> LedgerStart:
     history, store = ledger.history(), Store(data_dir)
     if not history.live:
         raise InvalidInput("the ledger has no post: deploy another one for a new data folder")
@@ -109,9 +108,7 @@ def _ended_folder(data_dir: Path, ledger: str) -> Path:
     """The folder of an ended ledger: the one that has it, or the next number."""
     number = 1
     while (folder := data_dir / ENDED / str(number)).exists():
-        if (folder / CHAIN_FILE).exists() and Deployment.load(folder).ledger == ledger:
-            return folder
-        if not (folder / CHAIN_FILE).exists():
-            return folder
+        if not (folder / CHAIN_FILE).exists() or Deployment.load(folder).ledger == ledger:
+            return folder  # what a move has begun
         number += 1
     return folder

@@ -92,8 +92,9 @@ def deploy_contracts(
         )
     deployment = Deployment(
         chain_id=chain.chain_id, log_id=log.log_id, currency=log.currency, epoch_ms=log.epoch_ms,
-        ledger=ledger, token=paid_in, decimals=decimals, demo_token=token is None,
-        operator=operator.address, block=block, log_digest=digest.hex(), first_epoch_start_s=first_s, start=start,
+        ledger=ledger, token=paid_in, decimals=decimals,
+        demo_token=token is None or _mints_before(data_dir, token, start), operator=operator.address, block=block,
+        log_digest=digest.hex(), first_epoch_start_s=first_s, start=start,
     )  # fmt: skip
     deployment.save(data_dir, CHAIN_FILE if start is None else NEXT_FILE)
     return deployment
@@ -199,6 +200,12 @@ def _require_distinct(accounts: Mapping[str, Sequence[str]]) -> None:
                 f"{seen[account]} and {role} are both {account}: one stolen key would do; use a key of its own for each"
             )
         seen[account] = role
+
+
+def _mints_before(data_dir: Path, token: str, start: LedgerStart | None) -> bool:
+    """Whether a ledger that follows another one pays in its token, and that one's was ours to mint."""
+    before = None if start is None else Deployment.load(data_dir)
+    return before is not None and before.demo_token and before.token == account_name(token)
 
 
 def _kept(ledger: Ledger, token: str | None, named: Holders) -> Deployment:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -112,12 +112,8 @@ class Conversation:
             text = said if isinstance(said, bytes) else msgspec.json.encode(said)
             return text.replace(b'"id":0', b'"id":%d' % question["id"], 1)
 
-        with patch.object(rpc.Nodes, "_post", saying), patch.object(rpc, "FIRST_PAUSE_S", 0.0), _unpaced():
+        with patch.object(rpc.Nodes, "_post", saying), patch.multiple(rpc, FIRST_PAUSE_S=0.0, SLOWEST_S=0.0):
             yield
-
-
-def _unpaced() -> Any:
-    return patch.object(rpc, "SLOWEST_S", 0.0) if rpc.SLOWEST_S else nullcontext()
 
 
 def _key(asked: bytes) -> bytes:
