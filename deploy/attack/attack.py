@@ -1,7 +1,7 @@
 """`tallyroot attack`: named cheats, each run for real on a copy, and a table of what caught them.
 
-Nothing in the caller's folder is changed: gateways cheat in memory, operators and posters in a temporary copy of some
-epochs, against an EVM node of the run's own.
+Nothing in the caller's folder is changed: gateways cheat in memory or on a broker of the run's own, operators and
+posters in a temporary copy of some epochs, against an EVM node of the run's own.
 """
 
 import shutil
@@ -16,15 +16,18 @@ import msgspec
 import pyarrow.parquet as pq
 from msgspec import Struct
 
+from deploy.attack.by_brokers import broker_cheats
 from deploy.attack.by_control_records import control_cheats
 from deploy.attack.by_gateways import gateway_cheats
 from deploy.attack.by_hosts import host_cheats
+from deploy.attack.by_neighbours import neighbour_cheats, signer_cheats
 from deploy.attack.by_nodes import node_cheats
 from deploy.attack.by_operators import operator_cheats
 from deploy.attack.by_posters import claim_cheats, poster_cheats
 from deploy.attack.by_skipping import skipping_cheats
 from deploy.attack.cheat import Cheat, Row
 from deploy.attack.ledger_copy import court
+from deploy.attack.log_copy import log_copy
 from deploy.attack.partition_copy import PartitionCopy
 from deploy.data_folder import LOG_FILE, DataFolder
 from deploy.explain.archive_source import archived_records
@@ -34,12 +37,16 @@ from schemas.manifest import epoch_folder
 from settlement.chain.job import SettleOptions, choose_run
 from settlement.post import PostStanding
 from settlement.storage.published_epochs import EpochReader
+from streams.core.records import LogRecord
 
 EPOCHS = 2
 """Epochs in which something is owed that are copied, with all before them."""
 
 RECORDS = 50_000
 """The most records of a partition that are judged before a gateway cheats."""
+
+RECORDS_SENT = 200
+"""The most records of a partition that are sent to a broker of the run's own."""
 
 
 class Attacked(Struct, frozen=True):
@@ -57,7 +64,11 @@ def attack(data: DataFolder, step: Callable[[str], None]) -> Attacked:
     with _interruptible(), tempfile.TemporaryDirectory(prefix="tallyroot-attack-") as folder:
         copy = Path(folder) / "copy"
         copy_epochs(data.data_dir, copy, log)
-        rows = [*_run(step, _gateways(step, data.data_dir, log))]
+        rows = [*_run(step, _gateways(step, data.data_dir, log)), *_run(step, signer_cheats())]
+        step("starting a broker and a worker of this run's own, with the log's first records")
+        with log_copy(Path(folder) / "broker", log, _first_records(data.data_dir, log)) as place:
+            for cheats in (broker_cheats, neighbour_cheats):
+                rows += _run(step, cheats(place))
         step("starting an EVM node of this run's own, with a ledger")
         with court(copy, log, Path(folder) / "evm") as bench:
             step("posters, claimants and operators cheat; a watcher and an auditor look")
@@ -100,6 +111,11 @@ def _gateways(step: Callable[[str], None], data_dir: Path, log: Log) -> list[Che
     bed = PartitionCopy(log, partition, islice(archived_records(data_dir, partition), RECORDS))
     step(f"gateways and operators cheat on top of {bed.archived:,} records of partition {partition}")
     return [*gateway_cheats(bed), *control_cheats(bed)]
+
+
+def _first_records(data_dir: Path, log: Log) -> dict[int, list[LogRecord]]:
+    partitions = range(log.partitions)
+    return {number: [*islice(archived_records(data_dir, number), RECORDS_SENT)] for number in partitions}
 
 
 def _archived(data_dir: Path, partition: int) -> int:

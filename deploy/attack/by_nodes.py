@@ -6,9 +6,10 @@ from functools import partial
 from typing import Any
 
 from deploy.attack.cheat import PAYEES, Cheat, Outcome, Stopwatch
-from deploy.attack.ledger_copy import LedgerCopy
+from deploy.attack.ledger_copy import DELAY_S, LedgerCopy
 from deploy.attack.moody_node import Mood, Reply, moody, result
 from schemas.errors import InvalidInput
+from schemas.units import DAY_MS
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
 
@@ -22,7 +23,7 @@ def node_cheats(court: LedgerCopy) -> Iterator[Cheat]:
     lies: dict[str, tuple[str, Lie]] = {
         "a node that has forgotten the events": ("eth_getLogs", lambda _: []),
         "a node that shows the events twice": ("eth_getLogs", lambda events: [*events, *map(_later, events)]),
-        "a node that raises a post's total": ("eth_getLogs", lambda events: [_raised(total, each) for each in events]),
+        "a node that raises a post's total": ("eth_getLogs", partial(_instead, f"{total:064x}", f"{total + 1:064x}")),
         "a node that shows other code for the ledger": ("eth_getCode", lambda code: code[:-2] + "00"),
         "a node of another chain": ("eth_chainId", lambda _: "0x1"),
         "a node that answers nonsense": ("eth_call", lambda _: "0xzz"),
@@ -30,14 +31,25 @@ def node_cheats(court: LedgerCopy) -> Iterator[Cheat]:
     }
     for name, (method, lie) in lies.items():
         yield Cheat(name, "node", PAYEES, partial(_asked, court, method, lie))
+    end_s = court.ledger.history().live[-1].delay_end_s
+    for word, shown_s in (("later", end_s + DAY_MS // 1_000), ("sooner", end_s - DELAY_S // 2)):
+        shift = partial(_instead, f"{end_s:064x}", f"{shown_s:064x}")
+        yield Cheat(f"a node that shows a post's delay to end {word}", "node", PAYEES, partial(_watched, court, shift))
 
 
 def _later(event: dict[str, Any]) -> dict[str, Any]:
     return event | {"logIndex": hex(int(event["logIndex"], 16) + 1_000)}
 
 
-def _raised(total: int, event: dict[str, Any]) -> dict[str, Any]:
-    return event | {"data": event["data"].replace(f"{total:064x}", f"{total + 1:064x}")}
+def _instead(word: str, other: str, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [event | {"data": event["data"].replace(word, other)} for event in events]
+
+
+def _watched(court: LedgerCopy, lie: Lie) -> Outcome:
+    watch = Stopwatch()
+    with moody(court.node.rpc_url, _lying("eth_getLogs", lie)) as url:
+        said = [done.text for done in court.look(Chain(url, poll_s=0.01)) if done.event == "alarm"]
+    return watch.outcome("watch" if said else "", f"watch: {said[0] if said else 'nothing'}")
 
 
 def _asked(court: LedgerCopy, method: str, lie: Lie) -> Outcome:

@@ -86,10 +86,10 @@ class LedgerCopy:
         service.attest(self.folder, self.node, self.keys)
         self.node.pass_time(DELAY_S + 1)
 
-    def look(self) -> Sequence[Done]:
-        """What a watcher does, by the archive."""
+    def look(self, node: Chain | None = None) -> Sequence[Done]:
+        """What a watcher does, by the archive and what some node shows."""
         sources = audit_sources.archived(self.log, PlainFiles(self.folder))
-        return look(self.folder, self.node, self.log, self.keys, sources).done
+        return look(self.folder, node or self.node, self.log, self.keys, sources).done
 
     def watched(self) -> Outcome:
         """The watcher's outcome: caught if nothing of the post can be paid any more."""

@@ -19,7 +19,7 @@ from settlement.chain.node import Chain
 from settlement.chain.paying import hash_of
 from settlement.chain.signer import Keys
 from settlement.chain.timelock import timelock_of
-from settlement.history import Disputed, Posted
+from settlement.history import Disputed, Posted, fold
 from settlement.storage.posts import Store
 from settlement.storage.published_post import POST_FILES, published_in
 
@@ -107,14 +107,15 @@ def look(
     if ledger.head().hex() != report.head and not _distrust(report):
         moved = Done("moved", 0, MOVED)
         return _looked(ledger, report, [moved])
+    live, now_s = fold(ledger.genesis, events).live, chain.time_s(at="pending")
     view = WatchView(
         verdicts=report.verdicts,
         attested=ledger.attested(),
-        delay_ends_s=_delay_ends(events),
+        delay_ends_s={posted.header.sequence: posted.delay_end_s for posted in live},
         delay_s=ledger.delay_s(),
-        now_s=chain.time_s(at="pending"),
+        now_s=now_s,
         revoked=ledger.revoked(),
-        distrust=_distrust(report) or ledger.fault_before(),
+        distrust=_distrust(report) or _false_delay(ledger, live, now_s) or ledger.fault_before(),
         can_attest=keys.has("auditor"),
         can_dispute=keys.has("guardian"),
         only_wrong=only_wrong,
@@ -165,9 +166,24 @@ def _distrust(report: AuditReport) -> str:
     return f"{found[0]}: ask another node" if found else ""
 
 
-def _delay_ends(events: Sequence[Posted | Disputed]) -> dict[int, int]:
-    """The end of the delay of each live post, by sequence: the last post of a sequence counts."""
-    return {event.header.sequence: event.delay_end_s for event in events if isinstance(event, Posted)}
+def _false_delay(ledger: Ledger, live: Sequence[Posted], now_s: int) -> str:
+    """Why the ends of the delays can't be trusted, empty if they can: the head doesn't cover them.
+
+    A node that shows a later one lets a watcher wait, an earlier one lets it take a post for mature. They rise from
+    post to post, so the blocks of those that aren't over are asked, and of one that is.
+    """
+    delay_s, after_s = ledger.delay_s(), None
+    for posted in reversed(live):
+        end_s = ledger.chain.block_time_s(posted.block) + delay_s
+        if posted.delay_end_s != end_s or (after_s is not None and end_s > after_s):
+            return (
+                f"this node shows {moment(posted.delay_end_s)} as the end of post {posted.header.sequence}'s delay, and"
+                f" by its block that is {moment(end_s)}: ask another node"
+            )
+        if end_s <= now_s:
+            break
+        after_s = end_s
+    return ""
 
 
 def _files(store: Store, sequence: int) -> tuple[Any, ...]:

@@ -23,7 +23,7 @@ from schemas.reading import HEARTBEAT
 from streams.core.records import Record
 from tests.support.archived_log import LOG, MACHINES, fill, records_of
 
-pytestmark = pytest.mark.chain
+pytestmark = [pytest.mark.chain, pytest.mark.kafka, pytest.mark.slow]
 
 HONEST = {
     "a meter that lies under its own key, within its capacity",
@@ -61,6 +61,14 @@ SAID = {
     "a claim twice": "has already claimed",
     "a post beyond maxRate": "contract: the post raises the total",
     "the admin revokes an honest post to pay himself": "watch: the admin has announced revoke of",
+    "a node that shows a post's delay to end later": "by its block that is",
+    "another program in the workers' group, that reads nothing": "is read by no worker of this data folder",
+    "an open transaction, to hide what is behind it": "6 records of the log can't be read yet",
+    "a record stamped a day ahead, to end the day early": "Invalid timestamp",
+    "the log's disk put back from a copy, and filled with other records": "other records between the offsets",
+    "another user of the host reads keys, readings, checkpoints": "permission denied",
+    "a program that a command starts looks for its keys": "no key in it",
+    "a signing service that signs with another key": "signs with another key than that of",
     "poster and auditor together, and a guardian who sleeps": "PAID 1,000.000000",
 }
 

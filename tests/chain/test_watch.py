@@ -15,20 +15,25 @@ from msgspec import structs
 from typer.testing import CliRunner
 
 from deploy.attack.hostile_files import Make, bomb_of, endless, fifo, instead_of
+from deploy.attack.moody_node import Reply, moody
 from deploy.cli import app as cli
 from deploy.cli.check import show_watched
 from deploy.cli.terminal import Terminal
 from deploy.config import load_settings
 from deploy.data_folder import DataFolder
+from deploy.explain.audit_sources import archived
 from deploy.explain.watch import Watch, WatchOptions
 from deploy.stack.servers import Stack
 from deploy.texts import units
+from files.foreign import PlainFiles
 from schemas.manifest import EpochFiles
 from schemas.parsing import moment_ms
 from schemas.window import Due
 from settlement import service
 from settlement.chain.job import SettleOptions
+from settlement.chain.node import Chain
 from settlement.chain.signer import Keys
+from settlement.chain.watcher import look
 from settlement.keccak import keccak
 from settlement.storage.posts import POST_WINDOWS
 from settlement.storage.published_epochs import EpochReader
@@ -205,6 +210,23 @@ def test_what_is_withheld_is_disputed_before_half_of_the_delay_is_over(
     assert place.events() == [("disputed", 1)]
     assert place.node.time_s() < delay_end_s - DELAY_S // 2
     assert place.live == 0
+
+
+@pytest.mark.parametrize("shift_s", [86_400, -DELAY_S])
+def test_a_node_that_shows_another_end_of_the_delay_is_named(place: WatchedFolder, shift_s: int) -> None:
+    place.settle()
+    end_s = place.ledger.history().live[0].delay_end_s
+
+    def lying(asked: dict[str, Any], honest: Callable[[], bytes]) -> Reply:
+        text = honest()
+        if asked["method"] == "eth_getLogs":
+            text = text.replace(f"{end_s:064x}".encode(), f"{end_s + shift_s:064x}".encode())
+        return Reply(text)
+
+    with moody(place.node.rpc_url, lying) as url:
+        seen = look(place.folder, Chain(url), LOG, place.keys, archived(LOG, PlainFiles(place.folder)))
+    assert [step.event for step in seen.done] == ["alarm"] and "by its block that is" in seen.done[0].text
+    assert place.events() == [("attested", 1)]
 
 
 HOSTILE_PAYOUT = {"cumulative_micros": "0", "amount_micros": "0", "cumulative": "0", "proof": []}
