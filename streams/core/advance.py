@@ -34,6 +34,7 @@ from streams.core.purchasing import Level, cancel, invoice, place_orders, receiv
 from streams.core.records import LogRecord
 from streams.core.registering import register
 from streams.core.state import State
+from streams.core.stream_time import before_cut
 from streams.core.trust import trust_of
 
 
@@ -103,18 +104,18 @@ def advance(state: State, records: Sequence[LogRecord]) -> Advanced:
     judged in order. Raises InvariantBroken if an amount leaves 64 bits: the process must stop.
     """
     entries, first = entries_of(records)
-    readings, tally, line = Readings(entries), Tally(), first
+    readings, tally, line, end = Readings(entries), Tally(), first, first
     while line < len(entries.records):
-        end, rows = readings.read(line)
-        state.store.reserve(len(rows) + 1)
-        piece = Piece(state, entries, rows, tally)
-        while line < end:
-            state.observe(int(entries.records[line, c.TIMESTAMP]))  # (1)
-            seal_windows(state, tally)  # (2)
-            if state.is_epoch_over:
-                return tally.advanced(state, line - first, state.end_epoch())
-            line = piece.judge(line, end)  # (3)
-            tally.count(state)
+        state.observe(int(entries.records[line, c.TIMESTAMP]))  # (1)
+        seal_windows(state, tally)  # (2)
+        if state.is_epoch_over:
+            return tally.advanced(state, line - first, state.end_epoch())
+        if line == end:
+            end, rows = readings.read(line, line + before_cut(entries.records[line:, c.TIMESTAMP], state.cut_ms))
+            state.store.reserve(len(rows) + 1)
+            piece = Piece(state, entries, rows, tally)
+        line = piece.judge(line, end)  # (3)
+        tally.count(state)
     return tally.advanced(state, line - first, None)
 
 

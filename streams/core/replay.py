@@ -16,6 +16,7 @@ from schemas.window import Window
 from streams.core.advance import Advanced, Tally, advance, judge_record
 from streams.core.control import Outcome
 from streams.core.kernel.columns import NONE
+from streams.core.kernel.entries import EntryRecords
 from streams.core.open_window import LineKey, WindowKey, seal, version_of
 from streams.core.records import LogRecord, Record, decode_control, decode_readings, media_type, record_type
 from streams.core.state import State
@@ -95,7 +96,7 @@ def advance_by_cuts(
 
     Between two parts `state` is as the cut left it. `step` is `advance`, or another text of it.
     """
-    is_cut = True
+    records, is_cut = EntryRecords.of(records), True
     while is_cut:
         done = step(state, records)
         yield done, records

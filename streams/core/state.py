@@ -35,6 +35,7 @@ class State:
         self.signatures = signatures or Signatures(log.log_id)
         self.stream_time_ms: int | None = None
         self.epoch: int | None = None
+        self.cut_ms = 0
         self.store = Store(_key_of(log.log_id))
         self.book = Book(self.store)
         self.machines: Mapping[str, Machine] = Machines(self.book)
@@ -85,8 +86,8 @@ class State:
         self.stream_time_ms, self.epoch = now_ms, epoch
         self.ruleset = self.log.ruleset_at(epoch)
         """The rules of the epoch that isn't cut yet."""
-        self.is_epoch_over = stream_time.is_cut(self.log, epoch, now_ms)
-        """Whether stream time has reached the epoch's end + grace."""
+        self.cut_ms = stream_time.cut_ms(self.log, epoch)
+        """The stream time (epoch ms) from which on the epoch is over."""
         self.earliest_open_ms = stream_time.earliest_open_ms(self.log, epoch, now_ms)
         """The start (epoch ms) of the earliest window that isn't sealed, or the epoch's end if that is over."""
         clock = self.store.clock
@@ -99,6 +100,11 @@ class State:
         now_ms = int(self.store.clock[t.NOW])
         if now_ms != self.stream_time_ms:
             self.stream_time_ms, self.clock_moved = now_ms, True
+
+    @property
+    def is_epoch_over(self) -> bool:
+        """Whether stream time has reached the epoch's end + grace."""
+        return self.now_ms >= self.cut_ms
 
     @property
     def now_ms(self) -> int:

@@ -33,14 +33,20 @@ def first_epoch(log: Log, stream_time_ms: int) -> int:
     """The number of the epoch in which a log begins: the first that stream time hasn't cut yet."""
     longest_grace_ms = max(ruleset.grace_ms for ruleset in log.rulesets)
     epoch = log.epoch_of(max(0, stream_time_ms - longest_grace_ms))
-    while is_cut(log, epoch, stream_time_ms):
+    while cut_ms(log, epoch) <= stream_time_ms:
         epoch += 1
     return epoch
 
 
-def is_cut(log: Log, epoch: int, stream_time_ms: int) -> bool:
-    """Whether stream time has reached an epoch's end + grace, so that all of its windows are sealed."""
-    return log.epoch_span(epoch)[1] + log.ruleset_at(epoch).grace_ms <= stream_time_ms
+def cut_ms(log: Log, epoch: int) -> int:
+    """The stream time (ms) from which on an epoch is over: its end + grace, when all of its windows are sealed."""
+    return log.epoch_span(epoch)[1] + log.ruleset_at(epoch).grace_ms
+
+
+def before_cut(timestamps_ms: NDArray[np.int64], cut_at_ms: int) -> int:
+    """How many records come before the first whose timestamp moves stream time to a cut."""
+    is_at_cut = (timestamps_ms >= cut_at_ms) & (timestamps_ms <= TIMESTAMP_MAX_MS)
+    return int(is_at_cut.argmax()) if is_at_cut.any() else len(timestamps_ms)
 
 
 def earliest_open_ms(log: Log, epoch: int, stream_time_ms: int) -> int:

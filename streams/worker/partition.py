@@ -36,7 +36,6 @@ from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.manifest import Counts
 from streams.core.advance import Advanced
-from streams.core.kernel.entries import EntryRecords
 from streams.core.log_digest import LogDigest
 from streams.core.log_root import CHUNK_OFFSETS
 from streams.core.records import LogRecord
@@ -206,7 +205,7 @@ class Partition:
         self._check(start, next, records)
         self._broken = True
         pieces: list[tuple[Piece, Advanced]] = []
-        for done, left in advance_by_cuts(self._state, EntryRecords.of(records)):
+        for done, left in advance_by_cuts(self._state, records):
             at_cut = done.cut is not None
             self._log_digest.add(left[: done.consumed])
             piece = self._piece(start, left[done.consumed].offset if at_cut else next, done)

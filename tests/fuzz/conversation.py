@@ -21,6 +21,7 @@ from tests.fuzz.spoiled import DEEP, spoiled_bytes, spoiled_json
 from tests.support.settlement_data import FIRST_EPOCH, LOG, publish_all, window
 
 NOWHERE = "http://127.0.0.1:9"
+ACCOUNT = development_signer(0).address
 UNKNOWN = {"code": -32_000, "message": "header not found"}
 
 
@@ -80,8 +81,6 @@ class Conversation:
         return "as good"
 
     def _questions(self, chain: Chain) -> Sequence[Callable[[], object]]:
-        account = development_signer(0).address
-
         def ledger() -> Ledger:
             return Ledger.open(self._place, chain)
 
@@ -95,7 +94,7 @@ class Conversation:
 
         return (
             chain.final_block, lambda: chain.time_s(at="pending"), chain.fees, chain.base_fee, chain.block_number,
-            lambda: chain.ether(account), lambda: chain.nonce(account), lambda: chain.has_waiting(account),
+            lambda: chain.ether(ACCOUNT), lambda: chain.nonce(ACCOUNT), lambda: chain.has_waiting(ACCOUNT),
             lambda: chain.receipt(self._hash), lambda: chain.receipt("0x" + "11" * 32),
             lambda: chain.knows(self._hash), lambda: ledger().state(), lambda: ledger().holders(),
             lambda: ledger().claims(), lambda: ledger().revoked(), lambda: ledger().attested(),

@@ -9,6 +9,7 @@ from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.reading import READING, REGISTERED
 from schemas.units import COUNT_MAX, DAY_MS, HOUR_MS, MINUTE_MS
+from streams.core import records as definition
 from streams.core.murmur2 import partition_of
 from streams.core.recompute import recompute
 from streams.core.records import Record
@@ -253,6 +254,23 @@ def test_a_record_that_passes_epochs_cuts_for_each_and_again_changes_nothing(one
     digest = one.state.digest()
     assert [part.cut for part in advance_through(one.state, [record])] == [None]
     assert one.state.digest() == digest
+
+
+def test_a_record_is_read_once_however_many_epochs_end_in_its_slice(
+    one: Partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each cut read the rest of the slice again: a backlog of small epochs cost their number squared."""
+    read, honest = list[bytes | None](), definition.decode_readings
+
+    def counted(value: bytes | None, content_type: str) -> definition.Rows | str:
+        read.append(value)
+        return honest(value, content_type)
+
+    monkeypatch.setattr(definition, "decode_readings", counted)
+    odd = [Record(50 + day, START_MS + day * DAY_MS, b"", b"{odd", []) for day in range(1, 9)]
+    parts = advance_through(one.state, odd)
+    assert sum(part.cut is not None for part in parts) == 8
+    assert read == [record.value for record in odd]
 
 
 def test_the_first_epoch_is_that_of_the_earliest_open_window() -> None:

@@ -72,17 +72,16 @@ class Readings:
         self._rows: Matrix = np.empty((ROOM, c.ROW_COLUMNS), np.int64)
         self._plan: Matrix = np.empty((len(FIELDS), PLAN_COLUMNS), np.int64)
 
-    def read(self, line: int) -> tuple[int, Matrix]:
-        """(next, rows): the rows of the records from `line` to `next`, at least one record.
+    def read(self, line: int, end: int | None = None) -> tuple[int, Matrix]:
+        """(next, rows): the rows of the records from `line` to `next`, at least one record, none from `end` on.
 
         `rows` is overwritten by the next call; `entries.buffer` may be another array after each.
         """
         entries, used = self._entries, 0
         while True:
-            line, used, why = read_records(
-                entries.words, entries.buffer, entries.records, line, self._rows, used, self._plan
-            )
-            if line == len(entries.records) or why == FULL:
+            records = entries.records[:end]
+            line, used, why = read_records(entries.words, entries.buffer, records, line, self._rows, used, self._plan)
+            if line == len(records) or why == FULL:
                 return line, self._rows[:used]
             used = self._ask(line, used)
             line += 1
