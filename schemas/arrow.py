@@ -13,7 +13,7 @@ from msgspec import UNSET, structs
 
 from schemas.order import Order
 from schemas.registration import Agreement
-from schemas.reject import Reject, RejectedRecord
+from schemas.reject import Reject
 from schemas.window import Due, Line, Statement, Window, flag_bits, flags_from
 
 MICROS = pa.decimal128(38, 0)
@@ -237,16 +237,9 @@ def orders_from(table: pa.Table) -> list[Order]:
     return [Order(**row) for row in table.drop_columns(["position"]).to_pylist()]
 
 
-def rejects_table(rejects: Sequence[Reject]) -> pa.Table:
-    """Rejects as a table of the schema REJECTS."""
-    columns = ([r.offset for r in rejects], [r.row for r in rejects], [r.reason for r in rejects])
-    return pa.table(list(columns), schema=REJECTS)
-
-
-def rejected_records_table(records: Sequence[RejectedRecord]) -> pa.Table:
-    """The bytes of refused records as a table of the schema REJECTED_RECORDS."""
-    names = REJECTED_RECORDS.names
-    return pa.table([[getattr(r, name) for r in records] for name in names], schema=REJECTED_RECORDS)
+def rejects_from(table: pa.Table) -> list[Reject]:
+    """The rejects of a table of the schema REJECTS, in its order."""
+    return [Reject(**row) for row in table.to_pylist()]
 
 
 def _agreements(agreements: Mapping[str, Agreement]) -> pa.Table:

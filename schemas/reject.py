@@ -1,11 +1,8 @@
 """A refused entry is data: a reason from a closed list, its position in the log, and the record's bytes."""
 
-import hashlib
 from typing import Literal, get_args
 
 from msgspec import Struct
-
-from schemas.canonical import document_digest
 
 Reason = Literal[
     # the record
@@ -56,26 +53,3 @@ class Reject(Struct, frozen=True):
     offset: int
     row: int
     reason: Reason
-
-
-class RejectedRecord(Struct, frozen=True):
-    """A record with refused entries: stored once per offset, however many of its rows were refused."""
-
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes
-    value_size: int
-    value_sha256: bytes
-
-    @classmethod
-    def of(cls, offset: int, timestamp_ms: int, key: bytes | None, value: bytes | None) -> "RejectedRecord":
-        """Keeps the first 64 KiB and the SHA-256 of all; a record without a value counts as empty."""
-        whole = value or b""
-        return cls(offset, timestamp_ms, key, whole[:KEPT_BYTES], len(whole), hashlib.sha256(whole).digest())
-
-
-def reject_digest(reject: Reject, value_sha256: bytes) -> bytes:
-    """32 bytes over a refused entry and the digest of its record's value."""
-    document = [reject.offset, reject.row, reject.reason, value_sha256.hex()]
-    return document_digest("reject 1", document)

@@ -16,7 +16,7 @@ from schemas.manifest import Counts
 from schemas.order import CANCELLED, INVOICED, RECEIVED, Order
 from schemas.payment import PAID
 from schemas.reading import CORRECTED, REGISTERED
-from schemas.reject import WHOLE_RECORD, Reject, RejectedRecord
+from schemas.reject import WHOLE_RECORD, Reject
 from schemas.window import Window
 from streams.core.control import Outcome
 from streams.core.correcting import correct
@@ -32,6 +32,7 @@ from streams.core.open_window import seal, version_of
 from streams.core.paying import pay
 from streams.core.purchasing import Level, cancel, invoice, place_orders, receive
 from streams.core.records import LogRecord
+from streams.core.refused import LINE, ROW, Refused
 from streams.core.registering import register
 from streams.core.state import State
 from streams.core.stream_time import before_cut
@@ -48,10 +49,14 @@ class Advanced(Struct, frozen=True, kw_only=True):
     consumed: int
     windows: list[Window]
     orders: list[Order]
-    rejects: list[Reject]
-    rejected: list[RejectedRecord]
+    refused: Refused
     counts: Counts
     cut: int | None
+
+    @property
+    def rejects(self) -> list[Reject]:
+        """The refused entries as objects: for what is rare."""
+        return self.refused.objects()
 
 
 @dataclass(slots=True)
@@ -59,21 +64,23 @@ class Tally:
     """The result of a slice so far."""
 
     windows: list[Window] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-    rejected: list[RejectedRecord] = field(default_factory=list)
+    refused: list[Matrix] = field(default_factory=list)
     accepted: int = 0
     duplicate: int = 0
 
-    def note(self, record: LogRecord, row: int, outcome: Outcome) -> None:
-        """Counts one entry; a refused one is kept with its reason, its record once however many rows were refused."""
+    def note(self, line: int, row: int, outcome: Outcome) -> None:
+        """Counts one entry of the record in a line; a refused one is kept with its reason."""
         if outcome is None:
             self.accepted += 1
         elif outcome == "duplicate":
             self.duplicate += 1
         else:
-            self.rejects.append(Reject(record.offset, row, outcome))
-            if not self.rejected or self.rejected[-1].offset != record.offset:
-                self.rejected.append(RejectedRecord.of(record.offset, record.timestamp, record.key, record.value))
+            self.refused.append(np.array([[line, row, c.code_of(outcome)]], np.int64))
+
+    def note_all(self, refused: Matrix) -> None:
+        """Keeps refused entries (line, row, code), in any order, that come after all others."""
+        if len(refused):
+            self.refused.append(refused[np.lexsort((refused[:, ROW], refused[:, LINE]))])
 
     def count(self, state: State) -> None:
         """Adds what loops have counted."""
@@ -82,17 +89,17 @@ class Tally:
         self.duplicate += int(clock[t.DUPLICATE_COUNT])
         clock[[t.ACCEPTED_COUNT, t.DUPLICATE_COUNT]] = 0
 
-    def advanced(self, state: State, consumed: int, cut: int | None) -> Advanced:
+    def advanced(self, state: State, entries: Entries, consumed: int, cut: int | None) -> Advanced:
         """The result of the slice. Takes the orders that it placed out of the state."""
         orders, state.placed = state.placed, []
-        entries = self.accepted + self.duplicate + len(self.rejects)
+        refused = Refused(entries, self.refused)
+        count = self.accepted + self.duplicate + len(refused)
         return Advanced(
             consumed=consumed,
             windows=self.windows,
             orders=orders,
-            rejects=self.rejects,
-            rejected=self.rejected,
-            counts=Counts(entries, self.accepted, self.duplicate, len(self.rejects)),
+            refused=refused,
+            counts=Counts(count, self.accepted, self.duplicate, len(refused)),
             cut=cut,
         )
 
@@ -109,14 +116,14 @@ def advance(state: State, records: Sequence[LogRecord]) -> Advanced:
         state.observe(int(entries.records[line, c.TIMESTAMP]))  # (1)
         seal_windows(state, tally)  # (2)
         if state.is_epoch_over:
-            return tally.advanced(state, line - first, state.end_epoch())
+            return tally.advanced(state, entries, line - first, state.end_epoch())
         if line == end:
             end, rows = readings.read(line, line + before_cut(entries.records[line:, c.TIMESTAMP], state.cut_ms))
             state.store.reserve(len(rows) + 1)
             piece = Piece(state, entries, rows, tally)
         line = piece.judge(line, end)  # (3)
         tally.count(state)
-    return tally.advanced(state, line - first, None)
+    return tally.advanced(state, entries, line - first, None)
 
 
 def seal_windows(state: State, tally: Tally) -> None:
@@ -182,14 +189,10 @@ class Piece:
         records = self._entries.records
         begin, last = int(records[first, c.FIRST_ROW]), int(records[end - 1, [c.FIRST_ROW, c.ROWS]].sum())
         rows = self._rows[begin:last]
-        refused = rows[rows[:, c.VERDICT] > c.DUPLICATE][:, [c.RECORD, c.ROW, c.VERDICT]].tolist()
-        whole = first + np.flatnonzero(records[first:end, c.REFUSED])
-        refused += [[line, WHOLE_RECORD, int(records[line, c.REFUSED])] for line in whole.tolist()]
-        line, record = NONE, None
-        for at, row, code in sorted(refused):
-            if record is None or at != line:
-                line, record = at, self._entries.record(at)
-            self._tally.note(record, row, c.reason_of(code))
+        refused = rows[rows[:, c.VERDICT] > c.DUPLICATE][:, [c.RECORD, c.ROW, c.VERDICT]]
+        lines = first + np.flatnonzero(records[first:end, c.REFUSED])
+        whole = np.stack([lines, np.full(len(lines), WHOLE_RECORD), records[lines, c.REFUSED]], axis=1)
+        self._tally.note_all(np.concatenate([refused, whole]))
 
     def _look_at_signature(self, line: int) -> None:
         """Fills in the trust of each row of a signed record: that of the version in force at the row's moment.
@@ -216,7 +219,7 @@ class Piece:
             record = self._entries.record(line)
             state.observe(record.timestamp)
             judge = CONTROL[c.TYPES[int(records[line, c.TYPE])]]
-            self._tally.note(record, WHOLE_RECORD, judge(state, record))
+            self._tally.note(line, WHOLE_RECORD, judge(state, record))
             line += 1
             is_control = line < end and records[line, c.TYPE] > c.TYPE_HEARTBEAT and not records[line, c.REFUSED]
             if not is_control or records[line, c.TIMESTAMP] >= state.store.clock[t.NEXT_SEAL]:
@@ -234,12 +237,12 @@ def judge_record(state: State, record: LogRecord, tally: Tally) -> None:
     if cells[c.REFUSED] or cells[c.TYPE] != c.TYPE_READING:
         piece.judge(0, 1)
         if not cells[c.REFUSED] and cells[c.TYPE] == c.TYPE_HEARTBEAT:
-            tally.note(record, WHOLE_RECORD, None)
+            tally.note(0, WHOLE_RECORD, None)
     for k in range(len(rows)):
         cells[c.FIRST_ROW], cells[c.ROWS] = k, 1
         piece.judge(0, 1)
         if rows[k, c.VERDICT] <= c.DUPLICATE:
-            tally.note(record, k, None if rows[k, c.VERDICT] == c.ACCEPTED else "duplicate")
+            tally.note(0, k, None if rows[k, c.VERDICT] == c.ACCEPTED else "duplicate")
     state.store.clock[[t.ACCEPTED_COUNT, t.DUPLICATE_COUNT]] = 0
 
 

@@ -3,13 +3,15 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+import pyarrow as pa
 from msgspec import Struct
 
+from schemas.arrow import REJECTED_RECORDS, REJECTS, Tables, rejects_from
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import Counts, EpochManifest, SkippedRange
 from schemas.order import Order
-from schemas.reject import Reject, RejectedRecord
+from schemas.reject import Reject
 from schemas.window import Window
 from streams.core.advance import Advanced
 from streams.core.kernel.entries import EntryRecords
@@ -22,13 +24,17 @@ from streams.core.state import State
 
 
 class EpochResult(Struct, frozen=True, kw_only=True):
-    """One epoch of one partition. `rejected` holds the records that had refused entries, by offset."""
+    """One epoch of one partition. `refused` are the tables `rejects` and `rejected_records`."""
 
     manifest: EpochManifest
     windows: list[Window]
     orders: list[Order]
-    rejects: list[Reject]
-    rejected: list[RejectedRecord]
+    refused: Tables
+
+    @property
+    def rejects(self) -> list[Reject]:
+        """The refused entries as objects, in the order of the log."""
+        return rejects_from(self.refused["rejects"])
 
 
 def recompute(
@@ -65,16 +71,14 @@ class _Pending:
         self.first_offset = first_offset
         self.windows: list[Window] = []
         self.orders: list[Order] = []
-        self.rejects: list[Reject] = []
-        self.rejected: list[RejectedRecord] = []
+        self.refused: list[Tables] = []
         self.counts = Counts()
         self.log_digest = LogDigest()
 
     def add(self, done: Advanced, records: Sequence[LogRecord]) -> None:
         self.windows += done.windows
         self.orders += done.orders
-        self.rejects += done.rejects
-        self.rejected += done.rejected
+        self.refused.append(done.refused.tables())
         self.counts += done.counts
         self.log_digest.add(records)
 
@@ -87,6 +91,10 @@ class _Pending:
         skipped_ranges: Sequence[SkippedRange],
         skipped: Sequence[SkippedBatch],
     ) -> EpochResult:
+        refused = {
+            name: pa.concat_tables([schema.empty_table(), *(tables[name] for tables in self.refused)])
+            for name, schema in (("rejects", REJECTS), ("rejected_records", REJECTED_RECORDS))
+        }
         manifest = build_manifest(
             log=log,
             partition=state.partition,
@@ -98,15 +106,12 @@ class _Pending:
             windows=self.windows,
             orders=self.orders,
             deposits_micros=state.deposits_micros(),
-            rejects=self.rejects,
-            value_sha256={record.offset: record.value_sha256 for record in self.rejected},
+            refused=refused,
             log_root=self.log_digest.finish(skipped)[0],
             state_digest=state.digest(),
             skipped_ranges=skipped_ranges,
         )
-        return EpochResult(
-            manifest=manifest, windows=self.windows, orders=self.orders, rejects=self.rejects, rejected=self.rejected
-        )
+        return EpochResult(manifest=manifest, windows=self.windows, orders=self.orders, refused=refused)
 
 
 def _ascending(slices: Iterable[Sequence[LogRecord]]) -> Iterator[EntryRecords]:

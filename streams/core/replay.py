@@ -15,7 +15,7 @@ from schemas.reject import WHOLE_RECORD, Reason
 from schemas.window import Window
 from streams.core.advance import Advanced, Tally, advance, judge_record
 from streams.core.control import Outcome
-from streams.core.kernel.columns import NONE
+from streams.core.kernel.columns import NONE, Matrix, reason_of
 from streams.core.kernel.entries import EntryRecords
 from streams.core.open_window import LineKey, WindowKey, seal, version_of
 from streams.core.records import LogRecord, Record, decode_control, decode_readings, media_type, record_type
@@ -177,9 +177,14 @@ class _RowWatch(Tally):
         self._entries = _entries(record)
         self._look(min(self._entries, default=0))
 
-    def note(self, record: LogRecord, row: int, outcome: Outcome) -> None:
+    def note_all(self, refused: Matrix) -> None:
+        """Entries were refused."""
+        for line, row, code in refused.tolist():
+            self.note(line, row, reason_of(code))
+
+    def note(self, line: int, row: int, outcome: Outcome) -> None:
         """One entry was judged."""
-        super().note(record, row, outcome)
+        super().note(line, row, outcome)
         window = None if self._key is None or outcome is not None else self._window_change(self._key)
         self.changes.append(RowChange(row, self._entries.get(row), outcome, window))
         self._look(row + 1)

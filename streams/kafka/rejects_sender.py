@@ -17,6 +17,9 @@ from streams.storage.checkpoint_rejects import CheckpointRejects
 
 logger = logging.getLogger(__name__)
 
+PAUSE_SECONDS = 1.0
+"""How long a sender in the background waits after a batch, since each costs a transaction, however small it is."""
+
 RETRY_SECONDS = 1.0
 """How long a sender waits before it retries while Kafka is away."""
 
@@ -109,6 +112,7 @@ class RejectsSender:
                 self._wanted.clear()
                 try:
                     self._send_all(self._stopping.is_set)
+                    self._stopping.wait(PAUSE_SECONDS)
                 except KafkaAway as away:
                     self._rest(away)
                     self._wanted.set()
@@ -122,11 +126,11 @@ class RejectsSender:
                 if self._open is None:
                     self._open = self._topic.open(self._partition, self._topic_id)
                     self._is_away = False
-                    if self._open.last_offset >= batch[0].record.offset:
+                    if self._open.last_offset >= batch[0].offset:
                         self.sent = self._open.last_offset
                         continue
                 self._open.send(batch)
-                self.sent = batch[-1].record.offset
+                self.sent = batch[-1].offset
                 self._step("2b acknowledged")
 
     def _rest(self, away: KafkaAway) -> None:

@@ -15,9 +15,11 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from schemas.errors import InvalidInput
-from schemas.reject import KEPT_BYTES, RejectedRecord
+from schemas.reject import KEPT_BYTES
 from streams.kafka.reader import REQUEST_SECONDS, KafkaAway, client_config
 from streams.kafka.topics import rejected_topic
+
+Headers = list[tuple[str, str | bytes | None]]
 
 ENTRY_REJECTED = "entry.rejected"
 
@@ -31,26 +33,18 @@ SPAN = 2
 """How many offsets before its end a partition's last record lies: a transaction's end has an offset too."""
 
 
-class RejectedMessage(msgspec.Struct, frozen=True):
-    """A refused record as a message: the kept record, its epoch, and [[row, reason], ...] as JSON."""
+class RejectedMessage(msgspec.Struct, frozen=True, gc=False):
+    """A refused record as a message: its key, the kept part of its value, and the header `rejected`.
 
-    record: RejectedRecord
-    epoch: int
-    reasons: bytes
+    That is JSON: `offset`, `timestamp`, `epoch`, `value_size`, `value_sha256` and `reasons`, [[row, reason], ...]. It
+    holds the timestamp too: Kafka replaces one of 0 or less by "now".
+    """
 
-    def headers(self, topic_id: str) -> list[tuple[str, str | bytes | None]]:
-        """The headers of the message. They hold the timestamp too: Kafka replaces one of 0 or less by "now"."""
-        record = self.record
-        return [
-            ("ce_type", ENTRY_REJECTED.encode()),
-            ("offset", b"%d" % record.offset),
-            ("timestamp", b"%d" % record.timestamp_ms),
-            ("epoch", b"%d" % self.epoch),
-            ("value-size", b"%d" % record.value_size),
-            ("value-sha256", record.value_sha256.hex().encode()),
-            ("reasons", self.reasons),
-            ("topic-id", topic_id.encode()),
-        ]
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes
+    rejected: str
 
 
 class RejectsPartition(Protocol):
@@ -127,21 +121,22 @@ class KafkaRejectsPartition:
                 f"the topic {topic} holds refused records of another log, whose topic had the same name:"
                 " delete the topic, a worker creates it again"
             )
-        self.last_offset = int(headers.get("offset", b"%d" % NONE_SENT))
+        self.last_offset = int(msgspec.json.decode(headers["rejected"])["offset"]) if headers else NONE_SENT
 
     def send(self, messages: Sequence[RejectedMessage]) -> None:
         """See RejectsPartition."""
+        constant: Headers = [("ce_type", ENTRY_REJECTED), ("topic-id", self._topic_id)]
         try:
             self._producer.begin_transaction()
             for message in messages:
-                record = message.record
+                headers: Headers = [*constant, ("rejected", message.rejected)]
                 self._producer.produce(
                     self._topic,
-                    record.value,
-                    None if record.key is None else record.key[:KEPT_BYTES],
+                    message.value,
+                    None if message.key is None else message.key[:KEPT_BYTES],
                     self._partition,
-                    timestamp=max(0, record.timestamp_ms),
-                    headers=message.headers(self._topic_id),
+                    timestamp=max(0, message.timestamp_ms),
+                    headers=headers,
                 )
             self._producer.commit_transaction(SEND_SECONDS)
         except (KafkaException, BufferError) as error:

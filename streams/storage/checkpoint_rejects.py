@@ -1,16 +1,13 @@
 # ruff: noqa: S608 - every name put into a statement is a constant of ours
 """The refused records in a checkpoint: of epochs that aren't final, and those not yet acknowledged by the broker."""
 
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 
 import duckdb
-import msgspec
 import pyarrow as pa
 
 from schemas.arrow import REJECTED_RECORDS
-from schemas.reject import KEPT_BYTES, RejectedRecord
+from schemas.reject import KEPT_BYTES
 from streams.kafka.rejects_topic import RejectedMessage
 
 BATCH_RECORDS = 10_000
@@ -29,21 +26,31 @@ LIVE_REJECTS = pa.schema(
 )
 """A live file of rejects: the start of the epoch, each record once, its refused entries."""
 
-_NEXT = """
+_LAST = """
     WITH following AS (
         SELECT "offset", least(value_size, $kept) + coalesce(octet_length("key"), 0) AS size
         FROM rejected_records WHERE "offset" > $after ORDER BY "offset" LIMIT $records
-    )
-    SELECT following."offset", any_value(size) + count(*) * $entry
-    FROM following JOIN rejects USING ("offset")
-    WHERE rejects."offset" > $after AND rejects."offset" <= (SELECT max("offset") FROM following)
-    GROUP BY following."offset" ORDER BY following."offset"
+    ), sized AS (
+        SELECT following."offset", any_value(size) + count(*) * $entry AS size
+        FROM following JOIN rejects USING ("offset")
+        WHERE rejects."offset" > $after AND rejects."offset" <= (SELECT max("offset") FROM following)
+        GROUP BY following."offset"
+    ), summed AS (SELECT "offset", sum(size) OVER (ORDER BY "offset") - size AS before FROM sized)
+    SELECT max("offset") FROM summed WHERE before < $bytes
 """
-_RECORDS = """
-    SELECT "offset", timestamp_ms, "key", "value", value_size, value_sha256, epoch
-    FROM rejected_records WHERE "offset" BETWEEN ? AND ? ORDER BY "offset"
+_BATCH = """
+    SELECT records."offset", timestamp_ms, "key", "value",
+           '{"offset":' || records."offset" || ',"timestamp":' || timestamp_ms || ',"epoch":' || epoch
+           || ',"value_size":' || value_size || ',"value_sha256":"' || lower(hex(value_sha256))
+           || '","reasons":[' || reasons || ']}'
+    FROM rejected_records AS records JOIN (
+        SELECT "offset", array_to_string(list_transform(
+            list_sort(list({'row': "row", 'reason': reason})), lambda it: '[' || it.row || ',"' || it.reason || '"]'
+        ), ',') AS reasons
+        FROM rejects WHERE "offset" > $after AND "offset" <= $last GROUP BY "offset"
+    ) USING ("offset")
+    WHERE records."offset" > $after AND records."offset" <= $last ORDER BY records."offset"
 """
-_REASONS = 'SELECT "offset", "row", reason FROM rejects WHERE "offset" BETWEEN ? AND ? ORDER BY "offset", "row"'
 _FINAL = "epoch IN (SELECT epoch FROM cuts WHERE manifest_digest IS NOT NULL)"
 # Sorting the lists costs half of what an ordered aggregate does. Row groups are small because DuckDB holds one of them
 # whole, and a value may have 64 KiB.
@@ -68,21 +75,9 @@ class CheckpointRejects:
     def next_batch(self, after: int) -> list[RejectedMessage]:
         """The refused records after the offset `after`, by offset, bounded in bytes and entries."""
         bounds = {"after": after, "kept": KEPT_BYTES, "records": BATCH_RECORDS, "entry": ENTRY_BYTES}
-        sizes = self._db.execute(_NEXT, bounds).fetchall()
-        if not sizes:
-            return []
-        taken, left = 0, BATCH_BYTES
-        while taken < len(sizes) and left > 0:
-            left -= sizes[taken][1]
-            taken += 1
-        within = [sizes[0][0], sizes[taken - 1][0]]
-        rows = self._db.execute(_REASONS, within).fetchall()
-        reasons = {
-            offset: msgspec.json.encode([[row, reason] for _, row, reason in group])
-            for offset, group in groupby(rows, itemgetter(0))
-        }
-        records = self._db.execute(_RECORDS, within).fetchall()
-        return [RejectedMessage(RejectedRecord(*row[:-1]), row[-1], reasons[row[0]]) for row in records]
+        ((last,),) = self._db.execute(_LAST, bounds | {"bytes": BATCH_BYTES}).fetchall()
+        rows = [] if last is None else self._db.execute(_BATCH, {"after": after, "last": last}).fetchall()
+        return [RejectedMessage(*row) for row in rows]
 
     def unfinished_epochs(self) -> set[int]:
         """The epochs without a manifest that have refused records, or orders."""

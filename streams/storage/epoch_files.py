@@ -17,7 +17,6 @@ from schemas.arrow import TABLES, WINDOW_TABLES, Tables, orders_from, windows_fr
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.manifest import EpochFiles, EpochManifest, SkippedRange, epoch_folder
-from schemas.reject import Reject
 from schemas.window import Window
 from streams.core.log_digest import Leaf
 from streams.core.log_root import CHUNK_OFFSETS
@@ -179,9 +178,6 @@ def _manifest(
     log_root: bytes,
     skipped_ranges: Sequence[SkippedRange],
 ) -> EpochManifest:
-    rejects, records = tables["rejects"], tables["rejected_records"]
-    columns = [rejects.column(name).to_pylist() for name in ("offset", "row", "reason")]
-    offsets, digests = (records.column(name).to_pylist() for name in ("offset", "value_sha256"))
     return build_manifest(
         log=log,
         partition=partition,
@@ -193,8 +189,7 @@ def _manifest(
         windows=windows_from(tables),
         orders=orders_from(tables["orders"]),
         deposits_micros=cut.deposits_micros,
-        rejects=[Reject(*row) for row in zip(*columns, strict=True)],
-        value_sha256=dict(zip(offsets, digests, strict=True)),
+        refused=tables,
         log_root=log_root,
         state_digest=cut.state_digest,
         skipped_ranges=skipped_ranges,

@@ -31,7 +31,7 @@ from msgspec import Struct
 
 from files.lock import FileLock
 from files.write import Step, no_step, sync_folder
-from schemas.arrow import orders_table, rejected_records_table, rejects_table, window_tables
+from schemas.arrow import orders_table, window_tables
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.manifest import Counts
@@ -225,7 +225,7 @@ class Partition:
             counts=sum((done.counts for _, done in pieces), Counts()),
             sealed=sum(len(done.windows) for _, done in pieces),
             rejected=sum(done.counts.rejected for _, done in pieces),
-            rejects_by_reason=dict(Counter(reject.reason for _, done in pieces for reject in done.rejects)),
+            rejects_by_reason=dict(sum((Counter(done.refused.by_reason()) for _, done in pieces), Counter())),
             stream_time_ms=self._position.stream_time_ms,
             cuts=tuple(done.cut for _, done in pieces if done.cut is not None),
         )
@@ -324,11 +324,8 @@ class Partition:
             changes=state.changes(),
             position=position,
             tables=window_tables(done.windows, partial(_kind_and_route, state))
-            | {
-                "orders": orders_table(done.orders),
-                "rejects": rejects_table(done.rejects),
-                "rejected_records": rejected_records_table(done.rejected),
-            },
+            | {"orders": orders_table(done.orders)}
+            | done.refused.tables(),
             leaves=self._log_digest.take(),
             cut=cut,
         )

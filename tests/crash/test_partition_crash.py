@@ -50,8 +50,14 @@ def assert_rejected_once(data_dir: Path) -> None:
     )
     sent = runs.FileTopic(data_dir / "rejected").messages()
     assert sent
-    assert [msgspec.structs.asdict(message.record) for message in sent] == records.to_pylist()
-    reasons = [(m.record.offset, *reason) for m in sent for reason in msgspec.json.decode(m.reasons)]
+    said = [msgspec.json.decode(message.rejected) for message in sent]
+    found = [
+        {"offset": m.offset, "timestamp_ms": m.timestamp_ms, "key": m.key, "value": m.value}
+        | {"value_size": s["value_size"], "value_sha256": bytes.fromhex(s["value_sha256"])}
+        for m, s in zip(sent, said, strict=True)
+    ]
+    assert found == records.to_pylist()
+    reasons = [(each["offset"], *reason) for each in said for reason in each["reasons"]]
     assert reasons == [tuple(row.values()) for row in rows.to_pylist()]
     with duckdb.connect(str(data_dir / "partitions" / "0.duckdb"), read_only=True) as db:
         assert db.execute("SELECT epoch FROM rejected_records SEMI JOIN cuts USING (epoch)").fetchall() == []

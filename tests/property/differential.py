@@ -22,6 +22,7 @@ from streams.reference.recount import PartitionRecount, plain_windows
 from tests.simulation.seeds import again, run_seeds
 from tests.support.dirty_logs import START_MS, dirty_log
 from tests.support.fleet_logs import in_arrow
+from tests.support.parts import all_of
 from tests.support.signed_logs import SignedLog
 
 MODULE = "tests.property.differential"
@@ -99,10 +100,7 @@ def _check_cutting(log: Log, records: list[Record], whole: list[Advanced], end: 
         parts.append(advance(state, left[: draw.randint(1, longest)]))
         left = left[parts[-1].consumed :]
         state = State.load(log, 0, state.tables())
-    for name in ("windows", "orders", "rejects", "rejected"):
-        assert [one for part in parts for one in getattr(part, name)] == [
-            one for part in whole for one in getattr(part, name)
-        ], name
+    assert all_of(parts) == all_of(whole)
     assert state.digest() == end.digest()
 
 

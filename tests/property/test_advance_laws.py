@@ -24,6 +24,7 @@ from streams.core.state_tables import TABLES
 from streams.reference.recount import PartitionRecount, plain_windows
 from streams.storage.log_reader import in_slices
 from tests.support.dirty_logs import dirty_log, small_log
+from tests.support.parts import all_of
 
 LOG = small_log()
 SEEDS = st.integers(0, 10**6)
@@ -80,10 +81,7 @@ def test_no_cutting_and_no_restart_shows(seed: int, dirt: float) -> None:
     whole = State.new(LOG, 0)
     straight = advance_through(whole, records)
     state, parts, digests = cut_at_random(records, seed)
-    for name in ("windows", "orders", "rejects", "rejected"):
-        assert [one for part in parts for one in getattr(part, name)] == [
-            one for part in straight for one in getattr(part, name)
-        ]
+    assert all_of(parts) == all_of(straight)
     assert [part.cut for part in parts if part.cut is not None] == [part.cut for part in straight[:-1]]
     assert state.tables() == whole.tables()
     assert state.digest() == whole.digest()
@@ -103,12 +101,11 @@ def test_accepted_and_duplicate_and_rejected_are_all_entries(seed: int, dirt: fl
     parts = advance_through(State.new(LOG, 0), records)
     counts = sum((part.counts for part in parts), Counts())
     assert counts.accepted + counts.duplicate + counts.rejected == counts.entries == entries
-    rejects = [reject for part in parts for reject in part.rejects]
-    kept = [record for part in parts for record in part.rejected]
-    assert counts.rejected == len(rejects) == len({(reject.offset, reject.row) for reject in rejects})
-    assert [record.offset for record in kept] == sorted({reject.offset for reject in rejects})
+    rejects, kept = (all_of(parts)[name] for name in ("rejects", "rejected_records"))
+    assert counts.rejected == len(rejects) == len({(reject["offset"], reject["row"]) for reject in rejects})
+    assert [record["offset"] for record in kept] == sorted({reject["offset"] for reject in rejects})
     by_offset = {record.offset: record for record in records}
-    assert all(record.value == (by_offset[record.offset].value or b"")[:65_536] for record in kept)
+    assert all(record["value"] == (by_offset[record["offset"]].value or b"")[:65_536] for record in kept)
 
 
 @settings(max_examples=40)

@@ -15,6 +15,7 @@ from streams.core.records import Record
 from streams.core.replay import advance_by_cuts
 from streams.core.state import State
 from streams.storage.log_reader import in_slices
+from tests.support.parts import all_of
 from tests.support.sim_log import HOURLY, START_MS, heartbeat, registration
 
 STEPS_MS = (0, 0, 0, 1, SECOND_MS, MINUTE_MS, 7 * MINUTE_MS, -SECOND_MS, -5 * MINUTE_MS, 25 * MINUTE_MS)
@@ -105,9 +106,10 @@ class Taken:
 
     def given(self) -> dict[str, Any]:
         """Everything, in order."""
-        names = ("windows", "orders", "rejects", "rejected")
-        found: dict[str, Any] = {name: [one for part in self.parts for one in getattr(part, name)] for name in names}
-        return found | {"cuts": [part.cut for part in self.parts if part.cut is not None], "digests": self.digests}
+        return all_of(self.parts) | {
+            "cuts": [part.cut for part in self.parts if part.cut is not None],
+            "digests": self.digests,
+        }
 
 
 def sizes(seed: int | None) -> Any:

@@ -44,7 +44,7 @@ class FileTopic:
 
     def open(self, partition: int, topic_id: str) -> "FileTopic":
         self._answer()
-        self.last_offset = max((message.record.offset for message in self.messages()), default=NONE_SENT)
+        self.last_offset = max((message.offset for message in self.messages()), default=NONE_SENT)
         return self
 
     def send(self, messages: Sequence[RejectedMessage]) -> None:

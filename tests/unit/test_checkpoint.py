@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from msgspec import structs
 
-from schemas.arrow import TABLES, rejected_records_table, rejects_table
+from schemas.arrow import TABLES
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log, Ruleset
 from schemas.units import HOUR_MS
@@ -94,8 +94,8 @@ def test_the_log_alone_gives_what_was_published(tmp_path: Path) -> None:
         assert whole is not None
         assert result.manifest == whole.manifest
         assert read_windows(paths) == result.windows
-        assert stored(paths, "rejects") == rejects_table(result.rejects)
-        assert stored(paths, "rejected_records") == rejected_records_table(result.rejected)
+        assert stored(paths, "rejects") == result.refused["rejects"]
+        assert stored(paths, "rejected_records") == result.refused["rejected_records"]
 
 
 def test_files_say_what_the_manifest_says(tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ class Rejected:
         return max(self.sent, default=-1)
 
     def send(self, messages: Sequence[RejectedMessage]) -> None:
-        self.sent += [message.record.offset for message in messages]
+        self.sent += [message.offset for message in messages]
 
     def close(self) -> None:
         pass

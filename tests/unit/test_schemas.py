@@ -10,7 +10,7 @@ from schemas.json_schemas import FOLDER, SCHEMAS, json_schema
 from schemas.log import Log, Ruleset
 from schemas.reading import Reading
 from schemas.registration import Agreement, Component, Registration, Restrictions
-from schemas.reject import REASONS, RejectedRecord
+from schemas.reject import REASONS
 from schemas.units import COUNT_MAX, DAY_MS
 from schemas.window import Due, Line, Statement, Window
 
@@ -135,7 +135,5 @@ def test_a_log_refuses_what_contradicts_itself() -> None:
     assert log.ruleset_digest(8) != log.ruleset_digest(9) == log.ruleset_digest(10)
 
 
-def test_a_refused_record_keeps_its_first_bytes_and_the_digest_of_all() -> None:
-    kept = RejectedRecord.of(1, 2, None, b"x" * 70_000)
-    assert len(kept.value) == 65_536 and kept.value_size == 70_000 and len(kept.value_sha256) == 32
+def test_no_two_reasons_have_one_name() -> None:
     assert len(set(REASONS)) == len(REASONS) == 28

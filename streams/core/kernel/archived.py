@@ -169,16 +169,16 @@ def archived_batch(records: EntryRecords) -> pa.RecordBatch:
     buffer, lines = records.entries.buffer, records.lines
     found = np.zeros((int(lines[:, c.HEADERS].sum()), 4), np.int64)
     find_headers(buffer, lines, found)
-    parts = [_arrow_of(buffer, found[:, 0], found[:, 1], pa.string())]
-    parts.append(_arrow_of(buffer, found[:, 2], found[:, 3], pa.binary()))
+    parts = [texts_array(buffer, found[:, 0], found[:, 1], pa.string())]
+    parts.append(texts_array(buffer, found[:, 2], found[:, 3], pa.binary()))
     ends = _ends(lines[:, c.HEADERS]).astype(np.int32)
     headers = pa.StructArray.from_arrays(parts, fields=list(HEADER))
     columns = [
         pa.array(lines[:, c.OFFSET].copy()),
         pa.array(lines[:, c.TIMESTAMP].copy()),
-        _arrow_of(buffer, lines[:, c.KEY_AT], lines[:, c.KEY_LEN], pa.binary()),
+        texts_array(buffer, lines[:, c.KEY_AT], lines[:, c.KEY_LEN], pa.binary()),
         pa.ListArray.from_arrays(pa.array(ends), headers, type=RECORDS.field("headers").type),
-        _arrow_of(buffer, lines[:, c.VALUE_AT], lines[:, c.VALUE_LEN], pa.binary()),
+        texts_array(buffer, lines[:, c.VALUE_AT], lines[:, c.VALUE_LEN], pa.binary()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=RECORDS)
 
@@ -195,8 +195,8 @@ def _texts_of(array: Any) -> Texts:
     return Texts(ends - ends[0], whole[ends[0] : ends[-1]].copy(), is_null)
 
 
-def _arrow_of(buffer: Bytes, at: Ints, sizes: Ints, kind: Any) -> Any:
-    """Texts of the buffer as an Arrow array; the size NONE is a null."""
+def texts_array(buffer: Bytes, at: Ints, sizes: Ints, kind: Any) -> Any:
+    """Texts of the buffer as an Arrow array of `kind`; the size NONE is a null."""
     ends = _ends(np.maximum(sizes, 0))
     if ends[-1] >= 2**31:
         raise InvariantBroken("a slice holds 2 GiB")

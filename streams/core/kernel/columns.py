@@ -93,14 +93,18 @@ ACCEPTED, DUPLICATE = 0, 1
 """VERDICT of a row. A reader leaves ACCEPTED or MALFORMED, a judge writes what the rules make of it."""
 
 
+CODES = 2
+"""The verdict that stands for the first of REASONS: above ACCEPTED and DUPLICATE."""
+
+
 def code_of(reason: Reason) -> int:
-    """The verdict that stands for a reason: above ACCEPTED and DUPLICATE, in the order of REASONS."""
-    return 2 + REASONS.index(reason)
+    """The verdict that stands for a reason, in the order of REASONS."""
+    return CODES + REASONS.index(reason)
 
 
 def reason_of(code: int) -> Reason:
     """The reason that a verdict above DUPLICATE stands for."""
-    return REASONS[code - 2]
+    return REASONS[code - CODES]
 
 
 UNDECODABLE, UNKNOWN_TYPE, MALFORMED = code_of("undecodable"), code_of("unknown_type"), code_of("malformed")
