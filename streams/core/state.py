@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any, Self
 
@@ -182,20 +182,6 @@ class State:
     def now_key(self, machine: str) -> WindowKey:
         """The key of the machine's plain window that holds stream time."""
         return self.log.window_start(self.now_ms), machine, NONE
-
-    def put_window(self, key: WindowKey, ints: Sequence[int], extras: Extras) -> None:
-        """Makes a window known, with its integers from READINGS on and without lines."""
-        w = self.open_window(key)
-        self.store.matrix(t.WINDOWS)[w, t.READINGS : t.READINGS + len(ints)] = ints
-        if extras != Extras():
-            self.extras[w] = extras
-
-    def put_line(self, key: WindowKey, meter: str, version: int, price: int, per: int, usage: int) -> None:
-        """Makes a line of a known window known."""
-        from streams.core.kernel.windows import bill
-
-        w, store = self.open_window(key), self.store
-        bill(store.tables, store.clock, w, NONE, store.word(meter), version, price, per, usage)
 
     def usage_at(self, key: WindowKey) -> dict[LineKey, int]:
         """The usage in a window so far; empty if it doesn't exist yet."""

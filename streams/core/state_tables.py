@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE, Matrix
@@ -203,6 +204,7 @@ def _window_tables(state: State, numbers: Any) -> dict[str, pa.Table]:
 
 
 _NOTHING = msgspec.json.encode(Extras())
+_COMMON = msgspec.json.encode(RareFacts(), order="sorted")
 
 
 def _keys(state: State, windows: Matrix) -> list[Any]:
@@ -274,13 +276,13 @@ def _holes(state: State, lines: Any) -> list[list[int]]:
 
 def load(state: State, tables: Mapping[str, pa.Table]) -> None:
     """Fills an empty state from its dumped tables; a table left out is empty."""
-    rows = {name: tables[name].to_pylist() for name in TABLES if name in tables and name != "meters"}
+    wide = ("meters", "open_windows", "open_lines")
+    rows = {name: tables[name].to_pylist() for name in TABLES if name in tables and name not in wide}
     for row in rows.get("machines", []):
         machine = state.book.add_machine(row["machine"], row["route"])
         machine.least_boot, machine.is_marked = row["least_boot"], bool(row["is_marked"])
-        rare = msgspec.json.decode(row["rare"], type=RareFacts)
-        if rare != RareFacts():
-            state.book.rare[machine.number] = rare
+        if row["rare"] != _COMMON:
+            state.book.rare[machine.number] = msgspec.json.decode(row["rare"], type=RareFacts)
     contents = {row["digest"]: row["content"] for row in rows.get("contents", [])}
     for row in sorted(rows.get("versions", []), key=lambda row: int(row["version"])):
         m, salt = state.store.machine_of[row["machine"]], None if row["salt"] == "-" else row["salt"]
@@ -294,17 +296,38 @@ def load(state: State, tables: Mapping[str, pa.Table]) -> None:
     for row in rows.get("clock", []):
         state.set_clock(row["stream_time_ms"], row["epoch"])
         state.stream_time_ms = row["stream_time_ms"]
-    for row in rows.get("open_windows", []):
-        key = (row["start_ms"], row["machine"], row["adjusts_ms"])
-        extras = msgspec.json.decode(row["extras"], type=Extras)
-        state.put_window(key, [row[name] for name in WINDOW_INTS], extras)
-    for row in rows.get("open_lines", []):
-        state.put_line((row["start_ms"], row["machine"], row["adjusts_ms"]), *list(row.values())[3:])
+    if "open_windows" in tables:
+        _load_windows(state, tables["open_windows"], tables["open_lines"])
     for row in rows.get("sessions", []):
         use = value_of(row["use_high"], row["use"])
         session = PrepaidSession(row["payer"], row["valid_until"], row["paid"], use, row["ends_in_ms"])
         state.put_session(row["machine"], row["session"], session)
     take_changes(state)
+
+
+def _load_windows(state: State, windows: pa.Table, lines: pa.Table) -> None:
+    from streams.core.kernel.windows import put_back, put_lines_back
+
+    store = state.store
+    store.reserve_windows(windows.num_rows, lines.num_rows)
+    put_back(store.tables, store.window_index, store.clock, _window_keys(state, windows), _ints(windows, WINDOW_INTS))
+    words = [store.word(name) for name in lines["meter"].to_pylist()]
+    priced = np.column_stack([np.array(words, np.int64), _ints(lines, ("version", "price_micros", "per", "usage"))])
+    put_lines_back(store.tables, store.window_index, store.clock, _window_keys(state, lines), priced)
+    for k in np.flatnonzero(np.asarray(pc.not_equal(windows["extras"], _NOTHING))).tolist():
+        row = windows.slice(k, 1).to_pylist()[0]
+        w = state.open_window((row["start_ms"], row["machine"], row["adjusts_ms"]))
+        state.extras[w] = msgspec.json.decode(row["extras"], type=Extras)
+
+
+def _window_keys(state: State, table: pa.Table) -> Matrix:
+    """(machine, start, adjusts) of each row."""
+    machines = [state.store.machine_of[name] for name in table["machine"].to_pylist()]
+    return np.column_stack([np.array(machines, np.int64), _ints(table, ("start_ms", "adjusts_ms"))])
+
+
+def _ints(table: pa.Table, names: Sequence[str]) -> Matrix:
+    return np.column_stack([np.asarray(table[name].combine_chunks(), np.int64) for name in names])
 
 
 def _load_meters(state: State, table: pa.Table) -> None:

@@ -21,6 +21,10 @@ from streams.core.rating import Hours
 FIRST_ROOM = 64
 
 
+LARGE = 16_384
+"""Lines of an array from which on it grows by less than its own size."""
+
+
 class Store:
     """The matrices of `tables`, the texts, and how many lines of each are in use."""
 
@@ -67,6 +71,12 @@ class Store:
         self.texts = _grown(self.texts, int(clock[t.TEXTS_USED]) + t.METER_TEXTS * meters)
         self._index(int(clock[t.WINDOWS_OPEN]) + rows)
 
+    def reserve_windows(self, windows: int, lines: int) -> None:
+        """Makes room for so many more open windows, with so many lines in all."""
+        self._room(t.WINDOWS, int(self.clock[t.WINDOWS_USED]) + windows)
+        self._room(t.LINES, int(self.clock[t.LINES_USED]) + lines)
+        self._index(int(self.clock[t.WINDOWS_OPEN]) + windows)
+
     def need_texts(self, meter: int) -> None:
         """Gives a meter its six texts, if it has none."""
         row, used = self.matrix(t.METERS)[meter], int(self.clock[t.TEXTS_USED])
@@ -108,12 +118,12 @@ class Store:
         machines = self.used[t.MACHINES]
         if machines > self._indexed:
             if 2 * machines > len(self.machine_index):
-                self.machine_index = np.full(_power_of_two(4 * machines), NONE, np.int64)
+                self.machine_index = np.full(_power_of_two(2 * machines), NONE, np.int64)
                 self._indexed = 0
             add_machines(self.machine_index, self.key, self.matrix(t.MACHINES), self.names, self._indexed, machines)
             self._indexed = machines
         if 2 * windows > len(self.window_index):
-            self.window_index = np.full(_power_of_two(4 * windows), NONE, np.int64)
+            self.window_index = np.full(_power_of_two(2 * windows), NONE, np.int64)
             put_windows(self.window_index, self.matrix(t.WINDOWS), int(self.clock[t.WINDOWS_USED]))
 
     def new(self, kind: int, *cells: int) -> int:
@@ -254,10 +264,11 @@ def get(texts: Texts, number: int) -> str:
 
 
 def _grown(array: NDArray[Any], size: int) -> NDArray[Any]:
-    """An array of at least `size` lines, this one if it is."""
+    """An array of at least `size` lines, this one if it is. A large one grows by a quarter: most of it is memory."""
     if size <= len(array):
         return array
-    more = np.full((max(size, 2 * len(array)) - len(array), *array.shape[1:]), NONE if array.dtype == np.int64 else 0)
+    spare = len(array) // 4 if len(array) > LARGE else len(array)
+    more = np.full((max(size - len(array), spare), *array.shape[1:]), NONE if array.dtype == np.int64 else 0)
     return np.concatenate([array, more.astype(array.dtype)])
 
 

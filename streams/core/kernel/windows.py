@@ -134,6 +134,23 @@ def bill(
 
 
 @compiled
+def put_back(tables: Tables, index: Ints, clock: Ints, keys: Matrix, ints: Matrix) -> None:
+    """Opens windows as they were written: (machine, start, adjusts) of each, and its integers from READINGS on."""
+    for k in range(len(keys)):
+        w = open_window(index, tables[t.WINDOWS], clock, keys[k, 0], keys[k, 1], keys[k, 2])
+        for column in range(ints.shape[1]):
+            tables[t.WINDOWS][w, t.READINGS + column] = ints[k, column]
+
+
+@compiled
+def put_lines_back(tables: Tables, index: Ints, clock: Ints, keys: Matrix, lines: Matrix) -> None:
+    """Lines of open windows as they were written: the window's key, then name, version, price, per and usage."""
+    for k in range(len(keys)):
+        w = find_window(index, tables[t.WINDOWS], keys[k, 0], keys[k, 1], keys[k, 2])
+        bill(tables, clock, w, NONE, lines[k, 0], lines[k, 1], lines[k, 2], lines[k, 3], lines[k, 4])
+
+
+@compiled
 def touch(tables: Tables, clock: Ints, kind: int, line: int) -> None:
     """Notes in the list `kind` of TOUCHED that a line changed since the state was last written."""
     things, flag, length = tables[t.TOUCHES[kind, 0]], t.TOUCHES[kind, 1], t.METERS_TOUCHED + kind
