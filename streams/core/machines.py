@@ -3,6 +3,7 @@
 The facts lie in arrays and in lists by number; a `Machine` or a `Version` is made when somebody asks, and looks there.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -39,6 +40,11 @@ class Content:
 
     def __init__(self, encoded: bytes) -> None:
         self.encoded = encoded
+
+    @cached_property
+    def digest(self) -> bytes:
+        """32 bytes that stand for it where it is stored."""
+        return hashlib.sha256(self.encoded).digest()
 
     @cached_property
     def template(self) -> Registration:

@@ -7,27 +7,25 @@ from msgspec import UNSET
 from schemas.registration import Agreement, Component, OrderPolicy, Registration
 from schemas.units import CARRY_BASE
 from streams.core import stream_time
-from streams.core.control import Outcome, decode, is_by_operator, is_in_place
+from streams.core.control import Outcome, is_by_operator, is_in_place
 from streams.core.kernel.columns import NONE
-from streams.core.machines import Machine, content_of
+from streams.core.machines import Machine
 from streams.core.meters import Boot, MeterState, set_opening
 from streams.core.plausible_usage import SLACK_MS
 from streams.core.records import LogRecord
+from streams.core.shared_text import Decoded, decode_registration
 from streams.core.state import State
 
 ITEMS_MAX = 256
 """The most different items that a machine may order over all its versions."""
 
-_FALSE = {"retired": False, "require_signature": False}
-"""Counts as absent, and nothing else does (rule 8)."""
-
 
 def register(state: State, record: LogRecord) -> Outcome:
     """Judges a `machine.registered` record and applies it if it is the machine's next version."""
-    decoded = decode(record, Registration)
-    if not isinstance(decoded, tuple):
+    decoded = decode_registration(record)
+    if not isinstance(decoded, Decoded):
         return decoded
-    registration, plain = decoded
+    registration, plain, content = decoded
     machine = state.machines.get(registration.machine)
     if machine and not _keeps_facts(machine, registration):
         return "malformed"
@@ -35,8 +33,6 @@ def register(state: State, record: LogRecord) -> Outcome:
         return "bad_signature"
     if not is_in_place(state, record, registration.route) or (machine and machine.route != registration.route):
         return "wrong_partition"
-    plain = {name: part for name, part in plain.items() if _FALSE.get(name) is not part}
-    content = content_of(plain)
     last = machine.last if machine else None
     if last and last.number == registration.version and last.says(plain, content):
         return "duplicate"

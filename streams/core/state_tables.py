@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -145,10 +144,6 @@ def _forget(state: State, meters: Any, windows: Any, machines: Sequence[int]) ->
     state.clock_moved = False
 
 
-def _digest(content: bytes) -> bytes:
-    return hashlib.sha256(content).digest()
-
-
 def _clock_rows(state: State) -> list[Row]:
     return [] if state.stream_time_ms is None else [(0, state.stream_time_ms, state.epoch)]
 
@@ -158,8 +153,8 @@ def _carry_rows(state: State, keys: Iterable[tuple[int, str]]) -> list[Row]:
 
 
 def _content_rows(state: State, numbers: Iterable[int]) -> list[Row]:
-    contents = [state.book.contents[number].encoded for number in numbers]
-    return list(zip(map(_digest, contents), contents, strict=True))
+    contents = [state.book.contents[number] for number in numbers]
+    return [(content.digest, content.encoded) for content in contents]
 
 
 def _machine_rows(machines: Iterable[Machine]) -> list[Row]:
@@ -177,7 +172,7 @@ def _version_rows(state: State, numbers: Iterable[int]) -> list[Row]:
         salt = book.salts[number]
         rows.append(
             (version.machine, version.number, version.in_force_from_ms, version.effective_from,
-             "-" if salt is None else salt, _digest(version.content.encoded))
+             "-" if salt is None else salt, version.content.digest)
         )  # fmt: skip
     return rows
 
