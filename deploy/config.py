@@ -8,11 +8,18 @@ has its field's name, and each role's key is a table; in the environment it has 
     [poster]
     keystore = "poster.json"                        TALLYROOT_POSTER_KEYSTORE
     password_file = "poster.password"               TALLYROOT_POSTER_PASSWORD_FILE
+
+Kafka's own properties have their own names, which other programs know:
+
+    [kafka]
+    security.protocol = "SASL_SSL"                  KAFKA_SECURITY_PROTOCOL
+    sasl.password.file = "kafka.password"           KAFKA_SASL_PASSWORD_FILE
 """
 
 import os
 import re
 import tomllib
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -21,6 +28,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from schemas.errors import InvalidInput
+from streams.kafka.security import PLAINTEXT, Security
 
 SETTINGS_FILE = Path("tallyroot.toml")
 
@@ -71,6 +79,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     metrics_port: Port | None = None
     metrics_host: Text = "127.0.0.1"
     start_patience: Seconds = 120
+    kafka: Security = PLAINTEXT
     operator: KeySettings = KeySettings()
     poster: KeySettings = KeySettings()
     auditor: KeySettings = KeySettings()
@@ -83,16 +92,23 @@ NAMED_OTHERWISE = {"kafka_bootstrap_servers": "KAFKA_BOOTSTRAP_SERVERS", "chain_
 ENVIRONMENT = {
     NAMED_OTHERWISE.get(field.name, f"TALLYROOT_{field.name.upper()}"): (field.name,)
     for field in msgspec.structs.fields(Settings)
-    if field.name not in ROLES
+    if field.name not in (*ROLES, "kafka")
 } | {f"TALLYROOT_{role}_{part}".upper(): (role, part) for role in ROLES for part in KeySettings.__struct_fields__}
+ENVIRONMENT |= {f"KAFKA_{part}".upper(): ("kafka", part) for part in Security.__struct_fields__}
 """Name of each variable to where its setting is: a field, or a role and one of its fields."""
 
+
+SECRET = ("key", "password", "sasl_password", "ssl_key_password", "sasl_oauthbearer_client_secret")
+"""Fields that are never shown."""
 
 _kept: dict[str, str] = {}
 
 
 def keep_secrets() -> None:
-    """Takes keys, passwords and signers' URLs out of this process' environment: its children don't inherit them."""
+    """Takes keys, passwords and signers' URLs out of this process' environment: its children don't inherit them.
+
+    Kafka's stay: the workers that a supervisor starts connect to it as well.
+    """
     for name, path in ENVIRONMENT.items():
         if path[-1] in ("key", "password", "signer") and name in os.environ:
             _kept[name] = os.environ.pop(name)
@@ -142,20 +158,33 @@ def origins(data_dir: Path | None) -> list[Origin]:
         origin = "environment" if _of_environment(name) else "default" if table is None else str(SETTINGS_FILE)
         if name == "TALLYROOT_DATA_DIR" and data_dir is not None:
             value, origin = data_dir, "--data-dir"
-        is_secret = path[-1] in ("key", "password")
+        is_secret = path[-1] in SECRET
         found.append(Origin(name, "" if value is None else "(set)" if is_secret else str(value), origin))
     return found
 
 
 def _of_file() -> dict[str, Any]:
     try:
-        return tomllib.loads(SETTINGS_FILE.read_text(encoding="utf-8"))
+        document = tomllib.loads(SETTINGS_FILE.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise InvalidInput(f"can't read {SETTINGS_FILE}: {error.strerror}") from None
     except ValueError as error:  # not TOML, not UTF-8
         raise InvalidInput(f"{SETTINGS_FILE} is not TOML: {error}") from None
+    if isinstance(kafka := document.get("kafka"), dict):
+        document["kafka"] = dict(_flat(kafka))
+    return document
+
+
+def _flat(table: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Kafka's names with underscores: TOML reads a name with dots as tables within tables, in quotes as it stands."""
+    for name, value in table.items():
+        whole = f"{before}{name}".replace(".", "_")
+        if isinstance(value, dict):
+            yield from _flat(value, f"{whole}_")
+        else:
+            yield whole, value
 
 
 def _path(kind: type, value: object) -> object:
@@ -171,7 +200,8 @@ def _fault(said: str) -> str:
         return f"{f'{where[1]}.' if where else ''}{unknown[1]}: there is none of this name"
     *roles, field = where[1].split(".") if where else [""]
     name = next((name for name, place in ENVIRONMENT.items() if place == (*roles, field)), field)
-    hints = get_type_hints(KeySettings if roles else Settings, include_extras=True)
+    kind_of = Security if roles == ["kafka"] else KeySettings if roles else Settings
+    hints = get_type_hints(kind_of, include_extras=True)
     kinds = [hints.get(field), *get_args(hints.get(field))]
     texts = [part.description for kind in kinds for part in get_args(kind) if isinstance(part, Meta)]
     return (
@@ -181,6 +211,8 @@ def _fault(said: str) -> str:
 
 def _check(settings: Settings) -> None:
     """What no single setting shows. Raises InvalidInput."""
+    if fault := settings.kafka.fault():
+        raise InvalidInput(f"Kafka's properties ([kafka] in {SETTINGS_FILE}, KAFKA_… in the environment): {fault}")
     tip = settings.priority_fee_gwei
     if tip is not None and not (tip.is_finite() and tip >= 0 and tip == round(tip, 9)):
         raise InvalidInput("setting TALLYROOT_PRIORITY_FEE_GWEI: must be a number, 0 or more, with at most 9 decimals")

@@ -17,6 +17,7 @@ from files.write import make_folder, write_json
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.post import ENDED
+from streams.kafka.security import PLAINTEXT, KafkaAddress
 
 if TYPE_CHECKING:
     from schemas.manifest import SkippedRange
@@ -180,14 +181,21 @@ class DataFolder:
             raise InvalidInput("name who is paid: --payee 0x…=7000 --payee 0x…=3000, adding up to 10,000")
         return {demo_account(name): points for name, points in DEMO_PAYEES.items()}
 
-    def kafka_servers(self) -> str:
-        """`host:port,...` of this log's Kafka: as it was set, else the folder's own, which must run.
+    def kafka_servers(self) -> KafkaAddress:
+        """`host:port,...` of this log's Kafka, with the properties to connect by: as it was set, else the folder's own,
+        which must run and asks for none.
 
         Raises InvalidInput where none is known, or the folder's own broker does not run.
         """
-        return self.settings.kafka_bootstrap_servers or self._remembered(
+        given = self.settings.kafka_bootstrap_servers
+        if given is not None:
+            return KafkaAddress(given, self.settings.kafka)
+        stack = Stack.load(self._home)
+        found = self._remembered(
             "Kafka", "KAFKA_BOOTSTRAP_SERVERS", lambda stack: (stack.kafka_bootstrap_servers, stack.kafka)
         )
+        is_own = stack is not None and stack.kafka is not None
+        return KafkaAddress(found, PLAINTEXT if is_own else self.settings.kafka)
 
     def chain_rpc_url(self) -> str:
         """The RPC URL of this log's chain: as it was set, else the folder's own node, which must run.

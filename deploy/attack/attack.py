@@ -8,8 +8,9 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import msgspec
@@ -66,14 +67,15 @@ def attack(data: DataFolder, step: Callable[[str], None]) -> Attacked:
         copy_epochs(data.data_dir, copy, log)
         rows = [*_run(step, _gateways(step, data.data_dir, log)), *_run(step, signer_cheats())]
         step("starting a broker and a worker of this run's own, with the log's first records")
-        with log_copy(Path(folder) / "broker", log, _first_records(data.data_dir, log)) as place:
-            for cheats in (broker_cheats, neighbour_cheats):
-                rows += _run(step, cheats(place))
-        step("starting an EVM node of this run's own, with a ledger")
-        with court(copy, log, Path(folder) / "evm") as bench:
-            step("posters, claimants and operators cheat; a watcher and an auditor look")
-            for group in (skipping_cheats, poster_cheats, operator_cheats, host_cheats, node_cheats, claim_cheats):
-                rows += _run(step, group(bench))
+        records = _first_records(data.data_dir, log)
+        with ThreadPoolExecutor(1) as beside, log_copy(Path(folder) / "broker", log, records) as place:
+            waiting = beside.submit(lambda: [*_run(step, chain(broker_cheats(place), neighbour_cheats(place)))])
+            step("starting an EVM node of this run's own, with a ledger")
+            with court(copy, log, Path(folder) / "evm") as bench:
+                step("posters, claimants and operators cheat; a watcher and an auditor look")
+                for group in (skipping_cheats, poster_cheats, operator_cheats, host_cheats, node_cheats, claim_cheats):
+                    rows += _run(step, group(bench))
+            rows += waiting.result()
     return Attacked(
         ok=all(row.as_expected for row in rows),
         caught=sum(not row.helps and row.as_expected for row in rows),

@@ -8,7 +8,7 @@ from functools import partial
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from deploy.attack.cheat import CUSTOMERS, PAYEES, Cheat, Outcome, Stopwatch
-from deploy.attack.log_copy import PATIENCE_S, LogCopy, waited
+from deploy.attack.log_copy import PATIENCE_S, LogCopy
 from schemas.reading import HEARTBEAT
 from schemas.units import DAY_MS
 
@@ -37,7 +37,7 @@ def broker_cheats(copy: LogCopy) -> Iterator[Cheat]:
 
 
 def _group(copy: LogCopy) -> Outcome:
-    watch, began_well = Stopwatch(), waited(copy.is_well)
+    watch, began_well = Stopwatch(), copy.waited(copy.is_well)
     with closing(copy.stranger()) as stranger:
         stranger.subscribe([copy.log.topic])
 
@@ -45,12 +45,12 @@ def _group(copy: LogCopy) -> Outcome:
             stranger.poll(0.1)
             return copy.fault().startswith("uncovered")
 
-        said = copy.fault() if began_well and waited(is_said) else ""
+        said = copy.fault() if began_well and copy.waited(is_said) else ""
     return watch.outcome("worker" if said else "", f"worker: {said or 'well'}")
 
 
 def _transaction(copy: LogCopy) -> Outcome:
-    waited(copy.is_well)
+    copy.waited(copy.is_well)
     watch, producer = Stopwatch(), copy.producer(**{"transactional.id": "attack"})
     producer.init_transactions(PATIENCE_S)
     producer.begin_transaction()
@@ -60,7 +60,7 @@ def _transaction(copy: LogCopy) -> Outcome:
     for _ in range(HIDDEN):
         _beat(copy, other.produce, copy.last_ms)
     other.flush(PATIENCE_S)
-    hidden = copy.hidden() if waited(lambda: copy.hidden() > HIDDEN) else 0
+    hidden = copy.hidden() if copy.waited(lambda: copy.hidden() > HIDDEN) else 0
     with suppress(KafkaException):  # the broker may have ended it
         producer.abort_transaction(PATIENCE_S)
     return watch.outcome("worker" if hidden else "", f"worker: {hidden} records of the log can't be read yet")

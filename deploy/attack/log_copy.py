@@ -20,7 +20,7 @@ from deploy.stack.processes import LOOPBACK, free_ports, wait_until
 from deploy.stack.servers import KafkaServer, start_kafka
 from schemas.log import Log
 from streams.core.records import LogRecord
-from streams.kafka.reader import client_config
+from streams.kafka.security import client_config
 from streams.kafka.topics import create_topic
 from streams.worker.app import group_of
 
@@ -36,6 +36,7 @@ class LogCopy:
         self.last_ms = max((record.timestamp for each in records.values() for record in each), default=0)
         self._disk, self._said = scratch / "kafka", scratch / "worker.txt"
         self._worker: subprocess.Popen[bytes] | None = None
+        self._is_stopping = False
         self._port = 0
         self.folder.mkdir(mode=0o700)
         (self.folder / LOG_FILE).write_bytes(msgspec.json.encode(log))
@@ -44,7 +45,8 @@ class LogCopy:
         create_topic(self.kafka.bootstrap_servers, log)
 
     def stop(self) -> None:
-        """Ends the worker and the broker."""
+        """Ends the worker and the broker, and what waits for them."""
+        self._is_stopping = True
         self.stop_worker()
         self.kafka.stop()
 
@@ -124,6 +126,10 @@ class LogCopy:
             connection.close()
         return int(sum(map(float, re.findall(r"^tallyroot_partition_hidden_records\{.*\} (\S+)$", page, re.MULTILINE))))
 
+    def waited(self, condition: Callable[[], bool]) -> bool:
+        """Whether it became true while a cheat may wait."""
+        return wait_until(lambda: self._is_stopping or condition(), PATIENCE_S) and not self._is_stopping
+
     @contextmanager
     def disk_put_back(self) -> Iterator[None]:
         """At the end the broker's disk is what it was at the beginning."""
@@ -150,8 +156,3 @@ def log_copy(scratch: Path, log: Log, records: Mapping[int, Sequence[LogRecord]]
         yield copy
     finally:
         copy.stop()
-
-
-def waited(condition: Callable[[], bool]) -> bool:
-    """Whether it became true while a cheat may wait."""
-    return wait_until(condition, PATIENCE_S)

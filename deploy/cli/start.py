@@ -168,7 +168,7 @@ def _remembered(data: "DataFolder", setting: "Origin") -> "Origin":
     if ask is None or setting.value:
         return setting
     try:
-        return Origin(setting.name, ask(), "the folder's own server")
+        return Origin(setting.name, str(ask()), "the folder's own server")
     except InvalidInput:
         return Origin(setting.name, "", "the folder's own server, which does not run")
 

@@ -66,7 +66,8 @@ def init(data: DataFolder, options: InitOptions) -> InitResult:
     zone = _zone(data.data_dir, options.zone)
     operator, keystore = _operator(data, options, is_new=is_new)  # (1)
     log = _new(data, options, operator) if is_new else _kept(data, options, operator)
-    servers = data.start_stack().kafka_bootstrap_servers  # (2)
+    data.start_stack()  # (2)
+    servers = data.kafka_servers()
     if is_new:
         _check_unused(servers, log)
     create_topic(servers, log)  # (3)
@@ -74,7 +75,7 @@ def init(data: DataFolder, options: InitOptions) -> InitResult:
     if options.begins_ms is not None:
         _begin(servers, log, options.begins_ms)  # (5)
     return InitResult(
-        log=log, is_new=is_new, operator=operator.address, keystore=keystore, kafka=servers, zone=zone,
+        log=log, is_new=is_new, operator=operator.address, keystore=keystore, kafka=str(servers), zone=zone,
     )  # fmt: skip
 
 

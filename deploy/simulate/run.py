@@ -129,7 +129,8 @@ def _servers(data: DataFolder, step: Callable[[str], None]) -> tuple[str, bool]:
         return data.kafka_servers(), False
     except InvalidInput:
         step("starting Kafka and the EVM node")
-        return data.start_stack().kafka_bootstrap_servers, True
+        data.start_stack()
+        return data.kafka_servers(), True
 
 
 def _mode_of(log: Log) -> Mode:

@@ -134,7 +134,7 @@ def status(data: DataFolder) -> Status:
     servers, faults = {}, []
     for name, address in (("kafka", data.kafka_servers), ("chain", data.chain_rpc_url)):
         try:
-            servers[name] = address()
+            servers[name] = str(address())
         except InvalidInput as error:
             faults.append(str(error))
     workers = [] if supervised is None else _workers(data, supervised, ask=True)

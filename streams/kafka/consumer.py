@@ -23,6 +23,8 @@ from faust.types import TP, ConsumerMessage
 
 from schemas.errors import InvalidInput
 from streams.core.records import LogRecord
+from streams.kafka.failures import FORBIDDEN, forbidden
+from streams.kafka.security import aiokafka_config, security_of
 from streams.kafka.whole_batches import Skipping, WholeBatchFetcher
 
 PROVED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
@@ -89,7 +91,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         return aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
             group_id=conf.id,
-            bootstrap_servers=driver.server_list(transport.url, transport.default_port),
+            **aiokafka_config(self.app.servers),
             partition_assignment_strategy=[RangePartitionAssignor],
             enable_auto_commit=False,
             auto_offset_reset="none",  # anything else skips or rewinds in silence
@@ -104,7 +106,6 @@ class BatchThread(driver.AIOKafkaConsumerThread):
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1_000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1_000),
             metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
-            **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
 
     async def seek_all(self, offsets: Mapping[int, int], *, late: bool) -> tuple[int, dict[int, int]]:
@@ -146,6 +147,8 @@ class BatchThread(driver.AIOKafkaConsumerThread):
                 f"partition {partition} of the topic {topic} no longer holds the offset {offset} that is"
                 " next: records were deleted, or an older copy of the log was put in its place; restore the topic"
             ) from None
+        except FORBIDDEN as error:
+            raise forbidden(self.app.log_topic, str(error)) from None
         # Nothing is awaited from here on, so that positions, cursor and seek number agree.
         slices = []
         for partition, start in list(self.cursor.items()):
@@ -292,10 +295,20 @@ class BatchConsumer(driver.Consumer):
         return {TP(self.app.log_topic, partition) for partition in partitions}
 
 
+class BatchProducer(driver.Producer):
+    """Faust starts one, and we send nothing with it."""
+
+    app: Any  # a BatchApp
+
+    def _settings_auth(self) -> Mapping[str, Any]:
+        return security_of(self.app.servers).aiokafka()
+
+
 class BatchTransport(driver.Transport):
     """The driver with our consumer."""
 
     Consumer = BatchConsumer
+    Producer = BatchProducer
 
 
 def partition_state(kafka: Any, topic_partition: Any) -> Any:

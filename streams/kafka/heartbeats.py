@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from schemas.log import Log
 from schemas.reading import HEARTBEAT
-from streams.kafka.reader import client_config
+from streams.kafka.security import client_config
 
 logger = logging.getLogger(__name__)
 

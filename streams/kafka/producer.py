@@ -8,7 +8,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from streams.kafka.reader import client_config, describe, list_offsets
+from streams.kafka.failures import naming_refusals
+from streams.kafka.reader import describe, list_offsets
+from streams.kafka.security import client_config
 
 DELIVERY_SECONDS = 60
 """How long a record may wait for the broker before it counts as failed."""
@@ -35,7 +37,8 @@ class LogProducer:
         """
         self._admin = AdminClient(client_config(bootstrap_servers))
         self._log = log
-        found = describe(self._admin, log.topic)
+        with naming_refusals(bootstrap_servers):
+            found = describe(self._admin, log.topic)
         if found.partitions != log.partitions:
             raise InvalidInput(
                 f"the topic {log.topic} has {found.partitions} partitions, its log {log.partitions}: name another topic"

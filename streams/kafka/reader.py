@@ -29,6 +29,8 @@ from schemas.errors import InvalidInput
 from schemas.manifest import SkippedRange
 from streams.core.records import LogRecord
 from streams.core.skipped_ranges import SkippedBatches
+from streams.kafka.failures import KafkaAway, naming_refusals, unreachable
+from streams.kafka.security import aiokafka_config, client_config
 from streams.kafka.whole_batches import Skipping, WholeBatchFetcher
 from streams.storage.log_reader import SLICE_RECORDS
 
@@ -52,10 +54,6 @@ LEADERLESS = (
 )
 LEADERLESS_SECONDS = 10.0
 """How long a partition may be without a leader before a call about it fails."""
-
-
-class KafkaAway(InvalidInput):
-    """Kafka doesn't answer now. The same call may succeed later."""
 
 
 class KafkaLogReader:
@@ -142,13 +140,14 @@ class KafkaLogReader:
 
     def _patiently(self, call: Callable[[], T]) -> T:
         deadline = time.monotonic() + self._patience_seconds
-        while True:
-            try:
-                return call()
-            except KafkaAway:
-                if time.monotonic() >= deadline:
-                    raise
-            time.sleep(0.2)
+        with naming_refusals(self._servers):
+            while True:
+                try:
+                    return call()
+                except KafkaAway:
+                    if time.monotonic() >= deadline:
+                        raise
+                time.sleep(0.2)
 
     def _offsets(self, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
         return {partition: found.offset for partition, found in list_offsets(self._admin, partitions, spec).items()}
@@ -202,7 +201,7 @@ class _RangeFetcher:
 
     async def _start(self, bootstrap_servers: str) -> Any:
         consumer = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=[server.strip() for server in bootstrap_servers.split(",")],
+            **aiokafka_config(bootstrap_servers),
             client_id="tallyroot-reader",
             enable_auto_commit=False,
             auto_offset_reset="none",
@@ -270,22 +269,3 @@ def list_offsets(admin: AdminClient, partitions: list[TopicPartition], spec: Off
         time.sleep(0.05)
         with suppress(KafkaException):  # otherwise librdkafka keeps asking with the leader epoch that it knew before
             admin.list_topics(partitions[0].topic, timeout=REQUEST_SECONDS)
-
-
-def client_config(bootstrap_servers: str) -> dict[str, str | int | float | bool]:
-    """The settings of every librdkafka client of ours; it logs little, because each failed call says what failed."""
-    return {"bootstrap.servers": bootstrap_servers, "log_level": 2, "socket.connection.setup.timeout.ms": 5_000}
-
-
-def is_unknown_topic(error: Exception) -> bool:
-    """Whether a call failed because there is no such topic."""
-    unknown = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
-    return isinstance(error, KafkaException) and error.args[0].code() in unknown
-
-
-def unreachable(topic: str, error: Exception) -> InvalidInput:
-    """The InvalidInput for a failed call about a topic; KafkaAway unless the topic is missing."""
-    if is_unknown_topic(error):
-        return InvalidInput(f"there is no topic {topic} on this Kafka: create the log first, or name another")
-    said = error.args[0].str() if isinstance(error, KafkaException) else str(error) or "no answer"
-    return KafkaAway(f"Kafka doesn't answer about the topic {topic} ({said}): check that it is up, and its address")

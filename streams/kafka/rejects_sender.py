@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from files.write import Step
-from streams.kafka.reader import KafkaAway
+from streams.kafka.failures import KafkaAway
 from streams.kafka.rejects_topic import NONE_SENT, RejectsPartition, RejectsTopic
 from streams.storage.checkpoint_rejects import CheckpointRejects
 

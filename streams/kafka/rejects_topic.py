@@ -16,7 +16,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from schemas.errors import InvalidInput
 from schemas.reject import KEPT_BYTES
-from streams.kafka.reader import REQUEST_SECONDS, KafkaAway, client_config
+from streams.kafka.failures import KafkaAway, forbidden, is_forbidden
+from streams.kafka.reader import REQUEST_SECONDS
+from streams.kafka.security import client_config
 from streams.kafka.topics import rejected_topic
 
 Headers = list[tuple[str, str | bytes | None]]
@@ -182,11 +184,15 @@ def _last_from(consumer: Consumer, topic: str, partition: int, first: int) -> Me
                 deadline = time.monotonic() + REQUEST_SECONDS
             elif error.code() == KafkaError._PARTITION_EOF:
                 return last
+            elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                continue  # a consumer has to name a group; this one isn't in it
             elif not error.retriable():
                 raise KafkaException(error)
     raise KafkaAway(f"Kafka sent nothing of the topic {topic} for {REQUEST_SECONDS:.0f} s: check that it is up")
 
 
-def _away(topic: str, error: Exception) -> KafkaAway:
+def _away(topic: str, error: Exception) -> InvalidInput:
+    if is_forbidden(error):
+        return forbidden(topic, str(error))
     said = error.args[0].str() if isinstance(error, KafkaException) else str(error)
     return KafkaAway(f"refused records can't be sent to the topic {topic} now ({said}): check that Kafka is up")

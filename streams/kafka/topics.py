@@ -9,13 +9,9 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.units import MINUTE_MS
-from streams.kafka.reader import (
-    REQUEST_SECONDS,
-    TopicDescription,
-    client_config,
-    describe,
-    unreachable,
-)
+from streams.kafka.failures import forbidden, is_forbidden, naming_refusals, unreachable
+from streams.kafka.reader import REQUEST_SECONDS, TopicDescription, describe
+from streams.kafka.security import client_config
 
 BROKER_DEFAULT = -1
 """The replication factor that leaves the number of copies to the cluster: 1 on one broker, usually 3 elsewhere."""
@@ -33,9 +29,10 @@ def create_topic(bootstrap_servers: str, log: Log) -> str:
     Raises InvalidInput if an existing topic does not fit the log, or Kafka doesn't answer.
     """
     admin = AdminClient(client_config(bootstrap_servers))
-    _create(admin, log.topic, log.partitions, topic_config(log))
-    topic_id = _checked(admin, log)
-    create_rejected_topic(bootstrap_servers, log)
+    with naming_refusals(bootstrap_servers):
+        _create(admin, log.topic, log.partitions, topic_config(log))
+        topic_id = _checked(admin, log)
+        create_rejected_topic(bootstrap_servers, log)
     return topic_id
 
 
@@ -73,7 +70,20 @@ def check_topic(bootstrap_servers: str, log: Log) -> str:
 
     Raises InvalidInput, one line for all faults, if it doesn't fit or is missing, or Kafka doesn't answer.
     """
-    return _checked(AdminClient(client_config(bootstrap_servers)), log)
+    with naming_refusals(bootstrap_servers):
+        return _checked(AdminClient(client_config(bootstrap_servers)), log)
+
+
+def check_group(bootstrap_servers: str, log: Log, group: str) -> None:
+    """Raises InvalidInput if this user may not be in the consumer group: a broker lets it wait, and says nothing."""
+    admin = AdminClient(client_config(bootstrap_servers))
+    try:
+        admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)[group].result(REQUEST_SECONDS + 1)
+    except KafkaException as error:
+        if is_forbidden(error):
+            raise forbidden(log.topic, f"{error.args[0].str()}: {group}") from None
+    except TimeoutError:
+        pass  # who else asks will say so
 
 
 def topic_config(log: Log) -> dict[str, str]:

@@ -21,10 +21,11 @@ from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import SkippedRange
 from streams.kafka.consumer import RECORDS_MAX
+from streams.kafka.failures import KafkaAway
 from streams.kafka.heartbeats import Heartbeats
-from streams.kafka.reader import KafkaAway, KafkaLogReader
+from streams.kafka.reader import KafkaLogReader
 from streams.kafka.rejects_topic import KafkaRejectsTopic
-from streams.kafka.topics import check_topic, create_rejected_topic
+from streams.kafka.topics import check_group, check_topic, create_rejected_topic
 from streams.storage.object_store import ObjectStore, StoreAway
 from streams.storage.offset_mark import partitions_behind
 from streams.storage.shared_marks import SharedMarks
@@ -105,6 +106,7 @@ def run_worker(settings: WorkerSettings) -> int:
     skipped ranges of the folder and the store are not signed or contradict a manifest; StoreAway.
     """
     check_topic(settings.bootstrap_servers, settings.log)
+    check_group(settings.bootstrap_servers, settings.log, group_of(settings.log))
     create_rejected_topic(settings.bootstrap_servers, settings.log)
     if settings.store is None:
         skipped_ranges = load_skipped_ranges(settings.data_dir, settings.log)
@@ -139,6 +141,7 @@ def build_app(
     """The Faust app: one agent over the log's topic, no tables, no web, no leader, no commits to Kafka."""
     app = BatchApp(
         group_of(settings.log),
+        servers=settings.bootstrap_servers,
         topic=settings.log.topic,
         checkpoints=checkpoints,
         fatal=ending.fatal,
@@ -291,6 +294,7 @@ class _WorkerRun:
         """Raises InvalidInput if the topic no longer fits the log. Kafka being away is the watchdog's to notice."""
         with suppress(KafkaAway):
             check_topic(self._settings.bootstrap_servers, self._settings.log)
+            check_group(self._settings.bootstrap_servers, self._settings.log, group_of(self._settings.log))
 
     def _is_excused(self) -> bool:
         if not is_away(self._settings.bootstrap_servers):

@@ -47,13 +47,14 @@ class BatchApp(faust.App):
         self,
         group: str,
         *,
+        servers: str,
         topic: str,
         checkpoints: Checkpoints,
         fatal: Callable[[BaseException], None],
         skipped_ranges: Sequence[SkippedRange] = (),
         **settings: Any,
     ) -> None:
-        self.log_topic = topic
+        self.servers, self.log_topic = servers, topic
         self.checkpoints = checkpoints
         self.fatal = fatal
         self.skipped_ranges = skipped_ranges

@@ -22,7 +22,7 @@ from streams.core.kernel.columns import Ints
 from streams.core.kernel.entries import EntryRecords
 from streams.core.records import LogRecord
 from streams.kafka.consumer import Slice
-from streams.kafka.reader import KafkaAway
+from streams.kafka.failures import KafkaAway
 from streams.kafka.rejects_topic import RejectsTopic
 from streams.kafka.topics import AHEAD_MAX_MS
 from streams.storage.log_reader import LogReader

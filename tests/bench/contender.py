@@ -16,7 +16,7 @@ import orjson
 from confluent_kafka import Consumer
 
 from schemas.log import Log
-from streams.kafka.reader import client_config
+from streams.kafka.security import client_config
 from streams.worker.app import WorkerProgress, WorkerSettings, run_worker
 from tests.bench.clock import Clock
 from tests.bench.load import ROWS_A_RECORD, Load

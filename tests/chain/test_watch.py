@@ -38,7 +38,7 @@ from settlement.keccak import keccak
 from settlement.storage.posts import POST_WINDOWS
 from settlement.storage.published_epochs import EpochReader
 from streams.core.log_root import RECORDS
-from streams.kafka.reader import KafkaAway
+from streams.kafka.failures import KafkaAway
 from tests.support.archived_log import LOG, MACHINES, records_of
 from tests.support.sim_log import SimLog
 from tests.support.watched_folder import DELAY_S, THIEF, WatchedFolder, later, one_window, other_payee, other_root

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, Producer
 from deploy.stack import processes
 from schemas.log import Log
 from schemas.units import HOUR_MS, MINUTE_MS
-from streams.kafka.reader import client_config
+from streams.kafka.security import client_config
 from streams.kafka.topics import create_topic
 from streams.worker.app import group_of
 from tests.support.kafka_log import Sender, a_log

@@ -12,8 +12,9 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from schemas.errors import InvalidInput
 from schemas.reject import KEPT_BYTES
 from streams.core.records import Record
-from streams.kafka.reader import KafkaLogReader, client_config
+from streams.kafka.reader import KafkaLogReader
 from streams.kafka.rejects_topic import KafkaRejectsTopic, RejectedMessage
+from streams.kafka.security import client_config
 from streams.kafka.topics import create_topic, rejected_topic
 from streams.worker.app import WorkerProgress
 from tests.support.kafka_log import POISON, Sender, a_log

@@ -18,7 +18,7 @@ from confluent_kafka.admin import (
 
 from schemas.log import Log
 from schemas.units import HOUR_MS, MINUTE_MS
-from streams.kafka.reader import client_config
+from streams.kafka.security import client_config
 from streams.kafka.topics import create_topic
 from tests.crash.rounds import Broker
 from tests.support.kafka_log import Sender, a_log

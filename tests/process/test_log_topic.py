@@ -8,7 +8,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from streams.core.records import Record
-from streams.kafka.reader import KafkaLogReader, client_config
+from streams.kafka.reader import KafkaLogReader
+from streams.kafka.security import client_config
 from streams.kafka.topics import check_topic, create_topic
 from tests.support.kafka_log import CODECS, ODD_HEADERS, Sender, a_log, drop_topic
 

@@ -14,7 +14,8 @@ from schemas.manifest import EpochFiles
 from schemas.units import HOUR_MS, MINUTE_MS
 from streams.core.murmur2 import partition_of
 from streams.core.records import Record
-from streams.kafka.reader import KafkaLogReader, client_config
+from streams.kafka.reader import KafkaLogReader
+from streams.kafka.security import client_config
 from streams.kafka.topics import create_topic
 from streams.storage.state_store import StateStore
 from streams.worker.partition import Partition

@@ -11,7 +11,7 @@ import msgspec
 
 from files.write import no_step
 from streams.core.records import LogRecord
-from streams.kafka.reader import KafkaAway
+from streams.kafka.failures import KafkaAway
 from streams.kafka.rejects_topic import NONE_SENT, RejectedMessage
 from streams.worker.partition import Partition
 from tests.support.sim_log import HOURLY, SimLog, small_log, with_shop

@@ -11,6 +11,7 @@ import msgspec
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
+from streams.kafka.security import PLAINTEXT, KafkaAddress, Security
 from streams.storage.object_store import ObjectStore
 from streams.worker.app import WorkerProgress, WorkerSettings, run_worker
 from tests.support.forked import send_output_to
@@ -20,6 +21,7 @@ class Order(msgspec.Struct, kw_only=True):
     """What the parent wants."""
 
     bootstrap_servers: str
+    security: Security = PLAINTEXT
     data_dir: str
     log: Log
     until_caught_up: bool = False
@@ -41,7 +43,7 @@ def main_of_forked(document: str, out: str, err: str) -> None:
 
 def main(document: str) -> int:
     """Does what the order says until it is done or ended; the exit code."""
-    order = msgspec.json.decode(document, type=Order)
+    order = msgspec.json.decode(document, type=Order, dec_hook=lambda kind, value: kind(value))
 
     def report(progress: WorkerProgress) -> None:
         print(msgspec.json.encode(progress).decode(), flush=True)
@@ -53,7 +55,7 @@ def main(document: str) -> int:
             time.sleep(1_000)
 
     settings = WorkerSettings(
-        bootstrap_servers=order.bootstrap_servers,
+        bootstrap_servers=KafkaAddress(order.bootstrap_servers, order.security),
         data_dir=Path(order.data_dir),
         log=order.log,
         until_caught_up=order.until_caught_up,

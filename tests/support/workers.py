@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from schemas.log import Log
+from streams.kafka.security import security_of
 from streams.worker.app import WorkerProgress
 from tests.support.forked import FORKED
 from tests.support.worker_main import main_of_forked
@@ -32,10 +33,11 @@ class Workers:
 
     def start(self, log: Log, *, as_command: bool = False, **order: Any) -> "WorkerProcess":
         """A worker that runs until it is ended. `as_command`: by a Python of its own, whose end is part of the test."""
-        document = {"bootstrap_servers": self._servers, "data_dir": str(self._data_dir), "log": log} | order
+        document: dict[str, Any] = {"bootstrap_servers": str(self._servers), "security": security_of(self._servers)}
+        document |= {"data_dir": str(self._data_dir), "log": log} | order
         self._data_dir.mkdir(parents=True, exist_ok=True)
         place = self._output_dir / f"w{len(self._started)}"
-        worker = WorkerProcess(msgspec.json.encode(document).decode(), place, as_command=as_command)
+        worker = WorkerProcess(msgspec.json.encode(document, enc_hook=str).decode(), place, as_command=as_command)
         self._started.append(worker)
         return worker
 

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from files.read import file_chunks
 from schemas.errors import InvalidInput, InvariantBroken
-from streams.kafka.reader import KafkaAway
+from streams.kafka.failures import KafkaAway
 from streams.kafka.rejects_topic import RejectedMessage
 from streams.storage import partition_store
 from streams.storage.checkpoint_identity import FORMAT, CheckpointIdentity

@@ -1,7 +1,8 @@
 """A machine's gateway to a tallyroot log: `Gateway.send` numbers, keeps, batches, signs and sends readings."""
 
+from tallyroot_gateway.connection import kafka_properties
 from tallyroot_gateway.errors import InvalidInput, InvariantBroken, SpoolFull
 from tallyroot_gateway.gateway import Gateway, GatewayStatus
 from tallyroot_gateway.reading import Reading
 
-__all__ = ["Gateway", "GatewayStatus", "InvalidInput", "InvariantBroken", "Reading", "SpoolFull"]
+__all__ = ["Gateway", "GatewayStatus", "InvalidInput", "InvariantBroken", "Reading", "SpoolFull", "kafka_properties"]

@@ -9,7 +9,7 @@ import importlib.util
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -74,12 +74,15 @@ class Gateway:
         spool_bytes: int = 1 << 28,
         sync: Sync = "batch",
         now_ms: Callable[[], int] = wall_ms,
+        kafka: Mapping[str, str] | None = None,
     ) -> None:
         """`route` is the key of all records, as the machines' registrations say; `partitions` is the log's number.
 
         With `key_id` and `private_key` (32 bytes of Ed25519) every record is signed. `boot` is the lowest to use,
-        where an operator registered one. `now_ms` returns epoch ms. Kafka may be away. Raises InvalidInput for options
-        that can't be right, and where another gateway has the spool's folder.
+        where an operator registered one. `now_ms` returns epoch ms. `kafka` are properties to connect by, with
+        librdkafka's names (`security.protocol`, `sasl.username`, ...); `kafka_properties` takes them from the
+        environment. Kafka may be away. Raises InvalidInput for options that can't be right, and where another gateway
+        has the spool's folder.
         """
         _check(log_id, route, partitions, key_id, private_key, format, batch_rows, sync)
         address = Address(
@@ -102,7 +105,8 @@ class Gateway:
         for warning in self._spool.warnings:
             _log.warning("%s", warning)
         limits = BatchLimits(batch_rows, batch_ms)
-        self._sender = Sender(bootstrap_servers, self._spool, self._turn, address, limits)
+        connection = {**(kafka or {}), "bootstrap.servers": bootstrap_servers}
+        self._sender = Sender(connection, self._spool, self._turn, address, limits)
         self._is_open = True
         self._sender.start()
 

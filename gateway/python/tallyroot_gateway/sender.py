@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,10 @@ SYNC_SECONDS = 0.3
 
 NOTE_SECONDS = 1.0
 """How often the spool writes down how far Kafka is."""
+
+
+_AT_THE_DOOR = (KafkaError._AUTHENTICATION, KafkaError._SSL)
+"""What librdkafka says of a password or a certificate before it calls the broker away."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +69,21 @@ class Sender:
     """Sends one spool's readings in their order. `turn` guards the spool, and is notified of every change."""
 
     def __init__(
-        self, bootstrap_servers: str, spool: Spool, turn: threading.Condition, address: Address, limits: BatchLimits
-    ) -> None:
-        """Connects once it runs: a gateway starts with Kafka away, too."""
+        self, connection: Mapping[str, str], spool: Spool, turn: threading.Condition, address: Address,
+        limits: BatchLimits,
+    ) -> None:  # fmt: skip
+        """Connects once it runs, by these properties: a gateway starts with Kafka away, too."""
         self.problem: str | None = None
         """Why readings wait, as far as is known; None while Kafka acknowledges them."""
         self.broken: InvariantBroken | None = None
         """Why nothing more will be sent."""
         self.hurried = 0
         """How many callers wait for all to be sent: while any does, no batch waits for more rows."""
-        self._servers, self._spool, self._turn = bootstrap_servers, spool, turn
+        self._connection, self._spool, self._turn = connection, spool, turn
         self._address, self._limits = address, limits
         self._stopping = False
         self._refused: KafkaError | None = None
+        self._refusal = ""
         self._waiting_since: float | None = None
         self._noted_at = 0.0
         self._thread = threading.Thread(target=self._run, name="tallyroot-gateway", daemon=True)
@@ -99,7 +106,7 @@ class Sender:
             try:
                 self._send()
             except (InvalidInput, KafkaException, OSError) as error:
-                self.problem = _words_of(error)
+                self.problem = f"Kafka refuses us: {self._refusal}" if self._refusal else _words_of(error)
             except Exception as error:  # noqa: BLE001 - the thread's last resort: its owner raises it
                 self.broken = error if isinstance(error, InvariantBroken) else InvariantBroken(f"sending: {error!r}")
                 self.problem = str(self.broken)
@@ -125,10 +132,10 @@ class Sender:
 
     def _send(self) -> None:
         """Sends from the last acknowledged reading on, until Kafka refuses something or the gateway stops."""
-        self._refused = None
+        self._refused, self._refusal = None, ""
         producer = Producer(
             {
-                "bootstrap.servers": self._servers,
+                **self._connection,
                 "enable.idempotence": True,  # nothing twice, nothing out of order
                 "compression.type": "lz4",
                 "log_level": 2,  # `problem` says what failed
@@ -253,6 +260,8 @@ class Sender:
         return None
 
     def _note_problem(self, error: KafkaError) -> None:
+        if error.code() in _AT_THE_DOOR:
+            self._refusal = error.str()
         self.problem = f"Kafka: {error.str()}"
 
 

@@ -1,0 +1,238 @@
+"""The whole path to a Kafka that asks who is there; and each way to be refused, in one line that names the cause."""
+
+import json
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import trustme
+from confluent_kafka.admin import AclOperation, ResourceType
+
+from schemas.errors import InvalidInput
+from schemas.log import Log
+from streams.kafka import reader
+from streams.kafka.failures import refusal
+from streams.kafka.reader import KafkaLogReader
+from streams.kafka.security import KafkaAddress, Mechanism, Security, client_config
+from streams.kafka.topics import create_topic, rejected_topic
+from streams.worker.app import group_of
+from tallyroot_gateway import Gateway, kafka_properties
+from tests.support import kafka_log
+from tests.support.kafka_log import a_log, outcome, without_faust
+from tests.support.secured_kafka import PLAIN_USER, Rule, SecuredKafka, secured_kafka
+from tests.support.workers import Workers
+
+pytestmark = [pytest.mark.crash, pytest.mark.slow]
+
+READ, WRITE, DESCRIBE = AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE
+CREATE, CONFIGS = AclOperation.CREATE, AclOperation.DESCRIBE_CONFIGS
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    """One broker for all of these tests: topics and users have names of their own."""
+    with secured_kafka(Path(tmp_path_factory.mktemp("secured")) / "kafka") as running:
+        yield running
+
+
+@pytest.fixture
+def workers(broker: SecuredKafka, tmp_path: Path) -> Iterator[Workers]:
+    made: list[Workers] = []
+    yield lambda servers: made.append(Workers(servers, tmp_path / "data")) or made[-1]  # type: ignore[misc]
+    for each in made:
+        each.kill()
+
+
+def rules_of_operator(log: Log) -> list[Rule]:
+    """As docs/how-to/kafka-security.md has them; so are the next ones."""
+    own = [(ResourceType.TOPIC, log.topic, right) for right in (CREATE, DESCRIBE, CONFIGS, WRITE, READ)]
+    return own + [(ResourceType.TOPIC, rejected_topic(log.topic), right) for right in (CREATE, DESCRIBE, CONFIGS)]
+
+
+def rules_of_worker(log: Log) -> list[Rule]:
+    own = [(ResourceType.TOPIC, log.topic, right) for right in (READ, DESCRIBE, CONFIGS)]
+    own += [(ResourceType.TOPIC, rejected_topic(log.topic), right) for right in (WRITE, READ, DESCRIBE, CONFIGS)]
+    names = [f"tallyroot-{rejected_topic(log.topic)}-{partition}" for partition in range(log.partitions)]
+    own += [(ResourceType.TRANSACTIONAL_ID, name, right) for name in names for right in (WRITE, DESCRIBE)]
+    return [*own, (ResourceType.GROUP, group_of(log), READ)]
+
+
+def rules_of_gateway(log: Log) -> list[Rule]:
+    return [(ResourceType.TOPIC, log.topic, right) for right in (WRITE, DESCRIBE)]
+
+
+def rules_of_auditor(log: Log) -> list[Rule]:
+    return [(ResourceType.TOPIC, log.topic, right) for right in (READ, DESCRIBE)]
+
+
+def filled(broker: SecuredKafka, name: str) -> Log:
+    """A log of three hours with refused records and transactions in it, sent by the administrator."""
+    log = a_log(name, partitions=2)
+    kafka_log.fill(broker.plain, log, hours=3)
+    return log
+
+
+USERS: list[tuple[str, Mechanism]] = [
+    ("worker-512", "SCRAM-SHA-512"), ("worker-256", "SCRAM-SHA-256"), (PLAIN_USER, "PLAIN"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "mechanism"), USERS)
+def test_a_worker_with_the_rights_of_its_role_comes_to_the_same(
+    broker: SecuredKafka, workers: Workers, tmp_path: Path, name: str, mechanism: Mechanism
+) -> None:
+    log = filled(broker, f"whole-{name}")
+    servers = broker.user(name, mechanism, rules_of_worker(log))
+    workers(servers).catch_up(log)  # type: ignore[operator]
+    assert outcome(tmp_path / "data").differences(without_faust(broker.plain, log, tmp_path / "alone")) == []
+
+
+def test_a_certificate_proves_who_a_worker_is(broker: SecuredKafka, workers: Workers, tmp_path: Path) -> None:
+    log = filled(broker, "certified")
+    servers = broker.certified("worker-7", rules_of_worker(log))
+    workers(servers).catch_up(log)  # type: ignore[operator]
+    assert outcome(tmp_path / "data").differences(without_faust(broker.plain, log, tmp_path / "alone")) == []
+
+
+def test_operator_gateway_and_auditor_have_what_they_need(broker: SecuredKafka) -> None:
+    log = a_log("roles", partitions=1)
+    operator, gateway, auditor = (
+        broker.user(name, rules=rules)
+        for name, rules in (
+            ("an-operator", rules_of_operator(log)),
+            ("a-gateway", rules_of_gateway(log)),
+            ("an-auditor", rules_of_auditor(log)),
+        )
+    )
+    create_topic(operator, log)
+    sender = kafka_log.Sender(gateway, log)
+    sender.send(kafka_log.readings(1, machines=1))
+    assert sender.kafka.flush(20) == 0
+    audited = KafkaLogReader(auditor, log.topic)
+    assert len(list(audited.read(0, *audited.range(0)))) == 60
+    with pytest.raises(InvalidInput, match="Kafka refuses this user a right on the topic roles"):
+        create_topic(gateway, a_log("roles", partitions=1))
+
+
+def test_a_gateway_goes_through_the_same_door(
+    broker: SecuredKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = a_log("a-gateway-s", partitions=1)
+    create_topic(broker.plain, log)
+    servers = broker.user("gateway-of-its-own", rules=rules_of_gateway(log))
+    variables = {name: getattr(servers.security, name) for name in Security.__struct_fields__}
+    environment = {f"KAFKA_{name.upper()}": str(value) for name, value in variables.items() if value is not None}
+    options = {"log_id": log.log_id, "route": "charger-7", "topic": log.topic, "partitions": 1}
+    with Gateway(str(servers), spool=tmp_path / "spool", kafka=kafka_properties(environment), **options) as gateway:  # type: ignore[arg-type]
+        gateway.send("charger-7", "energy", register=1)
+        gateway.flush()
+    given = client_config(servers) | {"sasl.password": "another"}
+    del given["bootstrap.servers"], given["log_level"], given["socket.connection.setup.timeout.ms"]
+    with Gateway(str(servers), spool=tmp_path / "other", kafka=given, **options) as refused_one:  # type: ignore[arg-type]
+        refused_one.send("charger-7", "energy", register=2)
+        deadline = time.monotonic() + 20
+        while "uthentication" not in (refused_one.status().problem or "") and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert "uthentication" in (refused_one.status().problem or "")
+
+
+def test_an_oauth_client_fetches_its_tokens(broker: SecuredKafka, workers: Workers, tmp_path: Path) -> None:
+    log = filled(broker, "oauth")
+    broker.allow("worker-oauth", rules_of_worker(log))
+    asked: list[str] = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.headers["Authorization"])
+            now = int(time.time())
+            claims = {"sub": "worker-oauth", "iat": now, "exp": now + 3_600, "scope": "log"}
+            token = f"{_base64({'alg': 'none'})}.{_base64(claims)}."
+            body = json.dumps({"access_token": token, "token_type": "bearer", "expires_in": 3_600}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        servers = broker.sasl(
+            sasl_mechanism="OAUTHBEARER", sasl_oauthbearer_client_id="worker", sasl_oauthbearer_client_secret="s",
+            sasl_oauthbearer_token_endpoint_url=f"http://127.0.0.1:{server.server_port}/token",
+        )  # fmt: skip
+        workers(servers).catch_up(log)  # type: ignore[operator]
+    finally:
+        server.shutdown()
+    assert len(set(asked)) == 1 and asked[0].startswith("Basic ")
+    assert outcome(tmp_path / "data").differences(without_faust(broker.plain, log, tmp_path / "alone")) == []
+
+
+def _base64(document: dict[str, object]) -> str:
+    import base64
+
+    return base64.urlsafe_b64encode(json.dumps(document).encode()).decode().rstrip("=")
+
+
+def refused(servers: str, topic: str = "telemetry") -> str:
+    with pytest.MonkeyPatch.context() as impatient:
+        impatient.setattr(reader, "REQUEST_SECONDS", 1.0)
+        with pytest.raises(InvalidInput) as told:
+            KafkaLogReader(servers, topic).topic_id()
+    assert "\n" not in str(told.value)
+    return str(told.value)
+
+
+def test_each_refusal_names_its_cause(broker: SecuredKafka, tmp_path: Path) -> None:
+    right = broker.user("somebody")
+    wrong = broker.sasl(sasl_mechanism="SCRAM-SHA-512", sasl_username="somebody", sasl_password="not this one")
+    said = refused(wrong)
+    assert "refuses the user" in said and "check sasl.username and its password" in said and "not this one" not in said
+    foreign = tmp_path / "other-ca.pem"
+    foreign.write_bytes(trustme.CA().cert_pem.bytes())
+    other = broker.sasl(ssl_ca_location=foreign, sasl_mechanism="PLAIN", sasl_username="a", sasl_password="b")
+    assert "can't prove who it is: its certificate isn't accepted" in refused(other)
+    by_number = KafkaAddress(right.replace("localhost", "127.0.0.1"), right.security)
+    assert "127.0.0.1" in refused(by_number) and "isn't accepted (IP address mismatch" in refusal(by_number)
+    assert "ends a connection with security.protocol PLAINTEXT" in refused(KafkaAddress(right))
+    tls_to_plain = KafkaAddress(broker.plain, right.security)
+    assert "ends a connection with security.protocol SASL_SSL" in refused(tls_to_plain)
+    assert "knows no sasl.mechanism" not in refusal(right) == ""
+    assert refusal("127.0.0.1:9") == ""
+    missing = Security(security_protocol="SSL", ssl_ca_location=tmp_path / "none.pem")
+    with pytest.raises(InvalidInput, match=r"can't read .*none\.pem, which Kafka's properties name"):
+        KafkaLogReader(KafkaAddress(right, missing), "telemetry")
+
+
+def test_a_certificate_that_has_expired_is_named(tmp_path: Path) -> None:
+    with secured_kafka(tmp_path / "kafka") as broker:
+        user = broker.user("somebody", "SCRAM-SHA-256")
+        broker.certified_anew(broker.expired())
+        assert "certificate has expired" in refused(user)
+
+
+@pytest.mark.parametrize("lost", ["topic", "group"])
+def test_a_right_that_is_taken_away_stops_the_worker_and_nothing_is_skipped(
+    broker: SecuredKafka, workers: Workers, tmp_path: Path, lost: str
+) -> None:
+    log = filled(broker, f"lost-{lost}")
+    servers = broker.user(f"worker-{lost}", rules=rules_of_worker(log))
+    rule = (ResourceType.TOPIC, log.topic, READ) if lost == "topic" else (ResourceType.GROUP, group_of(log), READ)
+    mine = workers(servers)  # type: ignore[operator]
+    running = mine.start(log, records_max=100, topic_check_seconds=2.0, on_progress="dawdle")  # type: ignore[operator]
+    running.wait_for(lambda progress: len(progress) >= 3)
+    broker.forbid(f"worker-{lost}", rule)
+    assert running.wait(60) == 70
+    assert "Kafka refuses this user a right on the topic" in running.said()
+    again = mine.start(log, until_caught_up=True)
+    assert again.wait(60) != 0
+    assert "Kafka refuses this user a right on the topic" in again.said()
+    broker.allow(f"worker-{lost}", [rule])
+    mine.catch_up(log)
+    assert outcome(tmp_path / "data").differences(without_faust(broker.plain, log, tmp_path / "alone")) == []
