@@ -84,7 +84,7 @@ def _disk(copy: LogCopy) -> Outcome:
     for _ in range(3 * HIDDEN):  # more than were there before
         _beat(copy, producer.produce, copy.last_ms)
     producer.flush(PATIENCE_S)
-    _, said = copy.catch_up()
+    said = copy.catch_up()
     return watch.outcome("worker" if "other records between the offsets" in said else "", f"worker: {said}")
 
 

@@ -99,10 +99,13 @@ class LogCopy:
             self._worker.terminate()
             self._worker.wait(PATIENCE_S)
 
-    def catch_up(self) -> tuple[int, str]:
-        """Reads to the log's end; the exit code and the last line."""
-        code = self.run_worker("--until-caught-up").wait(PATIENCE_S)
-        return code, (self._said.read_text().strip().splitlines() or [""])[-1]
+    def catch_up(self) -> str:
+        """Reads to the log's end; the worker's last line."""
+        try:
+            self.run_worker("--until-caught-up").wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.stop_worker()
+        return (self._said.read_text().strip().splitlines() or [""])[-1]
 
     def is_well(self) -> bool:
         """Whether the worker reads all partitions and finds nothing wrong."""
