@@ -25,7 +25,7 @@ from tests.support.kafka_log import a_log, outcome, without_faust
 from tests.support.secured_kafka import PLAIN_USER, Rule, SecuredKafka, secured_kafka
 from tests.support.workers import Workers
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow]
+pytestmark = [pytest.mark.crash, pytest.mark.kafka, pytest.mark.slow]
 
 READ, WRITE, DESCRIBE = AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE
 CREATE, CONFIGS = AclOperation.CREATE, AclOperation.DESCRIBE_CONFIGS
