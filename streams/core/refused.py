@@ -40,15 +40,16 @@ class Refused:
 
     def objects(self) -> list[Reject]:
         """The entries as objects: for what is rare."""
-        return rejects_from(self.tables()["rejects"])
+        return rejects_from(self._rejects())
 
     def tables(self) -> dict[str, pa.Table]:
         """`rejects`, and `rejected_records`: each record once, however many of its rows were refused."""
-        lines = self._found[:, LINE]
+        return {"rejects": self._rejects(), "rejected_records": self._records(np.unique(self._found[:, LINE]))}
+
+    def _rejects(self) -> pa.Table:
         reasons = _REASONS.take(pa.array(self._found[:, CODE] - c.CODES))
-        offsets = self._entries.records[lines, c.OFFSET]
-        rejects = pa.table([offsets, self._found[:, ROW].copy(), reasons], schema=REJECTS)
-        return {"rejects": rejects, "rejected_records": self._records(np.unique(lines))}
+        offsets = self._entries.records[self._found[:, LINE], c.OFFSET]
+        return pa.table([offsets, self._found[:, ROW].copy(), reasons], schema=REJECTS)
 
     def _records(self, lines: Ints) -> pa.Table:
         """A record without a value counts as empty; of a value the first 64 KiB are kept, and the SHA-256 of all."""

@@ -36,7 +36,8 @@ class Decoded(NamedTuple):
     content: bytes
 
 
-_shared: dict[bytes, Decoded] = {}
+_shared: dict[bytes, Decoded | None] = {}
+"""What a text says of somebody; None where it was seen once, or can't be shared: what comes once costs no more."""
 
 
 def decode_registration(record: LogRecord) -> Decoded | Reason:
@@ -50,7 +51,10 @@ def decode_registration(record: LogRecord) -> Decoded | Reason:
         text = text[: found.start(1)] + _SALTED.encode() + text[found.end(1) :]
     shared = _shared.get(text)
     if shared is None:
-        _share(text, has_salt=salt is not None)
+        if text in _shared:
+            _shared[text] = _shareable(text, has_salt=salt is not None)
+        else:
+            _note(text)
         return _decoded(record)
     own = {name: key.decode() for name in ("machine", "route") if shared.plain[name] == _SOMEBODY}
     if salt is not None:
@@ -67,15 +71,19 @@ def _decoded(record: LogRecord) -> Decoded | Reason:
     return Decoded(registration, plain, content_of(plain))
 
 
-def _share(text: bytes, *, has_salt: bool) -> None:
-    """Remembers what a text says of somebody, where the marks in it are machine, route and salt, and nothing else."""
+def _note(text: bytes) -> None:
+    if len(_shared) == KEPT:
+        _shared.clear()
+    _shared[text] = None
+
+
+def _shareable(text: bytes, *, has_salt: bool) -> Decoded | None:
+    """What a text says of somebody, where the marks in it are machine, route and salt, and nothing else; else None."""
     decoded = _decoded(Record(0, 0, None, text, ()))
     if not isinstance(decoded, Decoded):
-        return
+        return None
     plain = decoded.plain
     places = sum(plain[name] == _SOMEBODY for name in ("machine", "route"))
     is_salt_alone = text.count(b'"salt"') == 1 and plain.get("salt") == _SALTED
-    if places and places == text.count(_MARK) and (is_salt_alone or not has_salt):
-        if len(_shared) == KEPT:
-            _shared.clear()
-        _shared[text] = decoded
+    is_fit = places and places == text.count(_MARK) and (is_salt_alone or not has_salt)
+    return decoded if is_fit else None

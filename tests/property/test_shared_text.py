@@ -33,9 +33,9 @@ def plainly(record: Record) -> object:
 
 
 def found(record: Record) -> object:
-    """What the shared text gives, twice: at first it is decoded, then remembered."""
-    first, again = decode_registration(record), decode_registration(record)
-    assert first == again
+    """What the shared text gives, three times: it is decoded, seen again, then remembered."""
+    first, again, remembered = (decode_registration(record) for _ in range(3))
+    assert first == again == remembered
     return tuple(first) if isinstance(first, Decoded) else first
 
 

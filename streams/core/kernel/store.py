@@ -63,13 +63,11 @@ class Store:
     def reserve(self, rows: int) -> None:
         """Makes room for all that so many rows may open: windows, lines, holes, texts, events."""
         clock, meters = self.clock, min(rows, self.used[t.METERS])
-        self._room(t.WINDOWS, int(clock[t.WINDOWS_USED]) + rows)
-        self._room(t.LINES, int(clock[t.LINES_USED]) + 2 * rows)
+        self.reserve_windows(rows, 2 * rows)
         self._room(t.HOLES, int(clock[t.HOLES_USED]) + 2 * meters)
         self._room(t.EVENTS, int(clock[t.EVENTS_USED]) + rows)
         self._room(t.TOUCHED, int(clock[t.METERS_TOUCHED : t.METERS_TOUCHED + t.TOUCHED_COLUMNS].max()) + rows)
         self.texts = _grown(self.texts, int(clock[t.TEXTS_USED]) + t.METER_TEXTS * meters)
-        self._index(int(clock[t.WINDOWS_OPEN]) + rows)
 
     def reserve_windows(self, windows: int, lines: int) -> None:
         """Makes room for so many more open windows, with so many lines in all."""
