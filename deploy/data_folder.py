@@ -190,11 +190,9 @@ class DataFolder:
         given = self.settings.kafka_bootstrap_servers
         if given is not None:
             return KafkaAddress(given, self.settings.kafka)
-        stack = Stack.load(self._home)
-        found = self._remembered(
+        found, is_own = self._remembered(
             "Kafka", "KAFKA_BOOTSTRAP_SERVERS", lambda stack: (stack.kafka_bootstrap_servers, stack.kafka)
         )
-        is_own = stack is not None and stack.kafka is not None
         return KafkaAddress(found, PLAINTEXT if is_own else self.settings.kafka)
 
     def chain_rpc_url(self) -> str:
@@ -202,18 +200,19 @@ class DataFolder:
 
         Raises InvalidInput where none is known, or the folder's own node does not run.
         """
-        return self.settings.chain_rpc_url or self._remembered(
-            "chain", "CHAIN_RPC_URL", lambda stack: (stack.chain_rpc_url, stack.evm)
+        return (
+            self.settings.chain_rpc_url
+            or self._remembered("chain", "CHAIN_RPC_URL", lambda stack: (stack.chain_rpc_url, stack.evm))[0]
         )
 
     def _remembered(
         self, what: str, setting: str, of: Callable[[Stack], tuple[str, KafkaServer | EvmNode | None]]
-    ) -> str:
-        """An address in `stack.json`, whose server must run where it is the folder's own."""
+    ) -> tuple[str, bool]:
+        """An address in `stack.json`, and whether its server is the folder's own, which must run then."""
         stack = Stack.load(self._home)
         address, server = ("", None) if stack is None else of(stack)
         if address and (server is None or server.alive()):
-            return address
+            return address, server is not None
         raise InvalidInput(f"no {what} runs for {self.data_dir}: start it with `tallyroot up`, or set {setting}")
 
     @property
