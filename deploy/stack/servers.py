@@ -1,6 +1,7 @@
 """The servers of a data folder, embedded or external, and `stack.json`, where every command finds them."""
 
 import fcntl
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Self
 
 import msgspec
 
+from deploy.stack import toolchain
 from deploy.stack.disk import check_disk
 from deploy.stack.evm_node import EvmNode, start_evm
 from deploy.stack.home import Home
@@ -72,6 +74,10 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         """
         data_dir = data_dir.absolute()
         check_disk(data_dir)
+        if not toolchain.IS_CHECKOUT and None in (kafka_bootstrap_servers, chain_rpc_url):
+            from deploy.setup.embedded import fetch
+
+            fetch(lambda text: print(f"tallyroot: {text}", file=sys.stderr, flush=True))
         with _one_at_a_time(data_dir):
             before = cls.load(data_dir)
             kafka = before.kafka if before else None

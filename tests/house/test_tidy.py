@@ -21,15 +21,18 @@ ADDRESS = re.compile(rb"https?://|git\+|file:|--(?:extra-)?index-url|--find-link
 LOCKS = (
     "requirements.lock",
     "package-lock.json",
+    "deploy/image/requirements.lock",
+    "deploy/image/build.lock",
     "deploy/setup/locks/pip.lock",
     "deploy/setup/locks/java.lock",
     "deploy/setup/locks/node.lock",
     "deploy/setup/locks/slither.lock",
+    "deploy/setup/locks/anvil.lock",
     "deploy/setup/locks/kafka-jars.lock",
     "tests/bench/jobs/flink.lock",
     "tests/bench/jobs/kafka-streams.lock",
 )
-JARS_LOCKS = ("kafka-jars.lock", "flink.lock", "kafka-streams.lock")
+JARS_LOCKS = ("anvil.lock", "kafka-jars.lock", "flink.lock", "kafka-streams.lock")
 
 
 def tracked() -> list[Path]:
@@ -139,6 +142,7 @@ def test_nothing_is_left_to_do() -> None:
 BLOB_BYTES = 100_000
 BLOBS = {
     "requirements.lock": "hashes of every wheel for every platform",
+    "deploy/image/requirements.lock": "the same for what an image runs",
     "deploy/setup/locks/slither.lock": "the same for the static analyser",
     "data/ev_sessions_acn_2019.parquet": "real records: the demo and the importers' tests",
     "data/pv_abb_5min.parquet": "real records: the demo and the importers' tests",
