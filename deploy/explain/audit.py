@@ -64,6 +64,7 @@ def recomputing(
 ) -> Iterator[Sources]:
     """The epochs of each partition from Kafka or the archive, while its readers are open. `files` are the folder's."""
     log = treasury.log
+    treasury.fetch_posts()
     if from_archive:
         treasury.data.fetch_epochs()
         yield evidence.archived(log, files, recount)

@@ -115,6 +115,7 @@ def reading_on(treasury: Treasury, kept: LogMemory) -> Iterator[Sources]:
     # Its loop rests while windows are recomputed; a fetch that timed out meanwhile is retried silently.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     servers, skipped = treasury.data.kafka_servers(), treasury.data.skipped_ranges()
+    treasury.fetch_posts()
 
     def reader() -> LogReader:
         return KafkaLogReader(servers, treasury.log.topic, 0, skipped, is_auditing=True)

@@ -4,7 +4,7 @@ Everything that is one call of `settlement.service` is called where it is shown.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ import msgspec
 
 from deploy.data_folder import DataFolder
 from deploy.keys import keys_of
+from deploy.money.shared_posts import SharedPosts
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.parsing import token_amount
@@ -21,9 +22,10 @@ from settlement.chain.claims import NotActive
 from settlement.chain.contract import Underfunded
 from settlement.chain.driver import NotYet
 from settlement.chain.job import Settled, SettleOptions
-from settlement.chain.ledger import CHAIN_FILE, Deployment
+from settlement.chain.ledger import CHAIN_FILE, Deployment, Ledger
 from settlement.chain.node import Chain
 from settlement.chain.rpc import NodeAway, NodeRefuses
+from settlement.history import Posted
 from settlement.posting import GWEI
 from settlement.results import Funded
 
@@ -54,6 +56,9 @@ class Treasury:
         if trusts_folder:
             self.chain.log_folder = self.data_dir / "settlement" / "logs"
         self.keys = keys_of(data.settings, self.chain.chain_id)
+        store = data.store()
+        self._shared = None if store is None else SharedPosts(store, self.data_dir)
+        self._is_shared = False
         self._require_own_ledger()
 
     def _require_own_ledger(self) -> None:
@@ -71,11 +76,27 @@ class Treasury:
         return Deployment.load(self.data_dir).decimals
 
     def settle(self, options: SettleOptions) -> Settled:
-        """Posts what can be posted, once. Raises NotYet where the chain can't take it now.
+        """Posts what can be posted, once, and puts it into the store, if there is one. Raises NotYet where the chain
+        can't take it now.
 
         On the folder's own development chain, whose tokens are worth nothing, it first deploys and funds a ledger.
         """
         self.data.fetch_epochs()
+        settled = self._settle(options)
+        if self._shared is not None and (settled.posts or not self._is_shared):
+            self._shared.put(self._live_posts())
+            self._is_shared = True
+        return settled
+
+    def fetch_posts(self) -> None:
+        """Fetches from the store, if there is one, the posts that this folder lacks. Raises InvalidInput."""
+        if self._shared is not None and (self.data_dir / CHAIN_FILE).exists():
+            self._shared.fetch(self._live_posts())
+
+    def _live_posts(self) -> Sequence[Posted]:
+        return Ledger.open(self.data_dir, self.chain).history().live
+
+    def _settle(self, options: SettleOptions) -> Settled:
         if self.data.has_own_chain():
             self.chain.keep_time()
             if not (self.data_dir / CHAIN_FILE).exists():

@@ -291,6 +291,13 @@ def prepare(environment: MutableMapping[str, str]) -> None:
     trust_one_ca_bundle(environment)
 
 
+def prepared_environment() -> MutableMapping[str, str]:
+    """A copy of this process' environment for one call of pip or npm."""
+    environment = dict(os.environ)
+    prepare(environment)
+    return environment
+
+
 def home_folder() -> Path:
     """The user's home, which need not be there; a user without an entry in the system's list has none."""
     try:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.setup.bootstrap import ROOT, native_package
+from deploy.setup.bootstrap import ROOT, native_package, prepared_environment
 from deploy.stack import toolchain
 from deploy.stack.toolchain import LOCKS, PACKAGES, TOOLS
 from schemas.errors import InvalidInput
@@ -60,7 +60,10 @@ def fetch_anvil(path: Path) -> None:
     name = native_package("anvil")
     version, integrity = anvil_lock()[name]
     with tempfile.TemporaryDirectory() as place:
-        _output([*_npm(), "pack", "--silent", f"{name}@{version}", "--pack-destination", place], f"can't fetch {name}")
+        _output(
+            [*_npm(), "pack", "--loglevel=error", f"{name}@{version}", "--pack-destination", place],
+            f"can't fetch {name}",
+        )
         (package,) = Path(place).iterdir()
         found = "sha512-" + base64.b64encode(hashlib.sha512(package.read_bytes()).digest()).decode()
         if found != integrity:
@@ -118,7 +121,7 @@ def _install(lock: str) -> None:
 
 
 def _output(command: list[str], what: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=prepared_environment())
     if done.returncode:
         raise InvalidInput(f"{what}: {' '.join(done.stderr.split())[-300:] or f'{command[0]} failed'}")
     return done.stdout

@@ -88,6 +88,15 @@ class ObjectStore:
                 f"{name} in the store {self.uri} is missing or was changed: restore it from a copy"
             ) from None
 
+    def chunks(self, name: str, max_bytes: int) -> Iterator[bytes]:
+        """An object of a stranger in pieces. Raises FileNotFoundError, InvalidInput past `max_bytes`, StoreAway."""
+        left = max_bytes
+        for chunk in self._chunks(name):
+            left -= len(chunk)
+            if left < 0:
+                raise InvalidInput(f"{name} in the store {self.uri} has more than {max_bytes:,} bytes")
+            yield chunk
+
     def remove(self, name: str) -> None:
         """Removes an object if it exists. Raises StoreAway."""
         try:

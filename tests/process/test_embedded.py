@@ -25,7 +25,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with tarfile.open(served, "w:gz") as archive:
         archive.add(program, "package/bin/anvil")
     npm = tmp_path / "npm"
-    npm.write_text(f'#!/bin/sh\n[ "$1 $2 $3" = "pack --silent {NAME}@9.9.9" ] && cp "{served}" "$5/anvil.tgz"\n')
+    npm.write_text(
+        f'#!/bin/sh\n[ "$1 $2 $3" = "pack --loglevel=error {NAME}@9.9.9" ] && cp "{served}" "$5/anvil.tgz"\n'
+    )
     npm.chmod(0o755)
     monkeypatch.setattr(embedded, "_npm", lambda: [str(npm)])
     return served
