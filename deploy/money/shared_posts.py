@@ -43,7 +43,7 @@ class SharedPosts:
     def fetch(self, live: Iterable[Posted]) -> int:
         """Fetches the live posts that the store has and this folder lacks, each whole or not at all; returns how many.
 
-        What a settling job of this folder wrote is never touched. Raises InvalidInput for a file larger than any post's,
+        What a settling job of this folder wrote is never touched. Raises InvalidInput for a file that is too large,
         StoreAway.
         """
         fetched = 0

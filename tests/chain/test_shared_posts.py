@@ -73,7 +73,7 @@ def test_a_post_that_is_kept_back_is_alarmed_of_and_a_changed_one_found(
 
 
 def test_a_settling_jobs_own_posts_are_never_replaced(hosts: tuple[Treasury, DataFolder, Path]) -> None:
-    treasury, _, store = hosts
+    treasury, _, _ = hosts
     settle(treasury)
     own = treasury.data_dir / "settlement" / "posts" / "1" / "manifest.json"
     own.write_bytes(b"changed")
