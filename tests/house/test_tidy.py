@@ -27,6 +27,7 @@ LOCKS = (
     "deploy/setup/locks/java.lock",
     "deploy/setup/locks/node.lock",
     "deploy/setup/locks/slither.lock",
+    "deploy/setup/locks/chart.lock",
     "deploy/setup/locks/anvil.lock",
     "deploy/setup/locks/kafka-jars.lock",
     "tests/bench/jobs/flink.lock",

@@ -136,3 +136,42 @@ livenessProbe:
   timeoutSeconds: 5
   failureThreshold: 4
 {{- end -}}
+
+{{/* The settling job's pod, for a Deployment and a CronJob. */}}
+{{- define "tallyroot.settlePod" -}}
+metadata:
+  labels:
+    {{- include "tallyroot.labels" . | nindent 4 }}
+    app.kubernetes.io/component: settle
+  annotations:
+    checksum/description: {{ cat .Values.log .Values.chain | sha256sum }}
+    {{- with .Values.podAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
+spec:
+  {{- include "tallyroot.pod" . | nindent 2 }}
+  terminationGracePeriodSeconds: 120
+  {{- if eq .Values.settle.kind "CronJob" }}
+  restartPolicy: Never
+  {{- end }}
+  containers:
+    - name: settle
+      {{- include "tallyroot.container" . | nindent 6 }}
+      args: {{ concat (list "settle") (ternary (list) (list "--follow") (eq .Values.settle.kind "CronJob")) .Values.settle.extraArgs | toJson }}
+      env:
+        {{- include "tallyroot.env" . | nindent 8 }}
+        {{- include "tallyroot.rpc" (dict "root" . "reference" .Values.rpc) | nindent 8 }}
+        {{- include "tallyroot.key" (dict "role" "poster") | nindent 8 }}
+      {{- include "tallyroot.envFrom" . | nindent 6 }}
+      {{- if ne .Values.settle.kind "CronJob" }}
+      {{- include "tallyroot.probes" . | nindent 6 }}
+      {{- end }}
+      resources: {{ toYaml .Values.settle.resources | nindent 8 }}
+      volumeMounts:
+        {{- include "tallyroot.mounts" . | nindent 8 }}
+        {{- include "tallyroot.chainMount" . | nindent 8 }}
+        - {name: poster, mountPath: /etc/tallyroot/poster, readOnly: true}
+  volumes:
+    {{- include "tallyroot.volumes" . | nindent 4 }}
+    {{- include "tallyroot.keyVolume" (dict "role" "poster" "secret" (required "settle.poster names no Secret with keystore.json and password" .Values.settle.poster)) | nindent 4 }}
+    - name: data
+      persistentVolumeClaim: {claimName: {{ include "tallyroot.name" . }}-settle}
+{{- end -}}
