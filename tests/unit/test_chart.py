@@ -75,7 +75,9 @@ def test_passwords_are_files_and_probes_ask_for_health(name: str) -> None:
                 if variable["name"].endswith(secret):
                     assert "valueFrom" in variable, variable
             if workload["kind"] != "CronJob":
-                assert container["livenessProbe"]["httpGet"]["path"] == "/health"
+                is_worker = template["metadata"]["labels"]["app.kubernetes.io/component"] == "worker"
+                assert container["livenessProbe"]["httpGet"]["path"] == ("/health" if is_worker else "/metrics")
+                assert container["readinessProbe"]["httpGet"]["path"] == "/health"
                 assert container["startupProbe"]["httpGet"]["port"] == container["ports"][0]["name"]
 
 

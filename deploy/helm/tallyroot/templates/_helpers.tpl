@@ -124,17 +124,23 @@ resources: {requests: {storage: {{ .size }}}}
 {{- end -}}
 
 {{- define "tallyroot.probes" -}}
-ports: [{name: metrics, containerPort: {{ .Values.monitoring.port }}}]
-# A first start may fetch a snapshot; a worker that stands still answers 503, and is started again.
+ports: [{name: metrics, containerPort: {{ .root.Values.monitoring.port }}}]
+# A first start may fetch a snapshot or read the whole log.
 startupProbe:
-  httpGet: {path: /health, port: metrics}
+  httpGet: {path: /metrics, port: metrics}
   periodSeconds: 5
   failureThreshold: 60
+# A worker that stands still answers 503, and a restart helps. The settling job and the watcher answer 503 while they wait for
+# funds or a node, where it doesn't: they are started again only if they don't answer at all.
 livenessProbe:
-  httpGet: {path: /health, port: metrics}
+  httpGet: {path: {{ ternary "/health" "/metrics" (eq .component "worker") }}, port: metrics}
   periodSeconds: 15
   timeoutSeconds: 5
   failureThreshold: 4
+readinessProbe:
+  httpGet: {path: /health, port: metrics}
+  periodSeconds: 15
+  timeoutSeconds: 5
 {{- end -}}
 
 {{/* The settling job's pod, for a Deployment and a CronJob. */}}
@@ -162,7 +168,7 @@ spec:
         {{- include "tallyroot.key" (dict "role" "poster") | nindent 8 }}
       {{- include "tallyroot.envFrom" . | nindent 6 }}
       {{- if ne .Values.settle.kind "CronJob" }}
-      {{- include "tallyroot.probes" . | nindent 6 }}
+      {{- include "tallyroot.probes" (dict "root" . "component" "settle") | nindent 6 }}
       {{- end }}
       resources: {{ toYaml .Values.settle.resources | nindent 8 }}
       volumeMounts:
