@@ -129,7 +129,9 @@ class DataFolder:
         return signed
 
     def create_log(self, log: Log) -> Log:
-        """Writes the log's description, once: a folder belongs to one log for its life."""
+        """Writes the log's description, once, here and in the store, if there is one: a folder belongs to one log for
+        its life.
+        """
         path = self.data_dir / LOG_FILE
         if path.exists():
             kept = self.log()
@@ -138,6 +140,11 @@ class DataFolder:
                     f"{self.data_dir} belongs to the log {kept.log_id} with other settings: choose another --data-dir"
                 )
             return kept
+        store = self.store()
+        if store is not None:
+            from streams.storage.shared_epochs import share_log
+
+            share_log(store, log)
         self._write(path, log)
         return log
 
