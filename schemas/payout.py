@@ -61,18 +61,26 @@ class ChainSeen(Struct, frozen=True):
     time_s: int
 
 
-class Funding(Struct, frozen=True):
-    """settlement/funding.json, for readers without access to the chain: what the ledger lacks, in token units.
+class Funding(Struct, frozen=True, kw_only=True):
+    """settlement/funding.json, for readers without access to the chain: the ledger's money in token units.
 
-    It must hold what is earned and not claimed, and customers' deposits.
+    It must hold what is earned and not claimed, and customers' deposits: shortfall = max(0, earned + deposits -
+    funded). `earned` is all ever earned, posted or not, `funded` what the ledger holds and what was claimed.
 
     As of `at_ms` (epoch ms), the last settlement. `runway_days`: how long free funds last at the pace of the last
-    posts; None if nothing was ever posted.
+    posts; None if nothing was ever posted. `posts` are those not disputed, the last one mined at `last_post_s` (Unix
+    seconds).
     """
 
+    earned: str
+    funded: str
+    claimed: str
+    deposits: str
     shortfall: str
     decimals: int
     at_ms: int
+    posts: int
+    last_post_s: int | None = None
     runway_days: int | None = None
 
 

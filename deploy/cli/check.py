@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploy.cli.options import DataDir, Json, data_folder, treasury_of
+from deploy.cli.options import DataDir, Json, MetricsPort, data_folder, treasury_of
 from deploy.cli.terminal import Terminal
 from schemas.errors import InvalidInput
 
@@ -111,19 +111,29 @@ def watch(
         bool, typer.Option("--only-wrong", help="Dispute what contradicts the log, not what is withheld.")
     ] = False,
     every: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long to rest between looks.")] = 10.0,
+    metrics_port: MetricsPort = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
     """Audit every post as it comes: attest what is right, dispute what is wrong or withheld, with the keys set."""
+    if metrics_port is not None and once:
+        raise InvalidInput("--metrics-port serves for as long as it watches: leave --once out")
     from deploy.explain.watch import Watch, WatchOptions
 
-    terminal = Terminal(as_json=json)
+    data, terminal = data_folder(data_dir), Terminal(as_json=json)
     options = WatchOptions(from_archive=from_archive, only_wrong=only_wrong, every_s=every)
-    watcher = Watch(data_folder(data_dir), lambda seen: show_watched(terminal, seen), options)
-    if not once:
-        watcher.follow()
-    elif not watcher.once():
-        raise typer.Exit(1)
+    if once:
+        if not Watch(data, lambda seen: show_watched(terminal, seen), options).once():
+            raise typer.Exit(1)
+        return
+    from deploy.money.chain_metrics import WatchMetrics
+    from deploy.stack.serving import serving
+    from settlement.chain.rpc import RpcCounts
+
+    counts = RpcCounts()
+    metrics = WatchMetrics(data, counts)
+    with serving(data.settings, metrics_port, metrics.health, metrics.page, terminal.step):
+        Watch(data, lambda seen: show_watched(terminal, seen), options, metrics.heard, counts).follow()
 
 
 def show_watched(terminal: Terminal, seen: "Done | Look") -> None:
@@ -131,7 +141,7 @@ def show_watched(terminal: Terminal, seen: "Done | Look") -> None:
     from settlement.chain.watcher import Look
 
     if isinstance(seen, Look):
-        terminal.say(f"{seen.posts} posts follow from the log, {seen.attested} are attested")
+        terminal.say(f"{seen.posts} posts follow from the log, {seen.sight.attested} are attested")
         return
     terminal.say(_done_line(seen))
     terminal.result(seen)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploy.cli.options import DataDir, Json, data_folder, treasury_of
+from deploy.cli.options import DataDir, Json, MetricsPort, data_folder, treasury_of
 from deploy.cli.terminal import Terminal
 from schemas.errors import InvalidInput
 
@@ -161,12 +161,15 @@ def settle(
         bool, typer.Option("--dry-run", help="Show what would be posted; send and write nothing.")
     ] = False,
     runway_days: RunwayDays = RUNWAY_DAYS,
+    metrics_port: MetricsPort = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
     """Post what can be posted; run it as often as you like."""
     if dry_run and follow:
         raise InvalidInput("--dry-run looks once: leave --follow out")
+    if metrics_port is not None and not follow:
+        raise InvalidInput("--metrics-port goes with --follow: workers' metrics show what one settlement noted")
     from settlement import service
     from settlement.chain.job import Settled, SettleOptions
 
@@ -178,12 +181,21 @@ def settle(
         _show_dry_run(terminal, treasury.log, found)
         terminal.result(found)
         return
-    for done in treasury.follow(options) if follow else (treasury.settle(options),):
-        if isinstance(done, Settled):
-            # On the folder's own chain settle funds the ledger by itself.
-            _show_settled(terminal, treasury, done, 0 if treasury.data.has_own_chain() else runway_days)
-        else:
-            terminal.step(str(done))
+    # On the folder's own chain settle funds the ledger by itself.
+    runway_days = 0 if treasury.data.has_own_chain() else runway_days
+    if not follow:
+        _show_settled(terminal, treasury, treasury.settle(options), runway_days)
+        return
+    from deploy.money.chain_metrics import SettleMetrics
+    from deploy.stack.serving import serving
+
+    metrics = SettleMetrics(treasury.data, treasury.chain.counts)
+    with serving(treasury.data.settings, metrics_port, metrics.health, metrics.page, terminal.step):
+        for done in treasury.follow(options, metrics.heard):
+            if isinstance(done, Settled):
+                _show_settled(terminal, treasury, done, runway_days)
+            else:
+                terminal.step(str(done))
 
 
 def _show_settled(terminal: Terminal, treasury: "Treasury", settled: "Settled", runway_days: int) -> None:

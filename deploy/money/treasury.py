@@ -6,9 +6,10 @@ Everything that is one call of `settlement.service` is called where it is shown.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from deploy.data_folder import DataFolder
 from deploy.keys import keys_of
@@ -24,7 +25,7 @@ from settlement.chain.driver import NotYet
 from settlement.chain.job import Settled, SettleOptions
 from settlement.chain.ledger import CHAIN_FILE, Deployment, Ledger
 from settlement.chain.node import Chain
-from settlement.chain.rpc import NodeAway, NodeRefuses
+from settlement.chain.rpc import NodeAway, NodeRefuses, RpcCounts
 from settlement.history import Posted
 from settlement.posting import GWEI
 from settlement.results import Funded
@@ -39,11 +40,31 @@ SAY_AGAIN_S = 600.0
 """How often a follower says that it waits for the chain: what gas costs changes with every block."""
 
 
+Waiting = NotYet | NodeAway | NodeRefuses | Underfunded
+"""Why a follower can't post now, and goes on by itself once that is over."""
+
+
+class Round(Struct, frozen=True):
+    """One round of a follower: what it came to, the posts mined in it, why it waits, and what it took."""
+
+    outcome: Literal["posted", "nothing", "waiting"]
+    posts: int
+    why: str
+    seconds: float
+
+
+def no_round(done: Round) -> None:
+    """Nobody looks at the rounds."""
+
+
 class Treasury:
     """A data folder's log, its chain, and the keys of this process."""
 
-    def __init__(self, data: DataFolder, *, trusts_folder: bool = True) -> None:
-        """Who judges a folder (`trusts_folder` is false) takes no event log from it: all from the chain."""
+    def __init__(self, data: DataFolder, *, trusts_folder: bool = True, counts: RpcCounts | None = None) -> None:
+        """Who judges a folder (`trusts_folder` is false) takes no event log from it: all from the chain.
+
+        What nodes are asked is counted in `counts`.
+        """
         self.data = data
         self.data_dir = data.data_dir
         self.log: Log = data.log()
@@ -52,6 +73,7 @@ class Treasury:
             data.chain_rpc_url(),
             fee_cap=data.settings.fee_cap_gwei * GWEI,
             priority_fee=None if tip is None else int(tip * GWEI),
+            counts=counts,
         )
         if trusts_folder:
             self.chain.log_folder = self.data_dir / "settlement" / "logs"
@@ -109,21 +131,27 @@ class Treasury:
                     continue  # an epoch has ended since
         return service.settle(self.data_dir, self.chain, self.log, self.keys, options)
 
-    def follow(self, options: SettleOptions) -> Iterator[Settled | NotYet | NodeAway | NodeRefuses]:
+    def follow(
+        self, options: SettleOptions, on_round: Callable[[Round], None] = no_round
+    ) -> Iterator[Settled | Waiting]:
         """Posts as epochs end, for ever: what was posted, which epochs owe nobody, and now and then why it waits.
 
-        It outlives a node that is away for hours.
+        It outlives a node that is away for hours, and a ledger that lacks funds. `on_round` is called after each round.
         """
         silent_until_s, owes_nobody_until = 0.0, None
         while True:
+            begun_s = time.monotonic()
             try:
                 settled = self.settle(options)
-            except (NotYet, NodeAway, NodeRefuses) as error:
+            except (NotYet, NodeAway, NodeRefuses, Underfunded) as error:
+                on_round(Round("waiting", 0, str(error), time.monotonic() - begun_s))
                 if time.monotonic() >= silent_until_s:
                     yield error
                     silent_until_s = time.monotonic() + SAY_AGAIN_S
             else:
                 silent_until_s = 0.0
+                outcome: Literal["posted", "nothing"] = "posted" if settled.posts else "nothing"
+                on_round(Round(outcome, len(settled.posts), "", time.monotonic() - begun_s))
                 if settled.posts or settled.owes_nobody_until not in (None, owes_nobody_until):
                     yield settled
                 owes_nobody_until = settled.owes_nobody_until

@@ -182,6 +182,10 @@ class Ledger:
         """Seconds from a post until it may be mature."""
         return int(self._view("delay"))
 
+    def quorum(self) -> int:
+        """How many auditors must attest a post."""
+        return int(self._view("quorum"))
+
     def attested(self) -> int:
         """The last post that the quorum has attested."""
         return int(self._view("attested"))
@@ -251,6 +255,10 @@ class Ledger:
             else:
                 held[role].remove(account)
         return {role: tuple(accounts) for role, accounts in held.items()}
+
+    def role_changes(self) -> int:
+        """How often a role was granted or revoked, ever."""
+        return len(self._decoded("RoleGranted", "RoleRevoked"))
 
     def happened(self, receipt: Mapping[str, Any], *names: str) -> list[tuple[str, dict[str, Any]]]:
         """The ledger's events of these names in a receipt, with their values."""

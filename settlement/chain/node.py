@@ -20,7 +20,7 @@ from web3.types import TxParams
 from schemas.errors import InvalidInput
 from settlement.chain.contract import Call, artefact, decode_refusal, refusal
 from settlement.chain.event_logs import EventLogs, PlainLog
-from settlement.chain.rpc import NodeAway, NodeRefuses, Nodes
+from settlement.chain.rpc import NodeAway, NodeRefuses, Nodes, RpcCounts
 from settlement.chain.signer import DEVELOPMENT_CHAIN_ID, Signer
 from settlement.posting import GWEI, Fees, Mined, gwei, too_dear
 
@@ -54,7 +54,7 @@ class Chain:
 
     def __init__(
         self, rpc_url: str, *, fee_cap: int = 500 * GWEI, priority_fee: int | None = None, final_depth: int = 64,
-        poll_s: float = 0.1,
+        poll_s: float = 0.1, counts: RpcCounts | None = None,
     ) -> None:  # fmt: skip
         self.rpc_url = rpc_url
         self.fee_cap = fee_cap
@@ -66,7 +66,8 @@ class Chain:
         self.log_folder: Path | None = None
         """Where event logs are remembered from one command to the next; nowhere for who doesn't trust the folder."""
         self._event_logs: dict[tuple[str, int], EventLogs] = {}
-        self._nodes = Nodes(rpc_url)
+        self.counts = counts or RpcCounts()
+        self._nodes = Nodes(rpc_url, self.counts)
         self._web3 = Web3(self._nodes)
         self._web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
         self._web3.middleware_onion.remove("validation")  # it asks for the chain's id at every call

@@ -150,10 +150,24 @@ def runway(history: History, state: LedgerState, books: Books) -> Runway:
 
 def note_funding(data_dir: Path, log: Log, ledger: Ledger) -> None:
     """Writes settlement/funding.json, from which workers make metrics without access to the chain."""
-    state, found = ledger.state(), books(data_dir, log, ledger)
-    missing, lasts = shortfall(state, found), runway(ledger.history(), state, found)
-    now_ms = time.time_ns() // 1_000_000
-    Store(data_dir).write_funding(Funding(str(missing), ledger.deployment.decimals, now_ms, lasts.days))
+    state, found, history = ledger.state(), books(data_dir, log, ledger), ledger.history()
+    amounts = {
+        "earned": state.total + found.unposted,
+        "funded": state.balance + state.claimed,
+        "claimed": state.claimed,
+        "deposits": found.deposits,
+        "shortfall": shortfall(state, found),
+    }
+    Store(data_dir).write_funding(
+        Funding(
+            **{name: str(amount) for name, amount in amounts.items()},
+            decimals=ledger.deployment.decimals,
+            at_ms=time.time_ns() // 1_000_000,
+            posts=len(history.live),
+            last_post_s=history.live[-1].delay_end_s - ledger.delay_s() if history.live else None,
+            runway_days=runway(history, state, found).days,
+        )
+    )
 
 
 def last_active(ledger: Ledger, history: History) -> int:

@@ -9,6 +9,7 @@ import json
 import random
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -70,12 +71,21 @@ class _Odd(Exception):
         self.is_too_much = is_too_much
 
 
+class RpcCounts:
+    """How often each node was asked, and failed to answer, by scheme, host and port: for who watches them."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
+
+
 class Nodes(JSONBaseProvider):
     """web3's provider over one node, or several of one chain: the one that answered last is asked first."""
 
-    def __init__(self, urls: str) -> None:
-        """`urls` are separated by commas."""
+    def __init__(self, urls: str, counts: RpcCounts) -> None:
+        """`urls` are separated by commas. All is counted in `counts`."""
         super().__init__()
+        self._counts = counts
         self._urls = [url.strip() for url in urls.split(",") if url.strip()]
         self._sessions = {url: _session(url) for url in self._urls}
         self._at = 0
@@ -93,9 +103,11 @@ class Nodes(JSONBaseProvider):
         tries = TRIES * len(self._urls)
         for left in range(tries - 1, -1, -1):
             url = self._urls[self._at]
+            self._counts.requests[shown(url)] += 1
             try:
                 return self._judged(url, method, params)
             except _Odd as odd:
+                self._counts.failures[shown(url)] += 1
                 if not left or (odd.is_too_much and _may_shrink(method, params)):
                     raise self._away(url, method, odd) from None
                 self._at = (self._at + 1) % len(self._urls)

@@ -98,6 +98,12 @@ def timelock_of(ledger: Ledger) -> Timelock | None:
     return next((timelock for timelock in found if timelock is not None), None)
 
 
+def announced_steps(ledger: Ledger) -> tuple[Announced, ...]:
+    """The steps of a ledger's admin that wait; none where it is a plain key."""
+    timelock = timelock_of(ledger)
+    return () if timelock is None else tuple(timelock.announced(ledger.deployment.block))
+
+
 def _in_words(target: str, data: bytes) -> str:
     for name in ("SettlementLedger", "LedgerTimelock"):
         for function, (selector, _, _) in artefact(name).functions.items():

@@ -17,8 +17,9 @@ from settlement.chain.contract import moment
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
 from settlement.chain.paying import hash_of
+from settlement.chain.sight import LedgerSight, sight_of
 from settlement.chain.signer import Keys
-from settlement.chain.timelock import timelock_of
+from settlement.chain.timelock import announced_steps
 from settlement.history import Disputed, Posted, fold
 from settlement.storage.posts import Store
 from settlement.storage.published_post import POST_FILES, published_in
@@ -37,14 +38,14 @@ class Done(Struct, frozen=True):
 
 
 class Look(Struct, frozen=True, kw_only=True):
-    """The result of one look, under `head`; `delay_s` is the ledger's delay.
+    """The result of one look, under `head`; `delay_s` is the ledger's delay, `sight` the ledger after it.
 
     With `again` another look is due at once; with `is_calm` no operator is needed.
     """
 
     head: str
     posts: int
-    attested: int
+    sight: LedgerSight
     delay_s: int
     verdicts: tuple[PostVerdict, ...]
     done: tuple[Done, ...]
@@ -131,13 +132,13 @@ def look(
 def _looked(ledger: Ledger, report: AuditReport, done: Sequence[Done]) -> Look:
     events = {part.event for part in done}
     told = [Done("skipped", 0, skipped.text) for skipped in report.skipped]
-    timelock = timelock_of(ledger)
-    for step in () if timelock is None else timelock.announced(ledger.deployment.block):
+    announced = announced_steps(ledger)
+    for step in announced:
         text = f"the admin has announced {step.text}, to be carried out from {moment(step.ready_s)} on; unless you know"
         told.append(Done("alarm", 0, f"{text} why, let a guardian cancel it: `tallyroot cancel-announced {step.id}`"))
         events.add("alarm")
     return Look(
-        head=report.head, posts=report.posts, attested=ledger.attested(), delay_s=ledger.delay_s(),
+        head=report.head, posts=report.posts, sight=sight_of(ledger, len(announced)), delay_s=ledger.delay_s(),
         verdicts=report.verdicts, done=(*told, *done), again=bool(events & {"disputed", "moved"}),
         is_calm=not events & {"disputed", "alarm", "wait"},
     )  # fmt: skip

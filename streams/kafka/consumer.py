@@ -12,6 +12,7 @@ slice fetched before a rebalance can't be committed after it.
 """
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple, Protocol
 
@@ -42,13 +43,17 @@ STALE = -1
 
 
 class Slice(NamedTuple):
-    """The result of one fetch of a partition: the records with `start` <= offset < `next`, maybe none."""
+    """The result of one fetch of a partition: the records with `start` <= offset < `next`, maybe none.
+
+    `fetched_s` is when it left the consumer, monotonic seconds.
+    """
 
     partition: int
     start: int
     next: int
     seek: int
     records: Sequence[LogRecord]
+    fetched_s: float | None = None
 
 
 class Checkpoints(Protocol):
@@ -83,7 +88,8 @@ class BatchThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         """Starts aiokafka's consumer."""
         await super().on_start()
-        WholeBatchFetcher.adopt(self._consumer, Skipping(self.app.skipped_ranges), in_arrays=True)
+        skipping = Skipping(self.app.skipped_ranges)
+        WholeBatchFetcher.adopt(self._consumer, skipping, in_arrays=True, on_fetch=self.app.on_fetch)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         conf = self.app.conf
@@ -150,7 +156,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         except FORBIDDEN as error:
             raise forbidden(self.app.log_topic, str(error)) from None
         # Nothing is awaited from here on, so that positions, cursor and seek number agree.
-        slices = []
+        slices, now_s = [], time.monotonic()
         for partition, start in list(self.cursor.items()):
             topic_partition = driver.TopicPartition(self.app.log_topic, partition)
             state = partition_state(consumer, topic_partition)
@@ -160,7 +166,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
             # A position may also have moved past what could not be read: then its error is next in the queue.
             if records or (state.position > start and topic_partition not in consumer._fetcher._records):
                 self.cursor[partition] = state.position
-                slices.append(Slice(partition, start, state.position, self.seek_number, records))
+                slices.append(Slice(partition, start, state.position, self.seek_number, records, now_s))
         return slices
 
     def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:

@@ -8,7 +8,8 @@ equal.
 """
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -72,6 +73,8 @@ class Skipping(NamedTuple):
 
 
 SKIPPING_NONE = Skipping()
+OnFetch = Callable[[float], None]
+"""Is called with the seconds from a request to an answer that brought records."""
 
 
 class RangeReadable(InvalidInput):
@@ -83,9 +86,17 @@ class WholeBatchFetcher(Fetcher):  # type: ignore[misc]
 
     skipping = SKIPPING_NONE
     in_arrays = False
+    on_fetch: OnFetch | None = None
 
     @classmethod
-    def adopt(cls, consumer: Any, skipping: Skipping = SKIPPING_NONE, *, in_arrays: bool = False) -> None:
+    def adopt(
+        cls,
+        consumer: Any,
+        skipping: Skipping = SKIPPING_NONE,
+        *,
+        in_arrays: bool = False,
+        on_fetch: OnFetch | None = None,
+    ) -> None:
         """Changes the fetcher of a consumer that has started and has no assignment yet.
 
         With `in_arrays` results are EntryRecords, without an object a record; otherwise lists of aiokafka's records.
@@ -93,8 +104,10 @@ class WholeBatchFetcher(Fetcher):  # type: ignore[misc]
         consumer._fetcher.__class__ = cls
         consumer._fetcher.skipping = skipping
         consumer._fetcher.in_arrays = in_arrays
+        consumer._fetcher.on_fetch = on_fetch
 
     async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> Any:
+        begun_s, has_records = time.monotonic(), False
         try:
             woken = await _fetch(self, assignment, node_id, request)
         except (
@@ -103,8 +116,10 @@ class WholeBatchFetcher(Fetcher):  # type: ignore[misc]
             return False
         for result in self._records.values():  # new ones: nothing was awaited since they were made
             if type(result) is FetchResult and "getall" not in vars(result):
-                whole = WholeBatches(result, self.skipping)
+                whole, has_records = WholeBatches(result, self.skipping), True
                 result.getall = whole.in_arrays if self.in_arrays else whole.getall
+        if has_records and self.on_fetch is not None:
+            self.on_fetch(time.monotonic() - begun_s)
         return woken
 
 

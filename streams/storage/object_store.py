@@ -4,6 +4,7 @@ An object is whole or missing. Objects that must never be overwritten carry the 
 Arrow's S3 client has no conditional put, and a name that only one content can have needs none.
 """
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,11 @@ class ObjectStore:
         Raises InvalidInput if Arrow can't use it.
         """
         self.uri = uri
+        self.is_up = True
+        """Whether the last call was answered."""
+        self.answered_s: float | None = None
+        """When a call was last answered, Unix seconds."""
+        self.failures = 0
         try:
             self._files, root = (LocalFileSystem(), uri) if uri.startswith("/") else FileSystem.from_uri(uri)
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -121,11 +127,19 @@ class ObjectStore:
         try:
             yield
         except FileNotFoundError:
+            self._answered()
             raise
         except OSError as error:
+            self.is_up = False
+            self.failures += 1
             raise StoreAway(
                 f"the store {self.uri} doesn't answer ({_first_line(error)}): check that it is up"
             ) from None
+        else:
+            self._answered()
+
+    def _answered(self) -> None:
+        self.is_up, self.answered_s = True, time.time()
 
 
 def store_uri(text: str) -> str:

@@ -50,6 +50,11 @@ def write_snapshot(path: Path, identity: CheckpointIdentity, tables: Mapping[str
     write_bytes(path, msgspec.msgpack.encode(Snapshot(identity=identity, tables=packed(tables))))
 
 
+def waiting_snapshots(data_dir: Path) -> int:
+    """How many epochs' snapshots of a data folder's partitions are not in the store yet."""
+    return sum(1 for _ in (data_dir / "partitions").glob(f"*{SUFFIX}"))
+
+
 def put_snapshot(store: ObjectStore, path: Path, partition: int, folder: str) -> None:
     """Stores the snapshot of an epoch whose manifest the store has, and removes all but the last two. Raises
     StoreAway.

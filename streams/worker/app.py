@@ -226,9 +226,10 @@ class _WorkerRun:
         )  # fmt: skip
         self._said: dict[str, tuple[int, ...]] = {}
         self._metrics = WorkerMetrics(
-            settings.data_dir, self._read, self._checkpoints.committed,
-            lambda: self._coverage.uncovered(time.monotonic()),
+            settings.data_dir, self._condition, self._read, self._checkpoints.committed,
+            lambda: self._coverage.uncovered(time.monotonic()), settings.store,
         )  # fmt: skip
+        self._app.on_fetch = self._metrics.fetched
         self._status: StatusServer | None = None
         if settings.metrics_port is not None:
             self._status = StatusServer(

@@ -58,6 +58,8 @@ class BatchApp(faust.App):
         self.checkpoints = checkpoints
         self.fatal = fatal
         self.skipped_ranges = skipped_ranges
+        self.on_fetch: Callable[[float], None] | None = None
+        """Is called with what each fetch took that brought records, from the consumer's thread."""
         super().__init__(group, Topic=BatchTopic, TableManager=PromptTables, **settings)
 
     def _new_transport(self) -> Any:

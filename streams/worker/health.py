@@ -1,4 +1,4 @@
-"""`/health` and `/metrics` of a worker, served by a thread of their own: a worker that is stuck answers too."""
+"""`/health` and `/metrics` of a process, served by a thread of their own: one that is stuck answers too."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -16,10 +16,20 @@ CLIENT_SECONDS = 10.0
 """A client that takes longer to send or to read is disconnected."""
 
 
-class Condition(msgspec.Struct, frozen=True, kw_only=True):
-    """The health of a worker. `reason` is what is wrong, None if nothing is; `partitions` are those that it reads."""
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """The health of a process. `reason` is what is wrong, None if nothing is."""
 
     reason: str | None
+
+    def page(self) -> bytes:
+        """The body of /health: one JSON object."""
+        status = "ok" if self.reason is None else "unhealthy"
+        return msgspec.json.encode({"status": status} | msgspec.structs.asdict(self)) + b"\n"
+
+
+class Condition(Health, frozen=True, kw_only=True):
+    """The health of a worker; `partitions` are those that it reads."""
+
     partitions: tuple[int, ...] = ()
 
     @classmethod
@@ -48,17 +58,12 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
             reason = f"uncovered: {uncovered}"
         return cls(reason=reason, partitions=partitions)
 
-    def page(self) -> bytes:
-        """The body of /health: one JSON object."""
-        status = "ok" if self.reason is None else "unhealthy"
-        return msgspec.json.encode({"status": status} | msgspec.structs.asdict(self)) + b"\n"
-
 
 class StatusServer:
     """An HTTP server on one address; port 0 takes any free one. Raises InvalidInput if it can't listen."""
 
-    def __init__(self, host: str, port: int, condition: Callable[[], Condition], metrics: Callable[[], bytes]) -> None:
-        """`condition` and `metrics` (in Prometheus' text format) are called from other threads, at each request."""
+    def __init__(self, host: str, port: int, health: Callable[[], Health], metrics: Callable[[], bytes]) -> None:
+        """`health` and `metrics` (in Prometheus' text format) are called from other threads, at each request."""
 
         class Handler(BaseHTTPRequestHandler):
             timeout = CLIENT_SECONDS
@@ -66,7 +71,7 @@ class StatusServer:
             def do_GET(self) -> None:
                 match self.path.partition("?")[0]:
                     case "/health":
-                        now = condition()
+                        now = health()
                         self._answer(200 if now.reason is None else 503, "application/json", now.page())
                     case "/metrics":
                         self._answer(200, CONTENT_TYPE_LATEST, metrics())

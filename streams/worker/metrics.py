@@ -1,39 +1,38 @@
-"""A worker's Prometheus metrics. Counters begin at 0 with the process; nothing here influences a result."""
+"""A worker's Prometheus metrics: what it commits, how far each partition is, its store. They influence no result."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Histogram,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
-)
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client.metrics_core import Metric
 
-from files.read import read_json
-from schemas.errors import InvalidInput
-from schemas.payout import Funding
+from streams.storage.object_store import ObjectStore
+from streams.storage.snapshot import waiting_snapshots
 from streams.worker.faust_app import Fetched
+from streams.worker.health import Health
+from streams.worker.metrics_page import Families, MetricsPage
 from streams.worker.partition_owner import Committed
 
-COMMIT_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-
-GAUGES = {
-    "lag_records": "Offsets that wait in the log behind the last commit.",
-    "hidden_records": "Offsets that an open transaction hides: from the last stable offset to the log's end.",
-    "next_offset": "The offset that the checkpoint continues from.",
-    "stream_time_seconds": "Stream time, in seconds since 1970. From the first commit of this process on.",
-    "stream_time_behind_seconds": "How far stream time is behind this host's clock.",
-    "epochs_pending": "Epochs that have ended and whose files are not final yet.",
-    "last_commit_age_seconds": "Seconds since the last commit. From the first commit of this process on.",
-}
-"""By name, each labelled by partition. Missing for partitions that the worker doesn't read."""
+OF_A_WORKER = {
+    "partition_lag_records": ("Offsets that wait in the log behind the last commit.", "partition"),
+    "partition_hidden_records": (
+        "Offsets that an open transaction hides: from the last stable offset to the log's end.", "partition",
+    ),
+    "partition_next_offset": ("The offset that the checkpoint continues from.", "partition"),
+    "partition_machines": ("Machines that are registered. From the first commit of this process on.", "partition"),
+    "partition_stream_time_seconds": (
+        "Stream time, in seconds since 1970. From the first commit of this process on.", "partition",
+    ),
+    "partition_epochs_pending": ("Epochs that have ended and whose files are not final yet.", "partition"),
+    "partition_last_commit_timestamp_seconds": ("When this process last committed.", "partition"),
+    "uncovered_partitions": ("Partitions that no worker of this data folder or its store reads.",),
+    "store_up": ("1 if the store answered the last call, 0 if not. Those of the store only where there is one.",),
+    "store_last_success_timestamp_seconds": ("When the store last answered this process.",),
+    "store_failures_total": ("Calls that the store left unanswered, since the process began.",),
+    "store_uploads_waiting": ("Ended epochs of this data folder that are not in the store yet.",),
+}  # fmt: skip
+"""By name: what it means, and its labels. Those of a partition are missing where the worker doesn't read it."""
 
 
 class WorkerMetrics:
@@ -45,38 +44,48 @@ class WorkerMetrics:
     def __init__(
         self,
         data_dir: Path,
+        health: Callable[[], Health],
         read: Callable[[], Mapping[int, Fetched]],
         positions: Mapping[int, int],
         uncovered: Callable[[], Sequence[int]],
+        store: ObjectStore | None = None,
     ) -> None:
-        # They would be a second series for each counter, with the time of the process' start.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        self._registry = CollectorRegistry()
+        self._data_dir = data_dir
         self._last: dict[int, _Last] = {}
         self._read = read
         self._uncovered = uncovered
         self._positions = positions
-        self._funding = data_dir / "settlement" / "funding.json"
-        self._sealed = self._counter("windows_sealed", "Windows and adjustments sealed.")
-        self._cuts = self._counter("epochs_cut", "Epochs that ended.")
-        self._records = self._counter("records", "Records committed.")
-        self._entries = self._counter("entries", "Entries by outcome.", "outcome")
-        self._rejects = self._counter("rejects", "Refused entries by reason.", "reason")
-        self._seconds = Histogram(
-            "tallyroot_commit_seconds", "Seconds that a slice takes from its first record to its commit.",
-            registry=self._registry, buckets=COMMIT_BUCKETS_S,
-        )  # fmt: skip
-        ProcessCollector(registry=self._registry)
-        self._registry.register(_Gauges(self._gauges))
+        self._store = store
+        page = self._page = MetricsPage(data_dir, health, self._gauges)
+        self._records = page.counter("records", "Records committed.", "partition")
+        self._entries = page.counter(
+            "entries", "Entries by outcome: accepted, duplicate or rejected.", "partition", "outcome"
+        )
+        self._rejects = page.counter("rejects", "Refused entries by reason.", "partition", "reason")
+        self._sealed = page.counter("windows_sealed", "Windows and adjustments sealed.", "partition")
+        self._cuts = page.counter("epochs_cut", "Epochs that ended.", "partition")
+        self._fetch = page.histogram(
+            "fetch_duration_seconds", "From a request to Kafka to an answer with records; Kafka waits up to 50 ms."
+        )
+        self._commit = page.histogram(
+            "commit_duration_seconds", "What a slice takes from its first record to its commit and its files."
+        )
+        self._seal_to_query = page.histogram(
+            "seal_to_query_duration_seconds",
+            "From the fetch of the record that seals a window to the file that queries find it in.",
+        )
 
-    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
-        return Counter(f"tallyroot_{name}", help_text, ["partition", *labels], registry=self._registry)
+    def fetched(self, seconds: float) -> None:
+        """Counts one fetch that brought records, and what it took. From the consumer's thread."""
+        self._fetch.observe(seconds)
 
     def committed(self, done: Committed) -> None:
         """Counts one commit."""
-        partition, progress = str(done.piece.partition), done.progress
-        self._last[done.piece.partition] = _Last(time.monotonic(), done.pending, progress.stream_time_ms)
-        self._seconds.observe(done.seconds)
+        partition, progress, now_s = str(done.piece.partition), done.progress, time.monotonic()
+        self._last[done.piece.partition] = _Last(time.time(), done.pending, done.machines, progress.stream_time_ms)
+        self._commit.observe(done.seconds)
+        if progress.sealed and done.piece.fetched_s is not None:
+            self._seal_to_query.observe(now_s - done.piece.fetched_s)
         self._records.labels(partition).inc(len(done.piece.records))
         self._sealed.labels(partition).inc(progress.sealed)
         self._cuts.labels(partition).inc(len(progress.cuts))
@@ -87,52 +96,35 @@ class WorkerMetrics:
 
     def page(self) -> bytes:
         """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+        return self._page.page()
 
-    def _gauges(self) -> Iterator[Metric]:
-        gauges = {
-            name: GaugeMetricFamily(f"tallyroot_partition_{name}", help_text, labels=["partition"])
-            for name, help_text in GAUGES.items()
-        }
+    def _gauges(self) -> Iterable[Metric]:
+        found = Families(OF_A_WORKER)
         for partition, state in sorted(self._read().items()):
             for name, value in self._of(partition, state).items():
-                gauges[name].add_metric([str(partition)], value)
-        yield from gauges.values()
-        yield GaugeMetricFamily(
-            "tallyroot_uncovered_partitions",
-            "Partitions that no worker of this data folder or its store reads.",
-            value=len(self._uncovered()),
-        )
-        funding = _funding(self._funding)
-        if funding is not None:
-            yield GaugeMetricFamily(
-                "tallyroot_settlement_shortfall_tokens",
-                "What is earned but not funded, in whole tokens, as of the last settlement.",
-                value=int(funding.shortfall) / 10**funding.decimals,
-            )
-            if funding.runway_days is not None:
-                yield GaugeMetricFamily(
-                    "tallyroot_settlement_runway_days",
-                    "Days that the ledger's free funds last at the pace of the last posts, as of the last settlement.",
-                    value=funding.runway_days,
-                )
-            yield GaugeMetricFamily(
-                "tallyroot_settlement_time_seconds",
-                "When the last settlement measured it, in seconds since 1970.",
-                value=funding.at_ms / 1_000,
-            )
+                found.set(f"partition_{name}", value, partition)
+        found.set("uncovered_partitions", len(self._uncovered()))
+        if self._store is not None:
+            found.set("store_up", self._store.is_up)
+            found.set("store_last_success_timestamp_seconds", self._store.answered_s)
+            found.set("store_failures_total", self._store.failures)
+            found.set("store_uploads_waiting", waiting_snapshots(self._data_dir))
+        return found
 
-    def _of(self, partition: int, state: Fetched) -> dict[str, float]:
-        values: dict[str, float] = {"hidden_records": state.hidden}
+    def _of(self, partition: int, state: Fetched) -> dict[str, float | None]:
+        values: dict[str, float | None] = {"hidden_records": state.hidden}
         position = self._positions.get(partition)
         if position is not None:
             values |= {"next_offset": position, "lag_records": max(0, state.stable_end - position)}
         last = self._last.get(partition)
         if last is not None:
-            values |= {"last_commit_age_seconds": time.monotonic() - last.moment_s, "epochs_pending": last.pending}
-            if last.stream_time_ms is not None:
-                seconds = last.stream_time_ms / 1_000
-                values |= {"stream_time_seconds": seconds, "stream_time_behind_seconds": time.time() - seconds}
+            stream_time_ms = last.stream_time_ms
+            values |= {
+                "last_commit_timestamp_seconds": last.moment_s,
+                "epochs_pending": last.pending,
+                "machines": last.machines,
+                "stream_time_seconds": None if stream_time_ms is None else stream_time_ms / 1_000,
+            }
         return values
 
 
@@ -141,25 +133,5 @@ class _Last(NamedTuple):
 
     moment_s: float
     pending: int
+    machines: int
     stream_time_ms: int | None
-
-
-class _Gauges(Collector):
-    """Gauges that are computed at each scrape."""
-
-    def __init__(self, look: Callable[[], Iterator[Metric]]) -> None:
-        self._look = look
-
-    def collect(self) -> Iterator[Metric]:
-        return self._look()
-
-    def describe(self) -> list[Any]:
-        """Returns nothing, so that registering computes nothing."""
-        return []
-
-
-def _funding(path: Path) -> Funding | None:
-    try:
-        return read_json(path, Funding, what="a settlement's figures", remedy="run `tallyroot settle`")
-    except InvalidInput:
-        return None

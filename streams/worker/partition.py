@@ -191,6 +191,11 @@ class Partition:
         return self._position.next_offset
 
     @property
+    def machines(self) -> int:
+        """How many machines are registered, retired ones too."""
+        return len(self._state.machines)
+
+    @property
     def pending(self) -> tuple[int, ...]:
         """The epochs that have ended and whose files are not final yet."""
         return tuple(cut.epoch for cut in self._pending)

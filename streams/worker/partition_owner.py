@@ -44,12 +44,15 @@ T = TypeVar("T")
 
 
 class Committed(NamedTuple):
-    """One commit of a slice: its result, its duration, and how many ended epochs wait for their files after it."""
+    """One commit of a slice: its result, its duration, and after it, how many ended epochs wait for their files and how
+    many machines are registered.
+    """
 
     piece: Slice
     progress: Progress
     seconds: float
     pending: int
+    machines: int
 
 
 class PartitionOwner:
@@ -193,7 +196,7 @@ class PartitionOwner:
                 progress = partition.process(sound.start, sound.next, sound.records)
                 seconds = time.monotonic() - begun
                 self.committed[sound.partition] = sound.next
-                self._on_commit(Committed(sound, progress, seconds, len(partition.pending)))
+                self._on_commit(Committed(sound, progress, seconds, len(partition.pending), partition.machines))
                 self._say_final(sound.partition, partition, before + progress.cuts)
                 self._freed.give_back()
             if refused is not None:

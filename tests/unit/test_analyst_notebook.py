@@ -31,7 +31,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records += [heartbeat(offset + 1, at(600)), heartbeat(offset + 2, at(601))]
     fill(data_dir, HOURLY, SimLog(records))
     post_all(data_dir, HOURLY, 4)
-    funding = msgspec.json.encode(Funding("12", 6, at(700)))
+    funding = msgspec.json.encode(
+        Funding(earned="12", funded="0", claimed="0", deposits="0", shortfall="12", decimals=6, at_ms=at(700), posts=4)
+    )
     (data_dir / "settlement" / "funding.json").write_bytes(funding)
     make_analytics(data_dir, HOURLY)
     return data_dir

@@ -1,23 +1,13 @@
-"""What a worker tells of itself: /health, /metrics and lines of JSON."""
+"""What a worker tells of itself: /health and lines of JSON."""
 
 import json
 import logging
 import threading
-from pathlib import Path
 
-import msgspec
 import pytest
 
-from schemas.manifest import Counts
-from schemas.payout import Funding
-from streams.core.records import Record
-from streams.kafka.consumer import Slice
-from streams.worker.faust_app import Fetched
 from streams.worker.health import Condition
 from streams.worker.logs import RejectSummary, event_line, limited_logs, say
-from streams.worker.metrics import WorkerMetrics
-from streams.worker.partition import Progress
-from streams.worker.partition_owner import Committed
 from streams.worker.watchdog import StallJudge
 
 
@@ -59,52 +49,6 @@ class TestCondition:
             assert judge.verdict(now, "x", {}, {}) is None
         assert judge.standing(6.0, 5.0) == "x for 6 s"
         assert judge.standing(6.0, 10.0) is None
-
-
-def test_metrics_count_commits_and_look_up_the_rest(tmp_path: Path) -> None:
-    positions, read = {0: 12}, {0: Fetched(12, 20, 1, 23), 5: Fetched(3, 3, 1, 3)}
-    metrics = WorkerMetrics(tmp_path, lambda: read, positions, lambda: (3, 7))
-    progress = Progress(
-        next_offset=12,
-        records=2,
-        counts=Counts(5, 3, 1, 1),
-        sealed=7,
-        rejected=1,
-        rejects_by_reason={"too_late": 1},
-        stream_time_ms=1_555_200_000_000,
-        cuts=(17_999,),
-    )
-    piece = Slice(0, 10, 12, 1, [Record(offset, 0, None, b"") for offset in (10, 11)])
-    metrics.committed(Committed(piece, progress, 0.03, 2))
-    assert "shortfall" not in metrics.page().decode()
-    (tmp_path / "settlement").mkdir()
-    (tmp_path / "settlement" / "funding.json").write_bytes(msgspec.json.encode(Funding("2500000", 6, 1_000, 9)))
-    lines = metrics.page().decode().splitlines()
-    for line in (
-        'tallyroot_records_total{partition="0"} 2.0',
-        'tallyroot_windows_sealed_total{partition="0"} 7.0',
-        'tallyroot_epochs_cut_total{partition="0"} 1.0',
-        'tallyroot_entries_total{outcome="accepted",partition="0"} 3.0',
-        'tallyroot_entries_total{outcome="duplicate",partition="0"} 1.0',
-        'tallyroot_entries_total{outcome="rejected",partition="0"} 1.0',
-        'tallyroot_rejects_total{partition="0",reason="too_late"} 1.0',
-        'tallyroot_commit_seconds_bucket{le="0.025"} 0.0',
-        'tallyroot_commit_seconds_bucket{le="0.05"} 1.0',
-        'tallyroot_partition_lag_records{partition="0"} 8.0',
-        'tallyroot_partition_hidden_records{partition="0"} 3.0',
-        'tallyroot_partition_hidden_records{partition="5"} 0.0',
-        "tallyroot_uncovered_partitions 2.0",
-        'tallyroot_partition_next_offset{partition="0"} 12.0',
-        'tallyroot_partition_stream_time_seconds{partition="0"} 1.5552e+09',
-        'tallyroot_partition_epochs_pending{partition="0"} 2.0',
-        "tallyroot_settlement_shortfall_tokens 2.5",
-        "tallyroot_settlement_runway_days 9.0",
-    ):
-        assert line in lines, line
-    behind = next(line for line in lines if line.startswith("tallyroot_partition_stream_time_behind_seconds{"))
-    assert float(behind.split()[1]) > 200_000_000
-    read.clear()
-    assert "tallyroot_partition_lag_records{" not in metrics.page().decode(), "what it no longer reads is gone"
 
 
 class TestJsonLines:

@@ -1,0 +1,173 @@
+"""A page in Prometheus' text format: what a process counts, what is read at each scrape, its health, its data folder.
+
+Names follow Prometheus: base units, `_total` for what only grows, `_timestamp_seconds` for a moment (Unix seconds),
+never an age, which would stand still with the process. Counters begin at 0 with the process.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from files.read import read_json
+from schemas.errors import InvalidInput
+from schemas.payout import Funding
+from streams.worker.health import Health
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Bounds of what takes moments."""
+
+DAY_SECONDS = 86_400
+
+FOLDER_SECONDS, FOLDER_REST = 60.0, 50
+"""A data folder is measured at most once a minute, and takes at most a fiftieth of the time."""
+
+OF_EVERY_PAGE = {
+    "healthy": ("1 where /health answers 200, else 0: /health says why.",),
+    "disk_free_bytes": ("What is free, for this user, on the disk of the data folder.",),
+    "disk_size_bytes": ("The size of that disk.",),
+    "data_folder_bytes": ("The files in a part of the data folder: its folder's name. At most a minute old.", "part"),
+    "ledger_earned_tokens": ("All that was ever earned, posted or not, in whole tokens.",),
+    "ledger_funded_tokens": ("All that the ledger was ever sent: what it holds and what was claimed.",),
+    "ledger_claimed_tokens": ("What payees have claimed.",),
+    "ledger_deposits_tokens": ("What customers paid for sessions that are still open.",),
+    "ledger_shortfall_tokens": ("What is earned, and deposits beside it, but not funded. Posts wait for it.",),
+    "ledger_runway_seconds": ("How long free funds last at the pace of the last posts. From the first post on.",),
+    "ledger_posts": ("Posts that are not disputed.",),
+    "ledger_last_post_timestamp_seconds": ("When the last of them was mined.",),
+    "ledger_noted_timestamp_seconds": ("When `settle` noted these figures of the ledger in settlement/funding.json.",),
+}
+"""By name: what it means, and its labels. Those of the ledger where a settlement has run."""
+
+
+class Families:
+    """What is read at one scrape: gauges, and counters by names with `_total`. One without a value has no series."""
+
+    def __init__(self, described: Mapping[str, tuple[str, ...]]) -> None:
+        """By name, without `tallyroot_`: what it means, and the names of its labels."""
+        self._families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
+        for name, (meaning, *labels) in described.items():
+            kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            self._families[name] = kind(f"tallyroot_{name}", meaning, labels=labels)
+
+    def set(self, name: str, value: float | None, *labels: object) -> None:
+        """Sets one series, unless the value is None."""
+        if value is not None:
+            self._families[name].add_metric([str(label) for label in labels], value)
+
+    def __iter__(self) -> Iterator[Metric]:
+        return iter(self._families.values())
+
+
+class MetricsPage:
+    """The page of one process on a data folder. Any thread may count and ask for it."""
+
+    def __init__(self, data_dir: Path, health: Callable[[], Health], read: Callable[[], Iterable[Metric]]) -> None:
+        """`health` and `read`, the gauges of this kind of process, are called at each scrape."""
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter
+        self._registry = CollectorRegistry()
+        self._data_dir = data_dir
+        self._health = health
+        self._sizes = _FolderSizes(data_dir)
+        ProcessCollector(registry=self._registry)
+        self._registry.register(_AtScrape(read))
+        self._registry.register(_AtScrape(self._folder))
+
+    def counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        """A counter; the page shows it with `_total`."""
+        return Counter(f"tallyroot_{name}", meaning, labels, registry=self._registry)
+
+    def histogram(self, name: str, meaning: str, bounds: tuple[float, ...] = SECONDS) -> Histogram:
+        """A histogram of durations in seconds."""
+        return Histogram(f"tallyroot_{name}", meaning, registry=self._registry, buckets=bounds)
+
+    def page(self) -> bytes:
+        """All of it."""
+        return generate_latest(self._registry)
+
+    def _folder(self) -> Iterable[Metric]:
+        page = Families(OF_EVERY_PAGE)
+        page.set("healthy", self._health().reason is None)
+        with suppress(OSError):
+            disk = shutil.disk_usage(self._data_dir)
+            page.set("disk_free_bytes", disk.free)
+            page.set("disk_size_bytes", disk.total)
+        for part, size in self._sizes.parts().items():
+            page.set("data_folder_bytes", size, part)
+        funding = _funding(self._data_dir)
+        if funding is not None:
+            for name in ("earned", "funded", "claimed", "deposits", "shortfall"):
+                page.set(f"ledger_{name}_tokens", int(getattr(funding, name)) / 10**funding.decimals)
+            days = funding.runway_days
+            page.set("ledger_runway_seconds", None if days is None else days * DAY_SECONDS)
+            page.set("ledger_posts", funding.posts)
+            page.set("ledger_last_post_timestamp_seconds", funding.last_post_s)
+            page.set("ledger_noted_timestamp_seconds", funding.at_ms / 1_000)
+        return page
+
+
+class _AtScrape(Collector):
+    """Gauges that are read at each scrape."""
+
+    def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        return self._read()
+
+    def describe(self) -> list[Any]:
+        """Returns nothing, so that registering reads nothing."""
+        return []
+
+
+class _FolderSizes:
+    """The bytes of each folder in a data folder, as of the last measurement."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._due_s = 0.0
+        self._parts: dict[str, int] = {}
+
+    def parts(self) -> dict[str, int]:
+        """By name, measured again where it is due."""
+        begun_s = time.monotonic()
+        if begun_s >= self._due_s:
+            with suppress(OSError):
+                found = [entry for entry in os.scandir(self._data_dir) if entry.is_dir(follow_symlinks=False)]
+                self._parts = {entry.name: _bytes_in(entry.path) for entry in sorted(found, key=lambda one: one.name)}
+            took_s = time.monotonic() - begun_s
+            self._due_s = begun_s + max(FOLDER_SECONDS, FOLDER_REST * took_s)
+        return self._parts
+
+
+def _bytes_in(folder: str) -> int:
+    """The bytes of all files under a folder. Files come and go while it looks."""
+    size = 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                is_folder = entry.is_dir(follow_symlinks=False)
+                size += _bytes_in(entry.path) if is_folder else entry.stat(follow_symlinks=False).st_size
+    return size
+
+
+def _funding(data_dir: Path) -> Funding | None:
+    path = data_dir / "settlement" / "funding.json"
+    try:
+        return read_json(path, Funding, what="a settlement's figures", remedy="run `tallyroot settle`")
+    except InvalidInput:
+        return None
