@@ -1,12 +1,10 @@
 """/health and /metrics of `settle --follow` and of `watch`: rounds and looks, posts, what nodes answered."""
 
 import time
-from collections.abc import Iterable
 from decimal import Decimal
 from typing import get_args
 
 import duckdb
-from prometheus_client.metrics_core import Metric
 
 from deploy.data_folder import DataFolder
 from deploy.explain.query import open_views
@@ -28,18 +26,27 @@ OF_NODES = {
     "rpc_requests_total": ("Calls of EVM nodes, by scheme, host and port.", "node"),
     "rpc_failures_total": ("Those of them without a sensible answer: each is asked again.", "node"),
 }
-OF_SETTLE = OF_NODES | {
+"""Of each page of this module. Described as `Described` says, as the others."""
+
+OF_SETTLE = {
+    "settle_rounds_total": ("Rounds by outcome: posted, nothing or waiting.", "outcome"),
+    "settle_posts_total": ("Posts that this process saw mined.",),
+    "settle_round_duration_seconds": ("What a round takes.",),
     "settle_last_round_timestamp_seconds": ("When a round last ended with nothing left to post.",),
     "ledger_collected_tokens": (
         "What customers really paid for what was used, in units of the log's currency. At most a minute old.",
     ),
 }
-OF_WATCH = OF_NODES | {
+OF_WATCH = {
+    "watch_looks_total": ("Looks by outcome: unchanged, calm, alarm or failed.", "outcome"),
+    "watch_actions_total": ("What it has done: attested or disputed.", "action"),
+    "watch_look_duration_seconds": ("What a look takes.",),
     "watch_last_look_timestamp_seconds": ("When a look last ended, or found that nothing has happened since.",),
     "watch_calm": ("1 if the last look found nothing that somebody must look at, else 0.",),
     "watch_posts": (
         "Live posts by what the audit says: right, wrong, unpublished, withheld or unknown.", "verdict",
     ),
+    "ledger_delay_seconds": ("From a post to its first claim.",),
     "ledger_quorum": ("How many auditors must attest a post.",),
     "ledger_attested_posts": ("The last post that as many have attested.",),
     "ledger_disputes": ("Disputes, ever.",),
@@ -60,10 +67,9 @@ class SettleMetrics:
         self._why: str | None = "it has not come through a round yet"
         self._done_s: float | None = None
         self._collected = _Collected(data)
-        page = self._page = MetricsPage(data.data_dir, self.health, self._read)
-        self._rounds = page.counter("settle_rounds", "Rounds by outcome: posted, nothing or waiting.", "outcome")
-        self._posts = page.counter("settle_posts", "Posts that this process saw mined.")
-        self._seconds = page.histogram("settle_round_duration_seconds", "What a round takes.", LONG_SECONDS)
+        page = self._page = MetricsPage(data.data_dir, self.health, OF_SETTLE | OF_NODES, self._set)
+        self._rounds, self._posts = page.counter("settle_rounds_total"), page.counter("settle_posts_total")
+        self._seconds = page.histogram("settle_round_duration_seconds", LONG_SECONDS)
 
     def heard(self, done: Round) -> None:
         """Counts a round."""
@@ -82,12 +88,10 @@ class SettleMetrics:
         """All metrics in Prometheus' text format."""
         return self._page.page()
 
-    def _read(self) -> Iterable[Metric]:
-        found = Families(OF_SETTLE)
+    def _set(self, found: Families) -> None:
         _set_nodes(found, self._counts)
         found.set("settle_last_round_timestamp_seconds", self._done_s)
         found.set("ledger_collected_tokens", self._collected.now())
-        return found
 
 
 class WatchMetrics:
@@ -97,10 +101,9 @@ class WatchMetrics:
         self._counts = counts
         self._last: Turn | None = None
         self._done_s: float | None = None
-        page = self._page = MetricsPage(data.data_dir, self.health, self._read)
-        self._looks = page.counter("watch_looks", "Looks by outcome: unchanged, calm, alarm or failed.", "outcome")
-        self._did = page.counter("watch_actions", "What it has done: attested or disputed.", "action")
-        self._seconds = page.histogram("watch_look_duration_seconds", "What a look takes.", LONG_SECONDS)
+        page = self._page = MetricsPage(data.data_dir, self.health, OF_WATCH | OF_NODES, self._set)
+        self._looks, self._did = page.counter("watch_looks_total"), page.counter("watch_actions_total")
+        self._seconds = page.histogram("watch_look_duration_seconds", LONG_SECONDS)
 
     def heard(self, done: Turn) -> None:
         """Counts a turn."""
@@ -120,18 +123,19 @@ class WatchMetrics:
         """All metrics in Prometheus' text format."""
         return self._page.page()
 
-    def _read(self) -> Iterable[Metric]:
-        found, last = Families(OF_WATCH), self._last
+    def _set(self, found: Families) -> None:
+        last = self._last
         _set_nodes(found, self._counts)
         found.set("watch_last_look_timestamp_seconds", self._done_s)
         if last is None:
-            return found
+            return
         found.set("watch_calm", last.outcome in ("unchanged", "calm"))
         if last.look is not None:
             said = [verdict.verdict for verdict in last.look.verdicts]
             for verdict in VERDICTS:
                 found.set("watch_posts", said.count(verdict), verdict)
             sight = last.look.sight
+            found.set("ledger_delay_seconds", last.look.delay_s)
             found.set("ledger_quorum", sight.quorum)
             found.set("ledger_attested_posts", sight.attested)
             found.set("ledger_disputes", sight.disputes)
@@ -141,7 +145,6 @@ class WatchMetrics:
             for post in sight.unfinished:
                 found.set("post_attestations", post.attestations, post.sequence)
                 found.set("post_delay_end_timestamp_seconds", post.delay_end_s, post.sequence)
-        return found
 
 
 class _Collected:

@@ -1,11 +1,9 @@
 """A worker's Prometheus metrics: what it commits, how far each partition is, its store. They influence no result."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-from prometheus_client.metrics_core import Metric
 
 from streams.storage.object_store import ObjectStore
 from streams.storage.snapshot import waiting_snapshots
@@ -15,6 +13,16 @@ from streams.worker.metrics_page import Families, MetricsPage
 from streams.worker.partition_owner import Committed
 
 OF_A_WORKER = {
+    "records_total": ("Records committed.", "partition"),
+    "entries_total": ("Entries by outcome: accepted, duplicate or rejected.", "partition", "outcome"),
+    "rejects_total": ("Refused entries by reason.", "partition", "reason"),
+    "windows_sealed_total": ("Windows and adjustments sealed.", "partition"),
+    "epochs_cut_total": ("Epochs that ended.", "partition"),
+    "fetch_duration_seconds": ("From a request to Kafka to an answer with records. Kafka waits up to 50 ms for some.",),
+    "commit_duration_seconds": ("From a slice's first record to its commit and its files.",),
+    "seal_to_query_duration_seconds": (
+        "From the fetch of the record that seals a window to the file that queries find it in.",
+    ),
     "partition_lag_records": ("Offsets that wait in the log behind the last commit.", "partition"),
     "partition_hidden_records": (
         "Offsets that an open transaction hides: from the last stable offset to the log's end.", "partition",
@@ -27,12 +35,12 @@ OF_A_WORKER = {
     "partition_epochs_pending": ("Epochs that have ended and whose files are not final yet.", "partition"),
     "partition_last_commit_timestamp_seconds": ("When this process last committed.", "partition"),
     "uncovered_partitions": ("Partitions that no worker of this data folder or its store reads.",),
-    "store_up": ("1 if the store answered the last call, 0 if not. Those of the store only where there is one.",),
+    "store_up": ("1 if the store answered the last call, else 0. Those of the store only where there is one.",),
     "store_last_success_timestamp_seconds": ("When the store last answered this process.",),
-    "store_failures_total": ("Calls that the store left unanswered, since the process began.",),
+    "store_failures_total": ("Calls that the store left unanswered.",),
     "store_uploads_waiting": ("Ended epochs of this data folder that are not in the store yet.",),
 }  # fmt: skip
-"""By name: what it means, and its labels. Those of a partition are missing where the worker doesn't read it."""
+"""Described as `Described` says. Those of a partition have a value where the worker reads it."""
 
 
 class WorkerMetrics:
@@ -56,24 +64,13 @@ class WorkerMetrics:
         self._uncovered = uncovered
         self._positions = positions
         self._store = store
-        page = self._page = MetricsPage(data_dir, health, self._gauges)
-        self._records = page.counter("records", "Records committed.", "partition")
-        self._entries = page.counter(
-            "entries", "Entries by outcome: accepted, duplicate or rejected.", "partition", "outcome"
-        )
-        self._rejects = page.counter("rejects", "Refused entries by reason.", "partition", "reason")
-        self._sealed = page.counter("windows_sealed", "Windows and adjustments sealed.", "partition")
-        self._cuts = page.counter("epochs_cut", "Epochs that ended.", "partition")
-        self._fetch = page.histogram(
-            "fetch_duration_seconds", "From a request to Kafka to an answer with records; Kafka waits up to 50 ms."
-        )
-        self._commit = page.histogram(
-            "commit_duration_seconds", "What a slice takes from its first record to its commit and its files."
-        )
-        self._seal_to_query = page.histogram(
-            "seal_to_query_duration_seconds",
-            "From the fetch of the record that seals a window to the file that queries find it in.",
-        )
+        page = self._page = MetricsPage(data_dir, health, OF_A_WORKER, self._set)
+        self._records, self._entries = page.counter("records_total"), page.counter("entries_total")
+        self._rejects, self._sealed = page.counter("rejects_total"), page.counter("windows_sealed_total")
+        self._cuts = page.counter("epochs_cut_total")
+        self._fetch = page.histogram("fetch_duration_seconds")
+        self._commit = page.histogram("commit_duration_seconds")
+        self._seal_to_query = page.histogram("seal_to_query_duration_seconds")
 
     def fetched(self, seconds: float) -> None:
         """Counts one fetch that brought records, and what it took. From the consumer's thread."""
@@ -98,8 +95,7 @@ class WorkerMetrics:
         """All metrics in Prometheus' text format."""
         return self._page.page()
 
-    def _gauges(self) -> Iterable[Metric]:
-        found = Families(OF_A_WORKER)
+    def _set(self, found: Families) -> None:
         for partition, state in sorted(self._read().items()):
             for name, value in self._of(partition, state).items():
                 found.set(f"partition_{name}", value, partition)
@@ -109,7 +105,6 @@ class WorkerMetrics:
             found.set("store_last_success_timestamp_seconds", self._store.answered_s)
             found.set("store_failures_total", self._store.failures)
             found.set("store_uploads_waiting", waiting_snapshots(self._data_dir))
-        return found
 
     def _of(self, partition: int, state: Fetched) -> dict[str, float | None]:
         values: dict[str, float | None] = {"hidden_records": state.hidden}

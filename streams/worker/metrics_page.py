@@ -51,14 +51,19 @@ OF_EVERY_PAGE = {
     "ledger_last_post_timestamp_seconds": ("When the last of them was mined.",),
     "ledger_noted_timestamp_seconds": ("When `settle` noted these figures of the ledger in settlement/funding.json.",),
 }
-"""By name: what it means, and its labels. Those of the ledger where a settlement has run."""
+"""Described as `Described` says. Those of the ledger have a value where a settlement has run."""
+
+
+Described = Mapping[str, tuple[str, ...]]
+"""Metrics by name, without `tallyroot_`: what each means, and its labels. The name says the kind: with `_total` it is a
+counter, with `_duration_seconds` a histogram, else a gauge.
+"""
 
 
 class Families:
-    """What is read at one scrape: gauges, and counters by names with `_total`. One without a value has no series."""
+    """What is read at one scrape. A metric that isn't set is on the page without a series."""
 
-    def __init__(self, described: Mapping[str, tuple[str, ...]]) -> None:
-        """By name, without `tallyroot_`: what it means, and the names of its labels."""
+    def __init__(self, described: Described) -> None:
         self._families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
         for name, (meaning, *labels) in described.items():
             kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
@@ -73,65 +78,58 @@ class Families:
         return iter(self._families.values())
 
 
-class MetricsPage:
+class MetricsPage(Collector):
     """The page of one process on a data folder. Any thread may count and ask for it."""
 
-    def __init__(self, data_dir: Path, health: Callable[[], Health], read: Callable[[], Iterable[Metric]]) -> None:
-        """`health` and `read`, the gauges of this kind of process, are called at each scrape."""
+    def __init__(
+        self, data_dir: Path, health: Callable[[], Health], described: Described, read: Callable[[Families], None]
+    ) -> None:
+        """`described` are the metrics of this kind of process. At each scrape `health` is called, and `read`, which
+        sets those that aren't counted by `counter` or `histogram`.
+        """
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter
         self._registry = CollectorRegistry()
         self._data_dir = data_dir
         self._health = health
+        self._described = {**OF_EVERY_PAGE, **described}
+        self._read = read
         self._sizes = _FolderSizes(data_dir)
         ProcessCollector(registry=self._registry)
-        self._registry.register(_AtScrape(read))
-        self._registry.register(_AtScrape(self._folder))
+        self._registry.register(self)
 
-    def counter(self, name: str, meaning: str, *labels: str) -> Counter:
-        """A counter; the page shows it with `_total`."""
+    def counter(self, name: str) -> Counter:
+        """A counter that this process counts."""
+        meaning, *labels = self._described.pop(name)
         return Counter(f"tallyroot_{name}", meaning, labels, registry=self._registry)
 
-    def histogram(self, name: str, meaning: str, bounds: tuple[float, ...] = SECONDS) -> Histogram:
-        """A histogram of durations in seconds."""
-        return Histogram(f"tallyroot_{name}", meaning, registry=self._registry, buckets=bounds)
+    def histogram(self, name: str, bounds: tuple[float, ...] = SECONDS) -> Histogram:
+        """A histogram of durations that this process takes."""
+        meaning, *labels = self._described.pop(name)
+        return Histogram(f"tallyroot_{name}", meaning, labels, registry=self._registry, buckets=bounds)
 
     def page(self) -> bytes:
         """All of it."""
         return generate_latest(self._registry)
 
-    def _folder(self) -> Iterable[Metric]:
-        page = Families(OF_EVERY_PAGE)
-        page.set("healthy", self._health().reason is None)
-        with suppress(OSError):
-            disk = shutil.disk_usage(self._data_dir)
-            page.set("disk_free_bytes", disk.free)
-            page.set("disk_size_bytes", disk.total)
-        for part, size in self._sizes.parts().items():
-            page.set("data_folder_bytes", size, part)
-        funding = _funding(self._data_dir)
-        if funding is not None:
-            for name in ("earned", "funded", "claimed", "deposits", "shortfall"):
-                page.set(f"ledger_{name}_tokens", int(getattr(funding, name)) / 10**funding.decimals)
-            days = funding.runway_days
-            page.set("ledger_runway_seconds", None if days is None else days * DAY_SECONDS)
-            page.set("ledger_posts", funding.posts)
-            page.set("ledger_last_post_timestamp_seconds", funding.last_post_s)
-            page.set("ledger_noted_timestamp_seconds", funding.at_ms / 1_000)
-        return page
-
-
-class _AtScrape(Collector):
-    """Gauges that are read at each scrape."""
-
-    def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
-        self._read = read
-
-    def collect(self) -> Iterable[Metric]:
-        return self._read()
-
     def describe(self) -> list[Any]:
         """Returns nothing, so that registering reads nothing."""
         return []
+
+    def collect(self) -> Iterable[Metric]:
+        """What is read at a scrape."""
+        found = Families(self._described)
+        found.set("healthy", self._health().reason is None)
+        with suppress(OSError):
+            disk = shutil.disk_usage(self._data_dir)
+            found.set("disk_free_bytes", disk.free)
+            found.set("disk_size_bytes", disk.total)
+        for part, size in self._sizes.parts().items():
+            found.set("data_folder_bytes", size, part)
+        funding = _funding(self._data_dir)
+        if funding is not None:
+            _set_money(found, funding)
+        self._read(found)
+        return found
 
 
 class _FolderSizes:
@@ -163,6 +161,16 @@ def _bytes_in(folder: str) -> int:
                 is_folder = entry.is_dir(follow_symlinks=False)
                 size += _bytes_in(entry.path) if is_folder else entry.stat(follow_symlinks=False).st_size
     return size
+
+
+def _set_money(found: Families, funding: Funding) -> None:
+    for name in ("earned", "funded", "claimed", "deposits", "shortfall"):
+        found.set(f"ledger_{name}_tokens", int(getattr(funding, name)) / 10**funding.decimals)
+    days = funding.runway_days
+    found.set("ledger_runway_seconds", None if days is None else days * DAY_SECONDS)
+    found.set("ledger_posts", funding.posts)
+    found.set("ledger_last_post_timestamp_seconds", funding.last_post_s)
+    found.set("ledger_noted_timestamp_seconds", funding.at_ms / 1_000)
 
 
 def _funding(data_dir: Path) -> Funding | None:

@@ -159,7 +159,7 @@ def test_a_watcher_shows_posts_their_attestations_and_the_ledger(tmp_path: Path)
         unfinished=(UnfinishedPost(2, 2, 5_000), UnfinishedPost(3, 1, 6_000)),
     )  # fmt: skip
     verdicts = (PostVerdict(1, "right", ""), PostVerdict(2, "right", ""), PostVerdict(3, "withheld", "no archive"))
-    look = Look(head="", posts=3, sight=sight, delay_s=1, verdicts=verdicts, done=(), again=False, is_calm=False)
+    look = Look(head="", posts=3, sight=sight, delay_s=8_000, verdicts=verdicts, done=(), again=False, is_calm=False)
     metrics.heard(Turn("alarm", look, "", ("attested", "disputed"), 2.0))
     found = lines(metrics.page)
     for series, value in {
@@ -170,6 +170,7 @@ def test_a_watcher_shows_posts_their_attestations_and_the_ledger(tmp_path: Path)
         'watch_posts{verdict="wrong"}': 0,
         "watch_calm": 0,
         "watch_look_duration_seconds_count": 1,
+        "ledger_delay_seconds": 8_000,
         "ledger_quorum": 2,
         "ledger_attested_posts": 2,
         "ledger_disputes": 4,
