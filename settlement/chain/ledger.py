@@ -100,6 +100,7 @@ class Ledger:
     def __init__(self, chain: Chain, deployment: Deployment) -> None:
         self.chain = chain
         self.deployment = deployment
+        self._delay_s: int | None = None
         if chain.chain_id != deployment.chain_id:
             raise InvalidInput(
                 f"wrong chain: the ledger is on chain {deployment.chain_id}, this node serves {chain.chain_id}; "
@@ -179,8 +180,10 @@ class Ledger:
         return bytes(self._view("head"))
 
     def delay_s(self) -> int:
-        """Seconds from a post until it may be mature."""
-        return int(self._view("delay"))
+        """Seconds from a post until it may be mature: fixed for the ledger's life."""
+        if self._delay_s is None:
+            self._delay_s = int(self._view("delay"))
+        return self._delay_s
 
     def quorum(self) -> int:
         """How many auditors must attest a post."""
