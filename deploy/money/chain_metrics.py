@@ -101,7 +101,7 @@ class WatchMetrics:
         self._counts = counts
         self._last: Turn | None = None
         self._done_s: float | None = None
-        page = self._page = MetricsPage(data.data_dir, self.health, OF_WATCH | OF_NODES, self._set)
+        page = self._page = MetricsPage(data.data_dir, self.health, OF_WATCH | OF_NODES, self._set, trusts_folder=False)
         self._looks, self._did = page.counter("watch_looks_total"), page.counter("watch_actions_total")
         self._seconds = page.histogram("watch_look_duration_seconds", LONG_SECONDS)
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 from deploy.money.chain_metrics import OF_NODES, OF_SETTLE, OF_WATCH
 from files.write import write_bytes
 from streams.worker.metrics import OF_A_WORKER
-from streams.worker.metrics_page import OF_EVERY_PAGE, Described
+from streams.worker.metrics_page import OF_A_FOLDER, OF_EVERY_PAGE, Described
 
 FOLDER = Path(__file__).resolve().parent
 BOARD = FOLDER / "board.json"
@@ -22,6 +22,7 @@ TABLE_BEGINS, TABLE_ENDS = "<!-- written by python -m deploy.monitoring.board --
 
 METRICS: dict[str, Described] = {
     "every page": OF_EVERY_PAGE,
+    "a worker and `settle --follow`": OF_A_FOLDER,
     "a worker": OF_A_WORKER,
     "`settle --follow`": OF_SETTLE,
     "`watch`": OF_WATCH,

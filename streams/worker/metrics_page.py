@@ -40,6 +40,8 @@ OF_EVERY_PAGE = {
     "healthy": ("1 where /health answers 200, else 0: /health says why.",),
     "disk_free_bytes": ("What is free, for this user, on the disk of the data folder.",),
     "disk_size_bytes": ("The size of that disk.",),
+}
+OF_A_FOLDER = {
     "data_folder_bytes": ("The files in a part of the data folder: its folder's name. At most a minute old.", "part"),
     "ledger_earned_tokens": ("All that was ever earned, posted or not, in whole tokens.",),
     "ledger_funded_tokens": ("All that the ledger was ever sent: what it holds and what was claimed.",),
@@ -51,7 +53,9 @@ OF_EVERY_PAGE = {
     "ledger_last_post_timestamp_seconds": ("When the last of them was mined.",),
     "ledger_noted_timestamp_seconds": ("When `settle` noted these figures of the ledger in settlement/funding.json.",),
 }
-"""Described as `Described` says. Those of the ledger have a value where a settlement has run."""
+"""Of every page, and of those of processes that trust their folder. Described as `Described` says. Those of the ledger
+have a value where a settlement has run.
+"""
 
 
 Described = Mapping[str, tuple[str, ...]]
@@ -82,16 +86,24 @@ class MetricsPage(Collector):
     """The page of one process on a data folder. Any thread may count and ask for it."""
 
     def __init__(
-        self, data_dir: Path, health: Callable[[], Health], described: Described, read: Callable[[Families], None]
+        self,
+        data_dir: Path,
+        health: Callable[[], Health],
+        described: Described,
+        read: Callable[[Families], None],
+        *,
+        trusts_folder: bool = True,
     ) -> None:
         """`described` are the metrics of this kind of process. At each scrape `health` is called, and `read`, which
-        sets those that aren't counted by `counter` or `histogram`.
+        sets those that aren't counted by `counter` or `histogram`. Who judges a folder (`trusts_folder` is false) shows
+        nothing that stands in it.
         """
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter
         self._registry = CollectorRegistry()
         self._data_dir = data_dir
         self._health = health
-        self._described = {**OF_EVERY_PAGE, **described}
+        self._described = {**OF_EVERY_PAGE, **(OF_A_FOLDER if trusts_folder else {}), **described}
+        self._trusts_folder = trusts_folder
         self._read = read
         self._sizes = _FolderSizes(data_dir)
         ProcessCollector(registry=self._registry)
@@ -123,11 +135,10 @@ class MetricsPage(Collector):
             disk = shutil.disk_usage(self._data_dir)
             found.set("disk_free_bytes", disk.free)
             found.set("disk_size_bytes", disk.total)
-        for part, size in self._sizes.parts().items():
-            found.set("data_folder_bytes", size, part)
-        funding = _funding(self._data_dir)
-        if funding is not None:
-            _set_money(found, funding)
+        if self._trusts_folder:
+            for part, size in self._sizes.parts().items():
+                found.set("data_folder_bytes", size, part)
+            _set_money(found, self._data_dir)
         self._read(found)
         return found
 
@@ -163,7 +174,12 @@ def _bytes_in(folder: str) -> int:
     return size
 
 
-def _set_money(found: Families, funding: Funding) -> None:
+def _set_money(found: Families, data_dir: Path) -> None:
+    path = data_dir / "settlement" / "funding.json"
+    try:
+        funding = read_json(path, Funding, what="a settlement's figures", remedy="run `tallyroot settle`")
+    except InvalidInput:
+        return
     for name in ("earned", "funded", "claimed", "deposits", "shortfall"):
         found.set(f"ledger_{name}_tokens", int(getattr(funding, name)) / 10**funding.decimals)
     days = funding.runway_days
@@ -171,11 +187,3 @@ def _set_money(found: Families, funding: Funding) -> None:
     found.set("ledger_posts", funding.posts)
     found.set("ledger_last_post_timestamp_seconds", funding.last_post_s)
     found.set("ledger_noted_timestamp_seconds", funding.at_ms / 1_000)
-
-
-def _funding(data_dir: Path) -> Funding | None:
-    path = data_dir / "settlement" / "funding.json"
-    try:
-        return read_json(path, Funding, what="a settlement's figures", remedy="run `tallyroot settle`")
-    except InvalidInput:
-        return None

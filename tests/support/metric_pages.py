@@ -8,7 +8,7 @@ from deploy.money.chain_metrics import OF_NODES, OF_SETTLE, OF_WATCH, SettleMetr
 from settlement.chain.rpc import RpcCounts
 from streams.worker.health import Health
 from streams.worker.metrics import OF_A_WORKER, WorkerMetrics
-from streams.worker.metrics_page import OF_EVERY_PAGE, Described
+from streams.worker.metrics_page import OF_A_FOLDER, OF_EVERY_PAGE, Described
 
 Pages = dict[str, tuple[str, Described]]
 """By kind of process: its page, and what it is said to show."""
@@ -19,5 +19,9 @@ def pages_of(folder: Path) -> Pages:
     data = DataFolder(folder, load_settings())
     worker = WorkerMetrics(folder, lambda: Health(reason=None), dict, {}, tuple)
     settle, watch = SettleMetrics(data, RpcCounts()), WatchMetrics(data, RpcCounts())
-    told = ((worker, OF_A_WORKER), (settle, {**OF_SETTLE, **OF_NODES}), (watch, {**OF_WATCH, **OF_NODES}))
+    told: tuple[tuple[WorkerMetrics | SettleMetrics | WatchMetrics, Described], ...] = (
+        (worker, OF_A_FOLDER | OF_A_WORKER),
+        (settle, OF_A_FOLDER | OF_SETTLE | OF_NODES),
+        (watch, OF_WATCH | OF_NODES),
+    )
     return {type(page).__name__: (page.page().decode(), {**OF_EVERY_PAGE, **of}) for page, of in told}
