@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -50,6 +51,16 @@ def run(background: ExitStack, place: Path, *words: str) -> Path:
     return said
 
 
+def metrics(said: Path) -> dict[str, float]:
+    """Value by series, as a command in the background serves them; empty until it does."""
+    url = re.search(r"http://\S+(?=/health)", said.read_text())
+    if url is None:
+        return {}
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{url[0]}/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    return {series: float(value) for series, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+
+
 def test_three_epochs_are_posted_attested_and_paid(place: Path, background: ExitStack) -> None:
     fleet = run(background, place, "simulate", *FLEET, *TIMES)
     assert wait_until((place / "data" / "log.json").exists, PATIENCE_S), fleet.read_text()
@@ -57,12 +68,22 @@ def test_three_epochs_are_posted_attested_and_paid(place: Path, background: Exit
     with duckdb.connect(place / "data" / "analytics.duckdb", read_only=True) as views:  # from their first second on
         assert len(views.sql("SELECT count(*) FROM windows").fetchall()) == 1
 
-    follower = run(background, place, "settle", "--follow")
+    follower = run(background, place, "settle", "--follow", "--metrics-port", "0")
     posted = lambda: len(re.findall(r"(?m)^posted ", follower.read_text()))  # noqa: E731
     assert wait_until(lambda: posted() >= EPOCHS, PATIENCE_S), follower.read_text() + fleet.read_text()
     assert "warning" not in follower.read_text()
 
-    assert "audit ok" in tallyroot("attest", *WHERE, cwd=place).stdout
+    watcher = run(background, place, "watch", "--every", "0.5", "--metrics-port", "0")
+    attested = lambda: metrics(watcher).get("tallyroot_ledger_attested_posts", 0)  # noqa: E731
+    assert wait_until(lambda: attested() >= EPOCHS, PATIENCE_S), watcher.read_text()
+    seen, money = metrics(watcher), metrics(follower)
+    assert seen["tallyroot_healthy"] == money["tallyroot_healthy"] == 1
+    assert seen['tallyroot_watch_posts{verdict="right"}'] >= EPOCHS
+    assert seen['tallyroot_watch_posts{verdict="wrong"}'] == 0
+    assert money["tallyroot_settle_posts_total"] >= EPOCHS
+    assert money["tallyroot_ledger_funded_tokens"] >= money["tallyroot_ledger_earned_tokens"] > 0
+    assert money["tallyroot_ledger_collected_tokens"] == 0, "nobody has prepaid"
+    assert sum(value for series, value in money.items() if series.startswith("tallyroot_rpc_requests_total")) > 0
     Chain(DataFolder(place / "data", Settings()).chain_rpc_url()).pass_time(120)  # the delay
     tallyroot("claim", "--all", *WHERE, cwd=place)
     rows = re.findall(r"(?m)^0x\w{40} +([\d.,]+) +([\d.,]+)", tallyroot("payouts", *WHERE, cwd=place).stdout)
