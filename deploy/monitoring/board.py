@@ -243,7 +243,7 @@ def board() -> dict[str, Any]:
         ]},
         "annotations": {"list": [{
             "name": "Alerts", "enable": True, "datasource": SOURCE, "iconColor": "red",
-            "expr": 'ALERTS{alertname=~"Tallyroot.*", alertstate="firing"}', "titleFormat": "{{alertname}}",
+            "expr": 'ALERTS{alertname=~"Tallyroot.*", alertstate="firing"}',
         }]},
         "panels": list(_panels()),
     }  # fmt: skip
@@ -282,8 +282,11 @@ def how_to() -> str:
 
 
 def board_text() -> str:
-    """The board's file."""
-    return json.dumps(board(), indent=1) + "\n"
+    """The board's file: a line for each part, and for each panel."""
+    parts = board()
+    panels = ",\n  ".join(json.dumps(panel) for panel in parts.pop("panels"))
+    lines = [f" {json.dumps(name)}: {json.dumps(part)}" for name, part in parts.items()]
+    return "{\n" + ",\n".join([*lines, f' "panels": [\n  {panels}\n ]']) + "\n}\n"
 
 
 if __name__ == "__main__":

@@ -144,6 +144,8 @@ def test_another_node_of_the_chain_takes_over(place: Path, node: Chain, keys: Ke
     with moody(node.rpc_url, dying) as url:
         chain = Chain(f"{url}/v2/secret, {node.rpc_url}", poll_s=0.01)
         assert service.settle(place, chain, LOG, keys).posts == (1,)
+    assert (set(chain.counts.failures), chain.counts.requests[url] > 10) == ({url}, True)
+    assert chain.counts.requests[node.rpc_url] > 0, "and by the addresses that are counted no access key is shown"
 
     def other(asked: dict[str, Any], honest: Honest) -> Reply:
         return result(asked, "0x1") if asked["method"] == "eth_chainId" else Reply(honest())

@@ -1,10 +1,12 @@
 """A real node on which gas gets dear, and a ledger that refuses a post once it is mined: what settle says and does."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from deploy.cli import money
 from deploy.config import Settings
@@ -110,6 +112,43 @@ def test_settle_that_follows_waits_a_spike_out(
     assert said.err.count("gas costs too much: the base fee is 60 gwei now") == 1
     assert json.loads(said.out.splitlines()[0])["posts"] == [1]
     assert live(place, node) == 1
+
+
+def test_settle_that_follows_waits_for_funds_and_its_page_says_so(
+    place: DataFolder, node: Chain, keys: Keys, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Alerts of a shortfall come from a process that lives."""
+    publish_all(place.data_dir, {DAY: {0: [window("pv-1", DAY, 905_000_000)]}})
+    rests: list[float] = []
+    seen: list[tuple[bool, float]] = []
+
+    class Stopped(Exception):
+        pass
+
+    def rest(seconds: float) -> None:
+        rests.append(seconds)
+        page = served(capsys.readouterr().err)
+        seen.append((page["tallyroot_healthy"] == 1, page["tallyroot_ledger_shortfall_tokens"]))
+        if len(rests) == 2:
+            service.fund(place.data_dir, node, LOG, keys)
+        if len(rests) == 4:
+            raise Stopped
+
+    said: list[str] = []
+
+    def served(printed: str) -> dict[str, float]:
+        said.append(printed)
+        url = re.findall(r"http://\S+(?=/health)", "".join(said))[0]
+        lines = requests.get(f"{url}/metrics", timeout=30).text.splitlines()
+        return {series: float(value) for series, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+
+    monkeypatch.setattr(treasury.time, "sleep", rest)
+    monkeypatch.setenv("CHAIN_RPC_URL", node.rpc_url)
+    monkeypatch.setenv("NO_PROXY", "*")
+    with pytest.raises(Stopped):
+        money.settle(follow=True, metrics_port=0, data_dir=place.data_dir, json=True)
+    assert seen == [(False, 5.0), (False, 5.0), (True, 0.0), (True, 0.0)]
+    assert "".join(said).count("the ledger is short of") == 1, "it says once why it waits"
 
 
 def test_settle_that_follows_says_once_that_an_epoch_owes_nobody(
