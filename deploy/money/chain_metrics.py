@@ -13,6 +13,7 @@ from deploy.money.treasury import Round
 from schemas.errors import InvalidInput
 from settlement.audit.verdict import VerdictKind
 from settlement.chain.rpc import RpcCounts
+from settlement.chain.watcher import Look
 from streams.worker.health import Health
 from streams.worker.metrics_page import Families, MetricsPage
 
@@ -30,7 +31,6 @@ OF_NODES = {
 
 OF_SETTLE = {
     "settle_rounds_total": ("Rounds by outcome: posted, nothing or waiting.", "outcome"),
-    "settle_posts_total": ("Posts that this process saw mined.",),
     "settle_round_duration_seconds": ("What a round takes.",),
     "settle_last_round_timestamp_seconds": ("When a round last ended with nothing left to post.",),
     "ledger_collected_tokens": (
@@ -68,13 +68,12 @@ class SettleMetrics:
         self._done_s: float | None = None
         self._collected = _Collected(data)
         page = self._page = MetricsPage(data.data_dir, self.health, OF_SETTLE | OF_NODES, self._set)
-        self._rounds, self._posts = page.counter("settle_rounds_total"), page.counter("settle_posts_total")
+        self._rounds = page.counter("settle_rounds_total")
         self._seconds = page.histogram("settle_round_duration_seconds", LONG_SECONDS)
 
     def heard(self, done: Round) -> None:
         """Counts a round."""
         self._rounds.labels(done.outcome).inc()
-        self._posts.inc(done.posts)
         self._seconds.observe(done.seconds)
         self._why = done.why or None
         if self._why is None:
@@ -100,6 +99,7 @@ class WatchMetrics:
     def __init__(self, data: DataFolder, counts: RpcCounts) -> None:
         self._counts = counts
         self._last: Turn | None = None
+        self._look: Look | None = None
         self._done_s: float | None = None
         page = self._page = MetricsPage(data.data_dir, self.health, OF_WATCH | OF_NODES, self._set, trusts_folder=False)
         self._looks, self._did = page.counter("watch_looks_total"), page.counter("watch_actions_total")
@@ -112,7 +112,7 @@ class WatchMetrics:
         for action in done.actions:
             self._did.labels(action).inc()
         if done.look is not None:
-            self._done_s = time.time()
+            self._look, self._done_s = done.look, time.time()
         self._last = done
 
     def health(self) -> Health:
@@ -124,18 +124,17 @@ class WatchMetrics:
         return self._page.page()
 
     def _set(self, found: Families) -> None:
-        last = self._last
+        last, look = self._last, self._look
         _set_nodes(found, self._counts)
         found.set("watch_last_look_timestamp_seconds", self._done_s)
-        if last is None:
-            return
-        found.set("watch_calm", last.outcome in ("unchanged", "calm"))
-        if last.look is not None:
-            said = [verdict.verdict for verdict in last.look.verdicts]
+        if last is not None:
+            found.set("watch_calm", last.outcome in ("unchanged", "calm"))
+        if look is not None:  # also while it can't look: a post's delay goes on
+            said = [verdict.verdict for verdict in look.verdicts]
             for verdict in VERDICTS:
                 found.set("watch_posts", said.count(verdict), verdict)
-            sight = last.look.sight
-            found.set("ledger_delay_seconds", last.look.delay_s)
+            sight = look.sight
+            found.set("ledger_delay_seconds", look.delay_s)
             found.set("ledger_quorum", sight.quorum)
             found.set("ledger_attested_posts", sight.attested)
             found.set("ledger_disputes", sight.disputes)

@@ -45,10 +45,9 @@ Waiting = NotYet | NodeAway | NodeRefuses | Underfunded
 
 
 class Round(Struct, frozen=True):
-    """One round of a follower: what it came to, the posts mined in it, why it waits, and what it took."""
+    """One round of a follower: what it came to, why it waits, and what it took."""
 
     outcome: Literal["posted", "nothing", "waiting"]
-    posts: int
     why: str
     seconds: float
 
@@ -144,14 +143,14 @@ class Treasury:
             try:
                 settled = self.settle(options)
             except (NotYet, NodeAway, NodeRefuses, Underfunded) as error:
-                on_round(Round("waiting", 0, str(error), time.monotonic() - begun_s))
+                on_round(Round("waiting", str(error), time.monotonic() - begun_s))
                 if time.monotonic() >= silent_until_s:
                     yield error
                     silent_until_s = time.monotonic() + SAY_AGAIN_S
             else:
                 silent_until_s = 0.0
                 outcome: Literal["posted", "nothing"] = "posted" if settled.posts else "nothing"
-                on_round(Round(outcome, len(settled.posts), "", time.monotonic() - begun_s))
+                on_round(Round(outcome, "", time.monotonic() - begun_s))
                 if settled.posts or settled.owes_nobody_until not in (None, owes_nobody_until):
                     yield settled
                 owes_nobody_until = settled.owes_nobody_until

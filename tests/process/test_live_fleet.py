@@ -80,7 +80,7 @@ def test_three_epochs_are_posted_attested_and_paid(place: Path, background: Exit
     assert seen["tallyroot_healthy"] == money["tallyroot_healthy"] == 1
     assert seen['tallyroot_watch_posts{verdict="right"}'] >= EPOCHS
     assert seen['tallyroot_watch_posts{verdict="wrong"}'] == 0
-    assert money["tallyroot_settle_posts_total"] >= EPOCHS
+    assert money["tallyroot_ledger_posts"] >= EPOCHS
     assert money["tallyroot_ledger_funded_tokens"] >= money["tallyroot_ledger_earned_tokens"] > 0
     assert money["tallyroot_ledger_collected_tokens"] == 0, "nobody has prepaid"
     assert sum(value for series, value in money.items() if series.startswith("tallyroot_rpc_requests_total")) > 0
