@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -51,20 +52,22 @@ def run(background: ExitStack, place: Path, *words: str) -> Path:
     return said
 
 
-def metrics(said: Path) -> dict[str, float]:
-    """Value by series, as a command in the background serves them; empty until it does."""
-    url = re.search(r"http://\S+(?=/health)", said.read_text())
-    if url is None:
-        return {}
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{url[0]}/metrics", timeout=30) as answer:
-        lines = answer.read().decode().splitlines()
-    return {series: float(value) for series, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+def metrics(said: str) -> "Counter[str]":
+    """Value by series, added up over the processes that say where they serve them."""
+    found = Counter[str]()
+    for url in re.findall(r"http://\S+(?=/health)", said):
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{url}/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        found.update(
+            {series: float(value) for series, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+        )
+    return found
 
 
 def test_three_epochs_are_posted_attested_and_paid(place: Path, background: ExitStack) -> None:
     fleet = run(background, place, "simulate", *FLEET, *TIMES)
     assert wait_until((place / "data" / "log.json").exists, PATIENCE_S), fleet.read_text()
-    tallyroot("up", "--workers", "2", *WHERE, cwd=place)
+    started = tallyroot("up", "--workers", "2", *WHERE, cwd=place).stdout
     with duckdb.connect(place / "data" / "analytics.duckdb", read_only=True) as views:  # from their first second on
         assert len(views.sql("SELECT count(*) FROM windows").fetchall()) == 1
 
@@ -74,14 +77,17 @@ def test_three_epochs_are_posted_attested_and_paid(place: Path, background: Exit
     assert "warning" not in follower.read_text()
 
     watcher = run(background, place, "watch", "--every", "0.5", "--metrics-port", "0")
-    attested = lambda: metrics(watcher).get("tallyroot_ledger_attested_posts", 0)  # noqa: E731
+    attested = lambda: metrics(watcher.read_text())["tallyroot_ledger_attested_posts"]  # noqa: E731
     assert wait_until(lambda: attested() >= EPOCHS, PATIENCE_S), watcher.read_text()
-    seen, money = metrics(watcher), metrics(follower)
+    seen, money, workers = (metrics(said) for said in (watcher.read_text(), follower.read_text(), started))
+    for what in ("fetch", "commit", "seal_to_query"):
+        assert workers[f"tallyroot_{what}_duration_seconds_count"] > 0, what
+    assert sum(workers[f'tallyroot_partition_machines{{partition="{number}"}}'] for number in (0, 1)) == 40
     assert seen["tallyroot_healthy"] == money["tallyroot_healthy"] == 1
     assert seen['tallyroot_watch_posts{verdict="right"}'] >= EPOCHS
     assert seen['tallyroot_watch_posts{verdict="wrong"}'] == 0
     assert money["tallyroot_ledger_posts"] >= EPOCHS
-    assert money["tallyroot_ledger_funded_tokens"] >= money["tallyroot_ledger_earned_tokens"] > 0
+    assert min(money[f"tallyroot_ledger_{name}_tokens"] for name in ("earned", "funded")) > 0
     assert money["tallyroot_ledger_collected_tokens"] == 0, "nobody has prepaid"
     assert sum(value for series, value in money.items() if series.startswith("tallyroot_rpc_requests_total")) > 0
     Chain(DataFolder(place / "data", Settings()).chain_rpc_url()).pass_time(120)  # the delay
