@@ -13,6 +13,7 @@ import msgspec
 from deploy.config import KeySettings, Settings
 from deploy.keys import private_key
 from deploy.stack.servers import EvmNode, KafkaServer, Stack
+from files.read import FileMissing, read_json
 from files.write import make_folder, write_json
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -37,6 +38,12 @@ def demo_account(name: str) -> str:
     return Signer.from_seed("demo", name).address
 
 
+class StoreFile(msgspec.Struct, frozen=True):
+    """store.json: the address of the store that the folder shares with other hosts."""
+
+    uri: str
+
+
 @dataclass(frozen=True)
 class DataFolder:
     """A data folder with the settings that a command runs under."""
@@ -48,11 +55,9 @@ class DataFolder:
         """The log that this folder belongs to. Raises InvalidInput where there is none yet."""
         path = self.data_dir / LOG_FILE
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Log)
-        except FileNotFoundError:
+            return read_json(path, Log, what="a description of a log", remedy="restore it from a copy")
+        except FileMissing:
             return self._log_of_store()
-        except msgspec.MsgspecError as error:
-            raise InvalidInput(f"{path} is not a description of a log ({error}): restore it from a copy") from None
 
     def _log_of_store(self) -> Log:
         from streams.storage.shared_epochs import stored_log
@@ -72,20 +77,20 @@ class DataFolder:
         """
         path = self.data_dir / STORE_FILE
         try:
-            kept = msgspec.json.decode(path.read_bytes(), type=dict[str, str])["uri"]
-        except FileNotFoundError:
+            kept = read_json(
+                path, StoreFile, what="the name of a store", remedy="remove it, and set TALLYROOT_STORE"
+            ).uri
+        except FileMissing:
             kept = None
-        except (msgspec.MsgspecError, KeyError) as error:
-            raise InvalidInput(f"{path} names no store ({error}): remove it, and set TALLYROOT_STORE") from None
         if kept is None and self.settings.store is None:
             return None
         from streams.storage.object_store import ObjectStore, store_uri
 
         uri = kept if self.settings.store is None else store_uri(self.settings.store)
         store = None if uri is None else ObjectStore(uri)
-        if store is not None and uri != kept:
+        if store is not None and uri is not None and uri != kept:
             store.check()
-            self._write(path, {"uri": uri})
+            self._write(path, StoreFile(uri))
         return store
 
     def fetch_epochs(self) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from files.format import FORMAT, METADATA, check_metadata
 from files.read import open_regular
 from files.write import Temporary, sync_folder
 from schemas.errors import InvalidInput
@@ -23,9 +24,14 @@ BYTES_MAX = 64 << 30
 """The largest Parquet file that is read where the caller states no other bounds; bytes also as uncompressed."""
 
 
+METADATA_OF = {METADATA: str(FORMAT).encode()}
+"""What every Parquet file of ours has in its schema's metadata."""
+
+
 def write_table(file: Temporary, table: pa.Table) -> Temporary:
     """Writes a table as Parquet to `file` and returns it; equal rows make equal bytes under one version of Arrow."""
-    pq.write_table(table.combine_chunks(), file.temporary, row_group_size=ROW_GROUP, compression="zstd")
+    whole = table.combine_chunks().replace_schema_metadata(METADATA_OF)
+    pq.write_table(whole, file.temporary, row_group_size=ROW_GROUP, compression="zstd")
     return file
 
 
@@ -64,6 +70,7 @@ def read_batches(
             if file.metadata.num_rows > max_rows or size > max_bytes:
                 raise InvalidInput(f"{path} holds more than {max_rows:,} rows or {max_bytes:,} bytes: {remedy}")
             found = file.schema_arrow
+            check_metadata(found.metadata, path)
             for field in schema:
                 if field.name not in found.names or found.field(field.name).type != field.type:
                     raise InvalidInput(f"{path} has no column {field.name} of the type {field.type}: {remedy}")

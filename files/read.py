@@ -7,12 +7,13 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import msgspec
 
+from files.format import without_format
 from schemas.errors import InvalidInput
 
 T = TypeVar("T")
@@ -69,16 +70,53 @@ def read_bytes(path: Path, *, remedy: str, max_bytes: int = BYTES_MAX, within: P
     return content
 
 
-def read_json(path: Path, kind: type[T], *, what: str, remedy: str, max_bytes: int = BYTES_MAX) -> T:
+def read_json(
+    path: Path,
+    kind: type[T],
+    *,
+    what: str,
+    remedy: str,
+    max_bytes: int = BYTES_MAX,
+    dec_hook: Callable[[type, Any], Any] | None = None,
+) -> T:
     """The JSON of a file, decoded to `kind` (a type that msgspec knows); `what` names it in messages: "a manifest".
 
-    Raises FileMissing, and InvalidInput as `read_bytes` or where the JSON is not of that type.
+    Raises FileMissing, and InvalidInput as `read_bytes` or `decode_json`.
     """
     content = read_bytes(path, remedy=remedy, max_bytes=max_bytes)
+    return decode_json(content, kind, path, what=what, remedy=remedy, dec_hook=dec_hook)
+
+
+def decode_json(
+    content: bytes,
+    kind: type[T],
+    name: Path | str,
+    *,
+    what: str,
+    remedy: str,
+    dec_hook: Callable[[type, Any], Any] | None = None,
+) -> T:
+    """The same of bytes that were read: what `write_json` wrote, or a person.
+
+    Raises InvalidInput, which names `name`, where the JSON is not of that type or a later version wrote it.
+    """
+    plain, has_format = without_format(content, name)
     try:
-        return msgspec.json.decode(content, type=kind)
+        if not has_format or _is_object(kind):
+            return msgspec.json.decode(plain, type=kind, dec_hook=dec_hook)
+        return msgspec.json.decode(plain, type=_Content[kind], dec_hook=dec_hook).content  # type: ignore[valid-type]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInput(f"{path} is not {what} ({error}): {remedy}") from None
+        raise InvalidInput(f"{name} is not {what} ({error}): {remedy}") from None
+
+
+class _Content(msgspec.Struct, Generic[T]):
+    """What is no object of its own: a list, a text, or names that a person chose."""
+
+    content: T
+
+
+def _is_object(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def file_chunks(path: Path) -> Iterator[bytes]:

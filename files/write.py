@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from files.format import with_format
+
 TEMPORARY = ".tmp"
 """How the name of an unfinished file ends. No reader's pattern matches it."""
 
@@ -83,8 +85,14 @@ def write_json(
 
 
 def json_bytes(document: object, *, indent: int = 2, enc_hook: Callable[[Any], Any] | None = None) -> bytes:
-    """A document as the bytes of a JSON file that people read: indented, with a newline at its end."""
-    return msgspec.json.format(msgspec.json.encode(document, enc_hook=enc_hook), indent=indent) + b"\n"
+    """A document as the bytes of a JSON file that people read: its format, then what it says, indented, a newline."""
+    encoded = msgspec.json.encode(document, enc_hook=enc_hook)
+    return plain_json(with_format(encoded, is_object=isinstance(document, msgspec.Struct)), indent=indent)
+
+
+def plain_json(encoded: bytes, *, indent: int = 2) -> bytes:
+    """Encoded JSON as people read it. For a file that a document beside it gives the format of."""
+    return msgspec.json.format(encoded, indent=indent) + b"\n"
 
 
 def write_chunks(path: Path, chunks: Iterable[bytes], sha256: str | None = None, *, mode: int = FILE_MODE) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from files.foreign import ForeignFiles, PlainFiles
+from files.format import without_format
 from files.read import FileMissing, HostFault
 from schemas.errors import InvalidInput
 from schemas.manifest import EpochFiles, EpochManifest
@@ -37,7 +38,8 @@ def manifest_at(files: ForeignFiles, path: Path, cure: str) -> EpochFiles:
     InvalidInput, both with the `cure`.
     """
     try:
-        found = msgspec.json.decode(b"".join(files.chunks(path, MANIFEST_BYTES_MAX)), type=EpochFiles)
+        content, _ = without_format(b"".join(files.chunks(path, MANIFEST_BYTES_MAX)), path)
+        found = msgspec.json.decode(content, type=EpochFiles)
     except (InvalidInput, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         kind = HostFault if isinstance(error, HostFault) else InvalidInput
         raise kind(f"{path} is not a manifest that can be read ({error}): {cure}") from None

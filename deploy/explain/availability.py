@@ -19,7 +19,10 @@ from msgspec import Struct
 
 from deploy.data_folder import DataFolder
 from deploy.explain.query import query
+from files.format import FORMAT
+from files.read import read_json
 from files.write import make_folder, write_bytes, write_json
+from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import epoch_folder
 from schemas.reading import Reading
@@ -59,6 +62,7 @@ class Standing(Struct, frozen=True):
     It is gone on from only where the state has the digest that the epoch's manifest names.
     """
 
+    format: int
     log: Log
     epoch: str
     tables: dict[str, bytes]
@@ -104,8 +108,8 @@ def minutes_of(machine: str, points: Sequence[Point], last_seen_ms: int, until_m
 
 def _kept(path: Path) -> AvailabilityFile:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=AvailabilityFile)
-    except (FileNotFoundError, msgspec.MsgspecError):
+        return read_json(path, AvailabilityFile, what="an account of availability", remedy="remove it")
+    except InvalidInput:
         return AvailabilityFile()  # it is made again from the archive
 
 
@@ -163,7 +167,7 @@ def _points(data_dir: Path, log: Log, partition: int) -> dict[str, list[Point]]:
     if (epoch := epoch_folder(last.start_ms)) != after:
         with suppress(OSError):
             make_folder(path.parent)
-            standing = Standing(log, epoch, packed(state.tables()), points)
+            standing = Standing(FORMAT, log, epoch, packed(state.tables()), points)
             write_bytes(path, msgspec.msgpack.encode(standing))
     return points
 
@@ -183,7 +187,7 @@ def _stood(
         state = State.load(log, partition, unpacked(kept.tables))
     except (OSError, msgspec.MsgspecError, ArrowException, LookupError, ValueError, TypeError):
         return None
-    is_ours = kept.log == log and state.digest().hex() == digest
+    is_ours = (kept.format, kept.log) == (FORMAT, log) and state.digest().hex() == digest
     return (state, kept.points, kept.epoch) if is_ours else None
 
 

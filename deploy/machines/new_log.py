@@ -9,7 +9,6 @@ import re
 import secrets
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
 
 from deploy.data_folder import LOG_FILE, DataFolder
@@ -17,6 +16,7 @@ from deploy.importers.tariffs import zone_of
 from deploy.keys import keys_of, open_key
 from deploy.machines.operator import OPERATOR_FILE, Operator, OperatorFile, key_settings, load_operator, own_keystore
 from deploy.stack.disk import check_disk
+from files.read import FileMissing, read_json
 from files.write import write_json
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
@@ -106,12 +106,9 @@ def operator_of(data: DataFolder) -> Operator:
 def zone_of_log(data_dir: Path) -> str | None:
     """The IANA zone that `init` was given for tariffs that name none; None where it was given none."""
     try:
-        kept: str = msgspec.json.decode((data_dir / ZONE_FILE).read_bytes(), type=str)
-    except FileNotFoundError:
+        return read_json(data_dir / ZONE_FILE, str, what="a zone", remedy="run `tallyroot init --zone`")
+    except FileMissing:
         return None
-    except (OSError, msgspec.MsgspecError) as error:
-        raise InvalidInput(f"{data_dir / ZONE_FILE} can't be read ({error}): run `tallyroot init --zone`") from None
-    return kept
 
 
 def _zone(data_dir: Path, wanted: str | None) -> str:

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from deploy.config import KeySettings
 from deploy.keys import open_key
+from files.read import FileMissing, read_json
 from files.write import write_secret
 from schemas.errors import InvalidInput
 from settlement.chain.signer import Signer
@@ -81,12 +82,11 @@ def typed_data(log_id: str, key: str, record_type: str, value: bytes) -> Mapping
 def load_operator(data_dir: Path) -> OperatorFile | None:
     """What `init` kept of the operator, None where it kept nothing. Raises InvalidInput for a damaged file."""
     path = data_dir / OPERATOR_FILE
+    remedy = "restore it, or set TALLYROOT_OPERATOR_KEYSTORE"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=OperatorFile)
-    except FileNotFoundError:
+        return read_json(path, OperatorFile, what="the operator's", remedy=remedy)
+    except FileMissing:
         return None
-    except (OSError, msgspec.MsgspecError) as error:
-        raise InvalidInput(f"{path} can't be read ({error}): restore it, or set TALLYROOT_OPERATOR_KEYSTORE") from None
 
 
 def own_keystore(data_dir: Path) -> OperatorFile:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
-import msgspec
 from msgspec import Struct
 
 from deploy.data_folder import DataFolder
 from deploy.keys import keys_of
 from deploy.money.shared_posts import SharedPosts
+from files.read import FileMissing, read_json
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.parsing import token_amount
@@ -189,8 +189,6 @@ def noted_funding(data_dir: Path) -> Funding | None:
     """What the settlement that ran last noted of the ledger's funds; None where none ran in this folder."""
     path = data_dir / "settlement" / "funding.json"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Funding)
-    except FileNotFoundError:
+        return read_json(path, Funding, what="a settlement's figures", remedy="run `tallyroot settle` again")
+    except FileMissing:
         return None
-    except msgspec.MsgspecError as error:
-        raise InvalidInput(f"{path} is damaged ({error}): run `tallyroot settle` again") from None

@@ -37,6 +37,7 @@ from deploy.report.figures import (
     stretch_days,
 )
 from deploy.report.money import HELD, OUTSIDE, Money, PostPage, WindowName, WindowProof, read_money
+from files.read import FileMissing, read_json
 from files.write import write_bytes
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -361,8 +362,6 @@ def _chain(folder: Path) -> ChainPage | None:
 def _of_chain(folder: Path, kind: type[Part]) -> Part | None:
     path = folder / CHAIN_FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except FileNotFoundError:
+        return read_json(path, kind, what="the description of a ledger", remedy="restore it from a copy")
+    except FileMissing:
         return None
-    except msgspec.MsgspecError as error:
-        raise InvalidInput(f"{path} is damaged ({error}): restore it from a copy") from None

@@ -18,7 +18,8 @@ from deploy.simulate.fleet import Fleet
 from deploy.simulate.fleet_faults import Fault
 from deploy.simulate.simulation import FleetMemory, Form, Plan, Simulation, heartbeats, last_heartbeat_ms
 from deploy.texts import moment_text
-from files.write import write_bytes
+from files.read import FileMissing, read_json
+from files.write import write_json
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.parsing import day_number, duration_ms
@@ -290,12 +291,10 @@ class _FleetRun:
             seed=fleet.seed, machines=fleet.machines, is_signed=fleet.is_signed,
             effective_from_ms=start_ms, payees=self._payees, backfill=backfill,
         )  # fmt: skip
-        if not self._path.exists():
-            return new
         try:
-            kept = msgspec.json.decode(self._path.read_bytes(), type=_Kept)
-        except msgspec.MsgspecError as error:
-            raise InvalidInput(f"{self._path} is not a memory of a fleet ({error}): restore it from a copy") from None
+            kept = read_json(self._path, _Kept, what="a memory of a fleet", remedy="restore it from a copy")
+        except FileMissing:
+            return new
         if msgspec.structs.replace(kept, effective_from_ms=start_ms, memory=None) != new:
             raise InvalidInput(
                 f"another fleet is in this log (--seed {kept.seed} --machines {kept.machines}"
@@ -312,7 +311,7 @@ class _FleetRun:
         return whole, now + max(SAVE_SECONDS, SAVE_SHARE * (now - began))
 
     def _write(self, kept: _Kept) -> None:
-        write_bytes(self._path, msgspec.json.encode(kept))
+        write_json(self._path, kept)
 
     def _send(self, records: Iterable[Outgoing]) -> None:
         for out in records:

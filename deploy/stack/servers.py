@@ -15,8 +15,8 @@ from deploy.stack.evm_node import EvmNode, start_evm
 from deploy.stack.home import Home
 from deploy.stack.kafka_server import KafkaServer, start_kafka
 from deploy.stack.processes import START_PATIENCE_S, Process
+from files.read import FileMissing, read_json
 from files.write import write_json
-from schemas.errors import InvalidInput
 
 __all__ = ["EvmNode", "KafkaServer", "Stack", "start_evm", "start_kafka"]
 
@@ -49,11 +49,12 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         """
         path = data_dir.absolute() / STACK_FILE
         try:
-            stack = msgspec.json.decode(path.read_bytes(), type=cls, dec_hook=lambda kind, value: kind(value))
-        except FileNotFoundError:
+            stack = read_json(
+                path, cls, what="a list of servers", remedy="end its servers by hand and remove it",
+                dec_hook=lambda kind, value: kind(value),
+            )  # fmt: skip
+        except FileMissing:
             return None
-        except (OSError, msgspec.MsgspecError) as error:
-            raise InvalidInput(f"can't read {path} ({error}): end its servers by hand and remove it") from None
         stack = msgspec.structs.replace(stack, data_dir=data_dir.absolute())  # the folder may have been moved
         return stack if stack.home.is_at(data_dir) else stack._without_embedded()
 

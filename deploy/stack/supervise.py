@@ -28,6 +28,7 @@ from deploy.stack import processes
 from deploy.stack.home import Home
 from deploy.stack.outside import ASK_S, Answer, Silence, Standstill, ask
 from deploy.stack.processes import Process
+from files.read import FileMissing, read_json
 from files.write import write_json
 from schemas.errors import InvalidInput
 from streams.storage.offset_mark import read_mark
@@ -77,12 +78,10 @@ class Supervised(msgspec.Struct, kw_only=True):
         """What the folder remembers, running or not; None in a copy of it. Raises InvalidInput for a damaged file."""
         path = data_dir / WORKERS_FILE
         try:
-            found = msgspec.json.decode(path.read_bytes(), type=cls)
-            return found if found.home.is_at(data_dir) else None
-        except FileNotFoundError:
+            found = read_json(path, cls, what="a list of workers", remedy="end its workers by hand and remove it")
+        except FileMissing:
             return None
-        except (OSError, msgspec.MsgspecError) as error:
-            raise InvalidInput(f"can't read {path} ({error}): end its workers by hand and remove it") from None
+        return found if found.home.is_at(data_dir) else None
 
     def save(self, data_dir: Path) -> None:
         """Writes the file in one step."""

@@ -9,6 +9,7 @@ from typing import cast, get_args
 
 import msgspec
 
+from files.format import FORMAT, check_format
 from schemas.errors import InvalidInput
 from settlement.head import HeaderFile, PostHeader
 from settlement.posting import OVER, Attempt, Fees, Posting, PostingState
@@ -39,7 +40,10 @@ class Journal:
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
+            ((found,),) = self._db.execute("PRAGMA user_version").fetchall()
+            check_format(found, path)
             self._db.executescript(TABLES)
+            self._db.execute(f"PRAGMA user_version = {FORMAT}")
             if (found := self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(found)
 

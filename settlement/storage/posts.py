@@ -1,7 +1,7 @@
 """The folder `settlement/`: every post with all that is needed to pay, prove and audit it, and to continue from it.
 
 posts/<sequence>/manifest.json    the canonical bytes whose keccak is on the chain
-                 header.json      the arguments of the post, its generation, the token's decimals
+                 header.json      the arguments of the post, its generation, the token's decimals; the files' format
                  windows.parquet  the windows in the order of accrual: the leaves of the windows root
                  payouts.json     by account: cumulative and amount in micros, cumulative in token units, proof
                  balances.json    what the next post starts from
@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from files.parquet import publish_table, read_table
 from files.read import read_bytes, read_json
-from files.write import Temporary, make_folder, rename, write_bytes, write_json
+from files.write import Temporary, make_folder, plain_json, rename, write_bytes, write_json
 from schemas.arrow import MICROS
 from schemas.errors import InvalidInput
 from schemas.payout import Carry, ChainSeen, Funding, Payout, Unsettled
@@ -119,7 +119,7 @@ class Store:
         write_bytes(temporary / "manifest.json", post.manifest.canonical())
         write_json(temporary / "header.json", StoredHeader(HeaderFile.of(header), generation, decimals), indent=1)
         publish_table(Temporary(temporary / "windows.parquet"), _windows_table(post.windows))
-        write_json(temporary / "payouts.json", _payouts(post, decimals), indent=1)
+        write_bytes(temporary / "payouts.json", plain_json(msgspec.json.encode(_payouts(post, decimals)), indent=1))
         write_json(temporary / "balances.json", _balances_file(post.after), indent=1)
         # (2)
         if final.exists():

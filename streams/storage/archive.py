@@ -15,6 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import Struct
 
+from files.format import check_metadata
+from files.parquet import METADATA_OF
 from files.write import Temporary
 from schemas.errors import InvalidInput, InvariantBroken
 from streams.core.kernel.archived import add_archived, archived_batch
@@ -80,7 +82,8 @@ def write_archive(
             digest.add(records)
             yield records
 
-    with pq.ParquetWriter(archive.temporary, RECORDS, compression="zstd", write_batch_size=PAGE_RECORDS) as writer:
+    schema = RECORDS.with_metadata(METADATA_OF)
+    with pq.ParquetWriter(archive.temporary, schema, compression="zstd", write_batch_size=PAGE_RECORDS) as writer:
         for group in _row_groups(noted(reader.slices(partition, first, next, skipped) if first < next else ())):
             if stopped():
                 return None
@@ -103,6 +106,7 @@ def read_archive(path: Path) -> Iterator[Record]:
 def archived_batches(path: Path) -> Iterator[pa.RecordBatch]:
     """The same as batches of the schema RECORDS."""
     with pq.ParquetFile(path) as file:
+        check_metadata(file.schema_arrow.metadata, path)
         for batch in file.iter_batches(BATCH_RECORDS):
             yield _plain(batch)
 

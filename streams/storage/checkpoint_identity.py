@@ -26,9 +26,12 @@ class CheckpointIdentity(msgspec.Struct, frozen=True, kw_only=True):
         Rulesets may be added for epochs after the last one `judged`.
         """
         if self.format != given.format:
-            raise InvalidInput(
-                f"{path} has format {self.format}, this version reads {given.format}: use the version that wrote it"
+            remedy = (
+                "use the version that wrote it, or a later one"
+                if self.format > given.format
+                else "remove it, and `tallyroot stream` rebuilds it from the log"
             )
+            raise InvalidInput(f"{path} has format {self.format}, this version reads {given.format}: {remedy}")
         for name in ("partition", "topic_id"):
             _same(path, name, getattr(self, name), getattr(given, name))
         for name in Log.__struct_fields__:

@@ -6,6 +6,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from files.format import FORMAT, METADATA
 from schemas.arrow import REJECTED_RECORDS
 from schemas.reject import KEPT_BYTES
 from streams.kafka.rejects_topic import RejectedMessage
@@ -61,7 +62,7 @@ _COPY = """
               FROM rejects WHERE epoch = {epoch:d} GROUP BY "offset"
           ) USING ("offset")
           WHERE epoch = {epoch:d})
-    TO '{path}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 2048)
+    TO '{path}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 2048, KV_METADATA {{{metadata}}})
 """
 
 
@@ -88,7 +89,9 @@ class CheckpointRejects:
 
     def write(self, epoch: int, start_ms: int, path: Path) -> None:
         """Writes the rejects of an epoch that starts at `start_ms` to a Parquet file: schema LIVE_REJECTS."""
-        self._db.execute(_COPY.format(epoch=epoch, start_ms=start_ms, path=str(path).replace("'", "''")))
+        target = str(path).replace("'", "''")
+        metadata = f"'{METADATA.decode()}': '{FORMAT}'"
+        self._db.execute(_COPY.format(epoch=epoch, start_ms=start_ms, path=target, metadata=metadata))
 
     def drop_sent(self, sent: int) -> int | None:
         """Drops the rejects of final epochs up to the offset `sent`; returns the last offset of those of final epochs

@@ -10,6 +10,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from files.format import check_metadata
 from files.parquet import write_table
 from files.read import FileMissing, read_json
 from files.write import Step, Temporary, file_digest, json_bytes, make_folder, sync_folder
@@ -92,7 +93,9 @@ def _read(path: Path, name: str, machine: str | None) -> pa.Table:
     if not path.is_file():
         return TABLES[name].empty_table()
     filters = [("machine", "==", machine)] if machine is not None and name != "agreements" else None
-    return pq.read_table(path, filters=filters).cast(TABLES[name])
+    table = pq.read_table(path, filters=filters)
+    check_metadata(table.schema.metadata, path)
+    return table.cast(TABLES[name])
 
 
 def last_manifest(data_dir: Path, partition: int) -> int | None:

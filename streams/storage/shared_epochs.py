@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from files.format import without_format
 from files.lock import FileLock
-from files.read import file_chunks
+from files.read import decode_json, file_chunks
 from files.write import Step, file_digest, json_bytes, make_folder, no_step, write_bytes
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
@@ -43,13 +44,10 @@ def share_log(store: ObjectStore, log: Log) -> None:
 
 def stored_log(store: ObjectStore) -> Log | None:
     """The log that a store belongs to; None in a new one. Raises InvalidInput, StoreAway."""
-    content = store.read(LOG_NAME)
-    try:
-        return None if content is None else msgspec.json.decode(content, type=Log)
-    except msgspec.MsgspecError as error:
-        raise InvalidInput(
-            f"{LOG_NAME} in the store {store.uri} is not the description of a log ({error}): restore it"
-        ) from None
+    content, name = store.read(LOG_NAME), f"{LOG_NAME} in the store {store.uri}"
+    if content is None:
+        return None
+    return decode_json(content, Log, name, what="the description of a log", remedy="restore it")
 
 
 def stored_manifests(store: ObjectStore, partition: int, folder: str = "") -> dict[str, str]:
@@ -82,7 +80,7 @@ def read_stored(store: ObjectStore, log: Log, partition: int, folder: str, diges
     name = f"manifests/{partition}/{folder}/{digest}.json"
     content = store.read(name) or b""
     try:
-        whole = msgspec.json.decode(content, type=EpochFiles)
+        whole = msgspec.json.decode(without_format(content, f"{name} in the store {store.uri}")[0], type=EpochFiles)
     except msgspec.MsgspecError:
         whole = None
     manifest = None if whole is None else whole.manifest

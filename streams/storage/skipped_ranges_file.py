@@ -14,7 +14,7 @@ import duckdb
 import msgspec
 
 from files.lock import FileLock
-from files.read import FileMissing, read_json
+from files.read import FileMissing, decode_json, read_json
 from files.write import write_json
 from schemas.errors import InvalidInput
 from schemas.log import Log
@@ -95,12 +95,8 @@ def share_skipped_ranges(store: ObjectStore, data_dir: Path, log: Log) -> tuple[
 
 
 def _stored(store: ObjectStore, name: str) -> SkippedRange:
-    try:
-        return msgspec.json.decode(store.read(name) or b"", type=SkippedRange)
-    except msgspec.MsgspecError as error:
-        raise InvalidInput(
-            f"{name} in the store {store.uri} is not a skipped range ({error}): remove it there"
-        ) from None
+    content, text = store.read(name) or b"", f"{name} in the store {store.uri}"
+    return decode_json(content, SkippedRange, text, what="a skipped range", remedy="remove it there")
 
 
 def _counted(checkpoint: Path) -> int:

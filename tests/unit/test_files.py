@@ -36,8 +36,8 @@ def names(folder: Path) -> list[str]:
 def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_bytes(path, b"long enough")
-    write_json(path, {"name": "x"})
-    assert path.read_bytes() == b'{\n  "name": "x"\n}\n'
+    write_json(path, Shown("x"))
+    assert path.read_bytes() == b'{\n  "format": 1,\n  "name": "x"\n}\n'
     assert names(tmp_path) == ["file"]
 
 

@@ -33,7 +33,7 @@ def test_a_folder_remembers_its_store(tmp_path: Path) -> None:
     kept = place(tmp_path / "one").store()
     assert kept is not None and kept.uri == moved.uri
     (tmp_path / "one" / "store.json").write_text("{}")
-    with pytest.raises(InvalidInput, match="names no store"):
+    with pytest.raises(InvalidInput, match="is not the name of a store"):
         place(tmp_path / "one").store()
 
 
