@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 LOG_FILE = "log.json"
 STORE_FILE = "store.json"
+WORKERS_FILE = "workers.json"
+KEYS_FOLDER = "keys"
 
 DEMO_PAYEES = {"owner": 7_000, "site": 2_000, "investor": 1_000}
 """The payees of a machine on the embedded chain: names to basis points."""

@@ -9,6 +9,9 @@ from typing import Any
 from msgspec import json
 
 from deploy.attack.attack import Attacked
+from deploy.backup.backup import BackedUpResult
+from deploy.backup.rehearsal import Rehearsed
+from deploy.backup.restore import RestoredFolder
 from deploy.cli.dialect import schema
 from deploy.cli.results import (
     Accepted,
@@ -60,7 +63,8 @@ from settlement.results import (
 
 FOLDER = Path(__file__).parents[2] / "schemas" / "json" / "cli"
 ANSWERS: dict[str, tuple[type, ...]] = {
-    "attack": (Attacked,), "attest": (Attested,), "audit": (AuditReport,), "check-gateway": (CheckResult,),
+    "attack": (Attacked,), "attest": (Attested,), "audit": (AuditReport,),
+    "backup": (BackedUpResult,), "check-gateway": (CheckResult,),
     "cancel-announced": (RoleCall,), "claim": (Claimed, ClaimedMany), "close-ledger": (RoleCall,),
     "config": (SettingsShown, Origin), "correct": (Corrected,), "demo": (DemoResult,),
     "deploy-contracts": (Deployment,), "dispute": (Disputed,), "down": (Stopped,), "fund": (Funded,),
@@ -70,6 +74,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "quorum": (RoleCall,), "receipt": (ReadingReceipt,), "recover-token": (RoleCall,),
     "register": (Registered, Accepted), "replay": (ReplayReport,),
     "report": (WrittenReport,),
+    "restore": (RestoredFolder, Rehearsed),
     "restore-posts": (Restored,), "retire": (Registered,), "revoke": (RoleCall,), "roles": (RolesShown, RoleCall),
     "settle": (Settled, DryRun), "settlements": (SettlementsReport,),
     "shares buy": (Bought,), "shares collect": (Collected,), "shares holders": (Holders,),

@@ -15,7 +15,7 @@ import typer
 from typer._click import Context, HelpFormatter
 from typer.exceptions import TyperException
 
-from deploy.cli import ask, check, ingest, machines, money, roles, run, shares, start
+from deploy.cli import ask, check, ingest, machines, money, roles, run, shares, start, upkeep
 from deploy.cli.terminal import fail
 from deploy.cli.values import PlainCommand, PlainGroup
 from schemas.errors import InvalidInput, InvariantBroken
@@ -25,7 +25,7 @@ PANELS = {
     "machines": (machines, ingest),
     "money": (money,),
     "check": (check,),
-    "run": (run, roles),
+    "run": (run, upkeep, roles),
     "ask": (ask,),
 }
 """Panels of the help, in their order, and the modules whose commands they show."""

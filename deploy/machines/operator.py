@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from deploy.config import KeySettings
+from deploy.data_folder import KEYS_FOLDER
 from deploy.keys import open_key
 from files.read import FileMissing, read_json
 from files.write import write_secret
@@ -22,7 +23,6 @@ from streams.core.signature import control_digest
 CONTENT_TYPE = CONTENT_TYPES["json"]
 
 OPERATOR_FILE = "operator.json"
-KEYS_FOLDER = "keys"
 
 
 class OperatorFile(Struct, frozen=True, omit_defaults=True):

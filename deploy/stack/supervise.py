@@ -23,7 +23,7 @@ import msgspec
 
 from deploy.cli.terminal import fail
 from deploy.config import load_settings
-from deploy.data_folder import DataFolder
+from deploy.data_folder import WORKERS_FILE, DataFolder
 from deploy.stack import processes
 from deploy.stack.home import Home
 from deploy.stack.outside import ASK_S, Answer, Silence, Standstill, ask
@@ -37,7 +37,6 @@ from streams.worker.watchdog import EXIT_FATAL, EXIT_STALLED, EXIT_TERMINATED, i
 if TYPE_CHECKING:
     from streams.kafka.reader import KafkaLogReader
 
-WORKERS_FILE = "workers.json"
 LOOK_S = 0.1
 STOP_S = 15.0
 """A worker takes 8 s to give up on a clean stop, and needs some for the commit that runs."""

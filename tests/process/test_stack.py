@@ -17,13 +17,13 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from deploy.config import Settings
-from deploy.data_folder import DataFolder
+from deploy.data_folder import WORKERS_FILE, DataFolder
 from deploy.stack import lifecycle, processes
 from deploy.stack import servers as stack
 from deploy.stack.home import Home
 from deploy.stack.kafka_server import KafkaServer
 from deploy.stack.servers import Stack, start_evm
-from deploy.stack.supervise import WORKERS_FILE, Supervised, Worker, _Supervisor
+from deploy.stack.supervise import Supervised, Worker, _Supervisor
 from schemas.errors import InvalidInput
 
 
