@@ -43,7 +43,7 @@ from settlement.chain.overview import (
     skipped_in_posts,
 )
 from settlement.chain.paying import gas_of, hash_of, transact
-from settlement.chain.restore import restore_posts
+from settlement.chain.restore import last_posted_epoch, restore_posts
 from settlement.chain.shares import Shares
 from settlement.chain.signer import Keys, Signer
 from settlement.chain.treasury import call_as_role, cancel_announced, deploy_contracts, fund, refresh_if_here, roles
@@ -72,6 +72,7 @@ __all__ = [
     "dispute",
     "dry_run",
     "fund",
+    "last_posted_epoch",
     "move_ledger",
     "payouts",
     "proof",

@@ -458,13 +458,11 @@ def restore_posts(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Rebuild a lost folder of posts from the epochs and the chain."""
+    """Lead a folder whose posts are lost, or behind the chain, to where the chain is: from log and epochs."""
     from deploy.cli.results import Restored
-    from settlement import service
 
     treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
-    treasury.data.fetch_epochs()
-    restored = service.restore_posts(treasury.data_dir, treasury.chain, treasury.log, without or [])
+    restored = treasury.restore_posts(without or [], terminal.step)
     numbers = ", ".join(str(sequence) for sequence in restored)
     terminal.say(f"rebuilt, as on the chain: {numbers}" if restored else "every post on the chain is here")
     terminal.result(Restored(list(restored)))

@@ -4,7 +4,7 @@ Everything that is one call of `settlement.service` is called where it is shown.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -29,6 +29,7 @@ from settlement.chain.rpc import NodeAway, NodeRefuses, RpcCounts
 from settlement.history import Posted
 from settlement.posting import GWEI
 from settlement.results import Funded
+from settlement.storage.published_epochs import last_epoch
 
 T = TypeVar("T")
 
@@ -171,6 +172,23 @@ class Treasury:
         """Sends an amount such as 12.50 to the ledger, or what is missing. Raises InvalidInput."""
         wanted = None if amount is None else token_amount(amount, self.decimals())
         return service.fund(self.data_dir, self.chain, self.log, self.keys, wanted)
+
+    def restore_posts(self, without: Collection[int], step: Callable[[str], None]) -> tuple[int, ...]:
+        """Leads the folder to where the chain is: reads the log up to the last post's epochs, and rebuilds its posts.
+
+        `without` names partitions that posts may have left out. Returns the sequences rebuilt. Raises InvalidInput
+        where the epochs don't make a post of the chain.
+        """
+        self.data.fetch_epochs()
+        if (epoch := service.last_posted_epoch(self.data_dir, self.chain, self.log)) is not None:
+            partitions = set(range(self.log.partitions)) - set(without)
+            behind = sorted(part for part in partitions if (last_epoch(self.data_dir, part) or 0) < epoch)
+            if behind:
+                from deploy.stack.worker import run_one_worker
+
+                step(f"partitions {', '.join(map(str, behind))} are behind the chain: reading the log")
+                run_one_worker(self.data, step, until_caught_up=True)
+        return service.restore_posts(self.data_dir, self.chain, self.log, without)
 
     def write_proofs(self, folder: Path) -> int:
         """Writes `<account>.json` for every account of the last post: to be published. Returns how many."""

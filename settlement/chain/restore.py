@@ -12,6 +12,7 @@ from settlement.chain.job import SettleOptions, choose_run
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
 from settlement.chain.overview import refresh_tables
+from settlement.head import PostHeader
 from settlement.history import Posted
 from settlement.post import AssembledPost, PostStanding, assemble
 from settlement.storage.posts import Store
@@ -42,6 +43,16 @@ def restore_posts(data_dir: Path, chain: Chain, log: Log, without: Collection[in
     return tuple(restored)
 
 
+def last_posted_epoch(data_dir: Path, chain: Chain, log: Log) -> int | None:
+    """The number of the last epoch that a live post on the chain settles; None where there is none."""
+    live = Ledger.open(data_dir, chain).history().live
+    return _last_epoch(live[-1].header, log) if live else None
+
+
+def _last_epoch(header: PostHeader, log: Log) -> int:
+    return header.epoch_end_s // (log.epoch_ms // SECOND_MS) - 1
+
+
 class _EpochsUpTo(EpochReader):
     """The epochs as of a post: later ones count as not published."""
 
@@ -58,8 +69,7 @@ def _made_anew(
     data_dir: Path, log: Log, ledger: Ledger, standing: PostStanding, posted: Posted, without: Collection[int]
 ) -> AssembledPost:
     header, decimals = posted.header, ledger.deployment.decimals
-    last = header.epoch_end_s // (log.epoch_ms // SECOND_MS) - 1
-    epochs = _EpochsUpTo(data_dir, log, last)
+    epochs = _EpochsUpTo(data_dir, log, _last_epoch(header, log))
     for left_out in ((), without) if without else ((),):
         try:
             run, _ = choose_run(epochs, standing, log, SettleOptions(without=frozenset(left_out)))

@@ -166,7 +166,7 @@ class Store:
         """header.json of a post. Raises InvalidInput if it is missing or damaged."""
         kept = self.header(sequence)
         if kept is None:
-            raise InvalidInput(f"post {sequence} is not in {self._posts}: restore the folder settlement/ from a copy")
+            raise InvalidInput(f"post {sequence} is not in {self._posts}: `tallyroot restore-posts` rebuilds it")
         return kept
 
     def manifest_bytes(self, sequence: int) -> bytes | None:

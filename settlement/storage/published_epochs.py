@@ -29,6 +29,16 @@ RESTORE = "restore it, or rebuild it from the log"
 MANIFEST_NAME = re.compile(r"(\d+)\.manifest\.json")
 
 
+def last_epoch(data_dir: Path, partition: int) -> int | None:
+    """The number of the last epoch of a partition that is published here. Raises InvalidInput if it is damaged."""
+    newest = max(
+        (data_dir / "epochs").glob(f"*/{partition}.manifest.json"), default=None, key=lambda at: at.parent.name
+    )
+    if newest is None:
+        return None
+    return read_json(newest, EpochFiles, what="a manifest", remedy=RESTORE).manifest.epoch
+
+
 class EpochReader:
     """The folder `epochs/` of a data folder. An epoch of a partition exists when its manifest does."""
 

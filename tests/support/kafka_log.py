@@ -158,14 +158,14 @@ def outcome(data_dir: Path) -> Outcome:
 
 
 def without_faust(bootstrap_servers: str, log: Log, data_dir: Path) -> Outcome:
-    """What the log gives when each partition is one slice, in this process, undisturbed."""
+    """What the rest of the log gives when each partition is one slice, in this process, undisturbed."""
     reader = KafkaLogReader(bootstrap_servers, log.topic)
     try:
         for number in range(log.partitions):
             partition = Partition.open(data_dir, log, number, reader.topic_id(), reader)
             assert partition is not None
-            _, end = reader.range(number)
-            partition.process(0, end, list(reader.read(number, 0, end)))
+            start, (_, end) = partition.next_offset or 0, reader.range(number)
+            partition.process(start, end, list(reader.read(number, start, end)))
             partition.close()
     finally:
         reader.close()
