@@ -13,7 +13,7 @@ demo: setup
 
 # What starts no server and no process of ours: before each commit.
 check: lint types
-	$(PYTEST) -q $(addprefix tests/,unit property golden field simulation house) $(ARGS)
+	$(PYTEST) -q $(addprefix tests/,unit property golden field simulation upgrade house) $(ARGS)
 
 test: lint types tests
 

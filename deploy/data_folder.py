@@ -22,6 +22,7 @@ from streams.kafka.security import PLAINTEXT, KafkaAddress
 
 if TYPE_CHECKING:
     from schemas.manifest import SkippedRange
+    from streams.kafka.reader import KafkaLogReader
     from streams.storage.object_store import ObjectStore
 
 LOG_FILE = "log.json"
@@ -102,6 +103,19 @@ class DataFolder:
             from streams.storage.shared_epochs import fetch_epochs
 
             fetch_epochs(store, self.data_dir, self.log())
+
+    def whole_archive(self) -> int:
+        """The same, and brings back archives that were pruned here; returns how many files. Raises InvalidInput."""
+        from streams.storage.pruned import bring_back
+
+        self.fetch_epochs()
+        return bring_back(self.data_dir, self.log_reader)
+
+    def log_reader(self) -> "KafkaLogReader":
+        """A reader of this folder's log. Raises InvalidInput where no Kafka is known."""
+        from streams.kafka.reader import KafkaLogReader
+
+        return KafkaLogReader(self.kafka_servers(), self.log().topic, 0, self.skipped_ranges())
 
     def skipped_ranges(self) -> "tuple[SkippedRange, ...]":
         """The ranges that an operator had skipped, here and in the store, if there is one. Raises InvalidInput."""

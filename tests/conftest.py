@@ -21,7 +21,7 @@ hypothesis.settings.load_profile("suite")
 
 _SERVER_MARKERS = {"kafka": "kafka", "evm": "chain"}
 _TESTS = Path(__file__).parent
-_LIGHT = ("unit", "property", "golden", "field", "simulation")
+_LIGHT = ("unit", "property", "golden", "field", "simulation", "upgrade")
 _STARTS = ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.system", "socket.bind", "socket.connect")
 _LONG_FIRST = ("test_readme", "test_demo", "crash", "process", "chain", "bench", "browser")
 

@@ -10,6 +10,7 @@ from msgspec import json
 
 from deploy.attack.attack import Attacked
 from deploy.backup.backup import BackedUpResult
+from deploy.backup.prune import Pruned, Unpruned
 from deploy.backup.rehearsal import Rehearsed
 from deploy.backup.restore import RestoredFolder
 from deploy.cli.dialect import schema
@@ -73,7 +74,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "payouts": (Payouts,), "proof": (ProofFile, ProofFolder),
     "quorum": (RoleCall,), "receipt": (ReadingReceipt,), "recover-token": (RoleCall,),
     "register": (Registered, Accepted), "replay": (ReplayReport,),
-    "report": (WrittenReport,),
+    "prune": (Pruned, Unpruned), "report": (WrittenReport,),
     "restore": (RestoredFolder, Rehearsed),
     "restore-posts": (Restored,), "retire": (Registered,), "revoke": (RoleCall,), "roles": (RolesShown, RoleCall),
     "settle": (Settled, DryRun), "settlements": (SettlementsReport,),

@@ -40,6 +40,46 @@ def backup(
 
 
 @app.command()
+def prune(
+    older_than: Annotated[str, typer.Option(help="Since an epoch's end, in the log's time, such as 90d.")] = "90d",
+    kept_in: Annotated[
+        list[str] | None, typer.Option(metavar="PLACE", help="A place of backups, or kafka; repeatable.")
+    ] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Bring back all archives that were pruned.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Delete archives that the store, a backup or Kafka holds as well, and what killed writers left; no proof."""
+    from contextlib import closing, nullcontext
+
+    from deploy.backup.contents import place_of
+    from deploy.backup.prune import Unpruned
+    from deploy.backup.prune import prune as delete
+    from schemas.parsing import duration_ms
+
+    data, terminal = data_folder(data_dir), Terminal(as_json=json)
+    if undo:
+        brought = data.whole_archive()
+        terminal.say(f"{brought:,} files of archives are here again")
+        terminal.result(Unpruned(brought))
+        return
+    places = kept_in or []
+    backups = [place_of(place) for place in places if place != "kafka"]
+    age_ms = duration_ms(older_than)
+    with closing(data.log_reader()) if "kafka" in places else nullcontext() as reader:
+        done = delete(data, age_ms, backups, reader, dry_run=dry_run)
+    verb = "would delete" if dry_run else "deleted"
+    terminal.say(
+        f"{verb} {len(done.archives):,} archives and {len(done.leftovers):,} leftovers, {done.bytes:,} bytes;"
+        " manifests, leaves and posts stay"
+    )
+    if done.kept:
+        terminal.say(f"{len(done.kept):,} older archives are nowhere else and stay: name where they are with --kept-in")
+    terminal.result(done)
+
+
+@app.command()
 def restore(
     place: Place,
     check: Annotated[

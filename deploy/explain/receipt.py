@@ -117,7 +117,7 @@ class ReadingReceipt(Struct, frozen=True, kw_only=True):
 
 def receipt(place: DataFolder, terminal: Terminal, name: ReadingName, out: Path | None) -> None:
     """Shows the receipt of a reading and, with `out`, writes it with its proofs to a file."""
-    place.fetch_epochs()
+    place.whole_archive()
     found = find_reading(place.data_dir, place.log(), name)
     because = f", {found.reason}" if found.reason else ""
     terminal.say(f"reading {name}: {found.verdict}{because}")

@@ -153,7 +153,7 @@ def why(treasury: Treasury, account: str, window: tuple[str, str] | None) -> Exp
         raise InvalidInput(
             f"{found.account} has no part in a window of {machine} at {moment_text(start_ms)}: see `tallyroot why`"
         )
-    treasury.data.fetch_epochs()
+    treasury.data.whole_archive()
     windows = {
         own.window.digest.hex(): ExplainedWindow(
             document=window_document(own.window), digest=own.window.digest, readings=own.readings

@@ -170,7 +170,7 @@ def write_report(
     `wish` chooses what is embedded down to readings; `names` says who an account is.
     Raises InvalidInput where the folder holds no window yet, its files are damaged, or the page can't be written.
     """
-    data.fetch_epochs()
+    data.whole_archive()
     refresh_availability(data)
     unasked = _ask_chain(data)
     shown = gather(data, wish or Wish(), names or {})

@@ -139,7 +139,7 @@ class SettleJob:
         if kept is None:
             raise InvalidInput(
                 f"post {posted.header.sequence} on the ledger is not in {self._store.folder}: "
-                "`tallyroot restore-posts` rebuilds what is lost; if it is not yours, the poster's key is stolen: dispute it"
+                "`tallyroot restore-posts` rebuilds it; if it is not yours, the poster's key is stolen: dispute it"
             )
         if kept.header.header() != posted.header:
             raise InvalidInput(

@@ -26,6 +26,7 @@ from streams.core.skipped_ranges import SkippedBatch, named, without_evidence
 from streams.storage.archive import write_archive
 from streams.storage.checkpoint import Checkpoint, Cut
 from streams.storage.log_reader import LogReader
+from streams.storage.pruned import read_pruned
 from streams.storage.skipped_ranges_file import read_skipped_ranges
 
 REWRITTEN = (
@@ -143,8 +144,8 @@ def publish_epoch(
     manifest = _manifest(log, partition, cut, tables, archive.root, read_skipped_ranges(data_dir, log))
     _hold_skipped(manifest, archive.skipped)
     if existing is not None:
-        archive.drop()
         _hold_against(data_dir, paths, existing, manifest)
+        archive.drop()
         return manifest.digest()
     archive.publish()
     sync_folder(paths.archive.parent)
@@ -216,7 +217,10 @@ def _hold_against(data_dir: Path, paths: EpochPaths, existing: EpochFiles, manif
             if getattr(existing.manifest, name) != getattr(manifest, name)
         ]
         raise InvariantBroken(f"{paths.manifest} is final, and the log now has another {', '.join(names)}")
+    pruned = read_pruned(data_dir)
     for name, digest in existing.files.items():
         path = data_dir / name
+        if name in pruned and not path.exists():
+            continue  # its records have the manifest's log root
         if not path.is_file() or file_digest(path) != digest:
             raise InvariantBroken(f"{path} isn't the file that {paths.manifest} names")

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ from settlement.chain.node import Chain
 from settlement.chain.signer import Keys
 from settlement.storage.posts import Store
 from streams.kafka.topics import create_topic
-from tests.support.archived_log import LOG, MACHINES, START_MS, records_of
+from tests.support.archived_log import LOG, MACHINES, OWNER, START_MS, records_of
 from tests.support.kafka_log import Outcome, Sender, outcome, without_faust
 from tests.support.workers import Workers
 
@@ -176,3 +177,31 @@ def test_an_older_copy_is_led_back_to_the_chain(place: Place, tmp_path: Path) ->
         back.is_right()
     assert back.command("restore-posts") == "rebuilt, as on the chain: 2\n"
     assert back.is_right()
+
+
+def test_archives_are_pruned_and_every_proof_stays(place: Place, tmp_path: Path) -> None:
+    copy = place.copy(tmp_path / "data")
+    manifests = sorted((copy.folder / "epochs").rglob("*"))
+    start = datetime.fromtimestamp(START_MS / 1_000, UTC).strftime("%Y-%m-%dT%H:%MZ")
+    asked = [
+        ("audit",), ("why", OWNER), ("why", OWNER, "--window", MACHINES[0], start), ("proof", OWNER, "--json"),
+        ("receipt", MACHINES[1], "energy", "1", "0", "--json"),
+    ]  # fmt: skip
+    before = [copy.run(*words) for words in asked]
+    assert [each.exit_code for each in before] == [0] * len(asked), [str(each.exception) for each in before]
+    assert copy.run("prune", "--older-than", "1h").stdout.startswith("deleted 0 archives")
+    for kept_in in (str(place.backups), "kafka"):
+        words = ("prune", "--older-than", "1h", "--kept-in", kept_in)
+        assert copy.run(*words, "--dry-run").stdout.startswith("would delete 6 archives")
+        assert copy.run(*words).stdout.startswith("deleted 6 archives")
+        assert len(list((copy.folder / "log").rglob("*.parquet"))) == 2
+        assert len(list((copy.folder / "log").rglob("*.leaves"))) == 8
+        for words, was in zip(asked, before, strict=True):
+            assert copy.run(*words).stdout == was.stdout, words
+        copy.run("prune", "--undo")
+        assert len(list((copy.folder / "log").rglob("*.parquet"))) == 8
+    assert copy.run(*("prune", "--older-than", "1h", "--kept-in", "kafka")).exit_code == 0
+    lose(copy.folder, "partitions")
+    assert copy.read_log().differences(place.truth) == []
+    assert sorted((copy.folder / "epochs").rglob("*")) == manifests
+    assert copy.is_right()
