@@ -52,8 +52,8 @@ Progress = Callable[[float, str], None]
 OF_THE_HOST = {STACK_FILE, WORKERS_FILE}
 """Files about processes of this machine."""
 
-SEPARATE = {"partitions", "epochs", "log", "live", "faust", "kafka", "evm", KEYS_FOLDER}
-"""Folders that have a step of their own, or are made again (live, faust)."""
+SEPARATE = {"partitions", "epochs", "log", "live", "merged", "faust", "kafka", "evm", KEYS_FOLDER}
+"""Folders that have a step of their own, or are made again (live, merged, faust)."""
 
 JOURNAL = "journal.sqlite"
 KEPT_ASIDE = ("-wal", "-shm", ".lock", TEMPORARY)

@@ -20,7 +20,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 import duckdb
 
@@ -66,8 +65,7 @@ def copy_checkpoint(path: Path, target: Path) -> int:
 def copy_journal(path: Path, target: Path) -> None:
     """Writes a copy of the journal of postings as of one moment. Raises InvalidInput where it is damaged."""
     try:
-        source = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
-        with closing(source), closing(sqlite3.connect(target)) as copy:
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(target)) as copy:
             source.backup(copy)
     except sqlite3.Error as error:
         raise InvalidInput(f"the journal {path} can't be copied ({error}): see the runbook for a lost one") from None

@@ -61,6 +61,7 @@ from settlement.results import (
     SettlementsReport,
     Verified,
 )
+from streams.storage.merged import Merged
 
 FOLDER = Path(__file__).parents[2] / "schemas" / "json" / "cli"
 ANSWERS: dict[str, tuple[type, ...]] = {
@@ -70,7 +71,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "config": (SettingsShown, Origin), "correct": (Corrected,), "demo": (DemoResult,),
     "deploy-contracts": (Deployment,), "dispute": (Disputed,), "down": (Stopped,), "fund": (Funded,),
     "ingest": (IngestReport, Written), "init": (InitResult,), "machines": (MachinesShown, MachinePage),
-    "max-rate": (RoleCall,), "move-ledger": (Moved,), "pause": (RoleCall,),
+    "max-rate": (RoleCall,), "merge": (Merged,), "move-ledger": (Moved,), "pause": (RoleCall,),
     "payouts": (Payouts,), "proof": (ProofFile, ProofFolder),
     "quorum": (RoleCall,), "receipt": (ReadingReceipt,), "recover-token": (RoleCall,),
     "register": (Registered, Accepted), "replay": (ReplayReport,),

@@ -40,6 +40,24 @@ def backup(
 
 
 @app.command()
+def merge(data_dir: DataDir = None, json: Json = False) -> None:
+    """Merge the tables of small epochs for analysts, a file a day: queries list few files, proofs stay as they are."""
+    from streams.storage.merged import merge as merge_days
+
+    data, terminal = data_folder(data_dir), Terminal(as_json=json)
+    data.fetch_epochs()
+    done = merge_days(data.data_dir, data.log(), terminal.progress)
+    if done.days:
+        terminal.say(
+            f"merged {len(done.days):,} days or months, {done.days[0]} to {done.days[-1]}: {done.files_before:,} files"
+            f" that queries listed are {done.files_after:,}"
+        )
+    else:
+        terminal.say("nothing new to merge: a day is merged once all partitions have ended its epochs")
+    terminal.result(done)
+
+
+@app.command()
 def prune(
     older_than: Annotated[str, typer.Option(help="Since an epoch's end, in the log's time, such as 90d.")] = "90d",
     kept_in: Annotated[

@@ -16,7 +16,7 @@ from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput
 from streams.storage.views_origin import ANALYTICS_FILE, views_origin
 
-VIEW_FOLDERS = ("epochs", "live", "settlement")
+VIEW_FOLDERS = ("epochs", "merged", "live", "settlement")
 """The folders whose files the views read."""
 
 VIEW_FILES = ("availability.json",)

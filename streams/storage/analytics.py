@@ -4,6 +4,7 @@ Nothing in it has to be refreshed; it is rebuilt only because a data folder may 
 """
 
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from string import Template
 
@@ -13,13 +14,14 @@ import pyarrow as pa
 from files.write import Temporary, sync_folder
 from schemas.arrow import TABLES
 from schemas.log import Log
+from schemas.manifest import epoch_folder
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS
 from schemas.units import SIMULATED
 from schemas.window import FLAGS
 from streams.storage.checkpoint_rejects import LIVE_REJECTS
 from streams.storage.live import BOUNDARY, LIVE_ORDERS, OPEN_WINDOWS
 from streams.storage.view_comments import COLUMNS, VIEWS
-from streams.storage.views_origin import ANALYTICS_FILE, views_origin
+from streams.storage.views_origin import ANALYTICS_FILE, MERGED, merged_until, views_origin
 
 COUNTS = pa.struct([(name, pa.int64()) for name in ("entries", "accepted", "duplicate", "rejected")])
 MANIFEST = pa.struct(
@@ -51,10 +53,9 @@ SCHEMAS = TABLES | {
     "availability": pa.schema([("machines", AVAILABILITY)]),
     "manifest": pa.schema([("manifest", MANIFEST), ("manifest_digest", pa.string())]),
 }
-FILES = {f"epoch_{name}_files": f"epochs/*/*.{name}.parquet" for name in TABLES}
+FILES = {f"merged_{name}_files": f"{MERGED}/*.{name}.parquet" for name in (*TABLES, "epochs")}
 FILES |= {f"live_{name}_files": f"live/*/*.{name}.parquet" for name in TABLES}
 FILES |= {
-    "manifest_files": "epochs/*/*.manifest.json",
     "boundary_files": "live/*/boundary.parquet",
     "open_files": "live/*/open.parquet",
     "settlement_files": "settlement/settlements.parquet",
@@ -95,27 +96,51 @@ def views_sql(data_dir: Path, log: Log) -> str:
     names = {name: _text(f"{root}/{pattern}") for name, pattern in FILES.items()}
     columns = {f"{name}_columns": _no_rows(schema) for name, schema in SCHEMAS.items()}
     constants = {"epoch_ms": str(log.epoch_ms), "window_ms": str(log.window_ms)}
-    sealed = Template(_source("sealed_views.sql"))
-    sealed_views = (
-        sealed.substitute(
-            constants,
-            table=name,
-            columns=", ".join(f'"{column}"' for column in TABLES[name].names),
-            no_rows=columns[f"{name}_columns"],
-            epoch_files=names[f"epoch_{name}_files"],
-            live_files=names[f"live_{name}_files"],
+    until_ms = merged_until(data_dir)
+    constants["merged_until_ms"] = str(until_ms)
+    names["merged_until"] = _text(epoch_folder(until_ms) if until_ms else "")
+    names["manifest_files"] = _epoch_files(root, until_ms, "manifest.json")
+
+    def views_of(source: str, tables: Iterable[str]) -> str:
+        template = Template(_source(source))
+        return "\n".join(
+            template.substitute(
+                names | constants,
+                table=name,
+                columns=", ".join(f'"{column}"' for column in TABLES[name].names),
+                no_rows=columns[f"{name}_columns"],
+                epoch_files=_epoch_files(root, until_ms, f"{name}.parquet"),
+                merged_files=names[f"merged_{name}_files"],
+                live_files=names[f"live_{name}_files"],
+            )
+            for name in tables
         )
-        for name in SEALED
-    )
+
     return Template(_source("views.sql")).substitute(
         names | columns | constants,
-        sealed_views="\n".join(sealed_views),
+        epoch_views=views_of("epoch_views.sql", TABLES),
+        sealed_views=views_of("sealed_views.sql", SEALED),
         flags=f"[{', '.join(map(_text, FLAGS))}]",
         availability_type=_text(_type(AVAILABILITY)),
-        manifest_type=_text(_type(MANIFEST)),
+        manifest_type=manifest_type(),
         currency=_text(log.currency),
         simulated=_text(SIMULATED),
     )
+
+
+def manifest_type() -> str:
+    """DuckDB's type of a manifest, as a literal."""
+    return _text(_type(MANIFEST))
+
+
+def _epoch_files(root: str, until_ms: int, kind: str) -> str:
+    """The patterns of files in the folders of all epochs that aren't merged: names from `until_ms` on, by their digits.
+
+    A pattern can't say "from here on": it is one for the day itself, and one for each digit that may be higher.
+    """
+    first = epoch_folder(until_ms)[:8] if until_ms else ""
+    higher = [f"{first[:place]}[{int(digit) + 1}-9]" for place, digit in enumerate(first) if digit != "9"]
+    return f"[{', '.join(_text(f'{root}/epochs/{start}*/*.{kind}') for start in (first, *higher))}]"
 
 
 def _source(name: str) -> str:

@@ -1,13 +1,5 @@
--- The rows of one table of sealed windows, $table, each once: from epochs/ before its partition's boundary and from live/
--- behind it; one boundary, read once. `name` is an epoch's folder and the partition.
-
-CREATE VIEW files.epoch_$table AS
-SELECT $columns,
-       regexp_extract(filename, '([0-9TZ]+/[0-9]+)\.$table\.parquet$$', 1) AS "name",
-       regexp_extract(filename, '([0-9]+)\.$table\.parquet$$', 1)::BIGINT AS "partition"
-FROM (SELECT *, NULL::VARCHAR AS filename FROM ($no_rows)
-      UNION ALL BY NAME
-      SELECT * FROM read_parquet($epoch_files, allow_empty = true, filename = true));
+-- The rows of one table of sealed windows, $table, each once: from ended epochs before its partition's boundary and from live/
+-- behind it; one boundary, read once.
 
 CREATE VIEW files.live_$table AS
 SELECT $columns,
@@ -20,7 +12,7 @@ CREATE VIEW files.sealed_$table AS
 WITH boundaries AS MATERIALIZED (FROM files.boundaries)
 SELECT $columns, e."partition", true AS final
 FROM files.epoch_$table AS e LEFT JOIN boundaries AS b ON b."partition" = e."partition"
-WHERE e."name" IN (SELECT "name" FROM files.published) AND (b.from_ms IS NULL OR e.start_ms < b.from_ms)
+WHERE b.from_ms IS NULL OR e.start_ms < b.from_ms
 UNION ALL
 SELECT $columns, l."partition",
        strftime(make_timestamp(start_ms // $epoch_ms * $epoch_ms * 1000), '%Y%m%dT%H%M%SZ/') || l."partition"

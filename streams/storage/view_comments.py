@@ -29,9 +29,10 @@ VIEWS = {
 }
 """By view."""
 
+for _table in ("windows", "lines", "statements", "dues", "agreements", "orders", "rejects", "rejected_records"):
+    VIEWS[f"files.epoch_{_table}"] = "The rows of ended epochs, under epochs/ or merged/: query the views instead."
 for _table in ("windows", "lines", "statements", "dues"):
     VIEWS |= {
-        f"files.epoch_{_table}": f"The rows under epochs/, also without a manifest: query {_table} instead.",
         f"files.live_{_table}": f"The rows under live/, also of those long final: query {_table} instead.",
         f"files.sealed_{_table}": f"Each row once, as in the files: query {_table} instead.",
     }
@@ -88,6 +89,7 @@ COLUMNS = {
     "last_offset": "The last offset in the log that it covers.",
     "last_seen": "The end of the last window that a reading of the machine lies in, in UTC.",
     "locked_until": "Until when no payee's part may be lowered, in UTC.",
+    "locked_until_ms": "Until when no payee's part may be lowered, in ms since 1970.",
     "log_root": "The Merkle root over the epoch's raw records.",
     "machine": "The machine's id.",
     "made_from": "SHA-256 over the source of the views, the folder and its log.",
@@ -113,6 +115,7 @@ COLUMNS = {
     "per": "The number of units that the price is for; 0: for each session.",
     "period_minutes": "The minutes from the first word of the meter `availability` on, over a year at most.",
     "placed": "When the order was placed, in UTC.",
+    "placed_at": "When the order was placed, in ms since 1970.",
     "points": "The payee's part in basis points; those of an agreement add up to 10,000.",
     "position": "The row's place within its window, from 0.",
     "posted_block": "The number of the block that holds the post.",
@@ -148,6 +151,7 @@ COLUMNS = {
     "stream_time": "How far the partition's time was when the row was written, in UTC.",
     "supplier": "The EVM account of the supplier, in lower case.",
     "timestamp": "The record's timestamp in the log, or the block's, in UTC.",
+    "timestamp_ms": "The record's timestamp in the log, in ms since 1970.",
     "total": "All that was ever granted up to this post, in units of the currency.",
     "total_micros": "All that was ever granted up to this post, in millionths of the currency.",
     "transaction": "The hash of the transaction.",

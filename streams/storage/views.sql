@@ -18,7 +18,8 @@ FROM glob($manifest_files);
 CREATE MACRO files.flag_names(bits) AS
 if(bits = 0, []::VARCHAR[], list_filter($flags, lambda flag, place: bits >> (place - 1) & 1 = 1));
 
--- The views of sealed_views.sql, for the tables windows, lines, statements and dues.
+-- The views of epoch_views.sql, for all tables, and of sealed_views.sql, for windows, lines, statements and dues.
+$epoch_views
 $sealed_views
 CREATE VIEW files.availability AS
 SELECT unnest(machines, recursive := true)
@@ -142,7 +143,7 @@ CREATE VIEW agreements AS
 SELECT DISTINCT agreement, payee, points, make_timestamp(locked_until_ms * 1000) AS locked_until, pays_trust
 FROM (SELECT * FROM ($agreements_columns)
       UNION ALL BY NAME
-      SELECT * FROM read_parquet($epoch_agreements_files, allow_empty = true)
+      SELECT * EXCLUDE ("name", "partition") FROM files.epoch_agreements
       UNION ALL BY NAME
       SELECT * FROM read_parquet($live_agreements_files, allow_empty = true));
 
@@ -170,12 +171,7 @@ FROM (SELECT * FROM ($open_columns)
 CREATE VIEW orders AS
 WITH boundaries AS MATERIALIZED (FROM files.boundaries),
 placed AS (
-    SELECT * EXCLUDE filename, regexp_extract(filename, '([0-9TZ]+/[0-9]+)\.orders\.parquet$$', 1) AS "name",
-           split_part("name", '/', 2)::BIGINT AS "partition",
-           epoch_ms(strptime(split_part("name", '/', 1), '%Y%m%dT%H%M%SZ')) AS start_ms
-    FROM (SELECT *, NULL::VARCHAR AS filename FROM ($orders_columns)
-          UNION ALL BY NAME
-          SELECT * FROM read_parquet($epoch_orders_files, allow_empty = true, filename = true))
+    SELECT *, epoch_ms(strptime(split_part("name", '/', 1), '%Y%m%dT%H%M%SZ')) AS start_ms FROM files.epoch_orders
 ),
 live AS (
     SELECT * EXCLUDE filename, regexp_extract(filename, '([0-9]+)/[0-9]+\.orders\.parquet$$', 1)::BIGINT AS "partition"
@@ -186,7 +182,7 @@ live AS (
 shown AS (
     SELECT placed.* EXCLUDE "name", true AS final
     FROM placed LEFT JOIN boundaries ON boundaries."partition" = placed."partition"
-    WHERE "name" IN (SELECT "name" FROM files.published) AND (from_ms IS NULL OR start_ms < from_ms)
+    WHERE from_ms IS NULL OR start_ms < from_ms
     UNION ALL BY NAME
     SELECT live.*, strftime(make_timestamp(start_ms * 1000), '%Y%m%dT%H%M%SZ/') || live."partition"
                        IN (SELECT "name" FROM files.published) AS final
@@ -216,18 +212,11 @@ FROM shown LEFT JOIN expenses ON expenses.machine = shown.machine AND ref = item
 CREATE VIEW rejects AS
 WITH boundaries AS MATERIALIZED (FROM files.boundaries),
 refused AS (
-    SELECT "offset", "row", reason, regexp_extract(filename, '([0-9TZ]+/[0-9]+)\.rejects\.parquet$$', 1) AS "name"
-    FROM (SELECT *, NULL::VARCHAR AS filename FROM ($rejects_columns)
-          UNION ALL BY NAME
-          SELECT * FROM read_parquet($epoch_rejects_files, allow_empty = true, filename = true))
+    SELECT "offset", "row", reason, "name" FROM files.epoch_rejects
 ),
 records AS (
-    SELECT * EXCLUDE filename, regexp_extract(filename, '([0-9TZ]+/[0-9]+)\.rejected_records\.parquet$$', 1) AS "name",
-           split_part("name", '/', 2)::BIGINT AS "partition",
-           epoch_ms(strptime(split_part("name", '/', 1), '%Y%m%dT%H%M%SZ')) AS start_ms
-    FROM (SELECT *, NULL::VARCHAR AS filename FROM ($rejected_records_columns)
-          UNION ALL BY NAME
-          SELECT * FROM read_parquet($epoch_rejected_records_files, allow_empty = true, filename = true))
+    SELECT *, epoch_ms(strptime(split_part("name", '/', 1), '%Y%m%dT%H%M%SZ')) AS start_ms
+    FROM files.epoch_rejected_records
 ),
 live AS (
     SELECT * EXCLUDE filename, regexp_extract(filename, '([0-9]+)/[0-9]+\.rejects\.parquet$$', 1)::BIGINT AS "partition"
@@ -239,7 +228,7 @@ shown AS (
     SELECT records."partition", start_ms, "offset", "row", reason, timestamp_ms, "key", "value", value_size, value_sha256,
            true AS final
     FROM refused JOIN records USING ("name", "offset") LEFT JOIN boundaries ON boundaries."partition" = records."partition"
-    WHERE "name" IN (SELECT "name" FROM files.published) AND (from_ms IS NULL OR start_ms < from_ms)
+    WHERE from_ms IS NULL OR start_ms < from_ms
     UNION ALL
     SELECT "partition", start_ms, "offset", entry."row", entry.reason, timestamp_ms, "key", "value", value_size,
            value_sha256,
@@ -287,7 +276,12 @@ SELECT manifest."partition" AS "partition",
 FROM (SELECT * FROM ($manifest_columns)
       UNION ALL BY NAME
       SELECT * FROM read_json($manifest_files, allow_empty = true,
-                     columns = {manifest: $manifest_type, manifest_digest: 'VARCHAR'}));
+                     columns = {manifest: $manifest_type, manifest_digest: 'VARCHAR'})
+      UNION ALL BY NAME
+      SELECT * FROM (SELECT * FROM ($manifest_columns)
+                     UNION ALL BY NAME
+                     SELECT * FROM read_parquet($merged_epochs_files, allow_empty = true))
+      WHERE manifest.start_ms < $merged_until_ms);
 
 -- Of the last year at most: reporting is what a log can tell, the share of windows that hold a reading; uptime counts as
 -- 23 CFR 680.116 does, and only what a level meter `availability` said (deploy/explain/availability.py writes the file).

@@ -10,11 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from deploy.backup.backup import backup
+from deploy.backup.contents import place_of
+from deploy.backup.rehearsal import rehearse
+from deploy.backup.restore import restore
+from deploy.config import load_settings
+from deploy.data_folder import DataFolder
 from schemas.errors import InvalidInput, InvariantBroken
 from streams.storage.object_store import ObjectStore
 from streams.storage.shared_epochs import fetch_epochs, stored_manifests
 from tests.support import partition_runs as runs
 from tests.support import store_runs as hosts
+from tests.support.archived_log import fill
 from tests.support.sim_log import HOURLY
 
 NEEDED = [name for name in ("moto", "flask", "flask_cors") if importlib.util.find_spec(name) is None]
@@ -91,3 +98,14 @@ def test_a_host_is_lost_and_the_next_goes_on_from_the_bucket(uri: str, tmp_path:
     store.put(f"manifests/0/{first}/{'0' * 64}.json", [b"{}"])
     with pytest.raises(InvariantBroken, match="two manifests"):
         fetch_epochs(store, tmp_path / "again", HOURLY)
+
+
+def test_a_backup_in_a_bucket_is_rehearsed_and_restored(uri: str, tmp_path: Path) -> None:
+    fill(tmp_path / "data", 2)
+    data, place = DataFolder(tmp_path / "data", load_settings()), place_of(uri)
+    made = backup(data, place, lambda done, text: None)
+    assert made.new_files == len(place.names("objects")) and backup(data, place, lambda done, text: None).new_files < 4
+    seen = rehearse(data, place, lambda done, text: None)
+    assert seen.ok and seen.epochs == 4 and [one.to_read for one in seen.partitions] == [None, None]
+    restore(place, tmp_path / "back", lambda done, text: None)
+    assert runs.final_files(tmp_path / "back") == runs.final_files(tmp_path / "data")

@@ -42,7 +42,7 @@ HOURS = 4
 READ_MS = 2 * LOG.epoch_ms + LOG.epoch_ms // 2
 """How long the log is, and how much of it the folder has read: it ends within an epoch."""
 
-LEFT_OUT = (".lock", ".tmp")
+LEFT_OUT = (".lock", ".tmp", "-wal", "-shm", "/lock")
 NOW_MS = 1_800_000_000_000
 
 
@@ -101,7 +101,7 @@ def packed(root: Path) -> bytes:
     with tarfile.open(fileobj=content, mode="w") as tar:
         for path in sorted(root.rglob("*")):
             name = path.relative_to(root)
-            if path.is_file() and name.parts[0] != "evm" and path.suffix not in LEFT_OUT:
+            if path.is_file() and name.parts[0] != "evm" and not str(path).endswith(LEFT_OUT):
                 entry = tarfile.TarInfo(name.as_posix())
                 entry.size = path.stat().st_size
                 tar.addfile(entry, io.BytesIO(path.read_bytes()))
