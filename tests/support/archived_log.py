@@ -73,13 +73,13 @@ def records_of(machine: str, hours: int) -> SimLog:
     return SimLog(log)
 
 
-def fill(data_dir: Path, hours: int = 3) -> None:
+def fill(data_dir: Path, hours: int = 3, log: Log = LOG) -> None:
     """The log's archives and epochs, as workers leave them."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    (data_dir / "log.json").write_bytes(msgspec.json.encode(LOG))
+    (data_dir / "log.json").write_bytes(msgspec.json.encode(log))
     for partition, machine in enumerate(MACHINES):
-        log = records_of(machine, hours)
-        opened = Partition.open(data_dir, LOG, partition, log.topic_id(), log)
+        records = records_of(machine, hours)
+        opened = Partition.open(data_dir, log, partition, records.topic_id(), records)
         assert opened is not None
-        opened.process(0, log.end, log.records)
+        opened.process(0, records.end, records.records)
         opened.close()
