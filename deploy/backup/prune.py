@@ -23,6 +23,7 @@ from streams.storage.log_reader import LogReader
 from streams.storage.object_store import ObjectStore
 from streams.storage.pruned import KAFKA, PrunedFile, is_in_log, note_pruned
 
+SERVERS = {"kafka", "evm"}
 LEFT_S = 86_400
 """How old a file must be that a writer has left when it was killed."""
 
@@ -68,7 +69,7 @@ def prune(
                 kept.append(name)
                 continue
             archives |= found
-        left = [path for path in data.data_dir.rglob(f"*{TEMPORARY}") if path.is_file() and _is_left(path)]
+        left = [path for path in data.data_dir.rglob(f"*{TEMPORARY}") if _is_left(path, data.data_dir)]
         gone = [*(data.data_dir / name for name in archives), *left]
         size = sum(path.stat().st_size for path in gone)
         if not dry_run:
@@ -81,8 +82,10 @@ def prune(
     return Pruned(archives=tuple(archives), leftovers=leftovers, bytes=size, kept=tuple(kept), dry_run=dry_run)
 
 
-def _is_left(path: Path) -> bool:
-    return time() - path.stat().st_mtime > LEFT_S
+def _is_left(path: Path, data_dir: Path) -> bool:
+    """Whether a writer of ours has left the file; an embedded server's are its own."""
+    is_ours = path.relative_to(data_dir).parts[0] not in SERVERS
+    return is_ours and path.is_file() and time() - path.stat().st_mtime > LEFT_S
 
 
 def _old(data_dir: Path, older_than_ms: int) -> Iterator[tuple[Path, EpochFiles]]:

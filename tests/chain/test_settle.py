@@ -144,7 +144,7 @@ def test_another_host_without_the_store_does_not_guess(place: Path, node: Chain,
     service.settle(place, node, LOG, keys)
     shutil.move(place / "settlement", place / "gone")
     publish_all_more(place)
-    with pytest.raises(InvalidInput, match="restore the folder"):
+    with pytest.raises(InvalidInput, match="`tallyroot restore-posts` rebuilds it"):
         service.settle(place, node, LOG, keys)
 
 

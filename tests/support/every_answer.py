@@ -61,6 +61,9 @@ class EveryAnswer:
             attacked = beside.submit(self.ask, "attack")
             self._of_quick_readers()
             attacked.result()
+        for words in (("merge",), ("backup", "copies"), ("prune", "--dry-run", "--kept-in", "copies")):
+            self.ask(*words)
+        self.ask("restore", "copies", folder="restored")
 
     def _of_quick_readers(self) -> None:
         for words in (
