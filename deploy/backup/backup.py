@@ -235,7 +235,7 @@ class _Copied:
                 self.lacking.append(name)
             return
         if object_name(digest) in self._there:
-            self.files[name] = BackedUp(name, size, digest)
+            self.files[name] = BackedUp(name, self._sizes.get(digest, size), digest)
             return
         copied = self._copy(path)
         if copied.sha256 != digest:

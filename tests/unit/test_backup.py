@@ -10,6 +10,7 @@ import pytest
 from deploy.backup.backup import BackedUpResult, backup
 from deploy.backup.contents import names_of, object_name, read_backup
 from deploy.backup.live_copies import copy_checkpoint
+from deploy.backup.rehearsal import rehearse
 from deploy.backup.restore import restore
 from deploy.config import load_settings
 from deploy.data_folder import DataFolder
@@ -102,9 +103,18 @@ def test_a_restore_that_was_killed_goes_on_and_refuses_all_else(data: Path, tmp_
 
 def test_what_is_damaged_is_left_out_and_named(data: Path, tmp_path: Path) -> None:
     changed = min(data.glob("epochs/*/0.windows.parquet"))
+    place = ObjectStore(str(tmp_path / "place"))
+    made(data, place)
+    assert rehearse(DataFolder(tmp_path, load_settings()), place, quiet).ok
     changed.write_bytes(b"x")
-    done = made(data, ObjectStore(str(tmp_path / "place")))
+    assert made(data, place).damaged == ()  # the right content is there already, and stays
+    assert rehearse(DataFolder(tmp_path, load_settings()), place, quiet).ok
+    place = ObjectStore(str(tmp_path / "another"))
+    done = made(data, place)
     assert done.damaged == (f"{changed} is not the file that its manifest names: restore it from an older backup",)
+    seen = rehearse(DataFolder(tmp_path, load_settings()), place, quiet)
+    assert not seen.ok and len(seen.findings) == 1 and f"{changed.name} is missing" in seen.findings[0]
+    assert seen.epochs == 4 and [text.split(":")[0] for text in seen.notes] == ["not compared with Kafka's log"]
 
 
 def test_a_place_is_of_one_log_and_outside_of_the_folder(data: Path, tmp_path: Path) -> None:
