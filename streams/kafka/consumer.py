@@ -37,6 +37,7 @@ FETCH_BYTES = 12 << 20
 
 FETCH_WAIT_MS = 50
 LOCKED_RETRY_SECONDS = 0.2
+METADATA_PAUSE_SECONDS = 0.25
 
 STALE = -1
 """The seek number while partitions change hands: no slice carries it, so every slice is stale."""
@@ -75,6 +76,24 @@ class Checkpoints(Protocol):
         ...
 
 
+def _ask_with_pauses(client: Any) -> None:
+    """Lets aiokafka's client rest between two requests for the cluster's metadata.
+
+    While a partition has no leader its fetcher asks again at once: thousands of requests a second, of brokers that are in
+    trouble, or of names that are gone.
+    """
+    ask, due_s = client._metadata_update, 0.0
+
+    async def ask_when_due(*args: Any) -> Any:
+        nonlocal due_s
+        await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+        found = await ask(*args)
+        due_s = time.monotonic() + METADATA_PAUSE_SECONDS
+        return found
+
+    client._metadata_update = ask_when_due
+
+
 class BatchThread(driver.AIOKafkaConsumerThread):
     """Owns aiokafka's consumer, its settings and the read positions. Its attributes belong to the consumer's loop."""
 
@@ -88,6 +107,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         """Starts aiokafka's consumer."""
         await super().on_start()
+        _ask_with_pauses(self._ensure_consumer()._client)
         skipping = Skipping(self.app.skipped_ranges)
         WholeBatchFetcher.adopt(self._consumer, skipping, in_arrays=True, on_fetch=self.app.on_fetch)
 

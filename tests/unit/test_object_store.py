@@ -313,6 +313,7 @@ def test_a_worker_takes_no_new_partition_while_the_store_is_away(
     assert asyncio.run(owned.open({0, 1, 2}, only=True)) == {0: 0, 1: 0, 2: 0}
     owned.end()
 
+
 def test_a_new_log_is_in_the_store_before_a_worker_has_run(tmp_path: Path) -> None:
     settings = structs.replace(load_settings(), store=str(tmp_path / "store"))
     made = DataFolder(tmp_path / "operator", settings).create_log(HOURLY)
