@@ -79,8 +79,8 @@ class Checkpoints(Protocol):
 def _ask_with_pauses(client: Any) -> None:
     """Lets aiokafka's client rest between two requests for the cluster's metadata.
 
-    While a partition has no leader its fetcher asks again at once: thousands of requests a second, of brokers that are in
-    trouble, or of names that are gone.
+    While a partition has no leader its fetcher asks again at once: thousands of requests a second, of brokers that are
+    in trouble, or of names that are gone.
     """
     ask, due_s = client._metadata_update, 0.0
 
