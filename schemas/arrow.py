@@ -5,7 +5,7 @@ statements and dues are rows of tables of their own, which carry the window's ke
 many windows it shares. Tables are sorted (`ORDER`), so a machine's rows lie together in a file.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ from msgspec import UNSET, structs
 from schemas.order import Order
 from schemas.registration import Agreement
 from schemas.reject import Reject
-from schemas.window import Due, Line, Statement, Window, flag_bits, flags_from
+from schemas.window import Due, Line, Statement, Window, flags_from
 
 MICROS = pa.decimal128(38, 0)
 """Sums of settlement: they may leave 63 bits."""
@@ -150,9 +150,6 @@ ORDER = {
 }
 """The columns that each table is sorted by: texts by their bytes, no value first."""
 
-KindAndRoute = Callable[[str, int], tuple[str, str]]
-"""Kind and route of a machine, by its id and the version of its registration."""
-
 Tables = Mapping[str, pa.Table]
 
 _OWN = [
@@ -161,24 +158,6 @@ _OWN = [
     "first_offset", "last_offset", "skipped", "trust", "digest",
 ]  # fmt: skip
 """The columns that are attributes of a window, unconverted."""
-
-
-def window_tables(windows: Iterable[Window], kind_and_route: KindAndRoute) -> dict[str, pa.Table]:
-    """Sealed windows, in any order, as the tables WINDOW_TABLES."""
-    windows = sorted(windows, key=lambda window: (window.machine.encode(), *window.sealing_key))
-    columns: dict[str, list[Any]] = {name: [getattr(window, name) for window in windows] for name in _OWN}
-    named = [kind_and_route(window.machine, window.registration_version) for window in windows]
-    columns |= {"kind": [kind for kind, _ in named], "route": [route for _, route in named]}
-    columns["flags"] = [flag_bits(window.flags) for window in windows]
-    columns["agreement"] = [window.agreement.terms_digest().hex() for window in windows]
-    agreements = {digest: window.agreement for digest, window in zip(columns["agreement"], windows, strict=True)}
-    return {
-        "lines": _parts(LINES, windows, lambda window: window.lines),
-        "statements": _parts(STATEMENTS, windows, lambda window: window.sessions),
-        "dues": _parts(DUES, windows, lambda window: window.dues),
-        "agreements": _agreements(agreements),
-        "windows": pa.table([columns[name] for name in WINDOWS.names], schema=WINDOWS),
-    }
 
 
 def windows_from(tables: Tables) -> list[Window]:
@@ -242,7 +221,8 @@ def rejects_from(table: pa.Table) -> list[Reject]:
     return [Reject(**row) for row in table.to_pylist()]
 
 
-def _agreements(agreements: Mapping[str, Agreement]) -> pa.Table:
+def agreements_table(agreements: Mapping[str, Agreement]) -> pa.Table:
+    """Agreements by their digests (hex) as a table of the schema AGREEMENTS."""
     rows = [
         (digest, payee, points, None if each.locked_until is UNSET else each.locked_until, each.pays_trust)
         for digest, each in sorted(agreements.items())
@@ -251,15 +231,12 @@ def _agreements(agreements: Mapping[str, Agreement]) -> pa.Table:
     return pa.table([[row[place] for row in rows] for place in range(len(AGREEMENTS))], schema=AGREEMENTS)
 
 
-def _parts(
-    schema: pa.Schema, windows: Sequence[Window], parts: Callable[[Window], Sequence[Line | Statement | Due]]
-) -> pa.Table:
-    """The rows of a window's lines, statements or dues: the window's columns, the position, then its own fields."""
-    rows = [
-        (window.machine, window.start_ms, window.adjusts_ms, window.utc_offset_s, position, *structs.astuple(part))
-        for window in windows
-        for position, part in enumerate(parts(window))
-    ]
+Parts = Sequence[Line] | Sequence[Statement] | Sequence[Due]
+
+
+def parts_table(schema: pa.Schema, parts: Iterable[tuple[Sequence[object], Parts]]) -> pa.Table:
+    """Lines, statements or dues as a table: each comes with the columns WINDOW of its window, in the order of KEY."""
+    rows = [(*window, position, *structs.astuple(part)) for window, own in parts for position, part in enumerate(own)]
     return pa.table([[row[place] for row in rows] for place in range(len(schema))], schema=schema)
 
 

@@ -129,8 +129,7 @@ class Window(Struct, frozen=True, kw_only=True):
                     _INTEGERS.pack(*self._integers()),
                     self.agreement.terms_digest(),
                     _rows([_row(line, 2) for line in self.lines]),
-                    _rows([_row(statement, 2) for statement in self.sessions]),
-                    _rows([_row(due, 3) for due in self.dues]),
+                    rare_bytes(self.sessions, self.dues),
                 )
             )
         except struct.error as error:
@@ -165,6 +164,11 @@ class Window(Struct, frozen=True, kw_only=True):
 
 
 _INTEGERS = struct.Struct(">18q")
+
+
+def rare_bytes(sessions: Sequence[Statement], dues: Sequence[Due]) -> bytes:
+    """The end of a window's canonical bytes: what few have. Raises struct.error if an integer leaves 64 bits."""
+    return _rows([_row(statement, 2) for statement in sessions]) + _rows([_row(due, 3) for due in dues])
 
 
 def _text(text: str) -> bytes:

@@ -21,7 +21,8 @@ from schemas.reading import READING, Reading
 from schemas.reject import WHOLE_RECORD, Reason, Reject
 from schemas.window import Window
 from streams.core.records import LogRecord, Rows, decode_readings, media_type, record_type
-from streams.core.replay import advance_through, open_windows
+from streams.core.replay import advance_through
+from streams.core.sealing import open_windows
 from streams.core.state import State
 from streams.kafka.reader import KafkaLogReader
 

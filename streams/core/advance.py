@@ -6,20 +6,18 @@ The rules are numbered as in RULES.md. Nothing here looks at a clock, at how rec
 order of a dictionary.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from msgspec import Struct
 
 from schemas.manifest import Counts
-from schemas.order import CANCELLED, INVOICED, RECEIVED, Order
-from schemas.payment import PAID
-from schemas.reading import CORRECTED, REGISTERED
+from schemas.order import Order
 from schemas.reject import WHOLE_RECORD, Reject
 from schemas.window import Window
 from streams.core.control import Outcome
-from streams.core.correcting import correct
+from streams.core.control_step import CONTROL
 from streams.core.kernel import columns as c
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE, Ints, Matrix
@@ -28,12 +26,11 @@ from streams.core.kernel.judge import ALL_AFTER, SEALS, SIGNED, TRUST_REFUSED, f
 from streams.core.kernel.judge import CONTROL as IS_CONTROL
 from streams.core.kernel.readings import Readings
 from streams.core.machines import Version
-from streams.core.open_window import seal, version_of
-from streams.core.paying import pay
-from streams.core.purchasing import Level, cancel, invoice, place_orders, receive
+from streams.core.purchasing import Level, place_orders
 from streams.core.records import LogRecord
 from streams.core.refused import LINE, ROW, Refused
-from streams.core.registering import register
+from streams.core.sealed import Part, Sealed
+from streams.core.sealing import seal_due
 from streams.core.state import State
 from streams.core.stream_time import before_cut
 from streams.core.trust import trust_of
@@ -47,11 +44,16 @@ class Advanced(Struct, frozen=True, kw_only=True):
     """
 
     consumed: int
-    windows: list[Window]
+    sealed: Sealed
     orders: list[Order]
     refused: Refused
     counts: Counts
     cut: int | None
+
+    @property
+    def windows(self) -> list[Window]:
+        """The sealed windows as objects, in sealing order: for what is rare."""
+        return self.sealed.objects()
 
     @property
     def rejects(self) -> list[Reject]:
@@ -63,7 +65,7 @@ class Advanced(Struct, frozen=True, kw_only=True):
 class Tally:
     """The result of a slice so far."""
 
-    windows: list[Window] = field(default_factory=list)
+    sealed: list[Part] = field(default_factory=list)
     refused: list[Matrix] = field(default_factory=list)
     accepted: int = 0
     duplicate: int = 0
@@ -96,7 +98,7 @@ class Tally:
         count = self.accepted + self.duplicate + len(refused)
         return Advanced(
             consumed=consumed,
-            windows=self.windows,
+            sealed=Sealed(state.book, self.sealed),
             orders=orders,
             refused=refused,
             counts=Counts(count, self.accepted, self.duplicate, len(refused)),
@@ -114,7 +116,8 @@ def advance(state: State, records: Sequence[LogRecord]) -> Advanced:
     readings, tally, line, end = Readings(entries), Tally(), first, first
     while line < len(entries.records):
         state.observe(int(entries.records[line, c.TIMESTAMP]))  # (1)
-        seal_windows(state, tally)  # (2)
+        if (part := seal_due(state)) is not None:  # (2)
+            tally.sealed.append(part)
         if state.is_epoch_over:
             return tally.advanced(state, entries, line - first, state.end_epoch())
         if line == end:
@@ -124,27 +127,6 @@ def advance(state: State, records: Sequence[LogRecord]) -> Advanced:
         line = piece.judge(line, end)  # (3)
         tally.count(state)
     return tally.advanced(state, entries, line - first, None)
-
-
-def seal_windows(state: State, tally: Tally) -> None:
-    """Rules 5, 6 and 21: windows with end + grace <= stream time seal, those of later epochs only after the cut."""
-    for key, window, closed in state.take_windows(state.earliest_open_ms):
-        machine = state.machines[key[1]]
-        version = version_of(machine, key)
-        sealed = seal(state.log, machine, version, key, window, state.carry_of(machine, version), closed)
-        state.move_carry(machine, version, sealed.carry_out)
-        tally.windows.append(sealed)
-
-
-CONTROL: dict[str, Callable[[State, LogRecord], Outcome]] = {
-    REGISTERED: register,
-    CORRECTED: correct,
-    RECEIVED: receive,
-    INVOICED: invoice,
-    CANCELLED: cancel,
-    PAID: pay,
-}
-"""The types of records that are one entry."""
 
 
 class Piece:

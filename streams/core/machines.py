@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Struct, structs
 
 from schemas.canonical import canonical_json
+from schemas.registration import Agreement, Registration
 from schemas.registration import Meter as RegisteredMeter
-from schemas.registration import Registration
 from schemas.window import HARDWARE_BACKED, SIGNED
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE
@@ -71,11 +71,6 @@ class Content:
         """The tariff, compiled for look-ups."""
         return Prices(self.template.tariff)
 
-    @cached_property
-    def agreement_digest(self) -> str:
-        """The agreement's digest (hex): who gets what."""
-        return self.template.agreement.digest().hex()
-
 
 class RareFacts(Struct, array_like=True):
     """What few machines have. Digests are of the last such record, in hex; `payment_place` is (block, log index)."""
@@ -95,33 +90,32 @@ class Book:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.contents: list[Content] = []
-        self.routes: list[str] = []
-        """By machine."""
-        self.salts: list[str | None] = []
-        """By version; None where none is stated."""
         self.rare: dict[int, RareFacts] = {}
         """By machine."""
+        self.agreements: dict[int, Agreement] = {}
+        """By the word that is the digest of its terms."""
         self._content_of: dict[bytes, int] = {}
-        self._terms: list[int] = []
-        """By content."""
 
     def add_machine(self, name: str, route: str) -> "Machine":
         """A new machine, without a version."""
-        m = self.store.add_machine(name)
-        self.routes.append(name if name == route else route)
-        return Machine(self, m, name)
+        return Machine(self, self.store.add_machine(name, route), name)
 
     def add_version(self, m: int, own: Mapping[str, Any], content: bytes, in_force_from_ms: int) -> int:
         """A further version: what it says of its machine alone, and the rest as `content_of`."""
-        number = self._content_of.get(content)
-        if number is None:
-            number = self._content_of[content] = len(self.contents)
-            self.contents.append(Content(content))
-            self._terms.append(self.store.terms(self.contents[-1].template))
-        terms = self._terms[number]
-        version = self.store.add_version(m, own["version"], in_force_from_ms, terms, number, own["effective_from"])
-        self.salts.append(own.get("salt"))
-        return version
+        return self.store.add_version(
+            m, own["version"], in_force_from_ms, self.content(content), own["effective_from"], own.get("salt")
+        )
+
+    def content(self, content: bytes) -> int:
+        """The number of a content, which is new or isn't; it is also its line in CONTENTS."""
+        known = self._content_of.get(content)
+        if known is not None:
+            return known
+        self.contents.append(Content(content))
+        template = self.contents[-1].template
+        number = self._content_of[content] = self.store.add_content(template)
+        self.agreements[int(self.store.matrix(t.CONTENTS)[number, t.CONTENT_AGREEMENT])] = template.agreement
+        return number
 
 
 def content_of(plain: Mapping[str, Any]) -> bytes:
@@ -132,11 +126,10 @@ def content_of(plain: Mapping[str, Any]) -> bytes:
 class Version:
     """One version of a machine."""
 
-    __slots__ = ("_book", "_line", "_number")
+    __slots__ = ("_book", "_line")
 
     def __init__(self, book: Book, number: int) -> None:
         self._book = book
-        self._number = number
         self._line: list[int] = book.store.matrix(t.VERSIONS)[number].tolist()
 
     @property
@@ -163,13 +156,13 @@ class Version:
     def own(self) -> dict[str, Any]:
         """What it says of its machine alone, as far as `Book.add_version` asks."""
         own = {"version": self.number, "effective_from": self.effective_from}
-        stated = self._book.salts[self._number]
-        return own if stated is None else own | {"salt": stated}
+        return own if self.salt is None else own | {"salt": self.salt}
 
     @property
-    def salt(self) -> str:
-        """Its salt (hex), empty if it has none."""
-        return self._book.salts[self._number] or ""
+    def salt(self) -> str | None:
+        """Its salt (hex), None where it states none."""
+        at, size = self._line[t.SALT_AT], self._line[t.SALT_LEN]
+        return None if size == NONE else self._book.store.named(at, size)
 
     @property
     def effective_from(self) -> int:
@@ -188,10 +181,10 @@ class Version:
         return structs.replace(
             self.content.template,
             machine=self._book.store.name(m),
-            route=self._book.routes[m],
+            route=self._book.store.route(m),
             version=self.number,
             effective_from=self.effective_from,
-            salt=self.salt,
+            salt=self.salt or "",
         )
 
     @property
@@ -209,11 +202,6 @@ class Version:
         """The tariff, compiled for look-ups."""
         return self.content.prices
 
-    @property
-    def agreement_digest(self) -> str:
-        """The agreement's digest (hex): who gets what."""
-        return self.content.agreement_digest
-
 
 class Machine:
     """A registered machine."""
@@ -228,7 +216,7 @@ class Machine:
     @property
     def route(self) -> str:
         """The key of its records."""
-        return self._book.routes[self.number]
+        return self._book.store.route(self.number)
 
     @property
     def least_boot(self) -> int:
@@ -293,13 +281,6 @@ class Machine:
     def all_meters(self) -> dict[str, RegisteredMeter]:
         """The meters of all versions: kind and unit never change."""
         return {name: meter for version in self.versions for name, meter in version.meters.items()}
-
-    def unit_of(self, meter: str, version: int) -> str:
-        """The unit of a meter in a version or, if a session outlived one without the meter, in the next that has it."""
-        last = self.last
-        if last.number == version and meter in last.meters:
-            return last.meters[meter].unit
-        return next(later.meters[meter].unit for later in self.versions[version - 1 :] if meter in later.meters)
 
 
 class Machines(Mapping[str, Machine]):

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
-from schemas.arrow import REJECTED_RECORDS, REJECTS, Tables, rejects_from
+from schemas.arrow import REJECTED_RECORDS, REJECTS, Tables, rejects_from, windows_from
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import Counts, EpochManifest, SkippedRange
@@ -19,22 +19,27 @@ from streams.core.log_digest import LogDigest
 from streams.core.manifest import build_manifest
 from streams.core.records import LogRecord
 from streams.core.replay import advance_by_cuts
+from streams.core.sealed import Part, Sealed
 from streams.core.skipped_ranges import SkippedBatch, SkippedBatches
 from streams.core.state import State
 
 
 class EpochResult(Struct, frozen=True, kw_only=True):
-    """One epoch of one partition. `refused` are the tables `rejects` and `rejected_records`."""
+    """One epoch of one partition. `tables` are those of its windows, `rejects` and `rejected_records`."""
 
     manifest: EpochManifest
-    windows: list[Window]
+    tables: Tables
     orders: list[Order]
-    refused: Tables
+
+    @property
+    def windows(self) -> list[Window]:
+        """The sealed windows as objects, in sealing order."""
+        return windows_from(self.tables)
 
     @property
     def rejects(self) -> list[Reject]:
         """The refused entries as objects, in the order of the log."""
-        return rejects_from(self.refused["rejects"])
+        return rejects_from(self.tables["rejects"])
 
 
 def recompute(
@@ -69,14 +74,14 @@ class _Pending:
 
     def __init__(self, first_offset: int) -> None:
         self.first_offset = first_offset
-        self.windows: list[Window] = []
+        self.sealed: list[Part] = []
         self.orders: list[Order] = []
         self.refused: list[Tables] = []
         self.counts = Counts()
         self.log_digest = LogDigest()
 
     def add(self, done: Advanced, records: Sequence[LogRecord]) -> None:
-        self.windows += done.windows
+        self.sealed += done.sealed.parts
         self.orders += done.orders
         self.refused.append(done.refused.tables())
         self.counts += done.counts
@@ -95,6 +100,7 @@ class _Pending:
             name: pa.concat_tables([schema.empty_table(), *(tables[name] for tables in self.refused)])
             for name, schema in (("rejects", REJECTS), ("rejected_records", REJECTED_RECORDS))
         }
+        tables = Sealed(state.book, self.sealed).tables() | refused
         manifest = build_manifest(
             log=log,
             partition=state.partition,
@@ -103,15 +109,14 @@ class _Pending:
             next_offset=next_offset,
             stream_time_ms=state.now_ms,
             counts=self.counts,
-            windows=self.windows,
+            tables=tables,
             orders=self.orders,
             deposits_micros=state.deposits_micros(),
-            refused=refused,
             log_root=self.log_digest.finish(skipped)[0],
             state_digest=state.digest(),
             skipped_ranges=skipped_ranges,
         )
-        return EpochResult(manifest=manifest, windows=self.windows, orders=self.orders, refused=refused)
+        return EpochResult(manifest=manifest, tables=tables, orders=self.orders)
 
 
 def _ascending(slices: Iterable[Sequence[LogRecord]]) -> Iterator[EntryRecords]:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -10,9 +11,10 @@ import pyarrow.compute as pc
 from schemas.arrow import REJECTED_RECORDS, REJECTS, Tables, rejects_from
 from schemas.reject import KEPT_BYTES, REASONS, Reject
 from streams.core.kernel import columns as c
-from streams.core.kernel.archived import texts_array
 from streams.core.kernel.columns import Ints, Matrix
-from streams.core.kernel.entries import Entries
+
+if TYPE_CHECKING:
+    from streams.core.kernel.entries import Entries
 
 LINE, ROW, CODE = range(3)
 """A refused entry: the line of its record in the slice, its row (-1: the whole record), the code of the reason."""
@@ -26,7 +28,7 @@ class Refused:
     To be asked before the slice's entries are cleared.
     """
 
-    def __init__(self, entries: Entries, parts: Sequence[Matrix]) -> None:
+    def __init__(self, entries: "Entries", parts: Sequence[Matrix]) -> None:
         self._entries = entries
         self._found: Matrix = np.concatenate([np.empty((0, 3), np.int64), *parts])
 
@@ -53,6 +55,8 @@ class Refused:
 
     def _records(self, lines: Ints) -> pa.Table:
         """A record without a value counts as empty; of a value the first 64 KiB are kept, and the SHA-256 of all."""
+        from streams.core.kernel.texts import texts_array
+
         buffer, cells = self._entries.buffer, self._entries.records[lines]
         at, sizes = cells[:, c.VALUE_AT], np.maximum(cells[:, c.VALUE_LEN], 0)
         whole = buffer.data

@@ -17,7 +17,7 @@ from streams.core.advance import Advanced, Tally, advance, judge_record
 from streams.core.control import Outcome
 from streams.core.kernel.columns import NONE, Matrix, reason_of
 from streams.core.kernel.entries import EntryRecords
-from streams.core.open_window import LineKey, WindowKey, seal, version_of
+from streams.core.open_window import LineKey, WindowKey
 from streams.core.records import LogRecord, Record, decode_control, decode_readings, media_type, record_type
 from streams.core.state import State
 
@@ -133,11 +133,6 @@ def _sealed(state: State, records: Sequence[LogRecord]) -> list[Window]:
     return [window for part in advance_through(state, records) for window in part.windows]
 
 
-def advance_time(state: State, timestamp_ms: int) -> list[Advanced]:
-    """Moves stream time to a timestamp (epoch ms), as a record with no entry would: windows seal, epochs end."""
-    return advance_through(state, [_heartbeat(timestamp_ms)])
-
-
 def _heartbeat(timestamp_ms: int, offset: int = 0) -> Record:
     """Stands in for a record: it moves time, and says nothing."""
     return Record(offset, timestamp_ms, None, b"{}", (("ce_type", HEARTBEAT.encode()),))
@@ -151,20 +146,6 @@ def judge_watched(state: State, record: LogRecord, machines: Collection[str]) ->
     watch = _RowWatch(state, record, machines)
     judge_record(state, record, watch)
     return watch.changes
-
-
-def open_windows(state: State) -> list[Window]:
-    """The open windows as they would seal now, in sealing order. Leaves `state` as it is."""
-    carries: dict[tuple[str, str], int] = {}
-    sealed = []
-    for key, window in sorted(state.windows(), key=lambda item: item[0]):
-        machine = state.machines[key[1]]
-        version = version_of(machine, key)
-        carried = (machine.machine, version.agreement_digest)
-        carry_in = carries.get(carried, state.carry_of(machine, version))
-        sealed.append(seal(state.log, machine, version, key, window, carry_in))
-        carries[carried] = sealed[-1].carry_out
-    return sealed
 
 
 class _RowWatch(Tally):

@@ -15,15 +15,18 @@ from schemas.order import Order
 from schemas.window import Statement
 from streams.core import stream_time
 from streams.core.kernel import tables as t
-from streams.core.kernel.columns import NONE
+from streams.core.kernel.columns import NONE, Ints, Matrix
 from streams.core.kernel.store import Store, get, pair_of, value_of
-from streams.core.machines import Book, Machine, Machines, Version
+from streams.core.machines import Book, Machine, Machines
 from streams.core.meters import Meters
-from streams.core.open_window import Billed, Extras, LineKey, OpenWindow, WindowKey
+from streams.core.open_window import Billed, Extras, LineKey, WindowKey
 from streams.core.prepaid import PrepaidSession
-from streams.core.state_tables import dump, load, take_changes
+from streams.core.state_tables import dump, lines_of, load, take_changes
 from streams.core.tables import Changes, tables_digest
 from streams.core.trust import Signatures
+
+FAR_MS = 2**62
+"""After every moment."""
 
 
 class State:
@@ -40,8 +43,6 @@ class State:
         self.book = Book(self.store)
         self.machines: Mapping[str, Machine] = Machines(self.book)
         self.meters = Meters(self.store)
-        self.carries: dict[tuple[int, str], int] = {}
-        """By machine and agreement."""
         self.extras: dict[int, Extras] = {}
         """What few windows hold, by their number."""
         self.payers: dict[int, str] = {}
@@ -49,10 +50,11 @@ class State:
         self.session_of_name: dict[tuple[int, str], int] = {}
         self.placed: list[Order] = []
         """Orders that the slice placed so far."""
-        self.gone_windows: set[WindowKey] = set()
-        self.gone_lines: list[tuple[object, ...]] = []
+        self.gone_windows: list[Matrix] = []
+        """Start, machine and what it adjusts of each window that sealed since the state was last written."""
+        self.gone_lines: list[Matrix] = []
+        """The same of each of their lines, then its meter, version, price and per."""
         self.gone_sessions: set[tuple[str, str]] = set()
-        self.touched_carries: set[tuple[int, str]] = set()
         self.new_versions: list[int] = []
         self.clock_moved = False
         self._free_sessions: list[int] = []
@@ -134,16 +136,6 @@ class State:
         own.least_boot = machine.least_boot
         self.book.rare[own.number] = deepcopy(machine.rare)
 
-    def carry_of(self, machine: Machine, version: Version) -> int:
-        """The carry of (machine, agreement), in 1/3,600,000 of a micro. Equal agreements share one."""
-        return self.carries.get((machine.number, version.agreement_digest), 0)
-
-    def move_carry(self, machine: Machine, version: Version, carry: int) -> None:
-        """Replaces the carry of (machine, agreement), in 1/3,600,000 of a micro."""
-        key = (machine.number, version.agreement_digest)
-        self.carries[key] = carry
-        self.touched_carries.add(key)
-
     # Windows
 
     def window_key(self, machine: str, moment_ms: int) -> WindowKey:
@@ -192,64 +184,25 @@ class State:
         if m == NONE:
             return {}
         w = find_window(self.store.window_index, self.store.matrix(t.WINDOWS), m, start_ms, adjusts_ms)
-        return {} if w == NONE else dict(self._lines(w))
-
-    def _lines(self, w: int) -> list[tuple[LineKey, int]]:
-        lines, found = self.store.matrix(t.LINES), []
-        k = int(self.store.matrix(t.WINDOWS)[w, t.FIRST_LINE])
+        lines, k = self.store.matrix(t.LINES), NONE if w == NONE else int(self.store.matrix(t.WINDOWS)[w, t.FIRST_LINE])
+        found = {}
         while k != NONE:
-            after, name, version, price, per, usage = lines[k].tolist()
-            found.append((LineKey(self.store.word_names[name], version, price, per), usage))
-            k = after
-        return sorted(found)
-
-    def window(self, w: int) -> tuple[WindowKey, OpenWindow]:
-        """A window by its number."""
-        start_ms, m, adjusts_ms, *facts = self.store.matrix(t.WINDOWS)[w].tolist()
-        key = (start_ms, self.store.name(m), adjusts_ms)
-        readings, first, last, skipped, flags, trust = facts[:6]
-        extras = self.extras.get(w) or Extras()
-        return key, OpenWindow(readings, first, last, skipped, flags, trust, self._lines(w), extras)
-
-    def window_numbers(self) -> list[int]:
-        """The numbers of all open windows."""
-        starts = self.store.matrix(t.WINDOWS)[: self.store.clock[t.WINDOWS_USED], t.START]
-        found: list[int] = (starts != NONE).nonzero()[0].tolist()
+            k, name, version, price, per, usage = lines[k].tolist()
+            found[LineKey(self.store.word_names[name], version, price, per)] = usage
         return found
 
-    def windows(self) -> Iterator[tuple[WindowKey, OpenWindow]]:
-        """All open windows, in no order."""
-        return (self.window(w) for w in self.window_numbers())
+    def window_numbers(self, before_ms: int = FAR_MS) -> Ints:
+        """The numbers of the open windows that start before a moment (epoch ms), in no order."""
+        starts = self.store.matrix(t.WINDOWS)[: self.store.clock[t.WINDOWS_USED], t.START]
+        return np.flatnonzero((starts != NONE) & (starts < before_ms))
 
-    def take_windows(self, before_ms: int) -> Iterator[tuple[WindowKey, OpenWindow, list[Statement]]]:
-        """Removes the windows that start before a moment (epoch ms) and yields them in sealing order (rule 6).
-
-        Each comes with the statements of the sessions that close into it; those are removed too (rule 37).
-        """
-        closing = self._closing(before_ms)
-        for key in closing:
-            self.open_window(key)
+    def note_gone(self, numbers: Ints) -> None:
+        """Notes that windows are no longer open."""
         windows = self.store.matrix(t.WINDOWS)
-        starts = windows[: self.store.clock[t.WINDOWS_USED], t.START]
-        numbers = ((starts != NONE) & (starts < before_ms)).nonzero()[0].tolist()
-        if not numbers:
-            return
-        # Ids are ASCII: text sorts as its bytes do, and NONE puts the plain window before its adjustments.
-        taken = sorted(((*self.window(w), w) for w in numbers), key=lambda item: item[0])
-        self._free(numbers)
-        for key, window, _ in taken:
-            self.gone_windows.add(key)
-            self.gone_lines += [(*key, *line) for line, _ in window.usage]
-            yield key, window, self._close(closing.get(key, []))
-
-    def _free(self, numbers: list[int]) -> None:
-        """Gives windows and their lines back."""
-        from streams.core.kernel.seal import free_windows
-
-        store = self.store
-        free_windows(store.tables, store.window_index, store.clock, np.array(numbers, np.int64))
-        for w in numbers:
-            self.extras.pop(w, None)
+        owners, found = lines_of(self, numbers)
+        keys = self.store.matrix(t.LINES)[found, t.LINE_NAME : t.LINE_PER + 1]
+        self.gone_windows.append(windows[numbers, : t.ADJUSTS + 1])
+        self.gone_lines.append(np.column_stack([windows[owners, : t.ADJUSTS + 1], keys]))
 
     # Prepaid sessions
 
@@ -296,6 +249,10 @@ class State:
         """Rule 39: what was paid for open sessions, and the refunds that lie in open windows."""
         paid = sum(self._session(s).paid for s in self.session_of_name.values())
         return paid + sum(extras.refunds_micros for extras in self.extras.values())
+
+    def close_sessions(self, before_ms: int) -> dict[int, list[Statement]]:
+        """Rule 37: ends the sessions that close before a moment (epoch ms); their statements, by window number."""
+        return {self.open_window(key): self._close(sessions) for key, sessions in self._closing(before_ms).items()}
 
     def _closing(self, before_ms: int) -> dict[WindowKey, list[int]]:
         """The open sessions that close before a moment, by window: that of their end or term, the first to seal."""

@@ -53,7 +53,7 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
-def _column_bytes(array: pa.Array) -> Iterable[bytes]:
+def _column_bytes(array: pa.Array) -> Iterable[bytes | memoryview]:
     if pa.types.is_int64(array.type):
         yield _int_bytes(array)
         return
@@ -61,9 +61,13 @@ def _column_bytes(array: pa.Array) -> Iterable[bytes]:
         yield _int_bytes(array.value_lengths())
         yield _int_bytes(array.flatten())
         return
-    contents = [value.encode() if isinstance(value, str) else value for value in array.to_pylist()]
-    yield np.array([len(value) for value in contents], "<i8").tobytes()
-    yield b"".join(contents)
+    if not len(array):
+        return
+    _, ends, content = array.buffers()
+    places = np.frombuffer(ends, "<i4")[array.offset : array.offset + len(array) + 1]
+    yield np.diff(places).astype("<i8").tobytes()
+    if content is not None:
+        yield memoryview(content)[places[0] : places[-1]]
 
 
 def _int_bytes(array: pa.Array) -> bytes:

@@ -31,7 +31,8 @@ from schemas.window import Window
 from streams.core.advance import Advanced
 from streams.core.machines import Version
 from streams.core.records import JSON, SIGNATURE, LogRecord, Record, decode_control
-from streams.core.replay import advance_through, open_windows
+from streams.core.replay import advance_through
+from streams.core.sealing import open_windows
 from streams.core.state import State
 from streams.core.trust import Signatures, Trusting
 from streams.reference.entries import GivenEntry, Plain

@@ -252,7 +252,7 @@ def open_windows(state: State, partition: int) -> pa.Table:
     """The open windows of a state, sorted by their keys: schema OPEN_WINDOWS. Amounts are estimates, without
     carries.
     """
-    numbers = np.array(state.window_numbers(), np.int64)
+    numbers = state.window_numbers()
     windows = state.store.matrix(t.WINDOWS)[numbers]
     columns = [
         pa.array([state.store.ids[m] for m in windows[:, t.WINDOW_MACHINE].tolist()], pa.string()),

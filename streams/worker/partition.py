@@ -31,7 +31,7 @@ from msgspec import Struct
 
 from files.lock import FileLock
 from files.write import Step, no_step, sync_folder
-from schemas.arrow import orders_table, window_tables
+from schemas.arrow import orders_table
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.manifest import Counts
@@ -40,7 +40,6 @@ from streams.core.log_digest import LogDigest
 from streams.core.log_root import CHUNK_OFFSETS
 from streams.core.records import LogRecord
 from streams.core.replay import advance_by_cuts
-from streams.core.state import State
 from streams.core.tables import tables_digest
 from streams.kafka.rejects_sender import RejectsSender
 from streams.kafka.rejects_topic import NONE_SENT, RejectsTopic
@@ -228,7 +227,7 @@ class Partition:
             next_offset=next,
             records=len(records),
             counts=sum((done.counts for _, done in pieces), Counts()),
-            sealed=sum(len(done.windows) for _, done in pieces),
+            sealed=sum(len(done.sealed) for _, done in pieces),
             rejected=sum(done.counts.rejected for _, done in pieces),
             rejects_by_reason=dict(sum((Counter(done.refused.by_reason()) for _, done in pieces), Counter())),
             stream_time_ms=self._position.stream_time_ms,
@@ -328,9 +327,7 @@ class Partition:
             epoch=(state.epoch or 0) if done.cut is None else done.cut,
             changes=state.changes(),
             position=position,
-            tables=window_tables(done.windows, partial(_kind_and_route, state))
-            | {"orders": orders_table(done.orders)}
-            | done.refused.tables(),
+            tables=done.sealed.tables() | {"orders": orders_table(done.orders)} | done.refused.tables(),
             leaves=self._log_digest.take(),
             cut=cut,
         )
@@ -454,8 +451,3 @@ def first_offset(topic: str, partition: int, stored: int | None, held: tuple[int
         f"partition {partition} of the topic {topic} holds the offsets {earliest} to {end} and this data folder is"
         f" at {offset}: records were deleted, or it is another log; restore the topic, or start a new log and folder"
     )
-
-
-def _kind_and_route(state: State, machine: str, version: int) -> tuple[str, str]:
-    known = state.machines[machine]
-    return known.version(version).content.template.kind, known.route

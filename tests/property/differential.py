@@ -16,7 +16,8 @@ from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.window import Window
 from streams.core.advance import Advanced, advance
 from streams.core.records import Record
-from streams.core.replay import advance_by_cuts, open_windows
+from streams.core.replay import advance_by_cuts
+from streams.core.sealing import open_windows
 from streams.core.state import State
 from streams.reference.recount import PartitionRecount, plain_windows
 from tests.simulation.seeds import again, run_seeds

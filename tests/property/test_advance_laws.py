@@ -18,7 +18,8 @@ from schemas.window import Window
 from streams.core.advance import Advanced, advance
 from streams.core.recompute import recompute
 from streams.core.records import Record, decode_readings, record_type
-from streams.core.replay import advance_through, open_windows
+from streams.core.replay import advance_through
+from streams.core.sealing import open_windows
 from streams.core.state import State
 from streams.core.state_tables import TABLES
 from streams.reference.recount import PartitionRecount, plain_windows

@@ -17,15 +17,16 @@ from schemas.arrow import (
     WINDOW_TABLES,
     orders_from,
     orders_table,
-    window_tables,
     windows_from,
 )
 from schemas.order import Order
 from schemas.window import FLAGS, Window, flag_bits, flags_from
 from streams.core.replay import advance_through
+from streams.core.state import State
 from streams.reference.vectors import new_state, read_document, records_of
 from tests.support.mutated_vectors import FILES
 from tests.support.sealed_windows import random_windows
+from tests.support.window_tables import window_tables
 
 
 def of_machine(machine: str, version: int) -> tuple[str, str]:
@@ -88,19 +89,30 @@ def test_orders_come_back_in_the_order_of_placing() -> None:
 
 
 @pytest.mark.parametrize("path", FILES[::4], ids=lambda path: path.name.removesuffix(".json.gz"))
-def test_what_the_core_seals_comes_back_in_its_order(path: Path) -> None:
-    """Logs with prepaid sessions, orders and corrections: each epoch's sealing order follows from its rows."""
+def test_what_the_core_seals_is_what_objects_say(path: Path) -> None:
+    """Logs with prepaid sessions, orders and corrections: columns and digests are those of the windows as objects."""
     document = read_document(path)
     state = new_state(document)
     parts = advance_through(state, records_of(document))
+    for part in parts:
+        tables = window_tables(part.windows, lambda machine, version: named(state, machine, version))
+        assert part.sealed.tables() == tables
+        for window in part.windows:
+            salt = state.machines[window.machine].version(window.registration_version).salt or ""
+            assert window == window.sealed(salt)
     epochs: dict[int, list[Window]] = {}
     for window in (window for part in parts for window in part.windows):
         epochs.setdefault(state.log.epoch_of(window.start_ms), []).append(window)
     assert epochs
     for sealed in epochs.values():
-        assert windows_from(window_tables(sealed, of_machine)) == sealed
+        assert sealed == sorted(sealed, key=lambda window: window.sealing_key)
     orders = [order for part in parts for order in part.orders]
     assert orders_from(orders_table(orders)) == orders
+
+
+def named(state: State, machine: str, version: int) -> tuple[str, str]:
+    known = state.machines[machine]
+    return known.version(version).registration.kind, known.route
 
 
 def test_flags_are_bits() -> None:

@@ -14,7 +14,8 @@ from schemas.payment import PAID, PaymentReceived
 from schemas.units import DAY_MS, HOUR_MS
 from schemas.window import Due, Window
 from streams.core.records import JSON, Record, decode_control, record_type
-from streams.core.replay import advance_through, open_windows
+from streams.core.replay import advance_through
+from streams.core.sealing import open_windows
 from streams.core.state import State
 from tests.support.dirty_logs import dirty_log
 

@@ -12,7 +12,8 @@ from schemas.window import Window
 from streams.core.advance import Advanced
 from streams.core.open_window import LineKey
 from streams.core.records import Record
-from streams.core.replay import RowChange, advance_through, judge_watched, open_windows, replay
+from streams.core.replay import RowChange, advance_through, judge_watched, replay
+from streams.core.sealing import open_windows
 from streams.core.state import State
 from tests.support.dirty_logs import dirty_log, small_log
 

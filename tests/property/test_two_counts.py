@@ -12,7 +12,7 @@ from schemas.units import CARRY_BASE
 from schemas.window import Window
 from streams.core.advance import advance
 from streams.core.records import Record
-from streams.core.replay import open_windows
+from streams.core.sealing import open_windows
 from streams.core.state import State
 from streams.reference.recount import PartitionRecount, plain_windows
 from tests.support import fleet_logs

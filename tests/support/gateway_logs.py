@@ -10,6 +10,7 @@ from schemas.log import Log
 from streams.core.advance import Advanced, advance
 from streams.core.murmur2 import partition_of
 from streams.core.records import LogRecord
+from streams.core.sealing import open_windows
 from streams.core.signature import reading_key
 from streams.core.state import State
 from streams.kafka.producer import LogProducer
@@ -63,9 +64,9 @@ def arrived(kafka: str, log: Log) -> tuple[State, Advanced, Sequence[LogRecord]]
 
 def window_facts(state: State) -> tuple[int, int, int]:
     """(readings, usage, lowest trust) of the machine's open windows."""
-    windows = [window for _, window in state.windows()]
+    windows = open_windows(state)
     return (
         sum(window.readings for window in windows),
-        sum(used for window in windows for _, used in window.usage),
+        sum(line.usage for window in windows for line in window.lines),
         min(window.trust for window in windows),
     )

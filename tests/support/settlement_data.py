@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 import pyarrow.parquet as pq
 
-from schemas.arrow import window_tables
 from schemas.canonical import chain_digest
 from schemas.log import Log
 from schemas.manifest import Counts, EpochFiles, EpochManifest, epoch_folder
 from schemas.registration import Agreement
 from schemas.window import Due, Window
+from tests.support.window_tables import window_tables
 
 LOG = Log(log_id="acme", currency="USD", partitions=2, epoch_ms=86_400_000)
 FIRST_EPOCH = 18_140

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from files.parquet import write_table
 from files.write import Temporary
-from schemas.arrow import orders_table, window_tables
+from schemas.arrow import orders_table
 from schemas.order import Order
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Claim, Payout, rows_table
 from schemas.registration import Agreement
@@ -30,6 +30,7 @@ from streams.worker.partition import Partition
 from tests.support import partition_runs as runs
 from tests.support.sealed_windows import random_window
 from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, reading, registration, small_log
+from tests.support.window_tables import window_tables
 
 PUBLIC = sorted(name for name in VIEWS if "." not in name)
 

@@ -16,7 +16,8 @@ from schemas.registration import Agreement
 from schemas.units import CARRY_BASE, DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.window import Window
 from streams.core.records import Record
-from streams.core.replay import advance_through, open_windows
+from streams.core.replay import advance_through
+from streams.core.sealing import open_windows
 from streams.core.signature import operator_account
 from streams.core.state import State
 from streams.reference.recount import PartitionRecount

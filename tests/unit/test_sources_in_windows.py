@@ -73,7 +73,7 @@ def run(sources: Sequence[SourceLog]) -> Outcome:
                 value = msgspec.json.decode(records[reject.offset].value or b"null")
                 outcome.rejects.append((reject, value[reject.row] if isinstance(value, list) else value))
         assert state.epoch == last_epoch + 1
-        assert not state.window_numbers()
+        assert not len(state.window_numbers())
     return outcome
 
 

@@ -15,6 +15,7 @@ from streams.core.kernel.batches import WHOLE, read_headers, text_size
 from streams.core.kernel.columns import NONE, Bytes, Ints, Matrix
 from streams.core.kernel.compiled import compiled
 from streams.core.kernel.entries import Entries, EntryRecords
+from streams.core.kernel.texts import ends_of, texts_array
 from streams.core.kernel.words import copy
 from streams.core.log_root import HEADER, RECORDS
 
@@ -78,13 +79,6 @@ def write_headers(
         if read_headers(out, begun, p, records, line) != WHOLE:
             return NONE
     return p
-
-
-@compiled
-def gather(buffer: Bytes, at: Ints, ends: Ints, out: Bytes) -> None:
-    """Copies the bytes at each position, as many as `ends` says, one after the other."""
-    for k in range(len(at)):
-        copy(buffer, at[k], ends[k + 1] - ends[k], out, ends[k])
 
 
 @compiled
@@ -171,7 +165,7 @@ def archived_batch(records: EntryRecords) -> pa.RecordBatch:
     find_headers(buffer, lines, found)
     parts = [texts_array(buffer, found[:, 0], found[:, 1], pa.string())]
     parts.append(texts_array(buffer, found[:, 2], found[:, 3], pa.binary()))
-    ends = _ends(lines[:, c.HEADERS]).astype(np.int32)
+    ends = ends_of(lines[:, c.HEADERS]).astype(np.int32)
     headers = pa.StructArray.from_arrays(parts, fields=list(HEADER))
     columns = [
         pa.array(lines[:, c.OFFSET].copy()),
@@ -193,20 +187,3 @@ def _texts_of(array: Any) -> Texts:
     ends = np.frombuffer(offsets, np.int32)[array.offset : array.offset + count + 1].astype(np.int64)
     whole = np.zeros(0, np.uint8) if content is None else np.frombuffer(content, np.uint8)
     return Texts(ends - ends[0], whole[ends[0] : ends[-1]].copy(), is_null)
-
-
-def texts_array(buffer: Bytes, at: Ints, sizes: Ints, kind: Any) -> Any:
-    """Texts of the buffer as an Arrow array of `kind`; the size NONE is a null."""
-    ends = _ends(np.maximum(sizes, 0))
-    if ends[-1] >= 2**31:
-        raise InvariantBroken("a slice holds 2 GiB")
-    content = np.empty(int(ends[-1]), np.uint8)
-    gather(buffer, np.ascontiguousarray(at), ends, content)
-    is_there = sizes != NONE
-    valid = None if is_there.all() else pa.py_buffer(np.packbits(is_there, bitorder="little"))
-    buffers = [valid, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(content)]
-    return pa.Array.from_buffers(kind, len(sizes), buffers)
-
-
-def _ends(sizes: Ints) -> Ints:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])

@@ -3,6 +3,7 @@
 Nothing here judges. Loops get the arrays as they are at a call; between calls `reserve` makes room.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -36,7 +37,10 @@ class Store:
         self.words: Texts = np.zeros((FIRST_ROOM, t.TEXT_MAX + 1), np.uint8)
         self.session_names: Texts = np.zeros((FIRST_ROOM, t.TEXT_MAX + 1), np.uint8)
         self.names: Bytes = np.zeros(1 << 12, np.uint8)
+        """The ids of machines, their routes and salts, one after the other."""
         self._names_used = 0
+        self.carries: Ints = np.zeros(FIRST_ROOM, np.int64)
+        """By version, in 1/3,600,000 of a micro; NONE where none has been left yet."""
         self.clock: Ints = np.zeros(t.CLOCK_COLUMNS, np.int64)
         self.clock[[t.FREE_WINDOW, t.FREE_LINE]] = NONE
         self.machine_index: Ints = np.full(2 * FIRST_ROOM, NONE, np.int64)
@@ -66,7 +70,7 @@ class Store:
         self.reserve_windows(rows, 2 * rows)
         self._room(t.HOLES, int(clock[t.HOLES_USED]) + 2 * meters)
         self._room(t.EVENTS, int(clock[t.EVENTS_USED]) + rows)
-        self._room(t.TOUCHED, int(clock[t.METERS_TOUCHED : t.METERS_TOUCHED + t.TOUCHED_COLUMNS].max()) + rows)
+        self.reserve_touched(rows)
         self.texts = _grown(self.texts, int(clock[t.TEXTS_USED]) + t.METER_TEXTS * meters)
 
     def reserve_windows(self, windows: int, lines: int) -> None:
@@ -74,6 +78,10 @@ class Store:
         self._room(t.WINDOWS, int(self.clock[t.WINDOWS_USED]) + windows)
         self._room(t.LINES, int(self.clock[t.LINES_USED]) + lines)
         self._index(int(self.clock[t.WINDOWS_OPEN]) + windows)
+
+    def reserve_touched(self, things: int) -> None:
+        """Makes room for so many more changes of a kind."""
+        self._room(t.TOUCHED, int(self.clock[t.METERS_TOUCHED : t.METERS_TOUCHED + t.TOUCHED_COLUMNS].max()) + things)
 
     def need_texts(self, meter: int) -> None:
         """Gives a meter its six texts, if it has none."""
@@ -134,25 +142,62 @@ class Store:
 
     # Names
 
-    def add_machine(self, name: str) -> int:
-        """A new machine."""
-        encoded = name.encode("ascii")
-        at = self._names_used
-        self.names = _grown(self.names, at + len(encoded))
-        self.names[at : at + len(encoded)] = np.frombuffer(encoded, np.uint8)
-        self._names_used += len(encoded)
-        m = self.new(t.MACHINES, at, len(encoded))
+    def add_machine(self, name: str, route: str) -> int:
+        """A new machine, and the key of its records."""
+        own = self._put_name(name)
+        m = self.new(t.MACHINES, *own, *(own if route == name else self._put_name(route)))
         self.matrix(t.MACHINES)[m, t.IS_MARKED] = self.matrix(t.MACHINES)[m, t.MACHINE_TOUCHED] = 0
         self.machine_of[name] = m
         self.ids.append(name)
         return m
+
+    def add_machines(self, names: Sequence[str], routes: Sequence[str]) -> Ints:
+        """The same of many."""
+        at, sizes = self._put_names(names)
+        places = np.flatnonzero([name != route for name, route in zip(names, routes, strict=True)])
+        numbers, machines = self._new_lines(t.MACHINES, len(names))
+        machines[numbers, t.NAME_AT], machines[numbers, t.NAME_LEN] = at, sizes
+        at[places], sizes[places] = self._put_names([routes[place] for place in places.tolist()])
+        machines[numbers, t.ROUTE_AT], machines[numbers, t.ROUTE_LEN] = at, sizes
+        machines[numbers, t.IS_MARKED] = machines[numbers, t.MACHINE_TOUCHED] = 0
+        self.machine_of.update(zip(names, numbers.tolist(), strict=True))
+        self.ids += names
+        return numbers
+
+    def _put_names(self, names: Sequence[str]) -> tuple[Ints, Ints]:
+        at, _ = self._put_name("".join(names))
+        sizes = np.array([len(name) for name in names], np.int64)
+        return at + np.cumsum(sizes) - sizes, sizes
+
+    def _new_lines(self, kind: int, count: int) -> tuple[Ints, Matrix]:
+        """The numbers of so many new lines, filled with NONE, and the matrix."""
+        first = self.used[kind]
+        self._room(kind, first + count)
+        self.used[kind] += count
+        return np.arange(first, first + count), self.matrix(kind)
+
+    def _put_name(self, name: str) -> tuple[int, int]:
+        """Where a text lies among all names, and its length."""
+        encoded, at = name.encode("ascii"), self._names_used
+        self._names_used += len(encoded)
+        self.names = _grown(self.names, self._names_used)
+        self.names[at : self._names_used] = np.frombuffer(encoded, np.uint8)
+        return at, len(encoded)
+
+    def named(self, at: int, size: int) -> str:
+        """The text that lies among all names at a position."""
+        return self.names[at : at + size].tobytes().decode("ascii")
+
+    def route(self, m: int) -> str:
+        """The key of a machine's records."""
+        return self.named(*self.matrix(t.MACHINES)[m, [t.ROUTE_AT, t.ROUTE_LEN]].tolist())
 
     def name(self, m: int) -> str:
         """The id of a machine."""
         return self.ids[m]
 
     def word(self, name: str) -> int:
-        """The number of a meter's name, which many machines share."""
+        """The number of a text of at most 64 bytes that many machines share: a meter's name, a unit, a kind."""
         number = self.word_of.get(name)
         if number is None:
             number = self.word_of[name] = len(self.word_names)
@@ -171,6 +216,20 @@ class Store:
         row[t.SLACK] = SLACK_MS
         machines[m, t.FIRST_METER] = meter
         return meter
+
+    def add_meters(self, machines: Ints, words: Ints) -> Ints:
+        """The same of many, each with the word that is its name."""
+        numbers, meters = self._new_lines(t.METERS, len(machines))
+        meters[numbers, t.METER_MACHINE], meters[numbers, t.METER_NAME] = machines, words
+        for column in (t.SLACK_HIGH, t.STARTS, t.METER_TOUCHED):
+            meters[numbers, column] = 0
+        meters[numbers, t.SLACK] = SLACK_MS
+        order = np.argsort(machines, kind="stable")
+        owners, chain, first_meters = machines[order], numbers[order], self.matrix(t.MACHINES)[:, t.FIRST_METER]
+        is_next = np.concatenate([[False], owners[1:] == owners[:-1]])[: len(order)]
+        meters[chain, t.NEXT_METER] = np.where(is_next, np.roll(chain, 1), first_meters[owners])
+        first_meters[owners] = chain  # of several, the last one stays
+        return numbers
 
     def meter_of(self, m: int, name: str) -> int:
         """The meter of a machine with this name, or NONE."""
@@ -192,14 +251,70 @@ class Store:
     # Versions
 
     def add_version(
-        self, m: int, number: int, in_force_from_ms: int, terms: int, content: int, effective_from: int
+        self, m: int, number: int, in_force_from_ms: int, content: int, effective_from: int, salt: str | None
     ) -> int:
         """A further version of a machine."""
-        machines = self.matrix(t.MACHINES)
+        machines, terms = self.matrix(t.MACHINES), self.matrix(t.CONTENTS)[content, t.CONTENT_TERMS]
         before = int(machines[m, t.LAST_VERSION])
-        version = self.new(t.VERSIONS, m, number, in_force_from_ms, before, terms, content, effective_from)
+        stated = (NONE, NONE) if salt is None else self._put_name(salt)
+        version = self.new(t.VERSIONS, m, number, in_force_from_ms, before, terms, content, effective_from, *stated)
+        carried = self.carry_version(m, int(self.matrix(t.CONTENTS)[content, t.CONTENT_PAYEES]))
+        row = self.matrix(t.VERSIONS)[version]
+        row[t.CARRY_VERSION], row[t.CARRY_TOUCHED] = version if carried == NONE else carried, 0
+        self.carries = _grown(self.carries, version + 1)
+        self.carries[version] = NONE
         machines[m, t.LAST_VERSION] = version
         return version
+
+    def carry_version(self, m: int, payees: int) -> int:
+        """The version of a machine that has the carry of these payees (a word), or NONE."""
+        versions, contents = self.matrix(t.VERSIONS), self.matrix(t.CONTENTS)
+        version = int(self.matrix(t.MACHINES)[m, t.LAST_VERSION])
+        while version != NONE and contents[versions[version, t.VERSION_CONTENT], t.CONTENT_PAYEES] != payees:
+            version = int(versions[version, t.VERSION_BEFORE])
+        return version if version == NONE else int(versions[version, t.CARRY_VERSION])
+
+    def add_versions(self, machines: Ints, facts: Matrix, contents: Ints, salts: Sequence[str | None]) -> None:
+        """A further version of each of these machines: `facts` are its number, from when it counts, and from when the
+        operator wanted it to.
+        """
+        numbers, versions = self._new_lines(t.VERSIONS, len(machines))
+        lines, owners = self.matrix(t.CONTENTS)[contents], self.matrix(t.MACHINES)
+        carried = self.carry_versions(machines, lines[:, t.CONTENT_PAYEES])
+        versions[numbers, t.VERSION_MACHINE], versions[numbers, t.VERSION_BEFORE] = (
+            machines,
+            owners[machines, t.LAST_VERSION],
+        )
+        for column, fact in zip((t.VERSION_NO, t.IN_FORCE_FROM, t.EFFECTIVE_FROM), facts.T, strict=True):
+            versions[numbers, column] = fact
+        versions[numbers, t.VERSION_TERMS], versions[numbers, t.VERSION_CONTENT] = lines[:, t.CONTENT_TERMS], contents
+        stated = np.flatnonzero([salt is not None for salt in salts])
+        at, sizes = self._put_names([salt for salt in salts if salt is not None])
+        versions[numbers[stated], t.SALT_AT], versions[numbers[stated], t.SALT_LEN] = at, sizes
+        versions[numbers, t.CARRY_VERSION] = np.where(carried == NONE, numbers, carried)
+        versions[numbers, t.CARRY_TOUCHED] = 0
+        self.carries = _grown(self.carries, self.used[t.VERSIONS])
+        self.carries[numbers] = NONE
+        owners[machines, t.LAST_VERSION] = numbers
+
+    def carry_versions(self, machines: Ints, payees: Ints) -> Ints:
+        """`carry_version` of many."""
+        versions, contents = self.matrix(t.VERSIONS), self.matrix(t.CONTENTS)
+        at, found = self.matrix(t.MACHINES)[machines, t.LAST_VERSION], np.full(len(machines), NONE)
+        left = np.flatnonzero(at != NONE)
+        while len(left):
+            is_same = contents[versions[at[left], t.VERSION_CONTENT], t.CONTENT_PAYEES] == payees[left]
+            found[left[is_same]] = versions[at[left[is_same]], t.CARRY_VERSION]
+            left = left[~is_same]
+            at[left] = versions[at[left], t.VERSION_BEFORE]
+            left = left[at[left] != NONE]
+        return found
+
+    def add_content(self, registration: Registration) -> int:
+        """A new line of CONTENTS."""
+        agreement = registration.agreement
+        digests = (agreement.terms_digest().hex(), agreement.digest().hex())
+        return self.new(t.CONTENTS, self.terms(registration), *map(self.word, (registration.kind, *digests)))
 
     def terms(self, registration: Registration) -> int:
         """The line of TERMS with what loops look up of a version. Versions with equal terms share one."""
@@ -226,6 +341,7 @@ class Store:
                 -(-HOUR_MS // meter.starts_per_hour),
                 *pair_of(need),
                 reorder_at.get(meter.meter, NONE),
+                self.word(meter.unit),
             )
         for element in r.tariff.elements:
             first = self.used[t.COMPONENTS]

@@ -16,7 +16,7 @@ from streams.core.kernel.columns import NONE
 PAIR_BITS = 62
 """An integer of up to 124 bits is a pair: high × 2^62 + low, where 0 <= low < 2^62. The high part carries the sign."""
 
-MATRICES = 14
+MATRICES = 15
 Tables = Annotated[tuple[NDArray[np.int64], ...], f"UniTuple(int64[:, ::1], {MATRICES})"]
 Texts = Annotated[NDArray[np.uint8], "uint8[:, ::1]"]
 """A line holds up to 64 bytes of text, and their number in column 64."""
@@ -38,6 +38,7 @@ TEXT_MAX = 64
     SESSIONS,
     EVENTS,
     TOUCHED,
+    CONTENTS,
 ) = range(MATRICES)
 """The matrices, in their order in `Tables`."""
 
@@ -45,14 +46,16 @@ TEXT_MAX = 64
 (
     NAME_AT,  # of the id, in the bytes of all names
     NAME_LEN,
+    ROUTE_AT,  # of the key of its records, in the same bytes
+    ROUTE_LEN,
     FIRST_METER,
     LAST_VERSION,
     LEAST_BOOT,  # that its registrations stated last, or NONE
     IS_MARKED,  # it equivocated since its last version (rule 9)
     FIRST_SESSION,  # of its open prepaid sessions
     MACHINE_TOUCHED,  # 1 if it changed since the state was last written
-) = range(8)
-MACHINE_COLUMNS = 8
+) = range(10)
+MACHINE_COLUMNS = 10
 
 # METERS: what identity keeps of one boot, twice
 (
@@ -103,9 +106,29 @@ STARTS_KEPT = 4
 METER_TEXTS = 2 + STARTS_KEPT
 
 # VERSIONS
-(VERSION_MACHINE, VERSION_NO, IN_FORCE_FROM, VERSION_BEFORE, VERSION_TERMS, VERSION_CONTENT, EFFECTIVE_FROM) = range(7)
-VERSION_COLUMNS = 7
-"""VERSION_CONTENT is the number of what it says beside what is the machine's own."""
+(
+    VERSION_MACHINE,
+    VERSION_NO,
+    IN_FORCE_FROM,
+    VERSION_BEFORE,
+    VERSION_TERMS,
+    VERSION_CONTENT,
+    EFFECTIVE_FROM,
+    SALT_AT,  # in the bytes of all names
+    SALT_LEN,  # NONE: it states none
+    CARRY_VERSION,  # the machine's first version with the same payees: the carry is its
+    CARRY_TOUCHED,  # 1 if its carry changed since the state was last written
+) = range(11)
+VERSION_COLUMNS = 11
+
+# CONTENTS: what a version says beside what is the machine's own
+(
+    CONTENT_TERMS,
+    CONTENT_KIND,  # of machine; a word, as the two below
+    CONTENT_AGREEMENT,  # the digest of its terms (hex)
+    CONTENT_PAYEES,  # the digest of its payees alone (hex)
+) = range(4)
+CONTENT_COLUMNS = 4
 
 # TERMS: what versions may have in common
 (
@@ -121,10 +144,10 @@ VERSION_COLUMNS = 7
 TERM_COLUMNS = 8
 
 # TERM_METERS
-(TM_NAME, TM_KIND, TM_CAPACITY, TM_MODULUS, TM_START_NEED, TM_BURST_HIGH, TM_BURST, TM_REORDER_AT) = range(8)
-TERM_METER_COLUMNS = 8
+(TM_NAME, TM_KIND, TM_CAPACITY, TM_MODULUS, TM_START_NEED, TM_BURST_HIGH, TM_BURST, TM_REORDER_AT, TM_UNIT) = range(9)
+TERM_METER_COLUMNS = 9
 """TM_MODULUS is NONE where there is none; TM_BURST is the time that the burst needs; TM_REORDER_AT is the highest level
-at which a policy orders, or NONE.
+at which a policy orders, or NONE; TM_UNIT is a word.
 """
 
 # ELEMENTS, COMPONENTS, OFFSETS
@@ -171,10 +194,12 @@ SESSION_COLUMNS = 7
 (EVENT_METER, EVENT_VALUE, EVENT_OBSERVED, EVENT_NOW, EVENT_OFFSET, EVENT_ROW) = range(6)
 EVENT_COLUMNS = 6
 
-# TOUCHED: three lists, of what changed since the state was last written
-(TOUCHED_METER, TOUCHED_WINDOW, TOUCHED_MACHINE) = range(3)
-TOUCHED_COLUMNS = 3
-TOUCHES = np.array([[METERS, METER_TOUCHED], [WINDOWS, WINDOW_TOUCHED], [MACHINES, MACHINE_TOUCHED]])
+# TOUCHED: four lists, of what changed since the state was last written
+(TOUCHED_METER, TOUCHED_WINDOW, TOUCHED_MACHINE, TOUCHED_CARRY) = range(4)
+TOUCHED_COLUMNS = 4
+TOUCHES = np.array(
+    [[METERS, METER_TOUCHED], [WINDOWS, WINDOW_TOUCHED], [MACHINES, MACHINE_TOUCHED], [VERSIONS, CARRY_TOUCHED]]
+)
 """For each list the matrix whose lines it names, and the column that says that a line is in it. Their lengths stand in
 this order in the clock, from METERS_TOUCHED on.
 """
@@ -194,6 +219,7 @@ WIDTHS = (
     SESSION_COLUMNS,
     EVENT_COLUMNS,
     TOUCHED_COLUMNS,
+    CONTENT_COLUMNS,
 )
 
 # The clock and the counters: one line of integers
@@ -216,8 +242,9 @@ WIDTHS = (
     METERS_TOUCHED,
     WINDOWS_TOUCHED,
     MACHINES_TOUCHED,
+    CARRIES_TOUCHED,
     WINDOWS_OPEN,
-) = range(19)
-CLOCK_COLUMNS = 19
+) = range(20)
+CLOCK_COLUMNS = 20
 
 ABSENT = NONE

@@ -73,6 +73,29 @@ def divide(high: int, low: int, divisor: int) -> tuple[int, int, int]:
 
 
 @compiled
+def divide_floor(high: int, low: int, divisor: int) -> tuple[int, int, int]:
+    """(quotient as a pair, remainder from 0 on) of any pair by a divisor from 1 to 2^60, rounded down."""
+    if high >= 0:
+        return divide(high, low, divisor)
+    below_high, below = minus(-1, LOW, high, low)  # -value - 1
+    quotient_high, quotient, rest = divide(below_high, below, divisor)
+    quotient_high, quotient = minus(-1, LOW, quotient_high, quotient)
+    return quotient_high, quotient, divisor - 1 - rest
+
+
+@compiled
+def fits(high: int) -> bool:
+    """Whether a pair with this high part is an integer of 64 bits."""
+    return -2 <= high <= 1
+
+
+@compiled
+def plain(high: int, low: int) -> int:
+    """The integer that a pair is, if it fits."""
+    return (high << BITS) + low
+
+
+@compiled
 def product(a: int, b: int) -> tuple[int, int]:
     """The product of two integers of any sign, each within ±2^62."""
     high, low = multiply(abs(a), abs(b))
