@@ -7,7 +7,7 @@ log roots in the manifests, so the verdict follows from records that can be prov
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import pyarrow as pa
@@ -27,10 +27,12 @@ from schemas.reject import WHOLE_RECORD, Reason
 from settlement.storage.published_epochs import EpochReader
 from streams.core.log_root import ChunkProof
 from streams.core.records import LogRecord, Record
-from streams.core.replay import RowChange, WindowChange, judge_watched, replay
 from streams.core.state import State
 from streams.storage.archive import archive_leaves, chunk_proof, read_archive
 from streams.storage.epoch_files import epoch_paths, read_windows
+
+if TYPE_CHECKING:
+    from streams.core.replay import RowChange, WindowChange
 
 NOT_ITS_MANIFEST_S = "isn't what its manifest says: restore it, or look at `tallyroot audit`"
 
@@ -209,6 +211,8 @@ class _Archive:
         rows_at = self._rows_by_offset()
         if not rows_at:
             return
+        from streams.core.replay import judge_watched, replay
+
         state = State.new(self._log, self._partition)
         for stop in replay(state, self._records(max(rows_at)), lambda record: record.offset in rows_at):
             if (record := stop.record) is None:
@@ -241,7 +245,7 @@ class _Archive:
                 raise InvalidInput(f"{path} {NOT_ITS_MANIFEST_S}")
             yield from (record for record in read_archive(path) if record.offset <= last)
 
-    def _place(self, record: LogRecord, change: RowChange) -> ReadingPlace:
+    def _place(self, record: LogRecord, change: "RowChange") -> ReadingPlace:
         return ReadingPlace(
             partition=self._partition,
             offset=record.offset,
@@ -253,7 +257,7 @@ class _Archive:
             proof=0,
         )
 
-    def _window(self, change: WindowChange) -> WindowOfReading:
+    def _window(self, change: "WindowChange") -> WindowOfReading:
         epoch = self._log.epoch_of(change.start_ms)
         manifest = self._manifests.get(epoch)
         return WindowOfReading(
@@ -268,7 +272,7 @@ class _Archive:
             manifest_digest=None if manifest is None else manifest.digest().hex(),
         )
 
-    def _window_digest(self, manifest: EpochManifest, change: WindowChange) -> str:
+    def _window_digest(self, manifest: EpochManifest, change: "WindowChange") -> str:
         """The digest of the sealed window, from a list that is compared with the manifest."""
         paths = epoch_paths(self._data_dir, self._log, manifest.epoch, self._partition)
         windows = read_windows(paths)

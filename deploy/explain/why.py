@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from deploy.explain.why_readings import EarningReading, window_readings
 from deploy.explain.window_document import window_document
 from deploy.money.treasury import Treasury
 from deploy.texts import moment_text
@@ -101,6 +100,30 @@ class Holding(Struct, frozen=True, kw_only=True):
     sums: tuple[MonthSum, ...]
 
 
+class EarningReading(Struct, frozen=True, kw_only=True):
+    """What one reading (or correction) added to one line of a window, and the whole micros that it earned there.
+
+    `boot` and `seq` are None for a correction. `value` is what the meter showed, or the difference, and `usage` what
+    was billed, both in the meter's unit. `price_micros` is for every `per` units, or (per 0) for each session.
+    """
+
+    partition: int
+    offset: int
+    row: int
+    logged_ms: int
+    kind: str
+    meter: str
+    boot: int | None
+    seq: int | None
+    observed_at_ms: int
+    value: int
+    registration_version: int
+    usage: int
+    price_micros: int
+    per: int
+    micros: int
+
+
 class ExplainedWindow(Struct, frozen=True, kw_only=True):
     """A sealed window, `document` as its digest covers it (money in micros there), and the readings that earned it."""
 
@@ -153,6 +176,8 @@ def why(treasury: Treasury, account: str, window: tuple[str, str] | None) -> Exp
         raise InvalidInput(
             f"{found.account} has no part in a window of {machine} at {moment_text(start_ms)}: see `tallyroot why`"
         )
+    from deploy.explain.why_readings import window_readings  # replays, by the compiled core
+
     treasury.data.whole_archive()
     windows = {
         own.window.digest.hex(): ExplainedWindow(

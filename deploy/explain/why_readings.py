@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from deploy.explain.archive_source import ArchiveSource
+from deploy.explain.why import EarningReading
 from files.foreign import PlainFiles
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
@@ -25,30 +26,6 @@ from streams.core.records import LogRecord
 from streams.core.replay import LineChange, Where, judge_watched, replay
 from streams.core.state import State
 from streams.storage.epoch_files import epoch_paths, read_windows
-
-
-class EarningReading(Struct, frozen=True, kw_only=True):
-    """What one reading (or correction) added to one line of a window, and the whole micros that it earned there.
-
-    `boot` and `seq` are None for a correction. `value` is what the meter showed, or the difference, and `usage` what
-    was billed, both in the meter's unit. `price_micros` is for every `per` units, or (per 0) for each session.
-    """
-
-    partition: int
-    offset: int
-    row: int
-    logged_ms: int
-    kind: str
-    meter: str
-    boot: int | None
-    seq: int | None
-    observed_at_ms: int
-    value: int
-    registration_version: int
-    usage: int
-    price_micros: int
-    per: int
-    micros: int
 
 
 class WindowReadings(Struct, frozen=True):

@@ -13,10 +13,10 @@ from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.reading import CORRECTED, REGISTERED
 from schemas.reject import Reason
+from streams.core.control_step import move_time, take_control
 from streams.core.machines import Machine
 from streams.core.murmur2 import partition_of
 from streams.core.records import LogRecord, Record, record_type
-from streams.core.replay import advance_through, advance_time
 from streams.core.state import State
 from streams.core.stream_time import NO_TIMESTAMP, later
 from streams.storage.log_reader import LogReader
@@ -74,7 +74,7 @@ class Registry:
                     progress(self._read)
             part.next_offset = end
             if part.stream_time_ms >= 0:
-                advance_time(part.state, part.stream_time_ms)
+                move_time(part.state, part.stream_time_ms)
 
     def machines(self) -> Iterator[Machine]:
         """The registered machines, by id."""
@@ -112,7 +112,7 @@ class Registry:
         part = self._partitions[number]
         state = State.new(self._unsigned_log, number)
         if part.stream_time_ms >= 0:
-            advance_time(state, part.stream_time_ms)
+            move_time(state, part.stream_time_ms)
         known = self.machine(name)
         if known is not None:
             state.adopt(known)
@@ -153,5 +153,5 @@ def _machine_of(value: bytes | None) -> str | None:
 
 def _feed(state: State, record: Record) -> Verdict:
     """Takes the state through one record and the ends of epochs in it."""
-    rejects = advance_through(state, [record])[-1].rejects
-    return rejects[0].reason if rejects else None
+    outcome = take_control(state, record)
+    return None if outcome == "duplicate" else outcome

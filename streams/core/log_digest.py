@@ -11,8 +11,6 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from schemas.errors import InvariantBroken
-from streams.core.kernel.archived import canonical
-from streams.core.kernel.entries import EntryRecords
 from streams.core.log_root import CHUNK_OFFSETS, DOMAIN, merkle_root, skipped_leaf_of
 from streams.core.records import LogRecord
 from streams.core.skipped_ranges import SkippedBatch
@@ -36,6 +34,9 @@ class LogDigest:
 
     def add(self, records: Sequence[LogRecord]) -> None:
         """Adds the next records of the range. Raises InvariantBroken if their offsets don't ascend."""
+        from streams.core.kernel.archived import canonical
+        from streams.core.kernel.entries import EntryRecords
+
         if not records:
             return
         lines = EntryRecords.of(records)

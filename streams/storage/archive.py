@@ -8,6 +8,7 @@ the broker sent them, one after the other.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +20,6 @@ from files.format import check_metadata
 from files.parquet import METADATA_OF
 from files.write import Temporary
 from schemas.errors import InvalidInput, InvariantBroken
-from streams.core.kernel.archived import add_archived, archived_batch
-from streams.core.kernel.entries import Entries, EntryRecords
 from streams.core.log_digest import Leaf, LogDigest
 from streams.core.log_root import (
     CHUNK_OFFSETS,
@@ -36,6 +35,9 @@ from streams.core.records import LogRecord, Record
 from streams.core.skipped_ranges import SkippedBatch, SkippedBatches
 from streams.kafka.raw_batches import RawBatches
 from streams.storage.log_reader import LogReader
+
+if TYPE_CHECKING:
+    from streams.core.kernel.entries import EntryRecords
 
 BATCH_RECORDS = 16_384
 BATCH_BYTES = 64 * 1_024 * 1_024
@@ -72,6 +74,8 @@ def write_archive(
     Returns None once `stopped()`: an exception would keep the reader's generator, and with it the reader, in its
     traceback. Raises InvariantBroken if the log returns offsets outside of the range or not ascending.
     """
+    from streams.core.kernel.entries import EntryRecords
+
     archive, skipped = Temporary(path), SkippedBatches()
     digest = LogDigest()
 
@@ -111,8 +115,11 @@ def archived_batches(path: Path) -> Iterator[pa.RecordBatch]:
             yield _plain(batch)
 
 
-def slices_of(batches: Iterable[pa.RecordBatch]) -> Iterator[EntryRecords]:
+def slices_of(batches: Iterable[pa.RecordBatch]) -> Iterator["EntryRecords"]:
     """Batches of the schema RECORDS in arrays."""
+    from streams.core.kernel.archived import add_archived
+    from streams.core.kernel.entries import Entries, EntryRecords
+
     for batch in batches:
         entries = Entries()
         add_archived(entries, batch)
@@ -173,7 +180,9 @@ def read_leaves(path: Path) -> list[bytes]:
     return [content[at : at + 32] for at in range(0, len(content), 32)]
 
 
-def _row_groups(slices: Iterable[EntryRecords]) -> Iterator[pa.RecordBatch]:
+def _row_groups(slices: Iterable["EntryRecords"]) -> Iterator[pa.RecordBatch]:
+    from streams.core.kernel.archived import archived_batch
+
     held: list[pa.RecordBatch] = []
     count = size = 0
     for batch in map(archived_batch, slices):
