@@ -199,9 +199,12 @@ class Partition:
         """The epochs that have ended and whose files are not final yet."""
         return tuple(cut.epoch for cut in self._pending)
 
-    def process(self, start: int, next: int, records: Sequence[LogRecord]) -> Progress:
+    def process(
+        self, start: int, next: int, records: Sequence[LogRecord], committed: Callable[[int], None] = lambda _: None
+    ) -> Progress:
         """Commits the slice [start, next) of the log; `start` is where the previous one ended. Offsets may have gaps.
 
+        An epoch that ends in it has a commit of its own: after each, `committed` is called with the next offset.
         Raises InvariantBroken if the slice doesn't continue the checkpoint; then nothing of it is committed.
         """
         if self._broken:
@@ -216,6 +219,7 @@ class Partition:
             self._commit(piece)
             pieces.append((piece, done))
             start = piece.position.next_offset or 0
+            committed(start)
         self._live.tidy()
         if self._live.is_open_due:
             self._live.write_open(partial(open_windows, self._state, self._partition))

@@ -193,9 +193,10 @@ class PartitionOwner:
             if sound.next > sound.start:
                 begun = time.monotonic()
                 before = partition.pending
-                progress = partition.process(sound.start, sound.next, sound.records)
+                # A backlog of small epochs has hundreds of commits in a slice: each is progress.
+                committed = partial(self.committed.__setitem__, sound.partition)
+                progress = partition.process(sound.start, sound.next, sound.records, committed)
                 seconds = time.monotonic() - begun
-                self.committed[sound.partition] = sound.next
                 self._on_commit(Committed(sound, progress, seconds, len(partition.pending), partition.machines))
                 self._say_final(sound.partition, partition, before + progress.cuts)
                 self._freed.give_back()

@@ -167,6 +167,17 @@ def test_a_gap_of_offsets_moves_the_checkpoint(tmp_path: Path) -> None:
     partition.close()
 
 
+def test_each_epoch_that_ends_in_a_slice_is_progress(tmp_path: Path) -> None:
+    """A backlog of small epochs has hundreds of commits in a slice, and a watchdog that wants to see one a minute."""
+    log = runs.the_log()
+    partition = opened(tmp_path)
+    moved: list[int] = []
+    done = partition.process(0, log.end, log.records, moved.append)
+    assert len(moved) == len(done.cuts) + 1 > 2
+    assert moved == sorted(moved) and moved[-1] == log.end
+    partition.close()
+
+
 def test_a_topic_made_again_is_refused(tmp_path: Path) -> None:
     opened(tmp_path).close()
     with pytest.raises(InvalidInput, match="topic_id topic-1, now it is topic-2"):
