@@ -81,7 +81,7 @@ def test_a_file_comes_into_windows_and_next_month_s_after_it(
     )
     assert sorted(report.names.values()) == ["Köln / Nord", "Köln / Süd"]
     kept = msgspec.json.decode((data.data_dir / "ingest" / "names.json").read_bytes())
-    assert kept == report.names
+    assert kept["content"] == report.names
     assert report.totals == report.file_totals == {"energy Wh": 111_505}
 
     again = run(data, may)
