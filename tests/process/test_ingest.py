@@ -97,7 +97,7 @@ def test_a_file_comes_into_windows_and_next_month_s_after_it(
 
 def sealed_usage(data_dir: Path, log: Log) -> Counter[str]:
     """Usage in all windows, by the machines' names."""
-    names = msgspec.json.decode((data_dir / "ingest" / "names.json").read_bytes(), type=dict[str, str])
+    names = msgspec.json.decode((data_dir / "ingest" / "names.json").read_bytes())["content"]
     with duckdb.connect(str(make_analytics(data_dir, log)), read_only=True) as db:
         rows = db.execute("SELECT machine, sum(usage)::BIGINT FROM lines GROUP BY machine").fetchall()
     return Counter({names[machine]: total for machine, total in rows})
