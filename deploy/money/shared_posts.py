@@ -8,12 +8,11 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from files.read import file_chunks
+from files.read import file_chunks, read_bytes
 from files.write import make_folder, rename, write_chunks
-from schemas.errors import InvalidInput
 from settlement.history import Posted
 from settlement.keccak import keccak
-from settlement.storage.posts import FILE_BYTES_MAX
+from settlement.storage.posts import FILE_BYTES_MAX, RESTORE
 from settlement.storage.published_post import MANIFEST_BYTES_MAX, POST_FILES
 from streams.storage.object_store import ObjectStore
 
@@ -32,7 +31,7 @@ class SharedPosts:
         """Stores the live posts that this folder has and the store lacks. Raises StoreAway."""
         for sequence, digest in self._unknown(live):
             folder = self._posts / str(sequence)
-            if not self._is_here(folder, digest):
+            if not _is_here(folder, digest):
                 continue
             name = _name(sequence, digest)
             if f"{name}/{_LAST}" not in self._store.names(name):
@@ -50,12 +49,14 @@ class SharedPosts:
         make_folder(self._posts)
         for sequence, digest in self._unknown(live):
             folder = self._posts / str(sequence)
-            if not self._is_here(folder, digest) and not (folder / "header.json").exists():
+            if not _is_here(folder, digest) and not (folder / "header.json").exists():
                 name = _name(sequence, digest)
                 if f"{name}/{_LAST}" not in self._store.names(name):
                     continue  # not yet, or withheld: the audit says so
                 self._fetch_one(name, folder)
                 fetched += 1
+                if not _is_here(folder, digest):
+                    continue  # another file, or one that lacks: the next look asks again
             self._known.add((sequence, digest))
         return fetched
 
@@ -76,14 +77,12 @@ class SharedPosts:
         keys = [(posted.header.sequence, posted.header.manifest_hash) for posted in live]
         return [key for key in keys if key not in self._known]
 
-    @staticmethod
-    def _is_here(folder: Path, digest: bytes) -> bool:
-        try:
-            return keccak((folder / _LAST).read_bytes()) == digest
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise InvalidInput(f"{folder / _LAST} can't be read: {error.strerror}") from None
+
+def _is_here(folder: Path, digest: bytes) -> bool:
+    """Whether a folder has all files of the post with this manifest. Raises InvalidInput if one can't be read."""
+    if not all((folder / file).exists() for file in POST_FILES):
+        return False
+    return keccak(read_bytes(folder / _LAST, remedy=RESTORE, max_bytes=MANIFEST_BYTES_MAX)) == digest
 
 
 def _name(sequence: int, digest: bytes) -> str:

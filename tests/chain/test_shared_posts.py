@@ -1,5 +1,6 @@
 """Posts in the store: an auditor's host has nothing but the log, the chain and what the settling job put there."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from deploy.data_folder import DataFolder
 from deploy.explain.watch import Watch, WatchOptions
 from deploy.money.shared_posts import SharedPosts
 from deploy.money.treasury import Treasury
+from schemas.errors import InvalidInput
 from settlement import service
 from settlement.chain.job import SettleOptions
 from settlement.chain.watcher import Done, Look
@@ -102,3 +104,34 @@ def test_a_fetch_that_was_cut_off_is_repeated(
     assert not (auditor.data_dir / "settlement" / "posts" / "1").exists()
     assert shared.fetch(live) == 1
     assert shared.fetch(live) == 0
+
+
+def test_a_watcher_that_lives_on_fetches_again_what_was_mended(hosts: tuple[Treasury, DataFolder, Path]) -> None:
+    """It would count an honest post as withheld, and dispute it, until somebody starts it again."""
+    treasury, auditor, store = hosts
+    settle(treasury)
+    live, shared = treasury._live_posts(), SharedPosts(ObjectStore(str(store)), auditor.data_dir)
+    (manifest,) = store.rglob("posts/1/*/manifest.json")
+    (payouts,) = store.rglob("posts/1/*/payouts.json")
+    for damaged in (manifest, payouts):
+        whole = damaged.read_bytes()
+        damaged.unlink() if damaged is payouts else damaged.write_bytes(b"another")
+        shared.fetch(live)
+        damaged.write_bytes(whole)
+        assert shared.fetch(live) == 1
+        fetched = auditor.data_dir / "settlement" / "posts" / "1"
+        assert (fetched / damaged.name).read_bytes() == whole
+        shutil.rmtree(fetched)
+        shared = SharedPosts(ObjectStore(str(store)), auditor.data_dir)
+
+
+def test_a_pipe_among_the_posts_is_refused_not_waited_for(hosts: tuple[Treasury, DataFolder, Path]) -> None:
+    treasury, auditor, _ = hosts
+    settle(treasury)
+    folder = auditor.data_dir / "settlement" / "posts" / "1"
+    folder.mkdir(parents=True)
+    for name in ("windows.parquet", "payouts.json"):
+        (folder / name).touch()
+    os.mkfifo(folder / "manifest.json")
+    with pytest.raises(InvalidInput, match="not a regular file"):
+        Treasury(auditor, trusts_folder=False).fetch_posts()
