@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -24,6 +26,14 @@ class FileLock:
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         return cls(descriptor)
+
+    @classmethod
+    @contextmanager
+    def waited_for(cls, path: Path) -> "Iterator[None]":
+        """Holds the lock for a while, as soon as whoever holds it now releases it or ends."""
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     @classmethod
     def is_held(cls, path: Path) -> bool:

@@ -15,7 +15,7 @@ have left:
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +28,7 @@ from deploy.backup.contents import (
     OBJECTS,
     BackedUp,
     Backup,
+    Progress,
     backup_file,
     names_of,
     new_name,
@@ -45,9 +46,6 @@ from schemas.manifest import EpochFiles
 from schemas.post import ENDED
 from streams.storage.object_store import ObjectStore
 from streams.storage.skipped_ranges_file import FILE as SKIPPED_FILE
-
-Progress = Callable[[float, str], None]
-"""How much is done (0 to 1), and what."""
 
 OF_THE_HOST = {STACK_FILE, WORKERS_FILE}
 """Files about processes of this machine."""

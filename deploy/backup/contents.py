@@ -6,6 +6,7 @@
 The place is a folder or `s3://bucket/prefix?…`, as the store of hosts is; it belongs to one data folder.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
@@ -14,6 +15,9 @@ from msgspec import Struct
 from files.read import decode_json
 from schemas.errors import InvalidInput
 from streams.storage.object_store import ObjectStore, store_uri
+
+Progress = Callable[[float, str], None]
+"""How much is done (0 to 1), and what."""
 
 OBJECTS, BACKUPS = "objects", "backups"
 MOMENT = "%Y%m%dT%H%M%S%fZ"

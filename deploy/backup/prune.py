@@ -15,13 +15,14 @@ from msgspec import Struct
 from deploy.backup.contents import OBJECTS, object_name
 from deploy.data_folder import DataFolder
 from files.lock import FileLock
-from files.read import read_json
 from files.write import TEMPORARY
 from schemas.errors import InvalidInput
 from schemas.manifest import EpochFiles
+from streams.storage.epoch_files import existing_manifest
 from streams.storage.log_reader import LogReader
 from streams.storage.object_store import ObjectStore
 from streams.storage.pruned import KAFKA, PrunedFile, is_in_log, note_pruned
+from streams.storage.shared_epochs import object_name as stored_name
 
 SERVERS = {"kafka", "evm"}
 LEFT_S = 86_400
@@ -92,7 +93,7 @@ def _old(data_dir: Path, older_than_ms: int) -> Iterator[tuple[Path, EpochFiles]
     """The archives here of epochs that ended long enough before the last one of their partition."""
     ends: dict[int, int] = {}
     for path in sorted((data_dir / "epochs").glob("*/*.manifest.json"), reverse=True):
-        whole = read_json(path, EpochFiles, what="a manifest", remedy="restore it from a backup")
+        whole = existing_manifest(path)
         manifest = whole.manifest
         last_ms = ends.setdefault(manifest.partition, manifest.end_ms)
         archive = data_dir / "log" / path.parent.name / f"{manifest.partition}.parquet"
@@ -121,7 +122,7 @@ class _Elsewhere:
         return {name: PrunedFile(KAFKA, "", digest) for name, (_, digest) in files.items()}
 
     def _kept(self, file: Path, digest: str) -> PrunedFile | None:
-        stored = f"log/{file.parent.name}/{file.stem}.{digest}{file.suffix}"
+        stored = stored_name(self._data_dir, file, digest)
         if self._store is not None and stored in self._stored:
             return PrunedFile(self._store.uri, stored, digest)
         for place, names in self._backups:

@@ -16,8 +16,8 @@ import duckdb
 import msgspec
 from msgspec import Struct
 
-from deploy.backup.contents import read_backup
-from deploy.backup.restore import Progress, restore
+from deploy.backup.contents import Progress, read_backup
+from deploy.backup.restore import restore
 from deploy.data_folder import DataFolder
 from deploy.explain.audit_files import file_findings
 from deploy.explain.audit_sources import from_archive

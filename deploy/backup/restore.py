@@ -3,18 +3,15 @@
 A restore that was killed goes on when it is repeated: what is there is compared, and kept.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import Struct
 
-from deploy.backup.contents import BackedUp, object_name, read_backup
+from deploy.backup.contents import BackedUp, Progress, object_name, read_backup
 from deploy.data_folder import LOG_FILE
 from files.write import TEMPORARY, file_digest, make_folder
 from schemas.errors import InvalidInput, InvariantBroken
 from streams.storage.object_store import ObjectStore
-
-Progress = Callable[[float, str], None]
 
 
 class RestoredFolder(Struct, frozen=True, kw_only=True):

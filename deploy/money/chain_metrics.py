@@ -15,13 +15,10 @@ from settlement.audit.verdict import VerdictKind
 from settlement.chain.rpc import RpcCounts
 from settlement.chain.watcher import Look
 from streams.worker.health import Health
-from streams.worker.metrics_page import Families, MetricsPage
+from streams.worker.metrics_page import Families, MetricsPage, Seldom
 
 LONG_SECONDS = (0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0)
 """Bounds of what asks a chain and reads a log."""
-
-COLLECTED_SECONDS, COLLECTED_REST = 60.0, 50
-"""The sum over all windows is taken at most once a minute, and takes at most a fiftieth of the time."""
 
 OF_NODES = {
     "rpc_requests_total": ("Calls of EVM nodes, by scheme, host and port.", "node"),
@@ -66,7 +63,7 @@ class SettleMetrics:
         self._counts = counts
         self._why: str | None = "it has not come through a round yet"
         self._done_s: float | None = None
-        self._collected = _Collected(data)
+        self._collected = Seldom[float | None](lambda: _collected(data), None)
         page = self._page = MetricsPage(data.data_dir, self.health, OF_SETTLE | OF_NODES, self._set)
         self._rounds = page.counter("settle_rounds_total")
         self._seconds = page.histogram("settle_round_duration_seconds", LONG_SECONDS)
@@ -146,27 +143,14 @@ class WatchMetrics:
                 found.set("post_delay_end_timestamp_seconds", post.delay_end_s, post.sequence)
 
 
-class _Collected:
-    """The sum of what windows collected, as of the last measurement."""
-
-    def __init__(self, data: DataFolder) -> None:
-        self._data = data
-        self._due_s = 0.0
-        self._found: float | None = None
-
-    def now(self) -> float | None:
-        """In units of the currency; None where it can't be known now. Measured again where it is due."""
-        begun_s = time.monotonic()
-        if begun_s >= self._due_s:
-            try:
-                with open_views(self._data) as views:
-                    found = views.execute("SELECT sum(collected) FROM windows").fetchall()[0][0]
-                self._found = float(Decimal(found or 0))
-            except (duckdb.Error, InvalidInput, OSError):
-                self._found = None
-            took_s = time.monotonic() - begun_s
-            self._due_s = begun_s + max(COLLECTED_SECONDS, COLLECTED_REST * took_s)
-        return self._found
+def _collected(data: DataFolder) -> float | None:
+    """The sum of what windows collected, in units of the currency; None where it can't be known now."""
+    try:
+        with open_views(data) as views:
+            found = views.execute("SELECT sum(collected) FROM windows").fetchall()[0][0]
+        return float(Decimal(found or 0))
+    except (duckdb.Error, InvalidInput, OSError):
+        return None
 
 
 def _set_nodes(found: Families, counts: RpcCounts) -> None:

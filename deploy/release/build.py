@@ -43,14 +43,15 @@ def build(dist: Path) -> list[Path]:
     with tempfile.TemporaryDirectory() as place:
         source = Path(place) / "source"
         _export(source)
+        moment = ["env", f"SOURCE_DATE_EPOCH={_committed_s()}"]
         for package in (source, source / "gateway" / "python"):
-            _run([sys.executable, "-c", _BUILD, str(dist)], package)
+            _run([*moment, sys.executable, "-c", _BUILD, str(dist)], package)
         node = find_node()
         if node is None:
             raise InvalidInput("no Node here to pack the JavaScript gateway with: install Node 18 or newer")
-        npm = [str(Path(node) / "npm"), "pack", "--silent", "--pack-destination", str(dist)]
+        npm = [*moment, str(Path(node) / "npm"), "pack", "--silent", "--pack-destination", str(dist)]
         _run(npm, source / "gateway" / "js")
-    bill = bill_of_materials(ROOT, release)
+    bill = bill_of_materials(release)
     (dist / f"tallyroot-{release}.cdx.json").write_text(json.dumps(bill, indent=1) + "\n", "utf-8")
     made = sorted(dist.iterdir())
     sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in made)
@@ -68,13 +69,15 @@ def _export(folder: Path) -> None:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    at = subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=ROOT, capture_output=True, text=True, check=True)
-    done = subprocess.run(
-        ["env", f"SOURCE_DATE_EPOCH={at.stdout.strip()}", *command], cwd=folder, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise InvalidInput(f"`{command[0]}` failed in {folder.name}: {done.stderr.strip()[-500:]}")
+        raise InvalidInput(f"`{command[2]}` failed in {folder.name}: {done.stderr.strip()[-500:]}")
+
+
+def _committed_s() -> int:
+    """When the commit that is checked out was made, Unix seconds."""
+    said = subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return int(said.stdout)
 
 
 def _of_pyproject(folder: Path) -> str:

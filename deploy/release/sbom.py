@@ -12,18 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from deploy.setup.bootstrap import ROOT
+from deploy.setup.embedded import anvil_lock
+from deploy.stack.toolchain import JARS_LOCK, jar_entries
+
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;]+)")
 _SHA256 = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 CONTRACTS = ("@openzeppelin/contracts",)
 
 
-def bill_of_materials(root: Path, version: str) -> dict[str, Any]:
-    """The document for the checkout at `root`. The same locks give the same document."""
-    components = [
-        *_python(root / "deploy/image/requirements.lock"),
-        *_java(root / "deploy/setup/locks/kafka-jars.lock"),
-    ]
-    components += [*_evm(root / "deploy/setup/locks/anvil.lock"), *_npm(root / "package-lock.json")]
+def bill_of_materials(version: str) -> dict[str, Any]:
+    """The document for this checkout. The same locks give the same document."""
+    python, npm = ROOT / "deploy" / "image" / "requirements.lock", ROOT / "package-lock.json"
+    components = [*_python(python), *_java(), *_evm(), *_npm(npm)]
     name = f"pkg:pypi/tallyroot@{version}"
     content = json.dumps(components, sort_keys=True)
     return {
@@ -59,19 +60,15 @@ def _python(lock: Path) -> Iterator[dict[str, Any]]:
             yield _component(f"pkg:pypi/{name}@{version}", name, version, hashes)
 
 
-def _java(lock: Path) -> Iterator[dict[str, Any]]:
-    for line in lock.read_text("utf-8").splitlines():
-        if line and not line.startswith("#"):
-            digest, coordinate = line.split()
-            group, name, version = coordinate.split(":")
-            yield _component(f"pkg:maven/{group}/{name}@{version}", name, version, [("SHA-256", digest)], group)
+def _java() -> Iterator[dict[str, Any]]:
+    for digest, coordinate in jar_entries(JARS_LOCK):
+        group, name, version = coordinate.split(":")
+        yield _component(f"pkg:maven/{group}/{name}@{version}", name, version, [("SHA-256", digest)], group)
 
 
-def _evm(lock: Path) -> Iterator[dict[str, Any]]:
-    for line in lock.read_text("utf-8").splitlines():
-        if line and not line.startswith("#"):
-            integrity, package, version = line.split()
-            yield _of_npm(package, version, integrity)
+def _evm() -> Iterator[dict[str, Any]]:
+    for package, (version, integrity) in anvil_lock().items():
+        yield _of_npm(package, version, integrity)
 
 
 def _npm(lock: Path) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,6 @@ machine has no Java or no npm, they are Python packages, from the index that pip
 """
 
 import base64
-import fcntl
 import hashlib
 import importlib.util
 import json
@@ -15,13 +14,13 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from deploy.setup.bootstrap import ROOT, native_package, prepared_environment
 from deploy.stack import toolchain
 from deploy.stack.toolchain import LOCKS, PACKAGES, TOOLS
+from files.lock import FileLock
 from schemas.errors import InvalidInput
 
 _NPM_LOCK = ROOT / "package-lock.json"
@@ -32,7 +31,8 @@ def fetch(say: Callable[[str], None]) -> None:
 
     Raises InvalidInput where a package can't be had, or its bytes are others than the lock's.
     """
-    with _one_at_a_time():
+    TOOLS.mkdir(parents=True, exist_ok=True)
+    with FileLock.waited_for(TOOLS / "lock"):
         if toolchain.find_java() is None:
             say("no Java here: fetching one (once, 60 MB)")
             _install("java.lock")
@@ -79,9 +79,7 @@ def fetch_anvil(path: Path) -> None:
 
 def anvil_lock() -> dict[str, tuple[str, str]]:
     """Each platform's package of the EVM node: its version, and its SHA-512 as npm writes it."""
-    lines = toolchain.ANVIL_LOCK.read_text(encoding="utf-8").splitlines()
-    entries = [line.split() for line in lines if line and not line.startswith("#")]
-    return {name: (version, integrity) for integrity, name, version in entries}
+    return {name: (version, integrity) for integrity, name, version in toolchain.lock_entries(toolchain.ANVIL_LOCK)}
 
 
 def relock() -> None:
@@ -125,14 +123,6 @@ def _output(command: list[str], what: str) -> str:
     if done.returncode:
         raise InvalidInput(f"{what}: {' '.join(done.stderr.split())[-300:] or f'{command[0]} failed'}")
     return done.stdout
-
-
-@contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    TOOLS.mkdir(parents=True, exist_ok=True)
-    with (TOOLS / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 if __name__ == "__main__":

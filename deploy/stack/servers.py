@@ -1,9 +1,7 @@
 """The servers of a data folder, embedded or external, and `stack.json`, where every command finds them."""
 
-import fcntl
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +13,7 @@ from deploy.stack.evm_node import EvmNode, start_evm
 from deploy.stack.home import Home
 from deploy.stack.kafka_server import KafkaServer, start_kafka
 from deploy.stack.processes import START_PATIENCE_S, Process
+from files.lock import FileLock
 from files.read import FileMissing, read_json
 from files.write import write_json
 
@@ -79,7 +78,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
             from deploy.setup.embedded import fetch
 
             fetch(lambda text: print(f"tallyroot: {text}", file=sys.stderr, flush=True))
-        with _one_at_a_time(data_dir):
+        with FileLock.waited_for(data_dir / "stack.lock"):  # of two commands the second finds it running
             before = cls.load(data_dir)
             kafka = before.kafka if before else None
             evm = before.evm if before else None
@@ -152,11 +151,3 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
 
     def _save(self) -> None:
         write_json(self.data_dir / STACK_FILE, self, enc_hook=str)
-
-
-@contextmanager
-def _one_at_a_time(data_dir: Path) -> Iterator[None]:
-    """Two commands that start the stack at once: the second waits and finds it running."""
-    with (data_dir / "stack.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -68,10 +68,14 @@ def kafka_jars() -> list[Path]:
 
 def jar_entries(lock: Path) -> Iterator[tuple[str, str]]:
     """(SHA-256 in hex, `group:artifact:version`) for every line of the lock that is not a comment."""
+    return ((sha256, coordinate) for sha256, coordinate in lock_entries(lock))
+
+
+def lock_entries(lock: Path) -> Iterator[list[str]]:
+    """The words of every line of a lock that is not a comment."""
     for line in lock.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
-            sha256, coordinate = line.split()
-            yield sha256, coordinate
+            yield line.split()
 
 
 def jar_path(coordinate: str) -> Path:

@@ -76,6 +76,11 @@ def read_manifest(path: Path) -> EpochFiles | None:
         return None
 
 
+def existing_manifest(path: Path) -> EpochFiles:
+    """The manifest of an epoch that exists. Raises InvalidInput where the file is missing or no manifest."""
+    return read_json(path, EpochFiles, what="a manifest", remedy="restore it from a backup")
+
+
 def read_windows(paths: EpochPaths, machine: str | None = None) -> list[Window]:
     """The sealed windows of an epoch in sealing order, of one machine or of all; none where it has no files.
 

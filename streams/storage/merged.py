@@ -22,14 +22,14 @@ from msgspec import Struct
 
 from files.format import FORMAT, METADATA
 from files.lock import FileLock
-from files.read import read_json
 from files.write import Step, Temporary, file_digest, make_folder, no_step, sync_folder, write_json
 from schemas.arrow import ORDER, TABLES
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from schemas.manifest import EpochFiles, epoch_folder
+from schemas.manifest import epoch_folder
 from schemas.units import DAY_MS, SECOND_MS
 from streams.storage.analytics import make_analytics, manifest_type
+from streams.storage.epoch_files import existing_manifest
 from streams.storage.views_origin import MERGED, UNTIL_FILE, MergedUntil, merged_until
 
 Progress = Callable[[float, str], None]
@@ -83,7 +83,7 @@ def _bound(data_dir: Path, log: Log, published: list[Path]) -> int:
     lasts = {path.name.split(".")[0]: path for path in published}
     if len(lasts) < log.partitions:
         return 0  # one that has published nothing yet may begin with any epoch
-    ends = [_read(path).manifest.end_ms for path in lasts.values()]
+    ends = [existing_manifest(path).manifest.end_ms for path in lasts.values()]
     live = [pq.read_table(path)["from_ms"][0].as_py() for path in (data_dir / "live").glob("*/boundary.parquet")]
     return int(min(ends + live))
 
@@ -115,7 +115,7 @@ def _merge_day(data_dir: Path, day: str, manifests: list[Path]) -> tuple[int, in
     """Writes a day's files; returns how many there were, and are."""
     sources: dict[str, list[str]] = {table: [] for table in TABLES}
     for path in manifests:
-        for name, digest in _read(path).files.items():
+        for name, digest in existing_manifest(path).files.items():
             table = name.rpartition("/")[2].split(".")[1]
             if name.startswith("epochs/") and table in sources:
                 if file_digest(data_dir / name) != digest:
@@ -148,7 +148,3 @@ def _copy(db: duckdb.DuckDBPyConnection, rows: str, paths: list[str], target: Pa
         {"paths": paths},
     )
     file.publish()
-
-
-def _read(path: Path) -> EpochFiles:
-    return read_json(path, EpochFiles, what="a manifest", remedy="restore it from a backup")

@@ -105,7 +105,7 @@ def put_epoch(store: ObjectStore, paths: EpochPaths, step: Step) -> None:
         for path, digest in _files(paths, whole).items():
             if file_digest(path) != digest:
                 raise InvariantBroken(f"{path} isn't the file that {paths.manifest} names")
-            store.put(_object_name(paths, path, digest), file_chunks(path))
+            store.put(object_name(paths.data_dir, path, digest), file_chunks(path))
         step("4 files stored")
         name = f"manifests/{paths.partition}/{paths.folder}/{whole.manifest_digest}.json"
         store.put(name, [paths.manifest.read_bytes()])
@@ -124,7 +124,7 @@ def fetch_epoch(store: ObjectStore, data_dir: Path, log: Log, partition: int, fo
     if whole.manifest.skipped_ranges:  # they are signed; without them the manifest would contradict this folder
         adopt_skipped_ranges(data_dir, log, whole.manifest.skipped_ranges)
     for path, sha256 in _files(paths, whole).items():
-        store.fetch(_object_name(paths, path, sha256), path, sha256)
+        store.fetch(object_name(data_dir, path, sha256), path, sha256)
     make_folder(paths.manifest.parent)
     write_bytes(paths.manifest, content)
 
@@ -203,6 +203,7 @@ def _files(paths: EpochPaths, whole: EpochFiles) -> dict[Path, str]:
     return found
 
 
-def _object_name(paths: EpochPaths, path: Path, digest: str) -> str:
-    name = PurePosixPath(path.relative_to(paths.data_dir).as_posix())
+def object_name(data_dir: Path, path: Path, digest: str) -> str:
+    """The name in a store of a file of an epoch with this SHA-256 (hex)."""
+    name = PurePosixPath(path.relative_to(data_dir).as_posix())
     return str(name.with_name(f"{name.stem}.{digest}{name.suffix}"))

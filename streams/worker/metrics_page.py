@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -28,13 +28,15 @@ from schemas.errors import InvalidInput
 from schemas.payout import Funding
 from streams.worker.health import Health
 
+T = TypeVar("T")
+
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Bounds of what takes moments."""
 
 DAY_SECONDS = 86_400
 
-FOLDER_SECONDS, FOLDER_REST = 60.0, 50
-"""A data folder is measured at most once a minute, and takes at most a fiftieth of the time."""
+SELDOM_SECONDS, SELDOM_REST = 60.0, 50
+"""What takes long is measured at most once a minute, and takes at most a fiftieth of the time."""
 
 OF_EVERY_PAGE = {
     "healthy": ("1 where /health answers 200, else 0: /health says why.",),
@@ -105,7 +107,7 @@ class MetricsPage(Collector):
         self._described = {**OF_EVERY_PAGE, **(OF_A_FOLDER if trusts_folder else {}), **described}
         self._trusts_folder = trusts_folder
         self._read = read
-        self._sizes = _FolderSizes(data_dir)
+        self._sizes = Seldom[dict[str, int]](lambda: _folder_sizes(data_dir), {})
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
 
@@ -136,31 +138,37 @@ class MetricsPage(Collector):
             found.set("disk_free_bytes", disk.free)
             found.set("disk_size_bytes", disk.total)
         if self._trusts_folder:
-            for part, size in self._sizes.parts().items():
+            for part, size in self._sizes.now().items():
                 found.set("data_folder_bytes", size, part)
             _set_money(found, self._data_dir)
         self._read(found)
         return found
 
 
-class _FolderSizes:
-    """The bytes of each folder in a data folder, as of the last measurement."""
+class Seldom(Generic[T]):
+    """What takes long to measure, as of the last measurement."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
+    def __init__(self, measure: Callable[[], T], first: T) -> None:
+        """`first` is what is known before; where `measure` raises OSError, it stays what it was."""
+        self._measure = measure
         self._due_s = 0.0
-        self._parts: dict[str, int] = {}
+        self._found = first
 
-    def parts(self) -> dict[str, int]:
-        """By name, measured again where it is due."""
+    def now(self) -> T:
+        """Measured again where it is due."""
         begun_s = time.monotonic()
         if begun_s >= self._due_s:
             with suppress(OSError):
-                found = [entry for entry in os.scandir(self._data_dir) if entry.is_dir(follow_symlinks=False)]
-                self._parts = {entry.name: _bytes_in(entry.path) for entry in sorted(found, key=lambda one: one.name)}
+                self._found = self._measure()
             took_s = time.monotonic() - begun_s
-            self._due_s = begun_s + max(FOLDER_SECONDS, FOLDER_REST * took_s)
-        return self._parts
+            self._due_s = begun_s + max(SELDOM_SECONDS, SELDOM_REST * took_s)
+        return self._found
+
+
+def _folder_sizes(data_dir: Path) -> dict[str, int]:
+    """The bytes of each folder in a data folder, by name. Raises OSError."""
+    found = [entry for entry in os.scandir(data_dir) if entry.is_dir(follow_symlinks=False)]
+    return {entry.name: _bytes_in(entry.path) for entry in sorted(found, key=lambda one: one.name)}
 
 
 def _bytes_in(folder: str) -> int:

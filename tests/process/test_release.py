@@ -26,13 +26,13 @@ def test_the_image_runs_what_is_tested() -> None:
 
 
 def test_the_bill_names_each_package_once() -> None:
-    bill = bill_of_materials(ROOT, "1.2.3")
+    bill = bill_of_materials("1.2.3")
     purls = [component["purl"] for component in bill["components"]]
     assert len(set(purls)) == len(purls)
     for name, at in names_of(ROOT / "deploy/image/requirements.lock").items():
         assert f"pkg:pypi/{name}@{at}" in purls
     assert any(purl.startswith("pkg:maven/org.apache.kafka/kafka_2.13@") for purl in purls)
-    assert bill == bill_of_materials(ROOT, "1.2.3")
+    assert bill == bill_of_materials("1.2.3")
 
 
 @pytest.mark.skipif(find_node() is None, reason="no Node here")

@@ -37,6 +37,12 @@ def lines(page: Callable[[], bytes]) -> dict[str, float]:
     return {series: float(value) for series, value in said}
 
 
+def shows(found: dict[str, float], expected: dict[str, float]) -> None:
+    """Each expected series, named without `tallyroot_`, is on the page with its value."""
+    for series, value in expected.items():
+        assert found[f"tallyroot_{series}"] == value, series
+
+
 def commit() -> Committed:
     progress = Progress(
         next_offset=12, records=2, counts=Counts(5, 3, 1, 1), sealed=7, rejected=1, rejects_by_reason={"too_late": 1},
@@ -52,30 +58,32 @@ def test_a_worker_counts_commits_and_looks_up_the_rest(tmp_path: Path) -> None:
     metrics.committed(commit())
     metrics.fetched(0.004)
     found = lines(metrics.page)
-    for series, value in {
-        'records_total{partition="0"}': 2,
-        'windows_sealed_total{partition="0"}': 7,
-        'epochs_cut_total{partition="0"}': 1,
-        'entries_total{outcome="accepted",partition="0"}': 3,
-        'entries_total{outcome="duplicate",partition="0"}': 1,
-        'entries_total{outcome="rejected",partition="0"}': 1,
-        'rejects_total{partition="0",reason="too_late"}': 1,
-        'commit_duration_seconds_bucket{le="0.025"}': 0,
-        'commit_duration_seconds_bucket{le="0.05"}': 1,
-        'fetch_duration_seconds_bucket{le="0.005"}': 1,
-        'seal_to_query_duration_seconds_bucket{le="0.1"}': 0,
-        "seal_to_query_duration_seconds_count": 1,
-        'partition_lag_records{partition="0"}': 8,
-        'partition_hidden_records{partition="0"}': 3,
-        'partition_hidden_records{partition="5"}': 0,
-        "uncovered_partitions": 2,
-        'partition_next_offset{partition="0"}': 12,
-        'partition_stream_time_seconds{partition="0"}': 1_555_200_000,
-        'partition_epochs_pending{partition="0"}': 2,
-        'partition_machines{partition="0"}': 17,
-        "healthy": 1,
-    }.items():
-        assert found[f"tallyroot_{series}"] == value, series
+    shows(
+        found,
+        {
+            'records_total{partition="0"}': 2,
+            'windows_sealed_total{partition="0"}': 7,
+            'epochs_cut_total{partition="0"}': 1,
+            'entries_total{outcome="accepted",partition="0"}': 3,
+            'entries_total{outcome="duplicate",partition="0"}': 1,
+            'entries_total{outcome="rejected",partition="0"}': 1,
+            'rejects_total{partition="0",reason="too_late"}': 1,
+            'commit_duration_seconds_bucket{le="0.025"}': 0,
+            'commit_duration_seconds_bucket{le="0.05"}': 1,
+            'fetch_duration_seconds_bucket{le="0.005"}': 1,
+            'seal_to_query_duration_seconds_bucket{le="0.1"}': 0,
+            "seal_to_query_duration_seconds_count": 1,
+            'partition_lag_records{partition="0"}': 8,
+            'partition_hidden_records{partition="0"}': 3,
+            'partition_hidden_records{partition="5"}': 0,
+            "uncovered_partitions": 2,
+            'partition_next_offset{partition="0"}': 12,
+            'partition_stream_time_seconds{partition="0"}': 1_555_200_000,
+            'partition_epochs_pending{partition="0"}': 2,
+            'partition_machines{partition="0"}': 17,
+            "healthy": 1,
+        },
+    )
     assert time.time() - found['tallyroot_partition_last_commit_timestamp_seconds{partition="0"}'] < 60
     assert not any("store" in series for series in found), "it has none"
     read.clear()
@@ -98,23 +106,25 @@ def test_a_page_shows_health_disk_store_and_what_a_settlement_noted(tmp_path: Pa
     (tmp_path / "settlement" / "funding.json").write_bytes(msgspec.json.encode(funding))
     store.put("a", [b"b"])
     found = lines(metrics.page)
-    for series, value in {
-        "ledger_earned_tokens": 9.0,
-        "ledger_funded_tokens": 6.5,
-        "ledger_claimed_tokens": 4.0,
-        "ledger_deposits_tokens": 0.0,
-        "ledger_shortfall_tokens": 2.5,
-        "ledger_runway_seconds": 777_600,
-        "ledger_posts": 3,
-        "ledger_last_post_timestamp_seconds": 900,
-        "ledger_noted_timestamp_seconds": 1,
-        "store_up": 1,
-        "store_failures_total": 0,
-        "store_uploads_waiting": 1,
-        'data_folder_bytes{part="partitions"}': 4,
-        "disk_size_bytes": shutil.disk_usage(tmp_path).total,
-    }.items():
-        assert found[f"tallyroot_{series}"] == value, series
+    shows(
+        found,
+        {
+            "ledger_earned_tokens": 9.0,
+            "ledger_funded_tokens": 6.5,
+            "ledger_claimed_tokens": 4.0,
+            "ledger_deposits_tokens": 0.0,
+            "ledger_shortfall_tokens": 2.5,
+            "ledger_runway_seconds": 777_600,
+            "ledger_posts": 3,
+            "ledger_last_post_timestamp_seconds": 900,
+            "ledger_noted_timestamp_seconds": 1,
+            "store_up": 1,
+            "store_failures_total": 0,
+            "store_uploads_waiting": 1,
+            'data_folder_bytes{part="partitions"}': 4,
+            "disk_size_bytes": shutil.disk_usage(tmp_path).total,
+        },
+    )
     health[0] = Health(reason="stalled")
     with pytest.raises(StoreAway):
         store.put("a/b", [b"a folder is wanted where a file stands"])
@@ -136,15 +146,17 @@ def test_a_follower_is_unhealthy_while_it_waits(tmp_path: Path) -> None:
     counts.failures["http://node"] += 1
     found = lines(metrics.page)
     assert metrics.health().reason == "the ledger lacks 5"
-    for series, value in {
-        'settle_rounds_total{outcome="posted"}': 1,
-        'settle_rounds_total{outcome="waiting"}': 1,
-        "settle_round_duration_seconds_sum": 3.1,
-        'rpc_requests_total{node="http://node"}': 7,
-        'rpc_failures_total{node="http://node"}': 1,
-        "healthy": 0,
-    }.items():
-        assert found[f"tallyroot_{series}"] == value, series
+    shows(
+        found,
+        {
+            'settle_rounds_total{outcome="posted"}': 1,
+            'settle_rounds_total{outcome="waiting"}': 1,
+            "settle_round_duration_seconds_sum": 3.1,
+            'rpc_requests_total{node="http://node"}': 7,
+            'rpc_failures_total{node="http://node"}': 1,
+            "healthy": 0,
+        },
+    )
     assert time.time() - found["tallyroot_settle_last_round_timestamp_seconds"] < 60
     metrics.heard(Round("nothing", "", 0.1))
     assert metrics.health().reason is None
@@ -161,27 +173,29 @@ def test_a_watcher_shows_posts_their_attestations_and_the_ledger(tmp_path: Path)
     look = Look(head="", posts=3, sight=sight, delay_s=8_000, verdicts=verdicts, done=(), again=False, is_calm=False)
     metrics.heard(Turn("alarm", look, "", ("attested", "disputed"), 2.0))
     found = lines(metrics.page)
-    for series, value in {
-        'watch_looks_total{outcome="alarm"}': 1,
-        'watch_actions_total{action="disputed"}': 1,
-        'watch_posts{verdict="right"}': 2,
-        'watch_posts{verdict="withheld"}': 1,
-        'watch_posts{verdict="wrong"}': 0,
-        "watch_calm": 0,
-        "watch_look_duration_seconds_count": 1,
-        "ledger_delay_seconds": 8_000,
-        "ledger_quorum": 2,
-        "ledger_attested_posts": 2,
-        "ledger_disputes": 4,
-        "ledger_disputed": 1,
-        "ledger_role_changes": 5,
-        "ledger_announced_steps": 1,
-        'post_attestations{post="2"}': 2,
-        'post_attestations{post="3"}': 1,
-        'post_delay_end_timestamp_seconds{post="3"}': 6_000,
-        "healthy": 1,
-    }.items():
-        assert found[f"tallyroot_{series}"] == value, series
+    shows(
+        found,
+        {
+            'watch_looks_total{outcome="alarm"}': 1,
+            'watch_actions_total{action="disputed"}': 1,
+            'watch_posts{verdict="right"}': 2,
+            'watch_posts{verdict="withheld"}': 1,
+            'watch_posts{verdict="wrong"}': 0,
+            "watch_calm": 0,
+            "watch_look_duration_seconds_count": 1,
+            "ledger_delay_seconds": 8_000,
+            "ledger_quorum": 2,
+            "ledger_attested_posts": 2,
+            "ledger_disputes": 4,
+            "ledger_disputed": 1,
+            "ledger_role_changes": 5,
+            "ledger_announced_steps": 1,
+            'post_attestations{post="2"}': 2,
+            'post_attestations{post="3"}': 1,
+            'post_delay_end_timestamp_seconds{post="3"}': 6_000,
+            "healthy": 1,
+        },
+    )
     before = found["tallyroot_watch_last_look_timestamp_seconds"]
     metrics.heard(Turn("failed", None, "can't look: no EVM node answers", (), 0.1))
     found = lines(metrics.page)
