@@ -56,7 +56,7 @@ release: setup
 
 # Writes the locks again; needs `uv` on the path.
 LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-	--annotation-style line --quiet
+	--no-emit-package tallyroot-gateway --annotation-style line --quiet
 lock: setup
 	$(LOCK) --extra test pyproject.toml -o requirements.lock
 	$(LOCK) --constraint requirements.lock pyproject.toml -o deploy/image/requirements.lock

@@ -18,7 +18,7 @@ def opened(folder: Path, now_ms: int = NOW_MS, **options: int) -> Spool:
 
 def put(spool: Spool, meter: str = "energy", register: int = 5) -> Reading:
     reading = Reading("m1", meter, spool.boot, spool.next_seq("m1", meter), NOW_MS, register=register)
-    spool.append(reading)
+    spool.append([reading])
     return reading
 
 
@@ -236,9 +236,9 @@ def test_a_head_behind_its_lines_uses_no_number_again(tmp_path: Path) -> None:
 def test_a_spool_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     opened(tmp_path).close()
     (path,) = tmp_path.glob("*.readings")
-    head = msgspec.json.decode(path.read_bytes()[9:]) | {"spool": 2}
+    head = msgspec.json.decode(path.read_bytes()[9:]) | {"spool": 3}
     path.write_bytes(_line(msgspec.json.encode(head)))
-    with pytest.raises(InvalidInput, match="has format 2: use the version that wrote it"):
+    with pytest.raises(InvalidInput, match="has format 3: use the version that wrote it"):
         opened(tmp_path)
     assert path.exists()
 

@@ -48,7 +48,7 @@ class Work:
 
     def put(self, spool: Spool, meter: str, register: int) -> None:
         reading = Reading("m", meter, spool.boot, spool.next_seq("m", meter), NOW_MS, register=register)
-        spool.append(reading)
+        spool.append([reading])
         self.returned.append(reading)
 
 

@@ -3,6 +3,15 @@
 from tallyroot_gateway.connection import kafka_properties
 from tallyroot_gateway.errors import InvalidInput, InvariantBroken, SpoolFull
 from tallyroot_gateway.gateway import Gateway, GatewayStatus
-from tallyroot_gateway.reading import Reading
+from tallyroot_gateway.reading import NewReading, Reading
 
-__all__ = ["Gateway", "GatewayStatus", "InvalidInput", "InvariantBroken", "Reading", "SpoolFull", "kafka_properties"]
+__all__ = [
+    "Gateway",
+    "GatewayStatus",
+    "InvalidInput",
+    "InvariantBroken",
+    "NewReading",
+    "Reading",
+    "SpoolFull",
+    "kafka_properties",
+]

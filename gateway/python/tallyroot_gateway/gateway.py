@@ -9,7 +9,7 @@ import importlib.util
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -18,9 +18,9 @@ import msgspec
 from msgspec import Struct
 
 from tallyroot_gateway.errors import InvalidInput
-from tallyroot_gateway.reading import Reading, flag_fault, is_id, reading_of, refused
+from tallyroot_gateway.reading import NewReading, Reading, flag_fault, is_id, reading_of, refused
 from tallyroot_gateway.sender import Address, BatchLimits, Sender
-from tallyroot_gateway.spool import Spool
+from tallyroot_gateway.spool import Notes, Spool
 from tallyroot_gateway.wire import CONTENT_TYPES, PARTITIONS_MAX, ROWS_MAX, Format, partition_of, public_key_of
 
 FLUSH_SECONDS = 30.0
@@ -124,6 +124,7 @@ class Gateway:
         session_start: bool = False,
         session_end: bool = False,
         reconstructed: bool = False,
+        evidence: str | None = None,
         reset: bool = False,
         rolls_over: bool = False,
     ) -> Reading:
@@ -131,9 +132,9 @@ class Gateway:
 
         Values are integers in the meter's unit. `reset` says that the meter's register began again, so that it may be
         below the last one: a new boot begins. `rolls_over` says that it rolls over at the modulus of its registration,
-        so that it may be below the last one within a boot. Raises InvalidInput for a reading that the log would refuse,
-        or whose register fell without either, and SpoolFull where there is no room: it was not taken, and no number is
-        missing.
+        so that it may be below the last one within a boot. `evidence` is what the meter signed, an OCMF record.
+        Raises InvalidInput for a reading that the log would refuse, or whose register fell without either, and
+        SpoolFull where there is no room: it was not taken, and no number is missing.
         """
         given = {
             "machine": machine,
@@ -146,23 +147,67 @@ class Gateway:
             "session_start": session_start,
             "session_end": session_end,
             "reconstructed": reconstructed,
+            "evidence": evidence,
             "observed_at": self._now_ms() if observed_at is None else observed_at,
         }
         item: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         unnumbered = reading_of(item | {"boot": 0, "seq": 0})
         with self._turn:
             self._check_open()
-            self._check_register(unnumbered, reset, rolls_over)
+            last = self._spool.last_register(machine, meter)
+            _check_register(unnumbered, last, reset=reset, rolls_over=rolls_over)
             if reset:
                 self._spool.begin_boot(machine, meter, self._now_ms())
-            reading = msgspec.structs.replace(
-                unnumbered, boot=self._spool.boot, seq=self._spool.next_seq(machine, meter)
-            )
-            self._spool.append(reading)
+            reading = _numbered(unnumbered, self._spool.boot, self._spool.next_seq(machine, meter))
+            self._spool.append([reading])
             if self._sync == "reading":
                 self._spool.sync()
             self._turn.notify_all()
         return reading
+
+    def deliver(
+        self, readings: Sequence[NewReading], *, key: str | None = None, notes: Notes | None = None
+    ) -> list[Reading]:
+        """Takes what a device delivered together, all or none of it, also over a crash; returns it numbered.
+
+        A `key` is taken once: a delivery whose key is among the last 10,000 returns nothing and changes nothing.
+        `notes` are kept with the readings, and `note` finds them again, also after a restart. Call `sync` before the
+        device is told that it was taken. Raises as `send` does; then nothing was taken.
+        """
+        with self._turn:
+            self._check_open()
+            if key is not None and self._spool.has_key(key):
+                return []
+            numbered: list[Reading] = []
+            last: dict[tuple[str, str], tuple[int, int | None]] = {}
+            for new in readings:
+                fields = msgspec.structs.asdict(new)
+                may_fall = fields.pop("may_fall")
+                given = {name: value for name, value in fields.items() if value is not msgspec.UNSET}
+                meter = new.machine, new.meter
+                unnumbered = reading_of(given | {"boot": 0, "seq": 0})
+                seq, register = last.get(meter, (self._spool.next_seq(*meter), self._spool.last_register(*meter)))
+                _check_register(unnumbered, register, reset=False, rolls_over=may_fall)
+                numbered.append(_numbered(unnumbered, self._spool.boot, seq))
+                last[meter] = seq + 1, register if new.register is msgspec.UNSET else new.register
+            if numbered or key is not None or notes:
+                self._spool.append(numbered, key, notes)
+            self._turn.notify_all()
+        return numbered
+
+    def note(self, name: str) -> str | None:
+        """What a delivery noted last under this name; None if nothing."""
+        with self._turn:
+            return self._spool.note(name)
+
+    def sync(self) -> None:
+        """Makes all that was taken outlast a loss of power. Raises InvalidInput where the disk doesn't."""
+        with self._turn:
+            self._check_open()
+            try:
+                self._spool.sync()
+            except OSError as error:
+                raise InvalidInput(f"the spool {self._spool.folder} can't be written ({error.strerror})") from None
 
     def flush(self, seconds: float = FLUSH_SECONDS) -> None:
         """Returns once Kafka has all that was sent so far. Raises InvalidInput after `seconds`; the spool keeps all."""
@@ -212,25 +257,30 @@ class Gateway:
         finally:
             self._sender.hurried -= 1
 
-    def _check_register(self, reading: Reading, reset: bool, rolls_over: bool) -> None:
-        last = self._spool.last_register(reading.machine, reading.meter)
-        fault = flag_fault("reset", reset) or flag_fault("rolls_over", rolls_over)
-        if fault is not None:
-            raise refused(fault)
-        if reset:
-            if reading.register is msgspec.UNSET:
-                raise refused("reset needs a register")
-        elif last is not None and reading.register is not msgspec.UNSET and reading.register < last and not rolls_over:
-            raise refused(
-                f"register: {reading.register} is below {last}, the last of {reading.machine}'s {reading.meter}: send"
-                " registers in their order; if the meter began again, say so with reset, or with rolls_over"
-            )
-
     def _check_open(self) -> None:
         if self._sender.broken is not None:
             raise self._sender.broken
         if not self._is_open:
             raise InvalidInput("the gateway is closed: make a new one")
+
+
+def _numbered(reading: Reading, boot: int, seq: int) -> Reading:
+    return msgspec.structs.replace(reading, boot=boot, seq=seq)
+
+
+def _check_register(reading: Reading, last: int | None, *, reset: bool, rolls_over: bool) -> None:
+    """Raises InvalidInput for a register below the last one in this boot that nothing explains."""
+    fault = flag_fault("reset", reset) or flag_fault("rolls_over", rolls_over)
+    if fault is not None:
+        raise refused(fault)
+    if reset:
+        if reading.register is msgspec.UNSET:
+            raise refused("reset needs a register")
+    elif last is not None and reading.register is not msgspec.UNSET and reading.register < last and not rolls_over:
+        raise refused(
+            f"register: {reading.register} is below {last}, the last of {reading.machine}'s {reading.meter}: send"
+            " registers in their order; if the meter began again, say so with reset, or with rolls_over"
+        )
 
 
 def _check(

@@ -14,6 +14,9 @@ COUNT_MAX = 2**53
 OLDEST_MS, NEWEST_MS = 946_684_800_000, 4_102_444_800_000
 """Times lie in the years 2000 to 2099 (epoch ms): others come from a clock that isn't set, or are in another unit."""
 
+EVIDENCE_BYTES = 8_192
+"""How long the signed values of a meter may be, in UTF-8."""
+
 _ID = re.compile(r"[A-Za-z0-9._:*-]{1,64}")
 _VALUES = ("register", "quantity", "level")
 _FLAGS = ("session_start", "session_end", "reconstructed")
@@ -35,6 +38,29 @@ class Reading(Struct, frozen=True, omit_defaults=True, gc=False):
     session_start: bool = False
     session_end: bool = False
     reconstructed: bool = False
+    evidence: str | UnsetType = UNSET
+
+
+class NewReading(Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
+    """What a device delivered, without its number. Times are epoch ms; the value is in the meter's unit.
+
+    With `may_fall` its register may be below the last one (it rolled over, the meter is new, a digit jitters): the
+    log's rules judge it.
+    """
+
+    machine: str
+    meter: str
+    observed_at: int
+    register: int | UnsetType = UNSET
+    quantity: int | UnsetType = UNSET
+    level: int | UnsetType = UNSET
+    session: str | UnsetType = UNSET
+    session_started_at: int | UnsetType = UNSET
+    session_start: bool = False
+    session_end: bool = False
+    reconstructed: bool = False
+    evidence: str | UnsetType = UNSET
+    may_fall: bool = False
 
 
 def reading_of(fields: Mapping[str, Any]) -> Reading:
@@ -60,6 +86,7 @@ def fault_of(fields: Mapping[str, Any]) -> str | None:
         _time_fault("observed_at", fields.get("observed_at")),
         *(_time_fault(name, fields[name]) for name in ("session_started_at",) if name in fields),
         *(flag_fault(name, fields[name]) for name in _FLAGS if name in fields),
+        *(_evidence_fault(fields[name]) for name in ("evidence",) if name in fields),
     ]
     fault = next((fault for fault in faults if fault is not None), None)
     if fault is not None:
@@ -81,6 +108,13 @@ def flag_fault(name: str, value: object) -> str | None:
 
 def _id_fault(name: str, value: object) -> str | None:
     return None if is_id(value) else f"{name}: use 1 to 64 of A-Z a-z 0-9 . _ : * -, not {value!r}"
+
+
+def _evidence_fault(value: object) -> str | None:
+    if not isinstance(value, str) or not value:
+        return f"evidence: use the text that the meter signed, not {value!r}"
+    size = len(value.encode("utf-8", "surrogatepass"))
+    return None if size <= EVIDENCE_BYTES else f"evidence: {size} bytes are more than {EVIDENCE_BYTES}"
 
 
 def _count_fault(name: str, value: object) -> str | None:

@@ -4,22 +4,27 @@ A folder holds segments, `000000000001.readings` and so on. A segment's first li
 its last number and register before the segment; each further line is one reading. Every line is eight hex digits of its
 text's SHA-256, a space, the text (JSON), a newline. The JavaScript gateway keeps the same files.
 
+What a device delivered together may be a line of its own before its readings, a delivery: how many readings follow,
+the key under which it is taken once, and notes that the gateway keeps with them. A folder with one has format 2, which
+the JavaScript gateway refuses.
+
 1. A reading has its number and is written before `append` returns.
 2. `sync` makes all written readings outlast a loss of power. The sender calls it before it produces: no number is ever
    on its way to Kafka that a restart could use again.
 3. `forget` records how far Kafka has them and removes segments behind that: the next one repeats the meters' last.
 
-A line cut off at the end was never produced and is dropped. Any other line that is wrong, and what follows it in its
-segment, is set aside (`*.damaged`) and reported in `warnings`; a higher boot begins, as after a loss of the folder.
+A line cut off at the end was never produced and is dropped, with the delivery that it belongs to. Any other line that
+is wrong, and what follows it in its segment, is set aside (`*.damaged`) and reported in `warnings`; a higher boot
+begins, as after a loss of the folder.
 """
 
 import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -29,7 +34,13 @@ from tallyroot_gateway.reading import Reading
 from tallyroot_gateway.wire import json_row
 
 FORMAT = 1
-"""The version of the files."""
+"""The version of the files of a gateway that is called reading by reading."""
+
+FORMAT_OF_DELIVERIES = 2
+"""The version of files that hold deliveries."""
+
+KEYS_MAX = 10_000
+"""How many keys of deliveries are remembered, the last ones. A device repeats what was not acknowledged: the latest."""
 
 BOOT_UNIT_MS = 15 * 60_000
 """A new boot is the number of quarters of an hour since 2020, its first number the ms within the quarter.
@@ -43,8 +54,16 @@ BOOTS_BEGIN_MS = 1_577_836_800_000
 MARK_BYTES = 9
 """Eight hex digits and a space before each line's text."""
 
-LINE_MAX_BYTES = 1 << 10
+LINE_MAX_BYTES = 1 << 15
 """No reading's line is longer."""
+
+_DELIVERY = b'{"delivery":'
+
+
+Notes = Mapping[str, str | None]
+"""What a gateway keeps between deliveries, by name; None forgets one."""
+
+_Line = TypeVar("_Line")
 
 
 class Place(NamedTuple):
@@ -63,7 +82,7 @@ class Last(NamedTuple):
     register: int | None = None
 
 
-class Head(Struct, frozen=True):
+class Head(Struct, frozen=True, omit_defaults=True):
     """A segment's first line. `first` is the number before a meter's first one; `last` is sorted."""
 
     spool: int
@@ -72,6 +91,16 @@ class Head(Struct, frozen=True):
     boot: int
     first: int
     last: list[Last]
+    keys: list[str] = []
+    notes: dict[str, str] = {}
+
+
+class Delivery(Struct, frozen=True, omit_defaults=True):
+    """A line before `delivery` readings that count together or not at all. A note of None is forgotten."""
+
+    delivery: int
+    key: str | None = None
+    notes: dict[str, str | None] = {}
 
 
 class _Row(Struct, frozen=True):
@@ -110,6 +139,9 @@ class Spool:
         """Bytes of every segment by its number; the highest is the one written to."""
         self.boot, self._first = -1, 0
         self._last: dict[tuple[str, str], Last] = {}
+        self._keys: dict[str, None] = {}
+        self._notes: dict[str, str] = {}
+        self._has_deliveries = False
         self._segment, self._file, self._head_bytes = 0, -1, 0
         self._unsynced = False
         self._lock = _lock(folder)
@@ -132,6 +164,14 @@ class Spool:
         last = self._last.get((machine, meter))
         return None if last is None else last.register
 
+    def has_key(self, key: str) -> bool:
+        """Whether a delivery of this key is among the last that were taken."""
+        return key in self._keys
+
+    def note(self, name: str) -> str | None:
+        """What a delivery noted last under this name."""
+        return self._notes.get(name)
+
     def begin_boot(self, machine: str, meter: str, now_ms: int) -> None:
         """Begins a higher boot, because this meter's register begins again; the other meters keep theirs.
 
@@ -147,23 +187,36 @@ class Spool:
             self.boot, self._first, self._last = before
             raise self._unwritable(error) from None
 
-    def append(self, reading: Reading) -> None:
-        """Writes a reading of this boot with its meter's next number.
+    def append(self, readings: Sequence[Reading], key: str | None = None, notes: Notes | None = None) -> None:
+        """Writes readings of this boot, each with its meter's next number: all or none, also over a crash.
 
-        Raises SpoolFull without room, InvalidInput where the disk doesn't take it; then the number is still free.
+        A key is remembered, and the notes are, with the readings. Raises SpoolFull without room, InvalidInput where the
+        disk doesn't take it; then the numbers are still free.
         """
-        line = _line(json_row(reading))
-        self._check_room(len(line))
+        is_delivery = key is not None or bool(notes) or len(readings) > 1
+        delivery = Delivery(len(readings), key, dict(notes or {}))
+        lines = [_line(msgspec.json.encode(delivery))] if is_delivery else []
+        lines += [_line(json_row(reading)) for reading in readings]
+        data = b"".join(lines)
+        self._check_room(len(data))
+        had_deliveries, self._has_deliveries = self._has_deliveries, self._has_deliveries or is_delivery
         try:
-            if self._sizes[self._segment] - self._head_bytes + len(line) > self._segment_bytes:
+            is_full = self._sizes[self._segment] - self._head_bytes + len(data) > self._segment_bytes
+            if is_full or had_deliveries != self._has_deliveries:
                 self._begin_segment()
-            self._write(line)
+                if not self.count:  # what held notes only
+                    self.forget(Place(self._segment, 0), 0)
+            self._write(data)
         except OSError as error:
             raise self._unwritable(error) from None
-        self._sizes[self._segment] += len(line)
-        self._note(reading.machine, reading.meter, reading.seq, None if reading.register is UNSET else reading.register)
+        self._sizes[self._segment] += len(data)
+        if is_delivery:
+            self._note_delivery(delivery)
+        for reading in readings:
+            register = None if reading.register is UNSET else reading.register
+            self._note_last(reading.machine, reading.meter, reading.seq, register)
         self._unsynced = True
-        self.count += 1
+        self.count += len(readings)
 
     def sync(self) -> None:
         """Makes all that was written outlast a loss of power."""
@@ -188,7 +241,7 @@ class Spool:
                     text = _text(line)
                     if text is None:
                         raise InvariantBroken(f"{self._path(segment)} is damaged at byte {offset}: make a new gateway")
-                    if offset:  # the first line is no reading
+                    if offset and not text.startswith(_DELIVERY):  # nor is the first line a reading
                         taken += len(text) + 1
                         if rows and taken > bytes_max:
                             return rows, Place(segment, offset)
@@ -225,7 +278,10 @@ class Spool:
 
     def _open(self, now_ms: int, least_boot: int) -> None:
         numbers = sorted(int(path.stem) for path in self.folder.glob("*.readings"))
-        is_whole = [self._load(number, is_last=number == numbers[-1]) for number in numbers]
+        is_whole: list[bool] = []
+        for number in numbers:
+            follows_whole = bool(is_whole) and is_whole[-1]
+            is_whole.append(self._load(number, is_last=number == numbers[-1], follows_whole=follows_whole))
         if not is_whole or not all(is_whole) or self.boot < least_boot:
             if now_ms < BOOTS_BEGIN_MS and self.boot < 0:
                 raise InvalidInput("the clock is before 2020 and the spool is new: set the clock first")
@@ -239,18 +295,13 @@ class Spool:
         if not self.count:
             self.forget(Place(self._segment, 0), 0)
 
-    def _load(self, number: int, *, is_last: bool) -> bool:
+    def _load(self, number: int, *, is_last: bool, follows_whole: bool) -> bool:
         """Loads a segment; whether all of it is as it was written. What isn't is cut off and set aside."""
         path = self._path(number)
         data = path.read_bytes()
-        offset = 0
-        for line in data.splitlines(keepends=True):
-            text = _text(line)
-            if text is None or not self._take_in(text, is_head=offset == 0):
-                break
-            offset += len(line)
+        offset, end = self._take_lines(data, follows_whole=follows_whole)
         rest = data[offset:]
-        is_cut_off = is_last and offset > 0 and b"\n" not in rest
+        is_cut_off = is_last and offset > 0 and b"\n" not in data[end:]
         if offset:
             self._sizes[number] = offset
         if rest and not is_cut_off:
@@ -266,15 +317,44 @@ class Spool:
             os.truncate(path, offset)
         return offset > 0 and (not rest or is_cut_off)
 
-    def _take_in(self, text: bytes, *, is_head: bool) -> bool:
-        """Loads one line; False where it is neither a head nor a reading."""
-        try:
-            if not is_head:
-                row = msgspec.json.decode(text, type=_Row)
-                self._note(row.machine, row.meter, row.seq, row.register)
-                return True
-            head = msgspec.json.decode(text, type=Head)
-        except msgspec.MsgspecError:
+    def _take_lines(self, data: bytes, *, follows_whole: bool) -> tuple[int, int]:
+        """Loads a segment's lines; where the last whole delivery ends, and the last whole line."""
+        offset = end = 0
+        delivery: Delivery | None = None
+        rows: list[_Row] = []
+        for line in data.splitlines(keepends=True):
+            text = _text(line)
+            if text is None:
+                break
+            if end == 0:
+                if not self._take_head(text, follows_whole=follows_whole):
+                    break
+            elif delivery is None and text.startswith(_DELIVERY):
+                delivery = _decoded(text, Delivery)
+                if delivery is None:
+                    break
+            elif (row := _decoded(text, _Row)) is None:
+                break
+            else:
+                rows.append(row)
+            end += len(line)
+            if delivery is not None and len(rows) < delivery.delivery:
+                continue
+            self._take_in(delivery, rows)
+            offset, delivery, rows = end, None, []
+        return offset, end
+
+    def _take_in(self, delivery: Delivery | None, rows: list[_Row]) -> None:
+        """What whole lines say: a reading, or a delivery with its readings."""
+        if delivery is not None:
+            self._note_delivery(delivery)
+        for row in rows:
+            self._note_last(row.machine, row.meter, row.seq, row.register)
+
+    def _take_head(self, text: bytes, *, follows_whole: bool) -> bool:
+        """Loads a segment's first line; False where it isn't one."""
+        head = _decoded(text, Head)
+        if head is None:
             return False
         self._check_head(head)
         if head.boot != self.boot:
@@ -284,16 +364,31 @@ class Spool:
             # A head that could not be made durable is behind the lines that followed it in the segment before.
             if last.seq >= self.next_seq(last.machine, last.meter) - 1:
                 self._last[last.machine, last.meter] = last
+        if not follows_whole:
+            self._keys, self._notes = dict.fromkeys(head.keys), head.notes
+        self._has_deliveries = self._has_deliveries or head.spool == FORMAT_OF_DELIVERIES
         return True
 
-    def _note(self, machine: str, meter: str, seq: int, register: int | None) -> None:
+    def _note_delivery(self, delivery: Delivery) -> None:
+        """A delivery's key and notes are the last; the oldest keys are forgotten."""
+        if delivery.key is not None:
+            self._keys[delivery.key] = None
+            if len(self._keys) > KEYS_MAX:
+                del self._keys[next(iter(self._keys))]
+        for name, text in delivery.notes.items():
+            if text is None:
+                self._notes.pop(name, None)
+            else:
+                self._notes[name] = text
+
+    def _note_last(self, machine: str, meter: str, seq: int, register: int | None) -> None:
         """A reading's number and, where it has one, register are its meter's last."""
         if register is None:
             register = self.last_register(machine, meter)
         self._last[machine, meter] = Last(machine, meter, seq, register)
 
     def _check_head(self, head: Head) -> None:
-        if head.spool != FORMAT:
+        if head.spool not in (FORMAT, FORMAT_OF_DELIVERIES):
             raise InvalidInput(f"the spool {self.folder} has format {head.spool}: use the version that wrote it")
         if (head.log_id, head.route) != (self._log_id, self._route):
             raise InvalidInput(
@@ -332,7 +427,9 @@ class Spool:
         if self._file >= 0:
             self.sync()
         last = sorted(self._last.values())
-        head = _line(msgspec.json.encode(Head(FORMAT, self._log_id, self._route, self.boot, self._first, last)))
+        written = FORMAT_OF_DELIVERIES if self._has_deliveries else FORMAT
+        said = Head(written, self._log_id, self._route, self.boot, self._first, last, [*self._keys], self._notes)
+        head = _line(msgspec.json.encode(said))
         path = self._path(self._segment + 1)
         self._replace(path.name, head, sync=True)
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
@@ -351,15 +448,15 @@ class Spool:
     def _unwritable(self, error: OSError) -> InvalidInput:
         return InvalidInput(f"the spool {self.folder} can't be written ({error.strerror}): this reading was not taken")
 
-    def _write(self, line: bytes) -> None:
-        """Writes all of a line or nothing. Raises OSError."""
+    def _write(self, data: bytes) -> None:
+        """Writes all of the lines or nothing. Raises OSError."""
         written = 0
         try:
-            written = os.write(self._file, line)
+            written = os.write(self._file, data)
         finally:
-            if written < len(line):
+            if written < len(data):
                 os.ftruncate(self._file, self._sizes[self._segment])
-        if written < len(line):
+        if written < len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _replace(self, name: str, data: bytes, *, sync: bool = False) -> None:
@@ -378,6 +475,14 @@ class Spool:
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:012d}.readings"
+
+
+def _decoded(text: bytes, kind: type[_Line]) -> _Line | None:
+    """A line of this kind; None where it isn't one."""
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.MsgspecError:
+        return None
 
 
 def _line(text: bytes) -> bytes:
