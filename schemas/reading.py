@@ -16,11 +16,19 @@ HEARTBEAT = "heartbeat"
 ROWS_MAX = 10_000
 """The most rows that one record may hold."""
 
+EVIDENCE_BYTES = 8_192
+"""The most that a row's evidence may be, in UTF-8."""
+
+EVIDENCES_MAX = 64
+"""How many rows of one record have evidence that is looked at: the first ones."""
+
 Fees = Annotated[int, Meta(ge=-1_000, le=1_000)]
 
 
 class Reading(Struct, frozen=True, omit_defaults=True, gc=False):
     """One row of a `reading` record. Times are epoch ms; the value is in the meter's unit.
+
+    `evidence` is what the meter signed of a register, an OCMF record.
 
     Unknown fields are ignored. A decoded row is well formed only if `is_valid` also holds.
     """
@@ -38,13 +46,18 @@ class Reading(Struct, frozen=True, omit_defaults=True, gc=False):
     session_start: bool = False
     session_end: bool = False
     reconstructed: bool = False
+    evidence: str | UnsetType = UNSET
 
     def is_valid(self) -> bool:
-        """Exactly one value; a session with its start, not after the reading; a mark of a session only with one."""
+        """Exactly one value; a session with its start, not after the reading; a mark of a session only with one;
+        evidence of a register only.
+        """
         values = (self.register is not UNSET) + (self.quantity is not UNSET) + (self.level is not UNSET)
         if values != 1:
             return False
         if self.session is UNSET and (self.session_start or self.session_end):
+            return False
+        if self.evidence is not UNSET and (self.register is UNSET or not is_evidence(self.evidence)):
             return False
         return is_session_valid(self.session, self.session_started_at, self.observed_at)
 
@@ -100,6 +113,11 @@ class Correction(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=
         if self.session is UNSET and (self.fees or self.refund_to is not UNSET):
             return False
         return is_session_valid(self.session, self.session_started_at, self.observed_at)
+
+
+def is_evidence(text: str) -> bool:
+    """Whether a text has 1 to EVIDENCE_BYTES bytes."""
+    return 0 < len(text.encode("utf-8", "surrogatepass")) <= EVIDENCE_BYTES
 
 
 def is_session_valid(session: str | UnsetType, started_at: int | UnsetType, observed_at: int) -> bool:

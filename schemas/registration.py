@@ -29,12 +29,35 @@ METERS_MAX, ORDERS_MAX = 32, 16
 """The most meters, and the most order policies, of one version."""
 
 
+Curve = Literal["brainpoolP256r1", "brainpoolP384r1", "secp192r1", "secp256k1", "secp256r1", "secp384r1"]
+
+COORDINATE_BYTES: dict[Curve, int] = {
+    "brainpoolP256r1": 32, "brainpoolP384r1": 48, "secp192r1": 24, "secp256k1": 32, "secp256r1": 32, "secp384r1": 48,
+}  # fmt: skip
+"""How long a coordinate of a point is."""
+
+
+class MeterKey(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The key that a meter signs its registers with, as its label or its maker says it: a point, uncompressed, as hex.
+
+    `obis` says which of the registers that it signs is this meter's, as it writes that: `1-b:1.8.0`, for example.
+    """
+
+    curve: Curve
+    public_key: Annotated[str, Meta(pattern=r"^04[0-9a-f]{96,192}$(?!\n)")]
+    obis: Annotated[str, Meta(min_length=1, max_length=64)] | UnsetType = UNSET
+
+    def is_valid(self) -> bool:
+        """Two coordinates of the curve's size."""
+        return len(self.public_key) == 2 + 4 * COORDINATE_BYTES[self.curve]
+
+
 class Meter(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One meter: its capacity is in `unit` per hour; opening register, burst and modulus are in `unit`.
 
     `burst` is what may come at once beyond what time allows, such as the step of a register that moves by whole
     kilowatt-hours. A register with a `modulus` runs from 0 to modulus - 1 and begins again. `starts_per_hour` bounds
-    how often a session's start is paid for.
+    how often a session's start is paid for. A register with a `meter_key` signs what it shows.
     """
 
     meter: Id
@@ -45,9 +68,12 @@ class Meter(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True)
     burst: Positive = 1
     modulus: Annotated[int, Meta(ge=2, le=COUNT_MAX)] | UnsetType = UNSET
     starts_per_hour: Positive = 60
+    meter_key: MeterKey | UnsetType = UNSET
 
     def is_valid(self) -> bool:
-        """Only a register rolls over, and it opens below its modulus."""
+        """Only a register signs, with a key of its curve; only one rolls over, and it opens below its modulus."""
+        if self.meter_key is not UNSET and not (self.kind == "register" and self.meter_key.is_valid()):
+            return False
         if self.modulus is UNSET:
             return True
         return self.kind == "register" and (self.opening_register is UNSET or self.opening_register < self.modulus)

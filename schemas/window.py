@@ -13,7 +13,7 @@ from schemas.registration import Agreement
 SELF_REPORTED, SIGNED, HARDWARE_BACKED = range(3)
 """Trust of a reading: not signed, signed by a registered key, signed by a registered key in hardware."""
 
-Flag = Literal["behind", "clock", "equivocation", "fees", "rebaselined", "reconstructed", "reset"]
+Flag = Literal["behind", "clock", "equivocation", "evidence", "fees", "proven", "rebaselined", "reconstructed", "reset"]
 FLAGS: tuple[Flag, ...] = get_args(Flag)
 """In the order of their bits, from the lowest; also the order of the alphabet."""
 

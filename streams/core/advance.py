@@ -6,11 +6,11 @@ The rules are numbered as in RULES.md. Nothing here looks at a clock, at how rec
 order of a dictionary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from schemas.manifest import Counts
 from schemas.order import Order
@@ -18,11 +18,24 @@ from schemas.reject import WHOLE_RECORD, Reject
 from schemas.window import Window
 from streams.core.control import Outcome
 from streams.core.control_step import CONTROL
+from streams.core.evidence import proof_of
 from streams.core.kernel import columns as c
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE, Ints, Matrix
 from streams.core.kernel.entries import Entries, EntryRecords
-from streams.core.kernel.judge import ALL_AFTER, SEALS, SIGNED, TRUST_REFUSED, find_versions, judge_records
+from streams.core.kernel.judge import (
+    ALL_AFTER,
+    NO_EVIDENCE,
+    OWN,
+    PROOF_COLUMNS,
+    REGISTER_PROVEN,
+    SEALS,
+    SIGNED,
+    TRUST_REFUSED,
+    UNPROVEN,
+    find_versions,
+    judge_records,
+)
 from streams.core.kernel.judge import CONTROL as IS_CONTROL
 from streams.core.kernel.readings import Readings
 from streams.core.machines import Version
@@ -123,7 +136,7 @@ def advance(state: State, records: Sequence[LogRecord]) -> Advanced:
         if line == end:
             end, rows = readings.read(line, line + before_cut(entries.records[line:, c.TIMESTAMP], state.cut_ms))
             state.store.reserve(len(rows) + 1)
-            piece = Piece(state, entries, rows, tally)
+            piece = Piece(state, entries, rows, readings.evidence, tally)
         line = piece.judge(line, end)  # (3)
         tally.count(state)
     return tally.advanced(state, entries, line - first, None)
@@ -132,10 +145,14 @@ def advance(state: State, records: Sequence[LogRecord]) -> Advanced:
 class Piece:
     """The records of a slice whose rows were read together."""
 
-    def __init__(self, state: State, entries: Entries, rows: Matrix, tally: Tally) -> None:
+    def __init__(
+        self, state: State, entries: Entries, rows: Matrix, evidence: Mapping[int, str], tally: Tally
+    ) -> None:  # fmt: skip
         self._state, self._entries, self._rows, self._tally = state, entries, rows, tally
+        self._evidence = evidence
         self._after: Ints = np.zeros(ALL_AFTER, np.int64)
         self._trust: Ints = np.zeros(len(rows), np.int64)
+        self._proofs: Matrix = np.zeros((len(rows), PROOF_COLUMNS), np.int64)
 
     def judge(self, line: int, end: int) -> int:
         """Judges the records from a line on, at least that one; returns the line before which something seals."""
@@ -146,7 +163,7 @@ class Piece:
             place_orders_of(self._state)
             trusted = line if why == SIGNED else NONE
             if why == SIGNED:
-                self._look_at_signature(line)
+                self._look_at_signatures(line)
             elif why == IS_CONTROL:
                 line = self._controls(line, end)
             elif why == SEALS:
@@ -159,7 +176,7 @@ class Piece:
         found = judge_records(
             store.tables, store.texts, store.words, store.session_names, store.names, store.machine_index, store.key,
             store.window_index, store.clock, self._after, entries.buffer, entries.records, line, end, self._rows,
-            self._trust, trusted,
+            self._trust, self._proofs, trusted,
         )  # fmt: skip
         state.run_to_clock()
         return found
@@ -176,23 +193,45 @@ class Piece:
         whole = np.stack([lines, np.full(len(lines), WHOLE_RECORD), records[lines, c.REFUSED]], axis=1)
         self._tally.note_all(np.concatenate([refused, whole]))
 
-    def _look_at_signature(self, line: int) -> None:
-        """Fills in the trust of each row of a signed record: that of the version in force at the row's moment.
+    def _look_at_signatures(self, line: int) -> None:
+        """Fills in what signatures say of the rows of a record, each by the version in force at its moment: the trust
+        of the key that signed the record (27), and what the meter itself signed (42).
 
         Versions whose content is one have the same keys.
         """
         state, entries, store = self._state, self._entries, self._state.store
-        signature = state.signatures.of_device(entries.record(line))
         first, count = entries.records[line, [c.FIRST_ROW, c.ROWS]].tolist()
         versions: Ints = np.full(count, NONE, np.int64)
         find_versions(
             store.tables, store.names, store.machine_index, store.key, entries.buffer, self._rows, first, versions
         )
+        if entries.records[line, c.EVIDENCES]:
+            self._look_at_evidence(first, versions)
+        if not entries.records[line, c.IS_SIGNED]:
+            return
+        signature = state.signatures.of_device(entries.record(line))
         contents = np.where(versions == NONE, NONE, store.matrix(t.VERSIONS)[versions, t.VERSION_CONTENT])
         for content in np.unique(contents[contents != NONE]).tolist():
             is_same = contents == content
             trust = trust_of(signature, Version(state.book, int(versions[is_same][0])))
             self._trust[first : first + count][is_same] = TRUST_REFUSED if trust is None else trust
+
+    def _look_at_evidence(self, first: int, versions: Ints) -> None:
+        """Verifies what meters signed of the rows from `first` on, whose versions these are."""
+        self._proofs[first : first + len(versions)] = (NO_EVIDENCE, NONE)
+        rows = [k for k in range(first, first + len(versions)) if k in self._evidence]
+        self._proofs[rows, OWN] = UNPROVEN
+        for k in rows:
+            row, version = self._rows[k], int(versions[k - first])
+            if version == NONE or row[c.VERDICT] != c.ACCEPTED or row[c.KIND] != c.REGISTER:
+                continue
+            name = c.text(self._entries.buffer, int(row[c.METER_AT]), int(row[c.METER_LEN]))
+            meter = Version(self._state.book, version).meters.get(name)
+            if meter is None or meter.meter_key is UNSET:
+                continue
+            proof = proof_of(self._evidence[k], meter.meter_key, meter.unit, int(row[c.VALUE]), int(row[c.OBSERVED_AT]))
+            if proof is not None:
+                self._proofs[k] = REGISTER_PROVEN, NONE if proof.begin is None else proof.begin
 
     def _controls(self, line: int, end: int) -> int:
         """Judges a control record, and those that follow it before something seals; returns the line after them."""
@@ -212,10 +251,11 @@ class Piece:
 def judge_record(state: State, record: LogRecord, tally: Tally) -> None:
     """Judges the entries of one record, each noted before the next is looked at. Stream time must stand at it."""
     entries, _ = entries_of([record])
-    _, rows = Readings(entries).read(0)
+    readings = Readings(entries)
+    _, rows = readings.read(0)
     cells = entries.records[0]
     state.store.reserve(len(rows) + 1)
-    piece = Piece(state, entries, rows, tally)
+    piece = Piece(state, entries, rows, readings.evidence, tally)
     if cells[c.REFUSED] or cells[c.TYPE] != c.TYPE_READING:
         piece.judge(0, 1)
         if not cells[c.REFUSED] and cells[c.TYPE] == c.TYPE_HEARTBEAT:

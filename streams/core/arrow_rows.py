@@ -14,7 +14,7 @@ from schemas.reject import Reason
 
 FIELDS = Reading.__struct_fields__
 
-_STRINGS = ("machine", "meter", "session")
+_STRINGS = ("machine", "meter", "session", "evidence")
 _FLAGS = ("session_start", "session_end", "reconstructed")
 
 _MESSAGE_HEADER_TYPE, _MESSAGE_HEADER = 1, 2

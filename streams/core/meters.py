@@ -49,6 +49,7 @@ class Standing(NamedTuple):
     """A register's value at a moment. An opening register has no boot and no number: both are NONE.
 
     Usage from here on is judged by the time since `time_ms`; where a clock stepped back, since stream time `seen_ms`.
+    `proven` is 1 where the meter signed the value (rule 42).
     """
 
     boot: int
@@ -56,6 +57,7 @@ class Standing(NamedTuple):
     value: int
     time_ms: int
     seen_ms: int
+    proven: int = 0
 
 
 class Starts(Struct):

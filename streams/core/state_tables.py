@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 INT, TEXT, BYTES = pa.int64(), pa.string(), pa.binary()
 
 _BOOT = ("boot", "seq", "observed_at", "kind", "value", "session_started_at", "marks", "latest_ms", "floor")
-_STANDING = ("boot", "seq", "value", "time_ms", "seen_ms")
+_STANDING = ("boot", "seq", "value", "time_ms", "seen_ms", "proven")
 METER_INTS: tuple[tuple[str, int], ...] = (
     *((f"{side}_{name}", place + k) for side, place in (("current", t.CURRENT), ("previous", t.PREVIOUS))
       for k, name in enumerate(_BOOT)),

@@ -11,6 +11,7 @@ from typing import Any
 
 from schemas.units import CARRY_BASE
 from streams.reference.entries import Entry, Plain, Refused
+from streams.reference.evidence import GROUPS
 
 Check = Callable[[Any], bool]
 Fields = dict[str, Check]
@@ -20,6 +21,7 @@ ROWS_MAX = 10_000
 METERS_MAX = 32
 POLICIES_MAX = 16
 FEES_MAX = 1_000
+EVIDENCE_BYTES_MAX = 8_192
 DAYS = ("MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SUNDAY")
 FALSE_IS_ABSENT = ("session_start", "session_end", "reconstructed", "retired", "require_signature")
 
@@ -37,6 +39,11 @@ def text(pattern: str) -> Check:
 def is_bool(value: Any) -> bool:
     """True or false."""
     return isinstance(value, bool)
+
+
+def is_evidence(value: Any) -> bool:
+    """A text of 1 to 8,192 bytes."""
+    return isinstance(value, str) and 0 < len(value.encode("utf-8", "surrogatepass")) <= EVIDENCE_BYTES_MAX
 
 
 def is_reason(value: Any) -> bool:
@@ -78,13 +85,22 @@ TIME = text(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 ROW_NEEDED: Fields = {"machine": ID, "meter": ID, "boot": COUNT, "seq": COUNT, "observed_at": COUNT}
 VALUES: Fields = {"register": COUNT, "quantity": COUNT, "level": COUNT}
 SESSION: Fields = {"session": ID, "session_started_at": COUNT}
-ROW_OPTIONAL = VALUES | SESSION | {"session_start": is_bool, "session_end": is_bool, "reconstructed": is_bool}
+ROW_OPTIONAL = (
+    VALUES
+    | SESSION
+    | {"session_start": is_bool, "session_end": is_bool, "reconstructed": is_bool, "evidence": is_evidence}
+)
 IS_ROW = an_object(ROW_NEEDED, ROW_OPTIONAL)
 
+IS_METER_KEY = an_object(
+    {"curve": text("|".join(GROUPS)), "public_key": text("04[0-9a-f]{96,192}")},
+    {"obis": lambda value: isinstance(value, str) and 1 <= len(value) <= 64},
+)
 IS_METER = an_object(
     {"meter": ID, "unit": ID, "kind": text("register|quantity|level"), "capacity_per_hour": POSITIVE},
-    {"opening_register": COUNT, "burst": POSITIVE, "modulus": between(2, TOP), "starts_per_hour": POSITIVE},
-)
+    {"opening_register": COUNT, "burst": POSITIVE, "modulus": between(2, TOP), "starts_per_hour": POSITIVE,
+     "meter_key": IS_METER_KEY},
+)  # fmt: skip
 IS_COMPONENT = an_object(
     {"meter": ID, "price": between(-TOP, TOP)},
     {"per": lambda value: POSITIVE(value) and CARRY_BASE % value == 0, "per_session": is_bool},
@@ -170,6 +186,8 @@ def _row(item: Any) -> Plain | None:
     # Normalising drops what is false, not what is 0 or null, so a wrong type is still seen.
     if not IS_ROW(row) or sum(name in row for name in VALUES) != 1 or not _has_sound_session(row):
         return None
+    if "evidence" in row and "register" not in row:
+        return None
     return row
 
 
@@ -200,7 +218,7 @@ def _is_registration(content: Any) -> bool:
     return (
         1 <= len(content["meters"]) <= METERS_MAX
         and len(meters) == len(content["meters"])
-        and all(_has_sound_modulus(meter) for meter in meters.values())
+        and all(_has_sound_modulus(meter) and _has_sound_key(meter) for meter in meters.values())
         and all(part["meter"] in meters and ("per" in part) != part.get("per_session", False) for part in parts)
         and starts[:1] == [0]
         and all(earlier < later for earlier, later in pairwise(starts))
@@ -217,6 +235,14 @@ def _has_sound_modulus(meter: Plain) -> bool:
     return "modulus" not in meter or (
         meter["kind"] == "register" and meter.get("opening_register", 0) < meter["modulus"]
     )
+
+
+def _has_sound_key(meter: Plain) -> bool:
+    if "meter_key" not in meter:
+        return True
+    key = meter["meter_key"]
+    digits = (GROUPS[key["curve"]].p.bit_length() + 7) // 8 * 2
+    return bool(meter["kind"] == "register" and len(key["public_key"]) == 2 + 2 * digits)
 
 
 WELL_FORMED: Fields = {

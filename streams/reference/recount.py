@@ -18,6 +18,7 @@ from schemas.units import CARRY_BASE, DAY_MS
 from schemas.window import Window
 from streams.core.records import LogRecord
 from streams.reference.entries import Entry, Plain, RecordEntry, Refused
+from streams.reference.evidence import proof_of
 from streams.reference.forms import control_of, rows_of
 from streams.reference.identity import Identity
 from streams.reference.orders import Order, OrderBook
@@ -28,6 +29,9 @@ from streams.reference.versions import Versions
 from streams.reference.windows import Expense, WindowRecount, due
 
 Payees = tuple[tuple[str, int], ...]
+EVIDENCES_MAX = 64
+"""How many rows with evidence are looked at in a record (rule 41)."""
+
 LATEST_MS = (date.max.toordinal() - date(1970, 1, 1).toordinal() + 1) * DAY_MS - 1
 """Later timestamps count as Kafka's "no timestamp"."""
 
@@ -82,8 +86,9 @@ class PartitionRecount:
         except Refused as refused:
             self.refuse(entry, -1, refused.reason)
             return
+        signed = [index for index, row in enumerate(rows) if row is not None and "evidence" in row]
         for index, row in enumerate(rows):
-            self.count(entry, index, partial(self.row, row, entry, index))
+            self.count(entry, index, partial(self.row, row, entry, index, index in signed[:EVIDENCES_MAX]))
 
     def count(self, entry: Entry, index: int, judge_it: Callable[[], None]) -> None:
         """Judges one row, or (-1) a record as a whole, and counts it."""
@@ -222,7 +227,7 @@ class PartitionRecount:
 
     # Readings: rules 4 to 20, 26, 27, 29, 36 and 37.
 
-    def row(self, row: Plain | None, entry: Entry, index: int) -> None:
+    def row(self, row: Plain | None, entry: Entry, index: int, is_evidence_read: bool) -> None:
         """Judges one row of a reading record. Raises Refused if it does not count."""
         if row is None:
             raise Refused("malformed")
@@ -245,7 +250,8 @@ class PartitionRecount:
             raise Refused("retired")
         if self.is_sealed(moment) and at < self.now - self.rules.horizon_ms:
             raise Refused("too_late")
-        judged = judge(meter.gauge, row, registered, self.now, meter.identity.current)
+        proof = proof_of(row, registered, is_evidence_read)
+        judged = judge(meter.gauge, row, registered, self.now, meter.identity.current, proof)
         if judged.reason is not None:
             meter.gauge = judged.after
             raise Refused(judged.reason)
@@ -260,7 +266,9 @@ class PartitionRecount:
         window.offsets.append(entry.offset)
         window.flags |= judged.flags | ({"fees"} if started.is_flagged else set())
         window.flags |= {"reconstructed"} if "reconstructed" in row else set()
-        window.trust = min(window.trust, trust) if judged.usage or started.fee else window.trust
+        if judged.usage or started.fee:  # rules 27 and 42
+            window.trust = min(window.trust, 2 if judged.proven else trust)
+            window.flags |= {"proven"} if judged.proven else set()
         self.readings += 1
         self.skipped += skipped
         self.end_session(row, entry.offset)
@@ -269,7 +277,8 @@ class PartitionRecount:
     def identify(self, meter: MeterRecount, row: Plain) -> int:
         """How many numbers a row skips; an equivocation marks its machine (rules 7 to 9). Raises Refused."""
         try:
-            return meter.identity.take(row, self.versions.boot(row["machine"]))
+            stated = {name: part for name, part in row.items() if name != "evidence"}
+            return meter.identity.take(stated, self.versions.boot(row["machine"]))
         except Refused as refused:
             if refused.reason == "equivocation":
                 self.marked.add(row["machine"])

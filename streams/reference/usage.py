@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeGuard
 
 from schemas.units import DAY_MS, HOUR_MS
 from streams.reference.entries import Plain
+from streams.reference.evidence import Proof
 
 SLACK_MS = 60_000
 ELAPSED_MAX_MS = 35 * DAY_MS
@@ -16,12 +17,13 @@ OPENING = (-1, -1)
 
 
 class Standing(NamedTuple):
-    """A register to continue from (rule 12). `number` is (boot, seq); times are epoch ms."""
+    """A register to continue from (rule 12), proven or not (42). `number` is (boot, seq); times are epoch ms."""
 
     number: tuple[int, int]
     value: int
     time: int
     seen: int
+    proven: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Judged(NamedTuple):
     usage: int = 0
     flags: frozenset[str] = frozenset()
     reason: str | None = None
+    proven: bool = False
 
 
 class Way(NamedTuple):
@@ -75,28 +78,34 @@ def is_plausible(usage: int, slack: int, elapsed: int, meter: Plain) -> bool:
     return usage == 0 or slack + elapsed - need(usage, meter) >= -need(meter.get("burst", 1), meter)
 
 
-def judge(gauge: Gauge, row: Plain, meter: Plain, now: int, current_boot: int) -> Judged:
+def judge(
+    gauge: Gauge, row: Plain, meter: Plain, now: int, current_boot: int, proof: Proof | None = None
+) -> Judged:  # fmt: skip
     """What the value of a row comes to. `meter` is as registered; `now` is stream time."""
     if meter["kind"] == "register":
-        return judge_register(gauge, row, meter, now, current_boot)
+        judged = judge_register(gauge, row, meter, now, current_boot, proof or Proof(False))
+        return judged if proof is None or proof.is_proven else judged._replace(flags=judged.flags | {"evidence"})
     return judge_quantity(gauge, row, meter) if meter["kind"] == "quantity" else Judged(gauge)
 
 
-def judge_register(gauge: Gauge, row: Plain, meter: Plain, now: int, current_boot: int) -> Judged:
-    """What a register comes to (rules 11 to 16)."""
+def judge_register(
+    gauge: Gauge, row: Plain, meter: Plain, now: int, current_boot: int, proof: Proof
+) -> Judged:  # fmt: skip
+    """What a register comes to (rules 11 to 16 and 42)."""
+    own = proof.is_proven
     number, value, at, base = (row["boot"], row["seq"]), row["register"], row["observed_at"], gauge.base
     if "modulus" in meter and value >= meter["modulus"]:
         return Judged(gauge, reason="too_high")
     if row["boot"] != current_boot:
-        return Judged(gauge, flags=frozenset({"behind"}))
+        return Judged(gauge, flags=frozenset({"behind"}), proven=own)
     if base is None:
-        return Judged(replace(gauge, base=Standing(number, value, at, now)))
+        return Judged(replace(gauge, base=Standing(number, value, at, now, own)), proven=own)
     if number < base.number or (base.number == OPENING and at < base.time):
-        return Judged(gauge, flags=frozenset({"behind"}))
-    here = Standing(number, value, max(at, base.time), now)
+        return Judged(gauge, flags=frozenset({"behind"}), proven=own)
+    here = Standing(number, value, max(at, base.time), now, own)
     if base.number != OPENING and number[0] > base.number[0] and value < base.value:  # rule 14
         after = replace(gauge, base=here, suspect=None, displaced=None)
-        return Judged(after, flags=frozenset({"reset"}))
+        return Judged(after, flags=frozenset({"reset"}), proven=own)
     ways = ways_to(here, gauge, at, meter)
     if not ways:
         return Judged(replace(gauge, suspect=here), reason="too_low" if value < base.value else "too_high")
@@ -116,7 +125,8 @@ def judge_register(gauge: Gauge, row: Plain, meter: Plain, now: int, current_boo
         displaced=displaced,
         slack=min(SLACK_MS, gauge.slack + best.elapsed - need(best.usage, meter)),
     )
-    return Judged(after, best.usage, frozenset(flags))
+    is_bound = best.usage == 0 or best.origin.proven or best.origin.value == proof.begin
+    return Judged(after, best.usage, frozenset(flags), proven=own and is_bound)
 
 
 def ways_to(here: Standing, gauge: Gauge, at: int, meter: Plain) -> list[Way]:

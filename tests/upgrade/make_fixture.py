@@ -89,8 +89,8 @@ def write_all(root: Path) -> None:
     backup(DataFolder(folder, load_settings()), place_of(str(root / "backups")), lambda done, text: None)
     spool = Spool(root / "spool", "released", "site", now_ms=NOW_MS)
     for seq in range(3):
-        spool.append(Reading(machine="m", meter="energy", boot=spool.boot, seq=spool.next_seq("m", "energy"),
-                             observed_at=NOW_MS + seq, register=seq))  # fmt: skip
+        number = spool.next_seq("m", "energy")
+        spool.append([Reading("m", "energy", spool.boot, number, observed_at=NOW_MS + seq, register=seq)])
     spool.sync()
     spool.close()
 

@@ -11,6 +11,7 @@ _COLUMNS = pa.schema(
     + [(name, pa.int64()) for name in ("boot", "seq", "observed_at", "register", "quantity", "level")]
     + [("session", pa.string()), ("session_started_at", pa.int64())]
     + [(name, pa.bool_()) for name in ("session_start", "session_end", "reconstructed")]
+    + [("evidence", pa.string())]
 )
 
 

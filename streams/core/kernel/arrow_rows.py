@@ -28,6 +28,7 @@ from streams.core.kernel.flatbuffer import (
 from streams.core.kernel.json_rows import (
     COLUMN_OF,
     COUNT,
+    EVIDENCE,
     FLAG,
     ID_MAX,
     IS_ID,
@@ -120,7 +121,7 @@ def read_field(words: Words, buffer: Bytes, base: int, end: int, table: int, pla
         if is_word(buffer, name + 4, size, field):
             plan[k, FIELD] = field
     plan[k, NULLABLE] = byte(buffer, nullable) if nullable else 0
-    if plan[k, FIELD] == NONE or plan[k, NULLABLE] > 1:
+    if plan[k, FIELD] == NONE or plan[k, FIELD] == EVIDENCE or plan[k, NULLABLE] > 1:
         return False
     sort, kind = SORT_OF[plan[k, FIELD]], byte(buffer, kind)
     if sort == COUNT:

@@ -47,9 +47,9 @@ ASK = -2
     REFUSED,  # 0, or the code of the reason why the whole record is refused
     FIRST_ROW,  # of a reading record that is not refused: its first line in `rows`
     ROWS,  # and how many lines it has there; 0 in all others
-) = range(15)
+    EVIDENCES,  # how many of its rows have evidence
+) = range(16)
 RECORD_COLUMNS = 16
-"""One more than are named: a line of `records` fills two cache lines, as one of `rows` does."""
 
 TYPES = (READING, HEARTBEAT, REGISTERED, CORRECTED, RECEIVED, INVOICED, CANCELLED, PAID)
 """The types of records; TYPE is an index in it, NONE for any other type."""

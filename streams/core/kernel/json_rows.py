@@ -1,8 +1,9 @@
 """Readings spelled as JSON become lines of `rows` (rules 1 to 3): a strict parser of what is plainly right or wrong.
 
 What it decides, `records.decode_readings` would decide alike; a fuzz holds the two equal. All else is left to that
-definition by ASK: escapes, what is not ASCII, fractions and exponents, names given twice, values of other types, values
-that nest. A position that a function returns may be ASK or CUT instead: then the value ends within its JSON.
+definition by ASK: escapes, what is not ASCII, fractions and exponents, names given twice, evidence, values of other
+types, values that nest. A position that a function returns may be ASK or CUT instead: then the value ends within its
+JSON.
 """
 
 import numpy as np
@@ -42,6 +43,7 @@ MACHINE, METER, BOOT, SEQ, OBSERVED_AT = (
 REGISTER, QUANTITY, LEVEL = (FIELDS.index(name) for name in ("register", "quantity", "level"))
 SESSION, STARTED_AT = FIELDS.index("session"), FIELDS.index("session_started_at")
 START, END, RECONSTRUCTED = (FIELDS.index(name) for name in ("session_start", "session_end", "reconstructed"))
+EVIDENCE = FIELDS.index("evidence")
 
 REQUIRED = 1 << MACHINE | 1 << METER | 1 << BOOT | 1 << SEQ | 1 << OBSERVED_AT
 UNKNOWN = len(FIELDS)
@@ -254,7 +256,7 @@ def read_row(buffer: Bytes, p: int, end: int, rows: Matrix, r: int) -> int:
         if field == UNKNOWN:
             p = skip_value(buffer, p, end)
         else:
-            if seen >> field & 1:
+            if seen >> field & 1 or field == EVIDENCE:
                 return ASK
             seen |= 1 << field
             is_fit, p = read_value(buffer, p, end, field, rows, r)

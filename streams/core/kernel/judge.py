@@ -1,7 +1,7 @@
 """The verdicts on rows, in the order of the log, by every rule that applies to them (rules 4 to 27 and 36)."""
 
 from schemas.units import CARRY_BASE, COUNT_MAX, DAY_MS, ELAPSED_MAX_MS
-from schemas.window import LINES_MAX, flag_bits
+from schemas.window import HARDWARE_BACKED, LINES_MAX, flag_bits
 from streams.core.kernel import columns as c
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE, Bytes, Ints, Matrix, code_of
@@ -10,7 +10,16 @@ from streams.core.kernel.identity import EQUIVOCATION, judge_identity, need_text
 from streams.core.kernel.names import copy_text, find_machine, find_meter, is_text, put_text
 from streams.core.kernel.price import find_price, registered_meter, version_at
 from streams.core.kernel.tables import Tables, Texts
-from streams.core.kernel.usage import AFTER_COLUMNS, AFTER_FROM, TOO_HIGH, judge_usage
+from streams.core.kernel.usage import (
+    AFTER_AND_PROOF,
+    AFTER_COLUMNS,
+    AFTER_FROM,
+    BEGIN,
+    IS_PROVEN,
+    OWN_PROVEN,
+    TOO_HIGH,
+    judge_usage,
+)
 from streams.core.kernel.wide import is_above, minus, plus, product, scale
 from streams.core.kernel.windows import (
     bill,
@@ -32,19 +41,29 @@ UNKNOWN_METER, WRONG_KIND, RETIRED = code_of("unknown_meter"), code_of("wrong_ki
 TOO_LATE = code_of("too_late")
 
 FEES, RECONSTRUCTED = flag_bits(["fees"]), flag_bits(["reconstructed"])
+EVIDENCE, PROVEN = flag_bits(["evidence"]), flag_bits(["proven"])
 
 FIRST_START_BUCKET = 10
 
 DONE, SEALS, CONTROL, SIGNED = range(4)
-"""Why `judge_records` stopped before a record: it is the last; windows seal; it is a control record; it is signed."""
+"""Why `judge_records` stopped before a record: it is the last; windows seal; it is a control record; it is signed, by
+whoever sent it or, a row of it, by a meter.
+"""
 
 TRUST_REFUSED = -1
 """The trust of a row whose record's signature does not verify."""
 
+(OWN, BEGAN) = range(2)
+PROOF_COLUMNS = 2
+"""What is known of a row's evidence, a line a row: OWN is NO_EVIDENCE, or whether its register is proven; BEGAN is the
+register at the begin of its transaction, or NONE.
+"""
+NO_EVIDENCE, UNPROVEN, REGISTER_PROVEN = range(3)
+
 
 # What a row's session start comes to, behind the columns of usage in `after`
-(PUSHES, NEW_LATEST, NEW_SLACK, FEE, FEE_VERSION, START_FLAGS) = range(AFTER_COLUMNS, AFTER_COLUMNS + 6)
-ALL_AFTER = AFTER_COLUMNS + 6
+(PUSHES, NEW_LATEST, NEW_SLACK, FEE, FEE_VERSION, START_FLAGS) = range(AFTER_AND_PROOF, AFTER_AND_PROOF + 6)
+ALL_AFTER = AFTER_AND_PROOF + 6
 """PUSHES is 1 for a row that starts a session; FEE is the line of COMPONENTS of a fee that is due, or NONE."""
 
 
@@ -281,6 +300,9 @@ def settle_row(
         tables[t.SESSIONS][s, t.USE_HIGH], tables[t.SESSIONS][s, t.USE] = high, low
     for column in range(AFTER_COLUMNS):
         meters[meter, AFTER_FROM + column] = after[column]
+    if usage > 0 or fee != NONE:
+        flags |= PROVEN if after[IS_PROVEN] else 0
+        trust = HARDWARE_BACKED if after[IS_PROVEN] else trust  # Rule 42
     w = place_row(tables, window_index, clock, m, rows, r, offset, skipped, flags | after[START_FLAGS])
     if usage > 0:
         bill(tables, clock, w, line, name, number, price, per, usage)
@@ -302,7 +324,7 @@ def settle_row(
 def judge_row(
     tables: Tables, texts: Texts, words: Texts, session_names: Texts, names: Bytes, machine_index: Ints, key: int,
     window_index: Ints, clock: Ints, after: Ints, buffer: Bytes, rows: Matrix, r: int, trust: int, is_signed: bool,
-    offset: int,
+    own: int, began: int, offset: int,
 ) -> int:  # fmt: skip
     """Rule 4: the first reason that applies. Once identity has passed, the row's number is used up, even if it is
     refused.
@@ -340,9 +362,11 @@ def judge_row(
     is_sealed = moment_ms - moment_ms % clock[t.WINDOW_MS] < clock[t.EARLIEST_OPEN]
     if is_sealed and rows[r, c.OBSERVED_AT] < clock[t.NOW] - clock[t.HORIZON_MS]:
         return TOO_LATE
+    after[OWN_PROVEN], after[BEGIN] = own == REGISTER_PROVEN, began
     verdict, usage, flags = judge_usage(meters, meter, tables[t.TERM_METERS], g, rows, r, clock[t.NOW], after)
     if verdict != c.ACCEPTED:
         return verdict
+    flags |= EVIDENCE if own == UNPROVEN else 0
     verdict = settle_row(
         tables, texts, session_names, window_index, clock, after, buffer, rows, r, m, meter, g, usage, flags, skipped,
         trust, offset,
@@ -385,11 +409,12 @@ def judge_records(
     last: int,
     rows: Matrix,
     trust: Ints,
+    proofs: Matrix,
     trusted: int,
 ) -> tuple[int, int]:
     """(next record, why it stopped): judges the records from line `k` on, up to `last`.
 
-    `trust` has a place for each row; that of record `trusted` is filled in. Arrays must have room for
+    `trust` and `proofs` have a line for each row; those of record `trusted` are filled in. Arrays must have room for
     what the rows may open.
     """
     while k < last:
@@ -406,15 +431,18 @@ def judge_records(
                 records[k, c.REFUSED] = c.UNKNOWN_TYPE
             elif kind == c.TYPE_HEARTBEAT:
                 clock[t.ACCEPTED_COUNT] += 1
-            elif records[k, c.IS_SIGNED] == 1 and k != trusted:
+            elif (records[k, c.IS_SIGNED] == 1 or records[k, c.EVIDENCES] > 0) and k != trusted:
                 return k, SIGNED
             else:
                 first = records[k, c.FIRST_ROW]
                 for r in range(first, first + records[k, c.ROWS]):
-                    given = trust[r] if k == trusted else 0
+                    given, own, began = 0, NO_EVIDENCE, NONE
+                    if k == trusted:
+                        given, own, began = trust[r], proofs[r, OWN], proofs[r, BEGAN]
                     rows[r, c.VERDICT] = judge_row(
                         tables, texts, words, session_names, names, machine_index, key, window_index, clock,
-                        after, buffer, rows, r, given, k == trusted, records[k, c.OFFSET],
+                        after, buffer, rows, r, given, records[k, c.IS_SIGNED] == 1, own, began,
+                        records[k, c.OFFSET],
                     )  # fmt: skip
                     if rows[r, c.VERDICT] <= c.DUPLICATE:
                         clock[t.ACCEPTED_COUNT + rows[r, c.VERDICT]] += 1

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from msgspec import UNSET, UnsetType
 
-from schemas.reading import ROWS_MAX, Reading
+from schemas.reading import EVIDENCES_MAX, ROWS_MAX, Reading
 from streams.core import records as definition
 from streams.core.kernel import columns as c
 from streams.core.kernel.arrow_rows import PLAN_COLUMNS, read_arrow
@@ -41,7 +41,7 @@ def read_records(
 ) -> tuple[int, int, int]:
     """The rows of the records from the line `k` on, behind the `used` lines of `rows`: (next record, used, why)."""
     while k < len(records):
-        records[k, c.FIRST_ROW], records[k, c.ROWS] = used, 0
+        records[k, c.FIRST_ROW], records[k, c.ROWS], records[k, c.EVIDENCES] = used, 0, 0
         if records[k, c.TYPE] == c.TYPE_READING and records[k, c.REFUSED] == 0:
             if used + ROWS_MAX > len(rows):
                 return k, used, FULL
@@ -71,6 +71,8 @@ class Readings:
         self._entries = entries
         self._rows: Matrix = np.empty((ROOM, c.ROW_COLUMNS), np.int64)
         self._plan: Matrix = np.empty((len(FIELDS), PLAN_COLUMNS), np.int64)
+        self.evidence: dict[int, str] = {}
+        """What meters signed, by the line in `rows`; empty beyond the first EVIDENCES_MAX of a record (rule 41)."""
 
     def read(self, line: int, end: int | None = None) -> tuple[int, Matrix]:
         """(next, rows): the rows of the records from `line` to `next`, at least one record, none from `end` on.
@@ -78,6 +80,7 @@ class Readings:
         `rows` is overwritten by the next call; `entries.buffer` may be another array after each.
         """
         entries, used = self._entries, 0
+        self.evidence = {}
         while True:
             records = entries.records[:end]
             line, used, why = read_records(entries.words, entries.buffer, records, line, self._rows, used, self._plan)
@@ -104,6 +107,10 @@ class Readings:
                 row[c.VERDICT] = c.MALFORMED
             else:
                 self._write(row, reading)
+                if reading.evidence is not UNSET:
+                    is_read = cells[c.EVIDENCES] < EVIDENCES_MAX
+                    self.evidence[used + number] = reading.evidence if is_read else ""
+                    cells[c.EVIDENCES] += 1
         return used + len(found)
 
     def _write(self, row: Any, reading: Reading) -> None:

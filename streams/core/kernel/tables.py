@@ -74,8 +74,9 @@ BOOT_COLUMNS = 10
 """BOOT_HOLES is a line of HOLES or NONE. The session at high water is text number CURRENT or PREVIOUS of the meter."""
 
 # METERS: a standing of a register, three times (rule 12)
-(STAND_BOOT, STAND_SEQ, STAND_VALUE, STAND_TIME, STAND_SEEN) = range(5)
-STANDING_COLUMNS = 5
+(STAND_BOOT, STAND_SEQ, STAND_VALUE, STAND_TIME, STAND_SEEN, STAND_PROVEN) = range(6)
+STANDING_COLUMNS = 6
+"""STAND_PROVEN is 1 where the meter itself signed the value (rule 42)."""
 
 (METER_MACHINE, NEXT_METER, METER_NAME, CURRENT) = range(4)
 PREVIOUS = CURRENT + BOOT_COLUMNS

@@ -21,6 +21,10 @@ AFTER_FROM = t.BASELINE
 AFTER_COLUMNS = t.NEWEST + 1 - t.BASELINE
 """What usage may change of a meter: the columns from BASELINE to NEWEST. `after` holds them in their order."""
 
+# Behind these in `after`: what a row's evidence says (rule 42), and whether what it adds is proven by it
+(OWN_PROVEN, BEGIN, IS_PROVEN) = range(AFTER_COLUMNS, AFTER_COLUMNS + 3)
+AFTER_AND_PROOF = AFTER_COLUMNS + 3
+
 BASE, SUS, DIS = 0, t.SUSPECT - t.BASELINE, t.DISPLACED - t.BASELINE
 SLACK_HIGH, SLACK = t.SLACK_HIGH - t.BASELINE, t.SLACK - t.BASELINE
 OLDEST, NEWEST = t.OLDEST - t.BASELINE, t.NEWEST - t.BASELINE
@@ -64,12 +68,13 @@ def is_behind(after: Ints, boot: int, seq: int, observed_at: int) -> bool:
 
 @compiled
 def stand(after: Ints, place: int, boot: int, seq: int, value: int, time_ms: int, seen_ms: int) -> None:
-    """Writes a standing."""
+    """Writes the standing of the row at hand."""
     after[place + t.STAND_BOOT] = boot
     after[place + t.STAND_SEQ] = seq
     after[place + t.STAND_VALUE] = value
     after[place + t.STAND_TIME] = time_ms
     after[place + t.STAND_SEEN] = seen_ms
+    after[place + t.STAND_PROVEN] = after[OWN_PROVEN]
 
 
 @compiled
@@ -167,6 +172,8 @@ def judge_register(
         for k in range(t.STANDING_COLUMNS):
             meters[m, t.SUSPECT + k] = after[SUS + k]
         return (TOO_LOW if value < base_value else TOO_HIGH), 0, 0
+    is_origin_proven = after[best + t.STAND_PROVEN] == 1 or after[best + t.STAND_VALUE] == after[BEGIN]
+    after[IS_PROVEN] = after[OWN_PROVEN] if usage == 0 or is_origin_proven else 0
     origin_time = after[best + t.STAND_TIME]
     flags = CLOCK_FLAG if observed_at < origin_time else 0
     if best != BASE:
@@ -208,6 +215,7 @@ def judge_usage(
     """(verdict, usage, flags) of a new row; what it leaves is in `after`. Line `g` of `registered` is the meter's."""
     for k in range(AFTER_COLUMNS):
         after[k] = meters[m, AFTER_FROM + k]
+    after[IS_PROVEN] = after[OWN_PROVEN]
     if rows[r, c.KIND] == c.REGISTER:
         return judge_register(meters, m, registered, g, rows, r, now_ms, after)
     if rows[r, c.KIND] == c.QUANTITY:
