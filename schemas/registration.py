@@ -37,6 +37,10 @@ COORDINATE_BYTES: dict[Curve, int] = {
 """How long a coordinate of a point is."""
 
 
+OBIS_MAX = 64
+"""The longest name of a register, in characters."""
+
+
 class MeterKey(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The key that a meter signs its registers with, as its label or its maker says it: a point, uncompressed, as hex.
 
@@ -45,7 +49,7 @@ class MeterKey(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tr
 
     curve: Curve
     public_key: Annotated[str, Meta(pattern=r"^04[0-9a-f]{96,192}$(?!\n)")]
-    obis: Annotated[str, Meta(min_length=1, max_length=64)] | UnsetType = UNSET
+    obis: Annotated[str, Meta(min_length=1, max_length=OBIS_MAX)] | UnsetType = UNSET
 
     def is_valid(self) -> bool:
         """Two coordinates of the curve's size."""

@@ -563,10 +563,23 @@ def _show_readings(terminal: Terminal, row: "StatementRow", found: "ExplainedWin
     adjusts = f", an adjustment of the window of {moment_text(row.adjusts_ms)}" if row.adjusts_ms else ""
     rows = [
         (one.offset, one.row, one.meter, one.boot, one.seq, moment_text(one.observed_at_ms), one.value, one.usage,
-         f"{one.price_micros} / {one.per}" if one.per else f"{one.price_micros} / session", one.micros)
+         f"{one.price_micros} / {one.per}" if one.per else f"{one.price_micros} / session", one.micros,
+         "its meter" if one.proven else "")
         for one in found.readings
     ]  # fmt: skip
-    columns = ["offset", "row", "meter", "boot", "seq", "observed", "value", "usage", "price micros", "micros"]
+    columns = [
+        "offset",
+        "row",
+        "meter",
+        "boot",
+        "seq",
+        "observed",
+        "value",
+        "usage",
+        "price micros",
+        "micros",
+        "proven by",
+    ]
     terminal.table(f"{machine_text(row.machine)}, window of {moment_text(row.start_ms)}{adjusts}", columns, rows)
     terminal.say(f"net {row.net_micros} micros = the sum of these; digest 0x{row.window_digest}, post {row.sequence}")
     terminal.say(
@@ -617,6 +630,9 @@ def receipt(
     boot: Annotated[int, typer.Argument(min=0, help="The reading's boot.")],
     seq: Annotated[int, typer.Argument(min=0, help="The reading's number in it.")],
     out: Annotated[Path | None, typer.Option(help="Write all of it with its proofs to this file.")] = None,
+    ocmf: Annotated[
+        Path | None, typer.Option(help="Write what the meter signed of its session, for the transparency software.")
+    ] = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -624,4 +640,4 @@ def receipt(
     from deploy.explain.reading_rows import ReadingName
     from deploy.explain.receipt import receipt as show_receipt
 
-    show_receipt(data_folder(data_dir), Terminal(as_json=json), ReadingName(machine, meter, boot, seq), out)
+    show_receipt(data_folder(data_dir), Terminal(as_json=json), ReadingName(machine, meter, boot, seq), out, ocmf)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from deploy.cli.terminal import Terminal
 from deploy.data_folder import DataFolder
+from deploy.explain.ocmf_receipt import SignedValue, session_values, write_ocmf
 from deploy.explain.reading_rows import ReadingName, records_naming, rows_of
 from deploy.texts import moment_text
 from files.write import write_json
@@ -23,6 +24,8 @@ from schemas.canonical import chain_digest
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.manifest import EpochManifest, epoch_folder
+from schemas.reading import Reading
+from schemas.registration import MeterKey
 from schemas.reject import WHOLE_RECORD, Reason
 from settlement.storage.published_epochs import EpochReader
 from streams.core.log_root import ChunkProof
@@ -76,6 +79,8 @@ class ReadingPlace(Struct, frozen=True, kw_only=True):
     reason: Reason | None
     window: WindowOfReading | None
     proof: int
+    session: str | None
+    meter_key: MeterKey | None
 
 
 class LogProof(Struct, frozen=True, kw_only=True):
@@ -107,7 +112,11 @@ class LogProof(Struct, frozen=True, kw_only=True):
 
 
 class ReadingReceipt(Struct, frozen=True, kw_only=True):
-    """The verdict on a reading: accepted if it is accepted at any place, else the verdict at its first place."""
+    """The verdict on a reading: accepted if it is accepted at any place, else the verdict at its first place.
+
+    `meter_key` is its meter's, by the version in force at its moment; `signed_values` what that meter signed of its
+    session, where it was asked for.
+    """
 
     log_id: str
     reading: ReadingName
@@ -115,12 +124,19 @@ class ReadingReceipt(Struct, frozen=True, kw_only=True):
     reason: Reason | None
     places: tuple[ReadingPlace, ...]
     proofs: tuple[LogProof, ...]
+    session: str | None
+    meter_key: MeterKey | None
+    signed_values: tuple[SignedValue, ...] = ()
 
 
-def receipt(place: DataFolder, terminal: Terminal, name: ReadingName, out: Path | None) -> None:
-    """Shows the receipt of a reading and, with `out`, writes it with its proofs to a file."""
+def receipt(place: DataFolder, terminal: Terminal, name: ReadingName, out: Path | None, ocmf: Path | None) -> None:
+    """Shows the receipt of a reading and, with `out`, writes it with its proofs to a file; with `ocmf`, what its meter
+    signed of its session, to another.
+    """
     place.whole_archive()
     found = find_reading(place.data_dir, place.log(), name)
+    if ocmf is not None:
+        found = _with_signed_values(place, found, ocmf)
     because = f", {found.reason}" if found.reason else ""
     terminal.say(f"reading {name}: {found.verdict}{because}")
     terminal.table(
@@ -136,6 +152,11 @@ def receipt(place: DataFolder, terminal: Terminal, name: ReadingName, out: Path 
             f"proof: chunk {proof.index + 1} of {proof.leaves} under the log root 0x{proof.log_root}"
             f" of epoch {proof.epoch}, partition {proof.partition}, manifest 0x{proof.manifest_digest}"
         )
+    for value in found.signed_values:
+        verdict = "verifies under the meter's key" if value.verified else "does NOT verify under the meter's key"
+        terminal.say(f"{value.context}: {verdict}")
+    if ocmf is not None:
+        terminal.say(f"what the meter signed was written to {ocmf}: open it with the transparency software")
     if out is not None:
         try:
             write_json(out, found, indent=1)
@@ -143,6 +164,18 @@ def receipt(place: DataFolder, terminal: Terminal, name: ReadingName, out: Path 
             raise InvalidInput(f"{out} can't be written ({error.strerror}): choose another --out") from None
         terminal.say(f"written to {out}")
     terminal.result(found)
+
+
+def _with_signed_values(place: DataFolder, found: ReadingReceipt, path: Path) -> ReadingReceipt:
+    """The receipt with what the meter signed, which is written to `path` too."""
+    if found.meter_key is None:
+        raise InvalidInput(
+            f"the registration of {found.reading.machine} names no key of its meter {found.reading.meter}: write it as"
+            " `signed_by`"
+        )
+    values = session_values(place.data_dir, place.log(), found.reading, found.meter_key)
+    write_ocmf(path, found.session or str(found.reading.seq), values, found.meter_key)
+    return msgspec.structs.replace(found, signed_values=tuple(values))
 
 
 def _show_window(terminal: Terminal, window: WindowOfReading) -> None:
@@ -189,6 +222,8 @@ def find_reading(data_dir: Path, log: Log, name: ReadingName) -> ReadingReceipt:
         reason=main.reason,
         places=tuple(places),
         proofs=tuple(proofs),
+        session=main.session,
+        meter_key=main.meter_key,
     )
 
 
@@ -221,7 +256,7 @@ class _Archive:
             proof = self._proof(record.offset)
             for change in changes:
                 if change.row in rows_at[record.offset] or change.row == WHOLE_RECORD:
-                    yield self._place(record, change), proof
+                    yield self._place(state, record, change), proof
 
     def _rows_by_offset(self) -> dict[int, list[int]]:
         """The rows in which the reading stands, well formed or not."""
@@ -245,8 +280,14 @@ class _Archive:
                 raise InvalidInput(f"{path} {NOT_ITS_MANIFEST_S}")
             yield from (record for record in read_archive(path) if record.offset <= last)
 
-    def _place(self, record: LogRecord, change: "RowChange") -> ReadingPlace:
+    def _place(self, state: State, record: LogRecord, change: "RowChange") -> ReadingPlace:
+        reading, meter = change.entry, None
+        if isinstance(reading, Reading) and reading.machine in state.machines:
+            meter = state.machines[reading.machine].version_at(reading.moment_ms).meters.get(reading.meter)
+        named = isinstance(reading, Reading) and reading.session is not UNSET
         return ReadingPlace(
+            session=str(reading.session) if named and isinstance(reading, Reading) else None,
+            meter_key=None if meter is None or meter.meter_key is UNSET else meter.meter_key,
             partition=self._partition,
             offset=record.offset,
             row=change.row,

@@ -63,12 +63,14 @@ READING_COMMENTS = {
     "usage": "what was billed, in the meter's unit, or 1 for a session",
     "price_micros": "price in micros for every `per` units",
     "per": "units that the price is for; 0: a session",
+    "proven": "whether the meter itself signed what was billed",
     "micros": "what the reading earned: these add up to the window's gross, micros",
     "simulated": "whether the machine is simulated: its id begins with sim-",
 }
 
 TYPES = dict.fromkeys(("machine", "kind", "ref", "meter", "agreement", "window_digest"), pa.string()) | {
-    "simulated": pa.bool_()
+    "simulated": pa.bool_(),
+    "proven": pa.bool_(),
 }
 """Of the columns that are neither money nor whole numbers."""
 
@@ -105,6 +107,7 @@ class EarningReading(Struct, frozen=True, kw_only=True):
 
     `boot` and `seq` are None for a correction. `value` is what the meter showed, or the difference, and `usage` what
     was billed, both in the meter's unit. `price_micros` is for every `per` units, or (per 0) for each session.
+    `proven` says that the meter itself signed what was billed.
     """
 
     partition: int
@@ -122,6 +125,7 @@ class EarningReading(Struct, frozen=True, kw_only=True):
     price_micros: int
     per: int
     micros: int
+    proven: bool
 
 
 class ExplainedWindow(Struct, frozen=True, kw_only=True):

@@ -42,6 +42,7 @@ class _Added(Struct, frozen=True):
     row: int
     entry: Reading | Correction
     line: LineChange
+    is_proven: bool
 
 
 def window_readings(data_dir: Path, log: Log, machine: str, moment_ms: int) -> list[WindowReadings]:
@@ -93,7 +94,10 @@ def _replayed(data_dir: Path, log: Log, partition: int, published: Sequence[Wind
         if (record := stop.record) is not None:
             for change in judge_watched(state, record, (machine,)):
                 if change.entry and change.window and (where := change.window.where) in added:
-                    added[where] += [_Added(record, change.row, change.entry, line) for line in change.window.lines]
+                    added[where] += [
+                        _Added(record, change.row, change.entry, line, change.window.is_proven)
+                        for line in change.window.lines
+                    ]
     if len(sealed) < len(added):
         raise archive.gap or InvalidInput(f"the archive of partition {partition} ends before the window: restore it")
     return [
@@ -143,5 +147,5 @@ def _reading(partition: int, one: _Added, micros: int) -> EarningReading:
         partition=partition, offset=one.record.offset, row=one.row, logged_ms=one.record.timestamp, kind=kind,
         meter=line.meter, boot=boot, seq=seq, observed_at_ms=entry.observed_at, value=value,
         registration_version=line.registration_version, usage=line.usage, price_micros=line.price_micros, per=line.per,
-        micros=micros,
+        micros=micros, proven=one.is_proven,
     )  # fmt: skip

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct
 
 from deploy.importers.tariffs import offsets_of
+from deploy.machines.meter_keys import meter_key_of
 from deploy.machines.meter_words import moves_of
 from deploy.machines.order_words import orders_of
 from deploy.machines.quantities import per_hour, whole_units
@@ -23,7 +24,7 @@ from deploy.machines.tariff_words import element_of
 from schemas import parsing
 from schemas.errors import InvalidInput
 from schemas.reading import MeterKind
-from schemas.registration import POINTS_WHOLE, Agreement, Key, Meter, Registration, Tariff
+from schemas.registration import OBIS_MAX, POINTS_WHOLE, Agreement, Key, Meter, Registration, Tariff
 from schemas.units import COUNT_MAX, Id
 
 FORM_BYTES_MAX = 16 << 20
@@ -41,7 +42,8 @@ class PayeeForm(Struct, frozen=True, forbid_unknown_fields=True):
 class MeterForm(Struct, frozen=True, forbid_unknown_fields=True):
     """One meter: what it counts, in which unit, and how much an hour can bring, such as "22 kW".
 
-    `moves` has lines such as "moves in steps of 1 kWh" (`meter_words`).
+    `moves` has lines such as "moves in steps of 1 kWh" (`meter_words`). A meter that signs what it shows has its public
+    key in `signed_by` (`meter_keys`); where it signs several registers, `obis` says which is this one.
     """
 
     counts: MeterKind
@@ -49,6 +51,8 @@ class MeterForm(Struct, frozen=True, forbid_unknown_fields=True):
     capacity: str
     opening: str | None = None
     moves: tuple[str, ...] = ()
+    signed_by: str | None = None
+    obis: str | None = None
 
 
 class KeyForm(Struct, frozen=True, forbid_unknown_fields=True):
@@ -193,6 +197,11 @@ def _meter(name: str, form: MeterForm) -> Meter:
         if capacity < 1:
             raise InvalidInput(f"its capacity is below 1 {form.unit} per hour")
         moves = moves_of(form.moves, form.counts, form.unit)
+        if form.signed_by is not None and form.counts != "register":
+            raise InvalidInput(f"only a register is signed by its meter, this is a {form.counts}")
+        if form.obis is not None and (form.signed_by is None or not 1 <= len(form.obis) <= OBIS_MAX):
+            raise InvalidInput(f"obis names one of the registers that a meter signs, in 1 to {OBIS_MAX} characters")
+        key = UNSET if form.signed_by is None else meter_key_of(form.signed_by, form.obis)
     except InvalidInput as error:
         raise InvalidInput(f"meter {name}: {error}") from None
     if opening is not UNSET and moves.modulus is not UNSET and opening >= moves.modulus:
@@ -201,7 +210,7 @@ def _meter(name: str, form: MeterForm) -> Meter:
         )
     return Meter(
         name, form.unit, form.counts, capacity, opening,
-        burst=moves.burst, modulus=moves.modulus, starts_per_hour=moves.starts_per_hour,
+        burst=moves.burst, modulus=moves.modulus, starts_per_hour=moves.starts_per_hour, meter_key=key,
     )  # fmt: skip
 
 

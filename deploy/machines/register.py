@@ -202,6 +202,9 @@ def facts(registration: Registration, currency: str) -> dict[str, str]:
         parts = [f"{meter.kind} in {meter.unit}", f"up to {meter.capacity_per_hour:,} per hour"]
         if meter.opening_register is not UNSET:
             parts.append(f"opening at {meter.opening_register:,}")
+        if meter.meter_key is not UNSET:
+            which = "" if meter.meter_key.obis is UNSET else f", {meter.meter_key.obis}"
+            parts.append(f"signed by its key {meter.meter_key.public_key[:18]}... ({meter.meter_key.curve}{which})")
         found[f"meter {meter.meter}"] = ", ".join([*parts, *words_of_moves(meter)])
     found |= {f"tariff {number}": line for number, line in enumerate(lines, 1)}
     orders = words_of_orders(registration.orders or (), currency, registration.meters)

@@ -38,6 +38,7 @@ from streams.core.kernel.judge import (
 )
 from streams.core.kernel.judge import CONTROL as IS_CONTROL
 from streams.core.kernel.readings import Readings
+from streams.core.kernel.usage import IS_PROVEN
 from streams.core.machines import Version
 from streams.core.purchasing import Level, place_orders
 from streams.core.records import LogRecord
@@ -82,6 +83,8 @@ class Tally:
     refused: list[Matrix] = field(default_factory=list)
     accepted: int = 0
     duplicate: int = 0
+    is_proven: bool = False
+    """Whether the reading judged last, by `judge_record`, added what its meter signed (rule 42)."""
 
     def note(self, line: int, row: int, outcome: Outcome) -> None:
         """Counts one entry of the record in a line; a refused one is kept with its reason."""
@@ -169,6 +172,11 @@ class Piece:
             elif why == SEALS:
                 return line
         return line
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the row judged last added what its meter signed, if it was accepted."""
+        return bool(self._after[IS_PROVEN])
 
     def _run(self, line: int, end: int, trusted: int) -> tuple[int, int]:
         state, entries, store = self._state, self._entries, self._state.store
@@ -263,6 +271,7 @@ def judge_record(state: State, record: LogRecord, tally: Tally) -> None:
     for k in range(len(rows)):
         cells[c.FIRST_ROW], cells[c.ROWS] = k, 1
         piece.judge(0, 1)
+        tally.is_proven = k in readings.evidence and piece.is_proven
         if rows[k, c.VERDICT] <= c.DUPLICATE:
             tally.note(0, k, None if rows[k, c.VERDICT] == c.ACCEPTED else "duplicate")
     state.store.clock[[t.ACCEPTED_COUNT, t.DUPLICATE_COUNT]] = 0

@@ -51,12 +51,16 @@ class LineChange(Struct, frozen=True):
 
 
 class WindowChange(Struct, frozen=True):
-    """What one entry added to a window, or to an adjustment of the window that starts at `adjusts_ms` (epoch ms)."""
+    """What one entry added to a window, or to an adjustment of the window that starts at `adjusts_ms` (epoch ms).
+
+    `is_proven` says that its meter signed what it added (rule 42).
+    """
 
     machine: str
     start_ms: int
     adjusts_ms: int | None
     lines: tuple[LineChange, ...]
+    is_proven: bool = False
 
     @property
     def where(self) -> Where:
@@ -186,7 +190,7 @@ class _RowWatch(Tally):
             if (added := total - self._before.get(line, 0))
         )
         start_ms, machine, adjusts_ms = key
-        return WindowChange(machine, start_ms, None if adjusts_ms == NONE else adjusts_ms, lines)
+        return WindowChange(machine, start_ms, None if adjusts_ms == NONE else adjusts_ms, lines, self.is_proven)
 
 
 def _entries(record: LogRecord) -> Mapping[int, Reading | Correction | None]:

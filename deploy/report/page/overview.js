@@ -312,7 +312,7 @@ function showMachines(data) {
     whole(row.readings),
     percent(row.reporting_thousandths),
     percent(row.uptime_thousandths),
-    TRUST[row.trust] ?? "",
+    row.flags.includes("proven") && row.trust === 2 ? PROVEN : (TRUST[row.trust] ?? ""),
     row.flags.join(", "),
     exact(row.net_micros),
   ]);

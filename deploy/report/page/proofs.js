@@ -10,7 +10,7 @@ const POINTS_WHOLE = 10_000n;
 const twice = (data) => keccak256(keccak256(data));
 const addressWord = (address) => joined(new Uint8Array(12), fromHex(address));
 
-const FLAGS = ["behind", "clock", "equivocation", "fees", "rebaselined", "reconstructed", "reset"];
+const FLAGS = ["behind", "clock", "equivocation", "evidence", "fees", "proven", "rebaselined", "reconstructed", "reset"];
 
 // The bytes that a window's digest covers, without the salt: a text is its length (2 bytes) and its UTF-8, an integer 8
 // bytes, a list its length (4 bytes) and its items.

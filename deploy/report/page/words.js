@@ -51,6 +51,7 @@ const STATES = {
   disputed: "Disputed: dead",
   revoked: "Taken back",
 };
+const PROVEN = "proven: signed by the meter itself";
 const TRUST = ["self-reported", "signed by the machine's key", "signed by a key in hardware"];
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const DAY_MS = 86_400_000;
