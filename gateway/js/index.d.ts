@@ -52,6 +52,8 @@ export interface ReadingFields {
   /** This row ends the session: if it was paid for before, it closes. */
   session_end?: boolean;
   reconstructed?: boolean;
+  /** What the meter signed of its register: an OCMF record, at most 8,192 bytes. */
+  evidence?: string;
   /** The meter's register began again, so that it may be below the last one: a new boot begins. */
   reset?: boolean;
   /** The meter's register rolls over at the modulus of its registration, so that it may be below the last one. */

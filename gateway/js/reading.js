@@ -5,7 +5,7 @@ import { InvalidInput } from "./errors.js";
 /** The fields of a reading, in their order. */
 export const FIELDS = [
   "machine", "meter", "boot", "seq", "observed_at", "register", "quantity", "level", "session", "session_started_at",
-  "session_start", "session_end", "reconstructed",
+  "session_start", "session_end", "reconstructed", "evidence",
 ];
 
 const VALUES = ["register", "quantity", "level"];
@@ -17,6 +17,9 @@ const COUNT_MAX = 2 ** 53;
 // Times lie in the years 2000 to 2099: others come from a clock that isn't set, or are in another unit.
 const OLDEST_MS = 946_684_800_000;
 const NEWEST_MS = 4_102_444_800_000;
+
+// How long the signed values of a meter may be, in UTF-8.
+const EVIDENCE_BYTES = 8_192;
 
 const ID = /^[A-Za-z0-9._:*-]{1,64}$/;
 
@@ -44,6 +47,7 @@ export function faultOf(fields) {
     timeFault("observed_at", fields.observed_at),
     ...["session_started_at"].filter(isThere).map((name) => timeFault(name, fields[name])),
     ...FLAGS.filter(isThere).map((name) => flagFault(name, fields[name])),
+    ...["evidence"].filter(isThere).map((name) => evidenceFault(fields[name], isThere("register"))),
   ];
   const fault = faults.find((found) => found !== null);
   if (fault !== undefined) return fault;
@@ -62,6 +66,13 @@ export function shown(value) {
 
 function idFault(name, value) {
   return isId(value) ? null : `${name}: use 1 to 64 of A-Z a-z 0-9 . _ : * -, not ${shown(value)}`;
+}
+
+function evidenceFault(value, isRegister) {
+  if (typeof value !== "string" || value === "") return `evidence: use the text that the meter signed, not ${shown(value)}`;
+  const size = Buffer.byteLength(value);
+  if (size > EVIDENCE_BYTES) return `evidence: ${size} bytes are more than ${EVIDENCE_BYTES}`;
+  return isRegister ? null : "evidence needs a register";
 }
 
 function countFault(name, value) {

@@ -218,7 +218,7 @@ def test_it_goes_on_with_the_spool_of_python(run: Any, tmp_path: Path) -> None:
     seqs = []
     for register in range(40):
         reading = Reading("taxi-1", "energy", spool.boot, spool.next_seq("taxi-1", "energy"), 10**12, register=register)
-        spool.append(reading)
+        spool.append([reading])
         seqs.append(reading.seq)
     _, place = spool.read(spool.acked, 15, 1 << 20)
     spool.forget(place, 15)
@@ -237,10 +237,12 @@ def test_both_write_the_same_bytes(run: Any, tmp_path: Path) -> None:
     for folder in (python, js):
         folder.mkdir()
         first = Spool(folder, "log-1", "taxi-1", now_ms=now_ms)
-        first.append(Reading("m", "import", first.boot, first.next_seq("m", "import"), now_ms, level=2))
+        first.append([Reading("m", "import", first.boot, first.next_seq("m", "import"), now_ms, level=2)])
         first.close()
     spool = Spool(python, "log-1", "taxi-1", now_ms=now_ms)
-    spool.append(Reading(**energy, boot=spool.boot, seq=spool.next_seq("m", "energy"), register=9, reconstructed=True))
+    spool.append(
+        [Reading(**energy, boot=spool.boot, seq=spool.next_seq("m", "energy"), register=9, reconstructed=True)]
+    )
     spool.close()
     options = {"logId": "log-1", "route": "taxi-1", "spool": str(js)}
     run({"options": options, "readings": [energy | {"register": 9, "reconstructed": True}], "dies": True})
@@ -253,7 +255,7 @@ def test_it_sets_damage_aside_and_begins_a_higher_boot(run: Any, tmp_path: Path)
     spool = Spool(tmp_path, "log-1", "taxi-1", now_ms=now_ms)
     for register in range(4):
         seq = spool.next_seq("taxi-1", "energy")
-        spool.append(Reading("taxi-1", "energy", spool.boot, seq, now_ms, register=register))
+        spool.append([Reading("taxi-1", "energy", spool.boot, seq, now_ms, register=register)])
     spool.close()
     (path,) = tmp_path.glob("*.readings")
     data = bytearray(path.read_bytes())

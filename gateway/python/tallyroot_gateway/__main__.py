@@ -27,8 +27,15 @@ PROTOCOLS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None, log: Mapping[str, Any] | None = None) -> int:
-    """Runs one gateway; `log` fills what its file leaves out of [log]. Returns the exit code."""
+def main(
+    arguments: Sequence[str] | None = None,
+    log: Mapping[str, Any] | None = None,
+    kafka: Mapping[str, str] | None = None,
+) -> int:
+    """Runs one gateway; `log` fills what its file leaves out of [log]. Returns the exit code.
+
+    `kafka` are properties to connect by, those of the environment by default.
+    """
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
@@ -38,7 +45,9 @@ def main(arguments: Sequence[str] | None = None, log: Mapping[str, Any] | None =
         config = read_config(Path(options.config), protocol.CONFIG, log)
         if options.discover:
             return asyncio.run(_until_stopped(protocol.discover(config)))
-        return asyncio.run(_until_stopped(protocol.run(config, kafka_properties(os.environ))))
+        return asyncio.run(
+            _until_stopped(protocol.run(config, kafka_properties(os.environ) if kafka is None else kafka))
+        )
     except InvalidInput as error:
         print(error, file=sys.stderr)
         return 1

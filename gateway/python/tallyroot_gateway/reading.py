@@ -86,7 +86,7 @@ def fault_of(fields: Mapping[str, Any]) -> str | None:
         _time_fault("observed_at", fields.get("observed_at")),
         *(_time_fault(name, fields[name]) for name in ("session_started_at",) if name in fields),
         *(flag_fault(name, fields[name]) for name in _FLAGS if name in fields),
-        *(_evidence_fault(fields[name]) for name in ("evidence",) if name in fields),
+        *(_evidence_fault(fields[name], "register" in fields) for name in ("evidence",) if name in fields),
     ]
     fault = next((fault for fault in faults if fault is not None), None)
     if fault is not None:
@@ -110,11 +110,13 @@ def _id_fault(name: str, value: object) -> str | None:
     return None if is_id(value) else f"{name}: use 1 to 64 of A-Z a-z 0-9 . _ : * -, not {value!r}"
 
 
-def _evidence_fault(value: object) -> str | None:
+def _evidence_fault(value: object, is_register: bool) -> str | None:
     if not isinstance(value, str) or not value:
         return f"evidence: use the text that the meter signed, not {value!r}"
     size = len(value.encode("utf-8", "surrogatepass"))
-    return None if size <= EVIDENCE_BYTES else f"evidence: {size} bytes are more than {EVIDENCE_BYTES}"
+    if size > EVIDENCE_BYTES:
+        return f"evidence: {size} bytes are more than {EVIDENCE_BYTES}"
+    return None if is_register else "evidence needs a register"
 
 
 def _count_fault(name: str, value: object) -> str | None:
