@@ -3,7 +3,7 @@
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -50,6 +50,10 @@ class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     log: LogOptions
     serve: ServeOptions = ServeOptions()
 
+    def in_folder(self, folder: Path) -> Self:
+        """The same with the protocol's own files where they are, seen from the file's folder: for it to override."""
+        return self
+
 
 Config = TypeVar("Config", bound=GatewayConfig)
 
@@ -71,7 +75,7 @@ def read_config(path: Path, kind: type[Config], log: Mapping[str, Any] | None = 
         config = msgspec.convert(raw, kind)
     except (msgspec.MsgspecError, ValueError) as error:
         raise InvalidInput(f"{path}: {error}") from None
-    return _in_folder(config, path.parent)
+    return _in_folder(config, path.parent).in_folder(path.parent)
 
 
 def private_key(options: LogOptions) -> bytes | None:
