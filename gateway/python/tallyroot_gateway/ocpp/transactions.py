@@ -35,7 +35,7 @@ class Transaction(Struct, omit_defaults=True):
     """One transaction. `session` is None for one that nobody began here; `start` is what its start said, shortened.
 
     `register` is the last that it showed, and `observed_at` when; `held` is what it showed at its begin, while nothing
-    else is known of it. `number` is the highest seqNo (2.0.1); `known` the connector's register when it began with 0.
+    else is known of it. `number` is the highest seqNo (2.0.1); `known` the connector's register when it began with 0. `is_guessed`: the start is the moment of arrival.
     """
 
     id: str
@@ -50,6 +50,7 @@ class Transaction(Struct, omit_defaults=True):
     is_ended: bool = False
     number: int = -1
     known: int | None = None
+    is_guessed: bool = False
 
 
 class Port(Struct, omit_defaults=True):
@@ -87,7 +88,8 @@ class Step:
         """A transaction of this id begins; one that is still open ends with the last that it showed."""
         for other in self.port.open():
             self._end_unseen(other)
-        begun = Transaction(id, session, self._moment(at_ms).observed_at, start, id_tag)
+        at = self._moment(at_ms)
+        begun = Transaction(id, session, at.observed_at, start, id_tag, is_guessed=at.reconstructed)
         self.port.transactions = [*self.port.transactions, begun][-KEPT:]
         return begun
 
@@ -100,7 +102,7 @@ class Step:
     def begin_register(self, transaction: Transaction, register: int | None) -> None:
         """What the meter showed at the begin of a transaction, or None if the charger didn't know."""
         connector, known = self._connector, self.port.register
-        at = Moment(transaction.started_at, reconstructed=False)
+        at = Moment(transaction.started_at, transaction.is_guessed)
         if connector.signed:
             is_known = register or (register == 0 and known is None and connector.opening == 0)
             transaction.held = register if is_known else known
@@ -174,7 +176,7 @@ class Step:
             return
         self.faults.append(Fault("not_signed", "a transaction ended without a signed register: it can't be proved"))
         if not transaction.is_begun and transaction.held is not None:
-            self._show(transaction, transaction.held, Moment(transaction.started_at, reconstructed=False))
+            self._show(transaction, transaction.held, Moment(transaction.started_at, transaction.is_guessed))
         if register is None:
             register = next((sample.register for sample in ends if sample.register is not None), None)
         self._end_register(transaction, register, self._moment(at_ms))
@@ -195,7 +197,7 @@ class Step:
             if begin is not None:
                 self._show_in(transaction, begin, sample, text)
             elif (is_end or ended is not None) and transaction.held is not None:
-                self._show(transaction, transaction.held, Moment(transaction.started_at, reconstructed=False))
+                self._show(transaction, transaction.held, Moment(transaction.started_at, transaction.is_guessed))
         if ended is not None or is_end:
             self._show_in(transaction, ended or registers[-1], sample, text, is_end=is_end)
         elif begin is None:
