@@ -83,7 +83,7 @@ def started(register: int, at_ms: int, tag: str = "tag", connector: int = 1) -> 
     return {"connectorId": connector, "idTag": tag, "meterStart": register, "timestamp": time_text(at_ms)}
 
 
-def stopped(transaction: int, register: int, at_ms: int, **more: Any) -> dict[str, Any]:
+def stopped(transaction: int | None, register: int, at_ms: int, **more: Any) -> dict[str, Any]:
     """A StopTransaction of 1.6."""
     return {"transactionId": transaction, "meterStop": register, "timestamp": time_text(at_ms), **more}
 

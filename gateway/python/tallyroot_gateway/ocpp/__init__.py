@@ -1,6 +1,5 @@
 """A central system for OCPP 1.6J and 2.0.1: what chargers say becomes readings."""
 
-import asyncio
 from collections.abc import Mapping
 
 from tallyroot_gateway.field.intake import Intake
@@ -25,7 +24,7 @@ async def run(config: OcppConfig, kafka: Mapping[str, str] | None = None) -> Non
                 where = {"bootstrap.servers": config.log.bootstrap_servers, "group.id": config.commands.group}
                 consumer = CommandConsumer(Commands(central), {**(kafka or {}), **where}, config.commands.topic)
             print(f"{len(central.chargers)} chargers may connect to {url}<id>", flush=True)
-            await asyncio.Event().wait()
+            await central.broken
         finally:
             if consumer is not None:
                 await consumer.close()

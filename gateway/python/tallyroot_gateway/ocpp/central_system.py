@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from tallyroot_gateway.errors import InvalidInput, SpoolFull
+from tallyroot_gateway.errors import InvalidInput, InvariantBroken, SpoolFull
 from tallyroot_gateway.field.intake import Intake
 from tallyroot_gateway.ocpp import v16, v201
 from tallyroot_gateway.ocpp.access import Access, certificate_name, tls_of
@@ -76,6 +76,8 @@ class CentralSystem:
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
         self._is_closing = False
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Never has a result; raises where what must hold doesn't: the process has to end."""
 
     async def start(self) -> str:
         """Listens; returns the address, to which each charger adds its id. Raises InvalidInput where it can't."""
@@ -176,6 +178,9 @@ class CentralSystem:
                 await self._hear(charger, link)
         except ConnectionClosed:
             pass
+        except InvariantBroken as broken:
+            if not self.broken.done():
+                self.broken.set_exception(broken)
         finally:
             self._connections -= 1
             self.intake.metrics.connected.dec()
@@ -241,7 +246,7 @@ class CentralSystem:
             # The disk refused: the charger keeps the message and sends it again.
             charger.warn_once("disk", f"{charger.id} is not answered: {failed}")
             return error(call.id, "InternalError", "try again later")
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as broken:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as broken:
             # A payload of a shape that nobody thought of must not end a connection for ever, nor be lost silently.
             self.intake.reject(charger.id, "malformed", f"{call.action}: {type(broken).__name__}: {broken}"[:200], text)
             code = "FormationViolation" if version == V16 else "FormatViolation"

@@ -116,9 +116,16 @@ class Charger:
         for fault in (*faults, *step.faults):
             self.set_aside(fault)
         readings = [reading for reading in step.readings if self._is_whole(reading)]
-        if readings or changed:
-            await self.intake.take(self.route, readings, key=key, notes=changed)
+        await self.intake.take(self.route, readings, key=key if readings or changed else None, notes=changed)
         self._check_signatures(self.connectors[number], readings)
+
+    async def settle(self) -> None:
+        """Returns once all that was taken before is on disk: a repeated message may follow one that was not."""
+        await self.intake.take(self.route, [])
+
+    def connector_number(self, value: object) -> int | None:
+        """The connector of a number that a message says, if it is in the file."""
+        return value if type(value) is int and value in self.connectors else None
 
     def set_aside(self, fault: Fault) -> None:
         """Counts what could not be mapped, and keeps it unless it is as it should be."""

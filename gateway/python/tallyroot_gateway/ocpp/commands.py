@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from msgspec import Meta, Struct
 
 from tallyroot_gateway.errors import InvalidInput, SpoolFull
@@ -104,6 +104,10 @@ class Commands:
             await asyncio.sleep(RETRY_SECONDS)
         return self._count("expired")
 
+    def say(self, problem: str | None) -> None:
+        """What is wrong with the topic, for /health; None if nothing is."""
+        self._central.intake.problem = problem
+
     async def _send(self, charger: Charger, link: Link, command: Command, identity: str, value: bytes) -> str:
         async with charger.lock:
             general = charger.general()
@@ -141,7 +145,7 @@ class CommandConsumer:
         self._commands, self._topic = commands, topic
         self._loop = asyncio.get_running_loop()
         self._consumer = Consumer(
-            {**properties, "enable.auto.commit": False, "auto.offset.reset": "latest", "log.connection.close": False}
+            {**properties, "enable.auto.commit": False, "auto.offset.reset": "earliest", "log.connection.close": False}
         )
         self._waiting: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._acted: dict[int, int] = {}
@@ -163,14 +167,18 @@ class CommandConsumer:
             while self._is_open:
                 if len(self._waiting) < WAITING_MAX:
                     message = self._consumer.poll(0.2)
-                    if message is not None and message.error() is None:
-                        asyncio.run_coroutine_threadsafe(self._begin(message), self._loop).result(10)
+                    error = None if message is None else message.error()
+                    if error is not None:
+                        self._commands.say(f"commands are not read: {error.str()}")
+                    elif message is not None:
+                        self._commands.say(None)
+                        asyncio.run_coroutine_threadsafe(self._begin(message), self._loop).result(60)
                 else:
                     threading.Event().wait(0.2)
                 self._commit()
-        except (KafkaException, TimeoutError, RuntimeError) as error:
-            _log.error("no more commands are read: %s", error)
-            self._commands._central.intake.problem = f"no more commands are read: {error}"
+        except (KafkaException, TimeoutError, RuntimeError) as failed:
+            _log.error("no more commands are read: %s", failed)
+            self._commands.say(f"no more commands are read: {failed}")
         finally:
             self._consumer.close()
 
@@ -187,7 +195,7 @@ class CommandConsumer:
             _log.info("command %d/%d: %s", partition, offset, outcome)
         except (InvalidInput, SpoolFull) as error:
             _log.error("command %d/%d was not acted on: %s", partition, offset, error)
-        self._acted[partition] = max(offset, self._acted.get(partition, OFFSET_INVALID))
+        self._acted[partition] = max(offset, self._acted.get(partition, 0))
         del self._waiting[partition, offset]
 
     def _commit(self) -> None:

@@ -49,8 +49,8 @@ class ChargerOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     route: Id | None = None
     per_transaction: bool = False
     password: str | None = None
-    connectors: Annotated[dict[ConnectorNumber, ConnectorOptions], Meta(min_length=1, max_length=32)] = (
-        msgspec.field(default_factory=lambda: {"1": ConnectorOptions()})
+    connectors: Annotated[dict[ConnectorNumber, ConnectorOptions], Meta(min_length=1, max_length=32)] = msgspec.field(
+        default_factory=lambda: {"1": ConnectorOptions()}
     )
     excluded: list[tuple[datetime, datetime]] = []
 

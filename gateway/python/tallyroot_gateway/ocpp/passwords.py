@@ -28,8 +28,11 @@ def hashed(password: str, salt: bytes | None = None) -> str:
 def matches(password: bytes, written: str) -> bool:
     """Whether a password is the one that was hashed, in a time that tells nothing."""
     _, cost, salt, digest = written.split("$")
-    return len(password) <= PASSWORD_BYTES and hmac.compare_digest(
-        _scrypt(password, bytes.fromhex(salt), int(cost)), bytes.fromhex(digest)
+    # To HMAC a key is the same with zeros behind it.
+    return (
+        len(password) <= PASSWORD_BYTES
+        and b"\0" not in password
+        and hmac.compare_digest(_scrypt(password, bytes.fromhex(salt), int(cost)), bytes.fromhex(digest))
     )
 
 

@@ -35,7 +35,8 @@ class Transaction(Struct, omit_defaults=True):
     """One transaction. `session` is None for one that nobody began here; `start` is what its start said, shortened.
 
     `register` is the last that it showed, and `observed_at` when; `held` is what it showed at its begin, while nothing
-    else is known of it. `number` is the highest seqNo (2.0.1); `known` the connector's register when it began with 0. `is_guessed`: the start is the moment of arrival.
+    else is known of it. `number` is the highest seqNo (2.0.1); `known` the connector's register when it began with 0.
+    `is_guessed` says that it began when its start arrived: its own time could not be used.
     """
 
     id: str

@@ -55,6 +55,7 @@ async def start_transaction(charger: Charger, payload: Payload) -> Payload:
     at_ms = time_ms(payload.get("timestamp"))
     found = None if number is None else _started(charger, number, payload, start, at_ms)
     if found is not None:
+        await charger.settle()
         return {"transactionId": int(found.id), "idTagInfo": _tag_info(charger, payload)}
     id = charger.next_id()
     if number is None:
@@ -138,7 +139,7 @@ def connector_of(charger: Charger, payload: Payload) -> int | None:
     number = payload.get("connectorId")
     if number is None and len(charger.connectors) == 1:
         return next(iter(charger.connectors))
-    return number if _is_number(number) and number in charger.connectors else None
+    return charger.connector_number(number)
 
 
 def _started(charger: Charger, number: int, payload: Payload, start: str, at_ms: int | None) -> Transaction | None:

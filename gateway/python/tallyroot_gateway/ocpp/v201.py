@@ -27,7 +27,7 @@ async def status_notification(charger: Charger, payload: Payload) -> Payload:
     evse, plug = payload.get("evseId"), payload.get("connectorId", 1)
     if evse == 0:
         name = "0"
-    elif evse in charger.connectors:
+    elif charger.connector_number(evse) is not None:
         name = f"{evse}.{str(plug)[:4]}"
     else:
         charger.set_aside(Fault("unknown_connector", f"EVSE {str(evse)[:20]} is not in the file"))
@@ -38,12 +38,12 @@ async def status_notification(charger: Charger, payload: Payload) -> Payload:
 
 async def meter_values(charger: Charger, payload: Payload) -> Payload:
     """Clock-aligned samples of an EVSE's meter."""
-    evse = payload.get("evseId")
-    if evse not in charger.connectors:
-        if evse == 0:
+    evse = charger.connector_number(payload.get("evseId"))
+    if evse is None:
+        if payload.get("evseId") == 0:
             charger.counts.dropped.labels("whole_charger").inc()
         else:
-            charger.set_aside(Fault("unknown_connector", f"EVSE {str(evse)[:20]} is not in the file"))
+            charger.set_aside(Fault("unknown_connector", f"EVSE {str(payload.get('evseId'))[:20]} is not in the file"))
         return {}
     step = charger.step(evse)
     samples, faults = samples_of(payload.get("meterValue"), charger.connectors[evse].unit)
@@ -106,8 +106,8 @@ def _evse_of(charger: Charger, payload: Payload, id: str) -> int | None:
     """The EVSE of an event: the one named, or the one that has the transaction, or the only one."""
     evse = payload.get("evse")
     named = evse.get("id") if isinstance(evse, dict) else None
-    if named in charger.connectors:
-        return named  # type: ignore[no-any-return]
+    if charger.connector_number(named) is not None:
+        return charger.connector_number(named)
     found = charger.find(id)
     if found is None and named is None and len(charger.connectors) == 1:
         return next(iter(charger.connectors))
