@@ -70,7 +70,7 @@ def test_a_charger_without_a_password_is_a_mistake(tmp_path: Path) -> None:
 
 
 def test_a_password_is_hashed_by_a_command() -> None:
-    command = [sys.executable, "-m", "tallyroot_gateway.ocpp.passwords"]
+    command = [sys.executable, "-m", "tallyroot_gateway.ocpp"]
     done = subprocess.run(command, input="s3cret\n", capture_output=True, text=True, check=True)
     assert done.stdout.startswith("scrypt$8192$")
 

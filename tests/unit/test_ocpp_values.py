@@ -4,11 +4,13 @@ import base64
 import json
 import tomllib
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from deploy.machines.form import read_form, registration_of
 from tallyroot_gateway import InvalidInput
 from tallyroot_gateway.ocpp.commands import Command, command_of, remote_id, tag_of
 from tallyroot_gateway.ocpp.config import OcppConfig, check, connectors_of
@@ -261,12 +263,15 @@ def test_the_file() -> None:
             config(text)
 
 
-def test_a_registration_to_start_from() -> None:
+def test_a_registration_to_start_from(tmp_path: Path) -> None:
     seen = Seen(V16)
     seen.note({"chargePointVendor": "V", "chargePointModel": "M\n[[machines]]", "chargePointSerialNumber": "7"})
     seen.said["NumberOfConnectors"] = "2"
     text = described({"CP 1": seen})
-    form = tomllib.loads(text)
-    assert [machine["id"] for machine in form["machines"]] == ["cp-1"]
-    assert list(form["machines"][0]["meters"]) == ["energy", "availability", "energy-2", "availability-2"]
+    path = tmp_path / "form.toml"
+    path.write_text(text.replace("0x...", "0x" + "1" * 40))
+    [machine] = read_form(path)
+    registration = registration_of(machine, 1, 0)
+    assert [meter.meter for meter in registration.meters] == ["energy", "availability", "energy-2", "availability-2"]
+    assert (registration.machine, registration.route) == ("cp-1", "site-1")
     assert "no charger connected" in described({})

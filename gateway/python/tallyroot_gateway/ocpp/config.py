@@ -42,7 +42,7 @@ class ChargerOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """`[chargers."ID"]`: one charger, a machine of the log. `route` is the machine's id if it is left out.
 
     `per_transaction` says that its registers begin at 0 in each transaction. `password` is what
-    `python -m tallyroot_gateway.ocpp.passwords` printed. `excluded` are pairs of times that no uptime is asked of.
+    `python -m tallyroot_gateway.ocpp` printed. `excluded` are pairs of times that no uptime is asked of.
     """
 
     machine: Id

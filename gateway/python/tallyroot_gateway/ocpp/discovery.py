@@ -81,7 +81,7 @@ def described(seen: dict[str, Seen]) -> str:
             suffix = "" if number == 1 else f"-{number}"
             lines += [f"[machines.meters.energy{suffix}]", 'counts = "register"', 'unit = "Wh"', 'capacity = "22 kW"']
             lines += [f"[machines.meters.availability{suffix}]", 'counts = "level"', 'unit = "count"']
-            lines += ['capacity = "1"']
+            lines += ['capacity = "1 count/h"']
         lines += ["", "# and in the gateway's file:", f"# [chargers.{msgspec.json.encode(name).decode()}]"]
         lines += [f'# machine = "{machine}"', '# route = "site-1"']
         lines += [f"# connectors = {{ {', '.join(f'{n} = {{}}' for n in range(1, _connectors(charger) + 1))} }}", ""]

@@ -1,14 +1,12 @@
-"""Passwords of chargers: `python -m tallyroot_gateway.ocpp.passwords` reads one and prints what the file needs.
+"""Passwords of chargers, hashed: `python -m tallyroot_gateway.ocpp` reads one and prints what the file needs.
 
 scrypt$<cost>$<salt>$<hash>    salt and hash in hex, RFC 7914 with r = 8, p = 1
 """
 
-import getpass
 import hashlib
 import hmac
 import secrets
 import stat
-import sys
 from pathlib import Path
 
 from tallyroot_gateway.errors import InvalidInput
@@ -46,7 +44,7 @@ def check_hash(charger: str, written: str) -> str:
     except ValueError:
         is_hash = False
     if not is_hash:
-        raise InvalidInput(f"the password of {charger} is no hash: print one by tallyroot_gateway.ocpp.passwords")
+        raise InvalidInput(f"the password of {charger} is no hash: python -m tallyroot_gateway.ocpp prints one")
     return written.strip()
 
 
@@ -68,7 +66,3 @@ def read_passwords(path: Path) -> dict[str, str]:
 
 def _scrypt(password: bytes, salt: bytes, cost: int) -> bytes:
     return hashlib.scrypt(password, salt=salt, n=cost, r=8, p=1, dklen=32, maxmem=1 << 27)
-
-
-if __name__ == "__main__":
-    print(hashed(getpass.getpass("password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")))
