@@ -22,6 +22,7 @@ from tests.support.ocpp_chargers import (
     stopped,
     taken,
 )
+from tests.support.ocpp_windows import Windows
 
 MINUTE = 60_000
 BEGIN = {"TM": "2026-09-21T16:13:15,000+0200 S", "TX": "B", "RV": 5.0009}
@@ -66,6 +67,9 @@ def test_begin_and_end_over_16(tmp_path: Path) -> None:
     assert (first.observed_at, last.observed_at) == (START_MS - 5_000, START_MS + 4 * MINUTE + 500)
     assert first.session_started_at == last.session_started_at == START_MS - 5_000
     assert rejects(tmp_path) == []
+    # So the log can prove what was used, by the key of the meter's registration.
+    windows = Windows([first, last], START_MS - MINUTE, {"curve": "secp256r1", "public_key": PUBLIC_KEY[-130:]})
+    assert (windows.total("charger-1"), windows.flags, windows.trusts) == (1_250, {"proven"}, {2})
 
 
 def test_a_record_of_both_at_the_end(tmp_path: Path) -> None:

@@ -19,13 +19,16 @@ FEE = 500_000
 class Windows:
     """Usage by (machine, meter, start of window), fees by machine, and why readings were refused."""
 
-    def __init__(self, readings: Sequence[Reading], start_ms: int) -> None:
-        """The readings in the order of the log, each a second after it was observed or just after the one before."""
+    def __init__(self, readings: Sequence[Reading], start_ms: int, meter_key: dict[str, str] | None = None) -> None:
+        """The readings in the order of the log, each a second after it was observed or just after the one before.
+
+        With a `meter_key` what the meters signed is proof.
+        """
         meters: dict[str, set[str]] = {}
         for reading in readings:
             if reading.register is not msgspec.UNSET:
                 meters.setdefault(reading.machine, set()).add(reading.meter)
-        log = [_registration(machine, sorted(meters[machine]), start_ms) for machine in sorted(meters)]
+        log = [_registration(machine, sorted(meters[machine]), start_ms, meter_key) for machine in sorted(meters)]
         now_ms = start_ms
         for reading in readings:
             if reading.register is not msgspec.UNSET:
@@ -49,6 +52,8 @@ class Windows:
                     self.fees[window["machine"]] += line["usage"]
                 else:
                     self.usage[window["machine"], line["meter"], start] += line["usage"]
+        self.flags = {flag for window in result["windows"] for flag in window["flags"]}
+        self.trusts = {window["trust"] for window in result["windows"]}
         self.rejects = Counter(reason for _, _, reason in result["rejects"])
 
     def total(self, machine: str) -> int:
@@ -56,7 +61,8 @@ class Windows:
         return sum(usage for (name, _, _), usage in self.usage.items() if name == machine)
 
 
-def _registration(machine: str, meters: list[str], start_ms: int) -> dict[str, Any]:
+def _registration(machine: str, meters: list[str], start_ms: int, key: dict[str, str] | None) -> dict[str, Any]:
+    proof = {} if key is None else {"meter_key": key}
     components = [{"meter": meter, "price": 300_000, "per": 1_000} for meter in meters]
     fees = [{"meter": meter, "price": FEE, "per_session": True} for meter in meters]
     value = {
@@ -65,7 +71,9 @@ def _registration(machine: str, meters: list[str], start_ms: int) -> dict[str, A
         "version": 1,
         "kind": "charger",
         "effective_from": 0,
-        "meters": [{"meter": meter, "unit": "Wh", "kind": "register", "capacity_per_hour": 22_000} for meter in meters],
+        "meters": [
+            {"meter": meter, "unit": "Wh", "kind": "register", "capacity_per_hour": 22_000, **proof} for meter in meters
+        ],
         "tariff": {"elements": [{"components": components + fees}], "offsets": [[0, 0]]},
         "agreement": {"payees": {"owner": 10_000}},
     }

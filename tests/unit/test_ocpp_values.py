@@ -146,6 +146,7 @@ def test_ocmf_in_any_wrapping() -> None:
     assert [(each.kind, each.at_ms, each.register) for each in signed_registers(KEBA, "Wh")] == [
         ("B", 1_565_690_595_000, 259), ("E", 1_565_690_616_000, 259),
     ]  # fmt: skip
+    assert ocmf_text(f"{KEBA}|{KEBA_KEY}") == KEBA
     assert is_valid(KEBA, KEBA_KEY) is True
     assert is_valid(KEBA.replace("0.2596", "0.1596"), KEBA_KEY) is False
     assert is_valid(KEBA, "00") is None
@@ -155,11 +156,18 @@ def test_ocmf_as_meters_write_it() -> None:
     text = ocmf(
         {"TM": "2026-11-29T10:20:52,000+0200 I", "TX": "B", "RV": "       9.038", "RI": "01-00:01.08.00.FF"},
         {"RV": 1.5, "RI": "1-0:2.8.0"},
-        {"TM": "2026-11-29T10:21:22,000+0200 I", "TX": "R", "RV": 9_050, "RU": "Wh", "RI": "1-0:1.8.0*198"},
+        {"TM": "2026-11-29T10:21:22,000+0200 I", "TX": "R", "RV": 9_050, "RU": "Wh", "RI": "01-00:01.08.00.FF"},
         {"RV": "30", "RU": "sec", "RI": "01-00:00.08.06.FF"},
     )
     assert [(each.kind, each.register) for each in signed_registers(text, "Wh")] == [("B", 9_038), ("R", 9_050)]
     assert is_valid(text, PUBLIC_KEY) is True
+    several = ocmf(
+        {"TM": "2026-11-29T10:20:52,000+0200 I", "TX": "B", "RV": 1, "RI": "1-0:1.8.0"},
+        {"TX": "B", "RV": 2, "RI": "1-0:98.8.0"},
+        {"TX": "E", "RV": 3, "RI": "1-0:1.8.0"},
+    )
+    assert [each.register for each in signed_registers(several, "Wh")] == [1_000, 3_000]
+    assert [each.register for each in signed_registers(several, "Wh", "1-0:98.8.0")] == [2_000]
     rows = '[{"TM":"2026-11-29T10:20:52,000+0200 I","TX":"B","RV":5,"RU":"kWh"},{"TX":"E","RV":6}]'
     first, last = signed_registers('OCMF|{"RD":' + rows + '}|{"SD":"00"}', "Wh")[0:1] * 2
     assert first == last  # the second one has no unit of its own
@@ -221,7 +229,8 @@ def test_commands() -> None:
     for wrong in (
         b"", b"{}", b"[]", b"\xff", b'{"machine":"m","command":"start","valid_until":5}',
         b'{"machine":"m","command":"limit","valid_until":5}', b'{"machine":"m","command":"reset","valid_until":5}',
-        b'{"machine":"m","command":"stop","valid_until":5,"more":1}', b'{"machine":"m","command":"stop","valid_until":5.0}',
+        b'{"machine":"m","command":"stop","valid_until":5,"more":1}',
+        b'{"machine":"m","command":"stop","valid_until":5.0}',
         b'{"machine":"m","command":"limit","valid_until":5,"limit_w":-1}',
     ):  # fmt: skip
         with pytest.raises(InvalidInput, match="not a command"):
@@ -271,7 +280,9 @@ def test_a_registration_to_start_from(tmp_path: Path) -> None:
     path = tmp_path / "form.toml"
     path.write_text(text.replace("0x...", "0x" + "1" * 40))
     [machine] = read_form(path)
-    registration = registration_of(machine, 1, 0)
+    registration = registration_of(
+        machine, currency="EUR", zone=None, version=1, salt="00" * 16, years=range(2026, 2028)
+    )
     assert [meter.meter for meter in registration.meters] == ["energy", "availability", "energy-2", "availability-2"]
     assert (registration.machine, registration.route) == ("cp-1", "site-1")
     assert "no charger connected" in described({})

@@ -194,8 +194,10 @@ class CentralSystem:
         lost = self._lost.pop(charger.id, None)
         if lost is not None:
             lost.cancel()
-        if before is not None:
+        if charger.was_connected:
             self.intake.metrics.reconnects.inc()
+        charger.was_connected = True
+        if before is not None:
             self._keep(before.socket.close(1000, "a newer connection"))
         availability = charger.availability()
         if availability.is_lost:

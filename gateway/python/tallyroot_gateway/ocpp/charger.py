@@ -72,6 +72,7 @@ class Charger:
         self.lock = asyncio.Lock()
         self.link: Link | None = None
         """The newest connection; None while there is none."""
+        self.was_connected = False
         self.raw = ""
         """The message that is being handled, for what is set aside."""
         self._excluded = [tuple(int(time.timestamp() * 1000) for time in pair) for pair in options.excluded]

@@ -26,8 +26,9 @@ class ConnectorOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     `meter` is the register that is billed, in `unit`; without it `energy`, or `energy-2` for connector 2 and so on.
     `availability` is a level, 1 or 0, named in the same way; an empty name takes none. With `signed` only what the
     meter signed (OCMF) is sent, with the record as evidence; `public_key` (hex or base64, DER) lets the gateway warn
-    where a signature is not the meter's. `opening` is the register at which the charger was taken into service: with 0
-    a first begin of 0 is believed.
+    where a signature is not the meter's. `obis` is the identifier of the register in the records, as in the machine's
+    registration: without it the first one of delivered energy. `opening` is the register at which the charger was taken
+    into service: with 0 a first begin of 0 is believed.
     """
 
     meter: Id | None = None
@@ -35,6 +36,7 @@ class ConnectorOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     availability: Annotated[str, Meta(max_length=64)] | None = None
     signed: bool = False
     public_key: str | None = None
+    obis: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     opening: Annotated[int, Meta(ge=0)] | None = None
 
 
@@ -117,6 +119,7 @@ class Connector(Struct, frozen=True):
     per_transaction: bool
     signed: bool
     public_key: str | None
+    obis: str | None
     opening: int | None
 
 
@@ -178,5 +181,6 @@ def _connector(number: int, charger: ChargerOptions, options: ConnectorOptions) 
         per_transaction=charger.per_transaction,
         signed=options.signed,
         public_key=options.public_key,
+        obis=options.obis,
         opening=options.opening,
     )

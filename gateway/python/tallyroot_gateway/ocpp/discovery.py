@@ -59,7 +59,8 @@ async def discover(config: OcppConfig) -> None:
         )
     except OSError as failed:
         raise InvalidInput(f"can't listen on {options.host}:{options.port} ({failed.strerror})") from None
-    print(f"# listening on port {options.port} for {options.discover_s:.0f} s", flush=True)
+    port = next(iter(server.sockets)).getsockname()[1]
+    print(f"# listening on port {port} for {options.discover_s:.0f} s", flush=True)
     try:
         await asyncio.sleep(options.discover_s)
     finally:
@@ -72,13 +73,15 @@ def described(seen: dict[str, Seen]) -> str:
     if not seen:
         return "# no charger connected: let one connect to this address, with its id as the last part"
     lines = ['zone = "Europe/Berlin"', 'site = "site-1"', 'payees = [{ account = "0x...", share = "100 %" }]']
-    lines += ['tariff = ["EUR 0.39 per kWh"]', ""]
+    most = max(map(_connectors, seen.values()))
+    prices = ", ".join(f'"energy{_suffix(number)}: EUR 0.39 per kWh"' for number in range(1, most + 1))
+    lines += [f"tariff = [{prices}]", ""]
     for name, charger in sorted(seen.items()):
         machine = _machine(name)
         lines += [f"# {name}, {charger.version}: " + ", ".join(f"{key} {text}" for key, text in charger.said.items())]
         lines += ["[[machines]]", f'id = "{machine}"', 'kind = "ev_charger"']
         for number in range(1, _connectors(charger) + 1):
-            suffix = "" if number == 1 else f"-{number}"
+            suffix = _suffix(number)
             lines += [f"[machines.meters.energy{suffix}]", 'counts = "register"', 'unit = "Wh"', 'capacity = "22 kW"']
             lines += [f"[machines.meters.availability{suffix}]", 'counts = "level"', 'unit = "count"']
             lines += ['capacity = "1 count/h"']
@@ -130,6 +133,10 @@ async def _ask(link: Link, charger: Seen) -> None:
 def _connectors(charger: Seen) -> int:
     said = charger.said.get("NumberOfConnectors", "")
     return max(1, min(8, int(said))) if said.isdecimal() else 1
+
+
+def _suffix(number: int) -> str:
+    return "" if number == 1 else f"-{number}"
 
 
 def _machine(name: str) -> str:

@@ -46,7 +46,9 @@ def ocmf_text(value: object, depth: int = 0) -> str | None:
         return None
     text = value.strip()
     if text.startswith(HEAD):
-        return text
+        record, _, key = text.rpartition("|")
+        # Some add the public key as a last part: it is no part of the record, and proves nothing of itself.
+        return record if "{" not in key and record.startswith(HEAD) else text
     if text.startswith("{"):
         try:
             envelope = json.loads(text)
@@ -61,8 +63,8 @@ def ocmf_text(value: object, depth: int = 0) -> str | None:
     return None
 
 
-def signed_registers(text: str, unit: str) -> list[SignedRegister]:
-    """The registers of delivered energy in an OCMF record, in its order.
+def signed_registers(text: str, unit: str, obis: str | None = None) -> list[SignedRegister]:
+    """The registers of delivered energy in an OCMF record, in its order; with an identifier, those of it.
 
     Raises InvalidInput for what isn't such a record, or is longer than the log takes.
     """
@@ -79,8 +81,11 @@ def signed_registers(text: str, unit: str) -> list[SignedRegister]:
             raise InvalidInput("a reading of the OCMF record is no object")
         whole = {name: before[name] for name in _INHERITED if name in before} | row
         before = whole
-        if whole.get("RU") not in ENERGY or _IMPORT.fullmatch(str(whole.get("RI", "1-b:1.8.0"))) is None:
+        identifier = str(whole.get("RI", "1-b:1.8.0"))
+        is_wanted = _IMPORT.fullmatch(identifier) is not None if obis is None else identifier == obis
+        if whole.get("RU") not in ENERGY or not is_wanted:
             continue
+        obis = identifier
         value = whole_part(convert(number_of(whole.get("RV")), str(whole["RU"]), unit))  # type: ignore[arg-type]
         found.append(SignedRegister(str(whole.get("TX", ""))[:1], time_ms(str(whole.get("TM", ""))[:-2]), value))
     if not found:

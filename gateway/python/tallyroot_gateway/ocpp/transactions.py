@@ -185,7 +185,7 @@ class Step:
     def _show_signed(self, transaction: Transaction | None, text: str, sample: Sample, *, is_end: bool) -> None:
         """The registers of a record: at the end also that of the begin, where that was not sent."""
         try:
-            registers = signed_registers(text, self._connector.unit)
+            registers = signed_registers(text, self._connector.unit, self._connector.obis)
         except InvalidInput as error:
             self.faults.append(Fault("bad_signed_value", str(error)))
             return
