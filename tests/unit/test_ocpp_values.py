@@ -1,7 +1,9 @@
 """Pure parts of the OCPP gateway: messages, sampled values, signed records, uptime, passwords, commands, the file."""
 
 import base64
+import html
 import json
+import re
 import tomllib
 from decimal import Decimal
 from pathlib import Path
@@ -286,3 +288,16 @@ def test_a_registration_to_start_from(tmp_path: Path) -> None:
     assert [meter.meter for meter in registration.meters] == ["energy", "availability", "energy-2", "availability-2"]
     assert (registration.machine, registration.route) == ("cp-1", "site-1")
     assert "no charger connected" in described({})
+
+
+def test_the_records_of_the_field_are_read() -> None:
+    """Each record of SAFE-eV's files, also where its signature is wrong; two are empty forms, one is not OCMF."""
+    counts: dict[str, int] = {}
+    for path in sorted((Path(__file__).parents[1] / "golden" / "ocmf").glob("*.xml")):
+        text = html.unescape(path.read_text(encoding="utf-8-sig", errors="replace"))
+        for found in re.findall(r"<signedData[^>]*>(.*?)</signedData>", text, re.DOTALL):
+            record = ocmf_text(found)
+            if record is not None:
+                counts[path.name] = counts.get(path.name, 0) + len(signed_registers(record, "Wh"))
+    assert len(counts) == 15
+    assert all(2 <= count <= 4 for count in counts.values()), counts
