@@ -71,6 +71,10 @@ def test_a_session_of_the_till_over_16(tmp_path: Path) -> None:
                 assert await commands.act(command("stop", session="s-1"), "0/3") == "accepted"
                 assert asked.calls == [("RemoteStopTransaction", {"transactionId": answer["transactionId"]})]
                 await point.call("StopTransaction", stopped(answer["transactionId"], 6_000, START_MS))
+                # Too late: it is no session of the till's.
+                assert await commands.act(command("start", session="s-9", id_tag="card"), "0/5") == "accepted"
+                asked.calls.clear()
+                await point.call("StartTransaction", started(6_000, START_MS + 2 * MINUTE, "card"))
                 asked.status = "Rejected"
                 assert await commands.act(command("limit", limit_w=0), "0/4") == "refused"
                 for value, outcome in (
@@ -82,7 +86,9 @@ def test_a_session_of_the_till_over_16(tmp_path: Path) -> None:
                     assert await commands.act(value, "0/9") == outcome
 
     asyncio.run(scenario())
-    assert {(each.session, each.register) for each in taken(tmp_path)} == {("s-1", 5_000), ("s-1", 6_000)}
+    *prepaid, other = taken(tmp_path)
+    assert [(each.session, each.register) for each in prepaid] == [("s-1", 5_000), ("s-1", 6_000)]
+    assert (str(other.session)[:5], other.register) == ("CP-1-", 6_000)
 
 
 def test_a_session_of_the_till_over_201(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tallyroot_gateway.ocpp.charge_point import ChargePoint
 from tallyroot_gateway.ocpp.messages import V16, V201
 from tests.support.ocpp_chargers import START_MS, event, sampled, shown, started, stopped, taken
 
-KILLS = 5
+KILLS = 4
 FILE = """
 [log]
 bootstrap_servers = "127.0.0.1:1"

@@ -265,6 +265,8 @@ def test_the_file() -> None:
         ('[chargers.a]\nmachine = "m"\n[chargers.b]\nmachine = "m"', "both have meter energy of m"),
         ('[chargers.a]\nmachine = "m"\nroute="r"\n[chargers.b]\nmachine = "m"', "two routes"),
         ('[chargers.a]\nmachine = "m"\nconnectors = { 1 = { unit = "W" } }', "none of energy"),
+        ('[chargers.a]\nmachine = "m"\nper_transaction = true\nconnectors = { 1 = { signed = true } }', "cumulative"),
+        ("\n".join(f'[chargers.a{n}]\nmachine = "m{n}"' for n in range(300)), "more than 256 routes"),
         ('[chargers.a]\nmachine = "m"\nexcluded = [[2026-01-02T00:00:00Z, 2026-01-01T00:00:00Z]]', "pairs of times"),
     ):
         with pytest.raises(InvalidInput, match=said):

@@ -36,6 +36,7 @@ from tallyroot_gateway.ocpp.messages import (
     time_text,
     unanswerable,
 )
+from tallyroot_gateway.reading import COUNT_MAX
 
 MALFORMED_MAX = 50
 """A connection that said so many things that are no OCPP is closed."""
@@ -123,14 +124,19 @@ class CentralSystem:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def expect(self, charger_id: str, connector: int, id_tag: str, session: str) -> None:
-        """The next transaction of this card at a connector is this session. Raises InvalidInput where none is."""
+    async def expect(
+        self, charger_id: str, connector: int, id_tag: str, session: str, until_ms: int = COUNT_MAX
+    ) -> None:
+        """The next transaction of this card at a connector, if it begins in time, is this session.
+
+        Raises InvalidInput where there is no such connector.
+        """
         charger = self.chargers.get(charger_id)
         if charger is None or connector not in charger.connectors:
             raise InvalidInput(f"there is no connector {connector} of {charger_id}")
         async with charger.lock:
             step = charger.step(connector)
-            step.port.expect({id_tag: session})
+            step.port.expect([id_tag], session, until_ms)
             await charger.take(connector, step, None)
 
     # A connection

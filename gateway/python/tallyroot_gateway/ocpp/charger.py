@@ -152,7 +152,8 @@ class Charger:
         """Whether a card or an app may charge: it is listed, or all are, or a command named it."""
         if self.server.authorize == "any" or id_tag in self.server.id_tags:
             return True
-        return any(id_tag in self.port(number).awaited for number in self.connectors)
+        awaited = (self.port(number).awaited.get(id_tag) for number in self.connectors)
+        return any(each is not None and self.intake.now_ms() <= each.until for each in awaited)
 
     # Availability
 

@@ -117,7 +117,7 @@ class Commands:
             step = charger.step(command.connector)
             if command.command == "start":
                 tags = (tag_of(command), f"remote:{remote_id(command)}")
-                step.port.expect(dict.fromkeys(tags, command.session or ""))
+                step.port.expect(tags, command.session or "", command.valid_until)
             await charger.take(command.connector, step, None, general=general)
             transaction = _open(step.port.transactions, command)
         try:

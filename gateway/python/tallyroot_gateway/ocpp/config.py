@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from tallyroot_gateway.errors import InvalidInput
 from tallyroot_gateway.field.config import GatewayConfig, Id, Port
+from tallyroot_gateway.field.intake import ROUTES_MAX
 from tallyroot_gateway.field.units import UNITS
 
 ChargerId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:*=+|@-]{1,48}$")]
@@ -17,7 +18,7 @@ ChargerId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:*=+|@-]{1,48}$")]
 ConnectorNumber = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,2}$")]
 """A connector of 1.6, an EVSE of 2.0.1: a key of TOML, so a text."""
 
-CHARGERS_MAX = 5_000
+CHARGERS_MAX = 2_000
 
 
 class ConnectorOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -143,6 +144,8 @@ def check(config: OcppConfig) -> None:
         raise InvalidInput("[ocpp]: path begins with /")
     if server.authorize == "list" and not server.id_tags:
         raise InvalidInput("[ocpp]: nobody could charge: give id_tags, or authorize any")
+    if len({charger.route or charger.machine for charger in config.chargers.values()}) > ROUTES_MAX:
+        raise InvalidInput(f"the chargers have more than {ROUTES_MAX} routes: let those of a site share one")
     meters: dict[tuple[str, str], str] = {}
     routes: dict[str, str] = {}
     for name, charger in config.chargers.items():
@@ -150,6 +153,8 @@ def check(config: OcppConfig) -> None:
             raise InvalidInput(f"machine {charger.machine} has two routes: it has one for its life")
         for connector in connectors_of(charger).values():
             _check_unit(name, connector)
+            if connector.signed and connector.per_transaction:
+                raise InvalidInput(f"{name}: signed registers can't be made cumulative: leave out per_transaction")
             for meter in filter(None, (connector.meter, connector.availability)):
                 other = meters.setdefault((charger.machine, meter), name)
                 if other != name or connector.meter == connector.availability:

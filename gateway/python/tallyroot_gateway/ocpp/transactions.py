@@ -11,7 +11,8 @@ A begin of 0 of a charger whose register lives on is a placeholder: the charger 
 session then begins with the register known last, `reconstructed`, or with the first that it shows where none is known.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from msgspec import UNSET, Struct
 
@@ -54,20 +55,36 @@ class Transaction(Struct, omit_defaults=True):
     is_guessed: bool = False
 
 
+class Awaited(NamedTuple):
+    """A session that was started from afar, until its time is over (epoch ms)."""
+
+    session: str
+    until: int
+
+
 class Port(Struct, omit_defaults=True):
     """What is known of a connector. `register` is its meter's last in the log; `awaited` are sessions by their tag."""
 
     register: int | None = None
     transactions: list[Transaction] = []
-    awaited: dict[str, str] = {}
+    awaited: dict[str, Awaited] = {}
 
     def find(self, id: str) -> Transaction | None:
         """The transaction of this id."""
         return next((each for each in reversed(self.transactions) if each.id == id), None)
 
-    def expect(self, sessions: Mapping[str, str]) -> None:
-        """Transactions of these tags will be these sessions; the oldest that never came are forgotten."""
-        self.awaited = dict([*self.awaited.items(), *sessions.items()][-AWAITED_MAX:])
+    def expect(self, tags: Sequence[str], session: str, until: int) -> None:
+        """The next transaction of one of these tags will be this session; the oldest that never came are forgotten."""
+        more = dict.fromkeys(tags, Awaited(session, until))
+        self.awaited = dict([*self.awaited.items(), *more.items()][-AWAITED_MAX:])
+
+    def claim(self, tags: Sequence[str], at_ms: int) -> str | None:
+        """The session that a transaction of one of these tags was awaited for, if it began in time."""
+        found = next((self.awaited[tag] for tag in tags if tag in self.awaited), None)
+        if found is None:
+            return None
+        self.awaited = {tag: each for tag, each in self.awaited.items() if each.session != found.session}
+        return found.session if at_ms <= found.until else None
 
     def open(self) -> list[Transaction]:
         """Transactions that have not ended, the oldest first."""

@@ -66,7 +66,8 @@ async def start_transaction(charger: Charger, payload: Payload) -> Payload:
     general.last_id = id
     faults: list[Fault] = []
     register = register_of(payload.get("meterStart"), charger.connectors[number].unit, faults)
-    session = step.port.awaited.pop(id_tag, None) or charger.session_of(str(id))
+    began_at = charger.intake.now_ms() if at_ms is None else at_ms
+    session = step.port.claim([id_tag], began_at) or charger.session_of(str(id))
     transaction = step.begin(str(id), session, at_ms, start=start, id_tag=id_tag)
     step.begin_register(transaction, register)
     await charger.take(number, step, key_of("start", charger.id, number, start), faults, general)

@@ -124,11 +124,10 @@ def _transaction(
     if found is not None and not came_back:
         return found, False
     info = payload["transactionInfo"]
-    tags = (f"remote:{info.get('remoteStartId')}", _token(payload))
-    session = next((step.port.awaited.pop(tag) for tag in tags if tag in step.port.awaited), None)
+    at = charger.intake.now_ms() if at_ms is None else at_ms
+    session = step.port.claim([f"remote:{info.get('remoteStartId')}", _token(payload)], at)
     if session is None:
         is_long = len(id) >= LONG_ID and not came_back
-        at = charger.intake.now_ms() if at_ms is None else at_ms
         session = charger.session_of(id if is_long else f"{id}.{at // 1_000}")
     if payload.get("eventType") == "Started":
         return step.begin(id, session, at_ms, start=start, id_tag=_token(payload)), True
