@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tallyroot_gateway import InvalidInput
 from tallyroot_gateway.ocpp.charge_point import ChargePoint
 from tallyroot_gateway.ocpp.messages import V16, V201
@@ -93,6 +95,7 @@ class Stubborn:
                 await asyncio.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_or_taken_twice_over_kills(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from tallyroot_gateway import Reading
+from tallyroot_gateway.ocpp import run
 from tallyroot_gateway.ocpp.charge_point import ChargePoint, Session, play
 from tallyroot_gateway.ocpp.messages import time_text
+from tests.support.gateway_logs import KEY, arrived, new_log, window_facts
 from tests.support.ocpp_chargers import START_MS, Clock, central_system, ocpp_config, started, stopped, taken
 from tests.support.ocpp_windows import Windows
 
@@ -88,6 +92,37 @@ def test_recorded_sessions_are_played(tmp_path: Path) -> None:
     assert [each.session for each in readings] == [session.id for session in sessions for _ in range(3)]
     windows = Windows(readings, START_MS)
     assert (windows.total("charger-1"), windows.fees["charger-1"], windows.rejects) == (15_000, 3, {})
+
+
+def test_a_session_reaches_the_log(kafka: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the command runs it: started, cancelled, and what was taken is in Kafka, accepted, signed."""
+    log = new_log(kafka, "gateway-ocpp", require_signature=True)
+    key = tmp_path / "key"
+    key.write_text(KEY.hex())
+    key.chmod(0o600)
+    now = int(time.time() * 1000)
+    session = Session("card", 1, now - HOUR, 7_000, now - MINUTE, 12_000, [(now - HOUR // 2, 9_000)])
+
+    async def scenario() -> None:
+        config = ocpp_config(tmp_path, {"CP-1": {"machine": "taxi-1", "connectors": {"1": {"availability": ""}}}})
+        options = {"bootstrap_servers": kafka, "log_id": log.log_id, "topic": log.topic, "key_id": "gw-1"}
+        options["private_key_file"] = str(key)
+        config = msgspec.structs.replace(config, log=msgspec.structs.replace(config.log, **options))
+        runs = asyncio.create_task(run(config))
+        said = ""
+        while "may connect" not in said:
+            await asyncio.sleep(0.02)
+            said += capsys.readouterr().out
+        found = re.search(r"ws://\S+/", said)
+        assert found is not None
+        await play(found.group(), "CP-1", [session])
+        runs.cancel()
+        await asyncio.gather(runs, return_exceptions=True)
+
+    asyncio.run(scenario())
+    state, done, _ = arrived(kafka, log)
+    assert (done.rejects, done.counts.accepted) == ([], 4)
+    assert window_facts(state) == (3, 5_000, 1)
 
 
 class Lossy:
