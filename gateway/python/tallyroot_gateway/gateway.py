@@ -200,6 +200,11 @@ class Gateway:
         with self._turn:
             return self._spool.note(name)
 
+    def has_taken(self, key: str) -> bool:
+        """Whether a delivery of this key is among the last 10,000."""
+        with self._turn:
+            return self._spool.has_key(key)
+
     def sync(self) -> None:
         """Makes all that was taken outlast a loss of power. Raises InvalidInput where the disk doesn't."""
         with self._turn:

@@ -67,13 +67,26 @@ class Intake:
         Raises InvalidInput for what can't be a reading, SpoolFull without room: the device must not be told that it
         was taken.
         """
-        gateway = self._gateway(route)
-        taken = gateway.deliver(readings, key=key, notes=notes)
+        taken = self.write(route, readings, key=key, notes=notes)
+        await self.synced(route)
+        return taken
+
+    def write(
+        self, route: str, readings: Sequence[NewReading], *, key: str | None = None, notes: Notes | None = None
+    ) -> list[Reading]:
+        """Takes a delivery as `take` does, but nobody may be told before `synced` of its route has returned.
+
+        So a burst of deliveries needs one fsync.
+        """
+        taken = self._gateway(route).deliver(readings, key=key, notes=notes)
         if readings and not taken:
             self.metrics.repeated.inc()
         self.metrics.readings.inc(len(taken))
-        await self._synced(route, gateway)
         return taken
+
+    def is_known(self, route: str, key: str) -> bool:
+        """Whether a delivery of this key was taken before."""
+        return self._gateway(route).has_taken(key)
 
     def note(self, route: str, name: str) -> str | None:
         """What a delivery of this route noted last under this name, also before a restart."""
@@ -124,8 +137,9 @@ class Intake:
             )
         return found
 
-    async def _synced(self, route: str, gateway: Gateway) -> None:
+    async def synced(self, route: str) -> None:
         """Returns once all that was written before the call is synced. Those who wait together share one fsync."""
+        gateway = self._gateway(route)
         running = self._syncs.get(route)
         if running is not None:  # it may have begun before our write
             await asyncio.wait([running])

@@ -36,8 +36,9 @@ _BASES: dict[str, tuple[str, Fraction]] = {
 """What a unit measures, and its size; each may have a prefix m, k, M or G."""
 
 _OTHERS: dict[str, tuple[str, Fraction]] = {
-    "count": ("count", Fraction(1)), "m3": ("volume", Fraction(1000)), "min": ("time", Fraction(60)),
-    "h": ("time", Fraction(3600)), "d": ("time", Fraction(86400)), "mi": ("length", Fraction(1_609_344, 1000)),
+    "count": ("count", Fraction(1)), "Wmin": ("energy", Fraction(1, 60)), "m3": ("volume", Fraction(1000)),
+    "min": ("time", Fraction(60)), "h": ("time", Fraction(3600)), "d": ("time", Fraction(86400)),
+    "mi": ("length", Fraction(1_609_344, 1000)),
     "Percent": ("ratio", Fraction(1, 100)), "%": ("ratio", Fraction(1, 100)), "permille": ("ratio", Fraction(1, 1000)),
     "ppm": ("ratio", Fraction(1, 10**6)), "t": ("mass", Fraction(10**6)),
 }  # fmt: skip
