@@ -14,7 +14,9 @@ from deploy.stack.processes import free_ports
 
 PROGRAM = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin")
 
-needs_mosquitto = pytest.mark.skipif(PROGRAM is None, reason="no mosquitto is installed here: apt-get install mosquitto")
+needs_mosquitto = pytest.mark.skipif(
+    PROGRAM is None, reason="no mosquitto is installed here: apt-get install mosquitto"
+)
 
 
 class Mosquitto:

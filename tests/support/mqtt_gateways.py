@@ -1,9 +1,10 @@
 """An MQTT gateway in this process, over a spool of its own and a Kafka that is away: what it took is read there."""
 
 import asyncio
+import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,17 @@ import msgspec
 from tallyroot_gateway.field.intake import Intake
 from tallyroot_gateway.gateway import wall_ms
 from tallyroot_gateway.mqtt.config import MqttConfig
+from tallyroot_gateway.mqtt.mapping import Mappings
 from tallyroot_gateway.mqtt.service import Service
+from tallyroot_gateway.mqtt.sparkplug import Sparkplug, topic_of
+from tallyroot_gateway.mqtt.taking import Message, Rejecting, Taking
 from tallyroot_gateway.spool import Place, Spool
 
 NOBODY = "127.0.0.1:1"
 """Where no Kafka answers."""
+
+NOW_MS = 1_795_000_000_000
+"""2026-11-18T11:06:40Z."""
 
 
 def config_of(folder: Path, port: int = 1, **tables: Any) -> MqttConfig:
@@ -36,6 +43,79 @@ async def close(intake: Intake) -> None:
     for gateway in intake._gateways.values():
         gateway.close(0)
     await intake.close()
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self, now_ms: int = NOW_MS) -> None:
+        self.now_ms = now_ms
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+class Bench:
+    """A gateway without a broker: messages are handed to it one by one."""
+
+    def __init__(self, folder: Path, **tables: Any) -> None:
+        self.folder, self._tables = folder, tables
+        self.clock = Clock()
+        self.open()
+
+    def open(self) -> None:
+        config = config_of(self.folder, **self._tables)
+        self.intake = new_intake(config, self.clock)
+        rejecting = Rejecting(self.intake)
+        self.taking = Taking(self.intake, Mappings(config), rejecting)
+        self.sparkplug = Sparkplug(self.intake, config.sparkplug, rejecting)
+
+    def close(self) -> None:
+        for gateway in self.intake._gateways.values():
+            gateway.close(0)
+
+    def restart(self) -> None:
+        """Ends and begins again, as a process does."""
+        self.close()
+        self.open()
+
+    def hand(
+        self,
+        topic: str,
+        said: Any,
+        *,
+        retained: bool = False,
+        repeated: bool = False,
+        qos: int = 1,
+        prompt: bool = True,
+    ) -> bool:
+        """Hands it a message; whether anything was written."""
+        payload = (
+            said if isinstance(said, bytes) else said.encode() if isinstance(said, str) else json.dumps(said).encode()
+        )
+        is_prompt = prompt and not retained and not repeated
+        message = Message(topic, payload, qos, 1, retained, repeated, self.clock.now_ms, is_prompt)
+        parts = topic_of(topic)
+        return bool(self.taking.take(message) if parts is None else self.sparkplug.take(parts, message))
+
+    def rows(self, route: str = "site-1") -> list[dict[str, Any]]:
+        """Ends it, and returns what it took."""
+        self.close()
+        return taken(self.folder, route)
+
+    def refusals(self) -> list[dict[str, Any]]:
+        """What was set aside."""
+        path = self.folder / "rejects.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@contextmanager
+def bench(folder: Path, **tables: Any) -> Iterator[Bench]:
+    made = Bench(folder, **tables)
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 @asynccontextmanager

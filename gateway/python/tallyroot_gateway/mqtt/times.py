@@ -39,7 +39,7 @@ def zone_of(name: str) -> tzinfo:
         return UTC
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         raise InvalidInput(f"zone {name!r}: use an offset such as +01:00, or a name such as Europe/Berlin") from None
 
 
