@@ -23,7 +23,9 @@ def fields(path: Path) -> frozenset[int]:
 
 def unused() -> list[Item]:
     vulture = Vulture(ignore_decorators=CALLED_BY_DECORATOR)
-    vulture.scavenge([ROOT / place for place in PLACES if (ROOT / place).exists()], exclude=["*/node_modules/*"])
+    vulture.scavenge(
+        [ROOT / place for place in PLACES if (ROOT / place).exists()], exclude=["*/node_modules/*", "*_pb2.py"]
+    )
     found: list[Item] = vulture.get_unused_code(min_confidence=60)
     return [item for item in found if item.first_lineno not in fields(Path(item.filename))]
 

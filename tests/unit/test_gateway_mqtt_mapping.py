@@ -93,14 +93,19 @@ def test_an_unknown_zone_is_refused() -> None:
             zone_of(name)
 
 
+TASMOTA = (
+    b'{"Time":"2026-11-18T12:06:40","ENERGY":{"TotalStartTime":"2018-10-30T21:25:56","Total":176.494,"Yesterday":1.909,'
+    b'"Today":0.679,"Power":0}}'
+)
+SHELLY_PLUS = (
+    b'{"src":"shellyplus1pm-1","dst":"x/events","method":"NotifyStatus","params":{"ts":1795000000.43,"switch:0":{"id":0,'
+    b'"aenergy":{"by_minute":[0,0,0],"minute_ts":1794999960,"total":19.307}}}}'
+)
 SAID = [
-    ("tele/plug-3/SENSOR", b'{"Time":"2026-11-18T12:06:40","ENERGY":{"TotalStartTime":"2018-10-30T21:25:56","Total":176.494,'
-     b'"Yesterday":1.909,"Today":0.679,"Power":0}}', "plug-3", Fraction(176_494), NOW_MS),
+    ("tele/plug-3/SENSOR", TASMOTA, "plug-3", Fraction(176_494), NOW_MS),
     ("shellies/shellyem-1/emeter/1/total", b"12345.6", "shellyem-1/1", Fraction("12345.6"), None),
     ("shellies/shellyplug-s-1/relay/0/energy", b"90", "shellyplug-s-1/0", Fraction(3, 2), None),
-    ("shellyplus1pm-1/events/rpc", b'{"src":"shellyplus1pm-1","dst":"x/events","method":"NotifyStatus","params":'
-     b'{"ts":1795000000.43,"switch:0":{"id":0,"aenergy":{"by_minute":[0,0,0],"minute_ts":1794999960,"total":19.307}}}}',
-     "shellyplus1pm-1/0", Fraction("19.307"), NOW_MS + 430),
+    ("shellyplus1pm-1/events/rpc", SHELLY_PLUS, "shellyplus1pm-1/0", Fraction("19.307"), NOW_MS + 430),
     ("shellypro4pm-1/status/switch:1", b'{"id":1,"output":true,"aenergy":{"total":0.1}}', "shellypro4pm-1/1",
      Fraction(1, 10), None),
     ("zigbee2mqtt/socket", b'{"energy":4.22,"last_seen":"2026-11-18T12:06:40+01:00","linkquality":98,"state":"ON"}',

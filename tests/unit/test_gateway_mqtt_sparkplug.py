@@ -4,6 +4,7 @@ import re
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +250,7 @@ def test_a_rebirth_is_asked_for_ever_less_often(tmp_path: Path) -> None:
     with bench(tmp_path, **TABLES) as gateway:
         gateway.sparkplug.connected(session_present=False)
         asked = [at for at in range(NOW_MS, NOW_MS + 3_600_000, 1_000) if gateway.sparkplug.rebirths(at)]
-        assert [(after - before) // 1_000 for before, after in zip(asked, asked[1:], strict=False)][:7] == [
+        assert [(after - before) // 1_000 for before, after in pairwise(asked)][:7] == [
             10, 20, 40, 80, 160, 320, 600,
         ]  # fmt: skip
     (metric,) = Payload.FromString(rebirth(NOW_MS)).metrics
@@ -344,9 +345,10 @@ def test_what_the_disk_refused_has_changed_nothing(tmp_path: Path, monkeypatch: 
     with bench(tmp_path, **TABLES) as gateway:
         node = Node(gateway)
         node.birth()
-        with monkeypatch.context() as patched, pytest.raises(InvalidInput):
+        with monkeypatch.context() as patched:
             patched.setattr(gateway.intake, "write", lambda *_, **__: (_ for _ in ()).throw(InvalidInput("full")))
-            node.say("NDATA", total(2.0))
+            with pytest.raises(InvalidInput):
+                node.say("NDATA", total(2.0))
         gateway.sparkplug.connected(session_present=True)
         assert gateway.hand(*node.last, repeated=True)
         assert node.say("NDATA", total(3.0))

@@ -110,6 +110,13 @@ class Connection(aiomqtt.Client):
         self._connected_ms = self._now_ms()
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
+    def _on_disconnect(
+        self, client: paho.Client, userdata: Any, flags: Any, reason_code: Any, properties: Any = None
+    ) -> None:
+        if not self._connected.done():  # else ten seconds pass until it is noticed
+            self._connected.set_exception(aiomqtt.MqttError("it ended the connection without an answer"))
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
         if message.qos == 0 and self._queue.qsize() >= QUEUE_MAX:
             self.overrun += 1
