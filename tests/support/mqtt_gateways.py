@@ -30,8 +30,8 @@ def config_of(folder: Path, port: int = 1, **tables: Any) -> MqttConfig:
     """A file's tables; `mqtt` adds to the broker's."""
     mqtt = {"client_id": "gateway-1", "port": port, **tables.pop("mqtt", {})}
     log = {"bootstrap_servers": NOBODY, "log_id": "log-1", "spool": str(folder / "spool")}
-    serve = {"rejects": str(folder / "rejects.jsonl")}
-    return msgspec.convert({"log": log, "serve": serve, "mqtt": mqtt, **tables}, MqttConfig)
+    pages = {"rejects": str(folder / "rejects.jsonl")}
+    return msgspec.convert({"log": log, "serve": pages, "mqtt": mqtt, **tables}, MqttConfig)
 
 
 def new_intake(config: MqttConfig, now_ms: Callable[[], int] = wall_ms) -> Intake:
