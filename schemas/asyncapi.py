@@ -41,8 +41,8 @@ def document() -> dict[str, Any]:
             "title": "tallyroot",
             "version": "1.0.0",
             "description": "What travels in a log's Kafka topics, and how it is signed; docs/wire-format.md says every"
-            " byte. The key of a record is its machine's route, as UTF-8; its partition is murmur2's of that, as Kafka's"
-            " Java client computes it.",
+            " byte. The key of a record is its machine's route, as UTF-8; its partition is murmur2's of that, as"
+            " Kafka's Java client computes it.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",

@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 from tallyroot_gateway import Gateway
+from tallyroot_gateway.__main__ import main
 from tallyroot_gateway.errors import InvalidInput, SpoolFull
 from tallyroot_gateway.field.config import read_config
 from tallyroot_gateway.field.intake import Intake
@@ -338,3 +339,29 @@ def test_readings_reach_kafka(kafka: str, tmp_path: Path) -> None:
     state, done, _ = arrived(kafka, log)
     assert done.rejects == []
     assert window_facts(state)[0] == 100
+
+
+FILE = '[log]\nbootstrap_servers = "127.0.0.1:1"\nlog_id = "log-1"\n[mqtt]\nclient_id = "gateway-1"\nport = 1\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("", "nothing to listen to"),
+        ('mappings = ["tasmota"]', "say zone"),
+        ('mappings = ["sonoff"]', "there is no 'sonoff'"),
+        ('password = "secret"', "unknown field `password`"),
+        ("receive_maximum = 0", "receive_maximum"),
+        ('mappings = ["zigbee2mqtt"]\ntls = true\nca_file = "nowhere.pem"', "can't use the files of TLS"),
+        ('[[mapping]]\ntopic = "a/#"\nmeters = [{meter = "energy", value = "x", unit = "Wh"}]', "topic 'a/#'"),
+        ('[devices."a"]\nmachine = "not an id"', "machine"),
+    ],
+)
+def test_a_file_that_cannot_be_meant_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: str, said: str
+) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(FILE + more + "\n")
+    assert main(["mqtt", "--config", str(path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line

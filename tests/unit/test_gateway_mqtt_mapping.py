@@ -1,5 +1,6 @@
 """Topic patterns, paths into JSON, devices' times, the shipped mappings, and what becomes of copies."""
 
+import random
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,30 @@ def test_a_clock_that_is_not_set_or_ahead_is_not_believed(tmp_path: Path) -> Non
             "tallyroot_gateway_clock_offset_seconds", {"device": "m-1"}
         )
         assert offset == -7.0
+
+
+def test_a_clock_far_ahead_does_not_shut_out_what_follows(tmp_path: Path) -> None:
+    mapping = {**SITE, "time": "at", "meters": [{**METER, "restarts": True}]}
+    with bench(tmp_path, mapping=[mapping]) as gateway:
+        assert gateway.hand("site/m-1", said(1.0, NOW_MS + 10**10))
+        assert gateway.hand("site/m-1", said(2.0, NOW_MS))
+        assert not gateway.hand("site/m-1", said(1.5, NOW_MS - 9))  # late: it has not begun again
+        assert gateway.hand("site/m-1", said(0.5, NOW_MS + 9))
+        assert [row["register"] for row in gateway.rows()] == [1000, 2000, 2500]
+
+
+def test_whatever_is_said_nothing_breaks(tmp_path: Path) -> None:
+    chance = random.Random(17)
+    devices = {device: {"machine": "m-1", "route": "site-1"} for _, _, device, _, _ in SAID}
+    with bench(tmp_path, devices=devices, **ZONE) as gateway:
+        for _ in range(3_000):
+            topic, payload, *_ = chance.choice(SAID)
+            spoiled = bytearray(payload)
+            for _ in range(chance.randrange(1, 4)):
+                at = chance.randrange(len(spoiled) + 1)
+                spoiled[at : at + chance.randrange(3)] = chance.randbytes(chance.randrange(3))
+            gateway.hand(topic, bytes(spoiled) or b"x", retained=chance.random() < 0.2, repeated=chance.random() < 0.2)
+        assert all(row["register"] >= 0 for row in gateway.rows())
 
 
 def test_what_is_usual_is_kept_once_and_counted_always(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Sparkplug B: the definition and its module, values, births and aliases, and which messages count once."""
 
+import random
 import re
 import struct
 from collections.abc import Iterator
@@ -301,6 +302,16 @@ def test_the_late_death_of_a_connection_before_changes_nothing(tmp_path: Path) -
         assert gateway.sparkplug.rebirths(node.now)
 
 
+def test_a_retained_birth_is_not_believed(tmp_path: Path) -> None:
+    with bench(tmp_path, **TABLES) as gateway:
+        node = Node(gateway)
+        node.birth(retained=True)
+        node.say("NDATA", total(2.0))
+        assert refused(gateway.intake, "retained") == 2
+        assert gateway.sparkplug.rebirths(node.now)
+        assert energy(gateway) == []
+
+
 def test_stored_data_has_its_own_time_and_says_nothing_of_the_clock(tmp_path: Path) -> None:
     with bench(tmp_path, **TABLES) as gateway:
         node = Node(gateway)
@@ -354,3 +365,19 @@ def test_what_the_disk_refused_has_changed_nothing(tmp_path: Path, monkeypatch: 
         assert node.say("NDATA", total(3.0))
         assert refused(gateway.intake, "gap") == 0
         assert energy(gateway) == [1000, 2000, 3000]
+
+
+def test_whatever_a_node_sends_nothing_breaks(tmp_path: Path) -> None:
+    chance = random.Random(17)
+    with bench(tmp_path, **TABLES) as gateway:
+        node = Node(gateway)
+        node.birth()
+        for _ in range(3_000):
+            node.say(chance.choice(["NDATA", "NBIRTH"]), total(chance.random()), M(alias=2, int_value=1))
+            spoiled = bytearray(node.last[1])
+            for _ in range(chance.randrange(1, 4)):
+                spoiled[chance.randrange(len(spoiled))] = chance.randrange(256)
+            gateway.hand(node.last[0], bytes(spoiled))
+        node.birth(total=10**6)
+        assert node.say("NDATA", total(10**6 + 1))
+        assert energy(gateway)[-1] == (10**6 + 1) * 1000

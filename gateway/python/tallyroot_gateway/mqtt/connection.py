@@ -99,8 +99,8 @@ class Connection(aiomqtt.Client):
         return found
 
     def acknowledge(self, message: Message) -> None:
-        """Tells the broker that it may forget a message."""
-        if message.qos:
+        """Tells the broker that it may forget a message; once disconnected it comes again."""
+        if message.qos and not self._disconnected.done():
             self._client.ack(message.mid, message.qos)
 
     def _on_connect(

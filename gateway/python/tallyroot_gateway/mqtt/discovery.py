@@ -206,7 +206,7 @@ def _nodes(metrics: list[Metric]) -> Iterator[str]:
             yield f"meter = {_quoted(_id(metric.name))}"
             yield f"unit = {_quoted(metric.unit if metric.unit in UNITS else 'count')}"
             yield f"to = {_quoted(_whole_unit(metric.unit))}"
-            yield 'kind = "level"  # register where it is an ever growing total'
+            yield f"kind = {_quoted(_kind(metric.unit))}  # register: an ever growing total; level: what is there now"
 
 
 def _registration(offers: list[Offer], metrics: list[Metric]) -> Iterator[str]:
@@ -216,7 +216,7 @@ def _registration(offers: list[Offer], metrics: list[Metric]) -> Iterator[str]:
         meters.setdefault(_id(offer.device), {})[offer.meter] = ("register", offer.unit)
     for metric in metrics:
         owner = meters.setdefault(_id(metric.device or metric.node), {})
-        owner[_id(metric.name)] = ("level", _whole_unit(metric.unit))
+        owner[_id(metric.name)] = (_kind(metric.unit), _whole_unit(metric.unit))
     yield 'site = "site-1"'
     for machine, found in meters.items():
         yield from ("", "[[machines]]", f"id = {_quoted(machine)}", 'kind = "sensor"')
@@ -234,6 +234,11 @@ def _whole_unit(unit: str | None) -> str:
     if unit is None or unit not in UNITS:
         return "count"
     return "Wh" if UNITS[unit][0] == "energy" else unit
+
+
+def _kind(unit: str | None) -> str:
+    """What a meter of a unit probably is."""
+    return "register" if _whole_unit(unit) == "Wh" else "level"
 
 
 def _id(name: str) -> str:

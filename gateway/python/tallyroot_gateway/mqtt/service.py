@@ -38,6 +38,8 @@ class Service:
         mappings = Mappings(config)
         if len(mappings.routes | {node.route for node in config.sparkplug.nodes}) > ROUTES_MAX:
             raise InvalidInput(f"more than {ROUTES_MAX} routes: let the machines of a site share one")
+        for route in sorted(mappings.routes):
+            intake.note(route, "")  # opens its spool: what can't be used is said now
         rejecting = Rejecting(intake)
         self._taking = Taking(intake, mappings, rejecting)
         self._sparkplug = Sparkplug(intake, config.sparkplug, rejecting)

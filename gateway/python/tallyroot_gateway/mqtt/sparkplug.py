@@ -163,6 +163,11 @@ class Sparkplug:
         if node is None:
             self._refuse(message, Refusal(message.topic, "unmapped", "no node of the file", is_usual=True))
             return set()
+        if message.is_retained:  # no node retains: a bridge does, and an old birth's aliases mean other metrics now
+            self._refuse(
+                message, Refusal(message.topic, "retained", "retained, which Sparkplug forbids", is_usual=True)
+            )
+            return set()
         try:
             payload = Payload.FromString(message.payload)
         except (DecodeError, UnicodeDecodeError):

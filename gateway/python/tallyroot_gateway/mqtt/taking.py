@@ -19,7 +19,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from tallyroot_gateway.errors import InvalidInput
-from tallyroot_gateway.field.clocks import Moment
+from tallyroot_gateway.field.clocks import AHEAD_MS, Moment
 from tallyroot_gateway.field.intake import Intake, key_of
 from tallyroot_gateway.field.units import whole_part, whole_quantity
 from tallyroot_gateway.mqtt.config import RECEIVE_MAX, Kind
@@ -125,7 +125,7 @@ class Taking:
         except InvalidInput as error:
             self._rejecting.refuse(Refusal(finding.source, "not_a_reading", str(error)), message.payload)
             return False
-        if finding.time is not None:
+        if finding.time is not None and finding.time.ms <= message.arrived_ms + AHEAD_MS:
             memory.at = max(memory.at, finding.time.ms)
         if key is None:
             memory.said = [*memory.said, said][-RECEIVE_MAX:]
