@@ -141,6 +141,30 @@ def test_nothing_is_acknowledged_before_it_is_synced(tmp_path: Path, monkeypatch
     assert numbers(tmp_path) == [1, 2, 3, 4, 5]
 
 
+def test_a_broker_that_never_answers_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tallyroot_gateway.mqtt.connection.CONNECT_SECONDS", 0.05)
+    monkeypatch.setattr("tallyroot_gateway.mqtt.service.pauses", lambda: iter([0.0] * 1_000))
+    begun: list[int] = []
+    ended: list[int] = []
+
+    async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.append(1)
+        while await reader.read(1_000):
+            pass
+        ended.append(1)
+        writer.close()
+
+    async def run() -> None:
+        async with await asyncio.start_server(broker, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            async with serving(config_of(tmp_path, port, mapping=[MAPPING])) as intake:
+                await until(lambda: len(ended) >= 5)
+                assert "timed out" in (intake.problem or "")
+
+    asyncio.run(run())
+    assert len(ended) >= len(begun) - 1
+
+
 def test_a_retained_reading_is_no_new_one_after_a_restart(tmp_path: Path) -> None:
     mapping = {**MAPPING, "id": None, "time": "at"}
     now = wall_ms()

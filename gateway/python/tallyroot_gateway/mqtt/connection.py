@@ -38,7 +38,7 @@ _log = logging.getLogger("tallyroot.gateway")
 
 
 class Connection(aiomqtt.Client):
-    """Use it as an async context manager, once."""
+    """Open it once, and `leave` it."""
 
     def __init__(
         self,
@@ -76,6 +76,14 @@ class Connection(aiomqtt.Client):
         self.session_present = False
         self.overrun = 0
         """How many messages of QoS 0 found the queue full."""
+
+    async def open(self) -> None:
+        """Connects. Raises MqttError where the broker doesn't answer or lets nobody in; nothing stays open then."""
+        try:
+            await self.__aenter__()
+        except BaseException:
+            self._client._sock_close()
+            raise
 
     async def ask_for(self, topics: list[str], *, qos: int = 1, is_local: bool = False) -> list[str]:
         """Subscribes; returns the topics that the broker refused. Retained messages come to new subscriptions only.

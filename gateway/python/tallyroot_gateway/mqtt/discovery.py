@@ -61,7 +61,7 @@ async def _seen(config: MqttConfig) -> dict[str, bytes]:
     seen: dict[str, bytes] = {}
     asked: set[str] = set()
     connection = Connection(config.mqtt, wall_ms, is_guest=True)
-    await connection.__aenter__()
+    await connection.open()
     try:
         refused = await connection.ask_for(["#"], qos=0)
         if refused:

@@ -68,7 +68,7 @@ class Service:
         since = self._intake.now_ms()
         will = None if self._state_topic is None else aiomqtt.Will(self._state_topic, _state(False, since), 1, True)
         connection = Connection(self._options, self._intake.now_ms, will=will)
-        await connection.__aenter__()
+        await connection.open()
         self._is_refused = False
         try:
             await self._begin(connection, since)
