@@ -1,5 +1,6 @@
 """What a device hands over together is taken whole and once, wherever the process ends."""
 
+import os
 import shutil
 from itertools import count
 from pathlib import Path
@@ -139,3 +140,19 @@ def test_a_gateway_takes_all_of_a_delivery_or_nothing(tmp_path: Path) -> None:
         assert (gateway.deliver([good], key="k"), gateway.note("n"), gateway.status().waiting) == ([], "1", 2)
         gateway.sync()
         assert gateway.close(0) == 2
+
+
+def test_what_a_killed_process_left_is_synced_before_its_keys_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a loss of power after the restart could take the readings and leave the key under which they come again."""
+    spool = opened(tmp_path)
+    deliver(spool, 1, key="first")
+    before = max(tmp_path.glob("*.readings"))
+    killed(spool)
+    synced: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (synced.append(os.fstat(file).st_ino), fsync(file)))
+    inode = before.stat().st_ino
+    opened(tmp_path).close()
+    assert synced[0] == inode

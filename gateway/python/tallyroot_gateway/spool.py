@@ -291,6 +291,8 @@ class Spool:
         self.acked = self._load_acked()
         self.count = sum(1 for _ in self._lines_from(self.acked))
         self._segment = numbers[-1] if numbers else 0
+        if self._segment in self._sizes:  # its end may be unsynced, and the next head holds the keys of what is there
+            _sync(self._path(self._segment))
         self._begin_segment()
         if not self.count:
             self.forget(Place(self._segment, 0), 0)
@@ -493,6 +495,14 @@ def _text(line: bytes) -> bytes | None:
     """What a line says, or None where it isn't as it was written."""
     text = line[MARK_BYTES:-1]
     return text if line == _line(text) else None
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _unusable(folder: Path, error: OSError) -> InvalidInput:
