@@ -89,14 +89,17 @@ class Bench:
         qos: int = 1,
         prompt: bool = True,
     ) -> bool:
-        """Hands it a message; whether anything was written."""
-        payload = (
-            said if isinstance(said, bytes) else said.encode() if isinstance(said, str) else json.dumps(said).encode()
-        )
+        """Hands it a message; whether readings were taken."""
+        payload = said if isinstance(said, bytes) else (said if isinstance(said, str) else json.dumps(said)).encode()
         is_prompt = prompt and not retained and not repeated
         message = Message(topic, payload, qos, 1, retained, repeated, self.clock.now_ms, is_prompt)
         parts = topic_of(topic)
-        return bool(self.taking.take(message) if parts is None else self.sparkplug.take(parts, message))
+        before = counted(self.intake, "readings")
+        if parts is None:
+            self.taking.take(message)
+        else:
+            self.sparkplug.take(parts, message)
+        return counted(self.intake, "readings") > before
 
     def rows(self, route: str = "site-1") -> list[dict[str, Any]]:
         """Ends it, and returns what it took."""

@@ -176,7 +176,7 @@ class Sparkplug:
         key = _key(topic, message, payload, node)
         if self._intake.is_known(node.options.route, key):
             self._intake.metrics.repeated.inc()
-            return set()
+            return {node.options.route}
         if not self._count(topic, message, payload, node):
             return set()
         births = self._births(topic, payload, node)

@@ -109,18 +109,18 @@ class Taking:
         return {finding.route for finding in findings if self._take(finding, message)}
 
     def _take(self, finding: Finding, message: Message) -> bool:
-        """Whether something was written."""
+        """Whether the route must be synced first: also for a copy of what may be written and not synced yet."""
         name = f"mqtt/{key_of(finding.source)}"
         memory = self._memory(finding.route, name)
         said = names_of(finding.values)
         try:
             if (why := _copy(finding, message, memory, said)) is not None:
                 self._rejecting.refuse(Refusal(finding.source, why, _COPIES[why], is_usual=True), message.payload)
-                return False
+                return True
             key = _key(finding, said)
             if key is not None and self._intake.is_known(finding.route, key):
                 self._intake.metrics.repeated.inc()
-                return False
+                return True
             readings = self._readings(finding, message, memory)
         except InvalidInput as error:
             self._rejecting.refuse(Refusal(finding.source, "not_a_reading", str(error)), message.payload)
