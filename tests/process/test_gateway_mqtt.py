@@ -70,6 +70,22 @@ def test_a_broker_keeps_what_is_published_while_the_gateway_is_away(tmp_path: Pa
     assert numbers(tmp_path) == list(range(300))
 
 
+def test_a_broker_may_keep_messages_of_qos_0_too(tmp_path: Path) -> None:
+    async def run(broker: Mosquitto) -> None:
+        config = config_of(tmp_path, broker.port, mapping=[MAPPING])
+        async with publisher(broker) as client:
+            async with serving(config) as intake:
+                await until(lambda: is_connected(intake))
+            for number in range(20):
+                await client.publish("site/m-1/reading", reading(number), qos=0)
+            async with serving(config) as intake:
+                await until(lambda: counted(intake, "readings") == 20)
+
+    with mosquitto(tmp_path / "broker", "allow_anonymous true", "upgrade_outgoing_qos true") as broker:
+        asyncio.run(run(broker))
+    assert numbers(tmp_path) == list(range(20))
+
+
 def test_what_the_disk_refused_comes_again_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = Intake.write
     full_at = [7, 7, 20, 33]
