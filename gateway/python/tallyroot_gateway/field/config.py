@@ -107,4 +107,4 @@ def _in_folder(config: Config, folder: Path) -> Config:
         private_key_file=None if config.log.private_key_file is None else str(folder / config.log.private_key_file),
     )
     serve = msgspec.structs.replace(config.serve, rejects=str(folder / config.serve.rejects))
-    return msgspec.structs.replace(config, log=log, serve=serve).in_folder(folder)
+    return msgspec.structs.replace(config, log=log, serve=serve)
