@@ -63,7 +63,9 @@ def line(*devices: DeviceOptions, **options: str) -> LineOptions:
         (line(DeviceOptions(unit_id=2, machine="m", points={"energy": "WH"})), "'WH' is no point"),
         (
             line(
-                DeviceOptions(unit_id=2, machine="m", registers={"e": RegisterOptions(address=65_535, type="u32", unit="Wh")})
+                DeviceOptions(
+                    unit_id=2, machine="m", registers={"e": RegisterOptions(address=65_535, type="u32", unit="Wh")}
+                )
             ),
             "reaches beyond address 65535",
         ),

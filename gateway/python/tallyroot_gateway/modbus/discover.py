@@ -32,9 +32,8 @@ _RATINGS = ("120.WRtg", "121.WMax", "702.WMaxRtg")
 _FORM = """
 # A form for `tallyroot register`: check the names, the price, who is paid and each capacity, then register it.
 zone = "UTC"
-tariff = [{tariff}]
 payees = [
-    {{ account = "0x1111111111111111111111111111111111111111", name = "owner", share = "100 %" }},
+    { account = "0x1111111111111111111111111111111111111111", name = "owner", share = "100 %" },
 ]
 """
 
@@ -243,13 +242,13 @@ def _print_form(machines: Sequence[tuple[str, Sequence[Proposed]]], to: TextIO) 
     if not machines:
         print("# no device offers anything to register", file=to)
         return
-    registers = {one.name for _, proposed in machines for one in proposed if one.kind == "register"}
-    priced = next((name for name in ("energy", "export", *sorted(registers)) if name in registers), None)
-    tariff = "" if priced is None else f'"{priced}: EUR 0.081 per kWh"'
-    print(_FORM.format(tariff=tariff), file=to)
+    print(_FORM, file=to)
     for machine, proposed in machines:
         is_feeding = any(one.name == "energy" for one in proposed)
         print(f'[[machines]]\nid = "{machine}"\nkind = "{"pv_inverter" if is_feeding else "meter"}"', file=to)
+        registers = [one.name for one in proposed if one.kind == "register"]
+        tariff = f'"{registers[0]}: EUR 0.081 per kWh"' if registers else ""
+        print(f"tariff = [{tariff}]", file=to)
         for one in proposed:
             print(f'[machines.meters.{one.name}]\ncounts = "{one.kind}"\nunit = "{one.unit}"', file=to)
             print(f'capacity = "{one.capacity}"', file=to)

@@ -2,8 +2,12 @@
 
 It is for trying a gateway without a roof, for tests, and for playing a recorded day: `advance` shows what the record
 says of a moment.
+
+`python -m tallyroot_gateway.modbus.inverter --port 5020` serves one that feeds in until it is stopped.
 """
 
+import argparse
+import asyncio
 from collections.abc import Sequence
 from itertools import chain
 from types import TracebackType
@@ -114,3 +118,31 @@ def words_of(text: str, size: int) -> list[int]:
     """A text as `size` registers, filled up with zeros."""
     data = text.encode("ascii")[: 2 * size].ljust(2 * size, b"\0")
     return [int.from_bytes(data[at : at + 2], "big") for at in range(0, 2 * size, 2)]
+
+
+async def feed_in(port: int, watts: int, energy_wh: int) -> None:
+    """Serves an inverter that feeds in `watts`, from a counter's reading on, until it is cancelled."""
+    async with SimulatedInverter(port=port) as inverter:
+        print(f"a simulated inverter feeds {watts} W in: unit {UNIT_ID} at 127.0.0.1:{inverter.port}", flush=True)
+        watt_seconds = 3600 * energy_wh
+        while True:
+            inverter.show(watt_seconds // 3600, watts)
+            await asyncio.sleep(1)
+            watt_seconds += watts
+
+
+def main() -> None:
+    """Serves an inverter until it is interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m tallyroot_gateway.modbus.inverter", description=__doc__)
+    parser.add_argument("--port", type=int, default=5020, help="where it listens on 127.0.0.1")
+    parser.add_argument("--watts", type=int, default=5000, help="what it feeds in")
+    parser.add_argument("--energy", type=int, default=1_000_000, help="what its counter shows at first, in Wh")
+    options = parser.parse_args()
+    try:
+        asyncio.run(feed_in(options.port, options.watts, options.energy))
+    except KeyboardInterrupt:
+        pass
+
+
+if __name__ == "__main__":
+    main()
