@@ -144,7 +144,7 @@ def test_what_is_discovered_is_a_form_that_can_be_registered(tmp_path: Path) -> 
     for line in (
         "#     103.WH = 500 Wh (register)",
         '#   serial_number = "SN-7"',
-        "#   model 65000 at 40240, 2 registers: not among the published ones",
+        "#   model 65000 at 40214, 2 registers: not among the published ones",
         '#   points = { energy = "103.WH", charge = "802.SoC" }',
         '#   points = { export = "203.TotWhExp", import = "203.TotWhImp" }',
         "#     802.SoC = 55.5 Percent (level)",

@@ -96,6 +96,10 @@ class Intake:
         """Sets aside what no reading can be made of."""
         self._rejects.add(source, reason, detail, raw)
 
+    def health(self) -> str | None:
+        """What is wrong, in a sentence, as /health says it; None if nothing is known to be."""
+        return self._health()
+
     async def flush(self, seconds: float = 30.0) -> None:
         """Returns once Kafka has all that was taken so far. Raises InvalidInput after `seconds`."""
         await asyncio.gather(*(asyncio.to_thread(gateway.flush, seconds) for gateway in self._gateways.values()))

@@ -91,12 +91,25 @@ def whole_quantity(value: Fraction) -> int:
     return whole_part(value)
 
 
-def decode_json(data: bytes | str) -> Any:
-    """JSON whose numbers with a point or an exponent are Decimals. Raises InvalidInput for what isn't JSON."""
+def decode_json(data: bytes | str, *, unique_names: bool = False) -> Any:
+    """JSON whose numbers with a point or an exponent are Decimals. Raises InvalidInput for what isn't JSON.
+
+    With `unique_names` an object with a name twice is refused; without, its last value counts.
+    """
+    pairs = _unique if unique_names else None
     try:
-        return json.loads(data, parse_float=_decimal, parse_int=_integer, parse_constant=_no_constant)
+        return json.loads(
+            data, parse_float=_decimal, parse_int=_integer, parse_constant=_no_constant, object_pairs_hook=pairs
+        )
     except (ValueError, RecursionError):
         raise InvalidInput("not JSON") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise InvalidInput("a name stands twice in an object")
+    return found
 
 
 def _decimal(text: str) -> Decimal:
