@@ -28,6 +28,7 @@ import trustme
 from deploy.machines.form import read_form, registration_of
 from tallyroot_gateway import Gateway
 from tallyroot_gateway.errors import InvalidInput, SpoolFull
+from tests.support.gateway_logs import arrived, new_log, window_facts
 from tests.support.http_gateway import OTHER, Client, Served, free_port, gateway_file, rows_in, started
 
 ROOT = Path(__file__).parents[2]
@@ -288,6 +289,22 @@ def test_answers_are_the_same_after_a_restart(tmp_path: Path) -> None:
         assert old.headers["idempotency-replayed"] == "true"
 
 
+def test_what_is_taken_is_billed(kafka: str, tmp_path: Path) -> None:
+    log = new_log(kafka, "gateway-http")
+    with Served(tmp_path, servers=kafka, log_id=log.log_id) as gateway:
+        for register in (1_000, 1_010):
+            taxi = {"machine": "taxi-1", "meter": "energy", "register": register}
+            assert {gateway.post(taxi, token=OTHER, key=f"k{register}").status for _ in range(3)} == {202}
+        trips = {"machine": "taxi-1", "meter": "trips", "quantity": 1}
+        assert gateway.post([trips] * 5, token=OTHER).status == 202
+        for each in gateway.intake._gateways.values():
+            each.flush()
+        assert gateway.ask("GET", "/health").status == 200
+    state, done, _ = arrived(kafka, log)
+    assert done.rejects == []
+    assert window_facts(state)[:2] == (7, 10 + 5)
+
+
 def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         file = gateway_file(tmp_path, taken.getsockname()[1])
@@ -317,6 +334,7 @@ def test_what_is_discovered_is_a_form_that_can_be_registered(tmp_path: Path) -> 
     ]
     assert [(one.machine, one.route) for one in made] == [
         ("charger-1", "depot-1"), ("charger-2", "depot-1"), ("drone-1", "drone-1"),
+        ("taxi-1", "taxi-1"),
     ]  # fmt: skip
 
 
@@ -324,13 +342,11 @@ def test_the_lines_of_the_how_to_run_as_they_are_written(tmp_path: Path) -> None
     page = (ROOT / "docs" / "how-to" / "devices-http.md").read_text()
     blocks = re.findall(r"(?ms)^```sh\n(.*?)^```", page)
     environment = dict(os.environ) | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    script = "\n".join(
-        ["set -e", *(block for block in blocks if "pip install" not in block)]
-    )
+    script = "\n".join(["set -e", *(block for block in blocks if "pip install" not in block)])
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"taken"')]
     assert [(one["taken"], one["known"]) for one in answers] == [(1, 0), (1, 0), (2, 0), (2, 0), (2, 0), (1, 0), (0, 1)]
-    assert len(rows_in(tmp_path, "depot-1")) == 5
+    assert len(rows_in(tmp_path, "depot-1", "log-1")) == 5

@@ -4,12 +4,16 @@ Kafka is away: what was taken is what the spool has.
 """
 
 import asyncio
+import contextlib
+import io
 import json
 import os
 import pty
+import random
 import ssl
 import struct
 import threading
+import tomllib
 import tty
 from pathlib import Path
 from typing import Any
@@ -21,9 +25,12 @@ from pymodbus.constants import ExcCodes
 from tallyroot_gateway.errors import InvalidInput
 from tallyroot_gateway.field.intake import Intake
 from tallyroot_gateway.modbus.config import DeviceOptions, LineOptions, RegisterOptions, TlsOptions
+from tallyroot_gateway.modbus.discover import _discover_device, _print_form, _print_gateway_lines
 from tallyroot_gateway.modbus.inverter import SimulatedInverter, Step
 from tallyroot_gateway.modbus.line import Line, NoAnswer
+from tallyroot_gateway.modbus.models import model_of
 from tallyroot_gateway.modbus.poller import Poller, PollMetrics
+from tallyroot_gateway.modbus.schedule import Turn
 from tallyroot_gateway.modbus.sunspec import find_chain
 from tallyroot_gateway.reading import Reading
 from tests.support.modbus_devices import (
@@ -40,7 +47,6 @@ from tests.support.modbus_devices import (
 NOON = 1_767_268_800_000
 ENERGY = 2 + 68 + 24
 """Where model 103's counter is, behind the mark and model 1."""
-STATE = 2 + 68 + 38
 
 
 def inverter_words(energy: int, scale: int = 0, state: int = 4, watts: int = 100) -> list[int]:
@@ -280,6 +286,38 @@ def test_a_map_s_registers_are_read_each_for_itself(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_no_registers_whatever_break_a_poll_or_a_discovery(tmp_path: Path) -> None:
+    async def run() -> None:
+        chance = random.Random(7)
+        models = (101, 103, 113, 120, 203, 213, 701, 702, 705, 713, 714, 802, 803, 9, 65_000, 0)
+        odd = (0, 1, 0x7FFF, 0x8000, 0xFFFF, 0xFFF6, 0x0A0D, 0x7FC0, 0x7F80)
+        names = ("103.WH", "113.WH", "203#2.TotWhImp", "213.TotWhExp", "701.TotWhInj", "701.W", "714.Prt.2.DCWhInj",
+                 "802.SoC", "713.WHAvail", "803.NStr")  # fmt: skip
+        device = sunspec_device(**{f"m{number}": name for number, name in enumerate(names)})
+        polled = 0
+        async with Bench(tmp_path, Registers([])) as bench:
+            for _ in range(150):
+                words = [0x5375, 0x6E53]
+                for _ in range(chance.randrange(6)):
+                    model = chance.choice(models)
+                    known = model_of(model)
+                    size = chance.choice([50, 105, 153, 0, 1, 1_000, known.size - 2 if known is not None else 2])
+                    words += [model, size, *(chance.choice((*odd, chance.getrandbits(16))) for _ in range(size))]
+                line = Registers(words, base=chance.choice((0, 40_000, 50_000)))
+                poller = Poller(line, bench.intake, bench.poller._metrics)  # type: ignore[arg-type]
+                with contextlib.suppress(NoAnswer):
+                    polled += len(await poller.poll_once(device, NOON))
+                printed = io.StringIO()
+                with contextlib.suppress(NoAnswer):
+                    proposed = await _discover_device(line, 1, None, printed)  # type: ignore[arg-type]
+                    _print_gateway_lines(1, "m-1", proposed, printed)
+                    _print_form([("m-1", proposed)] if proposed else [], printed)
+                tomllib.loads(printed.getvalue())
+        assert polled > 20
+
+    asyncio.run(run())
+
+
 def test_a_killed_and_a_slow_device(tmp_path: Path) -> None:
     async def run() -> None:
         device = sunspec_device(energy="103.WH")
@@ -298,6 +336,49 @@ def test_a_killed_and_a_slow_device(tmp_path: Path) -> None:
                 assert not inverter.advance(NOON + 60_000)
                 assert await bench.poll(device) == {"energy": 110}
                 line.close()
+
+    asyncio.run(run())
+
+
+def test_a_day_and_its_night_are_what_the_counter_counted(tmp_path: Path) -> None:
+    """A recorded day, played by the clock of the record: the inverter is off at night, and shows 0 when it wakes up."""
+
+    async def run() -> None:
+        day_ms, step_ms, hour_ms = 24 * 3_600_000, 300_000, 3_600_000
+        dusk, dawn = NOON + 8 * hour_ms, NOON + 18 * hour_ms
+        steps, energy = list[Step](), 1_000_000
+        for at in range(NOON, NOON + day_ms + 1, step_ms):
+            watts = 0 if dusk <= at < dawn + hour_ms else 4_000
+            energy += watts * step_ms // hour_ms
+            steps.append(Step(at, 0 if dawn <= at < dawn + hour_ms else energy, watts))
+        now_ms, asked_at_night, taken = NOON, 0, list[Reading]()
+        async with SimulatedInverter(steps) as inverter:
+            port = inverter.port
+            line = Line(LineOptions(tcp=f"127.0.0.1:{port}"), seconds=lambda: now_ms / 1000)
+            device = DeviceOptions(unit_id=1, machine="roof-1", poll_s=300, points={"energy": "103.WH"})
+            turn = Turn(device, NOON)
+            async with Bench(tmp_path, line) as bench:
+                for now_ms in range(NOON, NOON + day_ms + 1, step_ms):
+                    inverter.advance(now_ms)
+                    if now_ms == dusk:
+                        await inverter.stop()
+                    elif now_ms == dawn:
+                        await inverter.start()
+                    if turn.until(now_ms) > 0:
+                        continue
+                    try:
+                        taken += await bench.poller.poll_once(device, turn.stamp(now_ms))
+                        turn.answered(now_ms)
+                    except NoAnswer:
+                        asked_at_night += 1
+                        turn.silent(now_ms)
+                line.close()
+                assert bench.count("not_accumulated") > 5
+        registers = [value_of(one) for one in taken]
+        assert registers == sorted(registers)
+        assert registers[-1] - registers[0] == energy - steps[0].energy_wh
+        assert all(one.observed_at % step_ms == 0 for one in taken)
+        assert 55 <= asked_at_night <= 120
 
     asyncio.run(run())
 

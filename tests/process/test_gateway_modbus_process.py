@@ -3,7 +3,9 @@
 import asyncio
 import os
 import random
+import re
 import signal
+import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -113,8 +115,8 @@ def test_the_command_polls_on_the_clock_s_grid_and_ends_in_order(tmp_path: Path)
     assert sum(row.observed_at % 1_000 == 0 for row in rows) >= 2
 
 
-def rows_in(folder: Path, route: str) -> list[Reading]:
-    spool = Spool(folder, "l", route, now_ms=wall_ms())
+def rows_in(folder: Path, route: str, log_id: str = "l") -> list[Reading]:
+    spool = Spool(folder, log_id, route, now_ms=wall_ms())
     rows, _ = spool.read(spool.acked, 10_000, 1 << 24)
     spool.close()
     return [msgspec.json.decode(row, type=Reading) for row in rows]
@@ -177,3 +179,23 @@ def test_a_file_without_devices_says_how_to_find_some(tmp_path: Path) -> None:
     code, said = asyncio.run(run())
     assert (code, len(said.splitlines())) == (1, 1)
     assert "--discover with scan prints some" in said
+
+
+def test_the_how_to_s_walk_runs_as_it_is_written(tmp_path: Path) -> None:
+    """All but what installs and what needs a log; the gateway, which runs until it is stopped, for a few seconds."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "devices-modbus.md").read_text()
+    blocks = [block for block in re.findall(r"(?ms)^```sh\n(.*?)^```", page) if "gateway.toml" in block]
+    script = "\n".join(["set -e", "trap 'kill $(jobs -p)' EXIT", *blocks])
+    run = "python -m tallyroot_gateway modbus --config gateway.toml\n"
+    assert run in script
+    script = script.replace(run, f"timeout 5 {run.rstrip()} || test $? = 124\n")
+    script = script.replace("--port 5020 &", "--port 5020 & sleep 2")
+    environment = dict(os.environ) | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [form.id for form in read_form(tmp_path / "machines.toml")] == ["device-1"]
+    (reading, *_) = rows_in(tmp_path / "spool" / "device-1", "device-1", "log-1")
+    assert isinstance(reading.register, int)
+    assert reading.register >= 1_000_000

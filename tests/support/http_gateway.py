@@ -40,14 +40,22 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def gateway_file(folder: Path, port: int, http: str = "", per_minute: int = 1_000_000) -> Path:
-    """A site with two machines, and a machine for itself whose token is OTHER; Kafka is away."""
+def gateway_file(
+    folder: Path,
+    port: int,
+    http: str = "",
+    per_minute: int = 1_000_000,
+    servers: str = "127.0.0.1:1",
+    log_id: str = "l",
+) -> Path:
+    """A site with two machines, and one for itself whose token is OTHER; Kafka is away unless `servers` says where."""
     file = folder / "gateway.toml"
     file.write_text(
         f"""
 [log]
-bootstrap_servers = "127.0.0.1:1"
-log_id = "l"
+bootstrap_servers = "{servers}"
+log_id = "{log_id}"
+topic = "{log_id}"
 [http]
 port = {port}
 {http}
@@ -65,6 +73,8 @@ id = "charger-2"
 route = "depot-1"
 [[machines]]
 id = "drone-1"
+[[machines]]
+id = "taxi-1"
 [[tokens]]
 name = "depot"
 sha256 = "{hash_of(TOKEN)}"
@@ -73,7 +83,7 @@ requests_per_minute = {per_minute}
 [[tokens]]
 name = "other"
 sha256 = "{hash_of(OTHER)}"
-machines = ["drone-1", "charger-1"]
+machines = ["drone-1", "charger-1", "taxi-1"]
 """
     )
     return file
@@ -173,9 +183,9 @@ def started(file: Path, port: int) -> "subprocess.Popen[bytes]":
     return process
 
 
-def rows_in(folder: Path, route: str) -> list[Reading]:
+def rows_in(folder: Path, route: str, log_id: str = "l") -> list[Reading]:
     """All readings that wait in a spool."""
-    spool = Spool(folder / "spool" / route, "l", route, now_ms=wall_ms())
+    spool = Spool(folder / "spool" / route, log_id, route, now_ms=wall_ms())
     rows, _ = spool.read(spool.acked, 1_000_000, 1 << 30)
     spool.close()
     return [msgspec.json.decode(one, type=Reading) for one in rows]

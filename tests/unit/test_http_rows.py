@@ -98,6 +98,7 @@ def test_whole_numbers_may_have_a_point_and_the_time_may_be_left_out() -> None:
         (row(register=1, evidence="é" * 5_000), 422, "more than 8192"),
         (row(meter="nothing", register=1), 422, "charger-1 has no meter nothing: it has charge, energy, trips"),
         (row(meter="trips", value="1.5"), 422, "is not whole"),
+        (row(level=1), 422, "charger-1's meter energy is a register"),
         (row(value="1", unit="m"), 422, "m is no Wh"),
         (row(value="1", unit="furlong"), 422, "unknown unit 'furlong'"),
         (row(value="1e300"), 422, "not a number of this world"),

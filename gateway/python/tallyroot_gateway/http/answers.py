@@ -75,16 +75,13 @@ class Answers:
     def notes(self, route: str, answer: Answer) -> dict[str, str]:
         """The notes by which the next delivery of a route keeps its answer."""
         number = self._next[route]
-        text = msgspec.json.encode(answer)
-        if len(text) > NOTE_BYTES:
-            text = msgspec.json.encode(replace(answer, taken=replace(answer.taken, numbers=[])))
-        return {f"http:{number % SLOTS}": text.decode(), _NEXT: str(number + 1)}
+        return {f"http:{number % SLOTS}": _text(_shortened(answer)), _NEXT: str(number + 1)}
 
     def add(self, route: str, answer: Answer) -> None:
         """The delivery was written with what `notes` returned."""
         number = self._next[route]
         self._next[route] = number + 1
-        self._keep(route, number % SLOTS, answer)
+        self._keep(route, number % SLOTS, _shortened(answer))
 
     def _keep(self, route: str, slot: int, answer: Answer) -> None:
         before = self._kept.get((route, slot))
@@ -93,6 +90,17 @@ class Answers:
             self._routes.pop(before, None)
         self._kept[route, slot] = answer.key
         self._by_key[answer.key], self._routes[answer.key] = answer, route
+
+
+def _shortened(answer: Answer) -> Answer:
+    """An answer as it is kept."""
+    if len(_text(answer)) <= NOTE_BYTES:
+        return answer
+    return replace(answer, taken=replace(answer.taken, numbers=[]))
+
+
+def _text(answer: Answer) -> str:
+    return msgspec.json.encode(answer).decode()
 
 
 def content_hash(media: str, body: bytes) -> str:

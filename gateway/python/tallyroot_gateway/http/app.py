@@ -97,10 +97,11 @@ class Api:
         """The OpenAPI document."""
         return Response(self._document, media_type=JSON)
 
-    async def get_health(self, _request: Request) -> Response:
-        """200, or 503 with what is wrong."""
+    async def get_health(self, request: Request) -> Response:
+        """200, or 503 with what is wrong; that is only for who has a token, as it names what is inside."""
         problem = self._intake.health()
-        body = msgspec.json.encode({"healthy": problem is None, "problem": problem})
+        is_known = find(self._config.tokens, request.headers.get("authorization")) is not None
+        body = msgspec.json.encode({"healthy": problem is None, "problem": problem if is_known else None})
         return Response(body, 200 if problem is None else 503, media_type=JSON)
 
     async def get_metrics(self, request: Request) -> Response:

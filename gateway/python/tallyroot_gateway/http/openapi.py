@@ -116,7 +116,7 @@ def _event() -> dict[str, Any]:
         "type": "object",
         "properties": {
             "specversion": {"const": "1.0"}, "id": text, "source": text, "type": text,
-            "time": {"type": "string", "format": "date-time"},
+            "time": {"type": ["string", "null"], "format": "date-time"},
             "data": {"$ref": "#/components/schemas/Readings"},
         },
         "required": ["specversion", "id", "source", "type", "data"],

@@ -120,6 +120,8 @@ def _reading(
         fields[kind] = integer
     elif unit is not None:
         raise InvalidInput("unit goes with value; register, quantity and level are integers in the meter's unit")
+    elif row.meter in machine.meters and machine.meters[row.meter].counts not in fields:
+        raise InvalidInput(f"{row.machine}'s meter {row.meter} is a {machine.meters[row.meter].counts}")
     fields.setdefault("observed_at", at_ms)
     if fields["observed_at"] > now_ms + AHEAD_MS:
         raise InvalidInput("observed_at: it is more than four minutes ahead of this gateway's clock: set the clock")

@@ -90,12 +90,19 @@ class _Protocol(H11Protocol):
 
 
 def _listen(options: HttpOptions) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    # asyncio sends small answers at once only on sockets that are said to be TCP's: else a client that keeps its
+    # connection waits 40 ms for each.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-        return socket.create_server((options.host, options.port), family=family, backlog=BACKLOG)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((options.host, options.port))
+        listener.listen(BACKLOG)
     except OSError as error:
+        listener.close()
         said = error.strerror or str(error)
         raise InvalidInput(f"can't listen on {options.host}:{options.port} ({said}): choose another") from None
+    return listener
 
 
 def _check_certificate(options: HttpOptions) -> None:

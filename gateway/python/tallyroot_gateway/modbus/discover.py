@@ -168,6 +168,8 @@ def _proposed(device: DeviceOptions | None, found: Sequence[Found]) -> Iterator[
         if one is None:
             continue
         to = unit or meter_unit(one.point)
+        if not 0 <= convert(one.value, one.point.unit, to) <= COUNT_MAX:
+            continue
         moves = list(_moves(one, to))
         yield Proposed(name, text, to, one.point.kind, _capacity(one.point.kind, capacity), moves)
 
@@ -264,4 +266,4 @@ def _decimal(value: Fraction) -> str:
 
 
 def _quoted(text: str) -> str:
-    return '"' + "".join(letter if letter.isprintable() and letter not in '"\\' else "?" for letter in text) + '"'
+    return '"' + "".join("?" if letter in '"\\' else letter for letter in text) + '"'

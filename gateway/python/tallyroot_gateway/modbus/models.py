@@ -154,9 +154,10 @@ def modulus_of(point: Point, scale: int) -> Fraction | None:
 
 
 def text_of(registers: Sequence[int]) -> str:
-    """A string of a device, without what fills it up."""
+    """A string of a device, without what fills it up; a `?` for each character that can't be printed."""
     data = b"".join(word.to_bytes(2, "big") for word in registers)
-    return data.split(b"\0")[0].decode("ascii", "replace").strip()
+    text = data.split(b"\0")[0].decode("latin-1").strip()
+    return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text)
 
 
 def _points(
