@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import trustme
 from pymodbus.constants import ExcCodes
+from pymodbus.framer import FramerType
 
 from tallyroot_gateway.errors import InvalidInput
 from tallyroot_gateway.field.intake import Intake
@@ -402,6 +403,25 @@ def test_an_answer_that_comes_late_is_never_taken_for_the_next(tmp_path: Path) -
             with pytest.raises(NoAnswer) as caught:
                 await line.read(1, 10, 2)
             assert caught.value.reason == "exception_6"
+            line.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("framing", ["tcp", "rtu"])
+def test_one_device_that_is_off_takes_no_other_with_it(tmp_path: Path, framing: Any) -> None:
+    async def run() -> None:
+        framer = FramerType.RTU if framing == "rtu" else FramerType.SOCKET
+        devices = {1: Registers(inverter_words(100)), 3: Registers(inverter_words(300))}
+        async with Server(devices, framer=framer) as server:
+            line = Line(LineOptions(tcp=f"127.0.0.1:{server.port}", framing=framing, timeout_s=0.2))
+            async with Bench(tmp_path, line) as bench:
+                units = [DeviceOptions(unit_id=n, machine=f"roof-{n}", points={"energy": "103.WH"}) for n in (1, 2, 3)]
+                for _ in range(2):
+                    assert await bench.poll(units[0]) == {"energy": 100}
+                    with pytest.raises(NoAnswer):
+                        await bench.poll(units[1])
+                    assert await bench.poll(units[2]) == {"energy": 300}
             line.close()
 
     asyncio.run(run())

@@ -108,9 +108,15 @@ class Server:
     """Pymodbus' server for some devices, over TCP, TLS or a serial port; an async context manager."""
 
     def __init__(
-        self, devices: Mapping[int, Registers], *, port: int = 0, serial: str | None = None, tls: Any = None
+        self,
+        devices: Mapping[int, Registers],
+        *,
+        port: int = 0,
+        serial: str | None = None,
+        tls: Any = None,
+        framer: FramerType = FramerType.SOCKET,
     ) -> None:
-        self.devices, self.port, self.serial, self.tls = devices, port, serial, tls
+        self.devices, self.port, self.serial, self.tls, self.framer = devices, port, serial, tls, framer
         self._server: Any = None
 
     async def __aenter__(self) -> "Server":
@@ -122,7 +128,9 @@ class Server:
         elif self.tls is not None:
             self._server = ModbusTlsServer(devices, sslctx=self.tls, address=("127.0.0.1", self.port))
         else:
-            self._server = ModbusTcpServer(devices, address=("127.0.0.1", self.port))
+            self._server = ModbusTcpServer(
+                devices, framer=self.framer, address=("127.0.0.1", self.port), ignore_missing_devices=True
+            )
         await self._server.serve_forever(background=True)
         if self.serial is None:
             self.port = self._server.transport.sockets[0].getsockname()[1]

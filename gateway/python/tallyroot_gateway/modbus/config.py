@@ -77,11 +77,13 @@ class TlsOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class LineOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What several devices share: a connection over `tcp` ("host:port") or a `serial` port.
 
+    `framing` "rtu" is for converters that pass a serial line's bytes on over TCP as they are.
     `pause_ms` is how long the line is silent between two requests. `--discover` asks the unit ids of `scan`, or the
     devices' own.
     """
 
     tcp: str | None = None
+    framing: Literal["tcp", "rtu"] = "tcp"
     tls: TlsOptions | None = None
     serial: str | None = None
     baud: Annotated[int, Meta(ge=300, le=4_000_000)] = 9_600
@@ -171,6 +173,8 @@ def check_line(line: LineOptions) -> None:
         line.host_and_port()
     elif line.tls is not None:
         raise InvalidInput(f"the line {line.name} is serial: tls is for tcp")
+    if line.tls is not None and line.framing == "rtu":
+        raise InvalidInput(f"the line {line.name}: tls goes with framing tcp")
     for file in () if line.tls is None else (line.tls.ca_file, line.tls.certificate_file, line.tls.key_file):
         if file is not None and not Path(file).is_file():
             raise InvalidInput(f"there is no file {file}, which the tls of {line.name} names")

@@ -1,7 +1,7 @@
 """One connection to one or more devices: one request at a time, each answered in time or not at all.
 
 An answer that comes after its time must never be taken for the next request's: a line that was silent once is closed,
-and a serial one stays quiet for as long before it is used again.
+and one without numbers of requests, as a serial one, stays quiet for as long before it is used again.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from typing import Any
 from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient, AsyncModbusTlsClient
 from pymodbus.client.base import ModbusBaseClient
 from pymodbus.exceptions import ModbusException
+from pymodbus.framer import FramerType
 
 from tallyroot_gateway.errors import InvalidInput
 from tallyroot_gateway.field.backoff import pauses
@@ -45,6 +46,8 @@ class Line:
         self._not_before = 0.0
         self._quiet_until = 0.0
         self._was_connected = False
+        self._is_bus = options.serial is not None or options.framing == "rtu"
+        """Nothing tells one request's answer from another's but their order."""
 
     async def read(self, unit_id: int, address: int, count: int, function: int = 3) -> list[int]:
         """Registers of a device, from one answer. Raises NoAnswer."""
@@ -104,7 +107,10 @@ class Line:
             )  # fmt: skip
         host, port = options.host_and_port()
         if self._tls is None:
-            return AsyncModbusTcpClient(host, port=port, timeout=options.timeout_s, retries=0, reconnect_delay=0)
+            framer = FramerType.RTU if options.framing == "rtu" else FramerType.SOCKET
+            return AsyncModbusTcpClient(
+                host, port=port, framer=framer, timeout=options.timeout_s, retries=0, reconnect_delay=0
+            )
         return AsyncModbusTlsClient(
             host, port=port, sslctx=self._tls, timeout=options.timeout_s, retries=0, reconnect_delay=0
         )
@@ -115,7 +121,7 @@ class Line:
             await asyncio.sleep(wait)
 
     def _close(self, *, quiet: bool) -> None:
-        if quiet and self.options.serial is not None:
+        if quiet and self._is_bus:
             self._quiet_until = self._seconds() + self.options.timeout_s
         if self._client is None:
             return
