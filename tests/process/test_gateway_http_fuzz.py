@@ -48,7 +48,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
                 str(Path(sys.executable).with_name("schemathesis")), "run", "openapi.json", "--no-color",
                 "--url", f"http://127.0.0.1:{gateway.port}", "--header", f"Authorization: Bearer {TOKEN}",
                 "--exclude-path", "/health",  # 503: Kafka is away
-                "--max-examples", "60", "--seed", "1",
+                "--max-examples", "30", "--seed", "1",
             ],
             cwd=tmp_path,
             env=dict(os.environ) | {"SCHEMATHESIS_HOOKS": "lines", "PYTHONPATH": str(tmp_path)},

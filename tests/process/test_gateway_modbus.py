@@ -390,9 +390,9 @@ def test_an_answer_that_comes_late_is_never_taken_for_the_next(tmp_path: Path) -
     async def run() -> None:
         slow = Registers(list(range(1_000)), base=0)
         async with Server({1: slow}) as server:
-            line = Line(LineOptions(tcp=f"127.0.0.1:{server.port}", timeout_s=0.2))
+            line = Line(LineOptions(tcp=f"127.0.0.1:{server.port}", timeout_s=0.5))
             assert await line.read(1, 10, 2) == [10, 11]
-            slow.delay_s = 0.4
+            slow.delay_s = 0.9
             with pytest.raises(NoAnswer, match="gave no answer in time"):
                 await line.read(1, 20, 2)
             slow.delay_s = 0.0
@@ -414,7 +414,7 @@ def test_one_device_that_is_off_takes_no_other_with_it(tmp_path: Path, framing: 
         framer = FramerType.RTU if framing == "rtu" else FramerType.SOCKET
         devices = {1: Registers(inverter_words(100)), 3: Registers(inverter_words(300))}
         async with Server(devices, framer=framer) as server:
-            line = Line(LineOptions(tcp=f"127.0.0.1:{server.port}", framing=framing, timeout_s=0.2))
+            line = Line(LineOptions(tcp=f"127.0.0.1:{server.port}", framing=framing, timeout_s=0.4))
             async with Bench(tmp_path, line) as bench:
                 units = [DeviceOptions(unit_id=n, machine=f"roof-{n}", points={"energy": "103.WH"}) for n in (1, 2, 3)]
                 for _ in range(2):
@@ -450,7 +450,7 @@ def test_what_is_no_answer_to_the_question_is_none(answer: bytes, reason: str) -
     async def run() -> None:
         server = await asyncio.start_server(respond, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        line = Line(LineOptions(tcp=f"127.0.0.1:{port}", timeout_s=0.2))
+        line = Line(LineOptions(tcp=f"127.0.0.1:{port}", timeout_s=0.4))
         with pytest.raises(NoAnswer) as caught:
             await line.read(1, 0, 2)
         assert reason in ("any", caught.value.reason)
@@ -525,7 +525,7 @@ def test_several_devices_share_a_serial_line(tmp_path: Path) -> None:
         wires = SerialLine()
         devices = {1: Registers(inverter_words(100)), 2: Registers(inverter_words(200)), 3: Registers([1, 2], base=0)}
         async with Server(devices, serial=wires.ends[1]):
-            line = Line(LineOptions(serial=wires.ends[0], baud=19_200, timeout_s=0.4, pause_ms=5))
+            line = Line(LineOptions(serial=wires.ends[0], baud=19_200, timeout_s=0.6, pause_ms=5))
             async with Bench(tmp_path, line) as bench:
                 others = DeviceOptions(unit_id=2, machine="roof-2", points={"energy": "103.WH"})
                 assert await bench.poll(sunspec_device(energy="103.WH")) == {"energy": 100}
@@ -533,7 +533,7 @@ def test_several_devices_share_a_serial_line(tmp_path: Path) -> None:
                 assert await line.read(3, 0, 2) == [1, 2]
                 with pytest.raises(NoAnswer):
                     await line.read(9, 0, 2)  # nobody has this number
-                devices[1].delay_s = 0.6  # its answer comes when the next device has been asked already
+                devices[1].delay_s = 1.0  # its answer comes when the next device has been asked already
                 with pytest.raises(NoAnswer):
                     await bench.poll(sunspec_device(energy="103.WH"))
                 devices[1].delay_s = 0.0

@@ -101,9 +101,9 @@ def test_the_command_polls_on_the_clock_s_grid_and_ends_in_order(tmp_path: Path)
             for _ in range(200):
                 await asyncio.sleep(0.1)
                 page = (await asyncio.to_thread(urllib.request.urlopen, f"{pages}/metrics")).read().decode()
-                if 'polls_total{machine="roof-1",result="answered"} 4.0' in page:
+                if 'polls_total{machine="roof-1",result="answered"} 3.0' in page:
                     break
-            assert "tallyroot_gateway_readings_total 4.0" in page
+            assert "tallyroot_gateway_readings_total 3.0" in page
             gateway.send_signal(signal.SIGTERM)
             _, errors = await gateway.communicate()
             assert gateway.returncode == 0, errors
@@ -111,8 +111,8 @@ def test_the_command_polls_on_the_clock_s_grid_and_ends_in_order(tmp_path: Path)
     asyncio.run(run())
     rows = rows_in(tmp_path / "spool" / "roof-1", "roof-1")
     assert {row.register for row in rows} == {1_000}
-    assert len(rows) >= 4
-    assert sum(row.observed_at % 1_000 == 0 for row in rows) >= 2
+    assert len(rows) >= 3
+    assert sum(row.observed_at % 1_000 == 0 for row in rows) >= 1
 
 
 def rows_in(folder: Path, route: str, log_id: str = "l") -> list[Reading]:
@@ -188,7 +188,7 @@ def test_the_how_to_s_walk_runs_as_it_is_written(tmp_path: Path) -> None:
     script = "\n".join(["set -e", "trap 'kill $(jobs -p)' EXIT", *blocks])
     run = "python -m tallyroot_gateway modbus --config gateway.toml\n"
     assert run in script
-    script = script.replace(run, f"timeout 5 {run.rstrip()} || test $? = 124\n")
+    script = script.replace(run, f"timeout -s KILL 4 {run.rstrip()} || test $? = 137\n")
     script = script.replace("--port 5020 &", "--port 5020 & sleep 2")
     environment = dict(os.environ) | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(

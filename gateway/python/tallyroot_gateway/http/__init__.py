@@ -1,6 +1,5 @@
 """Readings by POST, from anything that speaks HTTP: as JSON, lines of JSON, or CloudEvents."""
 
-import asyncio
 from collections.abc import Mapping
 
 from tallyroot_gateway.field.intake import Intake
@@ -22,4 +21,4 @@ async def run(config: HttpConfig, kafka: Mapping[str, str] | None) -> None:
 async def discover(config: HttpConfig) -> None:
     """Prints a form for `tallyroot register` of the machines that the file names, and how to send a reading."""
     check_file(config)
-    await asyncio.to_thread(print, form_of(config))
+    print(form_of(config))
