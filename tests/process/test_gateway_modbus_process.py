@@ -94,6 +94,7 @@ def test_the_command_polls_on_the_clock_s_grid_and_ends_in_order(tmp_path: Path)
         async with SimulatedInverter() as inverter:
             inverter.show(1_000, 5)
             device = '[[lines.devices]]\nunit_id = 1\nmachine = "roof-1"\npoll_s = 1\npoints = { energy = "103.WH" }\n'
+            device += '[[lines]]\ntcp = "127.0.0.1:1"\n' + device.replace("roof-1", "asleep-1")
             gateway = await started(gateway_file(tmp_path, inverter.port, device))
             assert gateway.stderr is not None
             said = (await gateway.stderr.readline()).decode()
@@ -104,6 +105,7 @@ def test_the_command_polls_on_the_clock_s_grid_and_ends_in_order(tmp_path: Path)
                 if 'polls_total{machine="roof-1",result="answered"} 3.0' in page:
                     break
             assert "tallyroot_gateway_readings_total 3.0" in page
+            assert 'polls_total{machine="asleep-1",result="no_connection"}' in page
             gateway.send_signal(signal.SIGTERM)
             _, errors = await gateway.communicate()
             assert gateway.returncode == 0, errors
