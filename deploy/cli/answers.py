@@ -17,6 +17,7 @@ from deploy.cli.dialect import schema
 from deploy.cli.results import (
     Accepted,
     Disputed,
+    GatewayEnded,
     MachinesShown,
     ProofFolder,
     Restored,
@@ -70,6 +71,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "cancel-announced": (RoleCall,), "claim": (Claimed, ClaimedMany), "close-ledger": (RoleCall,),
     "config": (SettingsShown, Origin), "correct": (Corrected,), "demo": (DemoResult,),
     "deploy-contracts": (Deployment,), "dispute": (Disputed,), "down": (Stopped,), "fund": (Funded,),
+    "gateway": (GatewayEnded,),
     "ingest": (IngestReport, Written), "init": (InitResult,), "machines": (MachinesShown, MachinePage),
     "max-rate": (RoleCall,), "merge": (Merged,), "move-ledger": (Moved,), "pause": (RoleCall,),
     "payouts": (Payouts,), "proof": (ProofFile, ProofFolder),

@@ -1,11 +1,15 @@
 """Commands at the devices: gateways of field protocols."""
 
+import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from deploy.cli.options import DataDir, data_folder
+from deploy.cli.options import DataDir, Json, data_folder
+from deploy.cli.terminal import Terminal
 from schemas.errors import InvalidInput
 
 app = typer.Typer()
@@ -19,12 +23,14 @@ def gateway(
         bool, typer.Option("--discover", help="Print what the devices offer, and a registration to start from.")
     ] = False,
     data_dir: DataDir = None,
+    json: Json = False,
 ) -> None:
     """Take readings from devices of a field protocol, and send them to the log until it is stopped.
 
     What the file's [log] leaves out (servers, log id, topic, partitions) is the data folder's. On a device without
     tallyroot the same is `python -m tallyroot_gateway PROTOCOL --config FILE`.
     """
+    from deploy.cli.results import GatewayEnded
     from deploy.config import load_settings
     from tallyroot_gateway.__main__ import PROTOCOLS, main
 
@@ -32,7 +38,10 @@ def gateway(
         raise InvalidInput(f"there is no gateway for '{protocol}': choose {', '.join(PROTOCOLS)}")
     words = [protocol, "--config", str(config), *(["--discover"] if discover else [])]
     kafka = load_settings().kafka.librdkafka()
-    code = main(words, log=_log_of(data_dir), kafka=kafka)
+    with redirect_stdout(StringIO() if json else sys.stdout) as shown:
+        code = main(words, log=_log_of(data_dir), kafka=kafka)
+    discovered = shown.getvalue() if discover and isinstance(shown, StringIO) else None
+    Terminal(as_json=json).result(GatewayEnded(code, discovered))
     if code:
         raise typer.Exit(code)
 

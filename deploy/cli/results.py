@@ -50,6 +50,13 @@ class Restored(Struct, frozen=True):
     restored: list[int]
 
 
+class GatewayEnded(Struct, frozen=True):
+    """How a gateway ended (0: it was stopped), and the text of what it discovered, where it was asked for that."""
+
+    code: int
+    discovered: str | None
+
+
 class WorkerEnded(Struct, frozen=True):
     """The exit code of a worker: 0, or 75 after a stall."""
 

@@ -79,12 +79,13 @@ def run(data: DataFolder, terminal: Terminal, files: list[tuple[str, Path]] | No
     duration_ms(options.epoch)
     sources = _sources(files, options)
     with demo_folder(data.data_dir):
-        return _run(data, terminal, sources, options, began_s)
+        return _run(data, terminal, sources, options, began_s, has_devices=files is None)
 
 
 def _run(
-    data: DataFolder, terminal: Terminal, sources: list[SourceLog], options: ReplayOptions, began_s: float
-) -> bool:
+    data: DataFolder, terminal: Terminal, sources: list[SourceLog], options: ReplayOptions, began_s: float,
+    *, has_devices: bool,
+) -> bool:  # fmt: skip
     terminal.step("1/8 starting Kafka and the EVM node")
     data.start_stack()
     machine = _shared_machine(sources)
@@ -97,6 +98,7 @@ def _run(
     )
     shares = Shares.open(data.data_dir, treasury.chain, "YOU10")
     terminal.step(f"3/8 replaying the records into a new log; {', '.join(SIMULATED)} are simulated")
+    sources = _through_devices(data, terminal, sources) if has_devices else sources
     payees = {demo_account(name): points for name, points in DEMO_PAYEES.items()}
     replayed = replay_into(
         data, terminal.progress, sources, replace(options, payees=payees), {machine: _agreement(shares.address)}
@@ -143,6 +145,22 @@ def _sources(files: list[tuple[str, Path]] | None, options: ReplayOptions) -> li
         return read_sources(files, options)
     recorded = rebased([SOURCES[kind].read(DATA / name, replace(of, days=options.days)) for kind, name, of in FILES])
     return [*recorded, fleet_source(SEED, SIMULATED, recorded[0].start_ms, options.days or DAYS)]
+
+
+def _through_devices(data: DataFolder, terminal: Terminal, sources: list[SourceLog]) -> list[SourceLog]:
+    """The sources, those of the chargers and of an inverter with what gateways took from these as devices."""
+    from deploy.demo.devices import through_modbus, through_ocpp
+
+    log_id = data.log().log_id
+    ways = {"ev_sessions_acn_2019.parquet": through_ocpp, "pv_abb_5min.parquet": through_modbus}
+    terminal.say(
+        "  simulated charge points play the recorded sessions over OCPP, a simulated inverter shows its record over"
+    )
+    terminal.say("  Modbus; their gateways acknowledge what is on disk, and what waits in their spools is replayed")
+    return [
+        ways[source.name](source, log_id, data.data_dir / "gateways" / source.name) if source.name in ways else source
+        for source in sources
+    ]
 
 
 def _shared_machine(sources: list[SourceLog]) -> str:

@@ -183,7 +183,7 @@ export class Spool {
     const areWhole = numbers.map((number) => this.#load(number, number === numbers.at(-1)));
     const isWhole = areWhole.length && !areWhole.includes(false);
     if (!isWhole || this.boot < leastBoot) {
-      if (nowMs < BOOTS_BEGIN_MS && this.boot < 0) {
+      if (nowMs < BOOTS_BEGIN_MS && this.boot < 0 && !leastBoot) {
         throw new InvalidInput("the clock is before 2020 and the spool is new: set the clock first");
       }
       // What was lost may have been of this quarter's boot.

@@ -81,7 +81,8 @@ class Gateway:
         With `key_id` and `private_key` (32 bytes of Ed25519) every record is signed. `boot` is the lowest to use,
         where an operator registered one. `now_ms` returns epoch ms. `kafka` are properties to connect by, with
         librdkafka's names (`security.protocol`, `sasl.username`, ...); `kafka_properties` takes them from the
-        environment. Kafka may be away. Raises InvalidInput for options that can't be right, and where another gateway
+        environment. Kafka may be away; with no `bootstrap_servers` ("") nothing is sent, and readings wait in the spool
+        for a start that has some. Raises InvalidInput for options that can't be right, and where another gateway
         has the spool's folder.
         """
         _check(log_id, route, partitions, key_id, private_key, format, batch_rows, sync)
@@ -108,7 +109,8 @@ class Gateway:
         connection = {**(kafka or {}), "bootstrap.servers": bootstrap_servers}
         self._sender = Sender(connection, self._spool, self._turn, address, limits)
         self._is_open = True
-        self._sender.start()
+        if bootstrap_servers:
+            self._sender.start()
 
     def send(
         self,
@@ -234,7 +236,8 @@ class Gateway:
         with self._turn:
             if not self._is_open:
                 return self._spool.count
-            self._await_sent(seconds)
+            if self._sender.is_running:
+                self._await_sent(seconds)
             self._is_open = False
         self._sender.stop()
         self._spool.close()

@@ -92,12 +92,18 @@ class Sender:
         """Starts the thread."""
         self._thread.start()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has started and not ended."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Ends the thread. What Kafka hasn't acknowledged stays in the spool."""
         with self._turn:
             self._stopping = True
             self._turn.notify_all()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
         pause = PAUSE_SECONDS

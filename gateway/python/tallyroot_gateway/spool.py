@@ -283,7 +283,7 @@ class Spool:
             follows_whole = bool(is_whole) and is_whole[-1]
             is_whole.append(self._load(number, is_last=number == numbers[-1], follows_whole=follows_whole))
         if not is_whole or not all(is_whole) or self.boot < least_boot:
-            if now_ms < BOOTS_BEGIN_MS and self.boot < 0:
+            if now_ms < BOOTS_BEGIN_MS and self.boot < 0 and not least_boot:
                 raise InvalidInput("the clock is before 2020 and the spool is new: set the clock first")
             # What was lost may have been of this quarter's boot.
             self._count_boot(now_ms + (BOOT_UNIT_MS if numbers else 0), max(least_boot, self.boot + 1))

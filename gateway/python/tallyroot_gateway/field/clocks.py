@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from tallyroot_gateway.field.metrics import Metrics
 
-SET_SINCE_MS = 1_577_836_800_000
-"""A clock before 2020 (epoch ms) was never set: many devices begin in 1970 or 2000."""
+BEHIND_MS = 400 * 86_400_000
+"""A clock that is further behind was never set: many devices begin in 1970 or 2000. None is offline for so long."""
 
 AHEAD_MS = 4 * 60_000
 """The log refuses readings five minutes ahead of it."""
@@ -24,6 +24,11 @@ class Moment(NamedTuple):
     reconstructed: bool
 
 
+def is_set(device_ms: int, now_ms: int) -> bool:
+    """Whether a device's clock was ever set, where it says this (epoch ms) now or said it lately."""
+    return device_ms >= now_ms - BEHIND_MS
+
+
 class Clocks:
     """What is known of the clocks of many devices."""
 
@@ -33,9 +38,8 @@ class Clocks:
 
     def moment(self, device_ms: int, now_ms: int) -> Moment:
         """The device's time where it can be used, else the moment of arrival, `now_ms`."""
-        if device_ms < SET_SINCE_MS or device_ms > now_ms + AHEAD_MS:
-            return Moment(now_ms, reconstructed=True)
-        return Moment(min(device_ms, now_ms + AHEAD_MS), reconstructed=False)
+        is_believed = is_set(device_ms, now_ms) and device_ms <= now_ms + AHEAD_MS
+        return Moment(device_ms if is_believed else now_ms, reconstructed=not is_believed)
 
     def compare(self, device: str, device_ms: int, now_ms: int) -> None:
         """A device said its time just now: it is shown in `/metrics`, and written to the log where it becomes wrong."""

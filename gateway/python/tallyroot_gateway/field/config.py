@@ -21,7 +21,7 @@ class LogOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[log]`: where readings go, and where they wait meanwhile.
 
     `spool` is a folder, with one folder in it for each route. With `key_id` and `private_key_file` (64 hex digits of an
-    Ed25519 key) records are signed.
+    Ed25519 key) records are signed. `boot` is the lowest to use, where an operator registered one.
     """
 
     bootstrap_servers: str
@@ -30,6 +30,7 @@ class LogOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     partitions: Annotated[int, Meta(ge=1, le=1024)] = 4
     spool: str = "spool"
     spool_bytes: Annotated[int, Meta(ge=1 << 20)] = 1 << 28
+    boot: Annotated[int, Meta(ge=0)] = 0
     key_id: Id | None = None
     private_key_file: str | None = None
     batch_rows: Annotated[int, Meta(ge=1, le=10_000)] = 1_000

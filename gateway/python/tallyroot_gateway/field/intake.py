@@ -133,6 +133,7 @@ class Intake:
                 partitions=self._options.partitions,
                 key_id=self._options.key_id,
                 private_key=self._private_key,
+                boot=self._options.boot,
                 batch_rows=self._options.batch_rows,
                 batch_ms=self._options.batch_ms,
                 spool_bytes=self._options.spool_bytes,

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from tallyroot_gateway.errors import InvalidInput
-from tallyroot_gateway.field.clocks import SET_SINCE_MS
+from tallyroot_gateway.field.clocks import is_set
 from tallyroot_gateway.field.units import convert, decode_json, number_of
 from tallyroot_gateway.mqtt.config import DEVICES_MAX, Device, Kind, MeterMapping, MqttConfig, TopicMapping
 from tallyroot_gateway.mqtt.patterns import Path, Pattern, check_template, filled, path_of, pattern_of, value_at
@@ -238,7 +238,7 @@ def _time(mapping: _Mapping, document: Any, arrived_ms: int) -> DeviceTime | Non
     if written is None:
         return None
     time = device_time(written, mapping.zone, arrived_ms)
-    return time if time.ms >= SET_SINCE_MS else None
+    return time if is_set(time.ms, arrived_ms) else None
 
 
 def _own_id(mapping: _Mapping, document: Any) -> str | None:

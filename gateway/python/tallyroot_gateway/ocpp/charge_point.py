@@ -142,8 +142,11 @@ class ChargePoint:
                 future.set_exception(InvalidInput("the connection was lost"))
 
 
-def messages_of(session: Session, transaction: int = 0) -> list[tuple[int, str, dict[str, Any]]]:
-    """What a session sends: (epoch ms, action, payload), in order. `transaction` is what its start was answered."""
+def messages_of(session: Session, transaction: int = 0, at_once: int = 1) -> list[tuple[int, str, dict[str, Any]]]:
+    """What a session sends: (epoch ms, action, payload), in order. `transaction` is what its start was answered.
+
+    So many points are sent `at_once`, by a charge point that collects them.
+    """
     number = session.connector
     start = {
         "connectorId": number,
@@ -155,11 +158,10 @@ def messages_of(session: Session, transaction: int = 0) -> list[tuple[int, str, 
         (session.started_at, "StatusNotification", _status(number, "Charging", session.started_at)),
         (session.started_at, "StartTransaction", start),
     ]
-    for at_ms, register in session.points:
-        value = {"value": str(register), "measurand": "Energy.Active.Import.Register", "unit": "Wh"}
-        sampled = {"timestamp": time_text(at_ms), "sampledValue": [value]}
-        values = {"connectorId": number, "transactionId": transaction, "meterValue": [sampled]}
-        messages.append((at_ms, "MeterValues", values))
+    for first in range(0, len(session.points), at_once):
+        points = session.points[first : first + at_once]
+        values = {"connectorId": number, "transactionId": transaction, "meterValue": [_sampled(*one) for one in points]}
+        messages.append((points[-1][0], "MeterValues", values))
     stop = {
         "transactionId": transaction,
         "meterStop": session.meter_stop,
@@ -171,6 +173,11 @@ def messages_of(session: Session, transaction: int = 0) -> list[tuple[int, str, 
     return messages
 
 
+def _sampled(at_ms: int, register: int) -> dict[str, Any]:
+    value = {"value": str(register), "measurand": "Energy.Active.Import.Register", "unit": "Wh"}
+    return {"timestamp": time_text(at_ms), "sampledValue": [value]}
+
+
 async def play(
     url: str,
     charger_id: str,
@@ -179,6 +186,7 @@ async def play(
     password: str | None = None,
     tls: ssl.SSLContext | None = None,
     at: Callable[[int], None] = lambda _: None,
+    at_once: int = 1,
 ) -> dict[str, int]:
     """Plays sessions in their order, without waiting between them; returns the transaction of each session's id.
 
@@ -192,7 +200,7 @@ async def play(
         boot = {"chargePointVendor": "tallyroot", "chargePointModel": "simulated"}
         await charge_point.call("BootNotification", boot)
         for session in sessions:
-            for at_ms, action, payload in messages_of(session):
+            for at_ms, action, payload in messages_of(session, at_once=at_once):
                 at(at_ms)
                 known = {"transactionId": transactions[session.id]} if "transactionId" in payload else {}
                 answer = await charge_point.call(action, payload | known)
