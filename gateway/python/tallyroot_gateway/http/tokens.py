@@ -1,6 +1,6 @@
 """Who sends: a bearer token is a secret of 32 random bytes; the gateway's file has only its SHA-256.
 
-python -m tallyroot_gateway.http.tokens NAME MACHINE...     a new token, and what the file needs
+python -m tallyroot_gateway.http.new_token NAME MACHINE...     a new token, and what the file needs
 """
 
 import hashlib
