@@ -142,7 +142,7 @@ def _registration(
     if form.kind is None or not form.meters or form.tariff is None or not form.payees:
         missing = [name for name in ("kind", "meters", "tariff", "payees") if not getattr(form, name)]
         raise InvalidInput(f"the form lacks {', '.join(missing)}: see `tallyroot register --example ev_charger`")
-    units = {name: meter.unit for name, meter in form.meters.items()}
+    units = {name: meter.unit for name, meter in form.meters.items() if meter.counts != "level"}  # what can be billed
     levels = {name: meter.unit for name, meter in form.meters.items() if meter.counts == "level"}
     return Registration(
         machine=form.id,

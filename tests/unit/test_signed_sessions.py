@@ -134,3 +134,19 @@ def test_why_says_what_the_meter_itself_signed(folder: Path) -> None:
         [found] = [one for one in window_readings(folder, HOURLY, "m0", at(minutes)) if one.readings]
         assert [one.proven for one in found.readings] == proven
         assert (found.window.trust, found.window.flags) == ((2, ("proven",)) if proven[0] else (0, ()))
+
+
+def test_a_level_is_no_meter_that_a_price_could_mean(tmp_path: Path) -> None:
+    """What a charger says of its availability doesn't make a price per session ambiguous."""
+    lines = (
+        "moves = []",
+        "[machines.meters.availability]",
+        'counts = "level"',
+        'unit = "count"',
+        'capacity = "1 count/h"',
+    )
+    path = tmp_path / "machines.toml"
+    path.write_text(FORM.replace('"EUR 0.39 per kWh"', '"EUR 0.39 per kWh", "EUR 0.50 per session"') + "\n".join(lines))
+    [machine] = read_form(path)
+    made = registration_of(machine, currency="EUR", zone="UTC", version=1, salt="", years=range(2025, 2030))
+    assert [part.meter for element in made.tariff.elements for part in element.components] == ["energy", "energy"]

@@ -22,7 +22,7 @@ UNIT_ID = 1
 WATTS_MAX = 32_767
 _SLEEPING, _FEEDING = 2, 4
 _NONE = 0x8000
-_NO_VALUE = 0xFFFF
+"""What a point that isn't there shows: of a signed one the value, of a scale its absence."""
 
 
 class Step(NamedTuple):
@@ -102,7 +102,7 @@ class SimulatedInverter:
         """Every register: the mark, model 1, model 103, the end."""
         names = (("tallyroot", 16), ("simulated inverter", 16), ("", 8), ("1", 8), (self._serial_number, 16))
         common = [1, 66, *chain.from_iterable(words_of(text, size) for text, size in names), UNIT_ID, _NONE]
-        inverter = [103, 50, *[_NO_VALUE] * 50]
+        inverter = [103, 50, *[_NONE] * 50]
         power_scale = 0
         while power_w > WATTS_MAX:
             power_w, power_scale = power_w // 10, power_scale + 1
