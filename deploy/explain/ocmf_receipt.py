@@ -49,8 +49,8 @@ def session_values(data_dir: Path, log: Log, name: ReadingName, key: MeterKey) -
         if row is named or is_of_session:
             text = str(row.evidence)
             context = "Begin" if row.session_start else "End" if row.session_end else "Current"
-            found.setdefault(
-                text, SignedValue(context=f"Transaction.{context}", ocmf=text, verified=is_verified(text, key))
+            found[text] = SignedValue(  # a record of both goes with both rows, and is one of the end
+                context=f"Transaction.{context}", ocmf=text, verified=is_verified(text, key)
             )
     return list(found.values())
 

@@ -54,7 +54,7 @@ class Added(Struct, frozen=True):
 class Item(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A reading or a correction that was judged: what it showed (or the difference), where it lies, what it added.
 
-    `reason` says why it was rejected. A rejected entry lies where its moment is, and adds nothing.
+    `proven` says that its meter signed what it added, `reason` why it was rejected. A rejected entry lies where its moment is, and adds nothing.
     """
 
     offset: int
@@ -68,6 +68,7 @@ class Item(Struct, frozen=True, omit_defaults=True, kw_only=True):
     adds: tuple[Added, ...]
     session: str | None = None
     reconstructed: bool = False
+    proven: bool = False
     reason: Reason | None = None
 
 
@@ -178,5 +179,6 @@ class _DayNotes:
             adds=tuple(Added(line.registration_version, line.price_micros, line.per, line.usage) for line in lines),
             session=entry.session if isinstance(entry.session, str) else None,
             reconstructed=reconstructed,
+            proven=window is not None and window.is_proven,
             reason=change.reason,
         )

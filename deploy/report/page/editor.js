@@ -258,6 +258,7 @@ class DayEditor {
   readingRow(item) {
     const notes = [item.meter];
     if (item.session) notes.push("session " + item.session);
+    if (item.proven) notes.push("signed by the meter itself");
     if (item.reconstructed) notes.push("worked out between two known points");
     const shows = whole(item.value) + " " + item.unit;
     return [
