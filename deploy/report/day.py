@@ -54,7 +54,8 @@ class Added(Struct, frozen=True):
 class Item(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A reading or a correction that was judged: what it showed (or the difference), where it lies, what it added.
 
-    `proven` says that its meter signed what it added, `reason` why it was rejected. A rejected entry lies where its moment is, and adds nothing.
+    `proven` says that its meter signed what it added, `reason` why it was rejected. A rejected entry lies where its
+    moment is, and adds nothing.
     """
 
     offset: int
