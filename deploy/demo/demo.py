@@ -153,10 +153,7 @@ def _through_devices(data: DataFolder, terminal: Terminal, sources: list[SourceL
 
     log_id = data.log().log_id
     ways = {"ev_sessions_acn_2019.parquet": through_ocpp, "pv_abb_5min.parquet": through_modbus}
-    terminal.say(
-        "  simulated charge points play the recorded sessions over OCPP, a simulated inverter shows its record over"
-    )
-    terminal.say("  Modbus; their gateways acknowledge what is on disk, and what waits in their spools is replayed")
+    terminal.say("  sessions over OCPP, an inverter over Modbus: simulated devices, real gateways")
     return [
         ways[source.name](source, log_id, data.data_dir / "gateways" / source.name) if source.name in ways else source
         for source in sources

@@ -47,6 +47,12 @@ class EveryAnswer:
         self.run.add(command)
         return answer
 
+    def _of_a_gateway(self) -> None:
+        """What a gateway prints of its own file; the folder fills in where its log is."""
+        token = '[[tokens]]\nname = "t"\nsha256 = "' + "ab" * 32 + '"\nmachines = ["m"]\n'
+        (self.place / "gateway.toml").write_text('[[machines]]\nid = "m"\n' + token)
+        assert "[[machines]]" in self.ask("gateway", "http", "--config", "gateway.toml", "--discover")["discovered"]
+
     def missing(self) -> set[str]:
         """Commands that have not answered yet."""
         return set(ANSWERS) - self.run
@@ -77,6 +83,7 @@ class EveryAnswer:
             ("shares", "income", SYMBOL), ("up",),
         ):  # fmt: skip
             self.ask(*words)
+        self._of_a_gateway()
         last = self.ask("why", OWNER)["rows"][-1]
         (window,) = self.ask("why", OWNER, "--window", last["machine"], last["start"])["windows"]
         reading = window["readings"][-1]

@@ -72,7 +72,13 @@ def read_config(path: Path, kind: type[Config], log: Mapping[str, Any] | None = 
         raw = msgspec.toml.decode(text)
         table = raw.get("log", {})
         if isinstance(table, dict):
-            raw["log"] = {**(log or {}), **table}
+            table = raw["log"] = {**(log or {}), **table}
+            missing = [name for name in ("bootstrap_servers", "log_id") if name not in table]
+            if missing:
+                raise InvalidInput(
+                    f"{path}: [log] lacks {' and '.join(missing)}: say them there, or run `tallyroot gateway` with the"
+                    " log's own data folder, its servers up"
+                )
         config = msgspec.convert(raw, kind)
     except (msgspec.MsgspecError, ValueError) as error:
         raise InvalidInput(f"{path}: {error}") from None
