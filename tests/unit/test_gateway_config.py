@@ -45,7 +45,7 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, text: str, words: str) -> Non
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="can't read .*No such file"):
+    with pytest.raises(InvalidInput, match=r"can't read .*No such file"):
         read_config(tmp_path / "gateway.toml", GatewayConfig)
 
 
@@ -53,7 +53,7 @@ def test_a_key_is_its_owner_s_alone(tmp_path: Path) -> None:
     config = read_config(written(tmp_path, WHOLE + 'private_key_file = "key"\n'), GatewayConfig)
     (tmp_path / "key").write_text("ab" * 32)
     (tmp_path / "key").chmod(0o640)
-    with pytest.raises(InvalidInput, match="others may read .*chmod 600"):
+    with pytest.raises(InvalidInput, match=r"others may read .*chmod 600"):
         private_key(config.log)
     (tmp_path / "key").chmod(0o600)
     assert private_key(config.log) == bytes.fromhex("ab" * 32)
