@@ -348,6 +348,7 @@ def test_the_lines_of_the_how_to_run_as_they_are_written(tmp_path: Path) -> None
     blocks = re.findall(r"(?ms)^```sh\n(.*?)^```", page)
     environment = dict(os.environ) | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     script = "\n".join(["set -e", *(block for block in blocks if "pip install" not in block)])
+    script = script.replace("8420", str(free_port()))
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
     )

@@ -22,6 +22,7 @@ from tallyroot_gateway.reading import Reading
 from tallyroot_gateway.spool import Spool
 from tests.process.modbus_gateway_child import config_of, poll_on
 from tests.support.gateway_logs import arrived, new_log, window_facts
+from tests.support.http_gateway import free_port
 from tests.support.modbus_devices import Registers, Server, block, common, device_words
 
 CHILD = Path(__file__).with_name("modbus_gateway_child.py")
@@ -192,7 +193,7 @@ def test_the_how_to_s_walk_runs_as_it_is_written(tmp_path: Path) -> None:
     run = "python -m tallyroot_gateway modbus --config gateway.toml\n"
     assert run in script
     script = script.replace(run, f"timeout -s KILL 4 {run.rstrip()} || test $? = 137\n")
-    script = script.replace("--port 5020 &", "--port 5020 & sleep 2")
+    script = script.replace("--port 5020 &", "--port 5020 & sleep 2").replace("5020", str(free_port()))
     environment = dict(os.environ) | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
