@@ -12,7 +12,7 @@ import msgspec
 from schemas import command
 from schemas.command import Command
 from schemas.json_schemas import SCHEMAS
-from schemas.order import CANCELLED, INVOICED, RECEIVED, Order
+from schemas.order import CANCELLED, INVOICED, PLACED, RECEIVED, Order
 from schemas.payment import PAID
 from schemas.reading import CORRECTED, HEARTBEAT, READING, REGISTERED, ROWS_MAX
 from schemas.reject import Reason
@@ -20,7 +20,8 @@ from schemas.reject import Reason
 FILE = Path(__file__).parent / "asyncapi.json"
 
 TELEMETRY, REJECTED, ORDERS = "telemetry", "telemetry.rejected", "machine.orders"
-"""Topics. A log's own name stands in the place of the first, and before `.rejected`."""
+"""Topics. A log's own name stands in the place of the first, before `.rejected`, and, if it is another, at the end of
+the last, after a dot."""
 
 RECORDS = (READING, HEARTBEAT, REGISTERED, CORRECTED, RECEIVED, INVOICED, CANCELLED, PAID)
 """Every type of record that a log holds."""
@@ -68,7 +69,8 @@ def _channels() -> dict[str, Any]:
         ),
         "orders": _channel(
             ORDERS,
-            "Each order of a machine once, for suppliers' systems. Not sent by this version: see the view `orders`.",
+            "Each order of a machine once, in the partition of the same number, for suppliers' systems. Read it with"
+            " isolation.level=read_committed.",
             ["order"],
         ),
         "commands": _channel(command.TOPIC, "What machines shall do, for their gateways.", ["command"]),
@@ -103,7 +105,9 @@ def _messages() -> dict[str, Any]:
         "headers": _headers("entry.rejected", {"rejected": _rejected(), "topic-id": {"type": "string"}}),
         "payload": {"description": "The value as it was sent, which may be anything."},
     }
-    messages["order"] = _message(Order, "An order as a machine placed it.")
+    messages["order"] = _message(Order, "An order as a machine placed it.") | {
+        "headers": _headers(PLACED, {"topic-id": {"type": "string"}})
+    }
     messages["command"] = _message(Command, "A command to a machine.")
     return messages
 

@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from schemas.units import Count, Id, Positive, Reason
 
+PLACED = "order.placed"
 RECEIVED = "goods.received"
 INVOICED = "order.invoiced"
 CANCELLED = "order.cancelled"

@@ -19,20 +19,24 @@ BROKER_DEFAULT = -1
 AHEAD_MAX_MS = 10 * MINUTE_MS
 """A record whose timestamp is further ahead of the wall clock is not committed: one of two clocks is wrong."""
 
+TELEMETRY, ORDERS = "telemetry", "machine.orders"
+"""A log's topic, if it has no other name, and that of its orders."""
+
 VISIBLE_SECONDS = 10.0
 """How long a new topic may take until every broker knows it."""
 
 
 def create_topic(bootstrap_servers: str, log: Log) -> str:
-    """Creates the log's topic and that of its rejects unless they exist, checks them, and returns the log's topic id.
+    """Creates the log's topic, and those of its rejects and orders, unless they exist, and checks them.
 
-    Raises InvalidInput if an existing topic does not fit the log, or Kafka doesn't answer.
+    Returns the topic id of the log's. Raises InvalidInput if an existing topic does not fit the log, or Kafka doesn't
+    answer.
     """
     admin = AdminClient(client_config(bootstrap_servers))
     with naming_refusals(bootstrap_servers):
         _create(admin, log.topic, log.partitions, topic_config(log))
         topic_id = _checked(admin, log)
-        create_rejected_topic(bootstrap_servers, log)
+        create_outbox_topics(bootstrap_servers, log)
     return topic_id
 
 
@@ -41,27 +45,32 @@ def rejected_topic(log_topic: str) -> str:
     return f"{log_topic}.rejected"
 
 
-def create_rejected_topic(bootstrap_servers: str, log: Log) -> None:
-    """Creates the topic of the log's refused records unless it exists, and checks it.
+def orders_topic(log_topic: str) -> str:
+    """The name of the topic of a log's orders. That of a log whose topic isn't `telemetry` ends with its name."""
+    return ORDERS if log_topic == TELEMETRY else f"{ORDERS}.{log_topic}"
 
-    Raises InvalidInput if it can't be created, has another number of partitions, or would lose records.
+
+def create_outbox_topics(bootstrap_servers: str, log: Log) -> None:
+    """Creates the topics of the log's refused records and of its orders unless they exist, and checks them.
+
+    Raises InvalidInput if one can't be created, has another number of partitions, or would lose records.
     """
     admin = AdminClient(client_config(bootstrap_servers))
-    name = rejected_topic(log.topic)
-    wanted = rejected_topic_config()
-    try:
-        found = describe(admin, name)
-    except InvalidInput:
-        found = _create(admin, name, log.partitions, wanted)
-    faults = _config_faults(wanted, _config(admin, name))
-    if found.partitions != log.partitions:
-        faults.insert(0, f"it has {found.partitions} partitions, the log has {log.partitions}: delete it")
-    if faults:
-        raise InvalidInput(f"the topic {name} is not fit for what the log {log.log_id} refuses: {'. '.join(faults)}")
+    for name, what in ((rejected_topic(log.topic), "refuses"), (orders_topic(log.topic), "orders")):
+        wanted = outbox_topic_config()
+        try:
+            found = describe(admin, name)
+        except InvalidInput:
+            found = _create(admin, name, log.partitions, wanted)
+        faults = _config_faults(wanted, _config(admin, name))
+        if found.partitions != log.partitions:
+            faults.insert(0, f"it has {found.partitions} partitions, the log has {log.partitions}: delete it")
+        if faults:
+            raise InvalidInput(f"the topic {name} is not fit for what the log {log.log_id} {what}: {'. '.join(faults)}")
 
 
-def rejected_topic_config() -> dict[str, str]:
-    """The configuration of the topic of a log's refused records."""
+def outbox_topic_config() -> dict[str, str]:
+    """The configuration of the topics of a log's refused records and orders."""
     return {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 
 

@@ -6,7 +6,7 @@ an epoch stay in the file until the epoch's own files are final. Tables have no 
 deleted and inserted again. No other process opens the file; a snapshot holds its state, taken at a cut.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,9 @@ from schemas.manifest import Counts, EpochManifest
 from streams.core.log_digest import Leaf
 from streams.core.state import State
 from streams.core.tables import Changes
+from streams.kafka.outbox_topic import OrderMessage
 from streams.storage.checkpoint_identity import CheckpointIdentity
+from streams.storage.checkpoint_orders import CheckpointOrders
 from streams.storage.checkpoint_rejects import CheckpointRejects
 from streams.storage.state_store import StateStore
 
@@ -61,8 +63,8 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
     """The content of one transaction: the slice [start, position.next_offset), all of it in one epoch.
 
     `tables` are those of schemas.arrow.TABLES, all of them, `leaves` those of the log root that it closed.
-    `live_ms` names the live files of the piece's windows: the
-    start of the first (epoch ms).
+    `unsent` are its orders as messages, if they are sent to a topic. `live_ms` names the live files of the piece's
+    windows: the start of the first (epoch ms).
     """
 
     start: int
@@ -72,6 +74,7 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
     tables: Tables
     leaves: list[Leaf]
     cut: Cut | None
+    unsent: Sequence[OrderMessage] = ()
 
     @property
     def live_ms(self) -> int | None:
@@ -94,6 +97,8 @@ class Checkpoint:
         self._state = StateStore(self._db)
         self.refused = CheckpointRejects(self._db)
         """The refused records of all epochs in the file."""
+        self.placed = CheckpointOrders(self._db)
+        """The orders that their topic lacks."""
         try:
             with readable(path), self._transaction():
                 self._prepare(path, identity)
@@ -129,7 +134,7 @@ class Checkpoint:
         row = [manifest.epoch, *offsets, *_counts(manifest.counts), *times]
         digests = [bytes.fromhex(manifest.state_digest), manifest.digest()]
         with self._transaction():
-            for name in (*TABLES, "leaves", "cuts", "position"):
+            for name in (*TABLES, "leaves", "cuts", "position", "unsent_orders"):
                 self._db.execute(f"DELETE FROM {name}")
             self._state.restore(tables)
             self._db.execute(f"INSERT INTO cuts VALUES ({', '.join('?' * 11)})", [*row, *digests])
@@ -148,6 +153,7 @@ class Checkpoint:
             self._state.append(piece.changes)
             for name, table in piece.tables.items():
                 self._insert(name, table, piece)
+            self.placed.add(piece.epoch, piece.unsent)
             if piece.leaves:
                 leaves = [(piece.epoch, leaf.chunk, leaf.digest) for leaf in piece.leaves]
                 self._db.executemany("INSERT INTO leaves VALUES (?, ?, ?)", leaves)
@@ -224,11 +230,16 @@ class Checkpoint:
         """The same file through another connection, for one other thread that only reads."""
         other = object.__new__(Checkpoint)
         other._db = self._db.cursor()
+        other.placed = CheckpointOrders(other._db)
         return other
 
     def refused_reader(self) -> CheckpointRejects:
         """The refused records through another connection, for one other thread."""
         return CheckpointRejects(self._db.cursor())
+
+    def placed_reader(self) -> CheckpointOrders:
+        """The orders that their topic lacks through another connection, for one other thread."""
+        return CheckpointOrders(self._db.cursor())
 
     def close(self) -> None:
         """Closes the file."""
@@ -245,6 +256,7 @@ class Checkpoint:
         else:
             ((content,),) = self._db.execute("SELECT content FROM identity").fetchall()
             msgspec.json.decode(content, type=CheckpointIdentity).compare(path, identity, self.position.epoch)
+        self.placed.create()
         self._db.execute("DELETE FROM identity")
         self._db.execute("INSERT INTO identity VALUES (?)", [msgspec.json.encode(identity).decode()])
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from files.format import FORMAT, METADATA
 from schemas.arrow import REJECTED_RECORDS
 from schemas.reject import KEPT_BYTES
-from streams.kafka.rejects_topic import RejectedMessage
+from streams.kafka.outbox_topic import RejectedMessage
 
 BATCH_RECORDS = 10_000
 BATCH_BYTES = 8 << 20

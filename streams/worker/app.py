@@ -23,9 +23,9 @@ from schemas.manifest import SkippedRange
 from streams.kafka.consumer import RECORDS_MAX
 from streams.kafka.failures import KafkaAway
 from streams.kafka.heartbeats import Heartbeats
+from streams.kafka.outbox_topic import orders_in_kafka, rejects_in_kafka
 from streams.kafka.reader import KafkaLogReader
-from streams.kafka.rejects_topic import KafkaRejectsTopic
-from streams.kafka.topics import check_group, check_topic, create_rejected_topic
+from streams.kafka.topics import check_group, check_topic, create_outbox_topics
 from streams.storage.object_store import ObjectStore, StoreAway
 from streams.storage.offset_mark import partitions_behind
 from streams.storage.shared_marks import SharedMarks
@@ -107,7 +107,7 @@ def run_worker(settings: WorkerSettings) -> int:
     """
     check_topic(settings.bootstrap_servers, settings.log)
     check_group(settings.bootstrap_servers, settings.log, group_of(settings.log))
-    create_rejected_topic(settings.bootstrap_servers, settings.log)
+    create_outbox_topics(settings.bootstrap_servers, settings.log)
     if settings.store is None:
         skipped_ranges = load_skipped_ranges(settings.data_dir, settings.log)
     else:
@@ -208,7 +208,8 @@ class _WorkerRun:
         asyncio.set_event_loop(self._loop)
         self._checkpoints = PartitionOwner(
             settings.data_dir, settings.log, reader, archive_reader, store=settings.store,
-            rejected=KafkaRejectsTopic(settings.bootstrap_servers, settings.log.topic),
+            rejected=rejects_in_kafka(settings.bootstrap_servers, settings.log.topic),
+            orders=orders_in_kafka(settings.bootstrap_servers, settings.log.topic),
             fatal=ending.fatal, on_commit=self._committed, on_resumed=self._resumed,
         )  # fmt: skip
         self._app = build_app(settings, self._checkpoints, ending, self._loop, skipped_ranges)

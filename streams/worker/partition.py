@@ -4,8 +4,9 @@ A slice is committed in pieces; a piece ends with the slice or at a cut. For eac
 
 (1) one transaction: changed state, next offset, stream time, sealed rows, rejects and, at a cut, the epoch's `Cut`;
 (2) `live/<n>/<number>.windows.parquet` and the tables beside it: the windows that sealed, for analysts;
-(2b) the refused records, to the topic of rejects: beside the commits, as Kafka takes them. Every few seconds, and
-before (3), `live/<n>/<number>.rejects.parquet` and `.orders.parquet`: the rejects and orders of an epoch so far.
+(2b) the refused records, to the topic of rejects, and the orders, to theirs: beside the commits, as Kafka takes them.
+Every few seconds, and before (3), `live/<n>/<number>.rejects.parquet` and `.orders.parquet`: the rejects and orders of
+an epoch so far.
 
 At a cut also, for the epoch that ended, perhaps later and with other pieces committed on top:
 
@@ -13,7 +14,8 @@ At a cut also, for the epoch that ended, perhaps later and with other pieces com
 (4) `log/<epoch>/<n>.parquet` and `.leaves`: the archive, read from the log again; then the manifest, last. With a store
     that hosts share: all of them are stored, the manifest last, then the snapshot that was written before the cut's
     (1);
-(5) one transaction drops the epoch's rows from the checkpoint; its rejects stay there until (2b) is acknowledged.
+(5) one transaction drops the epoch's rows from the checkpoint; rejects and unsent orders stay until (2b) is
+    acknowledged.
 
 Steps 2 to 5 only write what the checkpoint and the log decide, and each can be repeated: whatever a crash cuts off is
 repeated when the partition is opened, from (2) on.
@@ -27,6 +29,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from files.lock import FileLock
@@ -35,14 +38,15 @@ from schemas.arrow import orders_table
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.manifest import Counts
+from schemas.order import Order
 from streams.core.advance import Advanced
 from streams.core.log_digest import LogDigest
 from streams.core.log_root import CHUNK_OFFSETS
 from streams.core.records import LogRecord
 from streams.core.replay import advance_by_cuts
 from streams.core.tables import tables_digest
-from streams.kafka.rejects_sender import RejectsSender
-from streams.kafka.rejects_topic import NONE_SENT, RejectsTopic
+from streams.kafka.outbox_sender import OutboxSender
+from streams.kafka.outbox_topic import NONE_SENT, OrderMessage, OutboxTopic, RejectedMessage
 from streams.storage.checkpoint import Checkpoint, Cut, Piece, Position, readable
 from streams.storage.checkpoint_identity import FORMAT, CheckpointIdentity
 from streams.storage.epoch_files import REWRITTEN, last_manifest, publish_epoch
@@ -83,7 +87,8 @@ class Partition:
         lock: FileLock,
         reader: LogReader,
         tail_reader: LogReader,
-        sender: RejectsSender | None,
+        sender: OutboxSender[RejectedMessage] | None,
+        order_sender: OutboxSender[OrderMessage] | None,
         store: PartitionStore,
         background: bool,
         step: Step,
@@ -98,6 +103,9 @@ class Partition:
         self._lock = lock
         self._reader = reader
         self._sender = sender
+        self._order_sender = order_sender
+        self._last_order = checkpoint.placed.last()
+        """The last offset of the orders that the checkpoint holds."""
         self._store = store
         self._step = step
         self._broken = False
@@ -132,7 +140,8 @@ class Partition:
         reader: LogReader,
         *,
         tail_reader: LogReader | None = None,
-        rejected: RejectsTopic | None = None,
+        rejected: OutboxTopic[RejectedMessage] | None = None,
+        orders: OutboxTopic[OrderMessage] | None = None,
         store: ObjectStore | None = None,
         background: bool = False,
         step: Step = no_step,
@@ -142,8 +151,8 @@ class Partition:
 
         With `background`, steps 3 and 4 run beside the commits, on a thread of their own that reads the log through
         `reader`, and step 2b on another; otherwise inside of `open` and `process`. `tail_reader` reads the last records
-        before the checkpoint's offset: they must be those that were judged. Without `rejected` there is no step
-        2b. With a `store`, the partition resumes from another host's snapshot there if it is further than the
+        before the checkpoint's offset: they must be those that were judged. Without `rejected` and `orders` there is
+        no step 2b. With a `store`, the partition resumes from another host's snapshot there if it is further than the
         checkpoint here. `step` is called with each step once it is done, `seconds` is a monotonic clock. Raises
         InvalidInput if the data folder or the store belongs to another log, topic or list of rulesets (StoreAway if the
         store doesn't answer, KafkaAway if Kafka doesn't), InvariantBroken if an epoch's manifest contradicts the log or
@@ -165,11 +174,15 @@ class Partition:
         sender = None
         if rejected is not None:
             stored = checkpoint.refused_reader
-            sender = RejectsSender(rejected, partition, topic_id, stored, step, background=background)
+            sender = OutboxSender(rejected, partition, topic_id, stored, step, background=background)
+        order_sender = None
+        if orders is not None:
+            placed = checkpoint.placed_reader
+            order_sender = OutboxSender(orders, partition, topic_id, placed, step, background=background)
         try:
             shared = PartitionStore(store, data_dir, identity, step, background=background)
             tail = tail_reader or reader
-            rest = (reader, tail, sender, shared, background, step, seconds)
+            rest = (reader, tail, sender, order_sender, shared, background, step, seconds)
             with readable(checkpoint.path):
                 opened = cls(data_dir, log, partition, checkpoint, lock, *rest)
         except BaseException:
@@ -239,7 +252,7 @@ class Partition:
         )
 
     def drain(self) -> None:
-        """Returns once the files of every ended epoch are final and all rejects are acknowledged.
+        """Returns once the files of every ended epoch are final, and all rejects and orders are acknowledged.
 
         Raises the error that prevents it.
         """
@@ -248,7 +261,9 @@ class Partition:
         self._store.check(wait=True)
         if self._sender is not None:
             self._sender.drain()
-            self._drop_sent()
+        if self._order_sender is not None:
+            self._order_sender.drain()
+        self._drop_sent()
         self._show_rejects()
         self._live.write_open(partial(open_windows, self._state, self._partition))
 
@@ -265,6 +280,8 @@ class Partition:
                     self._finish_epochs(wait=False)
             if self._sender is not None:
                 self._sender.close()
+            if self._order_sender is not None:
+                self._order_sender.close()
             if not self._broken:
                 self._drop_sent()
                 self._show_rejects()
@@ -334,7 +351,12 @@ class Partition:
             tables=done.sealed.tables() | {"orders": orders_table(done.orders)} | done.refused.tables(),
             leaves=self._log_digest.take(),
             cut=cut,
+            unsent=[] if self._order_sender is None else [self._message(order) for order in done.orders],
         )
+
+    def _message(self, order: Order) -> OrderMessage:
+        route = self._state.machines[order.machine].route
+        return OrderMessage(order.offset, order.placed_at, route.encode(), msgspec.json.encode(order))
 
     def _commit(self, piece: Piece) -> None:
         # (1) The transaction.
@@ -346,11 +368,14 @@ class Partition:
         if piece.live_ms is not None:
             self._live.write(piece.live_ms, piece.tables)
             self._step("2 live")
-        # (2b) The topic of rejects, beside.
+        # (2b) The topics of rejects and orders, beside.
         if piece.tables["rejects"].num_rows or piece.tables["orders"].num_rows:
             self._unshown.add(piece.epoch)
             if self._sender is not None:
                 self._sender.wake()
+        if piece.unsent and self._order_sender is not None:
+            self._last_order = piece.unsent[-1].offset
+            self._order_sender.wake()
         # (3) to (5)
         if piece.cut is not None:
             self._pending.append(piece.cut)
@@ -363,6 +388,8 @@ class Partition:
             self._step("2 live")
         if self._sender is not None and (self._unshown or self._unsent is not None):
             self._sender.wake()
+        if self._order_sender is not None and self._last_order is not None:
+            self._order_sender.wake()
         self._finish_epochs(wait=False)
         if self._position.epoch is not None:
             self._store.sync(self._pending[0].epoch if self._pending else self._position.epoch)
@@ -403,7 +430,12 @@ class Partition:
         self._unshown.clear()
 
     def _drop_sent(self, *, force: bool = False) -> None:
-        """Drops the rejects of final epochs that the broker has acknowledged."""
+        """Drops what the broker has acknowledged: the rejects of final epochs, and all orders."""
+        if self._order_sender is not None:
+            self._order_sender.check()
+            if self._last_order is not None and self._order_sender.sent >= self._last_order:
+                self._checkpoint.placed.drop_sent(self._last_order)
+                self._last_order = None
         if self._sender is None:
             return
         self._sender.check()
@@ -424,15 +456,21 @@ class Partition:
         if digest is None:
             return None
         self._step("4 manifest")
-        is_kept = self._store.keep(cut.epoch, partial(self._is_sent, checkpoint.last_refused(cut.epoch)))
+        is_kept = self._store.keep(
+            cut.epoch, partial(self._is_sent, checkpoint.last_refused(cut.epoch), checkpoint.placed.last(cut.epoch))
+        )
         return digest if is_kept else None
 
-    def _is_sent(self, refused: int | None) -> bool:
-        """Whether all rejects up to an offset are acknowledged. Raises the error that has stopped the sender."""
-        if refused is None or self._sender is None:
-            return True
-        self._sender.check()
-        return self._sender.sent >= refused
+    def _is_sent(self, refused: int | None, placed: int | None) -> bool:
+        """Whether all rejects and orders up to an offset of each are acknowledged. Raises the error that has stopped
+        a sender.
+        """
+        for sender, last in ((self._sender, refused), (self._order_sender, placed)):
+            if sender is not None and last is not None:
+                sender.check()
+                if sender.sent < last:
+                    return False
+        return True
 
     def _publish_beside(self, cut: Cut) -> bytes | None:
         checkpoint = self._checkpoint.reader()

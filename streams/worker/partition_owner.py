@@ -23,7 +23,7 @@ from streams.core.kernel.entries import EntryRecords
 from streams.core.records import LogRecord
 from streams.kafka.consumer import Slice
 from streams.kafka.failures import KafkaAway
-from streams.kafka.rejects_topic import RejectsTopic
+from streams.kafka.outbox_topic import OrderMessage, OutboxTopic, RejectedMessage
 from streams.kafka.topics import AHEAD_MAX_MS
 from streams.storage.log_reader import LogReader
 from streams.storage.object_store import ObjectStore, StoreAway
@@ -65,7 +65,8 @@ class PartitionOwner:
         reader: LogReader,
         archive_reader: LogReader,
         *,
-        rejected: RejectsTopic | None = None,
+        rejected: OutboxTopic[RejectedMessage] | None = None,
+        orders: OutboxTopic[OrderMessage] | None = None,
         store: ObjectStore | None = None,
         fatal: Callable[[BaseException], None],
         on_commit: Callable[[Committed], None],
@@ -79,6 +80,7 @@ class PartitionOwner:
         self._reader = reader
         self._archive_reader = archive_reader
         self._rejected = rejected
+        self._orders = orders
         self._store = store
         self._fatal = fatal
         self._on_commit = on_commit
@@ -175,6 +177,7 @@ class PartitionOwner:
             self._archive_reader,
             tail_reader=self._reader,
             rejected=self._rejected,
+            orders=self._orders,
             store=self._store,
             background=True,
         )

@@ -17,7 +17,7 @@ from streams.kafka import reader
 from streams.kafka.failures import refusal
 from streams.kafka.reader import KafkaLogReader
 from streams.kafka.security import KafkaAddress, Mechanism, Security, client_config
-from streams.kafka.topics import create_topic, rejected_topic
+from streams.kafka.topics import create_topic, orders_topic, rejected_topic
 from streams.worker.app import group_of
 from tallyroot_gateway import Gateway, kafka_properties
 from tests.support import kafka_log
@@ -49,13 +49,18 @@ def workers(broker: SecuredKafka, tmp_path: Path) -> Iterator[Workers]:
 def rules_of_operator(log: Log) -> list[Rule]:
     """As docs/how-to/kafka-security.md has them; so are the next ones."""
     own = [(ResourceType.TOPIC, log.topic, right) for right in (CREATE, DESCRIBE, CONFIGS, WRITE, READ)]
-    return own + [(ResourceType.TOPIC, rejected_topic(log.topic), right) for right in (CREATE, DESCRIBE, CONFIGS)]
+    return own + [(ResourceType.TOPIC, name, right) for name in sent(log) for right in (CREATE, DESCRIBE, CONFIGS)]
+
+
+def sent(log: Log) -> list[str]:
+    """The topics that workers write."""
+    return [rejected_topic(log.topic), orders_topic(log.topic)]
 
 
 def rules_of_worker(log: Log) -> list[Rule]:
     own = [(ResourceType.TOPIC, log.topic, right) for right in (READ, DESCRIBE, CONFIGS)]
-    own += [(ResourceType.TOPIC, rejected_topic(log.topic), right) for right in (WRITE, READ, DESCRIBE, CONFIGS)]
-    names = [f"tallyroot-{rejected_topic(log.topic)}-{partition}" for partition in range(log.partitions)]
+    own += [(ResourceType.TOPIC, name, right) for name in sent(log) for right in (WRITE, READ, DESCRIBE, CONFIGS)]
+    names = [f"tallyroot-{name}-{partition}" for name in sent(log) for partition in range(log.partitions)]
     own += [(ResourceType.TRANSACTIONAL_ID, name, right) for name in names for right in (WRITE, DESCRIBE)]
     return [*own, (ResourceType.GROUP, group_of(log), READ)]
 

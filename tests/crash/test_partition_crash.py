@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.arrow import TABLES
+from schemas.arrow import TABLES, orders_from
 from schemas.errors import InvalidInput
+from schemas.order import Order
+from streams.kafka.outbox_topic import OrderMessage, RejectedMessage
 from streams.worker.partition import Partition
 from tests.support import partition_runs as runs
 from tests.support.forked import FORKED
@@ -42,13 +44,13 @@ def in_child(work: Callable[..., None], *args: Any) -> int:
     return child.exitcode
 
 
-def assert_rejected_once(data_dir: Path) -> None:
-    """Each refused record was sent once, as the epochs' files have it, and none is left in the checkpoint."""
+def assert_sent_once(data_dir: Path) -> None:
+    """Each refused record and each order was sent once, as the epochs' files have it; the checkpoint has none left."""
     records, rows = (
         pa.concat_tables([pq.read_table(path) for path in sorted(data_dir.glob(f"epochs/*/0.{name}.parquet"))])
         for name in ("rejected_records", "rejects")
     )
-    sent = runs.FileTopic(data_dir / "rejected").messages()
+    sent = runs.FileTopic(data_dir / "rejected", RejectedMessage).messages()
     assert sent
     said = [msgspec.json.decode(message.rejected) for message in sent]
     found = [
@@ -61,6 +63,11 @@ def assert_rejected_once(data_dir: Path) -> None:
     assert reasons == [tuple(row.values()) for row in rows.to_pylist()]
     with duckdb.connect(str(data_dir / "partitions" / "0.duckdb"), read_only=True) as db:
         assert db.execute("SELECT epoch FROM rejected_records SEMI JOIN cuts USING (epoch)").fetchall() == []
+        assert db.execute("SELECT * FROM unsent_orders").fetchall() == []
+    orders = pa.concat_tables([pq.read_table(path) for path in sorted(data_dir.glob("epochs/*/0.orders.parquet"))])
+    placed = runs.FileTopic(data_dir / "orders", OrderMessage).messages()
+    assert [msgspec.json.decode(message.value, type=Order) for message in placed] == orders_from(orders)
+    assert [message.key for message in placed] == [b"shop"]
 
 
 def start(work: Callable[..., None], *args: Any) -> BaseProcess:
@@ -79,7 +86,7 @@ def test_killed_once_at_every_step_of_one_run(tmp_path: Path, undisturbed: dict[
         "4 archive written", "4 archive published", "4 manifest", "5 dropped",
     }  # fmt: skip
     assert runs.final_files(tmp_path / "data") == undisturbed
-    assert_rejected_once(tmp_path / "data")
+    assert_sent_once(tmp_path / "data")
 
 
 @pytest.mark.parametrize("count", [3, 11, 16])
@@ -103,7 +110,7 @@ def test_killed_at_random_moments(tmp_path: Path, undisturbed: dict[str, str]) -
         child.join()
     runs.run(tmp_path)
     assert runs.final_files(tmp_path) == undisturbed, f"seed {seed}"
-    assert_rejected_once(tmp_path)
+    assert_sent_once(tmp_path)
 
 
 def test_a_second_process_gets_no_partition_until_the_first_is_dead(tmp_path: Path) -> None:

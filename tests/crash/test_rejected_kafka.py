@@ -12,8 +12,8 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from schemas.errors import InvalidInput
 from schemas.reject import KEPT_BYTES
 from streams.core.records import Record
+from streams.kafka.outbox_topic import RejectedMessage, rejects_in_kafka
 from streams.kafka.reader import KafkaLogReader
-from streams.kafka.rejects_topic import KafkaRejectsTopic, RejectedMessage
 from streams.kafka.security import client_config
 from streams.kafka.topics import create_topic, rejected_topic
 from streams.worker.app import WorkerProgress
@@ -102,7 +102,7 @@ def message(offset: int) -> RejectedMessage:
 def test_who_opens_a_partition_fences_who_had_it_and_knows_how_far_it_is(kafka: str) -> None:
     log = a_log("fenced", partitions=1)
     create_topic(kafka, log)
-    topic = KafkaRejectsTopic(kafka, log.topic)
+    topic = rejects_in_kafka(kafka, log.topic)
     first = topic.open(0, "id")
     assert first.last_offset == -1
     first.send([message(3), message(7)])

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Generic
 
 import duckdb
 import msgspec
@@ -12,7 +13,7 @@ import msgspec
 from files.write import no_step
 from streams.core.records import LogRecord
 from streams.kafka.failures import KafkaAway
-from streams.kafka.rejects_topic import NONE_SENT, RejectedMessage
+from streams.kafka.outbox_topic import NONE_SENT, M, OrderMessage, RejectedMessage
 from streams.worker.partition import Partition
 from tests.support.sim_log import HOURLY, SimLog, small_log, with_shop
 
@@ -30,24 +31,25 @@ class GatedLog(SimLog):
         return super().read(partition, first, next)
 
 
-class FileTopic:
-    """Implements RejectsTopic and RejectsPartition in a file, which outlives a process that dies.
+class FileTopic(Generic[M]):
+    """Implements OutboxTopic and OutboxPartition in a file, which outlives a process that dies.
 
     `step` is told when a batch stands there and nobody has heard of it. While it `is_away`, nothing is taken.
     """
 
-    def __init__(self, path: Path, step: Callable[[str], None] = no_step) -> None:
+    def __init__(self, path: Path, kind: type[M], step: Callable[[str], None] = no_step) -> None:
         self.path = path
+        self._kind = kind
         self.is_away = False
         self.last_offset = NONE_SENT
         self._step = step
 
-    def open(self, partition: int, topic_id: str) -> "FileTopic":
+    def open(self, partition: int, topic_id: str) -> "FileTopic[M]":
         self._answer()
         self.last_offset = max((message.offset for message in self.messages()), default=NONE_SENT)
         return self
 
-    def send(self, messages: Sequence[RejectedMessage]) -> None:
+    def send(self, messages: Sequence[M]) -> None:
         self._answer()
         with self.path.open("ab") as file:
             file.write(b"".join(msgspec.json.encode(message) + b"\n" for message in messages))
@@ -56,13 +58,21 @@ class FileTopic:
     def close(self) -> None:
         pass
 
-    def messages(self) -> list[RejectedMessage]:
+    def messages(self) -> list[M]:
         lines = self.path.read_bytes().splitlines() if self.path.exists() else []
-        return [msgspec.json.decode(line, type=RejectedMessage) for line in lines]
+        return [msgspec.json.decode(line, type=self._kind) for line in lines]
 
     def _answer(self) -> None:
         if self.is_away:
             raise KafkaAway("no answer.")
+
+
+def topics(data_dir: Path, step: Callable[[str], None] = no_step) -> dict[str, Any]:
+    """What a partition sends, in files of its data folder: its two destinations by their names in `open`."""
+    return {
+        "rejected": FileTopic(data_dir / "rejected", RejectedMessage, step),
+        "orders": FileTopic(data_dir / "orders", OrderMessage, step),
+    }
 
 
 def the_log() -> SimLog:
@@ -73,8 +83,7 @@ def the_log() -> SimLog:
 def run(data_dir: Path, step: Callable[[str], None] = no_step, *, slice_size: int = SLICE) -> None:
     """Opens the partition, takes the rest of the log, closes."""
     log = the_log()
-    rejected = FileTopic(data_dir / "rejected", step)
-    partition = Partition.open(data_dir, HOURLY, 0, log.topic_id(), log, rejected=rejected, step=step)
+    partition = Partition.open(data_dir, HOURLY, 0, log.topic_id(), log, step=step, **topics(data_dir, step))
     assert partition is not None
     feed(partition, log, slice_size)
     partition.close()
@@ -115,8 +124,7 @@ def die_at_new_step(data_dir: Path, seen: Path) -> None:
                 file.write(at + "\n")
             os._exit(DIED)
 
-    rejected = FileTopic(data_dir / "rejected", step)
-    partition = Partition.open(data_dir, HOURLY, 0, log.topic_id(), log, rejected=rejected, step=step)
+    partition = Partition.open(data_dir, HOURLY, 0, log.topic_id(), log, step=step, **topics(data_dir, step))
     assert partition is not None
     opened.append(partition)
     feed(partition, log)
@@ -128,8 +136,7 @@ def die_before_draining(data_dir: Path) -> None:
     sim = the_log()
     log = GatedLog(sim.records, end=sim.end)
     log.gate = threading.Event()
-    rejected = FileTopic(data_dir / "rejected")
-    partition = Partition.open(data_dir, HOURLY, 0, log.topic_id(), log, rejected=rejected, background=True)
+    partition = Partition.open(data_dir, HOURLY, 0, log.topic_id(), log, background=True, **topics(data_dir))
     assert partition is not None
     feed(partition, log)
     assert len(partition.pending) > 3

@@ -12,8 +12,8 @@ from schemas.asyncapi import FILE, ORDERS, RECORDS, REJECTED, TELEMETRY, documen
 from schemas.command import TOPIC, Command
 from schemas.reject import REASONS
 from streams.core.kernel.columns import TYPES
-from streams.kafka.rejects_topic import ENTRY_REJECTED
-from streams.kafka.topics import rejected_topic
+from streams.kafka.outbox_topic import ENTRY_REJECTED
+from streams.kafka.topics import orders_topic, rejected_topic
 
 
 def nodes(part: Any, at: str = "#") -> Iterator[tuple[str, Any]]:
@@ -43,6 +43,7 @@ def test_every_topic_and_every_type_of_record_is_there() -> None:
     }  # fmt: skip
     assert set(RECORDS) == set(TYPES)
     assert rejected_topic(TELEMETRY) == REJECTED
+    assert orders_topic(TELEMETRY) == ORDERS
     messages = said["components"]["messages"]
     assert set(messages) == set().union(*channels.values())
     for name, message in messages.items():

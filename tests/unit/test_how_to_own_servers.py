@@ -8,7 +8,7 @@ import pytest
 from deploy.config import ENVIRONMENT, load_settings
 from schemas.log import Log
 from schemas.reject import REASONS
-from streams.kafka.topics import rejected_topic_config, topic_config
+from streams.kafka.topics import outbox_topic_config, topic_config
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "how-to" / "own-kafka-and-chain.md").read_text("utf-8")
@@ -33,7 +33,8 @@ def test_the_settings_shown_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_topics_settings_are_the_ones_that_are_checked() -> None:
     for topic, wanted in (
         ("telemetry", topic_config(Log(log_id="x"))),
-        ("telemetry.rejected", rejected_topic_config()),
+        ("telemetry.rejected", outbox_topic_config()),
+        ("machine.orders", outbox_topic_config()),
     ):
         (row,) = re.findall(rf"\| `{re.escape(topic)}` \| (.*) \|", PAGE)
         assert dict(text.split("=") for text in re.findall(r"`([^`]+)`", row)) == wanted

@@ -15,7 +15,7 @@ from deploy.data_folder import DataFolder
 from files.read import file_chunks
 from schemas.errors import InvalidInput, InvariantBroken
 from streams.kafka.failures import KafkaAway
-from streams.kafka.rejects_topic import RejectedMessage
+from streams.kafka.outbox_topic import RejectedMessage
 from streams.storage import partition_store
 from streams.storage.checkpoint_identity import FORMAT, CheckpointIdentity
 from streams.storage.object_store import ObjectStore, StoreAway, store_uri

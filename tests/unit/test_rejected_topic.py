@@ -13,20 +13,20 @@ import pytest
 from schemas.reject import KEPT_BYTES
 from schemas.units import HOUR_MS
 from streams.core.records import Record
-from streams.kafka.rejects_topic import RejectedMessage
+from streams.kafka.outbox_topic import RejectedMessage
 from streams.storage.analytics import make_analytics
 from streams.worker.partition import Partition
 from tests.support.partition_runs import FileTopic, feed, the_log
 from tests.support.sim_log import HOURLY, START_MS, SimLog, heartbeat, registration, small_log
 
 
-def opened(data_dir: Path, log: SimLog, rejected: FileTopic | None, **options: Any) -> Partition:
+def opened(data_dir: Path, log: SimLog, rejected: FileTopic[RejectedMessage] | None, **options: Any) -> Partition:
     partition = Partition.open(data_dir, HOURLY, 0, "topic-1", log, rejected=rejected, **options)
     assert partition is not None
     return partition
 
 
-def offsets(topic: FileTopic) -> list[int]:
+def offsets(topic: FileTopic[RejectedMessage]) -> list[int]:
     return [message.offset for message in topic.messages()]
 
 
@@ -43,7 +43,7 @@ def query(data_dir: Path, sql: str) -> list[tuple[Any, ...]]:
 
 def test_kafka_away_stops_no_commit_and_no_epoch_and_nothing_is_forgotten(tmp_path: Path) -> None:
     log = the_log()
-    topic = FileTopic(tmp_path / "topic")
+    topic = FileTopic(tmp_path / "topic", RejectedMessage)
     topic.is_away = True
     partition = opened(tmp_path / "data", log, topic)
     feed(partition, log)
@@ -59,7 +59,7 @@ def test_kafka_away_stops_no_commit_and_no_epoch_and_nothing_is_forgotten(tmp_pa
 
 def test_beside_the_commits_a_slow_topic_is_waited_for_by_drain_alone(tmp_path: Path) -> None:
     log = the_log()
-    topic = FileTopic(tmp_path / "topic", lambda _: time.sleep(0.2))
+    topic = FileTopic(tmp_path / "topic", RejectedMessage, lambda _: time.sleep(0.2))
     partition = opened(tmp_path / "data", log, topic, background=True)
     feed(partition, log)
     partition.drain()
@@ -75,7 +75,7 @@ def test_what_stops_the_sender_stops_the_partition(tmp_path: Path) -> None:
         raise RuntimeError("broken")
 
     log = the_log()
-    partition = opened(tmp_path / "data", log, FileTopic(tmp_path / "topic", fail), background=True)
+    partition = opened(tmp_path / "data", log, FileTopic(tmp_path / "topic", RejectedMessage, fail), background=True)
 
     def work() -> None:
         feed(partition, log)
@@ -121,7 +121,7 @@ def test_a_record_of_ten_thousand_refused_rows_stays_within_its_size(tmp_path: P
     records += [Record(1 + place, START_MS, b"k", value, []) for place, value in enumerate([wide, long] * 10)]
     records += [heartbeat(30, START_MS + HOUR_MS * 2)]
     log = SimLog(records)
-    topic = FileTopic(tmp_path / "topic")
+    topic = FileTopic(tmp_path / "topic", RejectedMessage)
     partition = opened(tmp_path / "data", log, topic)
     partition.process(0, 30, records[:-1])
     live = sum(path.stat().st_size for path in (tmp_path / "data" / "live").rglob("*.rejects.parquet"))
@@ -148,7 +148,7 @@ def test_a_batch_is_bounded_by_bytes_and_by_entries(tmp_path: Path) -> None:
     records += [Record(20 + place, START_MS, b"k", b"x" * KEPT_BYTES, []) for place in range(150)]
     log = SimLog(records)
     batches: list[int] = []
-    topic = FileTopic(tmp_path / "topic", lambda _: batches.append(len(topic.messages())))
+    topic = FileTopic(tmp_path / "topic", RejectedMessage, lambda _: batches.append(len(topic.messages())))
     partition = opened(tmp_path / "data", log, topic)
     partition.process(0, log.end, records)
     partition.close()

@@ -1,4 +1,4 @@
-"""Step 2b of a partition: sends refused records from its checkpoint to the topic of rejects, beside the commits.
+"""Step 2b of a partition: sends refused records and orders from its checkpoint to their topics, beside the commits.
 
 The checkpoint's rows are the outbox. They leave it only once the broker has acknowledged them, and a sender that
 restarts asks the topic for its last offset: so each offset stands there once, wherever a crash occurred.
@@ -7,13 +7,15 @@ restarts asks the topic for its last offset: so each offset stands there once, w
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from typing import Generic, Protocol, TypeVar
 
 from files.write import Step
 from streams.kafka.failures import KafkaAway
-from streams.kafka.rejects_topic import NONE_SENT, RejectsPartition, RejectsTopic
-from streams.storage.checkpoint_rejects import CheckpointRejects
+from streams.kafka.outbox_topic import NONE_SENT, M, OutboxMessage, OutboxPartition, OutboxTopic
+
+M_co = TypeVar("M_co", bound=OutboxMessage, covariant=True)
 
 logger = logging.getLogger(__name__)
 
@@ -27,31 +29,43 @@ PATIENCE_SECONDS = 60.0
 """How long `drain` retries while Kafka is away."""
 
 
-class RejectsSender:
+class Stored(Protocol[M_co]):
+    """The rows of an outbox, through a connection of their own."""
+
+    def next_batch(self, after: int) -> Sequence[M_co]:
+        """What lies after the offset `after`, by offset, bounded; of one offset all or nothing."""
+        ...
+
+    def close(self) -> None:
+        """Closes the connection."""
+        ...
+
+
+class OutboxSender(Generic[M]):
     """Sends what a checkpoint holds and the topic lacks. In the background it has a thread, started at the
     first need.
     """
 
     def __init__(
         self,
-        topic: RejectsTopic,
+        topic: OutboxTopic[M],
         partition: int,
         topic_id: str,
-        stored: Callable[[], CheckpointRejects],
+        stored: Callable[[], Stored[M]],
         step: Step,
         *,
         background: bool,
     ) -> None:
         """`stored` opens a connection of its own to the checkpoint. Without `background` all is done in `wake`."""
         self.sent = NONE_SENT
-        """Refused records up to this offset were acknowledged. Any thread may read it."""
+        """Messages up to this offset were acknowledged. Any thread may read it."""
         self._topic = topic
         self._partition = partition
         self._topic_id = topic_id
         self._stored = stored
         self._step = step
         self._background = background
-        self._open: RejectsPartition | None = None
+        self._open: OutboxPartition[M] | None = None
         self._is_away = False
         self._error: BaseException | None = None
         self._wanted = threading.Event()
@@ -74,7 +88,7 @@ class RejectsSender:
             return
         self._wanted.set()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=f"rejects-{self._partition}", daemon=True)
+            self._thread = threading.Thread(target=self._run, name=f"outbox-{self._partition}", daemon=True)
             self._thread.start()
 
     def drain(self) -> None:
@@ -94,7 +108,7 @@ class RejectsSender:
         self._stopping.clear()
 
     def close(self) -> None:
-        """Ends the thread after its current batch. Unsent rejects are sent after the next opening."""
+        """Ends the thread after its current batch. Unsent messages are sent after the next opening."""
         self._stop_thread()
         self._let_go()
 
