@@ -15,14 +15,14 @@ import typer
 from typer._click import Context, HelpFormatter
 from typer.exceptions import TyperException
 
-from deploy.cli import ask, check, devices, ingest, machines, money, roles, run, shares, start, upkeep
+from deploy.cli import ask, check, devices, ingest, machines, money, orders, roles, run, shares, start, upkeep
 from deploy.cli.terminal import fail
 from deploy.cli.values import PlainCommand, PlainGroup
 from schemas.errors import InvalidInput, InvariantBroken
 
 PANELS = {
     "start": (start,),
-    "machines": (machines, ingest),
+    "machines": (machines, ingest, orders),
     "devices": (devices,),
     "money": (money,),
     "check": (check,),

@@ -1,21 +1,26 @@
 """What the log says of its machines now, and what it would make of one more record of the operator's.
 
 Control records are judged by the real core; of all other records only the timestamps count, since readings decide
-nothing about versions. So a log is read at the speed of its consumer, and a record can be judged before it is sent.
+nothing about versions. They do place orders: those are given, as a worker found them. So a log is read at the speed of
+its consumer, and a record can be judged before it is sent.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
 from schemas.errors import InvalidInput
 from schemas.log import Log
+from schemas.order import CANCELLED, INVOICED, RECEIVED, Order
 from schemas.reading import CORRECTED, REGISTERED
 from schemas.reject import Reason
 from streams.core.control_step import move_time, take_control
 from streams.core.machines import Machine
 from streams.core.murmur2 import partition_of
+from streams.core.orders import ItemOrder, ItemOrders
 from streams.core.records import LogRecord, Record, record_type
 from streams.core.state import State
 from streams.core.stream_time import NO_TIMESTAMP, later
@@ -26,6 +31,13 @@ PROGRESS_RECORDS = 100_000
 
 Verdict = Reason | None
 """Why a record is refused; None for one that is accepted, or was there already with equal content."""
+
+
+class PlacedOrder(NamedTuple):
+    """An order, and what has become of it."""
+
+    order: Order
+    outcome: ItemOrder
 
 
 class _Named(msgspec.Struct):
@@ -41,19 +53,36 @@ class _Partition:
     state: State
     next_offset: int | None = None
     stream_time_ms: int = NO_TIMESTAMP
+    placed: deque[Order] = field(default_factory=deque)
 
 
 class Registry:
     """The machines of a log by its control records. It reads, and never writes."""
 
-    def __init__(self, log: Log, reader: LogReader, machines: Iterable[str] | None = None) -> None:
-        """Of all machines, or of those named: what others' records say is passed over."""
+    def __init__(
+        self,
+        log: Log,
+        reader: LogReader,
+        machines: Iterable[str] | None = None,
+        placed: Mapping[int, Sequence[Order]] | None = None,
+    ) -> None:
+        """Of all machines, or of those named: what others' records say is passed over.
+
+        `placed` are their orders by partition, in the order of placing; without it no record about orders is judged.
+        """
         self._log = log
         rulesets = tuple(msgspec.structs.replace(ruleset, operators=()) for ruleset in log.rulesets)
         self._unsigned_log = msgspec.structs.replace(log, rulesets=rulesets)
         self._reader = reader
         self._wanted = None if machines is None else frozenset(machines)
         self._partitions = [_Partition(State.new(log, number)) for number in range(log.partitions)]
+        self._types: tuple[str, ...] = (REGISTERED, CORRECTED)
+        if placed is not None:
+            self._types += (RECEIVED, INVOICED, CANCELLED)
+            for number, orders in placed.items():
+                self._partitions[number].placed.extend(orders)
+        self.orders: list[PlacedOrder] = []
+        """What became of the orders, in the order of placing."""
         self._read = 0
         self._awaited: set[bytes] = set()
         self._verdicts: dict[bytes, Verdict] = {}
@@ -72,6 +101,7 @@ class Registry:
                 self._read += 1
                 if self._read % PROGRESS_RECORDS == 0:
                     progress(self._read)
+            _place(part, end, self.orders)
             part.next_offset = end
             if part.stream_time_ms >= 0:
                 move_time(part.state, part.stream_time_ms)
@@ -129,10 +159,11 @@ class Registry:
 
     def _take(self, part: _Partition, record: LogRecord) -> None:
         part.stream_time_ms = later(part.stream_time_ms, record.timestamp)
-        if not _is_control(record):
+        if not record.headers or record_type(record) not in self._types:
             return
         if self._wanted is not None and _machine_of(record.value) not in self._wanted:
             return
+        _place(part, record.offset, self.orders)
         verdict = _feed(
             part.state, Record(record.offset, part.stream_time_ms, record.key, record.value, record.headers)
         )
@@ -140,8 +171,22 @@ class Registry:
             self._verdicts.setdefault(record.value or b"", verdict)
 
 
-def _is_control(record: LogRecord) -> bool:
-    return bool(record.headers) and record_type(record) in (REGISTERED, CORRECTED)
+def _place(part: _Partition, before: int, placed: list[PlacedOrder]) -> None:
+    """Adds the orders that readings before an offset placed to their machines."""
+    while part.placed and part.placed[0].offset < before:
+        order = part.placed.popleft()
+        machine = part.state.machines.get(order.machine)
+        if machine is None:
+            raise InvalidInput(
+                f"the order {order.item}/{order.number} is of {order.machine}, which the log doesn't know"
+            )
+        last = ItemOrder(order.number, order.quantity, order.unit_price, order.supplier, order.placed_at)
+        orders = machine.change_rare().orders
+        if order.item in orders:
+            orders[order.item].last = last
+        else:
+            orders[order.item] = ItemOrders(last)
+        placed.append(PlacedOrder(order, last))
 
 
 def _machine_of(value: bytes | None) -> str | None:

@@ -79,7 +79,7 @@ class EveryAnswer:
             ("settle", "--dry-run"), ("sql", "FROM windows LIMIT 3"), ("statement", OWNER), ("proof", OWNER),
             ("proof", "--all", "--out", "proofs"), ("verify", f"proofs/{OWNER}.json"), ("restore-posts",), ("roles",),
             ("report", "--machine", self.machine), ("skip-range", "--list"), ("stream", "--until-caught-up"),
-            ("check-gateway", "--records", "5"), ("shares", "machine", self.machine), ("shares", "holders", SYMBOL),
+            ("check-gateway", "--records", "5"), ("orders",), ("shares", "machine", self.machine), ("shares", "holders", SYMBOL),
             ("shares", "income", SYMBOL), ("up",),
         ):  # fmt: skip
             self.ask(*words)
