@@ -45,6 +45,7 @@ from deploy.money.shares_registration import SharesRegistered
 from deploy.report.report import WrittenReport
 from deploy.simulate.run import SimulateReport
 from deploy.stack.lifecycle import Running, Status, Stopped
+from deploy.supply.supply import SupplierEnded
 from settlement.audit.audit import AuditReport
 from settlement.chain.job import Settled
 from settlement.chain.ledger import Deployment
@@ -86,7 +87,8 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "shares income": (SharesIncome,), "shares issue": (Issue,), "shares machine": (MachineFacts,),
     "shares offer": (Offering,), "shares register": (SharesRegistered,), "shares transfer": (Transferred,),
     "shares withdraw": (Withdrawn,), "simulate": (SimulateReport,), "skip-range": (SkippedShown,), "sql": (Rows,),
-    "statement": (PayeeStatement,), "status": (Status,), "stream": (WorkerEnded,), "unpause": (RoleCall,),
+    "statement": (PayeeStatement,), "status": (Status,), "stream": (WorkerEnded,), "supplier": (SupplierEnded,),
+    "unpause": (RoleCall,),
     "up": (Running,), "verify": (Verified,), "watch": (Done,), "why": (Explained,),
 }  # fmt: skip
 """Command to the types of its result: more than one where its options decide."""

@@ -1,5 +1,6 @@
-"""Commands about what machines order."""
+"""Commands about what machines order, and about those who supply it."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -61,3 +62,31 @@ def _cell(name: str, value: int | str | None) -> object:
     if not isinstance(value, int):
         return value
     return moment_text(value) if name == "placed_ms" else Decimal(value) / 10**6 if name.endswith("micros") else value
+
+
+@app.command()
+def supplier(
+    price: Annotated[list[str], typer.Option(metavar="ITEM=AMOUNT", help="What a piece costs; repeatable.")],
+    key_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--key-from", metavar="FILE", help="A keystore, its password beside it in FILE's name with .password."
+        ),
+    ] = None,
+    deliver_after: Annotated[str, typer.Option(metavar="SPAN", help="How long a simulated delivery takes.")] = "5s",
+    once: Annotated[bool, typer.Option("--once", help="Stop once all that is ordered now is invoiced.")] = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Supply machines: take the orders of an account, deliver (simulated), and invoice each once."""
+    from deploy.supply.supply import supply
+    from schemas.parsing import duration_ms
+
+    terminal = Terminal(as_json=json)
+    ended = supply(
+        data_folder(data_dir), terminal.step, key_from=key_from, prices=price, delay_ms=duration_ms(deliver_after),
+        once=once,
+    )  # fmt: skip
+    for order in ended.orders:
+        terminal.say(f"{order.machine} {order.item} {order.number}: {order.quantity:,}, {order.state}")
+    terminal.result(ended)

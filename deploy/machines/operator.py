@@ -39,7 +39,7 @@ OWN_KEY = OperatorFile(keystore=f"{KEYS_FOLDER}/operator.json", password_file=f"
 
 
 class Operator:
-    """The operator's account, which signs control records: with a key here, or with a remote signer."""
+    """An operator's or a supplier's account, which signs control records: with a key here, or a remote signer."""
 
     def __init__(self, signer: Signer) -> None:
         self._signer = signer

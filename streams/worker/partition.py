@@ -45,8 +45,8 @@ from streams.core.log_root import CHUNK_OFFSETS
 from streams.core.records import LogRecord
 from streams.core.replay import advance_by_cuts
 from streams.core.tables import tables_digest
-from streams.kafka.outbox_sender import OutboxSender
-from streams.kafka.outbox_topic import NONE_SENT, OrderMessage, OutboxTopic, RejectedMessage
+from streams.kafka.outbox_sender import OutboxSender, Stored
+from streams.kafka.outbox_topic import NONE_SENT, M, OrderMessage, OutboxTopic, RejectedMessage
 from streams.storage.checkpoint import Checkpoint, Cut, Piece, Position, readable
 from streams.storage.checkpoint_identity import FORMAT, CheckpointIdentity
 from streams.storage.epoch_files import REWRITTEN, last_manifest, publish_epoch
@@ -171,14 +171,9 @@ class Partition:
         except BaseException:
             lock.release()
             raise
-        sender = None
-        if rejected is not None:
-            stored = checkpoint.refused_reader
-            sender = OutboxSender(rejected, partition, topic_id, stored, step, background=background)
-        order_sender = None
-        if orders is not None:
-            placed = checkpoint.placed_reader
-            order_sender = OutboxSender(orders, partition, topic_id, placed, step, background=background)
+        topic = (partition, topic_id, step, background)
+        sender = _sender(rejected, checkpoint.refused_reader, *topic)
+        order_sender = _sender(orders, checkpoint.placed_reader, *topic)
         try:
             shared = PartitionStore(store, data_dir, identity, step, background=background)
             tail = tail_reader or reader
@@ -478,6 +473,18 @@ class Partition:
             return self._publish(cut, checkpoint)
         finally:
             checkpoint.close()
+
+
+def _sender(
+    topic: OutboxTopic[M] | None,
+    stored: Callable[[], Stored[M]],
+    partition: int,
+    topic_id: str,
+    step: Step,
+    background: bool,
+) -> OutboxSender[M] | None:
+    """The sender of one outbox, if there is a topic for it."""
+    return None if topic is None else OutboxSender(topic, partition, topic_id, stored, step, background=background)
 
 
 def first_offset(topic: str, partition: int, stored: int | None, held: tuple[int, int]) -> int:

@@ -36,7 +36,7 @@ class EveryAnswer:
     def __init__(self, place: Path, demo: dict[str, Any]) -> None:
         self.place, self.run = place, {"demo"}
         self.machine: str = demo["cheat"]["machine"]
-        self.env: dict[str, str] = {}
+        self.env: dict[str, str] = {"TALLYROOT_SUPPLIER_KEY": "1" * 64}
 
     def ask(self, *words: str, folder: str = "data", code: int = 0) -> Any:
         """The last line of what a command answers, which must follow its schema."""
@@ -79,7 +79,9 @@ class EveryAnswer:
             ("settle", "--dry-run"), ("sql", "FROM windows LIMIT 3"), ("statement", OWNER), ("proof", OWNER),
             ("proof", "--all", "--out", "proofs"), ("verify", f"proofs/{OWNER}.json"), ("restore-posts",), ("roles",),
             ("report", "--machine", self.machine), ("skip-range", "--list"), ("stream", "--until-caught-up"),
-            ("check-gateway", "--records", "5"), ("orders",), ("shares", "machine", self.machine), ("shares", "holders", SYMBOL),
+            ("check-gateway", "--records", "5"), ("orders",),
+            ("supplier", "--once", "--price", "bearing=1.20"),
+            ("shares", "machine", self.machine), ("shares", "holders", SYMBOL),
             ("shares", "income", SYMBOL), ("up",),
         ):  # fmt: skip
             self.ask(*words)
