@@ -5,9 +5,10 @@
 // 3. What Kafka has acknowledged leaves the spool.
 
 import { InvalidInput } from "./errors.js";
-import { FIELDS, faultOf, flagFault, isId, refused, shown } from "./reading.js";
+import { GOODS_RECEIVED, Receipts } from "./receipts.js";
+import { FIELDS, faultOf, flagFault, isId, receiptFault, refused, shown } from "./reading.js";
 import { Spool, isBehind } from "./spool.js";
-import { headersOf, jsonValue, partitionOf, publicKeyOf } from "./wire.js";
+import { READING, headersOf, jsonValue, partitionOf, publicKeyOf } from "./wire.js";
 
 const BATCH_BYTES = 1 << 19;
 const PAUSE_MS = 250;
@@ -20,6 +21,7 @@ const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 export class Gateway {
   #options;
   #spool;
+  #receipts;
   #partition;
   #publicKey;
   #problem = null;
@@ -39,8 +41,17 @@ export class Gateway {
     this.#publicKey = privateKey === undefined ? null : publicKeyOf(privateKey);
     const limitBytes = Math.max(spoolBytes, 1 << 14);
     this.#spool = new Spool(spool, logId, route, { nowMs: nowMs(), leastBoot: boot, limitBytes });
-    for (const warning of this.#spool.warnings) warn(warning);
-    if (this.#spool.count) this.#schedule(0);
+    try {
+      this.#receipts = new Receipts(spool);
+      if (this.#receipts.count && privateKey === undefined) {
+        throw new InvalidInput("receipts of goods wait, which a key signs: make the gateway with its privateKey");
+      }
+    } catch (error) {
+      this.#spool.close();
+      throw error;
+    }
+    for (const warning of [...this.#spool.warnings, ...this.#receipts.warnings]) warn(warning);
+    if (this.#waiting) this.#schedule(0);
   }
 
   send({ reset = false, rolls_over = false, ...given }) {
@@ -63,19 +74,33 @@ export class Gateway {
     return reading;
   }
 
+  receive({ machine, item, number, quantity, observed_at = this.#options.nowMs() }) {
+    this.#checkOpen();
+    const receipt = { machine, item, number, quantity, observed_at };
+    const unsigned = "goods are received by a signature: make the gateway with keyId and privateKey";
+    const fault = this.#publicKey === null ? unsigned : receiptFault(receipt);
+    if (fault !== null) throw new InvalidInput(`this receipt was not taken: ${fault}`);
+    this.#receipts.keep(receipt);
+    this.#schedule(0);
+  }
+
+  /** Readings and receipts that Kafka doesn't have. */
+  get #waiting() {
+    return this.#spool.count + this.#receipts.count;
+  }
+
   async flush(ms = 30_000) {
     this.#checkOpen();
     if (await this.#sent(ms)) return;
     this.#checkOpen();
-    const { count, folder } = this.#spool;
+    const why = this.#problem ?? "no answer";
     throw new InvalidInput(
-      `${count} readings still wait for Kafka (${this.#problem ?? "no answer"}): they stay in ${folder}`,
+      `${this.#waiting} readings still wait for Kafka (${why}): they stay in ${this.#spool.folder}`,
     );
   }
 
   status() {
-    const { boot, count: waiting } = this.#spool;
-    return { boot, waiting, problem: this.#problem, publicKey: this.#publicKey };
+    return { boot: this.#spool.boot, waiting: this.#waiting, problem: this.#problem, publicKey: this.#publicKey };
   }
 
   async close(ms = 5_000) {
@@ -86,13 +111,13 @@ export class Gateway {
       clearTimeout(this.#syncTimer);
       this.#spool.close();
     }
-    return this.#spool.count;
+    return this.#waiting;
   }
 
   /** Whether Kafka has all that is written by now, within so many milliseconds. */
   async #sent(ms) {
     const { end } = this.#spool;
-    const isSent = () => !this.#spool.count || !isBehind(this.#spool.acked, end);
+    const isSent = () => (!this.#spool.count || !isBehind(this.#spool.acked, end)) && !this.#receipts.count;
     for (const deadline = Date.now() + ms; !isSent(); await wait(5)) {
       if (Date.now() >= deadline || this.#broken !== null || !this.#isOpen) return false;
       this.#schedule(0);
@@ -142,21 +167,26 @@ export class Gateway {
         })
         .finally(() => {
           this.#running = null;
-          if (this.#spool.count) this.#schedule(this.#options.batchMs);
+          if (this.#waiting) this.#schedule(this.#options.batchMs);
         });
     }, ms);
   }
 
-  /** Produces one batch after another until none is left; one that failed is made again, from the same reading on. */
+  /** Produces receipts, then one batch after another until none is left; one that failed is made again, from the same reading on. */
   async #run() {
-    for (let pause = PAUSE_MS; this.#isOpen && this.#spool.count; ) {
-      const [rows, end] = this.#spool.read(this.#spool.acked, this.#options.batchRows, BATCH_BYTES);
-      this.#spool.sync(); // before the first byte leaves: no number is used again
+    for (let pause = PAUSE_MS; this.#isOpen && this.#waiting; ) {
+      const receipt = this.#receipts.next();
+      const [rows, end] = receipt ? [[], null] : this.#spool.read(this.#spool.acked, this.#options.batchRows, BATCH_BYTES);
+      if (!receipt) this.#spool.sync(); // before the first byte leaves: no number is used again
       try {
-        await this.#options.produce(this.#record(jsonValue(rows)));
+        await this.#options.produce(receipt ? this.#record(receipt[1], GOODS_RECEIVED) : this.#record(jsonValue(rows), READING));
         if (!this.#isOpen) return;
-        this.#spool.forget(end, rows.length);
-        this.#spool.noteAcked();
+        if (receipt) {
+          this.#receipts.forget(receipt[0]);
+        } else {
+          this.#spool.forget(end, rows.length);
+          this.#spool.noteAcked();
+        }
         this.#problem = null;
         pause = PAUSE_MS;
       } catch (error) {
@@ -167,9 +197,9 @@ export class Gateway {
     }
   }
 
-  #record(value) {
+  #record(value, type) {
     const { topic, keyId, privateKey, logId, route } = this.#options;
-    const headers = headersOf(keyId, privateKey, logId, route, value);
+    const headers = headersOf(keyId, privateKey, logId, route, value, type);
     return { topic, partition: this.#partition, key: Buffer.from(route), value, headers };
   }
 }

@@ -66,9 +66,19 @@ export interface Reading extends Omit<ReadingFields, "reset" | "rolls_over"> {
   observed_at: number;
 }
 
+/** Pieces of an order that arrived; 0: none came. */
+export interface ReceiptFields {
+  machine: string;
+  item: string;
+  number: number;
+  quantity: number;
+  /** Epoch ms; now, if absent. */
+  observed_at?: number;
+}
+
 export interface GatewayStatus {
   boot: number;
-  /** How many readings Kafka has not acknowledged yet. */
+  /** How many readings and receipts Kafka has not acknowledged yet. */
   waiting: number;
   /** Why readings wait, as far as is known. */
   problem: string | null;
@@ -85,6 +95,12 @@ export class Gateway {
    * refuse, or whose register fell without `reset` or `rolls_over`, and SpoolFull where there is no room: then it was not taken.
    */
   send(fields: ReadingFields): Reading;
+  /**
+   * Takes it that goods of an order arrived; it is on disk for good once this returns, and reaches Kafka signed. Of an
+   * order the first receipt counts; the same again changes nothing. Throws InvalidInput for what the log would refuse and
+   * for a gateway without a key, SpoolFull where too many wait: then it was not taken.
+   */
+  receive(fields: ReceiptFields): void;
   /** Resolves once Kafka has all that was sent so far. Rejects with InvalidInput after `ms` (30,000); the spool keeps all. */
   flush(ms?: number): Promise<void>;
   status(): GatewayStatus;

@@ -57,6 +57,14 @@ export function faultOf(fields) {
   return sessionFault(fields);
 }
 
+/** What the log would refuse about a receipt of goods, null if nothing. */
+export function receiptFault({ machine, item, number, quantity, observed_at: observedAt }) {
+  const fault = idFault("machine", machine) ?? idFault("item", item) ?? countFault("number", number);
+  if (fault !== null) return fault;
+  if (number === 0) return "number: orders are numbered from 1";
+  return countFault("quantity", quantity) ?? timeFault("observed_at", observedAt);
+}
+
 /** A value as it is shown in a message. */
 export function shown(value) {
   if (typeof value === "string") return `'${JSON.stringify(value).slice(1, -1)}'`; // one line, whatever it holds

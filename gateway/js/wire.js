@@ -6,6 +6,7 @@ import { createHash, createPrivateKey, createPublicKey, sign } from "node:crypto
 import { InvalidInput } from "./errors.js";
 
 export const JSON_TYPE = "application/json";
+export const READING = "reading";
 
 /** Kafka's murmur2 of bytes, as an unsigned 32-bit integer. */
 export function murmur2(data) {
@@ -39,9 +40,9 @@ export function jsonValue(rows) {
 }
 
 /** The bytes that a device signs. */
-export function readingMessage(logId, key, contentType, value) {
+export function readingMessage(logId, key, contentType, value, type = READING) {
   const parts = [Buffer.from("tallyroot reading 1\n")];
-  for (const field of [logId, key, "reading", contentType, createHash("sha256").update(value).digest()]) {
+  for (const field of [logId, key, type, contentType, createHash("sha256").update(value).digest()]) {
     const bytes = Buffer.from(field);
     const length = Buffer.alloc(8);
     length.writeBigUInt64BE(BigInt(bytes.length));
@@ -50,11 +51,12 @@ export function readingMessage(logId, key, contentType, value) {
   return Buffer.concat(parts);
 }
 
-/** The headers of a record of JSON, signed if there is a key. */
-export function headersOf(keyId, privateKey, logId, key, value) {
+/** The headers of a record of JSON, signed if there is a key. A record without a type is readings. */
+export function headersOf(keyId, privateKey, logId, key, value, type = READING) {
   const headers = { "content-type": Buffer.from(JSON_TYPE) };
+  if (type !== READING) headers.ce_type = Buffer.from(type);
   if (privateKey === undefined) return headers;
-  const signature = sign(null, readingMessage(logId, key, JSON_TYPE, value), ed25519(privateKey));
+  const signature = sign(null, readingMessage(logId, key, JSON_TYPE, value, type), ed25519(privateKey));
   return { ...headers, signature, "key-id": Buffer.from(keyId) };
 }
 

@@ -58,8 +58,10 @@ def test_a_device_s_signature(vector: dict[str, Any]) -> None:
     signature, message = bytes.fromhex(vector["signature_hex"]), bytes.fromhex(vector["message_hex"])
     assert vector["public_key"] == RFC_8032_PUBLIC[RFC_8032_KEYS.index(vector["private_key"])]
     key = vector["key"].encode()
-    assert wire.reading_message(vector["log_id"], key, vector["content_type"], value) == message
-    headers = dict(wire.signed_headers("gw-1", private, vector["log_id"], key, "json", value))
+    kind = vector["record_type"]
+    assert wire.reading_message(vector["log_id"], key, vector["content_type"], value, kind) == message
+    headers = dict(wire.signed_headers("gw-1", private, vector["log_id"], key, "json", value, kind))
+    assert headers.get("ce_type", b"reading") == kind.encode()
     assert headers["signature"] == signature
     assert is_signed_by(bytes.fromhex(vector["public_key"]), signature, message)
     VerifyKey(bytes.fromhex(vector["public_key"])).verify(message, signature)

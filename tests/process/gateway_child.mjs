@@ -2,7 +2,7 @@
 
 import { Gateway, InvalidInput } from "tallyroot-gateway";
 
-const { options, readings = [], refusals = 0, dies = false, bad = [] } = JSON.parse(process.argv[2]);
+const { options, readings = [], receipts = [], refusals = 0, dies = false, bad = [] } = JSON.parse(process.argv[2]);
 const say = (value) => process.stdout.write(JSON.stringify(value) + "\n");
 const base64 = (bytes) => Buffer.from(bytes).toString("base64");
 
@@ -40,12 +40,13 @@ if (badOptions !== null) {
     const why = fault(() => (taken = gateway.send(reading)));
     return why ?? taken;
   });
+  const received = receipts.map((receipt) => fault(() => gateway.receive(receipt)));
   const faults = bad.map((reading) => fault(() => gateway.send(reading)));
   if (dies) {
-    say(sent);
+    say(receipts.length ? received : sent);
     process.stdout.end(() => process.kill(process.pid, "SIGKILL"));
   } else {
     await gateway.flush(10_000);
-    say({ sent, faults, ...gateway.status(), left: await gateway.close() });
+    say({ sent, received, faults, ...gateway.status(), left: await gateway.close() });
   }
 }

@@ -13,16 +13,22 @@ from typing import Any
 import pytest
 
 from schemas.log import Log
+from streams.core.control_step import take_control
 from streams.core.murmur2 import partition_of
+from streams.core.records import Record
+from streams.core.replay import advance_by_cuts
 from streams.core.signature import reading_key
+from streams.core.state import State
 from streams.kafka.producer import LogProducer
 from tallyroot_gateway import Gateway, Reading
+from tallyroot_gateway.receipts import Receipt, Receipts
 from tallyroot_gateway.spool import Spool
 from tests.support.gateway_faults import FAULTS, GOOD
 from tests.support.gateway_logs import KEY, arrived, new_log, window_facts
 from tests.support.gateway_packages import ROOT, node_device, node_environment
 from tests.support.gateway_packages import run as run_command
 from tests.support.gateway_spools import NOW_MS, check_after_kill
+from tests.support.sim_log import HOURLY, START_MS, private_key, shop_records
 
 CHILD = Path(__file__).with_name("gateway_child.mjs")
 SPOOL_CHILD = Path(__file__).with_name("spool_child.mjs")
@@ -99,6 +105,35 @@ def test_its_records_are_accepted_and_trusted(kafka: str, run: Any, tmp_path: Pa
     assert done.rejects == []
     assert (done.counts.accepted, done.counts.duplicate) == (122, 50)
     assert window_facts(state) == (121, 120, 1)
+
+
+def test_goods_are_received_once_whatever_is_killed(run: Any, tmp_path: Path) -> None:
+    """The machine has ordered. What a killed gateway left, and what Python's left, is sent by the next one."""
+    state = State.new(HOURLY, 0)
+    for _ in advance_by_cuts(state, shop_records(0, START_MS)[:4]):
+        pass
+    options = {
+        "logId": HOURLY.log_id, "route": "shop", "spool": str(tmp_path), "partitions": 1,
+        "keyId": "k", "privateKey": private_key(1).hex(),
+    }  # fmt: skip
+    receipt = {"machine": "shop", "item": "beans", "number": 1, "quantity": 4, "observed_at": START_MS}
+    bad = [receipt | {"number": 0}, receipt | {"quantity": 0.5}]
+    assert run({"options": options, "receipts": [receipt, *bad], "dies": True})[0][0] is None
+    Receipts(tmp_path).keep(Receipt("shop", "beans", 1, 3, START_MS))
+    *records, said = run({"options": options, "receipts": [receipt, *bad]})
+    assert said["received"] == [
+        None, "this receipt was not taken: number: orders are numbered from 1",
+        "this receipt was not taken: quantity: use an integer in the meter's unit, not 0.5",
+    ]  # fmt: skip
+    assert (said["waiting"], len(records)) == (0, 2)
+    whole, fewer = sorted((record_of(each) for each in records), key=lambda record: b":3," in (record.value or b""))
+    assert [take_control(state, record) for record in (whole, fewer, whole)] == [None, "order_closed", "duplicate"]
+
+
+def record_of(said: dict[str, Any]) -> Record:
+    """What the child handed to Kafka, as a record of the log."""
+    headers = [(name, base64.b64decode(value)) for name, value in said["headers"]]
+    return Record(9, START_MS, base64.b64decode(said["key"]), base64.b64decode(said["value"]), headers)
 
 
 def test_its_words_are_python_s(run: Any, tmp_path: Path) -> None:

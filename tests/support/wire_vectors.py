@@ -48,6 +48,8 @@ READING: Document = {
     "machine": "charger-7", "meter": "energy", "boot": 1, "seq": 1, "observed_at": NOW_MS, "register": 1_234_567,
 }  # fmt: skip
 
+RECEIPT: Document = {"machine": "charger-7", "item": "fuse", "number": 1, "quantity": 4, "observed_at": NOW_MS}
+
 REGISTRATION: Document = {
     "machine": "charger-7",
     "route": "charger-7",
@@ -133,7 +135,10 @@ def document() -> Document:
         "records": _records(),
         "boundaries": [_boundary(shows, READING | change) for shows, change in CHANGES.items()],
         "numbers": _numbers(),
-        "device_signatures": [_device(place, key) for place, key in enumerate(RFC_8032_KEYS)],
+        "device_signatures": [
+            *(_device(key, "reading", READING | {"seq": place}) for place, key in enumerate(RFC_8032_KEYS, 1)),
+            _device(RFC_8032_KEYS[0], "goods.received", RECEIPT),
+        ],
         "operator_signatures": [_operator("log-1", "charger-7"), _operator("log-2", "depot-1")],
     }
 
@@ -204,9 +209,9 @@ def _numbers() -> Document:
     return {"registration": REGISTRATION, "readings": shown}
 
 
-def _device(place: int, private: str) -> Document:
-    value = msgspec.json.encode(READING | {"seq": place + 1})
-    parts = ("log-1", "charger-7", "reading", JSON, value)
+def _device(private: str, record_type: str, document: Document) -> Document:
+    value = msgspec.json.encode(document)
+    parts = ("log-1", "charger-7", record_type, JSON, value)
     return {
         "private_key": private,
         "public_key": reading_key(bytes.fromhex(private)),

@@ -18,9 +18,10 @@ import msgspec
 from msgspec import Struct
 
 from tallyroot_gateway.errors import InvalidInput
-from tallyroot_gateway.reading import NewReading, Reading, flag_fault, is_id, reading_of, refused
+from tallyroot_gateway.reading import NewReading, Reading, flag_fault, is_id, reading_of, receipt_fault, refused
+from tallyroot_gateway.receipts import Receipt, Receipts
 from tallyroot_gateway.sender import Address, BatchLimits, Sender
-from tallyroot_gateway.spool import Notes, Spool
+from tallyroot_gateway.spool import Notes, Place, Spool
 from tallyroot_gateway.wire import CONTENT_TYPES, PARTITIONS_MAX, ROWS_MAX, Format, partition_of, public_key_of
 
 FLUSH_SECONDS = 30.0
@@ -32,7 +33,8 @@ _log = logging.getLogger("tallyroot.gateway")
 
 
 class GatewayStatus(Struct, frozen=True):
-    """How a gateway is doing. Kafka has not acknowledged `waiting` readings yet; `problem` says why, if known.
+    """How a gateway is doing. Kafka has not acknowledged `waiting` readings and receipts yet; `problem` says why, if
+    known.
 
     `public_key` (64 hex digits) is for the machines' registrations; None if nothing is signed.
     """
@@ -103,11 +105,18 @@ class Gateway:
         self._spool = Spool(
             Path(spool), log_id, route, now_ms=now_ms(), least_boot=boot, limit_bytes=max(spool_bytes, 1 << 14)
         )
-        for warning in self._spool.warnings:
+        try:
+            self._receipts = Receipts(Path(spool))
+            if self._receipts.count and self._public_key is None:
+                raise InvalidInput("receipts of goods wait, which a key signs: make the gateway with its private_key")
+        except InvalidInput:
+            self._spool.close()
+            raise
+        for warning in (*self._spool.warnings, *self._receipts.warnings):
             _log.warning("%s", warning)
         limits = BatchLimits(batch_rows, batch_ms)
         connection = {**(kafka or {}), "bootstrap.servers": bootstrap_servers}
-        self._sender = Sender(connection, self._spool, self._turn, address, limits)
+        self._sender = Sender(connection, self._spool, self._receipts, self._turn, address, limits)
         self._is_open = True
         if bootstrap_servers:
             self._sender.start()
@@ -197,6 +206,24 @@ class Gateway:
             self._turn.notify_all()
         return numbered
 
+    def receive(self, machine: str, item: str, number: int, quantity: int, observed_at: int | None = None) -> None:
+        """Takes it that goods of an order arrived, now unless `observed_at` (epoch ms) says when; 0 pieces: none came.
+
+        It is on disk for good once this returns, and reaches Kafka as readings do, signed. Of an order the first
+        receipt counts; the same again changes nothing. Raises InvalidInput for what the log would refuse and for a
+        gateway without a key, SpoolFull where too many wait: then it was not taken.
+        """
+        observed_at = self._now_ms() if observed_at is None else observed_at
+        fault = receipt_fault(machine, item, number, quantity, observed_at)
+        if self._public_key is None:
+            fault = "goods are received by a signature: make the gateway with key_id and private_key"
+        if fault is not None:
+            raise InvalidInput(f"this receipt was not taken: {fault}")
+        with self._turn:
+            self._check_open()
+            self._receipts.keep(Receipt(machine, item, number, quantity, observed_at))
+            self._turn.notify_all()
+
     def note(self, name: str) -> str | None:
         """What a delivery noted last under this name; None if nothing."""
         with self._turn:
@@ -223,27 +250,27 @@ class Gateway:
             if not self._await_sent(seconds):
                 why = self._sender.problem or "no answer"
                 raise InvalidInput(
-                    f"{self._spool.count:,} readings still wait for Kafka ({why}): they stay in {self._spool.folder}"
+                    f"{self._waiting:,} readings still wait for Kafka ({why}): they stay in {self._spool.folder}"
                 )
 
     def status(self) -> GatewayStatus:
         """How it is doing now."""
         with self._turn:
-            return GatewayStatus(self._spool.boot, self._spool.count, self._sender.problem, self._public_key)
+            return GatewayStatus(self._spool.boot, self._waiting, self._sender.problem, self._public_key)
 
     def close(self, seconds: float = CLOSE_SECONDS) -> int:
-        """Sends what it can within `seconds` and ends; returns how many readings stay in the spool for later."""
+        """Sends what it can within `seconds` and ends; returns how many readings and receipts wait for later."""
         with self._turn:
             if not self._is_open:
-                return self._spool.count
+                return self._waiting
             if self._sender.is_running:
                 self._await_sent(seconds)
             self._is_open = False
         self._sender.stop()
         self._spool.close()
-        if self._spool.count:
-            _log.warning("%d readings wait in %s for the next start", self._spool.count, self._spool.folder)
-        return self._spool.count
+        if self._waiting:
+            _log.warning("%d readings wait in %s for the next start", self._waiting, self._spool.folder)
+        return self._waiting
 
     def __enter__(self) -> Self:
         return self
@@ -259,11 +286,18 @@ class Gateway:
         self._sender.hurried += 1
         self._turn.notify_all()
         try:
-            return self._turn.wait_for(
-                lambda: not self._spool.count or self._spool.acked >= end or self._sender.broken is not None, seconds
-            ) and (not self._spool.count or self._spool.acked >= end)
+            self._turn.wait_for(lambda: self._has_sent(end) or self._sender.broken is not None, seconds)
+            return self._has_sent(end)
         finally:
             self._sender.hurried -= 1
+
+    def _has_sent(self, end: Place) -> bool:
+        return (not self._spool.count or self._spool.acked >= end) and not self._receipts.count
+
+    @property
+    def _waiting(self) -> int:
+        """Readings and receipts that Kafka doesn't have."""
+        return self._spool.count + self._receipts.count
 
     def _check_open(self) -> None:
         if self._sender.broken is not None:

@@ -96,6 +96,13 @@ def fault_of(fields: Mapping[str, Any]) -> str | None:
     return _session_fault(fields)
 
 
+def receipt_fault(machine: object, item: object, number: object, quantity: object, observed_at: object) -> str | None:
+    """What the log would refuse about a receipt of goods; None if nothing."""
+    fault = _id_fault("machine", machine) or _id_fault("item", item) or _count_fault("number", number)
+    fault = fault or ("number: orders are numbered from 1" if number == 0 else None)
+    return fault or _count_fault("quantity", quantity) or _time_fault("observed_at", observed_at)
+
+
 def is_id(value: object) -> bool:
     """Whether a value can name a log, a route, a machine, a meter, a session or a key."""
     return isinstance(value, str) and _ID.fullmatch(value) is not None

@@ -5,13 +5,15 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from tallyroot_gateway.errors import InvalidInput, InvariantBroken
+from tallyroot_gateway.receipts import GOODS_RECEIVED, Receipts
 from tallyroot_gateway.spool import Place, Spool
-from tallyroot_gateway.wire import Format, Headers, headers_of, signed_headers, value_of
+from tallyroot_gateway.wire import READING, Format, Headers, headers_of, signed_headers, value_of
 
 BATCH_BYTES = 1 << 19
 """No value is longer in JSON: brokers accept a million bytes by default."""
@@ -69,8 +71,8 @@ class Sender:
     """Sends one spool's readings in their order. `turn` guards the spool, and is notified of every change."""
 
     def __init__(
-        self, connection: Mapping[str, str], spool: Spool, turn: threading.Condition, address: Address,
-        limits: BatchLimits,
+        self, connection: Mapping[str, str], spool: Spool, receipts: Receipts, turn: threading.Condition,
+        address: Address, limits: BatchLimits,
     ) -> None:  # fmt: skip
         """Connects once it runs, by these properties: a gateway starts with Kafka away, too."""
         self.problem: str | None = None
@@ -80,6 +82,8 @@ class Sender:
         self.hurried = 0
         """How many callers wait for all to be sent: while any does, no batch waits for more rows."""
         self._connection, self._spool, self._turn = connection, spool, turn
+        self._receipts = receipts
+        self._receipts_in_flight: set[str] = set()
         self._address, self._limits = address, limits
         self._stopping = False
         self._refused: KafkaError | None = None
@@ -139,6 +143,7 @@ class Sender:
     def _send(self) -> None:
         """Sends from the last acknowledged reading on, until Kafka refuses something or the gateway stops."""
         self._refused, self._refusal = None, ""
+        self._receipts_in_flight.clear()
         producer = Producer(
             {
                 **self._connection,
@@ -166,8 +171,9 @@ class Sender:
             self._settle(in_flight)
             if self._refused is not None:
                 raise KafkaException(self._refused)
+            self._produce_receipts(producer)
             if not self._is_due(in_flight):
-                producer.poll(0.02 if in_flight else 0)
+                producer.poll(0.02 if in_flight or self._receipts_in_flight else 0)
                 continue
             with self._turn:
                 rows, place = self._spool.read(place, self._limits.rows, BATCH_BYTES)
@@ -183,7 +189,7 @@ class Sender:
             if not waiting or len(in_flight) >= BATCHES_IN_FLIGHT:
                 self._waiting_since = None
                 self._spool.sync()
-                if not in_flight:
+                if not in_flight and not self._receipts_in_flight:
                     self._turn.wait(0.2)
                 return False
             if waiting >= self._limits.rows or self.hurried:
@@ -212,15 +218,43 @@ class Sender:
             value=value,
             key=address.key,
             partition=address.partition,
-            headers=list(self._headers(value)),
+            headers=list(self._headers(value, address.format, READING)),
             on_delivery=on_delivery,
         )
 
-    def _headers(self, value: bytes) -> Headers:
+    def _produce_receipts(self, producer: Producer) -> None:
+        """Sends the receipts that are not on their way: they are on disk for good already."""
+        with self._turn:
+            waiting = [each for each in self._receipts.waiting() if each[0] not in self._receipts_in_flight]
+        address = self._address
+        for name, value in waiting[:BATCHES_IN_FLIGHT]:
+            self._receipts_in_flight.add(name)
+            producer.produce(
+                address.topic,
+                value=value,
+                key=address.key,
+                partition=address.partition,
+                headers=list(self._headers(value, "json", GOODS_RECEIVED)),
+                on_delivery=partial(self._receipt_delivered, name),
+            )
+
+    def _receipt_delivered(self, name: str, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._refused = self._refused or error
+            return
+        with self._turn:
+            self._receipts.forget(name)
+            self._receipts_in_flight.discard(name)
+            self.problem = None
+            self._turn.notify_all()
+
+    def _headers(self, value: bytes, format: Format, record_type: str) -> Headers:
         address = self._address
         if address.key_id is None or address.private_key is None:
-            return headers_of(address.format)
-        return signed_headers(address.key_id, address.private_key, address.log_id, address.key, address.format, value)
+            return headers_of(format, record_type)
+        return signed_headers(
+            address.key_id, address.private_key, address.log_id, address.key, format, value, record_type
+        )
 
     def _settle(self, in_flight: deque[_Batch]) -> None:
         """Forgets the batches that Kafka has acknowledged."""

@@ -3,7 +3,7 @@
 A device signs with Ed25519 (RFC 8032, not prehashed)
 
     "tallyroot reading 1\n" (20 bytes of ASCII), then five fields, each its length (8 bytes, big-endian) and bytes:
-    log id, record's key, "reading", content type, and the SHA-256 of the value (32 bytes)
+    log id, record's key, its type ("reading"), content type, and the SHA-256 of the value (32 bytes)
 
 A reading's JSON bytes are made once, and a record's value is those bytes, joined: what is sent again after a crash
 holds the same rows, however they are batched.
@@ -30,6 +30,9 @@ Format = Literal["json", "arrow"]
 CONTENT_TYPES: dict[Format, str] = {"json": "application/json", "arrow": "application/vnd.apache.arrow.stream"}
 
 Headers = tuple[tuple[str, bytes], ...]
+
+READING = "reading"
+"""The type of a record that names none."""
 
 _DOMAIN = b"tallyroot reading 1\n"
 _MULTIPLIER = 0x5BD1E995
@@ -71,21 +74,30 @@ def value_of(rows: Sequence[bytes], format: Format) -> bytes:
     return rows[0] if len(rows) == 1 else b"[" + b",".join(rows) + b"]"
 
 
-def headers_of(format: Format) -> Headers:
-    """The headers of an unsigned record."""
-    return (("content-type", CONTENT_TYPES[format].encode()),)
+def headers_of(format: Format, record_type: str = READING) -> Headers:
+    """The headers of an unsigned record. A record without a type is readings."""
+    named = () if record_type == READING else (("ce_type", record_type.encode()),)
+    return (*named, ("content-type", CONTENT_TYPES[format].encode()))
 
 
-def signed_headers(key_id: str, private_key: bytes, log_id: str, key: bytes, format: Format, value: bytes) -> Headers:
+def signed_headers(
+    key_id: str,
+    private_key: bytes,
+    log_id: str,
+    key: bytes,
+    format: Format,
+    value: bytes,
+    record_type: str = READING,
+) -> Headers:
     """The headers of a signed record. Raises InvalidInput where `private_key` is not 32 bytes."""
-    message = reading_message(log_id, key, CONTENT_TYPES[format], value)
+    message = reading_message(log_id, key, CONTENT_TYPES[format], value, record_type)
     signature = _signing_key(private_key).sign(message).signature
-    return (*headers_of(format), ("signature", signature), ("key-id", key_id.encode()))
+    return (*headers_of(format, record_type), ("signature", signature), ("key-id", key_id.encode()))
 
 
-def reading_message(log_id: str, key: bytes, content_type: str, value: bytes) -> bytes:
+def reading_message(log_id: str, key: bytes, content_type: str, value: bytes, record_type: str = READING) -> bytes:
     """The bytes that a device signs."""
-    fields = (log_id.encode(), key, b"reading", content_type.encode(), sha256(value).digest())
+    fields = (log_id.encode(), key, record_type.encode(), content_type.encode(), sha256(value).digest())
     return _DOMAIN + b"".join(len(field).to_bytes(8, "big") + field for field in fields)
 
 
