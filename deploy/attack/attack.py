@@ -24,6 +24,7 @@ from deploy.attack.by_hosts import host_cheats
 from deploy.attack.by_neighbours import neighbour_cheats, signer_cheats
 from deploy.attack.by_nodes import node_cheats
 from deploy.attack.by_operators import operator_cheats
+from deploy.attack.by_orders import order_cheats
 from deploy.attack.by_posters import claim_cheats, poster_cheats
 from deploy.attack.by_skipping import skipping_cheats
 from deploy.attack.cheat import Cheat, Row
@@ -111,8 +112,8 @@ def copy_epochs(data_dir: Path, copy: Path, log: Log) -> None:
 def _gateways(step: Callable[[str], None], data_dir: Path, log: Log) -> list[Cheat]:
     partition = max(range(log.partitions), key=lambda number: _archived(data_dir, number))
     bed = PartitionCopy(log, partition, islice(archived_records(data_dir, partition), RECORDS))
-    step(f"gateways and operators cheat on top of {bed.archived:,} records of partition {partition}")
-    return [*gateway_cheats(bed), *control_cheats(bed)]
+    step(f"gateways, operators and suppliers cheat on top of {bed.archived:,} records of partition {partition}")
+    return [*gateway_cheats(bed), *control_cheats(bed), *order_cheats(bed)]
 
 
 def _first_records(data_dir: Path, log: Log) -> dict[int, list[LogRecord]]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-Cheater = Literal["gateway", "machine", "operator", "poster", "host", "node", "stranger", "all roles"]
+Cheater = Literal["gateway", "machine", "supplier", "operator", "poster", "host", "node", "stranger", "all roles"]
 NOT_CAUGHT = "not caught"
 
 CUSTOMERS, PAYEES, FUNDER = "the customers", "the payees", "the funder"

@@ -27,8 +27,9 @@ from streams.core.replay import advance_through
 from streams.core.signature import operator_account, reading_key, sign_control, sign_reading
 from streams.core.state import State
 
-OPERATOR_KEY, STRANGER_KEY, VICTIM_KEY, OTHER_KEY = (
-    sha256(b"tallyroot attack\n" + name).digest() for name in (b"operator", b"stranger", b"victim", b"other")
+OPERATOR_KEY, STRANGER_KEY, VICTIM_KEY, OTHER_KEY, SUPPLIER_KEY = (
+    sha256(b"tallyroot attack\n" + name).digest()
+    for name in (b"operator", b"stranger", b"victim", b"other", b"supplier")
 )
 """Keys that anybody may know: they sign in a copy that is thrown away."""
 
@@ -38,11 +39,15 @@ KEY_ID = "k"
 
 
 class Judged(Struct, frozen=True):
-    """The core's verdict on some records: reasons of rejection, counts, flags of the windows that stay open."""
+    """The core's verdict on some records: reasons of rejection, counts, orders placed, what sealed windows owe for
+    orders.
+    """
 
     reasons: tuple[str, ...]
     counts: Counts
     machines: int
+    orders: int
+    expenses_micros: int
     watch: Stopwatch
 
     def refused(self, rule: int, reason: Reason, honest: int = 0) -> Outcome:
@@ -110,7 +115,9 @@ class PartitionCopy:
         parts = advance_through(state, numbered)
         counts = sum((part.counts for part in parts), Counts())
         reasons = tuple(reject.reason for part in parts for reject in part.rejects)
-        return Judged(reasons, counts, len(state.machines), watch)
+        orders = sum(len(part.orders) for part in parts)
+        expenses = sum(window.expenses_micros for part in parts for window in part.windows)
+        return Judged(reasons, counts, len(state.machines), orders, expenses, watch)
 
     def reading(self, *rows: dict[str, Any], route: str | None = None, after_ms: int = 0) -> Record:
         """An unsigned record of rows, under the target's key or another."""
@@ -130,9 +137,9 @@ class PartitionCopy:
         row = {"machine": machine, "meter": "energy", "boot": 1, "seq": 1, "register": 1_000}
         return row | {"observed_at": self.now_ms + HOUR_MS} | changes
 
-    def signed(self, record: Record, key: bytes, log_id: str | None = None) -> Record:
-        """A reading record with a signature by a device's key."""
-        parts = (record.key or b"", READING, JSON, record.value or b"")
+    def signed(self, record: Record, key: bytes, log_id: str | None = None, kind: str = READING) -> Record:
+        """A record of readings, or of another type, with a signature by a device's key."""
+        parts = (record.key or b"", kind, JSON, record.value or b"")
         signature = sign_reading(key, log_id or self.log.log_id, *parts)
         return record._replace(headers=(*record.headers, ("signature", signature), ("key-id", KEY_ID.encode())))
 

@@ -70,6 +70,7 @@ SAID = {
     "a program that a command starts looks for its keys": "no key in it",
     "a signing service that signs with another key": "signs with another key than that of",
     "poster and auditor together, and a guardian who sleeps": "PAID 1,000.000000",
+    "an order invoiced twice": "reject: order_closed",
 }
 
 
