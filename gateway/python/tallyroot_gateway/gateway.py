@@ -106,9 +106,7 @@ class Gateway:
             Path(spool), log_id, route, now_ms=now_ms(), least_boot=boot, limit_bytes=max(spool_bytes, 1 << 14)
         )
         try:
-            self._receipts = Receipts(Path(spool))
-            if self._receipts.count and self._public_key is None:
-                raise InvalidInput("receipts of goods wait, which a key signs: make the gateway with its private_key")
+            self._receipts = Receipts(Path(spool), may_sign=private_key is not None)
         except InvalidInput:
             self._spool.close()
             raise

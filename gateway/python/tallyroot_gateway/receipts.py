@@ -34,8 +34,11 @@ class Receipt(Struct, frozen=True):
 class Receipts:
     """The folder. Not thread-safe: its owner lets one thread at a time in."""
 
-    def __init__(self, spool: Path) -> None:
-        """Reads what waits; what is damaged is set aside and named in `warnings`. Raises InvalidInput."""
+    def __init__(self, spool: Path, *, may_sign: bool = True) -> None:
+        """Reads what waits; what is damaged is set aside and named in `warnings`.
+
+        Raises InvalidInput where the folder can't be read, or something waits and a gateway without a key has it.
+        """
         self.warnings: list[str] = []
         self._folder = spool / "receipts"
         self._waiting: dict[str, bytes] = {}
@@ -49,6 +52,8 @@ class Receipts:
                     self.warnings.append(f"a receipt of goods is damaged, and set aside as {path.stem}.damaged")
         except OSError as error:
             raise self._unwritable(error) from None
+        if self._waiting and not may_sign:
+            raise InvalidInput("receipts of goods wait, which a key signs: make the gateway with its private_key")
 
     @property
     def count(self) -> int:
