@@ -31,3 +31,10 @@ class PaymentReceived(Struct, frozen=True, forbid_unknown_fields=True):
     def is_valid(self) -> bool:
         """Types say all."""
         return True
+
+
+class AcceptedPayment(Struct, frozen=True):
+    """A payment that the rules accepted, and the offset of its record. Whether it was ever paid, the chain knows."""
+
+    offset: int
+    payment: PaymentReceived

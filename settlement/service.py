@@ -46,6 +46,7 @@ from settlement.chain.paying import gas_of, hash_of, transact
 from settlement.chain.restore import last_posted_epoch, restore_posts
 from settlement.chain.shares import Shares
 from settlement.chain.signer import Keys, Signer
+from settlement.chain.transfers import LedgerTransfers
 from settlement.chain.treasury import call_as_role, cancel_announced, deploy_contracts, fund, refresh_if_here, roles
 from settlement.chain.watcher import auditor_of
 from settlement.post import payouts_tree, token_units, windows_tree
@@ -168,7 +169,12 @@ def audit(data_dir: Path, chain: Chain, log: Log, sources: Sources) -> AuditRepo
     """
     ledger = Ledger.open(data_dir, chain)
     auditor = auditor_of(ledger, log)
-    report = auditor.run(ledger.events(), sources.published or published_in(PlainFiles(data_dir)), sources)
+    report = auditor.run(
+        ledger.events(),
+        sources.published or published_in(PlainFiles(data_dir)),
+        sources,
+        money_in=LedgerTransfers(ledger),
+    )
     if report.gap and report.ok:
         raise InvalidInput(report.gap)
     if report.gap:  # the findings before the gap count

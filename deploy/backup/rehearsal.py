@@ -103,8 +103,8 @@ class _Seen:
         files = PlainFiles(self._copy.data_dir)
         for partition in range(self._log.partitions):
             try:
-                for manifest, _ in from_archive(self._log, files, partition, SkippedBatches()):
-                    digests[partition, manifest.epoch] = manifest.digest().hex()
+                for epoch in from_archive(self._log, files, partition, SkippedBatches()):
+                    digests[partition, epoch.manifest.epoch] = epoch.manifest.digest().hex()
                     if len(digests) % 50 == 0:
                         share = 0.3 + 0.5 * partition / self._log.partitions
                         self._progress(share, f"epochs recomputed: {len(digests):,}")

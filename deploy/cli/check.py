@@ -58,6 +58,10 @@ def show_audit(terminal: Terminal, log: "Log", report: "AuditReport") -> None:
     _show_findings(terminal, report)
     for skipped in report.skipped:
         terminal.say(f"by an operator's decision {skipped.text}")
+    for paid in report.unrecorded:
+        terminal.say(f"unrecorded money, a customer waits for what was paid: {paid.text}")
+    if report.payments:
+        terminal.say(f"{report.payments:,} payments of customers held against what the ledger got")
     terminal.say(
         f"{report.posts} posts, {report.epochs} epochs, {report.windows:,} windows recomputed;"
         f" earned {money(report.nets_micros, log.currency)}{_dues(log, report)}"
@@ -99,8 +103,9 @@ def _show_findings(terminal: Terminal, report: "AuditReport") -> None:
     for finding in report.findings:
         terminal.say(f"post {finding.sequence}: {finding.text}" if finding.sequence else finding.text)
         if finding.found or finding.expected:
-            terminal.say(f"  published: {finding.found or 'nothing'}")
-            terminal.say(f"  the log:   {finding.expected or 'nothing'}")
+            said, true = ("the log:  ", "the chain:") if finding.kind == "payment" else ("published:", "the log:  ")
+            terminal.say(f"  {said} {finding.found or 'nothing'}")
+            terminal.say(f"  {true} {finding.expected or 'nothing'}")
 
 
 @app.command()
@@ -160,6 +165,8 @@ def _done_line(done: "Done") -> str:
             return f"right up to post {done.sequence}; no auditor's key is set to attest it with"
         case "skipped":
             return f"by an operator's decision {done.text}"
+        case "unrecorded":
+            return f"unrecorded money, a customer waits for what was paid: {done.text}"
         case "wait":
             until = "" if done.until_s is None else f", waiting until {moment_text(done.until_s * 1_000)}"
             return f"{of_post}{done.text}{until}"

@@ -9,9 +9,8 @@ from deploy.explain.archive_source import ArchiveSource
 from files.foreign import ForeignFiles
 from schemas.errors import InvalidInput
 from schemas.log import Log
-from schemas.manifest import EpochManifest, SkippedRange
-from schemas.window import Window
-from settlement.audit.sources import Refutes, SourceMissing, Sources
+from schemas.manifest import SkippedRange
+from settlement.audit.sources import Epoch, Refutes, SourceMissing, Sources
 from settlement.storage.published_post import published_in
 from streams.core.recompute import EpochResult, recompute
 from streams.core.records import LogRecord
@@ -19,7 +18,6 @@ from streams.core.skipped_ranges import SkippedBatches, checked, without_evidenc
 from streams.kafka.whole_batches import why_unreadable
 from streams.storage.log_reader import LogReader
 
-Epoch = tuple[EpochManifest, list[Window]]
 Slices = Iterable[Sequence[LogRecord]]
 Recount = Callable[[Log, int, Slices, Sequence[SkippedRange], SkippedBatches], Iterator[EpochResult]]
 """Log, partition, its records in slices, skipped ranges and the batches in them to its epochs."""
@@ -106,4 +104,4 @@ def refuting(batches: Mapping[int, SkippedBatches]) -> Refutes:
 
 def _epochs(results: Iterable[EpochResult]) -> Iterator[Epoch]:
     for result in results:
-        yield result.manifest, result.windows
+        yield Epoch(result.manifest, result.windows, result.payments)

@@ -4,13 +4,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
-from deploy.explain.audit_sources import Epoch, refuting, skipped_batches
+from deploy.explain.audit_sources import refuting, skipped_batches
 from deploy.money.treasury import Treasury
 from files.confined import ConfinedFiles
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import SkippedRange
-from settlement.audit.sources import Published, SourceMissing, Sources
+from settlement.audit.sources import Epoch, Published, SourceMissing, Sources
 from settlement.chain.watcher import WatcherMemory
 from settlement.storage.published_post import published_in
 from streams.core.recompute import recompute
@@ -100,7 +100,7 @@ class LogMemory:
         try:
             tail.open(reader)
             for result in recompute(self._log, partition, tail, self._skipped, self._batches[partition]):
-                yield result.manifest, result.windows
+                yield Epoch(result.manifest, result.windows, result.payments)
         except InvalidInput as error:
             raise SourceMissing(str(error), withheld=False) from None
 

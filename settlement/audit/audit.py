@@ -16,6 +16,7 @@ from schemas.log import Log
 from schemas.manifest import SkippedRange
 from schemas.units import TokenUnits
 from schemas.window import Due, Window
+from settlement.audit.payments import MoneyIn, Payments, Transfer
 from settlement.audit.post_manifest import (
     Before,
     expected_manifest,
@@ -78,7 +79,8 @@ class AuditReport(Struct, frozen=True, kw_only=True):
     last cut recomputed that no window holds. `leaves_total` and `total_on_chain` (token units) are the sum of all
     leaves of the last post by the log, and the total that was posted with them. `before_micros` is what of all paid is
     owed by ledgers before this one. `gap` names the source that could not be read: posts that need it were not judged.
-    `skipped` are the ranges that operators had skipped. `money` is None if no ledger was read.
+    `skipped` are the ranges that operators had skipped. `payments` counts those of customers, `unrecorded` is what they
+    paid that no record tells of. `money` is None if no ledger was read.
     """
 
     ok: bool
@@ -105,6 +107,8 @@ class AuditReport(Struct, frozen=True, kw_only=True):
     verdicts: tuple[PostVerdict, ...] = ()
     gap: str = ""
     skipped: tuple[SkippedRange, ...] = ()
+    payments: int = 0
+    unrecorded: tuple[Transfer, ...] = ()
     money: LedgerMoney | None = None
 
 
@@ -122,6 +126,8 @@ class Auditor:
         self._ledger, self._start = ledger, start
         self._verdicts: list[PostVerdict] = []
         self._judged: list[bytes] = []
+        self._payments = Payments(self._unit)
+        self._reached_s: dict[int, int] = {}
         self._streams: dict[int, EpochStream] = {}
         self._gap = ""
         self._epoch_end_s: int | None = None
@@ -140,13 +146,16 @@ class Auditor:
         sources: Sources,
         *,
         posted_only: bool = False,
+        money_in: MoneyIn | None = None,
     ) -> AuditReport:
         """Audits all live posts, up to the first that lacks a source; the report holds the findings.
 
+        Payments are held against `money_in`, what the ledger got; without it they are counted only.
         With `posted_only` epochs that aren't posted yet are not read, and a later run may audit them if it `goes_on`:
         then it continues the epochs of the first run's `sources`, which isn't asked for them again.
         """
         self._refutes = sources.refutes
+        self._payments.look(money_in)
         head, live, dead = self._fold(events)
         streams = self._streams
         if not streams:
@@ -155,16 +164,12 @@ class Auditor:
                 self._begin(self._start, streams)
         for posted in live[len(self._judged) :]:
             if not self._gap:
-                self._judge(posted.header, published, streams)
-                self._judged.append(posted.head)
+                self._judge(posted, published, streams)
         paid, last_total = self._recount.total(), live[-1].header.total if live else 0
         self._check_sums(len(live))
         posted_epochs = self._epochs
         if not posted_only and not self._gap:
-            for epoch in in_order({partition: stream.take_all() for partition, stream in streams.items()}):
-                self._take(epoch)
-            gaps = [stream.gap for stream in streams.values()]
-            self._gap = next((str(gap) for gap in gaps if gap is not None and not isinstance(gap, ArchiveEnds)), "")
+            self._gap = self._unposted(streams)
         sums = self._recount.sums
         return AuditReport(
             ok=not self._findings,
@@ -191,6 +196,8 @@ class Auditor:
             verdicts=judged(self._verdicts, len(live)),
             gap=self._gap,
             skipped=tuple(self._skipped),
+            payments=self._payments.count,
+            unrecorded=self._payments.unrecorded(min(self._reached_s.values(), default=0)),
         )
 
     def _begin(self, start: LedgerStart, streams: Mapping[int, EpochStream]) -> None:
@@ -202,7 +209,9 @@ class Auditor:
             return
         for epoch in in_order(taken):
             self._take(epoch)
-        self._next_offsets |= {partition: items[-1][0].next_offset for partition, items in taken.items() if items}
+            for accepted in epoch.payments:
+                self._payments.note(epoch.manifest.partition, accepted)
+        self._next_offsets |= {partition: items[-1].manifest.next_offset for partition, items in taken.items() if items}
         self._recount.move(self._ledger)
         self._epoch_end_s = start.next_epoch * self._log.epoch_ms // 1_000
         found = ({p: at for p, at in self._next_offsets.items() if at}, {p: m for p, m in self._deposits.items() if m})
@@ -255,19 +264,32 @@ class Auditor:
         return head, live, dead
 
     def _judge(
-        self, header: PostHeader, published: Callable[[int], Published], streams: Mapping[int, EpochStream]
-    ) -> None:
+        self, posted: Posted, published: Callable[[int], Published], streams: Mapping[int, EpochStream]
+    ) -> None:  # fmt: skip
         try:
-            self._post(header, published(header.sequence), streams)
+            self._post(posted, published(posted.header.sequence), streams)
         except SourceMissing as gap:
-            self._note_gap(header.sequence, gap)
+            self._note_gap(posted.header.sequence, gap)
+        self._judged.append(posted.head)
+
+    def _unposted(self, streams: Mapping[int, EpochStream]) -> str:
+        """Takes the epochs that no post has settled yet; returns why not all, empty for all."""
+        ordered = in_order({partition: stream.take_all() for partition, stream in streams.items()})
+        for epoch in ordered:
+            self._take(epoch)
+        try:
+            self._check_payments(0, ordered, None)
+        except SourceMissing as gap:
+            return str(gap)
+        gaps = [stream.gap for stream in streams.values()]
+        return next((str(gap) for gap in gaps if gap is not None and not isinstance(gap, ArchiveEnds)), "")
 
     def _note_gap(self, sequence: int, gap: SourceMissing) -> None:
         self._gap = str(gap)
         self._verdicts.append(PostVerdict(sequence, "withheld" if gap.withheld else "unknown", self._gap))
 
-    def _post(self, header: PostHeader, files: Published, streams: Mapping[int, EpochStream]) -> None:
-        found_before = len(self._findings)
+    def _post(self, posted: Posted, files: Published, streams: Mapping[int, EpochStream]) -> None:
+        header, found_before = posted.header, len(self._findings)
         manifest = self._manifest_of(header, files)
         ends = last_epochs(manifest, header, self._log)
         taken = {partition: stream.take(ends.get(partition)) for partition, stream in streams.items()}
@@ -285,16 +307,19 @@ class Auditor:
         self._check_epochs(header, taken)
         leaves = self._recount.payout_leaves(self._decimals)
         payouts_root = root_of(leaves.values())
-        windows = [window for epoch in ordered for window in epoch[1]]
+        windows = [window for epoch in ordered for window in epoch.windows]
         self._check_windows(header, files, windows, is_owed_right=payouts_root == header.payouts_root)
         self._check_payouts(header, files, leaves, payouts_root)
         self._check_manifest(header, manifest, expected_manifest(self._log, header, taken, before, self._recount))
         for partition, items in taken.items():
             if items:
-                self._next_offsets[partition] = items[-1][0].next_offset
+                self._next_offsets[partition] = items[-1].manifest.next_offset
         lacking = self._findings[found_before].text if manifest is None else other_records(manifest, taken)
         if leaves_out:
             lacking = ""  # no records could make that right
+        early = self._check_payments(header.sequence, ordered, posted.block)
+        if len(early) == sum(finding.about == "post" for finding in self._findings[found_before:]) > 0:
+            lacking = lacking or early[0].text
         if short:
             lacking = f"the log of partition {short[0]} does not reach the end of epoch {ends[short[0]]}"
         self._verdicts.append(verdict_of(header.sequence, self._findings[found_before:], lacking))
@@ -334,7 +359,7 @@ class Auditor:
         """Checks that a post begins where the previous one ended, the first with the log, and that its partitions end
         together.
         """
-        epochs = [epoch for items in taken.values() for epoch, _ in items]
+        epochs = [epoch.manifest for items in taken.values() for epoch in items]
         start_s = self._epoch_end_s
         if start_s is None and epochs:
             start_s = min(epoch.start_ms for epoch in epochs) // 1_000
@@ -342,7 +367,7 @@ class Auditor:
         if header.epoch_start_s != (header.epoch_start_s if start_s is None else start_s):
             text = "the post does not begin where the one before ended, or the log began"
             self._find("epochs", header.sequence, text, header.epoch_start_s, start_s)
-        ends_s = {items[-1][0].end_ms // 1_000 for items in taken.values() if items}
+        ends_s = {items[-1].manifest.end_ms // 1_000 for items in taken.values() if items}
         if ends_s - {header.epoch_end_s}:
             text = "the post does not end with the epochs that it settles"
             self._find("epochs", header.sequence, text, header.epoch_end_s, max(ends_s))
@@ -351,18 +376,31 @@ class Auditor:
         """Whether a post leaves out what can be read: an operator's signature doesn't make that right."""
         found = False
         for items in taken.values():
-            for each in (each for manifest, _ in items for each in manifest.skipped_ranges):
+            for each in (each for epoch in items for each in epoch.manifest.skipped_ranges):
                 if because := self._refutes(each):
                     self._find("skipped", header.sequence, f"{each.text}, and {because}")
                     found = True
         return found
 
+    def _check_payments(self, sequence: int, epochs: Sequence[Epoch], block: int | None) -> list[Finding]:
+        """Holds the payments of a post, which lies in a block, against the chain; returns what may yet become final."""
+        faults = [
+            fault
+            for epoch in epochs
+            for accepted in epoch.payments
+            if (fault := self._payments.fault_of(sequence, epoch.manifest.partition, accepted, block)) is not None
+        ]
+        self._findings += [fault.finding for fault in faults]
+        return [fault.finding for fault in faults if fault.is_early]
+
     def _take(self, epoch: Epoch) -> None:
-        self._skipped += epoch[0].skipped_ranges
+        manifest = epoch.manifest
+        self._skipped += manifest.skipped_ranges
         self._epochs += 1
-        self._windows += len(epoch[1])
-        self._deposits[epoch[0].partition] = int(epoch[0].deposits_micros)
-        for window in epoch[1]:
+        self._windows += len(epoch.windows)
+        self._deposits[manifest.partition] = int(manifest.deposits_micros)
+        self._reached_s[manifest.partition] = manifest.end_ms // 1_000
+        for window in epoch.windows:
             self._recount.take(window)
 
     def _check_windows(

@@ -88,7 +88,7 @@ def other_records(manifest: bytes | None, taken: Mapping[int, Sequence[Epoch]]) 
     """
     roots = {(each.partition, ref.epoch): ref.log_root for each in stated(manifest) or () for ref in each.epochs}
     for partition, items in taken.items():
-        for own, _ in items:
+        for own in (epoch.manifest for epoch in items):
             if roots.get((partition, own.epoch), own.log_root) != own.log_root:
                 return f"the records of partition {partition}, epoch {own.epoch} are not those that were settled from"
     return ""
@@ -103,8 +103,8 @@ def expected_manifest(
     grown = {key: after[key] - before.unsettled.get(key, 0) for key in sorted(after)}
     outside = sum(amount for key, amount in grown.items() if key[0] == "no_account")
     paid = recount.total() - before.total
-    digests = [chain_digest("windows 1", (w.digest for w in windows)) for _, windows in in_order(taken)]
-    windows = [window for items in taken.values() for _, windows in items for window in windows]
+    digests = [chain_digest("windows 1", (w.digest for w in epoch.windows)) for epoch in in_order(taken)]
+    windows = [window for items in taken.values() for epoch in items for window in epoch.windows]
     dues = {kind: recount.dues[kind] - before.dues[kind] for kind in recount.dues}
     ranges = [_range(partition, taken[partition], before) for partition in sorted(taken)]
     return {
@@ -142,8 +142,8 @@ def _range(partition: int, items: Sequence[Epoch], before: Before) -> dict[str, 
     return {
         "partition": partition,
         "first_offset": offset,
-        "next_offset": items[-1][0].next_offset if items else offset,
-        "deposits": items[-1][0].deposits_micros if items else str(before.deposits[partition]),
+        "next_offset": items[-1].manifest.next_offset if items else offset,
+        "deposits": items[-1].manifest.deposits_micros if items else str(before.deposits[partition]),
         "epochs": [
             {
                 "epoch": manifest.epoch,
@@ -152,6 +152,6 @@ def _range(partition: int, items: Sequence[Epoch], before: Before) -> dict[str, 
                 "ruleset_digest": manifest.ruleset_digest,
                 "skipped_ranges": len(manifest.skipped_ranges),
             }
-            for manifest, _ in items
+            for manifest in (epoch.manifest for epoch in items)
         ],
     }

@@ -1,17 +1,26 @@
 """What an audit reads: epochs recomputed from the log, and the files of posts as they were published."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
 from schemas.errors import InvalidInput
 from schemas.manifest import EpochManifest, SkippedRange
+from schemas.payment import AcceptedPayment
 from schemas.window import Due, Window
 
-Epoch = tuple[EpochManifest, Sequence[Window]]
+
+class Epoch(NamedTuple):
+    """One epoch of one partition, from the log alone: windows in sealing order, accepted payments in the log's."""
+
+    manifest: EpochManifest
+    windows: Sequence[Window]
+    payments: Sequence[AcceptedPayment] = ()
+
+
 Recompute = Callable[[int], Iterable[Epoch]]
-"""From a partition to its epochs in order, from the log alone: each a manifest and its windows in sealing order."""
+"""From a partition to its epochs in order."""
 
 Refutes = Callable[[SkippedRange], str]
 """Why an operator had no right to skip a range of a recomputed epoch; empty where nobody can read what it holds."""
@@ -103,11 +112,11 @@ class EpochStream:
         while last_epoch is not None:
             item = self._waiting or self._next()
             self._waiting = item
-            if item is None or item[0].epoch > last_epoch:
+            if item is None or item.manifest.epoch > last_epoch:
                 break
             taken.append(item)
             self._waiting = None
-            if item[0].epoch == last_epoch:  # what comes after may not be there yet
+            if item.manifest.epoch == last_epoch:  # what comes after may not be there yet
                 break
         return taken
 
@@ -133,11 +142,11 @@ class EpochStream:
             item = None if self.gap is not None else next(self._epochs, None)
         except SourceMissing as gap:
             self.gap, item = gap, None
-        self._last = self._last if item is None else item[0].epoch
+        self._last = self._last if item is None else item.manifest.epoch
         return item
 
 
 def in_order(epochs: Mapping[int, Sequence[Epoch]]) -> list[Epoch]:
     """Epochs by partition in the order in which they settle: by epoch, then partition."""
     pairs = [(partition, item) for partition, items in epochs.items() for item in items]
-    return [item for _, item in sorted(pairs, key=lambda pair: (pair[1][0].epoch, pair[0]))]
+    return [item for _, item in sorted(pairs, key=lambda pair: (pair[1].manifest.epoch, pair[0]))]

@@ -21,7 +21,8 @@ unknown: the sources can't be read here and now; that says nothing about the pos
 class Finding(Struct, frozen=True, kw_only=True):
     """One fault, on the chain (`about` is "post") or in the published files ("files").
 
-    `machine` and `window_start_ms` name the first window that differs, if the fault is about one.
+    `machine` and `window_start_ms` name the first window that differs, if the fault is about one; `machine`, `session`,
+    `partition` and `offset` the record of a payment.
     """
 
     kind: str
@@ -30,6 +31,9 @@ class Finding(Struct, frozen=True, kw_only=True):
     about: Literal["post", "files"] = "post"
     machine: str | None = None
     window_start_ms: int | None = None
+    session: str | None = None
+    partition: int | None = None
+    offset: int | None = None
     found: str = ""
     expected: str = ""
 

@@ -14,6 +14,9 @@ from files.write import make_folder, write_json
 from schemas.errors import InvalidInput
 from settlement.chain.rpc import NodeAway, NodeRefuses, TooMuchAsked
 
+Topics = tuple[bytes | None, ...]
+"""What the first topics of a log must be, 32 bytes each; None and those beyond may be any."""
+
 
 class PlainLog(msgspec.Struct, frozen=True):
     """One log: bytes as they were emitted, and where it stands."""
@@ -41,16 +44,20 @@ class LogSource(Protocol):
     def latest_block(self) -> tuple[int, str]: ...
     def final_block(self) -> int: ...
     def block_hash(self, number: int) -> str: ...
-    def logs_between(self, address: str, first: int, last: int) -> list[PlainLog]: ...
+    def logs_between(self, address: str, first: int, last: int, topics: Topics) -> list[PlainLog]: ...
 
 
 class EventLogs:
-    """The logs of one contract from its first block on."""
+    """The logs of one contract from its first block on; with `topics` those that have them."""
 
-    def __init__(self, source: LogSource, address: str, first_block: int, folder: Path | None) -> None:
+    def __init__(
+        self, source: LogSource, address: str, first_block: int, folder: Path | None, topics: Topics = ()
+    ) -> None:
         self._source = source
         self._address = address
-        self._path = None if folder is None else folder / f"{address}.json"
+        self._topics = topics
+        name = "-".join([address, *("any" if topic is None else topic[-20:].hex() for topic in topics)])
+        self._path = None if folder is None else folder / f"{name}.json"
         self._first = first_block
         self._kept = self._loaded() or Remembered(first_block, first_block, "", ())
         self._seen = (-1, "")
@@ -94,7 +101,7 @@ class EventLogs:
         while first <= last:
             span = min(self._span or last - first + 1, last - first + 1)
             try:
-                found += self._source.logs_between(self._address, first, first + span - 1)
+                found += self._source.logs_between(self._address, first, first + span - 1, self._topics)
             except (NodeRefuses, TooMuchAsked):  # the provider allows fewer blocks, or fewer logs
                 if span == 1:
                     raise

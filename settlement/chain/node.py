@@ -19,7 +19,7 @@ from web3.types import TxParams
 
 from schemas.errors import InvalidInput
 from settlement.chain.contract import Call, artefact, decode_refusal, refusal
-from settlement.chain.event_logs import EventLogs, PlainLog
+from settlement.chain.event_logs import EventLogs, PlainLog, Topics
 from settlement.chain.rpc import NodeAway, NodeRefuses, Nodes, RpcCounts
 from settlement.chain.signer import DEVELOPMENT_CHAIN_ID, Signer
 from settlement.posting import GWEI, Fees, Mined, gwei, too_dear
@@ -65,7 +65,8 @@ class Chain:
         self.poll_s = poll_s
         self.log_folder: Path | None = None
         """Where event logs are remembered from one command to the next; nowhere for who doesn't trust the folder."""
-        self._event_logs: dict[tuple[str, int], EventLogs] = {}
+        self._event_logs: dict[tuple[str, int, Topics], EventLogs] = {}
+        self._receipt_logs: dict[str, list[PlainLog]] = {}
         self.counts = counts or RpcCounts()
         self._nodes = Nodes(rpc_url, self.counts)
         self._web3 = Web3(self._nodes)
@@ -196,25 +197,47 @@ class Chain:
         with self.speaking():
             return int(self._eth.get_balance(checksum(account)))
 
-    def logs(self, address: str, first_block: int) -> list[PlainLog]:
-        """All event logs of a contract from a block on, in the chain's order."""
-        known = self._event_logs.get((address, first_block))
+    def logs(self, address: str, first_block: int, topics: Topics = ()) -> list[PlainLog]:
+        """All event logs of a contract with these topics from a block on, in the chain's order."""
+        known = self._event_logs.get((address, first_block, topics))
         if known is None:
-            known = EventLogs(self, address, first_block, self.log_folder)
-            self._event_logs[address, first_block] = known
+            known = EventLogs(self, address, first_block, self.log_folder, topics)
+            self._event_logs[address, first_block, topics] = known
         return known.all()
+
+    def logs_of(self, transaction: str) -> list[PlainLog]:
+        """The event logs of a mined transaction; none where the node has no such one, or it failed.
+
+        What lies in a final block is asked for once.
+        """
+        known = self._receipt_logs.get(transaction)
+        if known is not None:
+            return known
+        with self.speaking():
+            try:
+                receipt = self._eth.get_transaction_receipt(_hash(transaction))
+            except TransactionNotFound:
+                return []
+            found = [plain_log(log) for log in receipt["logs"]]
+            block = int(receipt["blockNumber"])
+        if block <= self.final_block():
+            self._receipt_logs[transaction] = found
+        return found
 
     def forget_logs(self) -> None:
         """Lets the next call of `logs` read all of them again."""
         for known in self._event_logs.values():
             known.forget()
 
-    def logs_between(self, address: str, first: int, last: int) -> list[PlainLog]:
-        """The event logs of a contract in the blocks `first` to `last`. The node may refuse so many blocks."""
+    def logs_between(self, address: str, first: int, last: int, topics: Topics = ()) -> list[PlainLog]:
+        """The event logs of a contract with these topics in the blocks `first` to `last`. The node may refuse so many
+        blocks.
+        """
+        asked: dict[str, Any] = {"address": checksum(address), "fromBlock": first, "toBlock": last}
+        if topics:
+            asked["topics"] = [None if topic is None else "0x" + topic.hex() for topic in topics]
         with self.speaking():
-            found = self._eth.get_logs(
-                {"address": checksum(address), "fromBlock": cast(Any, first), "toBlock": cast(Any, last)}
-            )
+            found = self._eth.get_logs(cast(Any, asked))
             return [plain_log(log) for log in found]
 
     def block_hash(self, number: int) -> str:

@@ -20,6 +20,7 @@ from settlement.chain.paying import hash_of
 from settlement.chain.sight import LedgerSight, sight_of
 from settlement.chain.signer import Keys
 from settlement.chain.timelock import announced_steps
+from settlement.chain.transfers import LedgerTransfers
 from settlement.history import Disputed, Posted, fold
 from settlement.storage.posts import Store
 from settlement.storage.published_post import POST_FILES, published_in
@@ -103,7 +104,13 @@ def look(
     ledger, store, memory = Ledger.open(data_dir, chain), Store(data_dir), memory or WatcherMemory()
     events = ledger.events()
     auditor = memory.auditor(ledger, log, events, store)
-    report = auditor.run(events, sources.published or published_in(PlainFiles(data_dir)), sources, posted_only=True)
+    report = auditor.run(
+        events,
+        sources.published or published_in(PlainFiles(data_dir)),
+        sources,
+        posted_only=True,
+        money_in=LedgerTransfers(ledger),
+    )
     memory.keep(auditor, report, store)
     if ledger.head().hex() != report.head and not _distrust(report):
         moved = Done("moved", 0, MOVED)
@@ -132,6 +139,7 @@ def look(
 def _looked(ledger: Ledger, report: AuditReport, done: Sequence[Done]) -> Look:
     events = {part.event for part in done}
     told = [Done("skipped", 0, skipped.text) for skipped in report.skipped]
+    told += [Done("unrecorded", 0, paid.text) for paid in report.unrecorded]
     announced = announced_steps(ledger)
     for step in announced:
         text = f"the admin has announced {step.text}, to be carried out from {moment(step.ready_s)} on; unless you know"

@@ -14,6 +14,7 @@ from msgspec import UNSET, Struct
 
 from schemas.manifest import Counts
 from schemas.order import Order
+from schemas.payment import AcceptedPayment
 from schemas.reject import WHOLE_RECORD, Reject
 from schemas.window import Window
 from streams.core.control import Outcome
@@ -60,6 +61,7 @@ class Advanced(Struct, frozen=True, kw_only=True):
     consumed: int
     sealed: Sealed
     orders: list[Order]
+    payments: list[AcceptedPayment]
     refused: Refused
     counts: Counts
     cut: int | None
@@ -108,14 +110,16 @@ class Tally:
         clock[[t.ACCEPTED_COUNT, t.DUPLICATE_COUNT]] = 0
 
     def advanced(self, state: State, entries: Entries, consumed: int, cut: int | None) -> Advanced:
-        """The result of the slice. Takes the orders that it placed out of the state."""
+        """The result of the slice. Takes what it ordered and was paid out of the state."""
         orders, state.placed = state.placed, []
+        payments, state.paid = state.paid, []
         refused = Refused(entries, self.refused)
         count = self.accepted + self.duplicate + len(refused)
         return Advanced(
             consumed=consumed,
             sealed=Sealed(state.book, self.sealed),
             orders=orders,
+            payments=payments,
             refused=refused,
             counts=Counts(count, self.accepted, self.duplicate, len(refused)),
             cut=cut,

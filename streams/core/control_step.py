@@ -33,6 +33,7 @@ def take_control(state: State, record: LogRecord) -> Outcome:
     move_time(state, record.timestamp)
     outcome = "undecodable" if is_oversized(record) else CONTROL[record_type(record)](state, record)
     state.meters.give_back()
+    state.paid.clear()
     return outcome
 
 

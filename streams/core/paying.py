@@ -2,7 +2,7 @@
 
 from msgspec import structs
 
-from schemas.payment import PaymentReceived
+from schemas.payment import AcceptedPayment, PaymentReceived
 from schemas.units import COUNT_MAX
 from streams.core.control import Outcome, content_digest, opened
 from streams.core.prepaid import OPEN_MAX, TERM_MAX_MS, PrepaidSession, returned
@@ -28,6 +28,7 @@ def pay(state: State, record: LogRecord) -> Outcome:
     rare.payment_version, rare.payment_digest = payment.version, digest
     rare.payment_place = payment.block, payment.log_index
     state.touch(machine)
+    state.paid.append(AcceptedPayment(record.offset, payment))
     session = _paid(state, payment)
     if session is not None:
         state.put_session(payment.machine, payment.session, session)

@@ -11,6 +11,7 @@ from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.manifest import Counts, EpochManifest, SkippedRange
 from schemas.order import Order
+from schemas.payment import AcceptedPayment
 from schemas.reject import Reject
 from schemas.window import Window
 from streams.core.advance import Advanced
@@ -25,11 +26,14 @@ from streams.core.state import State
 
 
 class EpochResult(Struct, frozen=True, kw_only=True):
-    """One epoch of one partition. `tables` are those of its windows, `rejects` and `rejected_records`."""
+    """One epoch of one partition. `tables` are those of its windows, `rejects` and `rejected_records`; `payments` are
+    what the rules accepted, in the order of the log.
+    """
 
     manifest: EpochManifest
     tables: Tables
     orders: list[Order]
+    payments: list[AcceptedPayment]
 
     @property
     def windows(self) -> list[Window]:
@@ -76,6 +80,7 @@ class _Pending:
         self.first_offset = first_offset
         self.sealed: list[Part] = []
         self.orders: list[Order] = []
+        self.payments: list[AcceptedPayment] = []
         self.refused: list[Tables] = []
         self.counts = Counts()
         self.log_digest = LogDigest()
@@ -83,6 +88,7 @@ class _Pending:
     def add(self, done: Advanced, records: Sequence[LogRecord]) -> None:
         self.sealed += done.sealed.parts
         self.orders += done.orders
+        self.payments += done.payments
         self.refused.append(done.refused.tables())
         self.counts += done.counts
         self.log_digest.add(records)
@@ -116,7 +122,7 @@ class _Pending:
             state_digest=state.digest(),
             skipped_ranges=skipped_ranges,
         )
-        return EpochResult(manifest=manifest, tables=tables, orders=self.orders)
+        return EpochResult(manifest=manifest, tables=tables, orders=self.orders, payments=self.payments)
 
 
 def _ascending(slices: Iterable[Sequence[LogRecord]]) -> Iterator[EntryRecords]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from schemas.errors import InvariantBroken
 from schemas.log import Log
 from schemas.order import Order
+from schemas.payment import AcceptedPayment
 from schemas.window import Statement
 from streams.core import stream_time
 from streams.core.kernel import tables as t
@@ -50,6 +51,8 @@ class State:
         self.session_of_name: dict[tuple[int, str], int] = {}
         self.placed: list[Order] = []
         """Orders that the slice placed so far."""
+        self.paid: list[AcceptedPayment] = []
+        """Payments that the slice accepted so far."""
         self.gone_windows: list[Matrix] = []
         """Start, machine and what it adjusts of each window that sealed since the state was last written."""
         self.gone_lines: list[Matrix] = []

@@ -63,6 +63,9 @@ def _hold(recount: PartitionRecount, result: EpochResult, differs: Callable[[str
     placed = [to_builtins(order) for order in result.orders]
     if placed != [order.terms for order in recount.orders.placed[: len(placed)]]:
         differs(f"{epoch}: other orders are placed")
+    paid = [to_builtins(accepted.payment) for accepted in result.payments]
+    if paid != [recount.sessions.payments[one["machine"]][one["version"] - 1] for one in paid]:
+        differs(f"{epoch}: other payments are accepted")
     if int(result.manifest.deposits_micros) != recount.deposits_at_cuts[0]:
         differs(f"{epoch}: deposits of {recount.deposits_at_cuts[0]} micros by the slow count")
     del recount.sealed[: len(own)], recount.rejects[: len(refused)]

@@ -23,10 +23,9 @@ import requests
 
 from deploy.stack.servers import start_evm
 from schemas.errors import InvalidInput
-from schemas.manifest import EpochManifest
 from schemas.window import Window
 from settlement import service
-from settlement.audit.sources import Sources
+from settlement.audit.sources import Epoch, Sources
 from settlement.chain.job import SettleOptions
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
@@ -50,10 +49,10 @@ class Truth:
     def __init__(self) -> None:
         self.epochs: Epochs = {}
 
-    def __call__(self, partition: int) -> Iterator[tuple[EpochManifest, list[Window]]]:
+    def __call__(self, partition: int) -> Iterator[Epoch]:
         for epoch, windows in self.epochs.items():
             own = windows.get(partition, [])
-            yield manifest_of(partition, epoch, own), own
+            yield Epoch(manifest_of(partition, epoch, own), own)
 
     def grow(self, place: Path, draw: random.Random) -> None:
         """One more epoch is published."""

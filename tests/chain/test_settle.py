@@ -10,11 +10,11 @@ import pytest
 import requests
 
 from schemas.errors import InvalidInput
-from schemas.manifest import EpochManifest, epoch_folder
+from schemas.manifest import epoch_folder
 from schemas.payout import Funding
 from schemas.window import Window
 from settlement import service
-from settlement.audit.sources import Sources
+from settlement.audit.sources import Epoch, Sources
 from settlement.chain.job import SettleOptions
 from settlement.chain.node import Chain
 from settlement.chain.signer import Keys
@@ -222,10 +222,10 @@ class Recomputed:
     def __init__(self, epochs: dict[int, dict[int, list[Window]]]) -> None:
         self._epochs = epochs
 
-    def __call__(self, partition: int) -> Iterator[tuple[EpochManifest, list[Window]]]:
+    def __call__(self, partition: int) -> Iterator[Epoch]:
         for epoch in sorted(self._epochs):
             windows = self._epochs[epoch].get(partition, [])
-            yield manifest_of(partition, epoch, windows, first=min(self._epochs)), windows
+            yield Epoch(manifest_of(partition, epoch, windows, first=min(self._epochs)), windows)
 
 
 def test_an_audit_accepts_the_truth_and_names_a_changed_net(tmp_path: Path, node: Chain, keys: Keys) -> None:

@@ -1,15 +1,13 @@
 """What the core makes of logs with orders and prepaid sessions settles: no money is lost, and the audit agrees."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from schemas.manifest import EpochManifest
 from schemas.window import Window
 from settlement.accrual import earning_of
 from settlement.audit.audit import Auditor
-from settlement.audit.sources import Sources
+from settlement.audit.sources import Epoch, Sources
 from settlement.history import Posted
 from settlement.leaf import payout_leaf
 from settlement.post import PartitionEpoch, PostStanding, Run, assemble, token_units
@@ -34,12 +32,12 @@ def sealed(path: Path) -> tuple[list[Window], int]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name.removesuffix(".json.gz"))
 def test_what_the_core_seals_is_settled_and_audited(path: Path) -> None:
     windows, deposits = sealed(path)
-    epochs: dict[int, list[tuple[EpochManifest, Sequence[Window]]]] = {
-        0: [(manifest_of(0, FIRST_EPOCH, windows, deposits=deposits), windows)],
-        1: [(manifest_of(1, FIRST_EPOCH, []), [])],
+    epochs: dict[int, list[Epoch]] = {
+        0: [Epoch(manifest_of(0, FIRST_EPOCH, windows, deposits=deposits), windows)],
+        1: [Epoch(manifest_of(1, FIRST_EPOCH, []), [])],
     }
     chosen = {
-        partition: [PartitionEpoch(manifest, [earning_of(window) for window in own]) for manifest, own in items]
+        partition: [PartitionEpoch(one.manifest, [earning_of(window) for window in one.windows]) for one in items]
         for partition, items in epochs.items()
     }
     made = assemble(PostStanding.initial(), Run(FIRST_EPOCH, FIRST_EPOCH, chosen), DECIMALS)

@@ -10,7 +10,7 @@ from schemas.manifest import EpochManifest
 from schemas.window import Window
 from settlement.accrual import earning_of
 from settlement.audit.audit import Auditor
-from settlement.audit.sources import Sources
+from settlement.audit.sources import Epoch, Sources
 from settlement.history import Posted
 from settlement.leaf import payout_leaf
 from settlement.merkle import proves
@@ -103,7 +103,9 @@ def check_settled(log: Log, epochs: Epochs, draw: random.Random) -> int:
         files[header.sequence] = MadePost(made.manifest.canonical(), earnings, payouts)
     auditor = Auditor(log, GENESIS, DECIMALS)
     report = auditor.run(
-        events, lambda sequence: files[sequence], Sources(lambda partition: [one[:2] for one in epochs[partition]])
+        events,
+        lambda sequence: files[sequence],
+        Sources(lambda partition: [Epoch(*one[:2]) for one in epochs[partition]]),
     )
     assert report.ok, report.findings
     spread = report.paid_micros + report.outside_micros + report.held_micros + report.carry_micros

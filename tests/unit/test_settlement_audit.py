@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import pytest
 from msgspec import structs
 
-from schemas.manifest import EpochManifest
 from schemas.registration import Agreement
 from schemas.window import Due, Window
 from settlement.accrual import Earning, earning_of
 from settlement.audit.audit import Auditor, AuditReport
-from settlement.audit.sources import SourceMissing, Sources
+from settlement.audit.sources import Epoch, SourceMissing, Sources
 from settlement.audit.verdict import PostVerdict, judged
 from settlement.head import disputed_head
 from settlement.history import Disputed, Posted
@@ -42,11 +41,11 @@ TRUTH: Log = {
 }
 
 
-def epoch(partition: int, day: int, windows: Sequence[Window]) -> tuple[EpochManifest, Sequence[Window]]:
-    return manifest_of(partition, DAY + day, windows, deposits=100 * day + partition), windows
+def epoch(partition: int, day: int, windows: Sequence[Window]) -> Epoch:
+    return Epoch(manifest_of(partition, DAY + day, windows, deposits=100 * day + partition), windows)
 
 
-def recompute(log: Log) -> Callable[[int], list[tuple[EpochManifest, Sequence[Window]]]]:
+def recompute(log: Log) -> Callable[[int], list[Epoch]]:
     return lambda partition: [epoch(partition, day, windows) for day, windows in enumerate(log[partition])]
 
 
@@ -252,7 +251,7 @@ def test_evidence_that_ends_is_no_proof_against_a_post() -> None:
     events, files = post(TRUTH)
     for withheld, first in ((True, "withheld"), (False, "unknown")):
 
-        def recompute(partition: int, withheld: bool = withheld) -> Iterator[tuple[EpochManifest, Sequence[Window]]]:
+        def recompute(partition: int, withheld: bool = withheld) -> Iterator[Epoch]:
             yield epoch(partition, 0, TRUTH[partition][0])
             raise SourceMissing("gone", withheld=withheld)
 
