@@ -25,6 +25,7 @@ from deploy.attack.by_neighbours import neighbour_cheats, signer_cheats
 from deploy.attack.by_nodes import node_cheats
 from deploy.attack.by_operators import operator_cheats
 from deploy.attack.by_orders import order_cheats
+from deploy.attack.by_payments import payment_cheats
 from deploy.attack.by_posters import claim_cheats, poster_cheats
 from deploy.attack.by_skipping import skipping_cheats
 from deploy.attack.cheat import Cheat, Row
@@ -74,7 +75,8 @@ def attack(data: DataFolder, step: Callable[[str], None]) -> Attacked:
             step("starting an EVM node of this run's own, with a ledger")
             with court(copy, log, Path(folder) / "evm") as bench:
                 step("posters, claimants and operators cheat; a watcher and an auditor look")
-                for group in (skipping_cheats, poster_cheats, operator_cheats, host_cheats, node_cheats, claim_cheats):
+                before_settling = (skipping_cheats, payment_cheats, poster_cheats)
+                for group in (*before_settling, operator_cheats, host_cheats, node_cheats, claim_cheats):
                     rows += _run(step, group(bench))
             rows += waiting.result()
     return Attacked(

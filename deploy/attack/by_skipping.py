@@ -53,7 +53,7 @@ def skipping_cheats(court: LedgerCopy) -> Iterator[Cheat]:
     )
 
 
-class _Honest(LogReader):
+class HonestLog(LogReader):
     """A partition's archived log, whole."""
 
     def __init__(self, records: Sequence[LogRecord]) -> None:
@@ -72,7 +72,7 @@ class _Honest(LogReader):
         pass
 
 
-class _Auditing(_Honest):
+class _Auditing(HonestLog):
     """The same, as an auditor reads it: without what was signed, none of which is unreadable."""
 
     def __init__(self, records: Sequence[LogRecord], hidden: SkippedRange) -> None:
@@ -101,10 +101,10 @@ def _hide(court: LedgerCopy, *, damaged: bool) -> Outcome:
     """
     folder = court.folder.with_name("skipped")
     try:
-        log = _with_operator(court.log)
+        log = with_operator(court.log)
         is_signed = any(rules.operators for rules in court.log.rulesets)
         logs = [
-            [record if is_signed else _signed(log, record) for record in _records(court.folder, partition)]
+            [record if is_signed else signed_here(log, record) for record in archived_log(court.folder, partition)]
             for partition in range(log.partitions)
         ]
         number, first, end = _inconvenient(logs)
@@ -114,14 +114,14 @@ def _hide(court: LedgerCopy, *, damaged: bool) -> Outcome:
         add_skipped_range(folder, log, signed)
         batch = SkippedBatch(first, end, _batch(logs[number], signed, damaged=damaged))
         for partition, records in enumerate(logs):
-            reader = _Accomplice(records, signed, batch) if partition == number else _Honest(records)
-            _judge(folder, log, partition, reader)
+            reader = _Accomplice(records, signed, batch) if partition == number else HonestLog(records)
+            judge_log(folder, log, partition, reader)
         place = LedgerCopy(folder, log, court.node)
         place.post(place.header())
         watch = Stopwatch()
         sources = audit_sources.archived(log, PlainFiles(folder))
         if damaged:
-            auditing = [_Auditing(each, signed) if at == number else _Honest(each) for at, each in enumerate(logs)]
+            auditing = [_Auditing(each, signed) if at == number else HonestLog(each) for at, each in enumerate(logs)]
             batches = audit_sources.skipped_batches(log)
             sources = Sources(
                 lambda at: audit_sources.from_log(log, auditing[at], at, [signed], batches[at]),
@@ -134,7 +134,8 @@ def _hide(court: LedgerCopy, *, damaged: bool) -> Outcome:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _records(data_dir: Path, partition: int) -> list[LogRecord]:
+def archived_log(data_dir: Path, partition: int) -> list[LogRecord]:
+    """A partition's archived records; none where it has no archive."""
     try:
         return list(archived_records(data_dir, partition))
     except InvalidInput:
@@ -153,13 +154,14 @@ def _inconvenient(logs: Sequence[Sequence[LogRecord]]) -> tuple[int, int, int]:
     return number, records[begin].offset, records[last].offset + 1
 
 
-def _with_operator(log: Log) -> Log:
+def with_operator(log: Log) -> Log:
+    """The log with the attack's own operator beside its others."""
     own = operator_account(OPERATOR_KEY)
     rulesets = tuple(structs.replace(rules, operators=(*rules.operators, own)) for rules in log.rulesets)
     return structs.replace(log, rulesets=rulesets)
 
 
-def _signed(log: Log, record: LogRecord) -> LogRecord:
+def signed_here(log: Log, record: LogRecord) -> LogRecord:
     """A control record of a log that had no operator, signed by the one that it has now."""
     kind = record_type(record)
     if kind not in OPERATORS_SAY:
@@ -182,7 +184,7 @@ def _batch(records: Sequence[LogRecord], hidden: SkippedRange, *, damaged: bool)
     return bytes(batch)
 
 
-def _judge(folder: Path, log: Log, partition: int, reader: _Honest) -> None:
+def judge_log(folder: Path, log: Log, partition: int, reader: HonestLog) -> None:
     """What a worker makes of a log."""
     opened = Partition.open(folder, log, partition, TOPIC_ID, reader)
     if opened is None:

@@ -57,6 +57,8 @@ SAID = {
     "a published window raised": "audit: the window of",
     "good readings skipped, their batch as evidence": "can be read",
     "good readings skipped, a damaged batch as evidence, the log whole": "there is no batch that can't be read",
+    "a payment that nobody made, to be refunded": "was never made: the ledger got no such transfer",
+    "one transfer as the payment of two machines": "is used twice, first by the payment for session",
     "a claim with a proof of one's own tree": "contract: the proof does not lead",
     "a claim twice": "has already claimed",
     "a post beyond maxRate": "contract: the post raises the total",
