@@ -40,6 +40,7 @@ from deploy.importers.replay import ReplayReport
 from deploy.machines.apply import Corrected, MachinePage, Registered
 from deploy.machines.new_log import InitResult
 from deploy.machines.orders import CancelledOrder, OrdersShown
+from deploy.money.peaq_events import PeaqExport
 from deploy.money.shares import Bought, Collected, Holders, SharesIncome, Transferred, Withdrawn
 from deploy.money.shares_registration import SharesRegistered
 from deploy.report.report import WrittenReport
@@ -76,7 +77,8 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "gateway": (GatewayEnded,),
     "ingest": (IngestReport, Written), "init": (InitResult,), "machines": (MachinesShown, MachinePage),
     "max-rate": (RoleCall,), "merge": (Merged,), "move-ledger": (Moved,), "pause": (RoleCall,),
-    "orders": (OrdersShown, CancelledOrder), "payouts": (Payouts,), "proof": (ProofFile, ProofFolder),
+    "orders": (OrdersShown, CancelledOrder), "payouts": (Payouts,), "peaq-events": (PeaqExport,),
+    "proof": (ProofFile, ProofFolder),
     "quorum": (RoleCall,), "receipt": (ReadingReceipt,), "recover-token": (RoleCall,),
     "register": (Registered, Accepted), "replay": (ReplayReport,),
     "prune": (Pruned, Unpruned), "report": (WrittenReport,),

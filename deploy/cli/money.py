@@ -326,6 +326,22 @@ def settlements(runway_days: RunwayDays = RUNWAY_DAYS, data_dir: DataDir = None,
     terminal.result(report)
 
 
+@app.command("peaq-events")
+def peaq_events(
+    out: Annotated[Path, typer.Option(help="Write the events to this file, one JSON object a line.")],
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Export what machines earned in active posts as events of peaqOS; the same posts make the same lines."""
+    from deploy.money.peaq_events import write_peaq_events
+
+    treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
+    treasury.fetch_posts()
+    done = write_peaq_events(treasury.data_dir, treasury.chain, treasury.log.currency, out)
+    terminal.say(f"{done.events:,} events of {done.value:,} minor units of {done.currency} in all written to {out}")
+    terminal.result(done)
+
+
 def show_settlements(terminal: Terminal, log: "Log", report: "SettlementsReport") -> None:
     """The posts as a table, and the ledger in one line."""
     from deploy.texts import day_text, money, units

@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from deploy.explain.audit_sources import archived
+from deploy.money.peaq_events import write_peaq_events
 from files.foreign import PlainFiles
 from schemas.units import COUNT_MAX
 from settlement import service
@@ -169,6 +171,26 @@ def test_a_false_payment_is_found_before_it_is_posted(ledger: Ledger, customer: 
     fill_paid(tmp_path / "data", inflated(paid, customer))
     report = service.audit(tmp_path / "data", ledger.chain, LOG, archived(LOG, PlainFiles(tmp_path / "data")))
     assert [(finding.kind, finding.sequence) for finding in report.findings] == [("payment", 0)]
+
+
+def test_what_active_posts_settled_is_exported_for_peaq_and_the_same_again(
+    ledger: Ledger, customer: Customer, keys: Keys, tmp_path: Path
+) -> None:
+    place, out = posted(ledger, tmp_path, {}), tmp_path / "new" / "events.jsonl"
+    assert write_peaq_events(place.folder, ledger.chain, "USD", out).events == 0, "it may still be disputed"
+    assert said(place) == [("attested", 1, "")]
+    ledger.chain.pass_time(DELAY_S + 1)
+    done = write_peaq_events(place.folder, ledger.chain, "USD", out)
+    lines = [msgspec.json.decode(line) for line in out.read_bytes().splitlines()]
+    windows = place.store.windows(1)
+    assert windows is not None
+    assert [line["dataHash"] for line in lines] == ["0x" + window.digest.hex() for _, window in windows]
+    assert {line["sourceTxHash"] for line in lines} == {ledger.history().live[0].transaction}
+    nets = [sum(window.net_micros for _, window in windows if window.machine == machine) for machine in MACHINES]
+    assert done.value == sum(line["value"] for line in lines) == sum(net // 10_000 for net in nets)
+    before = out.read_bytes()
+    write_peaq_events(place.folder, ledger.chain, "USD", out)
+    assert out.read_bytes() == before
 
 
 def test_money_by_an_authorisation_without_a_record_is_named_and_funding_is_not(

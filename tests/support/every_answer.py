@@ -79,7 +79,7 @@ class EveryAnswer:
             ("settle", "--dry-run"), ("sql", "FROM windows LIMIT 3"), ("statement", OWNER), ("proof", OWNER),
             ("proof", "--all", "--out", "proofs"), ("verify", f"proofs/{OWNER}.json"), ("restore-posts",), ("roles",),
             ("report", "--machine", self.machine), ("skip-range", "--list"), ("stream", "--until-caught-up"),
-            ("check-gateway", "--records", "5"), ("orders",),
+            ("check-gateway", "--records", "5"), ("orders",), ("peaq-events", "--out", "peaq.jsonl"),
             ("supplier", "--once", "--price", "bearing=1.20"),
             ("shares", "machine", self.machine), ("shares", "holders", SYMBOL),
             ("shares", "income", SYMBOL), ("up",),
