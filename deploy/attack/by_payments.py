@@ -6,6 +6,7 @@ the middle of the longest partition, whose other records stay as they are.
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count, islice
 from typing import Any
 
@@ -38,7 +39,7 @@ def payment_cheats(court: LedgerCopy) -> Iterator[Cheat]:
         "one transfer as the payment of two machines": _reused,
     }
     for name, payments in cheats.items():
-        yield Cheat(name, "operator", CUSTOMERS, lambda payments=payments: _recorded(court, payments))
+        yield Cheat(name, "operator", CUSTOMERS, partial(_recorded, court, payments))
 
 
 def _invented(place: LedgerCopy) -> Sequence[Mapping[str, Any]]:
@@ -56,7 +57,7 @@ def _reused(place: LedgerCopy) -> Sequence[Mapping[str, Any]]:
 
 
 def _record(place: LedgerCopy, **at: Any) -> Mapping[str, Any]:
-    return {"payer": place.keys.of("operator").address, "amount": PAID_MICROS} | at
+    return {"payer": place.keys.of("operator").address, "amount": PAID_MICROS, **at}
 
 
 def _recorded(court: LedgerCopy, payments: Payments) -> Outcome:
@@ -98,7 +99,7 @@ def _with(
         session = {"session": "s", "version": 1, "valid_until": now_ms + MINUTE_MS}
         documents += [
             (machine, REGISTERED, _registration(machine)),
-            (machine, PAID, {"machine": machine} | session | payment),
+            (machine, PAID, {"machine": machine, **session, **payment}),
         ]
     added = [
         signed_here(
