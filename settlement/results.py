@@ -38,7 +38,8 @@ class SettlementsReport(Struct, frozen=True, kw_only=True):
     `deposits` is what customers paid for sessions still open at the last cut; `expenses_micros` and `refunds_micros`
     are all dues ever, and `unsettled` what nobody can be paid, of all epochs, posted or not. `paused_until_s` and
     `posting_paused_until_s` are Unix seconds, 0 if claims or posts are not paused. `skipped` are the ranges of offsets
-    that live posts leave out.
+    that live posts leave out. `collected_micros` is what customers who paid before left with the machines, in the
+    windows that these posts settle; None where nobody has summed it up.
     """
 
     posts: tuple[PostRow, ...]
@@ -57,6 +58,7 @@ class SettlementsReport(Struct, frozen=True, kw_only=True):
     quorum: int
     unsettled: tuple[UnsettledSum, ...]
     skipped: tuple["SkippedInPost", ...] = ()
+    collected_micros: int | None = None
 
 
 class SkippedInPost(Struct, frozen=True):

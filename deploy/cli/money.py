@@ -306,11 +306,10 @@ def _show_costs(terminal: Terminal, found: "DryRun") -> None:
 def settlements(runway_days: RunwayDays = RUNWAY_DAYS, data_dir: DataDir = None, json: Json = False) -> None:
     """The posts: epochs, roots, states, shortfall, and how long the funds last."""
     from deploy.texts import units
-    from settlement import service
     from settlement.chain.contract import moment
 
     treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
-    report = service.settlements(treasury.data_dir, treasury.chain, treasury.log)
+    report = treasury.settlements()
     show_settlements(terminal, treasury.log, report)
     lasts, decimals = report.runway, report.decimals
     if lasts.days is not None:
@@ -367,6 +366,12 @@ def show_settlements(terminal: Terminal, log: "Log", report: "SettlementsReport"
         f"owed {units(report.total, decimals)}, claimed {units(report.claimed, decimals)}, the ledger holds"
         f" {units(report.balance, decimals)}; earned and not posted {units(report.unposted, decimals)},"
         f" shortfall {units(report.shortfall, decimals)}"
+    )
+    earned, funded = report.total + report.unposted, report.balance + report.claimed
+    collected = "" if report.collected_micros is None else f", collected {money(report.collected_micros, log.currency)}"
+    terminal.say(
+        f"earned {units(earned, decimals)}{collected} of what is settled, funded {units(funded, decimals)}, owed"
+        f" {units(report.total - report.claimed, decimals)}, claimed {units(report.claimed, decimals)}"
     )
     if report.deposits or report.expenses_micros or report.refunds_micros:
         expenses, refunds = (money(micros, log.currency) for micros in (report.expenses_micros, report.refunds_micros))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from deploy.data_folder import DataFolder
 from deploy.keys import keys_of
@@ -28,7 +28,8 @@ from settlement.chain.node import Chain
 from settlement.chain.rpc import NodeAway, NodeRefuses, RpcCounts
 from settlement.history import Posted
 from settlement.posting import GWEI
-from settlement.results import Funded
+from settlement.results import Funded, SettlementsReport
+from settlement.storage.posts import Store
 from settlement.storage.published_epochs import last_epoch
 
 T = TypeVar("T")
@@ -40,6 +41,10 @@ FOLLOW_S = 5.0
 SAY_AGAIN_S = 600.0
 """How often a follower says that it waits for the chain: what gas costs changes with every block."""
 
+
+COLLECTED = (
+    'SELECT "partition", epoch, sum(collected_micros) FROM windows WHERE final AND collected_micros <> 0 GROUP BY ALL'
+)
 
 Waiting = NotYet | NodeAway | NodeRefuses | Underfunded
 """Why a follower can't post now, and goes on by itself once that is over."""
@@ -167,6 +172,28 @@ class Treasury:
                     raise
                 step(f"waiting: {str(error).removesuffix(': claim then')}")
                 time.sleep(max(1.0, error.until_s - time.time()))
+
+    def settlements(self) -> SettlementsReport:
+        """Every post, and the ledger's money; with what customers paid before of what was settled, by the views."""
+        import duckdb
+
+        from deploy.explain.query import open_views
+
+        report = service.settlements(self.data_dir, self.chain, self.log)
+        initial = Deployment.load(self.data_dir).initial
+        live = sum(post.settlement.state != "disputed" for post in report.posts)
+        after = Store(self.data_dir).standing(live, initial).partition_epochs
+        try:
+            with open_views(self.data) as views:
+                found = views.execute(COLLECTED).fetchall()
+        except (duckdb.Error, OSError):
+            return report
+        collected = sum(
+            int(micros)
+            for partition, epoch, micros in found
+            if initial.partition_epochs.get(partition, 0) <= epoch < after.get(partition, 0)
+        )
+        return structs.replace(report, collected_micros=collected)
 
     def fund(self, amount: str | None) -> Funded:
         """Sends an amount such as 12.50 to the ledger, or what is missing. Raises InvalidInput."""

@@ -1,16 +1,20 @@
 """Operators who write payments that the chain doesn't have, on a real EVM node and a real archive."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
+from deploy.cli import app as cli
 from deploy.explain.audit_sources import archived
 from deploy.money.peaq_events import write_peaq_events
+from deploy.texts import money, units
 from files.foreign import PlainFiles
-from schemas.units import COUNT_MAX
+from schemas.units import COUNT_MAX, MINUTE_MS
 from settlement import service
 from settlement.audit.audit import AuditReport
 from settlement.audit.payments import Payments
@@ -20,7 +24,7 @@ from settlement.chain.signer import Keys
 from settlement.chain.transfers import LedgerTransfers
 from settlement.chain.watcher import auditor_of
 from settlement.storage.published_post import published_in
-from tests.support.archived_log import LOG, MACHINES
+from tests.support.archived_log import LOG, MACHINES, START_MS
 from tests.support.paid_sessions import Customer, Payment, fill_paid, make_final
 from tests.support.watched_folder import DELAY_S, WatchedFolder
 
@@ -171,6 +175,25 @@ def test_a_false_payment_is_found_before_it_is_posted(ledger: Ledger, customer: 
     fill_paid(tmp_path / "data", inflated(paid, customer))
     report = service.audit(tmp_path / "data", ledger.chain, LOG, archived(LOG, PlainFiles(tmp_path / "data")))
     assert [(finding.kind, finding.sequence) for finding in report.findings] == [("payment", 0)]
+
+
+def test_settlements_say_what_was_earned_collected_funded_owed_and_claimed(
+    ledger: Ledger, customer: Customer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One session is used, for half of what was paid: the rest goes back and was not collected."""
+    paid = customer.pay(2 * WHOLE)
+    make_final(ledger.chain)
+    place = posted(ledger, tmp_path, {0: [paid | {"session": "s8", "valid_until": START_MS + 50 * MINUTE_MS}]})
+    monkeypatch.setenv("CHAIN_RPC_URL", ledger.chain.rpc_url)
+    done = CliRunner().invoke(cli.app, ["settlements", "--json", "--data-dir", str(place.folder)])
+    report = json.loads(done.stdout.splitlines()[-1])
+    (refund,) = [due.micros for _, window in place.store.windows(1) or () for due in window.dues]
+    assert 0 < refund < 2 * WHOLE
+    assert report["collected"] == units(2 * WHOLE - refund, 6)
+    shown = CliRunner().invoke(cli.app, ["settlements", "--data-dir", str(place.folder)]).stdout
+    total = ledger.state().total
+    assert f", collected {money(2 * WHOLE - refund, 'USD')} of what is settled, funded 1,002.000000, owed" in shown
+    assert f"owed {units(total, 6)}, claimed 0.000000" in shown
 
 
 def test_what_active_posts_settled_is_exported_for_peaq_and_the_same_again(
