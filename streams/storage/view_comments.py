@@ -8,6 +8,8 @@ VIEWS = {
     "adjustments": "What came late: a row in an open window that adjusts a window sealed before; times also in the"
     " machine's zone.",
     "statements": "Prepaid sessions that closed: what the customer paid, used and gets back.",
+    "sessions": "Prepaid sessions that closed, in one row for who paid, however often each was opened: what was paid,"
+    " used, given back, and what the machine collected.",
     "dues": "What windows owe to one account beside what they share: invoices of suppliers, refunds of customers.",
     "orders": "What machines ordered, and what each order settled for.",
     "machines": "Every machine with a sealed window: what it earned, how much of the time it reported at all (one"
@@ -73,6 +75,7 @@ COLUMNS = {
     "first_epoch": "The number of the first epoch that the post settles.",
     "first_offset": "The first offset in the log that it covers.",
     "first_seen": "The start of the machine's first window, in UTC.",
+    "first_closed": "The start of the window that the session first closed into, in UTC.",
     "flags": "behind: a register that came after a later one; clock: a clock that stood or stepped back;"
     " equivocation: two contents under one number; fees: a session's start that paid no fee; rebaselined: a jump was"
     " not billed; reconstructed: a reading was worked out between two known points; reset: a register began again."
@@ -86,6 +89,7 @@ COLUMNS = {
     "key": "The record's key: the machine's route.",
     "kind": "Of a machine: what it is, as it is registered; of a due: expense (a supplier's invoice) or refund.",
     "last_epoch": "The number of the last epoch that the post settles.",
+    "last_closed": "The start of the window that the session last closed into, in UTC.",
     "last_offset": "The last offset in the log that it covers.",
     "last_seen": "The end of the last window that a reading of the machine lies in, in UTC.",
     "locked_until": "Until when no payee's part may be lowered, in UTC.",
@@ -148,6 +152,7 @@ COLUMNS = {
     "start_local": "The start, also in the machine's zone: by its offset there, or where the adjusted one starts.",
     "start_ms": "The start of the stretch of time, inclusive, in ms since 1970.",
     "state": "pending: not attested; attested: its delay runs; active: can be claimed; disputed: dead.",
+    "statements": "How often the session closed: each wrote a statement.",
     "stream_time": "How far the partition's time was when the row was written, in UTC.",
     "supplier": "The EVM account of the supplier, in lower case.",
     "timestamp": "The record's timestamp in the log, or the block's, in UTC.",

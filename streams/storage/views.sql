@@ -121,6 +121,30 @@ SELECT machine,
        final
 FROM files.sealed_statements;
 
+-- A session may open again after it closed: here it is one row, for each who paid.
+CREATE VIEW sessions AS
+SELECT machine,
+       session,
+       payer,
+       count(*) AS statements,
+       min("start") AS first_closed,
+       max("start") AS last_closed,
+       sum(paid_micros)::BIGINT * 0.000001::DECIMAL(7, 6) AS paid,
+       sum(used_micros)::BIGINT * 0.000001::DECIMAL(7, 6) AS used,
+       sum(refund_micros)::BIGINT * 0.000001::DECIMAL(7, 6) AS refund,
+       sum(uncollected) AS uncollected,
+       sum(paid_micros - refund_micros)::BIGINT * 0.000001::DECIMAL(7, 6) AS collected,
+       currency,
+       simulated,
+       sum(paid_micros)::BIGINT AS paid_micros,
+       sum(used_micros)::BIGINT AS used_micros,
+       sum(refund_micros)::BIGINT AS refund_micros,
+       sum(paid_micros - refund_micros)::BIGINT AS collected_micros,
+       "partition",
+       bool_and(final) AS final
+FROM statements
+GROUP BY machine, session, payer, currency, simulated, "partition";
+
 CREATE VIEW dues AS
 SELECT machine,
        make_timestamp(start_ms * 1000) AS "start",

@@ -119,7 +119,7 @@ def test_wherever_a_machine_is_shown_a_simulated_one_is_marked(tmp_path: Path) -
     analyst = Analyst(tmp_path)
     found = analyst.rows("SELECT table_name FROM duckdb_columns() WHERE column_name = 'machine'")
     views = {name for (name,) in found} & set(PUBLIC)
-    without_rows = {"adjustments", "statements", "dues", "orders"}
+    without_rows = {"adjustments", "statements", "sessions", "dues", "orders"}
     assert views == {"windows", "lines", "open_windows", "machines"} | without_rows
     for view in sorted(views):
         marks = set(analyst.rows(f"SELECT DISTINCT machine, simulated FROM {view}"))
@@ -302,6 +302,11 @@ def test_prepaid_sessions_dues_and_orders_are_shown(tmp_path: Path) -> None:
         ("s1", 5, Decimal("1.5"), Decimal("3.5"), 0, False),
         ("s1", 5, Decimal("1.5"), Decimal("3.5"), 0, True),
         ("s2", Decimal("0.000001"), Decimal("0.000003"), 0, Decimal("0.000002"), True),
+    ]
+    shown = "session, statements, paid, used, refund, uncollected, collected, collected_micros, final"
+    assert analyst.rows(f"SELECT {shown} FROM sessions ORDER BY ALL") == [
+        ("s1", 2, 10, 3, 7, 0, 3, 3_000_000, False),
+        ("s2", 1, Decimal("0.000001"), Decimal("0.000003"), 0, Decimal("0.000002"), Decimal("0.000001"), 1, True),
     ]
     assert analyst.rows("SELECT kind, account, ref, amount_micros, final FROM dues ORDER BY ALL") == [
         ("expense", SUPPLIER, "nut/1", 2_000, True),
