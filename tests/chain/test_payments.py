@@ -169,12 +169,20 @@ def test_a_payment_that_becomes_final_in_time_is_attested(ledger: Ledger, custom
     assert said(place) == [("attested", 1, "")]
 
 
-def test_a_false_payment_is_found_before_it_is_posted(ledger: Ledger, customer: Customer, tmp_path: Path) -> None:
+def test_a_false_payment_is_found_before_it_is_posted(
+    ledger: Ledger, customer: Customer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paid = customer.pay(WHOLE)
     make_final(ledger.chain)
     fill_paid(tmp_path / "data", inflated(paid, customer))
     report = service.audit(tmp_path / "data", ledger.chain, LOG, archived(LOG, PlainFiles(tmp_path / "data")))
     assert [(finding.kind, finding.sequence) for finding in report.findings] == [("payment", 0)]
+    monkeypatch.setenv("CHAIN_RPC_URL", ledger.chain.rpc_url)
+    done = CliRunner().invoke(cli.app, ["audit", "--from-archive", "--data-dir", str(tmp_path / "data")])
+    assert done.exit_code == 1
+    assert f"  the log:   {100 * WHOLE} token units from {customer.address} in block {paid['block']}" in done.stdout
+    assert f"  the chain: {WHOLE} token units from {customer.address} in block {paid['block']}" in done.stdout
+    assert "1 payments of customers held against what the ledger got" in done.stdout
 
 
 def test_settlements_say_what_was_earned_collected_funded_owed_and_claimed(

@@ -32,6 +32,7 @@ SESSIONS = Path(__file__).parents[2] / "data" / "ev_sessions_acn_2019.parquet"
 
 ON_THE_CHAIN = [
     "deploy-contracts", "fund", "settle", "settle --dry-run", "settle --follow", "settlements", "payouts",
+    "peaq-events --out peaq.jsonl",
     "claim --all", "restore-posts", f"why {ACCOUNT}", f"proof {ACCOUNT}", "audit", "audit --from-archive", "attest",
     "watch --once", "dispute 1", "pause claims 1d", "unpause claims", "revoke 1", "max-rate 5", "quorum 1",
     f"close-ledger --to {ACCOUNT}", f"recover-token {ACCOUNT} 1 --to {ACCOUNT}", f"cancel-announced 0x{'00' * 32}",
