@@ -24,6 +24,7 @@ from deploy.cli.results import (
     RolesShown,
     SettingsShown,
     SkippedShown,
+    TillEnded,
     WorkerEnded,
     Written,
 )
@@ -66,6 +67,7 @@ from settlement.results import (
     Verified,
 )
 from streams.storage.merged import Merged
+from till.desk import SignedOffers
 
 FOLDER = Path(__file__).parents[2] / "schemas" / "json" / "cli"
 ANSWERS: dict[str, tuple[type, ...]] = {
@@ -90,7 +92,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "shares offer": (Offering,), "shares register": (SharesRegistered,), "shares transfer": (Transferred,),
     "shares withdraw": (Withdrawn,), "simulate": (SimulateReport,), "skip-range": (SkippedShown,), "sql": (Rows,),
     "statement": (PayeeStatement,), "status": (Status,), "stream": (WorkerEnded,), "supplier": (SupplierEnded,),
-    "unpause": (RoleCall,),
+    "till": (SignedOffers, TillEnded), "unpause": (RoleCall,),
     "up": (Running,), "verify": (Verified,), "watch": (Done,), "why": (Explained,),
 }  # fmt: skip
 """Command to the types of its result: more than one where its options decide."""

@@ -15,7 +15,7 @@ import typer
 from typer._click import Context, HelpFormatter
 from typer.exceptions import TyperException
 
-from deploy.cli import ask, check, devices, ingest, machines, money, orders, roles, run, shares, start, upkeep
+from deploy.cli import ask, check, devices, ingest, machines, money, orders, roles, run, selling, shares, start, upkeep
 from deploy.cli.terminal import fail
 from deploy.cli.values import PlainCommand, PlainGroup
 from schemas.errors import InvalidInput, InvariantBroken
@@ -24,7 +24,7 @@ PANELS = {
     "start": (start,),
     "machines": (machines, ingest, orders),
     "devices": (devices,),
-    "money": (money,),
+    "money": (money, selling),
     "check": (check,),
     "run": (run, upkeep, roles),
     "ask": (ask,),

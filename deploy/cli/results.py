@@ -57,6 +57,12 @@ class GatewayEnded(Struct, frozen=True):
     discovered: str | None
 
 
+class TillEnded(Struct, frozen=True):
+    """A till that was stopped, and how many purchases its next start goes on with."""
+
+    under_way: int
+
+
 class WorkerEnded(Struct, frozen=True):
     """The exit code of a worker: 0, or 75 after a stall."""
 

@@ -6,7 +6,7 @@ its consumer, and a record can be judged before it is sent.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -28,6 +28,9 @@ from streams.storage.log_reader import LogReader
 
 PROGRESS_RECORDS = 100_000
 """How many records are read between two lines of progress."""
+
+OF_MACHINES = (REGISTERED, CORRECTED)
+"""The types of records that decide about versions."""
 
 Verdict = Reason | None
 """Why a record is refused; None for one that is accepted, or was there already with equal content."""
@@ -65,20 +68,25 @@ class Registry:
         reader: LogReader,
         machines: Iterable[str] | None = None,
         placed: Mapping[int, Sequence[Order]] | None = None,
+        *,
+        types: Collection[str] = OF_MACHINES,
+        accepted: Callable[[LogRecord], None] | None = None,
     ) -> None:
         """Of all machines, or of those named: what others' records say is passed over.
 
-        `placed` are their orders by partition, in the order of placing; without it no record about orders is judged.
+        It looks at control records of `types` alone; `accepted` is called with each that the log took. `placed` are the
+        machines' orders by partition, in the order of placing; without it no record about orders is judged.
         """
         self._log = log
         rulesets = tuple(msgspec.structs.replace(ruleset, operators=()) for ruleset in log.rulesets)
         self._unsigned_log = msgspec.structs.replace(log, rulesets=rulesets)
         self._reader = reader
+        self._types = frozenset(types)
+        self._accepted = accepted
         self._wanted = None if machines is None else frozenset(machines)
         self._partitions = [_Partition(State.new(log, number)) for number in range(log.partitions)]
-        self._types: tuple[str, ...] = (REGISTERED, CORRECTED)
         if placed is not None:
-            self._types += (RECEIVED, INVOICED, CANCELLED)
+            self._types |= {RECEIVED, INVOICED, CANCELLED}
             for number, orders in placed.items():
                 self._partitions[number].placed.extend(orders)
         self.orders: list[PlacedOrder] = []
@@ -130,6 +138,10 @@ class Registry:
         """The partition of a route."""
         return partition_of(route.encode(), self._log.partitions)
 
+    def is_open(self, machine: str, session: str) -> bool:
+        """Whether a prepaid session is open, as far as payments and time say: readings are not looked at."""
+        return any(part.state.session_of(machine, session) is not None for part in self._partitions)
+
     def judge(self, record: Record, now_ms: int) -> tuple[Verdict, Machine | None]:
         """What the stream would make of a record that came next, and the machine as it would be then.
 
@@ -167,6 +179,8 @@ class Registry:
         verdict = _feed(
             part.state, Record(record.offset, part.stream_time_ms, record.key, record.value, record.headers)
         )
+        if verdict is None and self._accepted is not None:
+            self._accepted(record)
         if record.value in self._awaited:
             self._verdicts.setdefault(record.value or b"", verdict)
 

@@ -240,6 +240,23 @@ class Chain:
             found = self._eth.get_logs(cast(Any, asked))
             return [plain_log(log) for log in found]
 
+    def logs_about(self, address: str, topics: Sequence[bytes], first: int, last: int) -> list[PlainLog]:
+        """Those among them that begin with these topics."""
+        with self.speaking():
+            found = self._eth.get_logs({
+                "address": checksum(address), "fromBlock": cast(Any, first), "toBlock": cast(Any, last),
+                "topics": [cast(Any, "0x" + topic.hex()) for topic in topics],
+            })  # fmt: skip
+            return [plain_log(log) for log in found]
+
+    def events_of(self, transaction: str) -> list[PlainLog]:
+        """The event logs of a mined transaction, of all contracts; none if it is not mined."""
+        with self.speaking():
+            try:
+                return [plain_log(log) for log in self._eth.get_transaction_receipt(_hash(transaction))["logs"]]
+            except TransactionNotFound:
+                return []
+
     def block_hash(self, number: int) -> str:
         """A block's hash, 0x-hex. Raises InvalidInput if there is no such block."""
         with self.speaking():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("files", "schemas", "streams", "settlement", "deploy", "tallyroot_gateway")
+PACKAGES = ("files", "schemas", "streams", "settlement", "till", "deploy", "tallyroot_gateway")
 FOLDERS = {"tallyroot_gateway": "gateway/python/tallyroot_gateway"}
 """Where a package lies, if not under its name."""
 MAY_IMPORT = {
@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "files": {"files", "schemas"},
     "streams": {"files", "schemas", "streams"},
     "settlement": {"files", "schemas", "settlement"},
+    "till": {"schemas", "streams", "till", "tallyroot_gateway"},
     "deploy": set(PACKAGES),
 }
 # Faust, the chain, sockets, processes, clocks and the environment: the shell's alone.
@@ -123,6 +124,16 @@ def test_only_the_settings_read_the_environment(package: str) -> None:
         if path.as_posix() not in READS_ENVIRONMENT
         for node in ast.walk(parse(path))
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv", "putenv")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_till_takes_only_the_core_of_streams() -> None:
+    wrong = [
+        f"{path}:{line} imports {module}"
+        for path in sources("till")
+        for line, module in imports(parse(path))
+        if module.startswith("streams") and not module.startswith("streams.core")
     ]
     assert not wrong, "\n".join(wrong)
 

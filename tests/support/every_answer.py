@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from eth_account import Account
+
 from deploy.cli.answers import ANSWERS, answer_schema
 from deploy.config import load_settings
 from deploy.data_folder import DataFolder, demo_account
@@ -14,7 +16,7 @@ from deploy.money.treasury import Treasury
 from settlement.chain.contract import artefact
 from settlement.chain.ledger import Ledger
 from settlement.chain.shares import Shares
-from settlement.chain.signer import development_signer
+from settlement.chain.signer import DEVELOPMENT_MNEMONIC, development_signer
 from settlement.chain.timelock import Timelock
 from tests.crash.unreadable import send_unreadable
 from tests.support.commands import tallyroot
@@ -70,6 +72,10 @@ class EveryAnswer:
         for words in (("merge",), ("backup", "copies"), ("prune", "--dry-run", "--kept-in", "copies")):
             self.ask(*words)
         self.ask("restore", "copies", folder="restored")
+        account = Account.from_mnemonic(DEVELOPMENT_MNEMONIC, account_path="m/44'/60'/0'/0/9")
+        till = f'[gas]\nkey = "{account.key.hex()}"\n[[machines]]\nmachine = "{self.machine}"\n'
+        (self.place / "till.toml").write_text(till)
+        self.ask("till", "--config", "till.toml", "--offers")
 
     def _of_quick_readers(self) -> None:
         for words in (

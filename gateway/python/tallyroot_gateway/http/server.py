@@ -27,7 +27,7 @@ BACKLOG = 256
 _log = logging.getLogger("tallyroot.gateway")
 
 
-async def serve(app: Any, options: HttpOptions) -> None:
+async def serve(app: Any, options: HttpOptions, first_path: str = "/v1/readings") -> None:
     """Serves until it is cancelled, then answers what it has begun. Raises InvalidInput for a port that is taken."""
     _check_certificate(options)
     listener = _listen(options)
@@ -39,7 +39,7 @@ async def serve(app: Any, options: HttpOptions) -> None:
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a warning for each bad request would be a flood
     server = _Server(config)
     scheme = "http" if options.certificate_file is None else "https"
-    _log.info("%s://%s:%d/v1/readings", scheme, options.host, listener.getsockname()[1])
+    _log.info("%s://%s:%d%s", scheme, options.host, listener.getsockname()[1], first_path)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await asyncio.shield(serving)

@@ -1,0 +1,58 @@
+"""The till's file: what is sold, within which limits, and where it listens."""
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from deploy.config import KeySettings
+from schemas.command import TOPIC
+from schemas.errors import InvalidInput
+from tallyroot_gateway.http.config import HttpOptions
+from till.desk import Limits
+from till.offers import Item
+
+
+class Answering(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often one address may ask, and how long a buyer is kept waiting for the session's start."""
+
+    requests_per_minute: int = 120
+    answer_within_s: float = 30.0
+
+
+class TillConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`gas` is the key of the account that pays for gas: no other role's, and no other process's.
+
+    `token_version` is the version of the token's EIP-712 domain, where the token has no `version()`.
+    """
+
+    machines: tuple[Item, ...]
+    gas: KeySettings
+    limits: Limits = Limits()
+    answering: Answering = Answering()
+    http: HttpOptions = HttpOptions(port=8402)
+    topic: str = TOPIC
+    token_version: str = "1"  # noqa: S105 - no secret
+    journal: str = "till.sqlite"
+
+
+def read_till(path: Path) -> TillConfig:
+    """The file. Raises InvalidInput for what it has wrong, without showing a key."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(f"can't read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise InvalidInput(f"{path} is not TOML: {error}") from None
+    try:
+        found = msgspec.convert(document, TillConfig, dec_hook=lambda kind, value: kind(value))
+    except msgspec.ValidationError as error:
+        where = str(error).split(" - at ")[-1].strip("`$")
+        raise InvalidInput(f"{path} has something wrong at {where}: see docs/how-to/selling-sessions.md") from None
+    names = [item.machine for item in found.machines]
+    if not names or len(set(names)) < len(names):
+        raise InvalidInput(f"{path} must name at least one machine, and each once ([[machines]])")
+    if not found.gas.is_set:
+        raise InvalidInput(f"{path} names no key that pays for gas ([gas]): keystore and password_file, signer, or key")
+    return found

@@ -1,0 +1,149 @@
+"""Opens a till on a data folder, and serves until it is stopped."""
+
+import asyncio
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from deploy.data_folder import DataFolder
+from deploy.keys import open_key
+from deploy.machines.new_log import operator_of
+from deploy.money.treasury import Treasury
+from deploy.till.chain_hand import ChainHand, asset_of
+from deploy.till.commands_hand import CommandsHand
+from deploy.till.config import TillConfig, read_till
+from deploy.till.log_hand import LogHand
+from schemas.errors import InvalidInput
+from settlement.chain.ledger import Ledger
+from settlement.chain.signer import ROLES
+from streams.kafka.reader import KafkaLogReader
+from tallyroot_gateway.http.server import serve
+from till.app import Service, new_app
+from till.cashier import Cashier
+from till.desk import Desk, SignedOffers
+from till.journal import Journal
+from till.purchase import UNDER_WAY
+
+PAUSE_S = 0.5
+"""Between two looks at purchases that wait for the chain."""
+
+AWAY_S = 5.0
+
+_log = logging.getLogger("tallyroot.gateway")
+
+
+class OpenTill(Struct, frozen=True, kw_only=True):
+    """A till's parts: what answers, what drives purchases on, and its journal."""
+
+    config: TillConfig
+    desk: Desk
+    cashier: Cashier
+    journal: Journal
+
+
+def open_till(data: DataFolder, file: Path, after: Callable[[int], None] = lambda _: None) -> OpenTill:
+    """Opens a till. `after` is for crash tests. Raises InvalidInput for what is wrong or away."""
+    config = read_till(file)
+    treasury = Treasury(data)
+    ledger = Ledger.open(data.data_dir, treasury.chain)
+    gas = open_key(config.gas)
+    for role in ROLES:
+        if treasury.keys.has(role) and treasury.keys.of(role).address == gas.address:
+            raise InvalidInput(f"{gas.address} is the {role}: give the till an account of its own, with ether for gas")
+    asset = asset_of(treasury.chain, ledger.deployment, config.token_version)
+    log, servers = data.log(), str(data.kafka_servers())
+    journal = Journal(data.data_dir / config.journal)
+    try:
+        awaited = [purchase.record for purchase in journal.in_state("numbered")]
+        reader = KafkaLogReader(servers, log.topic, 0, data.skipped_ranges())
+        hand = LogHand(log, servers, reader, operator_of(data), awaited)
+        chain, commands = ChainHand(treasury.chain, asset, gas), CommandsHand(servers, config.topic)
+        cashier = Cashier(journal, hand, chain, commands, asset, time, after)
+        items = {item.machine: item for item in config.machines}
+        desk = Desk(items, config.limits, log.currency, journal, hand, chain, commands, asset, time)
+        for item in config.machines:
+            if hand.registration(item.machine, time.time_ns() // 1_000_000) is None:
+                raise InvalidInput(f"{item.machine} is not registered in this log: `tallyroot machines` lists them")
+    except BaseException:
+        journal.close()
+        raise
+    return OpenTill(config=config, desk=desk, cashier=cashier, journal=journal)
+
+
+def offers(data: DataFolder, file: Path) -> SignedOffers:
+    """What the till would offer now. Raises InvalidInput."""
+    opened = open_till(data, file)
+    try:
+        return opened.desk.offers()
+    finally:
+        opened.journal.close()
+
+
+def run(data: DataFolder, file: Path) -> int:
+    """Sells until SIGTERM or SIGINT; returns how many purchases are under way. Raises InvalidInput at the start."""
+    opened = open_till(data, file)
+    driver = Driver(opened.cashier)
+    answering = opened.config.answering
+    service = Service(
+        desk=opened.desk, wake=driver.wake, requests_per_minute=answering.requests_per_minute,
+        answer_within_s=answering.answer_within_s,
+    )  # fmt: skip
+    driver.start()
+    try:
+        asyncio.run(_serve(service, opened.config))
+    finally:
+        driver.stop()
+        left = len(opened.journal.in_state(*UNDER_WAY))
+        opened.journal.close()
+    return left
+
+
+async def _serve(service: Service, config: TillConfig) -> None:
+    serving = asyncio.create_task(serve(new_app(service), config.http, "/machines"))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, serving.cancel)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        return
+
+
+class Driver:
+    """The cashier's thread: it goes on while a purchase is under way, else waits to be woken."""
+
+    def __init__(self, cashier: Cashier) -> None:
+        self._cashier = cashier
+        self._woken = threading.Event()
+        self._is_over = False
+        self._thread = threading.Thread(target=self._run, name="cashier", daemon=True)
+
+    def start(self) -> None:
+        """Begins with what the journal left."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something to do."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Ends after the step that it is in."""
+        self._is_over = True
+        self._woken.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._is_over:
+            self._woken.clear()
+            try:
+                is_waiting = self._cashier.go_on()
+            except InvalidInput as error:  # Kafka or the chain is away: what is journaled goes on later
+                _log.warning("purchases wait: %s", error)
+                self._woken.wait(AWAY_S)
+                continue
+            self._woken.wait(PAUSE_S if is_waiting else None)

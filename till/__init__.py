@@ -1,0 +1,1 @@
+"""Sells sessions of machines over HTTP 402, by the x402 protocol."""
