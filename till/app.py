@@ -105,7 +105,7 @@ async def _buy(service: Service, request: Request) -> Response:
         success=is_paid, transaction=transaction, network=service.desk.asset.network, payer=found.payer,
         amount=payment.accepted.amount, error_reason=UNSET if is_paid else _reason(found),
     )  # fmt: skip
-    status = 201 if is_paid else 409 if found.state in ("failed", "stranded") else 202
+    status = 201 if is_paid else {"failed": 402, "stranded": 409}.get(found.state, 202)
     return _answer(found, status, {wire.RESPONSE_HEADER: wire.encoded(settled)})
 
 

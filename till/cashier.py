@@ -4,6 +4,7 @@
     (3) it is sent                                   (4) a transfer is final: its place is journaled
     (5) the payment's record is signed and journaled (6) it is sent, read back, and journaled as recorded
     (7) the gateway's command is acknowledged        (8) that is journaled
+    (9) once what was paid is used up, the command to stop is acknowledged, then journaled
 
 Killed at any gap, the next start goes on. What is safe to repeat is repeated: an authorisation pays once, however often
 it is sent; a record with the same version and content is a duplicate; a gateway begins a session once. A purchase is
@@ -30,7 +31,7 @@ ATTEMPTS_MAX = 4
 """How often the gas of a purchase is paid at most: a payer can let a transfer fail by moving its tokens away."""
 
 WAITED_BLOCKS = 5
-"""A transaction that waits for so many looks is replaced by one that offers more."""
+"""A transaction that was not mined in so many blocks is replaced by one that offers more."""
 
 Crash = Callable[[int], None]
 """Called with the number of each step after it: where crash tests end the process."""
@@ -50,7 +51,7 @@ class Cashier:
         self._asset = asset
         self._clock = clock
         self._after = after
-        self._looks: dict[str, int] = {}
+        self._sent_at: dict[str, int] = {}
         self._held: set[str] = set()
         self._fault: InvalidInput | None = None
 
@@ -71,6 +72,7 @@ class Cashier:
             self._log.refresh()
         self._each(sorted(paid, key=_place), self._number)
         self._each(self._journal.in_state("recorded"), self._begin)
+        self._each(self._begun(), self._follow)
         if self._fault is not None:
             raise self._fault
         return bool(self._journal.in_state(*UNDER_WAY))
@@ -99,6 +101,27 @@ class Cashier:
         elif not self._chain.is_used(signed):
             self._send(purchase)
 
+    def _begun(self) -> list[Purchase]:
+        """The sessions that go on, with the log read up to now."""
+        begun = self._journal.begun_at(int(self._clock.time() * SECOND_MS))
+        if begun:
+            self._log.refresh()
+        return begun
+
+    def _follow(self, purchase: Purchase) -> None:
+        """Ends a session that has used what was paid: what it used beyond, nobody would pay."""
+        all_paid = self._journal.of_session(purchase.machine, purchase.session)
+        paid = sum(other.amount_micros for other in all_paid if other.state == "started")
+        if self._log.is_used_up(purchase.machine, purchase.session, paid):
+            now_ms = int(self._clock.time() * SECOND_MS)
+            self._commands.send(self._route(purchase, now_ms), command_of(purchase, "stop"))  # (9)
+            self._after(9)
+            self._journal.stopped(purchase, now_ms)
+
+    def _route(self, purchase: Purchase, now_ms: int) -> str:
+        registration = self._log.registration(purchase.machine, now_ms)
+        return purchase.machine if registration is None else registration.route
+
     def _give_up(self, purchase: Purchase, note: str) -> None:
         self._journal.put(structs.replace(purchase, state="failed", note=note))
 
@@ -107,8 +130,8 @@ class Cashier:
         attempt, nonce = purchase.attempt, self._chain.nonce()
         is_waiting = attempt is not None and attempt.nonce >= nonce
         if is_waiting and attempt is not None:
-            looks = self._looks[attempt.transaction] = self._looks.get(attempt.transaction, 0) + 1
-            if looks < WAITED_BLOCKS:
+            block = self._chain.latest()[0]
+            if block < self._sent_at.setdefault(attempt.transaction, block) + WAITED_BLOCKS:
                 self._chain.send(attempt)
                 return
         elif purchase.attempts >= ATTEMPTS_MAX or self._is_account_busy(purchase, nonce):
@@ -170,8 +193,7 @@ class Cashier:
             self._journal.put(structs.replace(purchase, state="returned", note=note))
             return
         if not purchase.is_top_up and purchase.stopped_ms is None:
-            registration = self._log.registration(purchase.machine, now_ms)
-            route = purchase.machine if registration is None else registration.route
+            route = self._route(purchase, now_ms)
             self._commands.send(route, command_of(purchase, "start"))  # (7)
             self._after(7)
             known = self._journal.find(purchase.authorization.payer, purchase.authorization.nonce)

@@ -127,7 +127,7 @@ class Desk:
         for item in self._items.values():
             registration = self._log.registration(item.machine, now_ms)
             if registration is not None:
-                is_free = len(self._sessions(item.machine)) < item.at_once
+                is_free = self._is_free(item, self._sessions(item.machine))
                 found.append(offer(item, registration, self._currency, now_ms, is_free=is_free))
         document = canonical_json({
             "network": self.asset.network, "ledger": self.asset.ledger, "at": now_ms,
@@ -260,8 +260,13 @@ class Desk:
     def _sessions(self, machine: str) -> set[str]:
         return {other.session for other in self._journal.open_at(machine, self._now_ms)}
 
+    def _is_free(self, item: Item, sessions: set[str]) -> bool:
+        return sum(not self._log.has_ended(item.machine, session) for session in sessions) < item.at_once
+
     def _require_room(self, item: Item, sessions: set[str]) -> None:
         if len(sessions) >= item.at_once:
+            self._log.refresh()
+        if not self._is_free(item, sessions):
             raise Refused(409, f"{item.machine} is busy: GET /machines shows which are free")
 
     def _opened(self, machine: str, session: str) -> Purchase:
@@ -272,7 +277,8 @@ class Desk:
 
     def _can_grow(self, opened: Purchase) -> bool:
         ends_ms = self._now_ms + self._limits.timeout_s * SECOND_MS
-        return opened.state == "started" and opened.is_open and ends_ms < opened.valid_until_ms
+        is_going_on = opened.is_open and not self._log.has_ended(opened.machine, opened.session)
+        return opened.state == "started" and is_going_on and ends_ms < opened.valid_until_ms
 
     def _receipt(self, opened: Purchase) -> Receipt:
         all_paid = self._journal.of_session(opened.machine, opened.session)

@@ -93,6 +93,11 @@ class Journal:
         """What was paid for a session: what opened it, and top-ups."""
         return self._ask("WHERE machine = ? AND session = ?", (machine, session))
 
+    def begun_at(self, now_ms: int) -> list[Purchase]:
+        """The purchases whose sessions were begun and go on at a moment (epoch ms)."""
+        found = self._ask("WHERE state = 'started' AND until > ?", (now_ms,))
+        return [purchase for purchase in found if purchase.is_open and not purchase.is_top_up]
+
     def in_state(self, *states: State) -> list[Purchase]:
         """The purchases in any of these states, oldest first."""
         return self._ask(f"WHERE state IN ({','.join('?' * len(states))})", states)

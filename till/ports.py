@@ -40,6 +40,12 @@ class LogPort(Protocol):
     def is_open(self, machine: str, session: str) -> bool:
         """Whether a prepaid session is open in the log."""
 
+    def has_ended(self, machine: str, session: str) -> bool:
+        """Whether the machine has reported the end of a session, as far as the log was read."""
+
+    def is_used_up(self, machine: str, session: str, paid_micros: int) -> bool:
+        """Whether a session has used what was paid, or will with its next reading, as far as the log was read."""
+
     def signed_offers(self, document: bytes) -> str:
         """The operator's signature (0x-hex) over a document of offers, which no record can have."""
 

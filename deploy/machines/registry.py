@@ -71,11 +71,13 @@ class Registry:
         *,
         types: Collection[str] = OF_MACHINES,
         accepted: Callable[[LogRecord], None] | None = None,
+        other: Callable[[LogRecord], None] | None = None,
     ) -> None:
         """Of all machines, or of those named: what others' records say is passed over.
 
-        It looks at control records of `types` alone; `accepted` is called with each that the log took. `placed` are the
-        machines' orders by partition, in the order of placing; without it no record about orders is judged.
+        It looks at control records of `types` alone; `accepted` is called with each that the log took, `other` with
+        each record that it passes over. `placed` are the machines' orders by partition, in the order of placing;
+        without it no record about orders is judged.
         """
         self._log = log
         rulesets = tuple(msgspec.structs.replace(ruleset, operators=()) for ruleset in log.rulesets)
@@ -83,6 +85,7 @@ class Registry:
         self._reader = reader
         self._types = frozenset(types)
         self._accepted = accepted
+        self._other = other
         self._wanted = None if machines is None else frozenset(machines)
         self._partitions = [_Partition(State.new(log, number)) for number in range(log.partitions)]
         if placed is not None:
@@ -172,6 +175,8 @@ class Registry:
     def _take(self, part: _Partition, record: LogRecord) -> None:
         part.stream_time_ms = later(part.stream_time_ms, record.timestamp)
         if not record.headers or record_type(record) not in self._types:
+            if self._other is not None:
+                self._other(record)
             return
         if self._wanted is not None and _machine_of(record.value) not in self._wanted:
             return

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable
 
 import msgspec
+from msgspec import UNSET
 
 from deploy.machines.operator import Operator
 from deploy.machines.register import control_record
@@ -18,10 +19,14 @@ from schemas.reject import Reason
 from schemas.units import SECOND_MS
 from streams.core.records import LogRecord, record_type
 from streams.storage.log_reader import LogReader
+from till.follow import Row, Use
 from till.purchase import Place
 
 OFFERED = "machine.offered"
 """The type in the message that an operator signs over offers: no record has it."""
+
+
+_OF_SESSION = b'"session"'
 
 
 class LogHand:
@@ -35,7 +40,9 @@ class LogHand:
         self._log, self._servers, self._operator = log, servers, operator
         self._holders: dict[tuple[str, int], str] = {}
         self._lock = threading.RLock()
-        self._registry = Registry(log, reader, types=(*OF_MACHINES, PAID), accepted=self._accepted)
+        self._uses: dict[tuple[str, str], Use] = {}
+        types = (*OF_MACHINES, PAID)
+        self._registry = Registry(log, reader, types=types, accepted=self._accepted, other=self._looked_at)
         for value in awaited:
             self._registry.awaits(value)
         self.refresh()
@@ -44,6 +51,34 @@ class LogHand:
         if record_type(record) == PAID:
             payment = msgspec.json.decode(record.value or b"", type=PaymentReceived)
             self._holders.setdefault((payment.transaction, payment.log_index), payment.machine)
+
+    def _looked_at(self, record: LogRecord) -> None:
+        """Follows readings in JSON of sessions that are paid for: they say when one is over, and decide no money."""
+        value = record.value or b""
+        if _OF_SESSION in value:
+            try:
+                rows = msgspec.json.decode(value, type=Row | list[Row])
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                return
+            for row in rows if isinstance(rows, list) else [rows]:
+                if row.session is not UNSET and self._registry.is_open(row.machine, row.session):
+                    self._use(row.machine, row.session, row.observed_at).take(row)
+
+    def _use(self, machine: str, session: str, now_ms: int) -> Use:
+        key = machine, session
+        if key not in self._uses:
+            self._uses[key] = Use(self._registry.registered(machine).version_at(now_ms).prices)
+        return self._uses[key]
+
+    def has_ended(self, machine: str, session: str) -> bool:
+        """Whether the machine has reported the end of a session, as far as the log was read."""
+        use = self._uses.get((machine, session))
+        return use is not None and use.has_ended
+
+    def is_used_up(self, machine: str, session: str, paid_micros: int) -> bool:
+        """Whether a session has used what was paid, or will with its next reading, as far as the log was read."""
+        use = self._uses.get((machine, session))
+        return use is not None and use.is_used_up(paid_micros)
 
     def refresh(self) -> None:
         """Reads on to the present end of the log."""

@@ -32,6 +32,9 @@ from till.purchase import UNDER_WAY
 PAUSE_S = 0.5
 """Between two looks at purchases that wait for the chain."""
 
+FOLLOW_S = 2.0
+"""Between two looks at what sessions have used."""
+
 AWAY_S = 5.0
 
 _log = logging.getLogger("tallyroot.gateway")
@@ -115,7 +118,7 @@ async def _serve(service: Service, config: TillConfig) -> None:
 
 
 class Driver:
-    """The cashier's thread: it goes on while a purchase is under way, else waits to be woken."""
+    """The cashier's thread: it looks often while a purchase is under way, and follows sessions that go on."""
 
     def __init__(self, cashier: Cashier) -> None:
         self._cashier = cashier
@@ -146,4 +149,4 @@ class Driver:
                 _log.warning("purchases wait: %s", error)
                 self._woken.wait(AWAY_S)
                 continue
-            self._woken.wait(PAUSE_S if is_waiting else None)
+            self._woken.wait(PAUSE_S if is_waiting else FOLLOW_S)

@@ -243,6 +243,7 @@ def used_and_refunded(shop: Shop, session: str) -> None:
         producer.send(now_ms, b"depot-1", msgspec.json.encode(row))
     producer.flush()
     producer.close()
+    shop.wanted()  # the machine is free again
     found = []
     for partition, records in enumerate(shop.records()):
         state = State.new(shop.log, partition)

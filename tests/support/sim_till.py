@@ -23,6 +23,7 @@ from till import wire
 from till.authorization import Asset, Authorization
 from till.cashier import Cashier
 from till.desk import Desk, Limits, Receipt, Unpaid, Wish
+from till.follow import Use
 from till.journal import Journal
 from till.offers import Item
 from till.purchase import Attempt, Place
@@ -158,6 +159,8 @@ class SimLog:
         self.state = State.new(Log(log_id="street", partitions=1), 0)
         self.records: list[tuple[Reason | None, bytes]] = []
         self.is_away = False
+        self.ended: set[tuple[str, str]] = set()
+        self.uses: dict[tuple[str, str], Use] = {}
         for machine in MACHINES:
             assert self.take(REGISTERED, machine, msgspec.json.encode(registration(machine))) is None
 
@@ -211,6 +214,13 @@ class SimLog:
 
     def is_open(self, machine: str, session: str) -> bool:
         return self.state.session_of(machine, session) is not None
+
+    def has_ended(self, machine: str, session: str) -> bool:
+        return (machine, session) in self.ended
+
+    def is_used_up(self, machine: str, session: str, paid_micros: int) -> bool:
+        use = self.uses.get((machine, session))
+        return use is not None and use.is_used_up(paid_micros)
 
     def signed_offers(self, document: bytes) -> str:
         return "0x" + hashlib.sha256(document).hexdigest()

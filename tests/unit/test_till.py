@@ -9,6 +9,7 @@ from msgspec import structs
 
 from schemas.errors import InvalidInput
 from schemas.payment import PAID
+from streams.core.rating import Prices
 from tests.support.sim_till import (
     ALICE,
     ASSET,
@@ -25,6 +26,7 @@ from tests.support.sim_till import (
 from till import wire
 from till.authorization import Authorization
 from till.desk import Refused, Unpaid, Wish
+from till.follow import Row, Use
 from till.journal import Journal
 from till.offers import Item, offer, quote
 from till.purchase import UNDER_WAY
@@ -193,6 +195,31 @@ def test_a_busy_machine_is_free_again_when_its_session_is_over(street: Street) -
     assert till.price().amount == "5000000"
 
 
+def test_a_machine_is_free_once_it_reports_the_end(street: Street) -> None:
+    till = street.till
+    opened = till.buy(payment_of(till.price()))
+    till.work()
+    street.log.ended.add(("charger", opened.session))
+    assert till.price().amount == "5000000"
+    with pytest.raises(Refused, match="is over"):
+        till.buy(payment_of(till.price("drone"), nonce=2, now_s=int(street.clock.now_s)), session=opened.session)
+
+
+def test_a_transaction_that_waits_is_replaced_after_blocks_not_looks(street: Street) -> None:
+    till = street.till
+    till.buy(payment_of(till.price()))
+    till.cashier.go_on()
+    (first,) = till.journal.in_state("signed")
+    street.chain.waiting.clear()
+    street.chain.next_nonce = -1  # the node mines nothing of ours
+    for block in range(6):
+        for _ in range(10):
+            till.cashier.go_on()
+        (now,) = till.journal.in_state("signed")
+        assert (now.attempt != first.attempt) == (block >= 5) and now.attempts == 1
+        street.chain.mine()
+
+
 # ---------------------------------------------------------------- thieves
 
 
@@ -308,6 +335,32 @@ def test_a_number_that_another_payment_took_is_replaced(street: Street) -> None:
     street.restart()
     street.till.work()
     assert [(payment.version, payment.block) for payment in street.log.payments] == [(1, 3), (2, 11)]
+
+
+def test_attack_who_pays_little_gets_little(street: Street) -> None:
+    """The gateway is told to stop before the reading that would use more than was paid; again after a kill."""
+    till = street.till
+    receipt = till.buy(payment_of(till.price(money="1.50")), money="1.50")
+    till.work()
+    use = street.log.uses["charger", receipt.session] = Use(Prices(registration("charger").tariff))
+    words = {"machine": "charger", "meter": "energy", "boot": 1, "session": receipt.session}
+    told = []
+    for seq in range(1, 9):
+        row = Row(**words, seq=seq, observed_at=NIGHT_MS, register=900_000 + 1_000 * seq, session_start=seq == 1)
+        use.take(row)
+        use.take(row)
+        street.kills.left = 0 if seq == 5 else None
+        with suppress(Killed):
+            till.cashier.go_on()
+        if seq == 5:
+            street.restart()
+            till = street.till
+        told.append([command.command for command, _ in street.commands.sent].count("stop"))
+    assert told == [0, 0, 0, 0, 1, 2, 2, 2], "a start of 1.00 and four kilowatt-hours are 1.40"
+    assert till.desk.status("charger", receipt.session).is_stopped
+    use = Use(Prices(registration("charger").tariff))
+    use.take(Row("charger", "energy", 1, 1, NIGHT_MS, quantity=4_000))
+    assert use.is_used_up(800_000) and not use.is_used_up(800_001)
 
 
 # ---------------------------------------------------------------- forms
