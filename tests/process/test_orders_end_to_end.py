@@ -1,5 +1,6 @@
 """A machine's stock sinks, and the rest follows: order, delivery, receipt, invoice, and a due that is paid."""
 
+import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from deploy.cli.answers import answer_schema
 from deploy.config import KeySettings, Settings
 from deploy.data_folder import DataFolder
 from deploy.explain.query import query
@@ -22,6 +24,8 @@ from streams.core.records import Record
 from streams.kafka.producer import LogProducer
 from streams.kafka.topics import create_topic
 from tallyroot_gateway import Gateway
+from tests.support.commands import tallyroot
+from tests.support.json_schema import faults
 from tests.support.sim_log import SUPPLIER, private_key, shop_registration
 from tests.support.workers import Workers
 
@@ -97,6 +101,7 @@ def test_a_stock_that_sinks_is_filled_up_and_paid(kafka: str, data: DataFolder, 
         device.flush()
     (order,) = only(data, state="settled")
     assert (order.received, order.invoiced, order.amount_micros) == (3, 4, 3 * 60_000)
+    _check_commands(kafka, log, data)
     with pytest.raises(InvalidInput, match="order_closed"):
         cancel(data, lambda _: None, "shop", "beans", 1, "too late")
     produce(
@@ -105,6 +110,31 @@ def test_a_stock_that_sinks_is_filled_up_and_paid(kafka: str, data: DataFolder, 
     workers.catch_up(log)
     dues = query(data, "SELECT machine, kind, account, ref, amount_micros FROM dues").rows
     assert dues == [("shop", "expense", order.supplier, "beans/1", 180_000)]
+
+
+def _check_commands(kafka: str, log: Log, data: DataFolder) -> None:
+    """The commands themselves, as a person and a script call them."""
+    env = {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka, "TALLYROOT_TOPIC": log.topic, "CHAIN_RPC_URL": "http://127.0.0.1:1",
+        "TALLYROOT_SUPPLIER_KEY": SUPPLIER.hex(), "TALLYROOT_DATA_DIR": str(data.data_dir),
+    }  # fmt: skip
+
+    def run(*words: str, code: int = 0) -> str:
+        done = tallyroot(*words, cwd=data.data_dir.parent, env=env, code=code)
+        return done.stderr if code else done.stdout
+
+    (order,) = json.loads(run("orders", "--state", "settled", "--json"))["orders"]
+    assert faults({"orders": [order]}, answer_schema("orders")) == []
+    assert (order["machine"], order["amount"], order["unit_price"]) == ("shop", "0.180000", "0.070000")
+    assert "settled" in run("orders", "--machine", "shop")
+    ended = json.loads(run("supplier", "--once", "--price", "beans=0.06", "--json"))
+    assert faults(ended, answer_schema("supplier")) == []
+    assert [each["state"] for each in ended["orders"]] == ["invoiced"]
+    assert "--reason" in run("orders", "cancel", "shop", "beans", "1", code=1)
+    assert "not the number" in run("orders", "cancel", "shop", "beans", "x", "--reason", "r", code=1)
+    assert "order_closed" in run("orders", "cancel", "shop", "beans", "1", "--reason", "r", code=1)
+    assert "is no price" in run("supplier", "--once", "--price", "beans", code=1)
+    assert "can't read" in run("supplier", "--once", "--price", "beans=1", "--key-from", "none.json", code=1)
 
 
 def test_an_operator_cancels_what_nobody_delivers(kafka: str, data: DataFolder, log: Log, workers: Workers) -> None:
