@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from files.format import FORMAT, check_format
 from files.lock import FileLock
 from schemas.errors import InvalidInput
 from schemas.order import Order
@@ -47,7 +48,7 @@ class SupplyJournal:
     """The open file."""
 
     def __init__(self, path: Path, log_id: str, account: str) -> None:
-        """Raises InvalidInput if it is of another log or account, damaged, or open in another process."""
+        """Raises InvalidInput if it is of another log or account, damaged, of a later version, or open elsewhere."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock.acquire(path.with_suffix(".lock"))
@@ -59,7 +60,10 @@ class SupplyJournal:
         self._db = sqlite3.connect(path, isolation_level=None)
         try:
             self._db.execute("PRAGMA synchronous = FULL")
+            ((found,),) = self._db.execute("PRAGMA user_version").fetchall()
+            check_format(found, path)
             self._db.executescript(_TABLES)
+            self._db.execute(f"PRAGMA user_version = {FORMAT}")
             rows = self._db.execute("SELECT log_id, account FROM journal").fetchall()
             if not rows:
                 self._db.execute("INSERT INTO journal VALUES (?, ?)", (log_id, account))
