@@ -93,7 +93,7 @@ def test_it_stops_a_worker_until_an_operator_signs(
     ):
         seen = []
         with suppress(ArchiveEnds):
-            seen += (manifest for manifest, _ in found)
+            seen += (manifest for manifest, *_ in found)
         assert seen == list(manifests.values())
         assert [(batch.first_offset, batch.next_offset) for batch in batches.values()] == [(61, 64)]
         assert evidence.refuting({0: batches})(skipped[0]) == ""
