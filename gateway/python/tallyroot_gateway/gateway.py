@@ -190,13 +190,10 @@ class Gateway:
             numbered: list[Reading] = []
             last: dict[tuple[str, str], tuple[int, int | None]] = {}
             for new in readings:
-                fields = msgspec.structs.asdict(new)
-                may_fall = fields.pop("may_fall")
-                given = {name: value for name, value in fields.items() if value is not msgspec.UNSET}
                 meter = new.machine, new.meter
-                unnumbered = reading_of(given | {"boot": 0, "seq": 0})
+                unnumbered = reading_of(new.fields())
                 seq, register = last.get(meter, (self._spool.next_seq(*meter), self._spool.last_register(*meter)))
-                _check_register(unnumbered, register, reset=False, rolls_over=may_fall)
+                _check_register(unnumbered, register, reset=False, rolls_over=new.may_fall)
                 numbered.append(_numbered(unnumbered, self._spool.boot, seq))
                 last[meter] = seq + 1, register if new.register is msgspec.UNSET else new.register
             if numbered or key is not None or notes:

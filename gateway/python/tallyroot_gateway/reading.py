@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from tallyroot_gateway.errors import InvalidInput
 
@@ -61,6 +61,12 @@ class NewReading(Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False
     reconstructed: bool = False
     evidence: str | UnsetType = UNSET
     may_fall: bool = False
+
+    def fields(self) -> dict[str, Any]:
+        """What it states, as the fields of a reading whose number is still 0."""
+        stated = structs.asdict(self)
+        del stated["may_fall"]
+        return {name: value for name, value in stated.items() if value is not UNSET} | {"boot": 0, "seq": 0}
 
 
 def reading_of(fields: Mapping[str, Any]) -> Reading:

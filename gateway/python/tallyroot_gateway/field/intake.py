@@ -55,7 +55,7 @@ class Intake:
         self._syncs: dict[str, asyncio.Task[None]] = {}
         self._pages: StatusPages | None = None
         if config.serve.metrics_port is not None:
-            self._pages = StatusPages(config.serve.metrics_host, config.serve.metrics_port, self.metrics, self._health)
+            self._pages = StatusPages(config.serve.metrics_host, config.serve.metrics_port, self.metrics, self.health)
             _log.info("%s/health and %s/metrics", self._pages.url, self._pages.url)
         self.metrics.waiting.set_function(self._waiting)
 
@@ -98,7 +98,10 @@ class Intake:
 
     def health(self) -> str | None:
         """What is wrong, in a sentence, as /health says it; None if nothing is known to be."""
-        return self._health()
+        if self.problem is not None:
+            return self.problem
+        problems = (gateway.status().problem for gateway in [*self._gateways.values()])
+        return next((problem for problem in problems if problem is not None), None)
 
     async def flush(self, seconds: float = 30.0) -> None:
         """Returns once Kafka has all that was taken so far. Raises InvalidInput after `seconds`."""
@@ -155,9 +158,3 @@ class Intake:
 
     def _waiting(self) -> float:
         return float(sum(gateway.status().waiting for gateway in [*self._gateways.values()]))
-
-    def _health(self) -> str | None:
-        if self.problem is not None:
-            return self.problem
-        problems = (gateway.status().problem for gateway in [*self._gateways.values()])
-        return next((problem for problem in problems if problem is not None), None)

@@ -198,9 +198,7 @@ class Charger:
 
     def _is_whole(self, reading: NewReading) -> bool:
         """Whether the log would take a reading; one that it wouldn't is set aside, and the charger goes on."""
-        given = {name: value for name, value in msgspec.structs.asdict(reading).items() if value is not msgspec.UNSET}
-        given.pop("may_fall")
-        fault = fault_of(given | {"boot": 0, "seq": 0})
+        fault = fault_of(reading.fields())
         if fault is not None:
             self.set_aside(Fault("malformed", fault))
         return fault is None
