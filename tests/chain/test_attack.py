@@ -16,12 +16,14 @@ from deploy.attack.cheat import NOT_CAUGHT, Cheat, Outcome, Row
 from deploy.attack.partition_copy import PartitionCopy
 from deploy.cli import app as cli
 from deploy.cli import check
+from deploy.cli.answers import answer_schema
 from deploy.cli.terminal import Terminal
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.reading import HEARTBEAT
 from streams.core.records import Record
 from tests.support.archived_log import LOG, MACHINES, fill, records_of
+from tests.support.json_schema import faults
 
 pytestmark = [pytest.mark.chain, pytest.mark.kafka, pytest.mark.slow]
 
@@ -94,7 +96,9 @@ def report(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Attacked:
     assert done.exit_code == 0, done.stdout
     assert digests(folder) == before
     assert not list(scratch.iterdir())
-    return msgspec.convert(json.loads(done.stdout), Attacked)
+    answer = json.loads(done.stdout)
+    assert faults(answer, answer_schema("attack")) == []
+    return msgspec.convert(answer, Attacked)
 
 
 def digests(folder: Path) -> dict[str, str]:

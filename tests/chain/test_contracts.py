@@ -69,6 +69,7 @@ def test_the_gas_table_shows_the_snapshot_and_meets_its_goals() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(COMPILING_SECONDS)
 def test_the_artefacts_rebuild_byte_for_byte() -> None:
+    """Before the contracts' own tests, which run on what this compiled."""
     for name, artefact in build.compile_artefacts().items():
         assert build.artefact_bytes(artefact) == (build.ABI_DIR / f"{name}.json").read_bytes(), name
 

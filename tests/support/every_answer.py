@@ -2,7 +2,6 @@
 
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +55,16 @@ class EveryAnswer:
         assert "[[machines]]" in self.ask("gateway", "http", "--config", "gateway.toml", "--discover")["discovered"]
 
     def missing(self) -> set[str]:
-        """Commands that have not answered yet."""
-        return set(ANSWERS) - self.run
+        """Commands that have not answered yet; `attack` answers in its own test, for it takes a minute."""
+        return set(ANSWERS) - self.run - {"attack"}
 
     def treasury(self) -> Treasury:
         """The demo's folder, for what no command does."""
         return Treasury(DataFolder(self.place / "data", load_settings()))
 
     def of_readers(self) -> None:
-        """What only looks; `attack` waits for most of its time, and copies what it needs first."""
-        with ThreadPoolExecutor(1) as beside:
-            attacked = beside.submit(self.ask, "attack")
-            self._of_quick_readers()
-            attacked.result()
+        """What only looks."""
+        self._of_quick_readers()
         for words in (("merge",), ("backup", "copies"), ("prune", "--dry-run", "--kept-in", "copies")):
             self.ask(*words)
         self.ask("restore", "copies", folder="restored")
