@@ -12,6 +12,7 @@ import pyarrow as pa
 from msgspec import UNSET, structs
 
 from schemas.order import Order
+from schemas.payment import AcceptedPayment
 from schemas.registration import Agreement
 from schemas.reject import Reject
 from schemas.window import Due, Line, Statement, Window, flags_from
@@ -113,6 +114,22 @@ ORDERS = pa.schema(
 )
 """`position` orders what one reading placed."""
 
+PAYMENTS = pa.schema(
+    [
+        ("offset", pa.int64()),
+        ("machine", pa.string()),
+        ("payment", pa.int64()),
+        ("session", pa.string()),
+        ("payer", pa.string()),
+        ("amount_micros", pa.int64()),
+        ("valid_until_ms", pa.int64()),
+        ("block", pa.int64()),
+        ("transaction", pa.string()),
+        ("log_index", pa.int64()),
+    ]
+)
+"""The payments that were accepted, and where the chain has each; `payment` counts those of a machine from 1."""
+
 REJECTS = pa.schema([("offset", pa.int64()), ("row", pa.int64()), ("reason", pa.string())])
 REJECTED_RECORDS = pa.schema(
     [
@@ -134,7 +151,10 @@ WINDOW_TABLES = {
 }
 """The tables of sealed windows, by name; windows last, so that whoever sees one finds the rest of it."""
 
-TABLES = WINDOW_TABLES | {"orders": ORDERS, "rejects": REJECTS, "rejected_records": REJECTED_RECORDS}
+RECORD_TABLES = {"orders": ORDERS, "payments": PAYMENTS}
+"""The tables of what single records brought, by name; each has the record's offset."""
+
+TABLES = WINDOW_TABLES | RECORD_TABLES | {"rejects": REJECTS, "rejected_records": REJECTED_RECORDS}
 """All that an epoch of a partition comes to; the names are also those of its files."""
 
 KEY = ("machine", "start_ms", "adjusts_ms")
@@ -145,6 +165,7 @@ ORDER = {
     "dues": (*KEY, "position"),
     "agreements": ("agreement", "payee"),
     "orders": ("offset", "row", "position"),
+    "payments": ("offset",),
     "rejects": ("offset", "row"),
     "rejected_records": ("offset",),
 }
@@ -214,6 +235,12 @@ def orders_table(orders: Sequence[Order]) -> pa.Table:
 def orders_from(table: pa.Table) -> list[Order]:
     """The orders of a table of the schema ORDERS, in its order."""
     return [Order(**row) for row in table.drop_columns(["position"]).to_pylist()]
+
+
+def payments_table(payments: Sequence[AcceptedPayment]) -> pa.Table:
+    """Accepted payments, in the order of the log, as a table of the schema PAYMENTS."""
+    rows = [(accepted.offset, *structs.astuple(accepted.payment)) for accepted in payments]
+    return pa.table([[row[place] for row in rows] for place in range(len(PAYMENTS))], schema=PAYMENTS)
 
 
 def rejects_from(table: pa.Table) -> list[Reject]:

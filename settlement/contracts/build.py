@@ -67,9 +67,7 @@ def openzeppelin_version() -> str:
 def compile_artefacts() -> dict[str, Artefact]:
     """Compiles all sources anew, the tests' too, which then run without compiling; the artefacts by contract name."""
     forge("build", "--quiet", "--force")
-    return {
-        name: _artefact(name, json.loads((OUT / f"{name}.sol/{name}.json").read_text())) for name in CONTRACTS
-    }
+    return {name: _artefact(name, json.loads((OUT / f"{name}.sol/{name}.json").read_text())) for name in CONTRACTS}
 
 
 def _artefact(name: str, compiled: dict[str, Any]) -> Artefact:

@@ -12,14 +12,14 @@ import duckdb
 import pyarrow as pa
 
 from files.write import Temporary, sync_folder
-from schemas.arrow import TABLES
+from schemas.arrow import RECORD_TABLES, TABLES
 from schemas.log import Log
 from schemas.manifest import epoch_folder
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS
 from schemas.units import SIMULATED
 from schemas.window import FLAGS
 from streams.storage.checkpoint_rejects import LIVE_REJECTS
-from streams.storage.live import BOUNDARY, LIVE_ORDERS, OPEN_WINDOWS
+from streams.storage.live import BOUNDARY, LIVE_TABLES, OPEN_WINDOWS
 from streams.storage.view_comments import COLUMNS, VIEWS
 from streams.storage.views_origin import ANALYTICS_FILE, MERGED, merged_until, views_origin
 
@@ -43,7 +43,6 @@ SEALED = ("windows", "lines", "statements", "dues")
 
 SCHEMAS = TABLES | {
     "live_rejects": LIVE_REJECTS,
-    "live_orders": LIVE_ORDERS,
     "boundary": BOUNDARY,
     "open": OPEN_WINDOWS,
     "settlements": SETTLEMENTS,
@@ -53,6 +52,7 @@ SCHEMAS = TABLES | {
     "availability": pa.schema([("machines", AVAILABILITY)]),
     "manifest": pa.schema([("manifest", MANIFEST), ("manifest_digest", pa.string())]),
 }
+SCHEMAS |= {f"live_{name}": schema for name, schema in LIVE_TABLES.items()}
 FILES = {f"merged_{name}_files": f"{MERGED}/*.{name}.parquet" for name in (*TABLES, "epochs")}
 FILES |= {f"live_{name}_files": f"live/*/*.{name}.parquet" for name in TABLES}
 FILES |= {
@@ -109,6 +109,7 @@ def views_sql(data_dir: Path, log: Log) -> str:
                 table=name,
                 columns=", ".join(f'"{column}"' for column in TABLES[name].names),
                 no_rows=columns[f"{name}_columns"],
+                no_live_rows=columns.get(f"live_{name}_columns", ""),
                 epoch_files=_epoch_files(root, until_ms, f"{name}.parquet"),
                 merged_files=names[f"merged_{name}_files"],
                 live_files=names[f"live_{name}_files"],
@@ -120,6 +121,7 @@ def views_sql(data_dir: Path, log: Log) -> str:
         names | columns | constants,
         epoch_views=views_of("epoch_views.sql", TABLES),
         sealed_views=views_of("sealed_views.sql", SEALED),
+        record_views=views_of("record_views.sql", RECORD_TABLES),
         flags=f"[{', '.join(map(_text, FLAGS))}]",
         availability_type=_text(_type(AVAILABILITY)),
         manifest_type=manifest_type(),

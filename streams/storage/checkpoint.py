@@ -197,9 +197,9 @@ class Checkpoint:
         rows = self._db.execute("SELECT chunk, leaf FROM leaves WHERE epoch = ? ORDER BY chunk", [epoch]).fetchall()
         return [Leaf(chunk, digest) for chunk, digest in rows]
 
-    def orders(self, epoch: int) -> pa.Table:
-        """The orders placed in an epoch so far: schema ORDERS."""
-        return self._rows("orders", f"epoch = {epoch:d}")
+    def rows_of(self, name: str, epoch: int) -> pa.Table:
+        """The rows of one of RECORD_TABLES in an epoch so far."""
+        return self._rows(name, f"epoch = {epoch:d}")
 
     def last_refused(self, epoch: int) -> int | None:
         """The last offset of the refused records of an epoch and those before it that the file still holds."""

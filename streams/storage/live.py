@@ -12,7 +12,7 @@ At any moment a row is shown once, also while files move, and no query fails bec
 - Files are replaced, never removed while queries may run: a file whose windows the boundary has passed is reused for
   newer windows, and only some time later, so that a query that has read the boundary still finds them.
 
-`<number>.rejects.parquet` and `<number>.orders.parquet` hold all rejects and orders of an epoch so far, by the same
+`<number>.rejects.parquet`, `.orders.parquet` and `.payments.parquet` hold all of an epoch so far, by the same
 rules: they are complete before the epoch's own files are written, and until then a few seconds old. `open.parquet`
 holds the windows that are still open.
 """
@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 
 from files.parquet import read_table, write_table
 from files.write import Temporary, sync_file, sync_folder
-from schemas.arrow import ORDERS, WINDOW_TABLES, Tables
+from schemas.arrow import RECORD_TABLES, WINDOW_TABLES, Tables
 from schemas.errors import InvalidInput
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE, Ints
@@ -51,8 +51,8 @@ REJECTS_SHARE = 60
 """A file of rejects is rewritten only after this many times the time that writing it took."""
 
 BOUNDARY = pa.schema([("partition", pa.int64()), ("from_ms", pa.int64())])
-LIVE_ORDERS = pa.schema([("start_ms", pa.int64()), *ORDERS])
-"""A live file of orders: the start of the epoch, then as in the epoch's own file."""
+LIVE_TABLES = {name: pa.schema([("start_ms", pa.int64()), *schema]) for name, schema in RECORD_TABLES.items()}
+"""Live files of orders and payments: the start of the epoch, then as in the epoch's own file."""
 
 OPEN_WINDOWS = pa.schema(
     [
@@ -104,7 +104,7 @@ class Live:
         kept = partial(self._is_kept, published_ms)
         self._windows = _ReusedFiles(self._folder, tuple(WINDOW_TABLES), partial(kept, unpublished))
         self._rejects = _ReusedFiles(self._folder, ("rejects",), partial(kept, refused))
-        self._orders = _ReusedFiles(self._folder, ("orders",), partial(kept, refused))
+        self._records = _ReusedFiles(self._folder, tuple(RECORD_TABLES), partial(kept, refused))
         self._open_due = seconds()
         self._rejects_due = seconds()
 
@@ -135,12 +135,12 @@ class Live:
         ended = self._seconds()
         self._rejects_due = ended + max(OPEN_SECONDS, REJECTS_SHARE * (ended - begun))
 
-    def write_orders(self, start_ms: int, orders: pa.Table) -> None:
-        """Writes the orders so far (schema ORDERS) of an epoch that starts at `start_ms`."""
-        if start_ms >= self._boundary_ms and orders.num_rows:
-            starts = pa.repeat(pa.scalar(start_ms, pa.int64()), orders.num_rows)
-            table = orders.add_column(0, LIVE_ORDERS.field("start_ms"), starts)
-            write_table(Temporary(self._orders.path(start_ms, "orders")), table).publish(durable=False)
+    def write_rows(self, start_ms: int, name: str, rows: pa.Table) -> None:
+        """Writes the rows so far of one of RECORD_TABLES of an epoch that starts at `start_ms`."""
+        if start_ms >= self._boundary_ms and rows.num_rows:
+            starts = pa.repeat(pa.scalar(start_ms, pa.int64()), rows.num_rows)
+            table = rows.add_column(0, LIVE_TABLES[name].field("start_ms"), starts)
+            write_table(Temporary(self._records.path(start_ms, name)), table).publish(durable=False)
 
     @property
     def is_open_due(self) -> bool:
@@ -156,7 +156,7 @@ class Live:
 
     def keep(self, end_ms: int) -> None:
         """Flushes the files of epochs up to `end_ms` to the disk: from then on the checkpoint can't rewrite them."""
-        for files in (self._windows, self._rejects, self._orders):
+        for files in (self._windows, self._rejects, self._records):
             files.sync(end_ms)
         sync_folder(self._folder)
 
@@ -171,7 +171,7 @@ class Live:
         now = self._seconds()
         if not self._published or now - self._moved_at < READ_SECONDS:
             return
-        for files in (self._windows, self._rejects, self._orders):
+        for files in (self._windows, self._rejects, self._records):
             files.free(self._boundary_ms)
         passed = max((end_ms for at, end_ms in self._published if now - at >= LISTED_SECONDS), default=0)
         if passed > self._boundary_ms:

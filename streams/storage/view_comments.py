@@ -12,6 +12,8 @@ VIEWS = {
     " used, given back, and what the machine collected.",
     "dues": "What windows owe to one account beside what they share: invoices of suppliers, refunds of customers.",
     "orders": "What machines ordered, and what each order settled for.",
+    "payments": "What customers paid on the chain before a session, as operators recorded it; `sessions` says what"
+    " became of it, `audit` whether the chain has it.",
     "machines": "Every machine with a sealed window: what it earned, how much of the time it reported at all (one"
     " reading of any meter makes a window's minutes reported), and its uptime by 23 CFR 680.116 where it has a level"
     " meter `availability` (1: in service, else out): from its first word on, over a year at most, to the end of what"
@@ -31,8 +33,20 @@ VIEWS = {
 }
 """By view."""
 
-for _table in ("windows", "lines", "statements", "dues", "agreements", "orders", "rejects", "rejected_records"):
+for _table in (
+    "windows",
+    "lines",
+    "statements",
+    "dues",
+    "agreements",
+    "orders",
+    "payments",
+    "rejects",
+    "rejected_records",
+):
     VIEWS[f"files.epoch_{_table}"] = "The rows of ended epochs, under epochs/ or merged/: query the views instead."
+for _table in ("orders", "payments"):
+    VIEWS[f"files.shown_{_table}"] = f"The rows of ended epochs and of the present one: query {_table} instead."
 for _table in ("windows", "lines", "statements", "dues"):
     VIEWS |= {
         f"files.live_{_table}": f"The rows under live/, also of those long final: query {_table} instead.",
@@ -92,6 +106,7 @@ COLUMNS = {
     "last_closed": "The start of the window that the session last closed into, in UTC.",
     "last_offset": "The last offset in the log that it covers.",
     "last_seen": "The end of the last window that a reading of the machine lies in, in UTC.",
+    "log_index": "Where among the events of its block the transfer is.",
     "locked_until": "Until when no payee's part may be lowered, in UTC.",
     "locked_until_ms": "Until when no payee's part may be lowered, in ms since 1970.",
     "log_root": "The Merkle root over the epoch's raw records.",
@@ -113,6 +128,7 @@ COLUMNS = {
     "paid_micros": "What the customer paid before the session, in millionths of the currency.",
     "partition": "The partition of the log.",
     "payee": "The account, or the name, that a part goes to.",
+    "payment": "Counts the payments for one machine, from 1.",
     "payer": "The EVM account of the customer, in lower case.",
     "payouts_root": "The Merkle root that claims are proven against.",
     "pays_trust": "The lowest trust that the agreement pays for.",
@@ -177,6 +193,8 @@ COLUMNS = {
     "value": "The record's value, its first 64 KiB.",
     "value_sha256": "SHA-256 of all of the record's value.",
     "value_size": "The size of all of the record's value in bytes.",
+    "valid_until": "Until when a session can use what was paid for it, in UTC.",
+    "valid_until_ms": "Until when a session can use what was paid for it, in ms since 1970.",
     "version": "The version of the machine's registration that priced it.",
     "windows": "How many sealed windows.",
     "windows_root": "The Merkle root over the windows that the post settles.",

@@ -18,9 +18,11 @@ FROM glob($manifest_files);
 CREATE MACRO files.flag_names(bits) AS
 if(bits = 0, []::VARCHAR[], list_filter($flags, lambda flag, place: bits >> (place - 1) & 1 = 1));
 
--- The views of epoch_views.sql, for all tables, and of sealed_views.sql, for windows, lines, statements and dues.
+-- The views of epoch_views.sql, for all tables, of sealed_views.sql, for windows, lines, statements and
+-- dues, and of record_views.sql, for orders and payments.
 $epoch_views
 $sealed_views
+$record_views
 CREATE VIEW files.availability AS
 SELECT unnest(machines, recursive := true)
 FROM (SELECT * FROM ($availability_columns)
@@ -190,29 +192,9 @@ FROM (SELECT * FROM ($open_columns)
       UNION ALL BY NAME
       SELECT * FROM read_parquet($open_files, allow_empty = true));
 
--- As in sealed windows, one boundary says for each partition which epochs' rows come from epochs/ and which from live/.
 -- An order that settled is an expense of its machine: the due that names it.
 CREATE VIEW orders AS
-WITH boundaries AS MATERIALIZED (FROM files.boundaries),
-placed AS (
-    SELECT *, epoch_ms(strptime(split_part("name", '/', 1), '%Y%m%dT%H%M%SZ')) AS start_ms FROM files.epoch_orders
-),
-live AS (
-    SELECT * EXCLUDE filename, regexp_extract(filename, '([0-9]+)/[0-9]+\.orders\.parquet$$', 1)::BIGINT AS "partition"
-    FROM (SELECT *, NULL::VARCHAR AS filename FROM ($live_orders_columns)
-          UNION ALL BY NAME
-          SELECT * FROM read_parquet($live_orders_files, allow_empty = true, filename = true))
-),
-shown AS (
-    SELECT placed.* EXCLUDE "name", true AS final
-    FROM placed LEFT JOIN boundaries ON boundaries."partition" = placed."partition"
-    WHERE from_ms IS NULL OR start_ms < from_ms
-    UNION ALL BY NAME
-    SELECT live.*, strftime(make_timestamp(start_ms * 1000), '%Y%m%dT%H%M%SZ/') || live."partition"
-                       IN (SELECT "name" FROM files.published) AS final
-    FROM live JOIN boundaries ON boundaries."partition" = live."partition" WHERE start_ms >= from_ms
-),
-expenses AS (SELECT machine, ref, amount, amount_micros FROM dues WHERE kind = 'expense')
+WITH expenses AS (SELECT machine, ref, amount, amount_micros FROM dues WHERE kind = 'expense')
 SELECT shown.machine,
        item,
        "number",
@@ -230,7 +212,28 @@ SELECT shown.machine,
        "offset",
        "row",
        final
-FROM shown LEFT JOIN expenses ON expenses.machine = shown.machine AND ref = item || '/' || "number";
+FROM files.shown_orders AS shown
+LEFT JOIN expenses ON expenses.machine = shown.machine AND ref = item || '/' || "number";
+
+-- What was paid before a session; `sessions` says what became of it.
+CREATE VIEW payments AS
+SELECT machine,
+       session,
+       payer,
+       amount_micros * 0.000001::DECIMAL(7, 6) AS amount,
+       $currency AS currency,
+       make_timestamp(valid_until_ms * 1000) AS valid_until,
+       block,
+       "transaction",
+       log_index,
+       starts_with(machine, $simulated) AS simulated,
+       amount_micros,
+       payment,
+       "partition",
+       start_ms // $epoch_ms AS epoch,
+       "offset",
+       final
+FROM files.shown_payments;
 
 -- As in windows, one boundary says for each partition which epochs' rows come from epochs/ and which from live/.
 CREATE VIEW rejects AS

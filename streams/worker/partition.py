@@ -34,7 +34,7 @@ from msgspec import Struct
 
 from files.lock import FileLock
 from files.write import Step, no_step, sync_folder
-from schemas.arrow import orders_table
+from schemas.arrow import RECORD_TABLES, orders_table, payments_table
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.log import Log
 from schemas.manifest import Counts
@@ -343,7 +343,9 @@ class Partition:
             epoch=(state.epoch or 0) if done.cut is None else done.cut,
             changes=state.changes(),
             position=position,
-            tables=done.sealed.tables() | {"orders": orders_table(done.orders)} | done.refused.tables(),
+            tables=done.sealed.tables()
+            | {"orders": orders_table(done.orders), "payments": payments_table(done.payments)}
+            | done.refused.tables(),
             leaves=self._log_digest.take(),
             cut=cut,
             unsent=[] if self._order_sender is None else [self._message(order) for order in done.orders],
@@ -364,7 +366,7 @@ class Partition:
             self._live.write(piece.live_ms, piece.tables)
             self._step("2 live")
         # (2b) The topics of rejects and orders, beside.
-        if piece.tables["rejects"].num_rows or piece.tables["orders"].num_rows:
+        if any(piece.tables[name].num_rows for name in ("rejects", *RECORD_TABLES)):
             self._unshown.add(piece.epoch)
             if self._sender is not None:
                 self._sender.wake()
@@ -417,11 +419,12 @@ class Partition:
             self._step("5 dropped")
 
     def _show_rejects(self) -> None:
-        """Writes the rejects and orders of unfinished epochs to their live files."""
+        """Writes the rejects, orders and payments of unfinished epochs to their live files."""
         for epoch in sorted(self._unshown):
             start_ms, _ = self._log.epoch_span(epoch)
             self._live.write_rejects(start_ms, partial(self._checkpoint.refused.write, epoch, start_ms))
-            self._live.write_orders(start_ms, self._checkpoint.orders(epoch))
+            for name in RECORD_TABLES:
+                self._live.write_rows(start_ms, name, self._checkpoint.rows_of(name, epoch))
         self._unshown.clear()
 
     def _drop_sent(self, *, force: bool = False) -> None:

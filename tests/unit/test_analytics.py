@@ -1,6 +1,7 @@
 """What analysts see: every sealed row once, at any moment, from any folder, explained."""
 
 import random
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from itertools import count, product
@@ -15,11 +16,12 @@ from msgspec import structs
 
 from files.parquet import write_table
 from files.write import Temporary
-from schemas.arrow import orders_table
+from schemas.arrow import orders_table, payments_table
 from schemas.order import Order
+from schemas.payment import AcceptedPayment, PaymentReceived
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Claim, Payout, rows_table
 from schemas.registration import Agreement
-from schemas.units import HOUR_MS, MINUTE_MS
+from schemas.units import HOUR_MS, MINUTE_MS, SECOND_MS
 from schemas.window import Due, Statement
 from streams.core.murmur2 import partition_of
 from streams.storage.analytics import make_analytics
@@ -119,7 +121,7 @@ def test_wherever_a_machine_is_shown_a_simulated_one_is_marked(tmp_path: Path) -
     analyst = Analyst(tmp_path)
     found = analyst.rows("SELECT table_name FROM duckdb_columns() WHERE column_name = 'machine'")
     views = {name for (name,) in found} & set(PUBLIC)
-    without_rows = {"adjustments", "statements", "sessions", "dues", "orders"}
+    without_rows = {"adjustments", "statements", "sessions", "dues", "orders", "payments"}
     assert views == {"windows", "lines", "open_windows", "machines"} | without_rows
     for view in sorted(views):
         marks = set(analyst.rows(f"SELECT DISTINCT machine, simulated FROM {view}"))
@@ -273,6 +275,24 @@ def test_reporting_counts_the_minutes_whose_windows_hold_a_reading(tmp_path: Pat
 SUPPLIER, CUSTOMER = "0x" + "c3" * 20, "0x" + "d4" * 20
 
 
+def test_payments_are_shown_early_and_once_their_epoch_is_final(tmp_path: Path) -> None:
+    analyst = Analyst(tmp_path)
+    paid = PaymentReceived("m0", 1, "s1", CUSTOMER, 5_000_000, START_MS + HOUR_MS, 12, "0x" + "ab" * 32, 3)
+    paths = epoch_paths(tmp_path, HOURLY, HOURLY.epoch_of(START_MS), 0)
+    paths.manifest.parent.mkdir(parents=True)
+    write_table(Temporary(paths.table("payments")), payments_table([AcceptedPayment(8, paid)])).publish(durable=False)
+    paths.manifest.write_bytes(b"{}")
+    live = Live(tmp_path / "live", 0, START_MS + HOUR_MS, set(), set(), lambda: 0.0, is_new=True)
+    more = AcceptedPayment(9, structs.replace(paid, version=2, session="s2", block=13))
+    live.write_rows(START_MS + HOUR_MS, "payments", payments_table([more]))
+    shown = 'session, payer, amount, block, log_index, payment, valid_until, "offset", final'
+    until = datetime.fromtimestamp((START_MS + HOUR_MS) // SECOND_MS, UTC).replace(tzinfo=None)
+    assert analyst.rows(f"SELECT {shown} FROM payments ORDER BY ALL") == [
+        ("s1", CUSTOMER, 5, 12, 3, 1, until, 8, True),
+        ("s2", CUSTOMER, 5, 13, 3, 2, until, 9, False),
+    ]
+
+
 def test_prepaid_sessions_dues_and_orders_are_shown(tmp_path: Path) -> None:
     """Written as a worker would: two epochs that are final, orders and windows of a third that is not."""
     analyst = Analyst(tmp_path)
@@ -297,7 +317,7 @@ def test_prepaid_sessions_dues_and_orders_are_shown(tmp_path: Path) -> None:
     live = Live(tmp_path / "live", 0, START_MS + HOUR_MS, set(), set(), lambda: 0.0, is_new=True)
     later = structs.replace(window, start_ms=START_MS + HOUR_MS, dues=window.dues[1:], sessions=window.sessions[:1])
     live.write(later.start_ms, window_tables([later], lambda machine, version: ("robot", "m0")))
-    live.write_orders(later.start_ms, orders_table([structs.replace(order, number=2, offset=9)]))
+    live.write_rows(later.start_ms, "orders", orders_table([structs.replace(order, number=2, offset=9)]))
     assert analyst.rows("SELECT session, paid, used, refund, uncollected, final FROM statements ORDER BY ALL") == [
         ("s1", 5, Decimal("1.5"), Decimal("3.5"), 0, False),
         ("s1", 5, Decimal("1.5"), Decimal("3.5"), 0, True),
