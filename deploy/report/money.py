@@ -58,10 +58,12 @@ class Money(Struct, frozen=True):
     """Flows are micros by (machine, account, or HELD, or OUTSIDE), over all that is sealed for good: payees' parts, and
     suppliers' invoices. A refund is the customer's own money and no flow.
 
-    `unsettled` is what of OUTSIDE each payee without an account is owed, by its id.
+    `suppliers` are the accounts of those invoices. `unsettled` is what of OUTSIDE each payee without an account is
+    owed, by its id.
     """
 
     flows: dict[tuple[str, str], int]
+    suppliers: set[str]
     unsettled: dict[str, int]
     unposted_micros: int
     posts: tuple[PostPage, ...]
@@ -95,7 +97,9 @@ def read_money(data_dir: Path, log: Log, names: Sequence[WindowName], initial: P
         for kept, windows in headers
         if kept.header.sequence in settled or kept.header.sequence > len(headers) - POSTS
     )
-    return Money(walk.flows, walk.unsettled, walk.net_micros - posted_micros, posts, len(headers), walk.proofs)
+    return Money(
+        walk.flows, walk.suppliers, walk.unsettled, walk.net_micros - posted_micros, posts, len(headers), walk.proofs
+    )
 
 
 class _Walk:
@@ -105,6 +109,7 @@ class _Walk:
         self._names = names
         self._balances = initial.balances.copy()
         self.flows: dict[tuple[str, str], int] = {}
+        self.suppliers: set[str] = set()
         self.unsettled: dict[str, int] = {}
         self.proofs: dict[WindowName, WindowProof] = {}
         self.net_micros = 0
@@ -120,6 +125,7 @@ class _Walk:
             for due in step.dues:
                 if due.kind == "expense":
                     self._add(earning.machine, due.account, due.micros)
+                    self.suppliers.add(due.account)
             for (reason, payee), part in step.unsettled.items():
                 self._add(earning.machine, HELD if reason == "trust" else OUTSIDE, part)
                 if payee:

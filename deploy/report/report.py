@@ -122,8 +122,10 @@ class ReportData(Struct, frozen=True, kw_only=True):
 
     `flows` are (index of the machine, account or "held", "outside" or "(others)", micros); `incomes` are (index of the
     machine, number of the stretch of `stretch_days` days, micros). Where a post was ever disputed, heads don't simply
-    follow each other. `unsettled` is what payees are owed that are no accounts, by their ids. `skipped` says
-    what posts leave out by an operator's decision.
+    follow each other. `customers` are (index of the machine, payer or "(others)", what the machine kept of what was
+    paid for sessions that closed, what goes back), `suppliers` the accounts that were paid invoices. `unsettled` is
+    what payees are owed that are no accounts, by their ids. `skipped` says what posts leave out by an operator's
+    decision.
     """
 
     log: Log
@@ -134,6 +136,8 @@ class ReportData(Struct, frozen=True, kw_only=True):
     stretch_days: int
     incomes: list[tuple[int, int, str]]
     flows: list[tuple[int, str, str]]
+    customers: list[tuple[int, str, str, str]]
+    suppliers: list[str]
     unposted_micros: str
     posts: tuple[PostPage, ...]
     posts_in_all: int
@@ -250,6 +254,8 @@ def _gather(
         stretch_days=stretch_days(figures),
         incomes=read_incomes(views, figures, places),
         flows=_flows(money, places),
+        customers=_customers(views, places),
+        suppliers=sorted(money.suppliers),
         unposted_micros=str(money.unposted_micros),
         posts=money.posts,
         posts_in_all=money.posts_in_all,
@@ -332,6 +338,23 @@ def _flows(money: Money, places: Places) -> list[tuple[int, str, str]]:
         key = (places.of(machine), account if account in kept else OTHERS)
         sums[key] = sums.get(key, 0) + micros
     return [(at, account, str(micros)) for (at, account), micros in sorted(sums.items()) if micros]
+
+
+def _customers(views: Views, places: Places) -> list[tuple[int, str, str, str]]:
+    """By index of the machine and payer, of statements that are final; the payers behind the first as one."""
+    rows = views.ask(
+        "SELECT machine, payer, sum(paid_micros - refund_micros)::VARCHAR, sum(refund_micros)::VARCHAR FROM statements"
+        " WHERE final GROUP BY ALL ORDER BY sum(paid_micros) DESC, payer"
+    )
+    kept: dict[str, None] = {}
+    sums: dict[tuple[int, str], list[int]] = {}
+    for machine, payer, left, refund in rows:
+        if len(kept) < FLOW_ACCOUNTS:
+            kept[str(payer)] = None
+        sum_ = sums.setdefault((places.of(str(machine)), str(payer) if str(payer) in kept else OTHERS), [0, 0])
+        sum_[0] += int(str(left))
+        sum_[1] += int(str(refund))
+    return [(at, payer, str(left), str(refund)) for (at, payer), (left, refund) in sorted(sums.items())]
 
 
 def _states(views: Views) -> list[tuple[int, PostState]]:

@@ -76,6 +76,22 @@ def test_what_is_left_out_and_what_earns_too_little_is_named(
     assert browser.ask("document.getElementById('skipped').innerText") == f"By an operator's decision: {skipped[0]}"
 
 
+def test_customers_are_on_the_left_of_the_picture_and_refunds_go_back_to_them(
+    browser: Chromium, data: ReportData, tmp_path: Path
+) -> None:
+    paid = [(0, "0x" + "77" * 20, "2000", "500"), (1, OWNER, "1000", "0")]
+    path = tmp_path / "report.html"
+    path.write_bytes(render(msgspec.structs.replace(data, customers=paid, suppliers=[SITE], names={OWNER: "owner"})))
+    browser.open(path)
+    bands = browser.ask("[...document.querySelectorAll('#flow path title')].map((title) => title.textContent)")
+    assert {"0x7777…7777 to ev1: 0.002", "0x7777…7777 to Back to customers: 0.0005", "owner to ev2: 0.001"} <= set(
+        bands
+    )
+    assert any(band.endswith("0.009") or "Supplier 0x" in band for band in bands)
+    table = browser.ask("document.querySelector('#flow table').textContent")
+    assert "Customer 0x7777…7777Back to the customer" in table
+
+
 def test_an_edit_turns_red_and_back(browser: Chromium, page: Path) -> None:
     browser.open(page)
     before = browser.ask("[...document.querySelectorAll('.hash code')].map((code) => code.textContent)")

@@ -1,17 +1,28 @@
-// The picture of where money goes: machines, kinds of machines, people. Widths are shares of all that was granted.
+// The picture of where money comes from and goes: customers who paid before, machines, kinds of machines, people. Widths
+// are shares of all that was granted; what goes back to customers passes by the machines.
 
 const FLOW_MACHINES = 12;
 const FLOW_PEOPLE = 9;
+const FLOW_CUSTOMERS = 5;
 const NODE_WIDTH = 10;
+const [CUSTOMERS, MACHINES, KINDS, PEOPLE] = [0, 1, 2, 3]; // columns
 
 const PSEUDO = { held: "Held back for low trust", outside: "Has no account yet", "(others)": "All others" };
 
 function personName(data, account) {
-  return PSEUDO[account] ?? data.names[account] ?? (account.startsWith("0x") ? shortHash(account) : account);
+  const name = PSEUDO[account] ?? data.names[account] ?? (account.startsWith("0x") ? shortHash(account) : account);
+  return data.suppliers.includes(account) && !data.names[account] ? "Supplier " + name : name;
+}
+
+// The columns for which there is room.
+function flowColumns(data, width) {
+  const columns = width > 620 ? [MACHINES, KINDS, PEOPLE] : [KINDS, PEOPLE];
+  if (!data.customers.length || width <= 620) return columns;
+  return width > 900 ? [CUSTOMERS, ...columns] : [CUSTOMERS, KINDS, PEOPLE];
 }
 
 // Nodes and links of the picture: nodes are {key, name, value, color, column}, links {from, to, value, color}.
-function flowGraph(data, colors, isWide) {
+function flowGraph(data, colors, columns) {
   const sums = new Map();
   const add = (from, to, micros, color) => {
     const key = from + "\n" + to;
@@ -46,16 +57,17 @@ function flowGraph(data, colors, isWide) {
     const person = known.includes(account) ? account : "\0rest";
     const to = node(
       "p" + person,
-      2,
+      PEOPLE,
       person === "\0rest" ? people.size - known.length + " others" : personName(data, person),
     );
-    const middle = node("k" + kind, 1, kindName(kind), color);
+    const middle = node("k" + kind, KINDS, kindName(kind), color);
     add(middle, to, micros, color);
-    if (isWide) {
-      const from = shown.has(at) ? node("m" + at, 0, machine, color) : node("o" + kind, 0, "", color);
+    if (columns.includes(MACHINES)) {
+      const from = shown.has(at) ? node("m" + at, MACHINES, machine, color) : node("o" + kind, MACHINES, "", color);
       add(from, middle, micros, color);
     }
   }
+  if (columns.includes(CUSTOMERS)) addCustomers(data, colors, { nodes, node, add, shown });
   for (const kind of colors.keys()) {
     const rest = [...machines.keys()].filter((at) => data.machines[at].kind === kind && !shown.has(at)).length;
     if (nodes.has("o" + kind)) nodes.get("o" + kind).name = rest + " other" + (rest === 1 ? "" : "s");
@@ -63,13 +75,30 @@ function flowGraph(data, colors, isWide) {
   return { nodes, links: [...sums.values()] };
 }
 
+// What customers paid before: to the machines what these kept, and back what they did not use.
+function addCustomers(data, colors, { nodes, node, add, shown }) {
+  const sums = new Map();
+  for (const [, payer, kept, refund] of data.customers)
+    sums.set(payer, (sums.get(payer) ?? 0) + Number(kept) + Number(refund));
+  const known = [...sums].sort((a, b) => b[1] - a[1]).slice(0, FLOW_CUSTOMERS).map(([payer]) => payer);
+  for (const [at, payer, kept, refund] of data.customers) {
+    const { kind } = data.machines[at];
+    const isKnown = known.includes(payer);
+    const name = isKnown ? personName(data, payer) : sums.size - known.length + " other customers";
+    const from = node("c" + (isKnown ? payer : "\0rest"), CUSTOMERS, name, colors.get(kind));
+    const to = ["m" + at, "o" + kind, "k" + kind].find((key) => nodes.has(key) && (key[0] !== "m" || shown.has(at)));
+    if (to && BigInt(kept) > 0n) add(from, to, BigInt(kept), colors.get(kind));
+    if (BigInt(refund) > 0n) add(from, node("pback", PEOPLE, "Back to customers"), BigInt(refund));
+  }
+}
+
 // Gives each node its place: x, y, height; columns are ordered by kind, then by amount.
 function layFlow(graph, width, height, columns) {
-  const kindOrder = [...graph.nodes.values()].filter((n) => n.column === 1).sort((a, b) => b.value - a.value);
+  const kindOrder = [...graph.nodes.values()].filter((n) => n.column === KINDS).sort((a, b) => b.value - a.value);
   const rank = new Map(kindOrder.map((n, i) => [n.color, i]));
   const byColumn = columns.map((column) => [...graph.nodes.values()].filter((n) => n.column === column));
   const total = Math.max(...byColumn.map((list) => list.reduce((sum, n) => sum + n.value, 0)));
-  const least = (n) => (n.column === 0 ? 16 : 34); // room for its label
+  const least = (n) => (n.column === MACHINES ? 16 : 34); // room for its label
   const crowd = Math.max(...byColumn.map((list) => list.reduce((sum, n) => sum + least(n), 0)));
   const scale = Math.max(60, height - 20 - crowd) / total;
   byColumn.forEach((list, i) => {
@@ -94,16 +123,16 @@ function layFlow(graph, width, height, columns) {
 }
 
 function flowChart(width, data, colors) {
-  const isWide = width > 620;
-  const graph = flowGraph(data, colors, isWide);
+  const columns = flowColumns(data, width);
+  const isWide = columns.length > 2;
+  const graph = flowGraph(data, colors, columns);
   for (const link of graph.links) {
     const [from, to] = [graph.nodes.get(link.from), graph.nodes.get(link.to)];
     from.micros += link.micros;
-    if (to.column === 2) to.micros += link.micros;
+    if (to.column === PEOPLE) to.micros += link.micros;
   }
   // Currency units, for drawing only.
   for (const part of [...graph.links, ...graph.nodes.values()]) part.value = Number(part.micros) / 1e6;
-  const columns = isWide ? [0, 1, 2] : [1, 2];
   const margin = isWide ? 168 : 0;
   const height = isWide ? 430 : 330;
   const scale = layFlow(graph, width - 2 * margin, height, columns);
@@ -112,9 +141,9 @@ function flowChart(width, data, colors) {
     viewBox: "0 0 " + width + " " + height,
     role: "img",
     "aria-label":
-      "Money from machines to people: " +
+      (columns[0] === CUSTOMERS ? "Money from customers to machines and from these to people: " : "Money from machines to people: ") +
       list
-        .filter((n) => n.column !== 0)
+        .filter((n) => n.column !== MACHINES)
         .map((n) => n.name + " " + money(n.micros))
         .join(", "),
   });
@@ -133,7 +162,7 @@ function flowChart(width, data, colors) {
     picture.append(
       s(
         "path",
-        { d: path, class: "band k" + link.color },
+        { d: path, class: link.color === undefined ? "band back" : "band k" + link.color },
         s("title", {}, from.name + " to " + to.name + ": " + money(link.micros)),
       ),
     );
@@ -142,7 +171,7 @@ function flowChart(width, data, colors) {
     const x = margin + n.x;
     picture.append(
       s("rect", {
-        class: n.column === 2 ? "payee" : "k" + n.color,
+        class: n.column === PEOPLE || n.column === CUSTOMERS ? "payee" : "k" + n.color,
         x,
         y: n.y,
         width: NODE_WIDTH,
@@ -150,19 +179,23 @@ function flowChart(width, data, colors) {
         rx: 1.5,
       }),
     );
-    picture.append(flowLabel(n, x, isWide, data.log.currency));
+    picture.append(flowLabel(n, x, columns, data.log.currency));
   }
   return picture;
 }
 
-function flowLabel(n, x, isWide, currency) {
+function flowLabel(n, x, columns, currency) {
+  const isWide = columns.length > 2;
+  const isFirst = isWide && n.column === columns[0];
   const middle = n.y + n.height / 2 + 4;
   const amount = money(n.micros);
-  const room = n.column === 0 ? 17 : 24;
+  const room = isFirst ? 17 : 24;
   const name = n.name.length > room ? n.name.slice(0, room - 1) + "…" : n.name;
-  if (n.column === 0)
+  if (isFirst)
     return s("text", { x: x - 6, y: middle, "text-anchor": "end" }, s("title", {}, n.name), name + " ", s("tspan", { class: "quiet" }, amount));
-  const isRight = n.column === 2;
+  if (n.column === MACHINES)
+    return s("text", { x: x + NODE_WIDTH + 6, y: middle, class: "halo" }, s("title", {}, n.name), name + " ", s("tspan", { class: "quiet" }, amount));
+  const isRight = n.column === PEOPLE;
   const inside = isRight ? !isWide : true;
   const at = isRight ? (isWide ? x + NODE_WIDTH + 6 : x - 6) : x + NODE_WIDTH + 6;
   const anchor = isRight && inside ? "end" : "start";
@@ -184,5 +217,16 @@ function flowTable(data) {
     const [kind, account] = key.split("\n");
     return [kindName(kind), personName(data, account), exact(micros)];
   });
+  const paid = new Map();
+  for (const [at, payer, kept, refund] of data.customers) {
+    for (const [to, micros] of [[kindName(data.machines[at].kind), kept], ["Back to the customer", refund]]) {
+      const key = payer + "\n" + to;
+      paid.set(key, (paid.get(key) ?? 0n) + BigInt(micros));
+    }
+  }
+  for (const [key, micros] of paid) {
+    const [payer, to] = key.split("\n");
+    if (micros > 0n) rows.push(["Customer " + personName(data, payer), to, exact(micros)]);
+  }
   return table("", [{ text: "From" }, { text: "To" }, { text: data.log.currency, number: true }], rows);
 }
