@@ -1,5 +1,7 @@
 """EIP-3009: what a payer signs so that somebody else may send the transfer, and what is wrong with one."""
 
+from collections.abc import Mapping
+
 from eth_hash.auto import keccak
 from eth_keys.datatypes import Signature
 from eth_keys.exceptions import BadSignature
@@ -7,7 +9,7 @@ from eth_utils.exceptions import ValidationError
 from msgspec import Struct
 
 from till import wire
-from till.wire import Payment, Requirements
+from till.wire import ExactPayload, Payment, Requirements, SignedAuthorization
 
 _DOMAIN = keccak(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
 _TRANSFER = keccak(
@@ -43,6 +45,10 @@ class Asset(Struct, frozen=True, kw_only=True):
         """Micros in token units."""
         return micros * int(10 ** (self.decimals - 6))
 
+    def micros(self, units: int) -> int:
+        """Token units in micros, rounded up."""
+        return -(-units // int(10 ** (self.decimals - 6)))
+
 
 class Authorization(Struct, frozen=True):
     """A signed transfer. Accounts and nonce are 0x-hex in lower case, times Unix seconds, `value` token units."""
@@ -71,6 +77,38 @@ class Authorization(Struct, frozen=True):
         fields = b"".join(map(_word, (self.value, self.valid_after, self.valid_before)))
         parts = _TRANSFER + _account(self.payer) + _account(self.to) + fields + bytes.fromhex(self.nonce[2:])
         return keccak(b"\x19\x01" + domain + keccak(parts))
+
+    def typed_data(self, asset: Asset) -> Mapping[str, object]:
+        """What a wallet signs by `eth_signTypedData_v4`: the EIP-712 document that has `digest`."""
+        words = {"address": ("from", "to"), "uint256": ("value", "validAfter", "validBefore"), "bytes32": ("nonce",)}
+        return {
+            "types": {
+                "EIP712Domain": [
+                    {"name": "name", "type": "string"}, {"name": "version", "type": "string"},
+                    {"name": "chainId", "type": "uint256"}, {"name": "verifyingContract", "type": "address"},
+                ],
+                "TransferWithAuthorization": [
+                    {"name": name, "type": kind} for kind, names in words.items() for name in names
+                ],
+            },
+            "primaryType": "TransferWithAuthorization",
+            "domain": {
+                "name": asset.name, "version": asset.version, "chainId": asset.chain_id,
+                "verifyingContract": asset.token,
+            },
+            "message": {
+                "from": self.payer, "to": self.to, "value": self.value, "validAfter": self.valid_after,
+                "validBefore": self.valid_before, "nonce": self.nonce,
+            },
+        }  # fmt: skip
+
+    def payment(self, accepted: Requirements) -> Payment:
+        """What a buyer sends under terms that it accepts."""
+        words = SignedAuthorization(
+            from_=self.payer, to=self.to, value=str(self.value), valid_after=str(self.valid_after),
+            valid_before=str(self.valid_before), nonce=self.nonce,
+        )  # fmt: skip
+        return Payment(x402_version=wire.VERSION, accepted=accepted, payload=ExactPayload(self.signature, words))
 
     def is_signed(self, asset: Asset) -> bool:
         """Whether the payer's own key signed it: 65 bytes, low s, v 27 or 28, as the token demands."""

@@ -24,6 +24,31 @@ CREATE INDEX IF NOT EXISTS by_state ON purchases (state);
 """
 
 
+def opened(path: Path, tables: str, format_: int, whose: str) -> sqlite3.Connection:
+    """A journal's database, of one process at a time, each commit flushed. Raises InvalidInput."""
+    try:
+        path.touch(mode=0o600)
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+        database.execute("PRAGMA locking_mode=EXCLUSIVE")
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=FULL")
+        ((found,),) = database.execute("PRAGMA user_version").fetchall()
+        if found not in (0, format_):
+            raise InvalidInput(f"{path} was written by another release (format {found}): use that one")
+        database.executescript(tables)
+        database.execute(f"PRAGMA user_version = {format_}")
+    except (OSError, sqlite3.Error) as error:
+        raise fault_of(path, error, whose) from None
+    return database
+
+
+def fault_of(path: Path, error: Exception, whose: str) -> InvalidInput:
+    """What to do about a journal that can't be used."""
+    if "locked" in str(error):
+        return InvalidInput(f"another {whose} has {path} open: stop it first")
+    return InvalidInput(f"can't use the {whose}'s journal {path} ({error}): check the disk, or restore it")
+
+
 class Journal:
     """Purchases by payer and nonce. Each method is one durable transaction; threads may share it.
 
@@ -34,18 +59,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.RLock()
-        try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
-            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            ((found,),) = self._db.execute("PRAGMA user_version").fetchall()
-            if found not in (0, FORMAT):
-                raise InvalidInput(f"{path} was written by another release (format {found}): use that one")
-            self._db.executescript(TABLES)
-            self._db.execute(f"PRAGMA user_version = {FORMAT}")
-        except sqlite3.Error as error:
-            raise self._fault(error) from None
+        self._db = opened(path, TABLES, FORMAT, "till")
 
     def close(self) -> None:
         """Closes the file."""
@@ -127,6 +141,4 @@ class Journal:
             raise self._fault(error) from None
 
     def _fault(self, error: Exception) -> InvalidInput:
-        if "locked" in str(error):
-            return InvalidInput(f"another till has {self._path} open: stop it first")
-        return InvalidInput(f"can't use the till's journal {self._path} ({error}): check the disk, or restore it")
+        return fault_of(self._path, error, "till")

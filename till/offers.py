@@ -7,6 +7,9 @@ from schemas.registration import Registration
 from schemas.units import COUNT_MAX, DAY_MS, MINUTE_MS
 from streams.core.rating import Price, Prices
 
+OFFERED = "machine.offered"
+"""The type in the message that an operator signs over offers: no record has it."""
+
 
 class Item(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A machine that the till sells: the meter that is billed (the first with a price), and where it stands."""
@@ -26,6 +29,17 @@ class PriceFrom(Struct, frozen=True, kw_only=True):
     price_micros: int
     per: int
     per_session_micros: int
+
+
+def cost_micros(price: PriceFrom, units: int) -> int:
+    """What so many units cost with the session's start, micros rounded up."""
+    return -(-units * price.price_micros // price.per) + price.per_session_micros
+
+
+def units_for(price: PriceFrom, money_micros: int) -> int:
+    """How many units an amount pays for beside the session's start; 0 where units are free."""
+    left = max(0, money_micros - price.per_session_micros)
+    return left * price.per // price.price_micros if price.price_micros else 0
 
 
 class Offer(Struct, frozen=True, kw_only=True):
@@ -82,10 +96,9 @@ def quote(item: Item, registration: Registration, now_ms: int, *, units: int | N
         raise InvalidInput(f"{item.machine} has nothing to pay for now: see its prices")
     if units is None:
         amount = money_micros or 0
-        left = max(0, amount - now.per_session_micros)
-        units = left * now.per // now.price_micros if now.price_micros else 0
+        units = units_for(now, amount)
     else:
-        amount = -(-units * now.price_micros // now.per) + now.per_session_micros
+        amount = cost_micros(now, units)
     if not 0 < amount <= COUNT_MAX or units > COUNT_MAX:
         raise InvalidInput(f"that comes to {amount} micros: ask for another amount")
     return Quote(machine=item.machine, meter=meter, unit=unit, units=units, amount_micros=amount)

@@ -20,11 +20,8 @@ from schemas.units import SECOND_MS
 from streams.core.records import LogRecord, record_type
 from streams.storage.log_reader import LogReader
 from till.follow import Row, Use
+from till.offers import OFFERED
 from till.purchase import Place
-
-OFFERED = "machine.offered"
-"""The type in the message that an operator signs over offers: no record has it."""
-
 
 _OF_SESSION = b'"session"'
 

@@ -9,7 +9,7 @@ from vulture import Vulture
 from vulture.core import Item
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACES = ("files", "schemas", "gateway", "streams", "settlement", "till", "deploy", "tests")
+PLACES = ("files", "schemas", "gateway", "streams", "settlement", "till", "agent", "deploy", "tests")
 CALLED_BY_DECORATOR = ["@*.command", "@*.callback", "@pytest.*", "@field_validator", "@model_validator"]
 ALLOWED = Path(__file__).with_name("not_dead.toml")
 

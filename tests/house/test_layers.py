@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("files", "schemas", "streams", "settlement", "till", "deploy", "tallyroot_gateway")
+PACKAGES = ("files", "schemas", "streams", "settlement", "till", "agent", "deploy", "tallyroot_gateway")
 FOLDERS = {"tallyroot_gateway": "gateway/python/tallyroot_gateway"}
 """Where a package lies, if not under its name."""
 MAY_IMPORT = {
@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "streams": {"files", "schemas", "streams"},
     "settlement": {"files", "schemas", "settlement"},
     "till": {"schemas", "streams", "till", "tallyroot_gateway"},
+    "agent": {"schemas", "streams", "till", "agent"},
     "deploy": set(PACKAGES),
 }
 # Faust, the chain, sockets, processes, clocks and the environment: the shell's alone.
@@ -128,10 +129,11 @@ def test_only_the_settings_read_the_environment(package: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_till_takes_only_the_core_of_streams() -> None:
+@pytest.mark.parametrize("package", ["till", "agent"])
+def test_money_at_the_kerb_takes_only_the_core_of_streams(package: str) -> None:
     wrong = [
         f"{path}:{line} imports {module}"
-        for path in sources("till")
+        for path in sources(package)
         for line, module in imports(parse(path))
         if module.startswith("streams") and not module.startswith("streams.core")
     ]

@@ -17,7 +17,7 @@ MADE = {".venv", "node_modules", ".cache", "lib", "build"}
 DOCUMENTS = [path for path in sorted(ROOT.rglob("*.md")) if not MADE & set(path.relative_to(ROOT).parts)]
 PACKAGES = [
     name
-    for name in ("files", "schemas", "streams", "settlement", "gateway", "till", "deploy")
+    for name in ("files", "schemas", "streams", "settlement", "gateway", "till", "agent", "deploy")
     if (ROOT / name).is_dir()
 ]
 MODULES = {".py", ".sql", ".mjs", ".cjs", ".js"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("files", "schemas", "streams", "gateway", "settlement", "till", "deploy")
+PACKAGES = ("files", "schemas", "streams", "gateway", "settlement", "till", "agent", "deploy")
 LONGEST_FUNCTION = 60
 MACHINE_PATH = re.compile(rb"(?<![\w.~/])/(?:home|root|Users|work|farm)/[\w.-]+")
 REGISTRY_HOST = re.compile(

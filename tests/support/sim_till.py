@@ -17,22 +17,24 @@ from schemas.registration import Registration
 from schemas.reject import Reason
 from schemas.units import DAY_MS, HOUR_MS, SECOND_MS
 from streams.core.control_step import move_time, take_control
+from streams.core.encode import CONTENT_TYPES
 from streams.core.records import Record
+from streams.core.signature import operator_account, sign_control
 from streams.core.state import State
-from till import wire
 from till.authorization import Asset, Authorization
 from till.cashier import Cashier
 from till.desk import Desk, Limits, Receipt, Unpaid, Wish
 from till.follow import Use
 from till.journal import Journal
-from till.offers import Item
+from till.offers import OFFERED, Item
 from till.purchase import Attempt, Place
-from till.wire import ExactPayload, Payment, Requirements, SignedAuthorization
+from till.wire import Payment, Requirements
 
 START_S = 20_000 * DAY_MS // SECOND_MS
 LEDGER, TOKEN = "0x" + "1e" * 20, "0x" + "70" * 20
 ASSET = Asset(chain_id=31_337, token=TOKEN, ledger=LEDGER, decimals=6, name="Demo Dollar", version="1")
 ALICE, BOB = PrivateKey(b"\1" * 32), PrivateKey(b"\2" * 32)
+OPERATOR = operator_account(bytes.fromhex("0c" * 32))
 LAG = 2
 """By how many blocks finality is behind."""
 
@@ -223,7 +225,8 @@ class SimLog:
         return use is not None and use.is_used_up(paid_micros)
 
     def signed_offers(self, document: bytes) -> str:
-        return "0x" + hashlib.sha256(document).hexdigest()
+        key = bytes.fromhex("0c" * 32)
+        return "0x" + sign_control(key, "street", "street", OFFERED, CONTENT_TYPES["json"], document).hex()
 
 
 class SimCommands:
@@ -307,12 +310,8 @@ def payment_of(
     )  # fmt: skip
     signature = changes.get("signer", key).sign_msg_hash(signed.digest(changes.get("asset", ASSET)))
     raw = signature.to_bytes()[:64] + bytes([27 + signature.v])
-    words = SignedAuthorization(
-        from_=signed.payer, to=signed.to, value=str(signed.value), valid_after=str(signed.valid_after),
-        valid_before=str(signed.valid_before), nonce=signed.nonce,
-    )  # fmt: skip
     accepted = msgspec.structs.replace(wanted, **changes.get("accepted", {}))
-    return Payment(x402_version=wire.VERSION, accepted=accepted, payload=ExactPayload("0x" + raw.hex(), words))
+    return msgspec.structs.replace(signed, signature="0x" + raw.hex()).payment(accepted)
 
 
 def registration(machine: str) -> Registration:

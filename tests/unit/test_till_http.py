@@ -1,6 +1,5 @@
 """The till's HTTP, called without a server: the protocol's headers, its limits, and what a buyer is told."""
 
-import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from starlette.types import Message
 
+from tests.support.asgi import call
 from tests.support.sim_till import ASSET, BOB, Street, payment_of
 from till import wire
 from till.app import BODY_MAX, Requests, Service, new_app
@@ -35,33 +34,13 @@ class Buyer:
         self.app = new_app(Service(desk=street.till.desk, **words))
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
-        return asyncio.run(self._ask(method, path, body, headers))
+        words = {name.replace("_", "-"): value for name, value in headers.items()}
+        status, found, content = call(self.app, method, path, body, words)
+        return Answer(status, found, json.loads(content) if "json" in found.get("content-type", "") else None)
 
     def buy(self, payment: wire.Payment | None = None, path: str = SESSIONS, **wish: Any) -> Answer:
         headers = {} if payment is None else {"payment_signature": encoded(payment)}
         return self.ask("POST", path, msgspec.json.encode(wish or {"money": "5"}), **headers)
-
-    async def _ask(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        sent: list[Message] = []
-        scope = {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "path": path,
-            "raw_path": path.encode(), "query_string": b"", "root_path": "", "scheme": "http",
-            "server": ("till", 80), "client": ("10.0.0.1", 1),
-            "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
-        }  # fmt: skip
-
-        async def receive() -> Message:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def send(message: Message) -> None:
-            sent.append(message)
-
-        await self.app(scope, receive, send)
-        found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-        content = b"".join(part.get("body", b"") for part in sent[1:])
-        return Answer(
-            sent[0]["status"], found, json.loads(content) if "json" in found.get("content-type", "") else None
-        )
 
 
 @pytest.fixture
