@@ -86,6 +86,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     guardian: KeySettings = KeySettings()
     admin: KeySettings = KeySettings()
     supplier: KeySettings = KeySettings()
+    agent: KeySettings = KeySettings()
 
 
 ROLES = tuple(field.name for field in msgspec.structs.fields(Settings) if field.type is KeySettings)

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import json
 
+from deploy.agent.run import AgentEnded
 from deploy.attack.attack import Attacked
 from deploy.backup.backup import BackedUpResult
 from deploy.backup.prune import Pruned, Unpruned
@@ -71,7 +72,7 @@ from till.desk import SignedOffers
 
 FOLDER = Path(__file__).parents[2] / "schemas" / "json" / "cli"
 ANSWERS: dict[str, tuple[type, ...]] = {
-    "attack": (Attacked,), "attest": (Attested,), "audit": (AuditReport,),
+    "agent": (AgentEnded,), "attack": (Attacked,), "attest": (Attested,), "audit": (AuditReport,),
     "backup": (BackedUpResult,), "check-gateway": (CheckResult,),
     "cancel-announced": (RoleCall,), "claim": (Claimed, ClaimedMany), "close-ledger": (RoleCall,),
     "config": (SettingsShown, Origin), "correct": (Corrected,), "demo": (DemoResult,),

@@ -1,4 +1,4 @@
-"""Commands that sell what machines do."""
+"""Commands that sell what machines do, and buy what they need."""
 
 from pathlib import Path
 from typing import Annotated
@@ -33,3 +33,23 @@ def till(
     left = run.run(folder, config)
     terminal.say(f"the till is closed; purchases under way: {left}")
     terminal.result(TillEnded(left))
+
+
+@app.command()
+def agent(
+    machine: Annotated[str, typer.Option(metavar="ID", help="The machine that buys.")],
+    policy: Annotated[Path, typer.Option(metavar="FILE", help="Its policy, in TOML.")],
+    once: Annotated[bool, typer.Option("--once", help="Look once, do what can be done now, and end.")] = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Act for a machine: claim what it earned, and buy what it needs within its policy."""
+    from deploy.agent.run import run
+    from deploy.texts import units
+
+    terminal = Terminal(as_json=json)
+    ended, decimals = run(data_folder(data_dir), machine, policy, terminal.step, once=once)
+    for each in ended.purchases:
+        terminal.say(f"purchase {each.number}: {each.units:,} of {each.machine} at {each.till}, {each.state}")
+    terminal.say(f"{ended.machine} holds {units(ended.balance, decimals)} in {ended.account}")
+    terminal.result(ended, decimals)

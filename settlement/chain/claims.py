@@ -11,8 +11,8 @@ from settlement.chain.contract import moment
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
 from settlement.chain.overview import last_active, refresh_tables
-from settlement.chain.paying import hash_of, transact
-from settlement.chain.signer import Keys
+from settlement.chain.paying import gas_of, hash_of, transact
+from settlement.chain.signer import Keys, Signer
 from settlement.history import History
 from settlement.leaf import payout_leaf
 from settlement.merkle import proves
@@ -56,10 +56,12 @@ class NotActive(InvalidInput):
         self.until_s = until_s
 
 
-def claim(data_dir: Path, chain: Chain, keys: Keys, account: str, sequence: int | None = None) -> Claimed:
+def claim(
+    data_dir: Path, chain: Chain, keys: Keys, account: str, sequence: int | None = None, gas: Signer | None = None
+) -> Claimed:
     """Pays an account all that it can claim: under the last active post, or under `sequence`.
 
-    The operator pays the gas.
+    `gas` pays the gas, or the operator.
     """
     ledger = Ledger.open(data_dir, chain)
     history = ledger.history()
@@ -72,7 +74,9 @@ def claim(data_dir: Path, chain: Chain, keys: Keys, account: str, sequence: int 
         raise _nothing(history, name, claimed, proof_file.sequence)
     path = _nodes(proof_file.proof)
     call = ledger.claim(name, proof_file.sequence, int(proof_file.cumulative), path)
-    receipt = transact(chain, keys, "operator", call)
+    sender = keys.of("operator") if gas is None else gas
+    with gas_of(chain, "operator" if gas is None else "account", sender):
+        receipt = chain.transact(sender, call)
     refresh_tables(data_dir, chain)
     return Claimed(
         name, proof_file.sequence, int(proof_file.cumulative) - claimed, ledger.balance_of(name),

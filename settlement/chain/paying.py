@@ -20,7 +20,7 @@ def transact(chain: Chain, keys: Keys, role: Role, call: Call) -> Mapping[str, A
 
 
 @contextmanager
-def gas_of(chain: Chain, role: Role, signer: Signer) -> Iterator[None]:
+def gas_of(chain: Chain, role: str, signer: Signer) -> Iterator[None]:
     """Turns the node's error about missing ether into one that names the account and its balance."""
     try:
         yield

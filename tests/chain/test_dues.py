@@ -7,20 +7,23 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from msgspec import structs
 from typer.testing import CliRunner
 
+from deploy.agent.purse import Purse
 from deploy.cli import app as cli
 from deploy.config import Settings
 from deploy.data_folder import DataFolder
+from deploy.money.treasury import Treasury
 from schemas.errors import InvalidInput
 from schemas.registration import Agreement
-from schemas.window import Due
+from schemas.window import Due, Statement
 from settlement import service
 from settlement.accrual import NOBODY
 from settlement.chain.job import SettleOptions
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
-from settlement.chain.signer import Keys
+from settlement.chain.signer import Keys, Signer, development_signer
 from settlement.storage.posts import Store
 from tests.support.settlement_data import ALICE, FIRST_EPOCH, LOG, publish, window
 
@@ -140,6 +143,28 @@ def test_every_account_is_told_what_its_dues_are(place: Path, node: Chain, keys:
     assert json.loads(ask(place, "statement", CUSTOMER, "--json"))["amount"] == "80.000000"
     with pytest.raises(InvalidInput, match="in no payout"):
         service.claim(place, node, keys, NOBODY[:-1] + "1")
+
+
+def test_an_agent_s_purse_claims_and_sees_what_came_back(place: Path, node: Chain, keys: Keys) -> None:
+    """With its own gas; a refund is back once the post that pays it is active, and what isn't worth the gas waits."""
+    statement = Statement("s-9", CUSTOMER, 130 * WHOLE, 80 * WHOLE, 50 * WHOLE)
+    refund = Due("refund", CUSTOMER, "s-9", 50 * WHOLE)
+    sold = window("charger", DAY, 80 * WHOLE, place=2, agreement=OWNER, trust=1, dues=[refund])
+    publish(place, 0, DAY, [structs.replace(sold, sessions=(statement,)).sealed("00" * 16)])
+    service.fund(place, node, LOG, keys)
+    service.settle(place, node, LOG, keys)
+    treasury = Treasury(DataFolder(place, Settings(data_dir=place, chain_rpc_url=node.rpc_url)))
+    gas = development_signer(8)
+    owner, customer = (Purse(treasury, account, gas, 51 * WHOLE) for account in (ALICE, CUSTOMER))
+    assert (owner.claim(), customer.refund("charger", "s-9")) == (0, None), "not active yet"
+    service.attest(place, node, keys)
+    node.pass_time(61)
+    assert (owner.claim(), customer.claim(), owner.claim()) == (80 * WHOLE, 0, 0)
+    assert customer.refund("charger", "s-9") == 50 * WHOLE
+    assert (owner.refund("charger", "s-9"), customer.refund("robot", "s-9")) == (None, None), "another's"
+    poor = Purse(treasury, CUSTOMER, Signer.from_key("77" * 32), 1)
+    with pytest.raises(InvalidInput, match="too little for gas"):
+        poor.claim()
 
 
 def test_attack_files_that_give_a_due_to_another_do_not_pass_why(place: Path, node: Chain, keys: Keys) -> None:

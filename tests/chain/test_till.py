@@ -6,9 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from eth_account import Account
 from eth_keys.datatypes import PrivateKey
 
+from deploy.agent.run import AgentEnded
+from deploy.agent.run import run as agent
 from deploy.config import Settings
 from deploy.data_folder import DataFolder
 from deploy.machines.form import example, read_form
@@ -64,7 +68,8 @@ class Shop:
         settings = Settings(kafka_bootstrap_servers=kafka, chain_rpc_url=node.rpc_url, topic=self.topic)
         self.data = DataFolder(folder / "data", settings)
         self.log: Log = init(self.data, InitOptions(currency="EUR", partitions=2, zone="Europe/Berlin")).log
-        self.register(folder)
+        form = example("ev_charger").replace('    "EUR 0.49 per kWh on weekdays 16:00-21:00",\n', "")
+        self.register(folder, form)
         service.deploy_contracts(self.data.data_dir, node, self.log, self.keys)
         self.ledger = Ledger.open(self.data.data_dir, node)
         self.token = self.ledger.deployment.token
@@ -82,15 +87,15 @@ class Shop:
         )
         self.process: subprocess.Popen[bytes] | None = None
 
-    def register(self, folder: Path) -> None:
+    def register(self, folder: Path, form: str) -> None:
         path = folder / "form.toml"
-        path.write_text(example("ev_charger").replace('    "EUR 0.49 per kWh on weekdays 16:00-21:00",\n', ""))
+        path.write_text(form)
         registry = Registry(self.log, KafkaLogReader(self.kafka, self.topic, 0))
         registry.read(lambda _: None)
         now_ms = time.time_ns() // 10**6
         plans = planned(self.log, registry, read_form(path), zone="Europe/Berlin", now_ms=now_ms)
         records = [signed(self.log, operator_of(self.data), record_of(p.registration)) for p in plans if p.registration]
-        assert send(self.log, self.kafka, registry, records, now_ms, lambda _: None) == [None, None]
+        assert set(send(self.log, self.kafka, registry, records, now_ms, lambda _: None)) == {None}
 
     def fund(self, account: str) -> None:
         self.node.transact(self.keys.of("operator"), self.ledger.mint(account, 100 * WHOLE))
@@ -137,11 +142,18 @@ class Shop:
         reader = KafkaLogReader(self.kafka, self.topic, 0)
         return [list(reader.read(p, *reader.range(p))) if reader.range(p)[1] else [] for p in range(2)]
 
+    def report(self, route: bytes, rows: list[dict[str, Any]]) -> None:
+        producer = LogProducer(self.kafka, self.log)
+        for row in rows:
+            producer.send(row["observed_at"], route, msgspec.json.encode(row))
+        producer.flush()
+        producer.close()
+
     def payments(self) -> list[dict[str, Any]]:
         return [json.loads(r.value) for part in self.records() for r in part if record_type(r) == PAID]
 
-    def told(self, count: int) -> list[dict[str, Any]]:
-        """The commands that the gateways got, once there are so many."""
+    def told(self, count: int, session: str = "") -> list[dict[str, Any]]:
+        """The commands that the gateways got (of a session), once there are so many."""
         consumer = Consumer(
             {"bootstrap.servers": self.kafka, "group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest"}
         )
@@ -150,7 +162,7 @@ class Shop:
         for _ in range(200):
             message = consumer.poll(0.2)
             if message is not None and message.error() is None:
-                found.append(json.loads(message.value() or b""))
+                found += [row for row in [json.loads(message.value() or b"")] if session in ("", row["session"])]
             if len(found) >= count:
                 break
         consumer.close()
@@ -213,7 +225,8 @@ def test_a_session_is_bought_used_and_refunded(shop: Shop) -> None:
     shop.kill()
     assert shop.payments() == [], "it was not final yet"
     shop.start()
-    answer = shop.pay(payment)
+    with mining(shop.node):
+        answer = shop.pay(payment)
     assert answer.status_code == 201, answer.text
     receipt = answer.json()
     settled = decoded(answer.headers[wire.RESPONSE_HEADER], wire.Settled)
@@ -238,11 +251,7 @@ def used_and_refunded(shop: Shop, session: str) -> None:
         words | {"seq": 2, "observed_at": now_ms + 4 * MINUTE_MS, "register": 101_000},
     ]
     rows += [words | {"seq": 3, "observed_at": now_ms + 4 * MINUTE_MS + 1, "register": 101_000, "session_end": True}]
-    producer = LogProducer(shop.kafka, shop.log)
-    for row in rows:
-        producer.send(now_ms, b"depot-1", msgspec.json.encode(row))
-    producer.flush()
-    producer.close()
+    shop.report(b"depot-1", rows)
     shop.wanted()  # the machine is free again
     found = []
     for partition, records in enumerate(shop.records()):
@@ -277,7 +286,8 @@ def test_the_protocol_s_python_client_buys_unchanged(shop: Shop) -> None:
     allowed = [{"network": f"eip155:{shop.node.chain_id}", "asset": shop.token}]
     client.set_spend_controls({"max_amount_per_payment": False, "allowed_assets": allowed})
     session = wrapRequestsWithPayment(requests.Session(), client)
-    answer = session.post(shop.url.replace("charger-1", "charger-2"), json={"units": 5_000}, timeout=90)
+    with mining(shop.node):
+        answer = session.post(shop.url.replace("charger-1", "charger-2"), json={"units": 5_000}, timeout=90)
     assert answer.status_code == 201, answer.text
     receipt = answer.json()
     assert (receipt["state"], receipt["paid_micros"]) == ("started", 5 * 390_000 + 500_000)
@@ -287,3 +297,83 @@ def test_the_protocol_s_python_client_buys_unchanged(shop: Shop) -> None:
         timeout=30,
     )  # fmt: skip
     assert stop.status_code == 200 and stop.json()["is_stopped"]
+
+
+TAXI = """
+tariff = ["EUR 4.30 per trip"]
+payees = [{{ account = "{account}", name = "itself", share = "100 %" }}]
+[[machines]]
+id = "taxi-7"
+kind = "taxi"
+[machines.meters.trips]
+counts = "quantity"
+unit = "trips"
+capacity = "20 trips/h"
+[machines.meters.battery]
+counts = "level"
+unit = "Wh"
+capacity = "50 kW"
+"""
+
+POLICY = """
+tills = ["http://127.0.0.1:9", "http://127.0.0.1:{port}"]
+kinds = ["ev_charger"]
+[key]
+key = "{key}"
+[need]
+meter = "battery"
+buy_at = "20 kWh"
+until = "30 kWh"
+[limits]
+price = "EUR 0.60 per kWh"
+per_purchase = "10.00"
+per_day = "12.00"
+per_30_days = "100.00"
+"""
+
+
+def test_a_taxi_charges_itself(shop: Shop, tmp_path: Path) -> None:
+    """Its agent asks a dead till and a real one, pays, is sold a session, and ends it once its battery is full."""
+    key = PrivateKey(b"\x08" * 32)
+    account = key.public_key.to_address()
+    shop.register(tmp_path, TAXI.format(account=account))
+    shop.fund(account)
+    policy = tmp_path / "policy.toml"
+    policy.write_text(POLICY.format(port=shop.port, key=key.to_hex()))
+    said: list[str] = []
+
+    def shows(seq: int, level: int) -> AgentEnded:
+        at_ms = time.time_ns() // 10**6
+        row = {"machine": "taxi-7", "meter": "battery", "boot": 1, "seq": seq, "observed_at": at_ms, "level": level}
+        shop.report(b"taxi-7", [row])
+        return agent(shop.data, "taxi-7", policy, said.append, once=True)[0]
+
+    with mining(shop.node):
+        (bought,) = shows(1, 18_000).purchases
+    assert (bought.units, bought.amount_micros) == (12_000, 12 * 390_000 + 500_000)
+    assert bought.amount_micros == 100 * WHOLE - shop.ledger.balance_of(account)
+    ended = shows(2, 24_000)
+    assert (ended.purchases[0].state, ended.allowed_micros) == ("paid", 12 * WHOLE - bought.amount_micros)
+    (over,) = shows(3, 30_000).purchases
+    (paid,) = (payment for payment in shop.payments() if payment["payer"] == account)
+    assert (over.state, over.session, over.machine) == ("over", paid["session"], paid["machine"])
+    commands = [row["command"] for row in shop.told(2, paid["session"])]
+    assert commands == ["start", "stop"] and said[0].startswith("http://127.0.0.1:9: no answer")
+
+
+@contextmanager
+def mining(node: Chain) -> Iterator[None]:
+    """Blocks come fast, so that what is mined is soon final."""
+    is_over = threading.Event()
+
+    def mine() -> None:
+        while not is_over.wait(0.2):
+            ask(node, "anvil_mine")
+
+    miner = threading.Thread(target=mine)
+    miner.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        miner.join()

@@ -54,6 +54,18 @@ class EveryAnswer:
         (self.place / "gateway.toml").write_text('[[machines]]\nid = "m"\n' + token)
         assert "[[machines]]" in self.ask("gateway", "http", "--config", "gateway.toml", "--discover")["discovered"]
 
+    def _of_an_agent(self, folder: str) -> None:
+        """A robot that would buy bearings of a till that is away."""
+        (self.place / "robot.toml").write_text(example("robot"))
+        self.ask("register", "robot.toml", folder=folder)
+        self.ask("deploy-contracts", folder=folder)
+        (self.place / "policy.toml").write_text(
+            f'tills = ["http://127.0.0.1:9"]\n[key]\nkey = "{"2" * 64}"\n[need]\nmeter = "bearings"\nbuy_at = "20"\n'
+            'until = "100"\n[limits]\nprice = "EUR 2 per bearing"\n'
+            'per_purchase = "9"\nper_day = "9"\nper_30_days = "9"\n'
+        )
+        self.ask("agent", "--machine", "robot-1", "--policy", "policy.toml", "--once", folder=folder)
+
     def missing(self) -> set[str]:
         """Commands that have not answered yet; `attack` answers in its own test, for it takes a minute."""
         return set(ANSWERS) - self.run - {"attack"}
@@ -159,6 +171,7 @@ class EveryAnswer:
             folder=folder,
         )
         self.ask("retire", "charger-2", folder=folder)
+        self._of_an_agent(folder)
         data = DataFolder(self.place / folder, load_settings())
         kafka, log = self.env["KAFKA_BOOTSTRAP_SERVERS"], data.log()
         end = end_offset(kafka, log, 0)
