@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import secrets
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -19,12 +20,17 @@ from till.authorization import Asset, Authorization, fault_of_form, fault_of_ter
 from till.cashier import command_of
 from till.journal import Journal
 from till.offers import Item, Quote, offer, quote
-from till.ports import ChainPort, Clock, CommandPort, LogPort
+from till.outcome import Outcome, outcome_of
+from till.ports import BooksPort, ChainPort, Clock, CommandPort, LogPort
 from till.purchase import PAID, UNDER_WAY, Purchase
 from till.wire import Payment, Requirements
 
 OFFERS_MS = 10 * SECOND_MS
 """For how long signed offers are given out again."""
+
+OUTCOME_MS = 10 * SECOND_MS
+OUTCOMES_MAX = 1_000
+"""For how long what became of a session is not looked up again, and of how many that is remembered."""
 
 BEHIND_BLOCKS = 64
 """By how much one node of several may be behind: a transfer is looked for from so many blocks before."""
@@ -60,7 +66,7 @@ class SignedOffers(Struct, frozen=True):
 
 
 class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A session as the till knows it. What was used, and the refund, are in the window that it closes into.
+    """A session as the till knows it; `outcome` is what became of it, once a window has sealed that.
 
     `secret` is shown once, to who paid and chose none; `proof` names where the payment is on the chain.
     """
@@ -76,6 +82,7 @@ class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_stopped: bool = False
     secret: str | UnsetType = UNSET
     note: str = ""
+    outcome: Outcome | UnsetType = UNSET
 
 
 class Refused(Exception):
@@ -100,7 +107,7 @@ class Desk:
 
     def __init__(
         self, items: Mapping[str, Item], limits: Limits, currency: str, journal: Journal, log: LogPort,
-        chain: ChainPort, commands: CommandPort, asset: Asset, clock: Clock,
+        chain: ChainPort, commands: CommandPort, books: BooksPort, asset: Asset, clock: Clock,
     ) -> None:  # fmt: skip
         self._items = items
         self._limits = limits
@@ -109,6 +116,8 @@ class Desk:
         self._log = log
         self._chain = chain
         self._commands = commands
+        self._books = books
+        self._outcomes: OrderedDict[str, tuple[int, Outcome | None]] = OrderedDict()
         self.asset = asset
         self._clock = clock
         self._offers: tuple[int, SignedOffers] | None = None
@@ -169,7 +178,30 @@ class Desk:
 
     def status(self, machine: str, session: str) -> Receipt:
         """What became of a session. Raises Refused."""
-        return self._receipt(self._opened(machine, session))
+        opened = self._opened(machine, session)
+        receipt, found = self._receipt(opened), self._outcome(opened)
+        return receipt if found is None else msgspec.structs.replace(receipt, outcome=found)
+
+    def _outcome(self, opened: Purchase) -> Outcome | None:
+        """Looked up at most every few seconds, and no more once the refund can be claimed: it costs a query."""
+        key, now_ms = f"{opened.machine} {opened.session}", self._now_ms
+        is_over = opened.state in PAID and not (opened.is_open and now_ms < opened.valid_until_ms)
+        if not is_over and not self._log.has_ended(opened.machine, opened.session):
+            return None
+        until_ms, found = self._outcomes.get(key, (0, None))
+        if until_ms > now_ms:
+            return found
+        payer = opened.authorization.payer
+        try:
+            sealed = self._books.sealed(opened.machine, opened.session, payer)
+            is_final = bool(sealed) and all(window.is_active for window in sealed)
+            found = outcome_of(opened, sealed, self._books.payout(payer) if is_final else None) if sealed else None
+        except InvalidInput:  # what is published, or the chain, can't be read now
+            is_final = False
+        self._outcomes[key] = now_ms + (DAY_MS if is_final else OUTCOME_MS), found
+        while len(self._outcomes) > OUTCOMES_MAX:
+            self._outcomes.popitem(last=False)
+        return found
 
     def purchase(self, payer: str, nonce: str) -> Receipt:
         """What one purchase came to: of a top-up its own state, units and amount. Raises Refused."""

@@ -6,6 +6,7 @@ from schemas.command import Command
 from schemas.registration import Registration
 from schemas.reject import Reason
 from till.authorization import Authorization
+from till.outcome import Payout, Sealed
 from till.purchase import Attempt, Place
 
 
@@ -82,6 +83,16 @@ class ChainPort(Protocol):
 
     def send(self, attempt: Attempt) -> None:
         """Hands a transaction to the node; what the node has already counts as sent."""
+
+
+class BooksPort(Protocol):
+    """What was published and settled. All raise InvalidInput where that can't be read now."""
+
+    def sealed(self, machine: str, session: str, payer: str) -> list[Sealed]:
+        """What final windows say of a session of a payer; empty where none has sealed it."""
+
+    def payout(self, account: str) -> Payout | None:
+        """An account's payout under the last post that pays; None where none does."""
 
 
 class CommandPort(Protocol):

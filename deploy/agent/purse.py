@@ -1,19 +1,9 @@
 """What the ledger owes the machine's account: claims, and refunds that a post pays."""
 
-import duckdb
-
-from deploy.explain.query import open_views
+from deploy.money.closed_sessions import ClosedSessions
 from deploy.money.treasury import Treasury
-from schemas.errors import InvalidInput
 from settlement import service
-from settlement.chain.ledger import Ledger
-from settlement.chain.overview import last_active
 from settlement.chain.signer import Signer
-from settlement.storage.posts import Store
-
-STATEMENTS = (
-    'SELECT "partition", epoch, refund_micros FROM statements WHERE final AND machine = ? AND session = ? AND payer = ?'
-)
 
 
 class Purse:
@@ -22,6 +12,7 @@ class Purse:
     def __init__(self, treasury: Treasury, account: str, gas: Signer, least_units: int) -> None:
         """`gas` pays for claims of `least_units` (token units) or more."""
         self._treasury = treasury
+        self._sessions = ClosedSessions(treasury)
         self._account = account
         self._gas = gas
         self._least = max(1, least_units)
@@ -37,18 +28,6 @@ class Purse:
 
     def refund(self, machine: str, session: str) -> int | None:
         """What came back of a session (micros) under a post that pays; None while it didn't. Raises InvalidInput."""
-        treasury = self._treasury
-        ledger = Ledger.open(treasury.data_dir, treasury.chain)
-        active = last_active(ledger, ledger.history())
-        if not active:
-            return None
-        after = Store(treasury.data_dir).standing(active, ledger.deployment.initial).partition_epochs
-        treasury.data.fetch_epochs()
-        try:
-            with open_views(treasury.data) as views:
-                rows = views.execute(STATEMENTS, [machine, session, self._account]).fetchall()
-        except (duckdb.Error, OSError) as error:
-            raise InvalidInput(f"the views of {treasury.data_dir} can't be read: {error}") from None
-        if not rows or any(epoch >= after.get(partition, 0) for partition, epoch, _ in rows):
-            return None
-        return sum(int(micros) for _, _, micros in rows)
+        found = self._sessions.sealed(machine, session, self._account)
+        is_back = bool(found) and all(sealed.is_active for sealed in found)
+        return sum(sealed.refund_micros for sealed in found) if is_back else None

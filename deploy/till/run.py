@@ -13,6 +13,7 @@ from msgspec import Struct
 from deploy.data_folder import DataFolder
 from deploy.keys import open_key
 from deploy.machines.new_log import operator_of
+from deploy.money.closed_sessions import ClosedSessions
 from deploy.money.treasury import Treasury
 from deploy.till.chain_hand import ChainHand, asset_of
 from deploy.till.commands_hand import CommandsHand
@@ -67,8 +68,9 @@ def open_till(data: DataFolder, file: Path, after: Callable[[int], None] = lambd
         hand = LogHand(log, servers, reader, operator_of(data), awaited)
         chain, commands = ChainHand(treasury.chain, asset, gas), CommandsHand(servers, config.topic)
         cashier = Cashier(journal, hand, chain, commands, asset, time, after)
+        books = ClosedSessions(treasury)
         items = {item.machine: item for item in config.machines}
-        desk = Desk(items, config.limits, log.currency, journal, hand, chain, commands, asset, time)
+        desk = Desk(items, config.limits, log.currency, journal, hand, chain, commands, books, asset, time)
         for item in config.machines:
             if hand.registration(item.machine, time.time_ns() // 1_000_000) is None:
                 raise InvalidInput(f"{item.machine} is not registered in this log: `tallyroot machines` lists them")

@@ -21,6 +21,7 @@ from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient, NewTopic
 from eth_account import Account
 from eth_keys.datatypes import PrivateKey
+from msgspec import structs
 
 from deploy.agent.run import AgentEnded
 from deploy.agent.run import run as agent
@@ -35,7 +36,9 @@ from deploy.till.chain_hand import ChainHand, asset_of
 from schemas.log import Log
 from schemas.payment import PAID
 from schemas.reading import HEARTBEAT
+from schemas.registration import Agreement
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
+from schemas.window import Due, Statement
 from settlement import service
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
@@ -45,6 +48,7 @@ from streams.core.replay import advance_through
 from streams.core.state import State
 from streams.kafka.producer import LogProducer
 from streams.kafka.reader import KafkaLogReader
+from tests.support.settlement_data import publish, window
 from tests.support.sim_till import payment_of
 from tests.support.watched_folder import ask
 from till import wire
@@ -55,6 +59,7 @@ pytestmark = [pytest.mark.chain, pytest.mark.kafka]
 
 BUYER = PrivateKey(b"\7" * 32)
 WHOLE = 10**6
+PAYER = BUYER.public_key.to_address()
 GAS = 9
 """The development node's account that pays for gas."""
 
@@ -377,3 +382,27 @@ def mining(node: Chain) -> Iterator[None]:
     finally:
         is_over.set()
         miner.join()
+
+
+def test_a_status_ends_with_the_refund_and_its_proof(shop: Shop) -> None:
+    """A worker would have published the window; the till finds it, its post, and the payer's payout under that."""
+    (sold,) = (row for row in shop.payments() if row["machine"] == "charger-1" and row["payer"] == PAYER)
+    epoch = time.time_ns() // 10**6 // DAY_MS - 1
+    refund = Due("refund", PAYER, sold["session"], 4 * WHOLE)
+    statement = Statement(sold["session"], PAYER, 5 * WHOLE, WHOLE, 4 * WHOLE)
+    paid = window("charger-1", epoch, WHOLE, agreement=Agreement({PAYER: 10_000}), dues=[refund], log=shop.log)
+    sealed = structs.replace(paid, sessions=(statement,)).sealed("00" * 16)
+    folder = shop.data.data_dir
+    for partition, windows in enumerate([[sealed], []]):
+        publish(folder, partition, epoch, windows, shop.log, epoch)
+    service.fund(folder, shop.node, shop.log, shop.keys)
+    service.settle(folder, shop.node, shop.log, shop.keys)
+    service.attest(folder, shop.node, shop.keys)
+    shop.node.pass_time(61)
+    found = requests.get(f"{shop.url}/{sold['session']}", timeout=30).json()["outcome"]
+    assert (found["used_micros"], found["collected_micros"], found["refund_micros"]) == (WHOLE, WHOLE, 4 * WHOLE)
+    assert found["windows"][0]["window_digest"] == sealed.digest.hex() and found["windows"][0]["is_active"]
+    payout = found["payout"]
+    nodes = [bytes.fromhex(node[2:]) for node in payout["proof"]]
+    assert payout["cumulative"] == str(5 * WHOLE), "the machine's earnings are the payer's too, here"
+    assert shop.ledger.claimable(PAYER, payout["sequence"], 5 * WHOLE, nodes) == 5 * WHOLE

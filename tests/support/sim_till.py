@@ -27,6 +27,7 @@ from till.desk import Desk, Limits, Receipt, Unpaid, Wish
 from till.follow import Use
 from till.journal import Journal
 from till.offers import OFFERED, Item
+from till.outcome import Payout, Sealed
 from till.purchase import Attempt, Place
 from till.wire import Payment, Requirements
 
@@ -242,13 +243,32 @@ class SimCommands:
         self.kills.after()
 
 
+class SimBooks:
+    """What was published and settled."""
+
+    def __init__(self) -> None:
+        self.windows: dict[tuple[str, str, str], list[Sealed]] = {}
+        self.payouts: dict[str, Payout] = {}
+        self.is_away = False
+        self.asked = 0
+
+    def sealed(self, machine: str, session: str, payer: str) -> list[Sealed]:
+        self.asked += 1
+        if self.is_away:
+            raise InvalidInput("the views can't be read")
+        return self.windows.get((machine, session, payer), [])
+
+    def payout(self, account: str) -> Payout | None:
+        return self.payouts.get(account)
+
+
 class Street:
     """One or more tills on one chain and one log."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.clock, self.kills = folder, SimClock(), Kills()
         self.chain, self.log = SimChain(self.clock, self.kills), SimLog(self.clock, self.kills)
-        self.commands = SimCommands(self.log, self.kills)
+        self.commands, self.books = SimCommands(self.log, self.kills), SimBooks()
         self.till = self.open_till()
 
     def open_till(self, name: str = "till") -> "SimTill":
@@ -267,7 +287,7 @@ class SimTill:
         self.street, self.journal = street, Journal(path)
         items = {machine: Item(machine=machine, at_once=2 if machine == "drone" else 1) for machine in MACHINES}
         ports: tuple[Any, ...] = (street.log, street.chain, street.commands, ASSET, street.clock)
-        self.desk = Desk(items, Limits(), "USD", self.journal, *ports)
+        self.desk = Desk(items, Limits(), "USD", self.journal, *ports[:3], street.books, *ports[3:])
         self.cashier = Cashier(self.journal, *ports, after=street.kills.after)
 
     def price(self, machine: str = "charger", **wish: Any) -> Requirements:

@@ -29,6 +29,7 @@ from till.desk import Refused, Unpaid, Wish
 from till.follow import Row, Use
 from till.journal import Journal
 from till.offers import Item, offer, quote
+from till.outcome import Outcome, Payout, Sealed
 from till.purchase import UNDER_WAY
 from till.wire import Payment, Required, decoded, encoded
 
@@ -218,6 +219,37 @@ def test_a_transaction_that_waits_is_replaced_after_blocks_not_looks(street: Str
         (now,) = till.journal.in_state("signed")
         assert (now.attempt != first.attempt) == (block >= 5) and now.attempts == 1
         street.chain.mine()
+
+
+def test_a_status_says_what_became_of_a_session_and_with_what_to_check_it(street: Street) -> None:
+    """Nothing while it goes on; by the window once it sealed; with the payout once the post of that pays."""
+    till, books = street.till, street.books
+    receipt = till.buy(payment_of(till.price()))
+    till.work()
+    words = {"window_start_ms": 0, "window_digest": "ab" * 32, "partition": 0, "epoch": 3, "paid_micros": 5_000_000}
+    sealed = Sealed(**words, used_micros=1_200_000, refund_micros=3_800_000, post=None, is_active=False)
+    books.windows["charger", receipt.session, account(ALICE)] = [sealed]
+    assert till.desk.status("charger", receipt.session).outcome is msgspec.UNSET and not books.asked
+    street.log.ended.add(("charger", receipt.session))
+    books.is_away = True
+    assert till.desk.status("charger", receipt.session).outcome is msgspec.UNSET
+    books.is_away = False
+    assert till.desk.status("charger", receipt.session).outcome is msgspec.UNSET and books.asked == 1, "asked lately"
+    street.clock.now_s += 10
+    found = till.desk.status("charger", receipt.session).outcome
+    assert isinstance(found, Outcome) and found.payout is msgspec.UNSET and found.windows == [sealed]
+    assert (found.used_micros, found.collected_micros, found.refund_micros) == (1_200_000, 1_200_000, 3_800_000)
+    payout = Payout(
+        chain_id=1, ledger=LEDGER, sequence=2, account=account(ALICE), cumulative="7", payouts_root="0x", proof=()
+    )
+    books.windows["charger", receipt.session, account(ALICE)] = [structs.replace(sealed, post=2, is_active=True)]
+    books.payouts[account(ALICE)] = payout
+    street.clock.now_s += 10
+    for _ in range(3):
+        found = till.desk.status("charger", receipt.session).outcome
+        assert isinstance(found, Outcome) and found.payout == payout and found.windows[0].post == 2
+        street.clock.now_s += 60
+    assert books.asked == 3 and any(line.startswith("tallyroot verify") for line in found.checks)
 
 
 # ---------------------------------------------------------------- thieves
