@@ -12,14 +12,28 @@ from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from deploy.importers.source_log import SourceMachine
 from deploy.importers.tariffs import flat, offsets_of, time_of_use
-from deploy.simulate.fleet_days import Charger, Drone, Inverter, Life, Robot, Sensor, Taxi
+from deploy.simulate.fleet_days import (
+    BEARING,
+    BEARINGS_LOW,
+    BEARINGS_ORDERED,
+    DRONE_BATTERY_WH,
+    TAXI_BATTERY_WH,
+    Charger,
+    Drone,
+    Inverter,
+    Life,
+    Robot,
+    Sensor,
+    Taxi,
+)
 from schemas.errors import InvalidInput
-from schemas.registration import Agreement, Component, Element, Key, Meter, Registration, Tariff
+from schemas.registration import Agreement, Component, Element, Key, Meter, OrderPolicy, Registration, Tariff
 from schemas.units import MINUTE_MS, SIMULATED
-from streams.core.signature import reading_key
+from streams.core.signature import operator_account, reading_key
 
 MACHINES_MAX = 100_000
 SITES_FULL = 60
@@ -27,6 +41,9 @@ SITES_FULL = 60
 
 SITE_MACHINES_MAX = 100
 YEARS = range(2020, 2040)
+
+BEARING_MICROS, BEARINGS_BUDGET_MICROS = 1_200_000, 2_000_000_000
+"""What a bearing may cost, and all those of 30 days."""
 
 Model = tuple[str, type[Life], tuple[Meter, ...], Tariff]
 
@@ -77,6 +94,17 @@ class Fleet:
         """The six kinds."""
         return _models()
 
+    @cached_property
+    def supplier_key(self) -> bytes:
+        """The private key of the account that sells bearings to its robots."""
+        return bytes.fromhex(self._secret("supplier", BEARING))
+
+    @cached_property
+    def policies(self) -> dict[str, tuple[OrderPolicy, ...]]:
+        """What machines order, by kind. One whose gateway signs nothing can't: nobody could believe its receipts."""
+        supplier = operator_account(self.supplier_key)
+        return {"robot": (bearings_from(supplier),)}
+
     def machine(self, number: int) -> SourceMachine:
         """What a machine's registration says, but for what its operator adds."""
         kind, _, meters, tariff = self.models[number % len(self.models)]
@@ -99,7 +127,8 @@ class Fleet:
             for number in site.machines:
                 machine = self.machine(number)
                 whole = machine.registration(agreement, self._secret("salt", machine.machine)[:32], opened_ms)
-                yield site, msgspec.structs.replace(whole, route=site.route, keys=keys)
+                orders = self.policies.get(machine.kind, UNSET) if keys else UNSET
+                yield site, msgspec.structs.replace(whole, route=site.route, keys=keys, orders=orders)
 
     def _site(self, number: int, machines: range) -> Site:
         alone = len(machines) == 1 and self.machines <= SITES_FULL
@@ -112,8 +141,18 @@ class Fleet:
         return hashlib.sha256(f"tallyroot simulated {what} 1\n{self.seed}\n{name}".encode()).hexdigest()
 
 
+def bearings_from(supplier: str) -> OrderPolicy:
+    """How a robot orders its bearings from an account."""
+    return OrderPolicy(
+        item=BEARING, meter="bearings", reorder_at=BEARINGS_LOW, quantity=BEARINGS_ORDERED,
+        unit_price=BEARING_MICROS, supplier=supplier, budget=BEARINGS_BUDGET_MICROS,
+    )  # fmt: skip
+
+
 def _models() -> tuple[Model, ...]:
-    """The kinds, with prices in micros of the log's currency. What has no price is metered only."""
+    """The kinds, with prices in micros of the log's currency. What has no price is metered only; what a robot's energy
+    costs is a price below 0.
+    """
     los_angeles = time_of_use(("energy",), "America/Los_Angeles", 420_000, 280_000, 1_000)
     visit = Element((Component("energy", 350_000, per_session=True),))
     charging = Tariff((*los_angeles.elements, visit), offsets_of("America/Los_Angeles", YEARS))
@@ -133,6 +172,7 @@ def _models() -> tuple[Model, ...]:
                 Meter("duration", "s", "quantity", 3_600),
                 Meter("trips", "count", "quantity", 3_600),
                 Meter("fare", "cent", "quantity", 10_000_000),
+                Meter("battery", "Wh", "level", TAXI_BATTERY_WH),
             ),
             _flat("America/Chicago", fare=(10_000, 1)),
         ),
@@ -143,6 +183,7 @@ def _models() -> tuple[Model, ...]:
                 Meter("distance", "m", "quantity", 120_000),
                 Meter("airtime", "s", "quantity", 3_600),
                 Meter("parcels", "count", "quantity", 3_600),
+                Meter("battery", "Wh", "level", DRONE_BATTERY_WH),
             ),
             _flat("Africa/Kigali", parcels=(4_500_000, 1), distance=(150_000, 1_000)),
         ),
@@ -153,8 +194,9 @@ def _models() -> tuple[Model, ...]:
                 Meter("parts", "count", "register", 1_200, 0),
                 Meter("energy", "Wh", "register", 6_000, 0),
                 Meter("uptime", "s", "quantity", 3_600),
+                Meter("bearings", "count", "level", 3_600),
             ),
-            _flat("Europe/Berlin", parts=(50_000, 1), uptime=(1_000_000, 3_600)),
+            _flat("Europe/Berlin", parts=(50_000, 1), uptime=(1_000_000, 3_600), energy=(-280_000, 1_000)),
         ),
         (
             "sensor",

@@ -263,8 +263,9 @@ class _FleetRun:
             while lasts_ms is None or moment * every_ms < lasts_ms:
                 _sleep_until(start_ms + moment * every_ms)
                 outgoing = list(simulation.moments(moment, 1))
-                if time.monotonic() >= save_at or (kept.memory and simulation.boot() >= kept.memory.boot):
-                    # A boot is saved before it is used: otherwise the next run would use it again.
+                is_used = kept.memory and simulation.boot() >= kept.memory.boot
+                if time.monotonic() >= save_at or is_used or simulation.goods:
+                    # Boots and receipts are saved before they are sent: otherwise the next run would use them again.
                     kept, save_at = self._save(simulation, kept)
                 self._send(outgoing)
                 self._tell(simulation, start_ms + moment * every_ms)

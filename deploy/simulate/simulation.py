@@ -1,9 +1,11 @@
-"""A simulated fleet as records of a log: registrations, readings batched and signed by site, heartbeats at the end.
+"""A simulated fleet as records of a log: registrations, readings batched and signed by site, goods that robots ordered
+and their supplier's invoices, heartbeats at the end.
 
 All is a pure function of the log, the fleet, the agreement, the operator's key, the faults and the moments: the same
 input makes the same bytes. The caller decides how fast moments pass.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from deploy.simulate.fleet import Fleet, Site
 from deploy.simulate.fleet_faults import Expected, Fault, Faults, Item
 from schemas.errors import InvalidInput
 from schemas.log import Log
+from schemas.order import INVOICED, RECEIVED, GoodsReceived, OrderInvoiced
 from schemas.reading import HEARTBEAT, READING, REGISTERED, Reading
 from schemas.registration import Agreement
 from schemas.units import MINUTE_MS
@@ -49,13 +52,16 @@ BOOTS_SPARE = 64
 
 class FleetMemory(msgspec.Struct, frozen=True, kw_only=True):
     """What machines still know after they were switched off, by machine and meter: what it showed, and the rest of a
-    unit (in 1/3,600,000). `boot` is above each boot that was used, as long as none has passed it.
+    unit (in 1/3,600,000). `boot` is above each boot that was used, as long as none has passed it. `orders` are by
+    machine as in `Life`, `goods` what may not have been sent yet.
 
     It may be old: what was counted since is lost then, which the stream sees as a reset.
     """
 
     boot: int
     gauges: dict[str, dict[str, tuple[int, int]]]
+    orders: dict[str, dict[str, tuple[int, int]]] = {}
+    goods: list[GoodsReceived] = []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +88,10 @@ class Simulation:
         self._lives = [fleet.life(number) for number in range(fleet.machines)]
         self._faults = Faults(fleet.seed, log, self._lives, plan.faults)
         self._partitions = {site.route: partition_of(site.route.encode(), log.partitions) for site in fleet.sites}
+        self._sites = {self._lives[number].machine: site for site in fleet.sites for number in site.machines}
+        self._recalled: list[GoodsReceived] = []
+        self.goods: list[GoodsReceived] = []
+        """What came with the last moments: to be saved before it is sent, since a number is received once."""
 
     @property
     def expected(self) -> Expected:
@@ -100,13 +110,18 @@ class Simulation:
     def moments(self, first: int, count: int) -> Iterator[Outgoing]:
         """What is sent of `count` moments, at the last of them: each site's readings as one batch or some."""
         by_site: dict[str, list[Item]] = defaultdict(list)
+        goods, self._recalled = self._recalled, []
         for moment in range(first, first + count):
             sent = self._faults.spoil(moment, self._shown(moment))
             self._sort(sent, by_site)
-        return self._outgoing(by_site, self._at_ms(first + count - 1))
+            goods += chain.from_iterable(life.arrived for life in self._lives if life.arrived)
+        self.goods = [one for one in goods if self._sites[one.machine].private_key is not None]
+        at_ms = self._at_ms(first + count - 1)
+        return chain(self._outgoing(by_site, at_ms), self._deliveries(at_ms))
 
     def rest(self, moment: int) -> Iterator[Outgoing]:
         """What machines that are offline still keep, sent at a moment."""
+        self.goods = []
         by_site: dict[str, list[Item]] = defaultdict(list)
         self._sort(self._faults.rest(), by_site)
         return self._outgoing(by_site, self._at_ms(moment))
@@ -127,7 +142,8 @@ class Simulation:
             life.machine: {gauge.meter: (gauge.total, gauge.rest) for gauge in life.gauges.values()}
             for life in self._lives
         }
-        return FleetMemory(boot=self.boot() + BOOTS_SPARE, gauges=gauges)
+        orders = {life.machine: life.orders for life in self._lives if life.orders}
+        return FleetMemory(boot=self.boot() + BOOTS_SPARE, gauges=gauges, orders=orders, goods=self.goods)
 
     def recall(self, memory: FleetMemory) -> None:
         """The machines restart and continue from what they knew, under a boot that none of them has used."""
@@ -135,6 +151,8 @@ class Simulation:
             life.boot = memory.boot
             for meter, (total, rest) in memory.gauges[life.machine].items():
                 life.gauges[meter].total, life.gauges[meter].rest = total, rest
+            life.orders = dict(memory.orders.get(life.machine, {}))
+        self._recalled = memory.goods
 
     def _at_ms(self, moment: int) -> int:
         return self._plan.start_ms + moment * self._plan.every_ms
@@ -173,13 +191,35 @@ class Simulation:
         value = arrow_value(rows) if is_arrow else json_value(rows)
         return self._signed(site, at_ms, CONTENT_TYPES["arrow" if is_arrow else "json"], value, len(rows))
 
-    def _signed(self, site: Site, at_ms: int, content_type: str, value: bytes, entries: int) -> Outgoing:
+    def _deliveries(self, at_ms: int) -> Iterator[Outgoing]:
+        """Receipts by the keys of the machines' gateways, each with the supplier's invoice."""
+        supplier = self._fleet.supplier_key
+        for goods in self.goods:
+            site = self._sites[goods.machine]
+            (policy,) = (one for one in self._fleet.policies["robot"] if one.item == goods.item)
+            yield self._signed(site, at_ms, JSON, msgspec.json.encode(goods), 1, RECEIVED)
+            key, value = site.route.encode(), msgspec.json.encode(invoice_of(goods, policy.unit_price))
+            signature = sign_control(supplier, self._log.log_id, key, INVOICED, JSON, value)
+            headers = (("ce_type", INVOICED.encode()), *signed_headers(JSON, operator_account(supplier), signature))
+            yield Outgoing(self._partitions[site.route], at_ms, key, value, headers, 1)
+
+    def _signed(
+        self, site: Site, at_ms: int, content_type: str, value: bytes, entries: int, kind: str = READING
+    ) -> Outgoing:
         key = site.route.encode()
         headers: Headers = () if content_type == JSON else (("content-type", content_type.encode()),)
         if site.private_key is not None:
-            signature = sign_reading(site.private_key, self._log.log_id, key, READING, content_type, value)
+            signature = sign_reading(site.private_key, self._log.log_id, key, kind, content_type, value)
             headers = signed_headers(content_type, site.key_id, signature)
+            headers = headers if kind == READING else (("ce_type", kind.encode()), *headers)
         return Outgoing(self._partitions[site.route], at_ms, key, value, headers, entries)
+
+
+def invoice_of(goods: GoodsReceived, unit_price: int) -> OrderInvoiced:
+    """What the supplier asks for what came (micros a piece). The reference follows from the order."""
+    named = f"{goods.machine}\n{goods.item}\n{goods.number}"
+    reference = f"INV-{hashlib.sha256(named.encode()).hexdigest()[:32]}"
+    return OrderInvoiced(goods.machine, goods.item, goods.number, goods.quantity, unit_price, reference)
 
 
 def heartbeats(log: Log, timestamp_ms: int) -> Iterator[Outgoing]:

@@ -2,20 +2,24 @@
 
 from collections import Counter, defaultdict
 from fractions import Fraction
+from itertools import pairwise
 
 import msgspec
 import pytest
 
 from deploy.importers.replay import Outgoing
-from deploy.simulate.fleet import Fleet
+from deploy.simulate.fleet import BEARING_MICROS, Fleet
+from deploy.simulate.fleet_days import BEARINGS_ORDERED, DRONE_BATTERY_WH, TAXI_BATTERY_WH
 from deploy.simulate.fleet_faults import FAULTS, Fault, faults_of
 from deploy.simulate.simulation import FORMS, FleetMemory, Form, Plan, Simulation, heartbeats, last_heartbeat_ms
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
+from schemas.order import RECEIVED, Order
+from schemas.reading import Reading
 from schemas.registration import Agreement
 from schemas.units import CARRY_BASE, DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.window import Window
-from streams.core.records import Record
+from streams.core.records import Record, record_type
 from streams.core.replay import advance_through
 from streams.core.sealing import open_windows
 from streams.core.signature import operator_account
@@ -44,15 +48,17 @@ def simulated(
     faults: tuple[Fault, ...] = (),
     moments: int = 1_440,
     signed: bool = True,
+    every_ms: int = MINUTE_MS,
 ) -> tuple[Simulation, list[Outgoing]]:
-    """A day of a fleet as a backfill."""
-    simulation = Simulation(LOG, Fleet(seed, machines, signed), Plan(start_ms=START_MS, form=form, faults=faults))
+    """A day of a fleet as a backfill, or some."""
+    plan = Plan(start_ms=START_MS, every_ms=every_ms, form=form, faults=faults)
+    simulation = Simulation(LOG, Fleet(seed, machines, signed), plan)
     sent = [*heartbeats(LOG, START_MS), *simulation.registrations(KEY, AGREEMENT, START_MS)]
     step = simulation.moments_a_batch()
     for first in range(0, moments, step):
         sent += simulation.moments(first, min(step, moments - first))
     sent += simulation.rest(moments - 1)
-    return simulation, [*sent, *heartbeats(LOG, last_heartbeat_ms(LOG, START_MS + moments * MINUTE_MS))]
+    return simulation, [*sent, *heartbeats(LOG, last_heartbeat_ms(LOG, START_MS + moments * every_ms))]
 
 
 def partitions(sent: list[Outgoing]) -> list[list[Record]]:
@@ -70,11 +76,13 @@ class Result:
     def __init__(self, sent: list[Outgoing]) -> None:
         self.windows: list[Window] = []
         self.rejects: Counter[str] = Counter()
+        self.orders: list[Order] = []
         self.duplicates = 0
         for partition, records in enumerate(partitions(sent)):
             state = State.new(LOG, partition)
             for done in advance_through(state, records):
                 self.windows += done.windows
+                self.orders += done.orders
                 self.rejects.update(reject.reason for reject in done.rejects)
                 self.duplicates += done.counts.duplicate
             assert not open_windows(state)
@@ -178,6 +186,57 @@ def test_machines_go_on_after_a_stop(died_at: int | None) -> None:
     assert not result.rejects
     assert flags(result) == (set() if died_at is None else {"reset"})
     assert result.duplicates == len(registrations)
+
+
+@pytest.mark.parametrize("faults", [(), FAULTS])
+def test_what_robots_order_comes_is_invoiced_and_paid(faults: tuple[Fault, ...]) -> None:
+    """Also where clocks are wrong and gateways offline: no receipt and no invoice is refused."""
+    simulation, sent = simulated("v", machines=5, faults=faults, moments=300, every_ms=10 * MINUTE_MS)
+    result = Result(sent)
+    assert result.rejects == simulation.expected.rejects
+    dues = [due for window in result.windows for due in window.dues]
+    records = [Record(0, out.timestamp_ms, out.key, out.value, out.headers) for out in sent]
+    received = [record for record in records if record_type(record) == RECEIVED]
+    assert len(dues) == len(received) == 1
+    assert {(due.kind, due.ref, due.micros) for due in dues} == {
+        ("expense", "bearing/1", BEARINGS_ORDERED * BEARING_MICROS)
+    }
+    assert [(order.item, order.number) for order in result.orders] == [("bearing", 1)]
+
+
+def test_levels_are_such_as_batteries_and_shelves_have() -> None:
+    _, sent = simulated(moments=1_200, every_ms=5 * MINUTE_MS)
+    shown: dict[str, list[int]] = defaultdict(list)
+    rows = [out.value for out in sent if out.key and b'"level"' in out.value and b"tariff" not in out.value]
+    for reading in (msgspec.json.decode(row, type=Reading) for row in rows):
+        shown[f"{reading.machine.split('-')[1]} {reading.meter}"].append(reading.value)
+    taxi, drone, robot = shown["taxi battery"], shown["drone battery"], shown["robot bearings"]
+    assert 0 < min(taxi) < max(taxi) < TAXI_BATTERY_WH and 0 < min(drone) < max(drone) <= DRONE_BATTERY_WH
+    assert 0 < min(robot) < max(robot)
+    for levels, most in ((taxi, TAXI_BATTERY_WH // 10), (drone, DRONE_BATTERY_WH // 3), (robot, BEARINGS_ORDERED)):
+        assert any(a < b for a, b in pairwise(levels)) and any(a > b for a, b in pairwise(levels))
+        assert max(abs(a - b) for a, b in pairwise(levels)) <= most
+
+
+def test_goods_that_came_before_a_kill_are_received_once() -> None:
+    """They are saved before they are sent: whichever of the two was done, the next run says the same, and no more."""
+    fleet, every_ms = Fleet("v", 5), 10 * MINUTE_MS
+    simulation = Simulation(LOG, fleet, Plan(start_ms=START_MS, every_ms=every_ms))
+    sent = [*heartbeats(LOG, START_MS), *simulation.registrations(KEY, AGREEMENT, START_MS)]
+    moment = 0
+    while not simulation.goods:
+        sent += simulation.moments(moment, 1)
+        moment += 1
+    saved = msgspec.json.decode(msgspec.json.encode(simulation.remember()), type=FleetMemory)
+    start_ms = START_MS + moment * every_ms
+    for was_sent in (True, False):
+        later = Simulation(LOG, fleet, Plan(start_ms=start_ms, every_ms=every_ms))
+        later.recall(saved)
+        log = sent if was_sent else sent[:-2]
+        rest = [out for number in range(380) for out in later.moments(number, 1)]
+        result = Result([*log, *rest, *heartbeats(LOG, last_heartbeat_ms(LOG, start_ms + 380 * every_ms))])
+        assert not result.rejects and result.duplicates == 2 * was_sent
+        assert [due.ref for window in result.windows for due in window.dues] == ["bearing/1", "bearing/2"]
 
 
 def test_large_fleets_share_gateways() -> None:
