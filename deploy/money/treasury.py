@@ -20,7 +20,7 @@ from schemas.parsing import token_amount
 from schemas.payout import Funding
 from settlement import service
 from settlement.chain.claims import NotActive
-from settlement.chain.contract import Underfunded
+from settlement.chain.contract import EpochNotOver, Underfunded
 from settlement.chain.driver import NotYet
 from settlement.chain.job import Settled, SettleOptions
 from settlement.chain.ledger import CHAIN_FILE, Deployment, Ledger
@@ -46,7 +46,7 @@ COLLECTED = (
     'SELECT "partition", epoch, sum(collected_micros) FROM windows WHERE final AND collected_micros <> 0 GROUP BY ALL'
 )
 
-Waiting = NotYet | NodeAway | NodeRefuses | Underfunded
+Waiting = NotYet | NodeAway | NodeRefuses | Underfunded | EpochNotOver
 """Why a follower can't post now, and goes on by itself once that is over."""
 
 
@@ -141,14 +141,15 @@ class Treasury:
     ) -> Iterator[Settled | Waiting]:
         """Posts as epochs end, for ever: what was posted, which epochs owe nobody, and now and then why it waits.
 
-        It outlives a node that is away for hours, and a ledger that lacks funds. `on_round` is called after each round.
+        It outlives a node that is away for hours, a ledger that lacks funds, and blocks that are behind the log's time.
+        `on_round` is called after each round.
         """
         silent_until_s, owes_nobody_until = 0.0, None
         while True:
             begun_s = time.monotonic()
             try:
                 settled = self.settle(options)
-            except (NotYet, NodeAway, NodeRefuses, Underfunded) as error:
+            except (NotYet, NodeAway, NodeRefuses, Underfunded, EpochNotOver) as error:
                 on_round(Round("waiting", str(error), time.monotonic() - begun_s))
                 if time.monotonic() >= silent_until_s:
                     yield error

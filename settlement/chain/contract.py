@@ -164,12 +164,17 @@ class Underfunded(InvalidInput):
     """A ledger holds less than a post would owe."""
 
 
+class EpochNotOver(InvalidInput):
+    """The chain's clock, that of its blocks, has not reached the end of a post's epochs yet."""
+
+
 def refusal(name: str, arguments: Sequence[Any]) -> InvalidInput:
     """A contract's refusal as one line that says what to do."""
     text = _TEXTS.get(name)
     if text is None:
         return InvalidInput(f"the contract refuses: {name}{tuple(arguments)}")
-    return (Underfunded if name == "Underfunded" else InvalidInput)(text(*arguments))
+    kinds = {kind.__name__: kind for kind in (Underfunded, EpochNotOver)}
+    return kinds.get(name, InvalidInput)(text(*arguments))
 
 
 def moment(seconds: int) -> str:

@@ -173,6 +173,36 @@ def test_settle_that_follows_says_once_that_an_epoch_owes_nobody(
     assert [line for line in said if "owes nobody, and goes into a later post" in line] == said[-1:]
 
 
+def test_settle_that_follows_waits_for_the_chain_s_clock(
+    tmp_path: Path, node: Chain, keys: Keys, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Blocks come late: a broker's clock may be ahead of the last one's, and a grace be shorter than that."""
+    tomorrow = LOG.epoch_of(node.time_s(at="pending") * 1_000) + 1
+    snapshot = ask(node, "evm_snapshot")
+    place = DataFolder(tmp_path, Settings(data_dir=tmp_path, chain_rpc_url=node.rpc_url))
+    place.create_log(LOG)
+    service.deploy_contracts(tmp_path, node, LOG, keys)
+    publish_all(tmp_path, {tomorrow: {0: [window("pv-1", tomorrow, 900_000_000)]}})
+    service.fund(tmp_path, node, LOG, keys)
+    rests: list[float] = []
+
+    def rest(seconds: float) -> None:
+        rests.append(seconds)
+        if len(rests) == 2:
+            node.pass_time(2 * 86_400)
+        if len(rests) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(treasury.time, "sleep", rest)
+    monkeypatch.setenv("CHAIN_RPC_URL", node.rpc_url)
+    with pytest.raises(KeyboardInterrupt):
+        money.settle(follow=True, data_dir=tmp_path)
+    said = capsys.readouterr()
+    assert said.err.count("but the chain's clock says") == 1
+    assert live(place, node) == 1
+    assert ask(node, "evm_revert", snapshot)
+
+
 def test_the_tip_is_the_node_s_within_a_part_of_the_cap_or_what_is_set(
     place: DataFolder, node: Chain, keys: Keys
 ) -> None:
