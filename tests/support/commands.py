@@ -31,7 +31,7 @@ def tallyroot(
     """Runs a command with these variables too; its exit code must be `code`, and no traceback may be shown."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        process = FORKED.Process(target=_run, args=(words, cwd, out, err, env or {}))
+        process = FORKED.Process(target=run_forked, args=(words, cwd, out, err, env or {}))
         process.start()
         process.join(seconds)
         if process.exitcode is None:
@@ -42,7 +42,8 @@ def tallyroot(
     return done
 
 
-def _run(words: tuple[str, ...], cwd: Path, out: Path, err: Path, env: Mapping[str, str]) -> None:
+def run_forked(words: tuple[str, ...], cwd: Path, out: Path, err: Path, env: Mapping[str, str]) -> None:
+    """A command as the process that was forked for it."""
     from deploy.__main__ import main
 
     os.chdir(cwd)
