@@ -47,7 +47,15 @@ from settlement.chain.restore import last_posted_epoch, restore_posts
 from settlement.chain.shares import Shares
 from settlement.chain.signer import Keys, Signer
 from settlement.chain.transfers import LedgerTransfers
-from settlement.chain.treasury import call_as_role, cancel_announced, deploy_contracts, fund, refresh_if_here, roles
+from settlement.chain.treasury import (
+    call_as_role,
+    cancel_announced,
+    deploy_contracts,
+    fund,
+    pay_ledger,
+    refresh_if_here,
+    roles,
+)
 from settlement.chain.watcher import auditor_of
 from settlement.post import payouts_tree, token_units, windows_tree
 from settlement.results import Attested, SettlementsReport
@@ -75,6 +83,7 @@ __all__ = [
     "fund",
     "last_posted_epoch",
     "move_ledger",
+    "pay_ledger",
     "payouts",
     "proof",
     "proofs",

@@ -60,6 +60,8 @@ def show_audit(terminal: Terminal, log: "Log", report: "AuditReport") -> None:
         terminal.say(f"by an operator's decision {skipped.text}")
     for paid in report.unrecorded:
         terminal.say(f"unrecorded money, a customer waits for what was paid: {paid.text}")
+    for text in report.made_good:
+        terminal.say(f"by an operator's mistake {text}")
     if report.payments:
         terminal.say(f"{report.payments:,} payments of customers held against what the ledger got")
     terminal.say(
@@ -167,6 +169,8 @@ def _done_line(done: "Done") -> str:
             return f"by an operator's decision {done.text}"
         case "unrecorded":
             return f"unrecorded money, a customer waits for what was paid: {done.text}"
+        case "amended":
+            return f"by an operator's mistake {done.text}"
         case "wait":
             until = "" if done.until_s is None else f", waiting until {moment_text(done.until_s * 1_000)}"
             return f"{of_post}{done.text}{until}"

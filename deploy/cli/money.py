@@ -133,6 +133,9 @@ def _ledger_settings(
 @app.command()
 def fund(
     amount: Annotated[str | None, typer.Argument(help="Such as 12.50; without it, what is missing.")] = None,
+    makes_good: Annotated[
+        str | None, typer.Option(metavar="MACHINE/PAYMENT", help="Pay in the place of a payment that the chain lacks.")
+    ] = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -140,7 +143,15 @@ def fund(
     from deploy.texts import units
 
     treasury, terminal = treasury_of(data_dir), Terminal(as_json=json)
-    funded, decimals = treasury.fund(amount), treasury.decimals()
+    if makes_good is None:
+        funded = treasury.fund(amount)
+    elif amount is None and (named := re.fullmatch(r"(.+)/(\d{1,15})", makes_good)):
+        from deploy.money.make_good import make_good
+
+        funded = make_good(treasury, named[1], int(named[2]))
+    else:
+        raise InvalidInput("--makes-good takes MACHINE/PAYMENT, such as taxi-7/3, and no amount: the payment has it")
+    decimals = treasury.decimals()
     terminal.say(
         f"sent {units(funded.amount, decimals)}; the ledger holds {units(funded.balance, decimals)}"
         if funded.transaction

@@ -55,6 +55,15 @@ def asset_of(chain: Chain, deployment: Deployment, version: str) -> Asset:
     return asset
 
 
+def transfer_call(asset: Asset, signed: Authorization) -> Call:
+    """The call by which anybody sends what a payer signed."""
+    signature = bytes.fromhex(signed.signature[2:])
+    return TOKEN.call(
+        asset.token, "transferWithAuthorization", signed.payer, signed.to, signed.value, signed.valid_after,
+        signed.valid_before, bytes.fromhex(signed.nonce[2:]), signature[64], signature[:32], signature[32:64],
+    )  # fmt: skip
+
+
 class ChainHand:
     """The token and the till's own account. Threads may share it."""
 
@@ -92,7 +101,7 @@ class ChainHand:
         """Why the token would refuse the transfer now; None if it wouldn't."""
         with self._lock:
             try:
-                self._chain.ask(self._call(authorization), self._gas.address, at="pending")
+                self._chain.ask(transfer_call(self._asset, authorization), self._gas.address, at="pending")
             except (NodeAway, NodeRefuses):
                 raise
             except InvalidInput as error:
@@ -135,7 +144,9 @@ class ChainHand:
                 fees = self._fees.get(before.transaction, now).replaced(now, self._chain.fee_cap)
             if fees is None:
                 raise InvalidInput("gas costs more than the cap: wait, or raise TALLYROOT_FEE_CAP_GWEI")
-            raw, transaction = self._chain.signed(self._gas, self._call(authorization), nonce, fees, at="pending")
+            raw, transaction = self._chain.signed(
+                self._gas, transfer_call(self._asset, authorization), nonce, fees, at="pending"
+            )
             self._fees[transaction] = fees
             return Attempt(nonce, raw, transaction)
 
@@ -143,13 +154,6 @@ class ChainHand:
         """Hands a transaction to the node; what its nonce was used for meanwhile, the next look shows."""
         with self._lock:
             self._chain.send_raw(attempt.raw)
-
-    def _call(self, signed: Authorization) -> Call:
-        signature = bytes.fromhex(signed.signature[2:])
-        return TOKEN.call(
-            self._asset.token, "transferWithAuthorization", signed.payer, signed.to, signed.value, signed.valid_after,
-            signed.valid_before, bytes.fromhex(signed.nonce[2:]), signature[64], signature[:32], signature[32:64],
-        )  # fmt: skip
 
     def _events(self, event: bytes, signed: Authorization, first: int, last: int) -> list[tuple[str, int]]:
         """Transaction and log index of each such event of the authorisation."""

@@ -80,7 +80,8 @@ class AuditReport(Struct, frozen=True, kw_only=True):
     leaves of the last post by the log, and the total that was posted with them. `before_micros` is what of all paid is
     owed by ledgers before this one. `gap` names the source that could not be read: posts that need it were not judged.
     `skipped` are the ranges that operators had skipped. `payments` counts those of customers, `unrecorded` is what they
-    paid that no record tells of. `money` is None if no ledger was read.
+    paid that no record tells of, `made_good` names those that the chain doesn't have and that somebody paid in its
+    place. `money` is None if no ledger was read.
     """
 
     ok: bool
@@ -109,6 +110,7 @@ class AuditReport(Struct, frozen=True, kw_only=True):
     skipped: tuple[SkippedRange, ...] = ()
     payments: int = 0
     unrecorded: tuple[Transfer, ...] = ()
+    made_good: tuple[str, ...] = ()
     money: LedgerMoney | None = None
 
 
@@ -126,7 +128,7 @@ class Auditor:
         self._ledger, self._start = ledger, start
         self._verdicts: list[PostVerdict] = []
         self._judged: list[bytes] = []
-        self._payments = Payments(self._unit)
+        self._payments = Payments(log.log_id, self._unit)
         self._reached_s: dict[int, int] = {}
         self._streams: dict[int, EpochStream] = {}
         self._gap = ""
@@ -149,7 +151,6 @@ class Auditor:
         money_in: MoneyIn | None = None,
     ) -> AuditReport:
         """Audits all live posts, up to the first that lacks a source; the report holds the findings.
-
         Payments are held against `money_in`, what the ledger got; without it they are counted only.
         With `posted_only` epochs that aren't posted yet are not read, and a later run may audit them if it `goes_on`:
         then it continues the epochs of the first run's `sources`, which isn't asked for them again.
@@ -198,6 +199,7 @@ class Auditor:
             skipped=tuple(self._skipped),
             payments=self._payments.count,
             unrecorded=self._payments.unrecorded(min(self._reached_s.values(), default=0)),
+            made_good=self._payments.made_good,
         )
 
     def _begin(self, start: LedgerStart, streams: Mapping[int, EpochStream]) -> None:

@@ -4,6 +4,10 @@
 
 Before the post that settles it, too: a record can't know of a transfer that comes after. What arrived by an
 authorisation (EIP-3009) and stands in no record is no theft: a customer paid and waits, so it is named, not disputed.
+
+A payment that the chain contradicts is made good by whoever pays its amount to the ledger under the nonce that names
+it: its refund and what its machine kept of it then come from money that is there. Without that one mistake of an
+operator would hold up all posts after it for good, for a record can't be taken back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +19,7 @@ from schemas.payment import AcceptedPayment, PaymentReceived
 from schemas.units import TokenUnits
 from settlement.audit.sources import SourceMissing
 from settlement.audit.verdict import Finding
+from settlement.keccak import keccak
 
 RECORDED_WITHIN_S = 3_600
 """So long after a transfer its record may come: until it is final, and for a till that was restarted."""
@@ -24,6 +29,11 @@ RECEIPTS_MAX = 1_000
 
 Place = tuple[int, int]
 """Block and log index."""
+
+
+def make_good_nonce(log_id: str, machine: str, version: int) -> bytes:
+    """The nonce (32 bytes) of an authorisation that pays in the place of a machine's payment of this version."""
+    return keccak(f"tallyroot makes good 1\n{log_id}\n{machine}\n{version}".encode())
 
 
 class Transfer(Struct, frozen=True):
@@ -68,6 +78,10 @@ class MoneyIn(Protocol):
         """Whether its payer had signed it, for somebody else to send (EIP-3009)."""
         ...
 
+    def under_nonce(self, nonce: bytes) -> Sequence[Transfer]:
+        """All that was paid by an authorisation with this nonce, of any payer."""
+        ...
+
     def block_time_s(self, number: int) -> int:
         """A block's time, Unix seconds."""
         ...
@@ -83,9 +97,9 @@ class PaymentFault(Struct, frozen=True):
 class Payments:
     """All payments that an audit has judged, each by a transfer that no other may use."""
 
-    def __init__(self, unit: int) -> None:
+    def __init__(self, log_id: str, unit: int) -> None:
         """`unit` is how many token units a micro is."""
-        self._unit = unit
+        self._log_id, self._unit = log_id, unit
         self._users: dict[Place, str] = {}
         self._money_in: MoneyIn | None = None
         self._transfers: Mapping[Place, Transfer] = {}
@@ -93,6 +107,12 @@ class Payments:
         self._asked = 0
         self.count = 0
         """How many payments were taken."""
+        self._made_good: dict[str, str] = {}
+
+    @property
+    def made_good(self) -> tuple[str, ...]:
+        """Payments that the chain contradicts and that somebody made good, in words."""
+        return tuple(self._made_good.values())
 
     def look(self, money_in: MoneyIn | None) -> None:
         """Asks the chain, once for a run; None where no chain is asked."""
@@ -156,14 +176,31 @@ class Payments:
 
     def _fault(
         self, sequence: int, partition: int, accepted: AcceptedPayment, text: str, *, is_early: bool = False
-    ) -> PaymentFault:
+    ) -> PaymentFault | None:
         payment = accepted.payment
+        instead = None if is_early else self._instead(partition, accepted)
+        if instead is not None:
+            where = _where(partition, accepted)
+            self._made_good[where] = f"the {where} {text}; made good by {instead.text}"
+            return None
         finding = Finding(
             kind="payment", sequence=sequence, text=f"the {_where(partition, accepted)} {text}",
             machine=payment.machine, partition=partition, offset=accepted.offset, session=payment.session,
             found=self._stated(payment), expected=self._on_chain(payment),
         )  # fmt: skip
         return PaymentFault(finding, is_early)
+
+    def _instead(self, partition: int, accepted: AcceptedPayment) -> Transfer | None:
+        """The transfer that makes a payment good: final, of its amount at least, and used for nothing else."""
+        payment, user = accepted.payment, _where(partition, accepted)
+        if self._money_in is None:
+            return None
+        nonce = make_good_nonce(self._log_id, payment.machine, payment.version)
+        for transfer in self._money_in.under_nonce(nonce):
+            is_enough = transfer.amount >= payment.amount * self._unit and transfer.block <= self._final
+            if is_enough and self._users.setdefault(transfer.place, user) == user:
+                return transfer
+        return None
 
     def _stated(self, payment: PaymentReceived) -> str:
         amount = payment.amount * self._unit

@@ -47,6 +47,18 @@ class LedgerTransfers:
             for log in self._chain.logs_of(transfer.transaction)
         )
 
+    def under_nonce(self, nonce: bytes) -> Sequence[Transfer]:
+        """All that was paid by an authorisation with this nonce, of any payer: each is the first transfer after its use
+        in the same transaction.
+        """
+        uses = self._chain.logs(self._token, self._first_block, (AUTHORIZATION_USED, None, nonce))
+        found = []
+        for use in uses:
+            payer = "0x" + use.topics[1][12:].hex()
+            later = [each for each in self.of_transaction(use.transaction) if each.log_index > use.index]
+            found += [each for each in later[:1] if each.payer == payer]
+        return found
+
     def _of(self, logs: Iterable[PlainLog]) -> list[Transfer]:
         token, found = artefact("DemoDollar"), []
         for log in logs:

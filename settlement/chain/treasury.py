@@ -112,15 +112,23 @@ def fund(data_dir: Path, chain: Chain, log: Log, keys: Keys, amount: int | None 
         raise InvalidInput("the amount must not be below zero")
     if not needed:
         return Funded(0, state.balance, None)
-    operator = keys.of("operator")
+    return pay_ledger(data_dir, log, ledger, keys, needed, ledger.transfer(ledger.deployment.ledger, needed))
+
+
+def pay_ledger(data_dir: Path, log: Log, ledger: Ledger, keys: Keys, amount: int, call: Call) -> Funded:
+    """Sends the operator's call that pays the ledger so many token units; a demo token is minted as needed.
+
+    Raises InvalidInput where the operator holds less, or with the token's refusal.
+    """
+    chain, operator = ledger.chain, keys.of("operator")
     own = ledger.balance_of(operator.address)
-    if own < needed and ledger.deployment.demo_token:
-        transact(chain, keys, "operator", ledger.mint(operator.address, needed - own))
-    elif own < needed:
-        raise InvalidInput(f"{operator.address} holds {own} token units and needs {needed}: send it some first")
-    receipt = transact(chain, keys, "operator", ledger.transfer(ledger.deployment.ledger, needed))
+    if own < amount and ledger.deployment.demo_token:
+        transact(chain, keys, "operator", ledger.mint(operator.address, amount - own))
+    elif own < amount:
+        raise InvalidInput(f"{operator.address} holds {own} token units and needs {amount}: send it some first")
+    receipt = transact(chain, keys, "operator", call)
     note_funding(data_dir, log, ledger)
-    return Funded(needed, ledger.balance_of(ledger.deployment.ledger), hash_of(receipt))
+    return Funded(amount, ledger.balance_of(ledger.deployment.ledger), hash_of(receipt))
 
 
 def call_as_role(

@@ -140,6 +140,7 @@ def _looked(ledger: Ledger, report: AuditReport, done: Sequence[Done]) -> Look:
     events = {part.event for part in done}
     told = [Done("skipped", 0, skipped.text) for skipped in report.skipped]
     told += [Done("unrecorded", 0, paid.text) for paid in report.unrecorded]
+    told += [Done("amended", 0, text) for text in report.made_good]
     announced = announced_steps(ledger)
     for step in announced:
         text = f"the admin has announced {step.text}, to be carried out from {moment(step.ready_s)} on; unless you know"

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from deploy.cli import app as cli
 from deploy.explain.audit_sources import archived
@@ -18,6 +18,7 @@ from schemas.units import COUNT_MAX, MINUTE_MS
 from settlement import service
 from settlement.audit.audit import AuditReport
 from settlement.audit.payments import Payments
+from settlement.chain.job import SettleOptions
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
 from settlement.chain.signer import Keys
@@ -185,6 +186,38 @@ def test_a_false_payment_is_found_before_it_is_posted(
     assert "1 payments of customers held against what the ledger got" in done.stdout
 
 
+def test_a_false_payment_that_its_operator_makes_good_holds_up_nothing(
+    ledger: Ledger, customer: Customer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it every post of its epoch is disputed, for the record stays in the log. A post that was disputed is not
+    made again: the next one has one more epoch.
+    """
+    monkeypatch.setenv("CHAIN_RPC_URL", ledger.chain.rpc_url)
+    paid = customer.pay(3 * WHOLE)
+    make_final(ledger.chain)
+    fill_paid(tmp_path / "data", {0: [paid], 1: [paid]})
+    place = WatchedFolder(tmp_path / "data", ledger.chain)
+    place.settle(1)
+    assert [part[:2] for part in said(place)] == [("disputed", 1)]
+
+    def fund(payment: str) -> Result:
+        words = ["fund", "--makes-good", payment, "--data-dir", str(place.folder)]
+        return CliRunner().invoke(cli.app, words)
+
+    assert str(fund(f"{MACHINES[0]}/1").exception).startswith("the chain has payment 1")
+    assert str(fund(f"{MACHINES[0]}/2").exception).startswith("no payment 2")
+    before = ledger.balance_of(ledger.deployment.ledger)
+    assert fund(f"{MACHINES[1]}/1").exit_code == 0
+    assert str(fund(f"{MACHINES[1]}/1").exception).startswith(f"payment 1 of {MACHINES[1]} was made good before")
+    assert ledger.balance_of(ledger.deployment.ledger) == before + 3 * WHOLE
+    make_final(ledger.chain)
+    assert str(fund(f"{MACHINES[1]}/1").exception).startswith("the chain has payment 1")
+    service.settle(place.folder, ledger.chain, LOG, place.keys, SettleOptions(restate=True))
+    amended, attested = said(place)
+    assert (amended[0], attested) == ("amended", ("attested", 1, ""))
+    assert f"is used twice, first by the payment for session s-0 of {MACHINES[0]}" in amended[2]
+
+
 def test_settlements_say_what_was_earned_collected_funded_owed_and_claimed(
     ledger: Ledger, customer: Customer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,7 +263,7 @@ def test_money_by_an_authorisation_without_a_record_is_named_and_funding_is_not(
     recorded, forgotten = customer.pay(3 * WHOLE), customer.pay(4 * WHOLE)
     make_final(ledger.chain)
     late = customer.pay(5 * WHOLE)
-    payments, transfers = Payments(1), LedgerTransfers(ledger)
+    payments, transfers = Payments(LOG.log_id, 1), LedgerTransfers(ledger)
     payments.look(transfers)
     assert {paid.transaction for paid in transfers.transfers()} > {
         each["transaction"] for each in (recorded, forgotten, late)

@@ -7,7 +7,7 @@ from msgspec import structs
 
 from schemas.payment import AcceptedPayment, PaymentReceived
 from settlement.audit.audit import Auditor, AuditReport
-from settlement.audit.payments import RECEIPTS_MAX, RECORDED_WITHIN_S, Payments, Transfer
+from settlement.audit.payments import RECEIPTS_MAX, RECORDED_WITHIN_S, Payments, Transfer, make_good_nonce
 from settlement.audit.sources import Epoch, SourceMissing, Sources
 from tests.support.settlement_data import FIRST_EPOCH, LOG, manifest_of
 
@@ -27,6 +27,7 @@ class Node:
 
     def __init__(self, listed: Sequence[Transfer], receipts: Sequence[Transfer] | None = None) -> None:
         self.listed, self.receipts, self.asked = listed, listed if receipts is None else receipts, 0
+        self.under: dict[bytes, list[Transfer]] = {}
 
     def final_block(self) -> int:
         return FINAL
@@ -42,12 +43,15 @@ class Node:
         self.asked += 1
         return transfer.payer == PAYER
 
+    def under_nonce(self, nonce: bytes) -> Sequence[Transfer]:
+        return self.under.get(nonce, [])
+
     def block_time_s(self, number: int) -> int:
         return number
 
 
 def looked(node: Node) -> Payments:
-    payments = Payments(UNIT)
+    payments = Payments(LOG.log_id, UNIT)
     payments.look(node)
     return payments
 
@@ -135,3 +139,48 @@ def test_money_without_a_record_is_named_once_its_record_would_have_been_read() 
     assert payments.unrecorded(ARRIVED.block + RECORDED_WITHIN_S + 1) == (ARRIVED,)
     assert payments.fault_of(1, 0, AcceptedPayment(7, PAID), 50) is None
     assert payments.unrecorded(10**9) == ()
+
+
+REPLACED = Transfer("0x" + "0b" * 20, 5 * UNIT, 90, "0x" + "9c" * 32, 0)
+NONCE = make_good_nonce(LOG.log_id, PAID.machine, PAID.version)
+
+
+def test_a_payment_that_was_never_made_is_made_good_under_its_nonce() -> None:
+    node = Node([], [])
+    accepted = AcceptedPayment(7, PAID)
+    assert not audited([accepted], node).ok
+    node.under = {NONCE: [REPLACED]}
+    report = audited([accepted], node)
+    assert report.ok
+    (text,) = report.made_good
+    assert text == (
+        "the payment for session s of m (partition 0, offset 7) was never made: the ledger got no such transfer;"
+        f" made good by {REPLACED.text}"
+    )
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [
+        structs.replace(REPLACED, amount=5 * UNIT - 1),
+        structs.replace(REPLACED, block=FINAL + 1),
+        ARRIVED,
+    ],
+    ids=["too little", "not final", "a customer's, used by his own record"],
+)
+def test_attack_what_is_too_little_or_not_final_or_used_makes_nothing_good(instead: Transfer) -> None:
+    node = Node([ARRIVED])
+    node.under = {make_good_nonce(LOG.log_id, PAID.machine, 2): [instead]}
+    false = AcceptedPayment(8, structs.replace(PAID, version=2, block=50))
+    report = audited([AcceptedPayment(7, PAID), false], node)
+    assert [(finding.offset, report.made_good) for finding in report.findings] == [(8, ())]
+
+
+def test_attack_one_transfer_makes_good_one_payment() -> None:
+    """Each has a nonce of its own; a node that shows one transfer under both changes nothing."""
+    node = Node([])
+    node.under = {make_good_nonce(LOG.log_id, PAID.machine, version): [REPLACED] for version in (1, 2)}
+    pair = [AcceptedPayment(7, PAID), AcceptedPayment(8, structs.replace(PAID, version=2, block=50))]
+    report = audited(pair, node)
+    assert [finding.offset for finding in report.findings] == [8]
+    assert len(report.made_good) == 1
