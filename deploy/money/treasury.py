@@ -31,6 +31,7 @@ from settlement.posting import GWEI
 from settlement.results import Funded, SettlementsReport
 from settlement.storage.posts import Store
 from settlement.storage.published_epochs import last_epoch
+from streams.storage.object_store import StoreAway
 
 T = TypeVar("T")
 
@@ -46,7 +47,7 @@ COLLECTED = (
     'SELECT "partition", epoch, sum(collected_micros) FROM windows WHERE final AND collected_micros <> 0 GROUP BY ALL'
 )
 
-Waiting = NotYet | NodeAway | NodeRefuses | Underfunded | EpochNotOver
+Waiting = NotYet | NodeAway | NodeRefuses | Underfunded | EpochNotOver | StoreAway
 """Why a follower can't post now, and goes on by itself once that is over."""
 
 
@@ -111,6 +112,7 @@ class Treasury:
         self.data.fetch_epochs()
         settled = self._settle(options)
         if self._shared is not None and (settled.posts or not self._is_shared):
+            self._is_shared = False  # until all are there, also where the store is away now
             self._shared.put(self._live_posts())
             self._is_shared = True
         return settled
@@ -141,15 +143,15 @@ class Treasury:
     ) -> Iterator[Settled | Waiting]:
         """Posts as epochs end, for ever: what was posted, which epochs owe nobody, and now and then why it waits.
 
-        It outlives a node that is away for hours, a ledger that lacks funds, and blocks that are behind the log's time.
-        `on_round` is called after each round.
+        It outlives a node or a store that is away for hours, a ledger that lacks funds, and blocks that are behind the
+        log's time. `on_round` is called after each round.
         """
         silent_until_s, owes_nobody_until = 0.0, None
         while True:
             begun_s = time.monotonic()
             try:
                 settled = self.settle(options)
-            except (NotYet, NodeAway, NodeRefuses, Underfunded, EpochNotOver) as error:
+            except (NotYet, NodeAway, NodeRefuses, Underfunded, EpochNotOver, StoreAway) as error:
                 on_round(Round("waiting", str(error), time.monotonic() - begun_s))
                 if time.monotonic() >= silent_until_s:
                     yield error

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,14 @@ from msgspec import structs
 from deploy.config import load_settings
 from deploy.data_folder import DataFolder
 from deploy.explain.watch import Watch, WatchOptions
+from deploy.money import treasury as treasury_module
 from deploy.money.shared_posts import SharedPosts
-from deploy.money.treasury import Treasury
+from deploy.money.treasury import Round, Treasury
 from schemas.errors import InvalidInput
 from settlement import service
 from settlement.chain.job import SettleOptions
 from settlement.chain.watcher import Done, Look
-from streams.storage.object_store import ObjectStore
+from streams.storage.object_store import ObjectStore, StoreAway
 from tests.support.watched_folder import WatchedFolder
 
 pytestmark = pytest.mark.chain
@@ -48,6 +50,39 @@ def test_an_auditor_attests_what_the_store_has(hosts: tuple[Treasury, DataFolder
     fetched = auditor.data_dir / "settlement" / "posts" / "1"
     assert {path.name for path in fetched.iterdir()} == {"manifest.json", "windows.parquet", "payouts.json"}
     assert sorted(path.name for path in store.rglob("posts/1/*/*")) == sorted(path.name for path in fetched.iterdir())
+
+
+def test_settle_that_follows_waits_for_its_store_and_puts_the_post_then(
+    hosts: tuple[Treasury, DataFolder, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The post is made all the same, and its files are not forgotten."""
+    treasury, auditor, store = hosts
+    settle(treasury)
+    away, put = [True], ObjectStore.put
+
+    def may_fail(self: ObjectStore, name: str, chunks: Iterator[bytes]) -> None:
+        if away:
+            raise StoreAway("the store doesn't answer")
+        put(self, name, chunks)
+
+    monkeypatch.setattr(ObjectStore, "put", may_fail)
+    monkeypatch.setattr(treasury_module, "FOLLOW_S", 0.0)
+    rounds: list[str] = []
+
+    def count(done: Round) -> None:
+        rounds.append(done.outcome)
+        if len(rounds) == 2:
+            away.clear()
+        if len(rounds) == 3:
+            raise KeyboardInterrupt
+
+    following = treasury.follow(SettleOptions(), count)
+    assert isinstance(next(following), StoreAway)
+    with pytest.raises(KeyboardInterrupt):
+        next(following)
+    assert rounds == ["waiting", "waiting", "nothing"]
+    assert len({path.parent.parent.name for path in store.rglob("posts/*/*/manifest.json")}) == 2
+    assert watch(auditor)[0].startswith("attested 2")
 
 
 def test_what_was_settled_before_the_store_was_set_is_put_too(hosts: tuple[Treasury, DataFolder, Path]) -> None:
