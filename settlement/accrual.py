@@ -20,10 +20,10 @@ from typing import Protocol
 from msgspec import Struct
 
 from schemas.errors import InvariantBroken
+from schemas.keccak import keccak
 from schemas.payout import Carry, Unsettled, UnsettledReason
 from schemas.registration import Agreement
 from schemas.window import Due, DueKind
-from settlement.keccak import keccak
 from settlement.split import split
 
 ACCOUNT = re.compile(r"0x[0-9a-fA-F]{40}")

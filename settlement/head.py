@@ -7,7 +7,7 @@ after a dispute = keccak(abi.encode(DISPUTE, previous head, sequence))
 
 from msgspec import Struct
 
-from settlement.keccak import keccak
+from schemas.keccak import keccak
 from settlement.leaf import account_bytes
 
 GENESIS = keccak(

@@ -4,7 +4,7 @@ All fields are static, so the ABI encoding is 32 bytes a field: unsigned big-end
 """
 
 from schemas.errors import InvariantBroken
-from settlement.keccak import keccak
+from schemas.keccak import keccak
 
 UINT64_MAX = 2**64 - 1
 UINT256_MAX = 2**256 - 1

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from schemas.errors import InvariantBroken
-from settlement.keccak import keccak
+from schemas.keccak import keccak
 
 
 class MerkleTree:

@@ -12,13 +12,13 @@ from msgspec import Struct
 
 from schemas.canonical import chain_digest
 from schemas.errors import InvalidInput, InvariantBroken
+from schemas.keccak import keccak
 from schemas.manifest import EpochManifest
 from schemas.post import EpochRef, PartitionRange, PostManifest, PostTotals, carries_digest
 from schemas.units import SECOND_MS
 from schemas.window import DUE_KINDS
 from settlement.accrual import NOBODY, Balances, Earning
 from settlement.head import PostHeader
-from settlement.keccak import keccak
 from settlement.leaf import machine_hash, payout_leaf, window_leaf
 from settlement.merkle import MerkleTree
 

@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping
 
-from eth_hash.auto import keccak
-from eth_keys.datatypes import Signature
-from eth_keys.exceptions import BadSignature
-from eth_utils.exceptions import ValidationError
 from msgspec import Struct
 
+from schemas.keccak import keccak
+from streams.core.signature import recovered
 from till import wire
 from till.wire import ExactPayload, Payment, Requirements, SignedAuthorization
 
@@ -16,7 +14,6 @@ _TRANSFER = keccak(
     b"TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,"
     b"bytes32 nonce)"
 )
-_CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 WORD_MAX = 2**256 - 1
 
 LEAST_S = 20
@@ -112,17 +109,7 @@ class Authorization(Struct, frozen=True):
 
     def is_signed(self, asset: Asset) -> bool:
         """Whether the payer's own key signed it: 65 bytes, low s, v 27 or 28, as the token demands."""
-        found = bytes.fromhex(self.signature[2:])
-        if len(found) != 65 or found[64] not in (27, 28):
-            return False
-        r, s = int.from_bytes(found[:32], "big"), int.from_bytes(found[32:64], "big")
-        if not (0 < r < _CURVE_ORDER and 0 < s <= _CURVE_ORDER // 2):
-            return False
-        try:
-            key = Signature(vrs=(found[64] - 27, r, s)).recover_public_key_from_msg_hash(self.digest(asset))
-        except (BadSignature, ValidationError):
-            return False
-        return key.to_address() == self.payer
+        return recovered(self.digest(asset), bytes.fromhex(self.signature[2:])) == self.payer
 
 
 def terms(asset: Asset, value: int, timeout_s: int) -> Requirements:

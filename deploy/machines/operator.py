@@ -58,7 +58,7 @@ class Operator:
 
 def typed_data(log_id: str, key: str, record_type: str, value: bytes) -> Mapping[str, object]:
     """What a wallet signs by `eth_signTypedData_v4`: the EIP-712 document of a JSON control record."""
-    from eth_hash.auto import keccak
+    from schemas.keccak import keccak
 
     return {
         "types": {

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from files.read import file_chunks, read_bytes
 from files.write import make_folder, rename, write_chunks
+from schemas.keccak import keccak
 from settlement.history import Posted
-from settlement.keccak import keccak
 from settlement.storage.posts import FILE_BYTES_MAX, RESTORE
 from settlement.storage.published_post import MANIFEST_BYTES_MAX, POST_FILES
 from streams.storage.object_store import ObjectStore

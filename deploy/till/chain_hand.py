@@ -5,12 +5,12 @@ import threading
 from eth_abi.abi import encode
 
 from schemas.errors import InvalidInput
+from schemas.keccak import keccak
 from settlement.chain.contract import Call, artefact
 from settlement.chain.ledger import Deployment
 from settlement.chain.node import Chain
 from settlement.chain.rpc import NodeAway, NodeRefuses
 from settlement.chain.signer import Signer
-from settlement.keccak import keccak
 from settlement.posting import Fees
 from till.authorization import Asset, Authorization
 from till.purchase import Attempt, Place

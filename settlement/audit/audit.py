@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 from msgspec import Struct, structs, to_builtins
 
 from schemas.errors import InvalidInput
+from schemas.keccak import keccak
 from schemas.log import Log
 from schemas.manifest import SkippedRange
 from schemas.units import TokenUnits
@@ -40,7 +41,6 @@ from settlement.audit.sources import (
 from settlement.audit.verdict import Finding, PostVerdict, judged, verdict_of
 from settlement.head import PostHeader
 from settlement.history import Disputed, Posted
-from settlement.keccak import keccak
 from settlement.succession import LedgerStart
 
 T = TypeVar("T")

@@ -15,11 +15,11 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from schemas.keccak import keccak
 from schemas.payment import AcceptedPayment, PaymentReceived
 from schemas.units import TokenUnits
 from settlement.audit.sources import SourceMissing
 from settlement.audit.verdict import Finding
-from settlement.keccak import keccak
 
 RECORDED_WITHIN_S = 3_600
 """So long after a transfer its record may come: until it is final, and for a till that was restarted."""

@@ -15,9 +15,9 @@ from eth_abi.abi import encode
 from eth_utils.address import is_checksum_address
 from msgspec import Struct
 
+from schemas.keccak import keccak
 from schemas.registration import Agreement
 from schemas.window import Window
-from settlement.keccak import keccak
 
 WINDOW_TYPES = ("bytes32", "uint64", "uint64", "uint64", "int256", "bytes32")
 

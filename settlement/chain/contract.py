@@ -12,8 +12,8 @@ from eth_abi.exceptions import DecodingError, EncodingError
 from msgspec import Struct
 
 from schemas.errors import InvalidInput
+from schemas.keccak import keccak
 from settlement.chain.signer import Role
-from settlement.keccak import keccak
 
 ROLE_HASHES: dict[Role, bytes] = {
     "admin": bytes(32),

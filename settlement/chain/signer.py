@@ -11,7 +11,7 @@ from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_typing import Hash32
 
 from schemas.errors import InvalidInput
-from settlement.keccak import keccak
+from schemas.keccak import keccak
 
 Role = Literal["admin", "operator", "poster", "auditor", "guardian"]
 ROLES: tuple[Role, ...] = get_args(Role)

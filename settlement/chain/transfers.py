@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
+from schemas.keccak import keccak
 from settlement.audit.payments import Transfer
 from settlement.chain.contract import artefact
 from settlement.chain.event_logs import PlainLog
 from settlement.chain.ledger import Ledger
-from settlement.keccak import keccak
 from settlement.leaf import account_bytes
 
 TRANSFER = keccak(b"Transfer(address,address,uint256)")

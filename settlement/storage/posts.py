@@ -25,12 +25,12 @@ from files.read import read_bytes, read_json
 from files.write import Temporary, make_folder, plain_json, rename, write_bytes, write_json
 from schemas.arrow import MICROS
 from schemas.errors import InvalidInput
+from schemas.keccak import keccak
 from schemas.payout import Carry, ChainSeen, Funding, Payout, Unsettled
 from schemas.post import PostManifest, carries_digest
 from schemas.window import DUE_KINDS, Due, DueKind
 from settlement.accrual import Balances, Earning, Terms
 from settlement.head import HeaderFile, PostHeader
-from settlement.keccak import keccak
 from settlement.leaf import payout_leaf
 from settlement.post import AssembledPost, PostStanding, payouts_tree, token_units
 

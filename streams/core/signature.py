@@ -19,9 +19,9 @@ costs no more than a small one for each key. A signature is valid as in libsodiu
 the public key A is canonical, neither A nor R is of small order, and R is [S]B - [h]A byte for byte (no cofactor).
 """
 
+from functools import lru_cache
 from hashlib import sha256
 
-from eth_hash.auto import keccak
 from eth_keys.datatypes import PrivateKey, Signature
 from eth_keys.exceptions import BadSignature
 from eth_utils.exceptions import ValidationError
@@ -30,6 +30,12 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey
 
 from schemas.errors import InvalidInput
+from schemas.keccak import keccak
+
+try:
+    from coincurve import PublicKey as CoinCurveKey
+except ImportError:  # no wheel here
+    CoinCurveKey = None  # type: ignore[assignment,misc]
 
 SIGNATURE_BYTES = 65
 """r (32 bytes), s (32 bytes), v (27 or 28)."""
@@ -47,9 +53,19 @@ def control_digest(
     log_id: str, key: str | bytes, record_type: str | bytes, content_type: str | bytes, value: bytes
 ) -> bytes:
     """The 32 bytes that an operator signs. Text may be passed as its UTF-8 bytes, as Kafka carries it."""
-    domain = keccak(keccak(_DOMAIN_TYPE) + keccak(b"tallyroot") + keccak(b"1") + keccak(log_id.encode()))
-    fields = b"".join(keccak(_utf8(part)) for part in (key, record_type, content_type, value))
-    return keccak(b"\x19\x01" + domain + keccak(keccak(_RECORD_TYPE) + fields))
+    fields = (keccak(_utf8(key)), _hash_of_word(_utf8(record_type)), _hash_of_word(_utf8(content_type)), keccak(value))
+    return keccak(b"\x19\x01" + _domain(log_id) + keccak(_hash_of_word(_RECORD_TYPE) + b"".join(fields)))
+
+
+@lru_cache(maxsize=64)
+def _domain(log_id: str) -> bytes:
+    return keccak(keccak(_DOMAIN_TYPE) + keccak(b"tallyroot") + keccak(b"1") + keccak(log_id.encode()))
+
+
+@lru_cache(maxsize=64)
+def _hash_of_word(word: bytes) -> bytes:
+    """Of what nearly all records have in common."""
+    return keccak(word)
 
 
 def sign_control(
@@ -77,21 +93,31 @@ def operator_of(
     content_type: str | bytes,
     value: bytes,
 ) -> str | None:
-    """The EVM account (`0x` and 40 hex digits in lower case) that made a signature, or None if it is invalid.
+    """The EVM account that made an operator's signature, or None if it is invalid."""
+    return recovered(control_digest(log_id, key, record_type, content_type, value), signature)
 
-    Only the low of the two possible s counts, and v is 27 or 28: a record has one signature of one key, not several.
+
+def recovered(digest: bytes, signature: bytes) -> str | None:
+    """The EVM account (`0x` and 40 hex digits in lower case) whose key signed 32 bytes, or None if none did.
+
+    Only the low of the two possible s counts, and v is 27 or 28: a digest has one signature of one key, not several.
     """
     if len(signature) != SIGNATURE_BYTES or signature[64] not in (27, 28):
         return None
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
     if not (0 < r < _CURVE_ORDER and 0 < s <= _CURVE_ORDER // 2):
         return None
-    digest = control_digest(log_id, key, record_type, content_type, value)
+    compact = signature[:64] + bytes([signature[64] - 27])
+    if CoinCurveKey is not None:  # as eth-keys does, without its objects
+        try:
+            public_key = CoinCurveKey.from_signature_and_message(compact, digest, hasher=None)
+        except ValueError:
+            return None
+        return "0x" + keccak(public_key.format(compressed=False)[1:])[12:].hex()
     try:
-        key_found = Signature(vrs=(signature[64] - 27, r, s)).recover_public_key_from_msg_hash(digest)
+        return Signature(compact).recover_public_key_from_msg_hash(digest).to_address()
     except (BadSignature, ValidationError):
         return None
-    return key_found.to_address()
 
 
 def operator_account(private_key: bytes) -> str:

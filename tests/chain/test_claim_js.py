@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from eth_abi.abi import encode
-from eth_hash.auto import keccak
 
 from deploy.setup.bootstrap import find_node
 from deploy.stack.servers import start_evm
+from schemas.keccak import keccak
 from settlement import service
 from settlement.chain.ledger import Deployment, Ledger
 from settlement.chain.node import Chain

@@ -26,6 +26,7 @@ from deploy.explain.watch import Watch, WatchOptions
 from deploy.stack.servers import Stack
 from deploy.texts import units
 from files.foreign import PlainFiles
+from schemas.keccak import keccak
 from schemas.manifest import EpochFiles
 from schemas.parsing import moment_ms
 from schemas.window import Due
@@ -34,7 +35,6 @@ from settlement.chain.job import SettleOptions
 from settlement.chain.node import Chain
 from settlement.chain.signer import Keys
 from settlement.chain.watcher import look
-from settlement.keccak import keccak
 from settlement.storage.posts import POST_WINDOWS
 from settlement.storage.published_epochs import EpochReader
 from streams.core.log_root import RECORDS

@@ -21,10 +21,10 @@ from deploy.importers.sources import SOURCES
 from deploy.machines.form import MachineForm, MeterForm, PayeeForm
 from deploy.machines.register import planned
 from deploy.machines.registry import Registry
+from schemas.keccak import keccak
 from schemas.registration import Agreement
 from schemas.units import DAY_MS
 from settlement.accrual import Balances, Earning, terms_of
-from settlement.keccak import keccak
 from settlement.merkle import MerkleTree, proves
 from settlement.split import split
 from streams.core.advance import Advanced

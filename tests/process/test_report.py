@@ -20,9 +20,9 @@ from deploy.report.report import ReportData, day_page, gather, read_part, render
 from deploy.texts import money
 from schemas.canonical import canonical_json
 from schemas.errors import InvalidInput
+from schemas.keccak import keccak
 from schemas.units import DAY_MS
 from settlement.head import genesis_head
-from settlement.keccak import keccak
 from settlement.post import PostStanding
 from settlement.split import split
 from settlement.storage.posts import Store

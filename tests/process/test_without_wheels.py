@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from settlement.keccak import keccak
+from schemas.keccak import keccak
 from streams.core.signature import operator_of, sign_control
 
 RECORD = ("log-1", "machine-1", "machine.registered", "application/json", b'{"version":1}')

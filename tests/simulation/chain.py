@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 
 from schemas.errors import InvalidInput
+from schemas.keccak import keccak
 from settlement.chain.contract import Call
 from settlement.chain.ledger import Deployment
 from settlement.chain.node import Sent
 from settlement.chain.signer import Signer
 from settlement.head import HeaderFile, PostHeader, disputed_head
 from settlement.history import Disputed, History, Posted, fold
-from settlement.keccak import keccak
 from settlement.posting import Fees, Mined
 
 FINAL_DEPTH = 6

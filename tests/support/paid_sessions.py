@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from eth_account import Account
 
+from schemas.keccak import keccak
 from schemas.payment import PAID
 from schemas.units import MINUTE_MS
 from settlement.chain.contract import artefact
@@ -14,7 +15,6 @@ from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain, plain_log
 from settlement.chain.signer import Keys
 from settlement.chain.transfers import TRANSFER
-from settlement.keccak import keccak
 from streams.core.records import Record
 from streams.worker.partition import Partition
 from tests.support.archived_log import LOG, MACHINES, START_MS, records_of

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import InvariantBroken
-from settlement.keccak import keccak, pure_keccak
+from schemas.keccak import keccak, pure_keccak
 from settlement.leaf import payout_leaf, window_leaf
 from settlement.merkle import MerkleTree, proves
 
