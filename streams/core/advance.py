@@ -15,6 +15,7 @@ from msgspec import UNSET, Struct
 from schemas.manifest import Counts
 from schemas.order import Order
 from schemas.payment import AcceptedPayment
+from schemas.reading import REGISTERED
 from schemas.reject import WHOLE_RECORD, Reject
 from schemas.window import Window
 from streams.core.control import Outcome
@@ -44,6 +45,7 @@ from streams.core.machines import Version
 from streams.core.purchasing import Level, place_orders
 from streams.core.records import LogRecord
 from streams.core.refused import LINE, ROW, Refused
+from streams.core.registering import Newcomers
 from streams.core.sealed import Part, Sealed
 from streams.core.sealing import seal_due
 from streams.core.state import State
@@ -247,15 +249,21 @@ class Piece:
 
     def _controls(self, line: int, end: int) -> int:
         """Judges a control record, and those that follow it before something seals; returns the line after them."""
-        state, records = self._state, self._entries.records
+        state, records, newcomers = self._state, self._entries.records, Newcomers(self._state)
         while True:
             record = self._entries.record(line)
             state.observe(record.timestamp)
-            judge = CONTROL[c.TYPES[int(records[line, c.TYPE])]]
-            self._tally.note(line, WHOLE_RECORD, judge(state, record))
+            kind = c.TYPES[int(records[line, c.TYPE])]
+            if kind == REGISTERED:
+                outcome = newcomers.register(record)
+            else:
+                newcomers.enter()
+                outcome = CONTROL[kind](state, record)
+            self._tally.note(line, WHOLE_RECORD, outcome)
             line += 1
             is_control = line < end and records[line, c.TYPE] > c.TYPE_HEARTBEAT and not records[line, c.REFUSED]
             if not is_control or records[line, c.TIMESTAMP] >= state.store.clock[t.NEXT_SEAL]:
+                newcomers.enter()
                 state.store.reserve(len(self._rows) + 1)
                 return line
 

@@ -6,6 +6,7 @@ The facts lie in arrays, where loops change them; a `MeterState` is made when co
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
 from streams.core.kernel import tables as t
@@ -104,8 +105,9 @@ class Meters:
 
     def add(self, machine: str, meter: str, facts: MeterState) -> None:
         """Adds a new meter, of which nothing but perhaps its boot is known."""
-        number = self._store.add_meter(self._store.machine_of[machine], meter)
-        if facts.current is None:  # as `add_meter` has left it
+        machines, words = [self._store.machine_of[machine]], [self._store.word(meter)]
+        number = int(self._store.add_meters(np.array(machines), np.array(words))[0])
+        if facts.current is None:  # as `add_meters` has left it
             self._store.touch(t.TOUCHED_METER, number)
         else:
             self._borrowed[number] = facts

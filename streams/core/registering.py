@@ -1,7 +1,6 @@
 """Registrations (rules 9, 10, 13, 22, 23 and 28)."""
 
-from typing import Any
-
+import numpy as np
 from msgspec import UNSET
 
 from schemas.registration import Agreement, Component, OrderPolicy, Registration
@@ -20,13 +19,63 @@ ITEMS_MAX = 256
 """The most different items that a machine may order over all its versions."""
 
 
+class Newcomers:
+    """Registrations of a run of records, judged one by one. The first versions of machines, which mostly come in
+    thousands, are entered together: `enter` must be called before anything else looks at the state.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._waiting: dict[str, tuple[Decoded, int]] = {}
+        """By machine, with the stream time of the record (epoch ms)."""
+
+    def register(self, record: LogRecord) -> Outcome:
+        """Judges a `machine.registered` record and applies it if it is the machine's next version."""
+        state = self._state
+        decoded = decode_registration(record)
+        if not isinstance(decoded, Decoded):
+            return decoded
+        registration = decoded.registration
+        if registration.machine in self._waiting:
+            self.enter()
+        machine = state.machines.get(registration.machine)
+        if (outcome := _verdict(state, record, machine, decoded)) is not None:
+            return outcome
+        if machine is None and registration.boot is UNSET:
+            self._waiting[registration.machine] = decoded, state.now_ms
+        else:
+            self.enter()
+            _apply(state, machine, decoded)
+        return None
+
+    def enter(self) -> None:
+        """Enters the machines that wait, in the order of their records."""
+        if not self._waiting:
+            return
+        state, store, own = self._state, self._state.store, [decoded for decoded, _ in self._waiting.values()]
+        machines = store.add_machines(list(self._waiting), [decoded.registration.route for decoded in own])
+        facts = [(1, 0, decoded.registration.effective_from) for decoded in own]
+        salts = [decoded.plain.get("salt") for decoded in own]
+        versions = state.book.add_versions(machines, facts, [decoded.content for decoded in own], salts)
+        meters = [decoded.registration.meters for decoded in own]
+        owners = np.repeat(machines, [len(of_one) for of_one in meters])
+        words = np.array([store.word(meter.meter) for of_one in meters for meter in of_one], np.int64)
+        state.add_newcomers(machines, versions, store.add_meters(owners, words))
+        for decoded, now_ms in self._waiting.values():
+            _open_registers(state, decoded.registration, decoded.registration.effective_from, now_ms)
+        self._waiting = {}
+
+
 def register(state: State, record: LogRecord) -> Outcome:
     """Judges a `machine.registered` record and applies it if it is the machine's next version."""
-    decoded = decode_registration(record)
-    if not isinstance(decoded, Decoded):
-        return decoded
+    newcomers = Newcomers(state)
+    outcome = newcomers.register(record)
+    newcomers.enter()
+    return outcome
+
+
+def _verdict(state: State, record: LogRecord, machine: Machine | None, decoded: Decoded) -> Outcome:
     registration, plain, content = decoded
-    machine = state.machines.get(registration.machine)
     if machine and not _keeps_facts(machine, registration):
         return "malformed"
     if not is_by_operator(state, record):
@@ -40,7 +89,6 @@ def register(state: State, record: LogRecord) -> Outcome:
         return "stale_version"
     if last and breaks_lock(last.content.template, registration, state.now_ms):
         return "agreement_locked"
-    _apply(state, machine, registration, plain, content)
     return None
 
 
@@ -103,9 +151,8 @@ def _price(part: Component) -> int:
     return part.price if part.per is UNSET else part.price * (CARRY_BASE // part.per)
 
 
-def _apply(
-    state: State, known: Machine | None, registration: Registration, plain: dict[str, Any], content: bytes
-) -> None:
+def _apply(state: State, known: Machine | None, decoded: Decoded) -> None:
+    registration, plain, content = decoded
     machine = known or state.book.add_machine(registration.machine, registration.route)
     acts = registration.boot is not UNSET and (known is None or registration.boot != machine.least_boot)
     from_ms = 0  # A first version is in force from the beginning.
@@ -115,7 +162,11 @@ def _apply(
         _set_boot(state, machine, registration.boot)
     machine.is_marked = False  # Rule 9: until the next version.
     state.add_version(machine, plain, content, from_ms)
-    _set_meters(state, machine, registration, known is None, acts)
+    _add_meters(state, machine, registration)
+    if known is None:
+        _open_registers(state, registration, registration.effective_from, state.now_ms)
+    elif acts:
+        _open_registers(state, registration, state.now_ms, state.now_ms)
 
 
 def _set_boot(state: State, machine: Machine, boot: int) -> None:
@@ -129,14 +180,16 @@ def _set_boot(state: State, machine: Machine, boot: int) -> None:
             meter.baseline, meter.slack_ms = None, SLACK_MS
 
 
-def _set_meters(state: State, machine: Machine, registration: Registration, is_first: bool, acts: bool) -> None:
-    """Adds new meters; opening registers count in a first version or with a boot that acts (rule 13)."""
+def _add_meters(state: State, machine: Machine, registration: Registration) -> None:
     for registered in registration.meters:
         if (machine.machine, registered.meter) not in state.meters:
             current = None if machine.least_boot == NONE else Boot(machine.least_boot)
             state.meters.add(machine.machine, registered.meter, MeterState(current))
-        if registered.kind != "register" or registered.opening_register is UNSET or not (is_first or acts):
-            continue
-        meter = state.meters.borrow(machine.machine, registered.meter)
-        at_ms = registration.effective_from if is_first else state.now_ms
-        set_opening(meter, registered.opening_register, at_ms, state.now_ms)
+
+
+def _open_registers(state: State, registration: Registration, at_ms: int, now_ms: int) -> None:
+    """Rule 13: opening registers count in a first version or with a boot that acts, as of `at_ms`."""
+    for registered in registration.meters:
+        if registered.kind == "register" and registered.opening_register is not UNSET:
+            meter = state.meters.borrow(registration.machine, registered.meter)
+            set_opening(meter, registered.opening_register, at_ms, now_ms)

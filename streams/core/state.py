@@ -129,13 +129,19 @@ class State:
         self.new_versions.append(self.book.add_version(machine.number, own, content, in_force_from_ms))
         self.touch(machine)
 
+    def add_newcomers(self, machines: Ints, versions: Ints, meters: Ints) -> None:
+        """Notes machines that are new, with one version and these meters."""
+        self.new_versions += versions.tolist()
+        self.store.touch_all(t.TOUCHED_MACHINE, machines)
+        self.store.touch_all(t.TOUCHED_METER, meters)
+
     def adopt(self, machine: Machine) -> None:
         """Makes a machine of another state known here, with its versions, corrections and orders but no readings."""
         own = self.book.add_machine(machine.machine, machine.route)
         for version in machine.versions:
             self.book.add_version(own.number, version.own, version.content.encoded, version.in_force_from_ms)
         for name in machine.all_meters():
-            self.store.add_meter(own.number, name)
+            self.store.add_meters(np.array([own.number]), np.array([self.store.word(name)]))
         own.least_boot = machine.least_boot
         self.book.rare[own.number] = deepcopy(machine.rare)
 

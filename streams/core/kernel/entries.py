@@ -26,6 +26,9 @@ SPARE = 16
 """Bytes behind all others, so that eight may be read at the last one."""
 
 
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
 class PlainBatch(Protocol):
     """A record batch, unpacked. Timestamps are epoch ms; `append_timestamp` stands for all its records."""
 
@@ -46,6 +49,8 @@ class Entries:
         self.size = 0
         self._records: Matrix = np.empty((1 << 10, c.RECORD_COLUMNS), np.int64)
         self._count = 0
+        self._headers_written: bytes | None = None
+        self._headers: Headers = ()
 
     @property
     def records(self) -> Matrix:
@@ -120,18 +125,24 @@ class Entries:
     def record(self, line: int) -> Record:
         """A record as an object: for what is rare."""
         cells = self._records[line].tolist()
-        headers, at = [], cells[c.HEADERS_AT]
-        for _ in range(cells[c.HEADERS]):
-            name, at = self._text(at)
-            value, at = self._text(at)
-            headers.append(((name or b"").decode(), value))
+        written = self.bytes_at(cells[c.HEADERS_AT], cells[c.HEADERS_LEN])
+        if written != self._headers_written:  # those of one producer are mostly the same
+            self._headers_written, self._headers = written, self._headers_at(cells[c.HEADERS_AT], cells[c.HEADERS])
         return Record(
             cells[c.OFFSET],
             cells[c.TIMESTAMP],
             self.bytes_at(cells[c.KEY_AT], cells[c.KEY_LEN]),
             self.bytes_at(cells[c.VALUE_AT], cells[c.VALUE_LEN]),
-            headers,
+            self._headers,
         )
+
+    def _headers_at(self, at: int, count: int) -> Headers:
+        headers = []
+        for _ in range(count):
+            name, at = self._text(at)
+            value, at = self._text(at)
+            headers.append(((name or b"").decode(), value))
+        return tuple(headers)
 
     def bytes_at(self, at: int, size: int) -> bytes | None:
         """Bytes of the buffer; None for the size NONE."""

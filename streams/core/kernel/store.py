@@ -113,6 +113,17 @@ class Store:
             self.matrix(t.TOUCHED)[self.clock[length], kind] = line
             self.clock[length] += 1
 
+    def touch_all(self, kind: int, lines: Ints) -> None:
+        """The same of many, each once."""
+        matrix, flag = t.TOUCHES[kind].tolist()
+        things, length = self.matrix(matrix), t.METERS_TOUCHED + kind
+        lines = lines[things[lines, flag] == 0]
+        things[lines, flag] = 1
+        first = int(self.clock[length])
+        self._room(t.TOUCHED, first + len(lines))
+        self.matrix(t.TOUCHED)[first : first + len(lines), kind] = lines
+        self.clock[length] += len(lines)
+
     def _room(self, kind: int, size: int) -> None:
         self._matrices[kind] = _grown(self._matrices[kind], size)
 
@@ -142,17 +153,8 @@ class Store:
 
     # Names
 
-    def add_machine(self, name: str, route: str) -> int:
-        """A new machine, and the key of its records."""
-        own = self._put_name(name)
-        m = self.new(t.MACHINES, *own, *(own if route == name else self._put_name(route)))
-        self.matrix(t.MACHINES)[m, t.IS_MARKED] = self.matrix(t.MACHINES)[m, t.MACHINE_TOUCHED] = 0
-        self.machine_of[name] = m
-        self.ids.append(name)
-        return m
-
     def add_machines(self, names: Sequence[str], routes: Sequence[str]) -> Ints:
-        """The same of many."""
+        """New machines, and the keys of their records."""
         at, sizes = self._put_names(names)
         places = np.flatnonzero([name != route for name, route in zip(names, routes, strict=True)])
         numbers, machines = self._new_lines(t.MACHINES, len(names))
@@ -165,7 +167,11 @@ class Store:
         return numbers
 
     def _put_names(self, names: Sequence[str]) -> tuple[Ints, Ints]:
-        at, _ = self._put_name("".join(names))
+        """Where each text lies among all names, and its length."""
+        encoded, at = "".join(names).encode("ascii"), self._names_used
+        self._names_used += len(encoded)
+        self.names = _grown(self.names, self._names_used)
+        self.names[at : self._names_used] = np.frombuffer(encoded, np.uint8)
         sizes = np.array([len(name) for name in names], np.int64)
         return at + np.cumsum(sizes) - sizes, sizes
 
@@ -175,14 +181,6 @@ class Store:
         self._room(kind, first + count)
         self.used[kind] += count
         return np.arange(first, first + count), self.matrix(kind)
-
-    def _put_name(self, name: str) -> tuple[int, int]:
-        """Where a text lies among all names, and its length."""
-        encoded, at = name.encode("ascii"), self._names_used
-        self._names_used += len(encoded)
-        self.names = _grown(self.names, self._names_used)
-        self.names[at : self._names_used] = np.frombuffer(encoded, np.uint8)
-        return at, len(encoded)
 
     def named(self, at: int, size: int) -> str:
         """The text that lies among all names at a position."""
@@ -206,19 +204,8 @@ class Store:
             put(self.words, number, name)
         return number
 
-    def add_meter(self, m: int, name: str) -> int:
-        """A new meter of a machine, of which nothing is known."""
-        meter = self.new(t.METERS, m)
-        row, machines = self.matrix(t.METERS)[meter], self.matrix(t.MACHINES)
-        row[t.NEXT_METER] = machines[m, t.FIRST_METER]
-        row[t.METER_NAME] = self.word(name)
-        row[[t.SLACK_HIGH, t.STARTS, t.METER_TOUCHED]] = 0
-        row[t.SLACK] = SLACK_MS
-        machines[m, t.FIRST_METER] = meter
-        return meter
-
     def add_meters(self, machines: Ints, words: Ints) -> Ints:
-        """The same of many, each with the word that is its name."""
+        """New meters of machines, each with the word that is its name; nothing is known of them."""
         numbers, meters = self._new_lines(t.METERS, len(machines))
         meters[numbers, t.METER_MACHINE], meters[numbers, t.METER_NAME] = machines, words
         for column in (t.SLACK_HIGH, t.STARTS, t.METER_TOUCHED):
@@ -250,31 +237,7 @@ class Store:
 
     # Versions
 
-    def add_version(
-        self, m: int, number: int, in_force_from_ms: int, content: int, effective_from: int, salt: str | None
-    ) -> int:
-        """A further version of a machine."""
-        machines, terms = self.matrix(t.MACHINES), self.matrix(t.CONTENTS)[content, t.CONTENT_TERMS]
-        before = int(machines[m, t.LAST_VERSION])
-        stated = (NONE, NONE) if salt is None else self._put_name(salt)
-        version = self.new(t.VERSIONS, m, number, in_force_from_ms, before, terms, content, effective_from, *stated)
-        carried = self.carry_version(m, int(self.matrix(t.CONTENTS)[content, t.CONTENT_PAYEES]))
-        row = self.matrix(t.VERSIONS)[version]
-        row[t.CARRY_VERSION], row[t.CARRY_TOUCHED] = version if carried == NONE else carried, 0
-        self.carries = _grown(self.carries, version + 1)
-        self.carries[version] = NONE
-        machines[m, t.LAST_VERSION] = version
-        return version
-
-    def carry_version(self, m: int, payees: int) -> int:
-        """The version of a machine that has the carry of these payees (a word), or NONE."""
-        versions, contents = self.matrix(t.VERSIONS), self.matrix(t.CONTENTS)
-        version = int(self.matrix(t.MACHINES)[m, t.LAST_VERSION])
-        while version != NONE and contents[versions[version, t.VERSION_CONTENT], t.CONTENT_PAYEES] != payees:
-            version = int(versions[version, t.VERSION_BEFORE])
-        return version if version == NONE else int(versions[version, t.CARRY_VERSION])
-
-    def add_versions(self, machines: Ints, facts: Matrix, contents: Ints, salts: Sequence[str | None]) -> None:
+    def add_versions(self, machines: Ints, facts: Matrix, contents: Ints, salts: Sequence[str | None]) -> Ints:
         """A further version of each of these machines: `facts` are its number, from when it counts, and from when the
         operator wanted it to.
         """
@@ -296,9 +259,10 @@ class Store:
         self.carries = _grown(self.carries, self.used[t.VERSIONS])
         self.carries[numbers] = NONE
         owners[machines, t.LAST_VERSION] = numbers
+        return numbers
 
     def carry_versions(self, machines: Ints, payees: Ints) -> Ints:
-        """`carry_version` of many."""
+        """The version of each machine that has the carry of these payees (a word), or NONE."""
         versions, contents = self.matrix(t.VERSIONS), self.matrix(t.CONTENTS)
         at, found = self.matrix(t.MACHINES)[machines, t.LAST_VERSION], np.full(len(machines), NONE)
         left = np.flatnonzero(at != NONE)
