@@ -47,6 +47,17 @@ def open_key(way: KeySettings) -> "Signer":
     return Signer.from_key(way.key or "")
 
 
+def own_account(keys: "Keys", way: KeySettings, whose: str) -> "Signer":
+    """The account of a key that must be no role's. Raises InvalidInput where it is one's."""
+    from settlement.chain.signer import ROLES
+
+    found = open_key(way)
+    for role in ROLES:
+        if keys.has(role) and keys.of(role).address == found.address:
+            raise InvalidInput(f"{found.address} is the {role}: an account of its own is for {whose}")
+    return found
+
+
 def _password(way: KeySettings) -> str:
     if way.password is not None or way.password_file is None:
         return way.password or ""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from eth_utils.address import to_checksum_address
 from msgspec import Struct
 
 from schemas.keccak import keccak
@@ -100,9 +101,10 @@ class Authorization(Struct, frozen=True):
         }  # fmt: skip
 
     def payment(self, accepted: Requirements) -> Payment:
-        """What a buyer sends under terms that it accepts."""
+        """What a buyer sends under terms that it accepts; accounts with checksums, which some facilitators demand."""
         words = SignedAuthorization(
-            from_=self.payer, to=self.to, value=str(self.value), valid_after=str(self.valid_after),
+            from_=to_checksum_address(self.payer), to=to_checksum_address(self.to), value=str(self.value),
+            valid_after=str(self.valid_after),
             valid_before=str(self.valid_before), nonce=self.nonce,
         )  # fmt: skip
         return Payment(x402_version=wire.VERSION, accepted=accepted, payload=ExactPayload(self.signature, words))

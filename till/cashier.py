@@ -1,6 +1,6 @@
 """Takes purchases from a signed authorisation to a command at the gateway, each step journaled before the next.
 
-    (1) accepted: journaled, nothing sent yet        (2) the transaction is signed and journaled
+    (1) accepted: journaled, nothing sent yet        (2) what is sent is journaled (`sender`)
     (3) it is sent                                   (4) a transfer is final: its place is journaled
     (5) the payment's record is signed and journaled (6) it is sent, read back, and journaled as recorded
     (7) the gateway's command is acknowledged        (8) that is journaled
@@ -22,36 +22,26 @@ from schemas.command import Command
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.payment import PaymentReceived
 from schemas.units import SECOND_MS
-from till.authorization import Asset
 from till.journal import Journal
 from till.ports import ChainPort, Clock, CommandPort, LogPort
 from till.purchase import UNDER_WAY, UNPAID, Place, Purchase
-
-ATTEMPTS_MAX = 4
-"""How often the gas of a purchase is paid at most: a payer can let a transfer fail by moving its tokens away."""
-
-WAITED_BLOCKS = 5
-"""A transaction that was not mined in so many blocks is replaced by one that offers more."""
-
-Crash = Callable[[int], None]
-"""Called with the number of each step after it: where crash tests end the process."""
+from till.sender import Crash, Sender
 
 
 class Cashier:
-    """One thread that drives all purchases. It alone changes their states, and uses the account that pays for gas."""
+    """One thread that drives all purchases. It alone changes their states."""
 
     def __init__(
-        self, journal: Journal, log: LogPort, chain: ChainPort, commands: CommandPort, asset: Asset, clock: Clock,
+        self, journal: Journal, log: LogPort, chain: ChainPort, commands: CommandPort, sender: Sender, clock: Clock,
         after: Crash = lambda _: None,
     ) -> None:  # fmt: skip
         self._journal = journal
         self._log = log
         self._chain = chain
         self._commands = commands
-        self._asset = asset
+        self._sender = sender
         self._clock = clock
         self._after = after
-        self._sent_at: dict[str, int] = {}
         self._held: set[str] = set()
         self._fault: InvalidInput | None = None
 
@@ -99,7 +89,7 @@ class Cashier:
         elif final_s >= signed.valid_before:
             self._give_up(purchase, "the authorisation expired before its transfer was mined")
         elif not self._chain.is_used(signed):
-            self._send(purchase)
+            self._sender.send(purchase)
 
     def _begun(self) -> list[Purchase]:
         """The sessions that go on, with the log read up to now."""
@@ -124,35 +114,6 @@ class Cashier:
 
     def _give_up(self, purchase: Purchase, note: str) -> None:
         self._journal.put(structs.replace(purchase, state="failed", note=note))
-
-    def _send(self, purchase: Purchase) -> None:
-        """Sends the transaction again, or signs one: the first, the next, or one that offers more."""
-        attempt, nonce = purchase.attempt, self._chain.nonce()
-        is_waiting = attempt is not None and attempt.nonce >= nonce
-        if is_waiting and attempt is not None:
-            block = self._chain.latest()[0]
-            if block < self._sent_at.setdefault(attempt.transaction, block) + WAITED_BLOCKS:
-                self._chain.send(attempt)
-                return
-        elif purchase.attempts >= ATTEMPTS_MAX or self._is_account_busy(purchase, nonce):
-            return
-        if self._chain.refuses(purchase.authorization) is not None:
-            return
-        new = self._chain.signed(purchase.authorization, attempt if is_waiting else None)
-        paid = purchase.attempts + (0 if is_waiting else 1)
-        self._journal.put(structs.replace(purchase, state="signed", attempt=new, attempts=paid))  # (2)
-        self._after(2)
-        self._chain.send(new)  # (3)
-        self._after(3)
-
-    def _is_account_busy(self, purchase: Purchase, nonce: int) -> bool:
-        """Whether another purchase's transaction waits: one at a time, so that no nonce has two uses."""
-        others = self._journal.in_state("signed")
-        return any(
-            other.attempt is not None and other.attempt.nonce >= nonce
-            for other in others
-            if other.session != purchase.session or other.authorization != purchase.authorization
-        )
 
     def _number(self, purchase: Purchase) -> None:
         place = _place(purchase)

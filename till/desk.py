@@ -21,7 +21,7 @@ from till.cashier import command_of
 from till.journal import Journal
 from till.offers import Item, Quote, offer, quote
 from till.outcome import Outcome, outcome_of
-from till.ports import BooksPort, ChainPort, Clock, CommandPort, LogPort
+from till.ports import BooksPort, ChainPort, Clock, CommandPort, FacilitatorPort, LogPort
 from till.purchase import PAID, UNDER_WAY, Purchase
 from till.wire import Payment, Requirements
 
@@ -108,6 +108,7 @@ class Desk:
     def __init__(
         self, items: Mapping[str, Item], limits: Limits, currency: str, journal: Journal, log: LogPort,
         chain: ChainPort, commands: CommandPort, books: BooksPort, asset: Asset, clock: Clock,
+        facilitator: FacilitatorPort | None = None,
     ) -> None:  # fmt: skip
         self._items = items
         self._limits = limits
@@ -117,6 +118,7 @@ class Desk:
         self._chain = chain
         self._commands = commands
         self._books = books
+        self._facilitator = facilitator
         self._outcomes: OrderedDict[str, tuple[int, Outcome | None]] = OrderedDict()
         self.asset = asset
         self._clock = clock
@@ -172,6 +174,8 @@ class Desk:
         if fault is None and opened is not None and opened.authorization.payer != _key(payment)[0]:
             raise Refused(409, "only the account that paid for a session can add to it")
         fault = fault or self._fault_of_funds(Authorization.of(payment))
+        if fault is None and self._facilitator is not None:
+            fault = self._facilitator.verify(payment)
         if fault is not None:
             raise Unpaid(wanted, fault)
         return self._accept(item, wish, offered, payment, opened, max(0, block - BEHIND_BLOCKS))

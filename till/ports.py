@@ -8,6 +8,7 @@ from schemas.reject import Reason
 from till.authorization import Authorization
 from till.outcome import Payout, Sealed
 from till.purchase import Attempt, Place
+from till.wire import Payment
 
 
 class Clock(Protocol):
@@ -93,6 +94,16 @@ class BooksPort(Protocol):
 
     def payout(self, account: str) -> Payout | None:
         """An account's payout under the last post that pays; None where none does."""
+
+
+class FacilitatorPort(Protocol):
+    """A facilitator of x402 somewhere else. Nothing that it says of a transfer counts."""
+
+    def verify(self, payment: Payment) -> str | None:
+        """Why it would not settle a payment, in the protocol's words; None if it would. Raises InvalidInput: away."""
+
+    def settle(self, payment: Payment) -> None:
+        """Asks for the transfer and doesn't wait for it; what becomes of that, the chain says."""
 
 
 class CommandPort(Protocol):

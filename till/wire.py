@@ -107,6 +107,42 @@ class Settled(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=T
     error_reason: str | UnsetType = UNSET
 
 
+class Facilitated(Struct, frozen=True, rename="camel", kw_only=True):
+    """What a facilitator is asked, to verify or to settle."""
+
+    x402_version: int
+    payment_payload: Payment
+    payment_requirements: Requirements
+
+
+class Verified(Struct, frozen=True, rename="camel", kw_only=True):
+    """Whether a facilitator would settle a payment."""
+
+    is_valid: bool
+    invalid_reason: str | None = None
+
+
+class Attempted(Struct, frozen=True, rename="camel", kw_only=True):
+    """Whether a facilitator says that it settled a payment."""
+
+    success: bool
+    error_reason: str | None = None
+
+
+class Kind(Struct, frozen=True, rename="camel", kw_only=True):
+    """A way of paying that a facilitator settles."""
+
+    x402_version: int
+    scheme: str
+    network: str
+
+
+class Supported(Struct, frozen=True):
+    """All of them."""
+
+    kinds: list[Kind]
+
+
 Form = TypeVar("Form")
 
 

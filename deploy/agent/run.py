@@ -17,14 +17,13 @@ from deploy.agent.purse import Purse
 from deploy.agent.web_hand import WebHand
 from deploy.config import KeySettings
 from deploy.data_folder import DataFolder
-from deploy.keys import open_key
+from deploy.keys import open_key, own_account
 from deploy.money.treasury import Treasury
 from deploy.till.chain_hand import ChainHand, asset_of
 from schemas.errors import InvalidInput
 from schemas.parsing import duration_ms, token_amount
 from schemas.units import SECOND_MS, TokenUnits
 from settlement.chain.ledger import Ledger
-from settlement.chain.signer import ROLES
 from streams.kafka.reader import KafkaLogReader
 
 FOLDER = "agents"
@@ -66,10 +65,7 @@ def run(
     Raises InvalidInput for what is wrong; with `once` also where Kafka or the chain is away.
     """
     policy_file, treasury = read_policy(file), Treasury(data)
-    key = open_key(_key(data, policy_file))
-    for role in ROLES:
-        if treasury.keys.has(role) and treasury.keys.of(role).address == key.address:
-            raise InvalidInput(f"{key.address} is the {role}: give the machine an account of its own")
+    key = own_account(treasury.keys, _key(data, policy_file), f"the machine {machine}")
     asset = asset_of(treasury.chain, Ledger.open(data.data_dir, treasury.chain).deployment, "1")
     log = data.log()
     hand = LogHand(
@@ -84,7 +80,7 @@ def run(
         treasury, key.address, open_key(policy_file.gas) if policy_file.gas.is_set else key,
         token_amount(policy_file.claim_from, asset.decimals),
     )  # fmt: skip
-    chain = ChainHand(treasury.chain, asset, key)
+    chain = ChainHand(treasury.chain, asset)
     (data.data_dir / FOLDER).mkdir(exist_ok=True)
     with closing(AgentJournal(data.data_dir / FOLDER / f"{machine}.sqlite")) as journal:
         tills = Tills(WebHand(), asset, log.log_id, policy.operators)

@@ -1,10 +1,10 @@
-"""The till's hand on the chain: the facilitator of x402, in process. Its own account pays for gas."""
+"""The till's hand on the chain: what the token says, and x402's facilitator in process, if it has gas of its own."""
 
 import threading
 
 from eth_abi.abi import encode
 
-from schemas.errors import InvalidInput
+from schemas.errors import InvalidInput, InvariantBroken
 from schemas.keccak import keccak
 from settlement.chain.contract import Call, artefact
 from settlement.chain.ledger import Deployment
@@ -67,10 +67,17 @@ def transfer_call(asset: Asset, signed: Authorization) -> Call:
 class ChainHand:
     """The token and the till's own account. Threads may share it."""
 
-    def __init__(self, chain: Chain, asset: Asset, gas: Signer) -> None:
+    def __init__(self, chain: Chain, asset: Asset, gas: Signer | None = None) -> None:
+        """Without an account for `gas` it only looks."""
         self._chain, self._asset, self._gas = chain, asset, gas
         self._lock = threading.RLock()
         self._fees: dict[str, Fees] = {}
+
+    @property
+    def _account(self) -> Signer:
+        if self._gas is None:
+            raise InvariantBroken("a transaction is to be sent without an account that pays for it")
+        return self._gas
 
     def latest(self) -> tuple[int, int]:
         """Number of the latest block, and the time (Unix seconds) of the next one."""
@@ -100,8 +107,9 @@ class ChainHand:
     def refuses(self, authorization: Authorization) -> str | None:
         """Why the token would refuse the transfer now; None if it wouldn't."""
         with self._lock:
+            sender = None if self._gas is None else self._gas.address
             try:
-                self._chain.ask(transfer_call(self._asset, authorization), self._gas.address, at="pending")
+                self._chain.ask(transfer_call(self._asset, authorization), sender, at="pending")
             except (NodeAway, NodeRefuses):
                 raise
             except InvalidInput as error:
@@ -131,22 +139,24 @@ class ChainHand:
     def nonce(self) -> int:
         """The next nonce of the till's account; pending transactions don't count."""
         with self._lock:
-            return self._chain.nonce(self._gas.address)
+            return self._chain.nonce(self._account.address)
 
     def signed(self, authorization: Authorization, before: Attempt | None) -> Attempt:
         """A transaction that sends it, with the next nonce, or in the place of one that waits and for more gas."""
         with self._lock:
             now = self._chain.fees()
             if before is None:
-                nonce, fees = self._chain.nonce(self._gas.address), now.within(self._chain.fee_cap, now.max_fee // 2)
+                nonce, fees = (
+                    self._chain.nonce(self._account.address),
+                    now.within(self._chain.fee_cap, now.max_fee // 2),
+                )
             else:
                 nonce = before.nonce
                 fees = self._fees.get(before.transaction, now).replaced(now, self._chain.fee_cap)
             if fees is None:
                 raise InvalidInput("gas costs more than the cap: wait, or raise TALLYROOT_FEE_CAP_GWEI")
-            raw, transaction = self._chain.signed(
-                self._gas, transfer_call(self._asset, authorization), nonce, fees, at="pending"
-            )
+            call = transfer_call(self._asset, authorization)
+            raw, transaction = self._chain.signed(self._account, call, nonce, fees, at="pending")
             self._fees[transaction] = fees
             return Attempt(nonce, raw, transaction)
 

@@ -11,17 +11,17 @@ from pathlib import Path
 from msgspec import Struct
 
 from deploy.data_folder import DataFolder
-from deploy.keys import open_key
+from deploy.keys import own_account
 from deploy.machines.new_log import operator_of
 from deploy.money.closed_sessions import ClosedSessions
 from deploy.money.treasury import Treasury
 from deploy.till.chain_hand import ChainHand, asset_of
 from deploy.till.commands_hand import CommandsHand
 from deploy.till.config import TillConfig, read_till
+from deploy.till.facilitator_hand import FacilitatorHand
 from deploy.till.log_hand import LogHand
 from schemas.errors import InvalidInput
 from settlement.chain.ledger import Ledger
-from settlement.chain.signer import ROLES
 from streams.kafka.reader import KafkaLogReader
 from tallyroot_gateway.http.server import serve
 from till.app import Service, new_app
@@ -29,6 +29,7 @@ from till.cashier import Cashier
 from till.desk import Desk, SignedOffers
 from till.journal import Journal
 from till.purchase import UNDER_WAY
+from till.sender import Facilitated, OwnGas, Sender
 
 PAUSE_S = 0.5
 """Between two looks at purchases that wait for the chain."""
@@ -55,11 +56,12 @@ def open_till(data: DataFolder, file: Path, after: Callable[[int], None] = lambd
     config = read_till(file)
     treasury = Treasury(data)
     ledger = Ledger.open(data.data_dir, treasury.chain)
-    gas = open_key(config.gas)
-    for role in ROLES:
-        if treasury.keys.has(role) and treasury.keys.of(role).address == gas.address:
-            raise InvalidInput(f"{gas.address} is the {role}: give the till an account of its own, with ether for gas")
     asset = asset_of(treasury.chain, ledger.deployment, config.token_version)
+    facilitator, gas = None, None
+    if config.facilitator is not None:
+        facilitator = FacilitatorHand(config.facilitator.url, config.facilitator.token(), asset)
+    else:
+        gas = own_account(treasury.keys, config.gas, "the till, with ether for gas")
     log, servers = data.log(), str(data.kafka_servers())
     journal = Journal(data.data_dir / config.journal)
     try:
@@ -67,10 +69,13 @@ def open_till(data: DataFolder, file: Path, after: Callable[[int], None] = lambd
         reader = KafkaLogReader(servers, log.topic, 0, data.skipped_ranges())
         hand = LogHand(log, servers, reader, operator_of(data), awaited)
         chain, commands = ChainHand(treasury.chain, asset, gas), CommandsHand(servers, config.topic)
-        cashier = Cashier(journal, hand, chain, commands, asset, time, after)
+        sender: Sender = OwnGas(journal, chain, after)
+        if facilitator is not None:
+            sender = Facilitated(journal, chain, facilitator, asset, config.limits.timeout_s, after)
+        cashier = Cashier(journal, hand, chain, commands, sender, time, after)
         books = ClosedSessions(treasury)
         items = {item.machine: item for item in config.machines}
-        desk = Desk(items, config.limits, log.currency, journal, hand, chain, commands, books, asset, time)
+        desk = Desk(items, config.limits, log.currency, journal, hand, chain, commands, books, asset, time, facilitator)
         for item in config.machines:
             if hand.registration(item.machine, time.time_ns() // 1_000_000) is None:
                 raise InvalidInput(f"{item.machine} is not registered in this log: `tallyroot machines` lists them")

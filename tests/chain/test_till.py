@@ -33,6 +33,8 @@ from deploy.machines.register import planned, record_of, signed
 from deploy.machines.registry import Registry
 from deploy.machines.send import send
 from deploy.till.chain_hand import ChainHand, asset_of
+from deploy.till.run import open_till
+from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.payment import PAID
 from schemas.reading import HEARTBEAT
@@ -53,6 +55,7 @@ from tests.support.sim_till import payment_of
 from tests.support.watched_folder import ask
 from till import wire
 from till.authorization import Authorization, terms
+from till.desk import Unpaid, Wish
 from till.wire import Required, decoded, encoded
 
 pytestmark = [pytest.mark.chain, pytest.mark.kafka]
@@ -85,8 +88,9 @@ class Shop:
         self.url = f"http://127.0.0.1:{self.port}/machines/charger-1/sessions"
         self.file = folder / "till.toml"
         gas = Account.from_mnemonic("test " * 11 + "junk", account_path=f"m/44'/60'/0'/0/{GAS}")
+        self.gas = gas.key.hex()
         self.file.write_text(
-            f'topic = "{self.commands}"\n[gas]\nkey = "{gas.key.hex()}"\n[http]\nport = {self.port}\n'
+            f'topic = "{self.commands}"\n[gas]\nkey = "{self.gas}"\n[http]\nport = {self.port}\n'
             '[answering]\nanswer_within_s = 60\n[[machines]]\nmachine = "charger-1"\nplace = "kerb 1"\n'
             '[[machines]]\nmachine = "charger-2"\nplace = "kerb 2"\n'
         )
@@ -382,6 +386,40 @@ def mining(node: Chain) -> Iterator[None]:
     finally:
         is_over.set()
         miner.join()
+
+
+def test_the_protocol_s_facilitator_settles(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A till without gas of its own: PyPI's facilitator verifies and sends; the payment is found by its nonce."""
+    pytest.importorskip("x402", reason="pip install x402[evm,requests]==2.25.0")
+    from tests.support.x402_facilitator import facilitator
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    shop.register(tmp_path, TAXI.format(account=PAYER).replace("taxi-7", "taxi-8"))
+    file = tmp_path / "till.toml"
+    words = f'topic = "{shop.commands}"\njournal = "other.sqlite"\n[[machines]]\nmachine = "taxi-8"\n'
+    with facilitator(shop.gas, shop.node.rpc_url, f"eip155:{shop.node.chain_id}") as url, mining(shop.node):
+        file.write_text(words + f'[facilitator]\nurl = "{url}"\n')
+        till = open_till(shop.data, file)
+        wanted = terms(till.desk.asset, 4_300_000, 300)
+        poor = payment_of(wanted, PrivateKey(b"\x09" * 32), 1, shop.node.time_s(at="pending"), asset=till.desk.asset)
+        with pytest.raises(Unpaid) as unpaid:
+            till.desk.buy("taxi-8", Wish(units=1), poor)
+        assert unpaid.value.error == wire.NO_FUNDS
+        sold = till.desk.buy("taxi-8", Wish(units=1), shop.signed_now(wanted, 8))
+        for _ in range(300):
+            if not till.cashier.go_on():
+                break
+            time.sleep(0.1)
+        receipt = till.desk.status("taxi-8", sold.session)
+        till.journal.close()
+    (payment,) = (row for row in shop.payments() if row["machine"] == "taxi-8")
+    assert (receipt.state, receipt.proof[0]["transaction"]) == ("started", payment["transaction"])
+    file.write_text(words + '[facilitator]\nurl = "http://127.0.0.1:9"\n')
+    with pytest.raises(InvalidInput, match="is away"):
+        open_till(shop.data, file)
+    file.write_text(words)
+    with pytest.raises(InvalidInput, match="who pays for gas"):
+        open_till(shop.data, file)
 
 
 def test_a_status_ends_with_the_refund_and_its_proof(shop: Shop) -> None:

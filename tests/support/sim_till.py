@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -29,6 +29,7 @@ from till.journal import Journal
 from till.offers import OFFERED, Item
 from till.outcome import Payout, Sealed
 from till.purchase import Attempt, Place
+from till.sender import Facilitated, OwnGas, Sender
 from till.wire import Payment, Requirements
 
 START_S = 20_000 * DAY_MS // SECOND_MS
@@ -262,13 +263,33 @@ class SimBooks:
         return self.payouts.get(account)
 
 
+class SimFacilitator:
+    """Sends transfers for others, or says so."""
+
+    def __init__(self, chain: SimChain, *, lies: bool) -> None:
+        self.chain, self.lies = chain, lies
+        self.asked: list[Payment] = []
+        self.refusal: str | None = None
+
+    def verify(self, payment: Payment) -> str | None:
+        return self.refusal
+
+    def settle(self, payment: Payment) -> None:
+        self.asked.append(payment)
+        if not self.lies:
+            signed = Authorization.of(payment)
+            self.chain.waiting[self.chain.next_nonce + len(self.chain.waiting)] = signed, "0x" + "fa" * 32
+        self.chain.kills.after()
+
+
 class Street:
     """One or more tills on one chain and one log."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, facilitator: Literal["honest", "lies"] | None = None) -> None:
         self.folder, self.clock, self.kills = folder, SimClock(), Kills()
         self.chain, self.log = SimChain(self.clock, self.kills), SimLog(self.clock, self.kills)
         self.commands, self.books = SimCommands(self.log, self.kills), SimBooks()
+        self.facilitator = None if facilitator is None else SimFacilitator(self.chain, lies=facilitator == "lies")
         self.till = self.open_till()
 
     def open_till(self, name: str = "till") -> "SimTill":
@@ -286,9 +307,13 @@ class SimTill:
     def __init__(self, street: Street, path: Path) -> None:
         self.street, self.journal = street, Journal(path)
         items = {machine: Item(machine=machine, at_once=2 if machine == "drone" else 1) for machine in MACHINES}
-        ports: tuple[Any, ...] = (street.log, street.chain, street.commands, ASSET, street.clock)
-        self.desk = Desk(items, Limits(), "USD", self.journal, *ports[:3], street.books, *ports[3:])
-        self.cashier = Cashier(self.journal, *ports, after=street.kills.after)
+        after, log, chain, commands = street.kills.after, street.log, street.chain, street.commands
+        words = (log, chain, commands, street.books, ASSET, street.clock, street.facilitator)
+        self.desk = Desk(items, Limits(), "USD", self.journal, *words)
+        sender: Sender = OwnGas(self.journal, chain, after)
+        if street.facilitator is not None:
+            sender = Facilitated(self.journal, chain, street.facilitator, ASSET, 300, after)
+        self.cashier = Cashier(self.journal, log, chain, commands, sender, street.clock, after)
 
     def price(self, machine: str = "charger", **wish: Any) -> Requirements:
         with pytest.raises(Unpaid) as unpaid:

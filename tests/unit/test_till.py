@@ -252,7 +252,46 @@ def test_a_status_says_what_became_of_a_session_and_with_what_to_check_it(street
     assert books.asked == 3 and any(line.startswith("tallyroot verify") for line in found.checks)
 
 
+@pytest.mark.parametrize("steps", range(10))
+def test_a_facilitator_sends_and_the_chain_decides(tmp_path: Path, steps: int) -> None:
+    """Killed after any step: asked again, the transfer happens once, and is recorded once."""
+    street = Street(tmp_path, facilitator="honest")
+    receipt = street.till.buy(payment_of(street.till.price()))
+    street.kills.left = steps
+    for _ in range(40):
+        try:
+            if not street.till.cashier.go_on():
+                break
+        except Killed:
+            street.restart()
+        street.chain.mine()
+    (payment,) = street.log.payments
+    assert (payment.session, payment.transaction) == (receipt.session, "0x" + "fa" * 32)
+    assert street.chain.balance(LEDGER) == 5_000_000 and street.till.journal.in_state("started")
+
+
 # ---------------------------------------------------------------- thieves
+
+
+def test_attack_a_facilitator_that_lies_gets_nothing_recorded(tmp_path: Path) -> None:
+    """It says that it settled: the purchase waits for the chain, and fails once nobody can send the transfer."""
+    street = Street(tmp_path, facilitator="lies")
+    facilitator = street.facilitator
+    assert facilitator is not None
+    facilitator.refusal = wire.NO_FUNDS
+    assert street.till.refused(payment_of(street.till.price())) == wire.NO_FUNDS
+    facilitator.refusal = None
+    receipt = street.till.buy(payment_of(street.till.price()))
+    for _ in range(20):
+        for _ in range(5):
+            street.till.cashier.go_on()
+        street.chain.mine()
+    assert len(facilitator.asked) == 4, "once in five blocks"
+    assert street.till.desk.status("charger", receipt.session).state == "signed"
+    street.clock.now_s += 400
+    street.till.cashier.go_on()
+    assert street.till.desk.status("charger", receipt.session).state == "failed"
+    assert not street.log.payments and not street.commands.sent
 
 
 def test_attack_signatures_and_terms_that_do_not_fit(street: Street) -> None:

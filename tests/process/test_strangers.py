@@ -1,4 +1,4 @@
-"""What an agent asks of strangers is cut where it takes too long or is too long."""
+"""What is asked of strangers is cut where it takes too long or is too long."""
 
 import socket
 import threading
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from agent.ports import Away
-from deploy.agent import web_hand
+from deploy import strangers
+from deploy.strangers import NoAnswer, ask
 
 
 @pytest.fixture
@@ -40,8 +40,7 @@ def test_attack_a_stranger_s_answer_is_cut(
     served: Callable[[Callable[[socket.socket], None]], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Silence, a byte at a time, no end, endless headers; a redirect is an answer like any other."""
-    monkeypatch.setattr(web_hand, "ANSWER_S", 0.2)
-    monkeypatch.setattr(web_hand, "BODY_MAX", 1_000)
+    monkeypatch.setattr(strangers, "BODY_MAX", 1_000)
     stop = threading.Event()
 
     def slowly(line: socket.socket) -> None:
@@ -57,16 +56,16 @@ def test_attack_a_stranger_s_answer_is_cut(
     def too_long(line: socket.socket) -> None:
         line.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1_001)
 
-    web = web_hand.WebHand()
-    for answer, said in (
-        (lambda line: stop.wait(5), "within 0 s"), (slowly, "within 0 s"), (endless_headers, "HTTPException"),
-        (too_long, "more than"), (lambda line: line.sendall(b"nonsense"), "no answer"),
-        (lambda line: None, "no answer"),
+    for answer, said, limit_s in (
+        (lambda line: stop.wait(5), "within 0.2 s", 0.2), (slowly, "within 0.2 s", 0.2),
+        (endless_headers, "HTTPException", 60), (too_long, "more than", 60),
+        (lambda line: line.sendall(b"nonsense"), "no answer", 60), (lambda line: None, "no answer", 60),
     ):  # fmt: skip
-        with pytest.raises(Away, match=said):
-            web.ask("GET", served(answer), b"", {})  # type: ignore[arg-type]
+        with pytest.raises(NoAnswer, match=said):
+            ask("GET", served(answer), b"", {}, limit_s)  # type: ignore[arg-type]
     stop.set()
     moved = served(lambda line: line.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\nthere"))
-    assert web.ask("POST", moved, b"{}", {}) == (302, "", b"there")
-    with pytest.raises(Away, match="ConnectionRefusedError"):
-        web.ask("GET", "http://127.0.0.1:9/", b"", {})
+    found = ask("GET", moved, b"", {}, 60)
+    assert (found.status, found.body) == (302, b"there")
+    with pytest.raises(NoAnswer, match="ConnectionRefusedError"):
+        ask("GET", "http://127.0.0.1:9/", b"", {}, 60)
