@@ -39,7 +39,7 @@ LOCKS = ROOT / "deploy" / "setup" / "locks"
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
 OLDEST_JAVA = 17
 OLDEST_NODE = 18
-NEEDED_MB = 1_500
+NEEDED_MB = 1_600
 """The most that a first set-up needs: 0.8 GB, a Java and a Node where there is none, and what pip keeps meanwhile."""
 
 _PROBE = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
@@ -254,7 +254,8 @@ def install_npm_tools() -> None:
     shutil.rmtree(modules, ignore_errors=True)  # what an interrupted npm left half there, the next would take for whole
     # The machine's npm settings may leave out, or put elsewhere, what is needed here.
     npm = ["npm", "install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error",
-           "--include=optional", "--no-global", "--package-lock", "--no-engine-strict", "--no-dry-run"]  # fmt: skip
+           "--include=optional", "--include=dev", "--no-global", "--package-lock", "--no-engine-strict",
+           "--no-dry-run"]  # fmt: skip
     run(npm)
     versions = json.loads((ROOT / "package.json").read_text(encoding="utf-8"))["dependencies"]
     missing = [tool for tool in ("anvil", "forge") if not (modules / native_package(tool)).exists()]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import requests
 from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient, NewTopic
 from eth_account import Account
+from eth_account.signers.local import LocalAccount
 from eth_keys.datatypes import PrivateKey
 from msgspec import structs
 
@@ -32,6 +34,7 @@ from deploy.machines.new_log import InitOptions, init, operator_of
 from deploy.machines.register import planned, record_of, signed
 from deploy.machines.registry import Registry
 from deploy.machines.send import send
+from deploy.setup.bootstrap import find_node
 from deploy.till.chain_hand import ChainHand, asset_of
 from deploy.till.run import open_till
 from schemas.errors import InvalidInput
@@ -298,13 +301,34 @@ def test_the_protocol_s_python_client_buys_unchanged(shop: Shop) -> None:
     with mining(shop.node):
         answer = session.post(shop.url.replace("charger-1", "charger-2"), json={"units": 5_000}, timeout=90)
     assert answer.status_code == 201, answer.text
-    receipt = answer.json()
+    sold_and_stopped(shop, answer.json(), buyer)
+
+
+def test_the_protocol_s_javascript_client_buys_unchanged(shop: Shop) -> None:
+    """As it comes from npm."""
+    folder = find_node()
+    javascript = None if folder is None else shutil.which("node", path=folder)
+    assert javascript is not None, "no Node: run `make setup`"
+    buyer = Account.create()
+    shop.fund(buyer.address.lower())
+    task = {
+        "url": shop.url.replace("charger-1", "charger-2"), "key": "0x" + buyer.key.hex().removeprefix("0x"),
+        "network": f"eip155:{shop.node.chain_id}", "asset": shop.token, "wish": {"units": 5_000},
+    }  # fmt: skip
+    words = [javascript, str(Path(__file__).with_name("x402_js.cjs")), json.dumps(task)]
+    with mining(shop.node):
+        done = subprocess.run(words, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["status"], said["settled"]["success"]) == (201, True), said
+    sold_and_stopped(shop, said["receipt"], buyer)
+
+
+def sold_and_stopped(shop: Shop, receipt: dict[str, Any], buyer: LocalAccount) -> None:
     assert (receipt["state"], receipt["paid_micros"]) == ("started", 5 * 390_000 + 500_000)
     assert receipt["payer"] == buyer.address.lower() and len(receipt["secret"]) >= 16
-    stop = requests.post(
-        answer.url + "/" + receipt["session"] + "/stop", headers={"Authorization": f"Bearer {receipt['secret']}"},
-        timeout=30,
-    )  # fmt: skip
+    url = f"{shop.url.replace('charger-1', 'charger-2')}/{receipt['session']}/stop"
+    stop = requests.post(url, headers={"Authorization": f"Bearer {receipt['secret']}"}, timeout=30)
     assert stop.status_code == 200 and stop.json()["is_stopped"]
 
 
