@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -37,6 +38,9 @@ BEHIND_BLOCKS = 64
 
 MICROS_DECIMALS = 6
 TERM_MAX_MS = 7 * DAY_MS
+
+
+_log = logging.getLogger("tallyroot.gateway")
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -123,6 +127,8 @@ class Desk:
         self.asset = asset
         self._clock = clock
         self._offers: tuple[int, SignedOffers] | None = None
+        self._seen = {machine: len(log.payments(machine, 0)) for machine in items}
+        self._strangers: dict[str, str] = {}
 
     @property
     def _now_ms(self) -> int:
@@ -138,7 +144,7 @@ class Desk:
         for item in self._items.values():
             registration = self._log.registration(item.machine, now_ms)
             if registration is not None:
-                is_free = self._is_free(item, self._sessions(item.machine))
+                is_free = self._is_alone(item.machine) and self._is_free(item, self._sessions(item.machine))
                 found.append(offer(item, registration, self._currency, now_ms, is_free=is_free))
         document = canonical_json({
             "network": self.asset.network, "ledger": self.asset.ledger, "at": now_ms,
@@ -166,6 +172,7 @@ class Desk:
         offered = self._quote(item, wish)
         wanted = terms(self.asset, self.asset.units(offered.amount_micros), self._limits.timeout_s)
         if payment is None:
+            self._require_alone(machine)
             if opened is None:
                 self._require_room(item, self._sessions(machine))
             raise Unpaid(wanted, None)
@@ -263,6 +270,8 @@ class Desk:
     ) -> Receipt:
         if len(self._journal.in_state(*UNDER_WAY)) >= self._limits.under_way:
             raise Refused(503, "too many purchases are under way: try again in a minute")
+        self._log.refresh()
+        self._require_alone(item.machine)
         now_ms = self._now_ms
         secret = secrets.token_urlsafe(24) if wish.secret is UNSET else wish.secret
         purchase = Purchase(
@@ -304,6 +313,20 @@ class Desk:
             self._log.refresh()
         if not self._is_free(item, sessions):
             raise Refused(409, f"{item.machine} is busy: GET /machines shows which are free")
+
+    def _is_alone(self, machine: str) -> bool:
+        """Whether all payments that the log took since this till was opened are its own: two would race for numbers."""
+        new = self._log.payments(machine, self._seen[machine])
+        for session in new:
+            if machine not in self._strangers and not self._journal.of_session(machine, session):
+                self._strangers[machine] = session
+                _log.warning("%s is sold by another till too (session %s): no longer sold here", machine, session)
+        self._seen[machine] += len(new)
+        return machine not in self._strangers
+
+    def _require_alone(self, machine: str) -> None:
+        if not self._is_alone(machine):
+            raise Refused(409, f"{machine} is sold by another till too: its operator must end that, and restart this")
 
     def _opened(self, machine: str, session: str) -> Purchase:
         for found in self._journal.of_session(machine, session):

@@ -30,6 +30,9 @@ class LogPort(Protocol):
     def next_version(self, machine: str) -> int:
         """The version that the machine's next payment has."""
 
+    def payments(self, machine: str, after: int) -> list[str]:
+        """The sessions of the machine's accepted payments, in their order, without the first `after`."""
+
     def holder(self, place: Place) -> str | None:
         """The machine that a payment in the log names with this transfer."""
 

@@ -36,6 +36,7 @@ class LogHand:
             raise InvalidInput(f"{operator.address} does not operate this log: set TALLYROOT_OPERATOR_KEYSTORE or _KEY")
         self._log, self._servers, self._operator = log, servers, operator
         self._holders: dict[tuple[str, int], str] = {}
+        self._sessions: dict[str, list[str]] = {}
         self._lock = threading.RLock()
         self._uses: dict[tuple[str, str], Use] = {}
         types = (*OF_MACHINES, PAID)
@@ -48,6 +49,7 @@ class LogHand:
         if record_type(record) == PAID:
             payment = msgspec.json.decode(record.value or b"", type=PaymentReceived)
             self._holders.setdefault((payment.transaction, payment.log_index), payment.machine)
+            self._sessions.setdefault(payment.machine, []).append(payment.session)
 
     def _looked_at(self, record: LogRecord) -> None:
         """Follows readings in JSON of sessions that are paid for: they say when one is over, and decide no money."""
@@ -92,6 +94,11 @@ class LogHand:
         """The version that the machine's next payment has."""
         with self._lock:
             return self._registry.registered(machine).rare.payment_version + 1
+
+    def payments(self, machine: str, after: int) -> list[str]:
+        """The sessions of the machine's accepted payments, in their order, without the first `after`."""
+        with self._lock:
+            return self._sessions.get(machine, [])[after:]
 
     def holder(self, place: Place) -> str | None:
         """The machine that a payment in the log names with this transfer."""

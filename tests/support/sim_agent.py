@@ -71,7 +71,7 @@ class SimLogOfAgent:
         return self.now
 
     def payment(self, place: Place) -> PaymentReceived | None:
-        for payment in self.street.log.payments:
+        for payment in self.street.log.accepted:
             if (payment.transaction, payment.log_index) == (place.transaction, place.log_index):
                 return payment
         return None

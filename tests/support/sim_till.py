@@ -181,8 +181,8 @@ class SimLog:
         return int(self.clock.now_s * SECOND_MS)
 
     @property
-    def payments(self) -> list[PaymentReceived]:
-        """Those that the log accepted."""
+    def accepted(self) -> list[PaymentReceived]:
+        """The payments that the log accepted."""
         return [
             msgspec.json.decode(value, type=PaymentReceived)
             for reason, value in self.records
@@ -201,8 +201,11 @@ class SimLog:
     def next_version(self, machine: str) -> int:
         return self.state.machines[machine].rare.payment_version + 1
 
+    def payments(self, machine: str, after: int) -> list[str]:
+        return [payment.session for payment in self.accepted if payment.machine == machine][after:]
+
     def holder(self, place: Place) -> str | None:
-        for payment in self.payments:
+        for payment in self.accepted:
             if (payment.transaction, payment.log_index) == (place.transaction, place.log_index):
                 return payment.machine
         return None
@@ -240,7 +243,7 @@ class SimCommands:
 
     def send(self, route: str, command: Command) -> None:
         assert route == command.machine and command.is_valid()
-        self.sent.append((command, len(self.log.payments)))
+        self.sent.append((command, len(self.log.accepted)))
         self.kills.after()
 
 

@@ -79,8 +79,8 @@ def test_killed_after_any_step_it_never_buys_twice_and_loses_nothing(tmp_path: P
             taxi.street.restart()
             taxi.web.tills["http://a"] = taxi.street.till
     (bought,) = taxi.purchases()
-    assert (bought.state, taxi.spent, len(taxi.street.log.payments)) == ("over", bought.amount_micros, 1)
-    assert bought.session == taxi.street.log.payments[0].session
+    assert (bought.state, taxi.spent, len(taxi.street.log.accepted)) == ("over", bought.amount_micros, 1)
+    assert bought.session == taxi.street.log.accepted[0].session
 
 
 def test_away_servers_are_waited_for(taxi: Taxi) -> None:
