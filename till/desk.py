@@ -177,7 +177,8 @@ class Desk:
                 self._require_room(item, self._sessions(machine))
             raise Unpaid(wanted, None)
         block, now_s = self._chain.latest()
-        fault = fault_of_form(payment, self.asset) or fault_of_terms(payment, wanted, max(now_s, self._now_ms // 1000))
+        fault = fault_of_form(payment, self.asset) or self._fault_of_signature(Authorization.of(payment))
+        fault = fault or fault_of_terms(payment, wanted, max(now_s, self._now_ms // 1000))
         if fault is None and opened is not None and opened.authorization.payer != _key(payment)[0]:
             raise Refused(409, "only the account that paid for a session can add to it")
         fault = fault or self._fault_of_funds(Authorization.of(payment))
@@ -256,6 +257,11 @@ class Desk:
         if found is None or found.retired:
             raise Refused(404, f"{machine} is not in service")
         return found
+
+    def _fault_of_signature(self, signed: Authorization) -> str | None:
+        """The payer's own key, or its contract, which the token asks: what that says, the simulation shows."""
+        is_its_own = signed.is_signed(self.asset) or self._chain.is_contract(signed.payer)
+        return None if is_its_own else wire.SIGNATURE
 
     def _fault_of_funds(self, signed: Authorization) -> str | None:
         """The protocol's error for what the token would refuse now."""

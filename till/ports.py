@@ -73,6 +73,9 @@ class ChainPort(Protocol):
     def refuses(self, authorization: Authorization) -> str | None:
         """Why the token would refuse the transfer now; None if it wouldn't."""
 
+    def is_contract(self, account: str) -> bool:
+        """Whether an account has code, which may say what it signed."""
+
     def transfer(self, authorization: Authorization, first: int, last: int) -> Place | None:
         """The transfer that used the nonce in the blocks `first` to `last`, whoever sent it."""
 

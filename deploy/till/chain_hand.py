@@ -21,6 +21,13 @@ TOKEN = artefact("DemoDollar")
 USED = keccak(b"AuthorizationUsed(address,bytes32)")
 CANCELLED = keccak(b"AuthorizationCanceled(address,bytes32)")
 TRANSFER = keccak(b"Transfer(address,address,uint256)")
+BYTES_TYPES = ["address", "address", "uint256", "uint256", "uint256", "bytes32", "bytes"]
+BYTES_SELECTOR = keccak(f"transferWithAuthorization({','.join(BYTES_TYPES)})".encode())[:4]
+"""As the dollars have it since their version 2.2: with a signature that the payer's own contract judges (EIP-1271)."""
+
+GAS_MAX = 400_000
+"""A transfer costs 60,000 to 90,000. One whose payer is a contract runs that contract's code, and the till pays."""
+
 BLOCKS_AT_ONCE = 1_000
 """Providers allow so many in one question."""
 
@@ -58,6 +65,11 @@ def asset_of(chain: Chain, deployment: Deployment, version: str) -> Asset:
 def transfer_call(asset: Asset, signed: Authorization) -> Call:
     """The call by which anybody sends what a payer signed."""
     signature = bytes.fromhex(signed.signature[2:])
+    if not signed.is_signed(asset):
+        words = [signed.payer, signed.to, signed.value, signed.valid_after, signed.valid_before]
+        return Call(
+            asset.token, BYTES_SELECTOR + encode(BYTES_TYPES, [*words, bytes.fromhex(signed.nonce[2:]), signature])
+        )
     return TOKEN.call(
         asset.token, "transferWithAuthorization", signed.payer, signed.to, signed.value, signed.valid_after,
         signed.valid_before, bytes.fromhex(signed.nonce[2:]), signature[64], signature[:32], signature[32:64],
@@ -109,12 +121,17 @@ class ChainHand:
         with self._lock:
             sender = None if self._gas is None else self._gas.address
             try:
-                self._chain.ask(transfer_call(self._asset, authorization), sender, at="pending")
+                gas = self._chain.gas(transfer_call(self._asset, authorization), sender, at="pending")
             except (NodeAway, NodeRefuses):
                 raise
             except InvalidInput as error:
                 return str(error)
-            return None
+            return None if gas <= GAS_MAX else f"the payer's account makes the transfer cost {gas:,} gas"
+
+    def is_contract(self, account: str) -> bool:
+        """Whether an account has code, which may say what it signed (EIP-1271)."""
+        with self._lock:
+            return bool(self._chain.code(account))
 
     def transfer(self, authorization: Authorization, first: int, last: int) -> Place | None:
         """The transfer that used the nonce in the blocks `first` to `last`, whoever sent it."""
@@ -156,7 +173,7 @@ class ChainHand:
             if fees is None:
                 raise InvalidInput("gas costs more than the cap: wait, or raise TALLYROOT_FEE_CAP_GWEI")
             call = transfer_call(self._asset, authorization)
-            raw, transaction = self._chain.signed(self._account, call, nonce, fees, at="pending")
+            raw, transaction = self._chain.signed(self._account, call, nonce, fees, at="pending", gas_max=GAS_MAX)
             self._fees[transaction] = fees
             return Attempt(nonce, raw, transaction)
 

@@ -271,10 +271,21 @@ class Chain:
             returned = bytes(self._eth.call(_transaction(call, sender), at))
         return call.result(returned) if call.returns else None
 
-    def signed(self, signer: Signer, call: Call, nonce: int, fees: Fees, *, at: Moment = "latest") -> tuple[bytes, str]:
-        """Raw bytes and hash of a signed call or creation. Raises InvalidInput with the contract's refusal."""
+    def gas(self, call: Call, sender: str | None = None, *, at: Moment = "latest") -> int:
+        """What a call would cost. Raises InvalidInput with the contract's refusal."""
         with self.speaking():
-            gas = int(self._eth.estimate_gas(_transaction(call, signer.address), at))
+            return int(self._eth.estimate_gas(_transaction(call, sender), at))
+
+    def signed(
+        self, signer: Signer, call: Call, nonce: int, fees: Fees, *, at: Moment = "latest", gas_max: int | None = None
+    ) -> tuple[bytes, str]:  # fmt: skip
+        """Raw bytes and hash of a signed call or creation.
+
+        Raises InvalidInput with the contract's refusal, or where it costs more gas than `gas_max`.
+        """
+        gas = self.gas(call, signer.address, at=at)
+        if gas_max is not None and gas > gas_max:
+            raise InvalidInput(f"the call would cost {gas:,} gas, and may cost {gas_max:,}")
         return signer.sign(
             {
                 **({} if call.to is None else {"to": checksum(call.to)}),

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ class OddToken:
 
     def __init__(self, chain: Chain, signer: Signer, decimals: int) -> None:
         self._chain, self._signer = chain, signer
-        creation = Call(None, bytes.fromhex(_compiled()["evm"]["bytecode"]["object"]) + encode(["uint8"], [decimals]))
-        self.address = str(chain.transact(signer, creation)["contractAddress"]).lower()
+        made = chain.transact(signer, creation(_compiled(), ["uint8"], [decimals]))
+        self.address = str(made["contractAddress"]).lower()
 
     def mint(self, account: str, amount: int) -> None:
         """Makes tokens."""
@@ -42,13 +43,23 @@ class OddToken:
 
 @lru_cache(maxsize=1)
 def _compiled() -> dict[str, Any]:
-    """The token's bytecode and selectors, from the compiler that the contracts are built with."""
+    found: dict[str, Any] = compiled(SOURCE)["TestToken"]
+    return found
+
+
+def creation(contract: Mapping[str, Any], types: Sequence[str] = (), arguments: Sequence[Any] = ()) -> Call:
+    """What deploys a compiled contract."""
+    return Call(None, bytes.fromhex(contract["evm"]["bytecode"]["object"]) + encode(types, arguments))
+
+
+def compiled(source: str) -> dict[str, Any]:
+    """The contracts of a file below the contracts' folder: their bytecode and selectors, from our compiler."""
     wanted = {
         "language": "Solidity",
-        "sources": {SOURCE: {"content": (build.PROJECT / SOURCE).read_text()}},
+        "sources": {source: {"content": (build.PROJECT / source).read_text()}},
         "settings": {
             "evmVersion": "cancun",
-            "outputSelection": {SOURCE: {"TestToken": ["evm.bytecode.object", "evm.methodIdentifiers"]}},
+            "outputSelection": {source: {"*": ["evm.bytecode.object", "evm.methodIdentifiers"]}},
         },
     }
     words = ["node", str(build.PROJECT / "solc-shim.cjs"), "--standard-json", "--include-path", "node_modules"]
@@ -58,5 +69,5 @@ def _compiled() -> dict[str, Any]:
         words, cwd=build.ROOT, input=json.dumps(wanted).encode(), capture_output=True, check=True,
         env={**os.environ, "PATH": path},
     )  # fmt: skip
-    found: dict[str, Any] = json.loads(done.stdout)["contracts"][SOURCE]["TestToken"]
+    found: dict[str, Any] = json.loads(done.stdout)["contracts"][source]
     return found

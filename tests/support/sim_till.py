@@ -96,6 +96,9 @@ class SimChain:
     def balance(self, payer: str) -> int:
         return self.balances.get(payer, 0)
 
+    def is_contract(self, account: str) -> bool:
+        return False
+
     def is_used(self, signed: Authorization) -> bool:
         key = (signed.payer, signed.nonce)
         return key in self.used or key in self.cancelled
@@ -289,7 +292,7 @@ class Street:
     """One or more tills on one chain and one log."""
 
     def __init__(self, folder: Path, *, facilitator: Literal["honest", "lies"] | None = None) -> None:
-        self.folder, self.clock, self.kills = folder, SimClock(), Kills()
+        self.folder, self.clock, self.kills, self.asset = folder, SimClock(), Kills(), ASSET
         self.chain, self.log = SimChain(self.clock, self.kills), SimLog(self.clock, self.kills)
         self.commands, self.books = SimCommands(self.log, self.kills), SimBooks()
         self.facilitator = None if facilitator is None else SimFacilitator(self.chain, lies=facilitator == "lies")
@@ -311,7 +314,7 @@ class SimTill:
         self.street, self.journal = street, Journal(path)
         items = {machine: Item(machine=machine, at_once=2 if machine == "drone" else 1) for machine in MACHINES}
         after, log, chain, commands = street.kills.after, street.log, street.chain, street.commands
-        words = (log, chain, commands, street.books, ASSET, street.clock, street.facilitator)
+        words = (log, chain, commands, street.books, street.asset, street.clock, street.facilitator)
         self.desk = Desk(items, Limits(), "USD", self.journal, *words)
         sender: Sender = OwnGas(self.journal, chain, after)
         if street.facilitator is not None:
