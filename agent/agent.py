@@ -139,7 +139,7 @@ class Agent:
         if purchase.is_misused:
             self._end(purchase, f"the till let {purchase.sold} have what we paid for", is_bad=True)
         elif purchase.is_recorded and (not self._log.is_open(purchase.sold, purchase.session) or self._says(purchase)):
-            self._end(purchase, purchase.note or "the session has ended")
+            self._end(purchase, purchase.note or "the session has ended", is_bad=purchase.level <= purchase.began)
         elif purchase.stop_s is not None:
             self._stop(purchase, purchase.note, now_s)
         elif level is not None and level.value >= self._policy.until:
@@ -254,7 +254,8 @@ class Agent:
             number=1 if last is None else last.number + 1, till=choice.till, machine=choice.machine, units=choice.units,
             amount_micros=self._asset.micros(int(terms.amount)), accepted=terms,
             authorization=self._signed(terms, now_s), secret=secret, signed_s=now_s,
-            first_block=max(0, block - BEHIND_BLOCKS), level=level.value, rose_s=now_s, seen_ms=level.observed_ms,
+            first_block=max(0, block - BEHIND_BLOCKS), began=level.value, level=level.value,
+            rose_s=now_s, seen_ms=level.observed_ms,
         )  # fmt: skip
         self._journal.put(purchase)  # (1)
         self._after(1)

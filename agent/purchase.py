@@ -20,8 +20,9 @@ class Purchase(Struct, frozen=True, kw_only=True):
     """One purchase, known by its number. Times with _s are Unix seconds of the chain.
 
     `session` and `sold` (the machine) are what the till answered, until the log says what was really sold.
-    `level` is the highest that was seen since, `rose_s` when it last rose, and `seen_ms` the time of the newest level
-    when it was over: only a newer one says that there is need again. `avoid_until_s`: nothing is bought there before.
+    `began` is the level when it was bought, `level` the highest that was seen since, `rose_s` when it last rose, and
+    `seen_ms` the time of the newest level when it was over: only a newer one says that there is need again.
+    `avoid_until_s`: nothing is bought there before.
     """
 
     number: int
@@ -34,6 +35,7 @@ class Purchase(Struct, frozen=True, kw_only=True):
     secret: str
     signed_s: int
     first_block: int
+    began: int
     level: int
     rose_s: int
     seen_ms: int

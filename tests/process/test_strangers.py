@@ -1,10 +1,14 @@
 """What is asked of strangers is cut where it takes too long or is too long."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
+import trustme
 
 from deploy import strangers
 from deploy.strangers import NoAnswer, ask
@@ -69,3 +73,29 @@ def test_attack_a_stranger_s_answer_is_cut(
     assert (found.status, found.body) == (302, b"there")
     with pytest.raises(NoAnswer, match="ConnectionRefusedError"):
         ask("GET", "http://127.0.0.1:9/", b"", {}, 60)
+
+
+def test_a_certificate_of_nobody_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over TLS an answer comes as without, from who the authority vouches for."""
+    authority = trustme.CA()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def run() -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        for _ in range(2):
+            line, _ = listener.accept()
+            with suppress(OSError), context.wrap_socket(line, server_side=True) as tls:
+                tls.recv(65_536)
+                tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    url = f"https://127.0.0.1:{listener.getsockname()[1]}/machines"
+    with pytest.raises(NoAnswer, match="SSLCertVerificationError"):
+        ask("GET", url, b"", {}, 60)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    assert ask("GET", url, b"", {}, 60).body == b"ok"
+    thread.join()
+    listener.close()

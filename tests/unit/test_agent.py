@@ -352,6 +352,22 @@ def test_attack_a_receipt_is_no_proof(taxi: Taxi) -> None:
     assert (void.state, taxi.spent) == ("void", 0)
 
 
+def test_attack_a_till_that_ends_sessions_at_once_sells_once_an_hour(taxi: Taxi) -> None:
+    """It takes the money, and says that the session is over before anything flowed: that machine is left alone."""
+    stopped = {"machine": "charger", "session": "x-1", "state": "started", "is_stopped": True}
+    taxi.web.lies["http://a"] = lambda method, path, body: (
+        answer(200, stopped) if method == "GET" and "sessions" in path else None
+    )
+    for _ in range(60):
+        taxi.log.shows(18_000)
+        taxi.agent.look()
+        taxi.street.till.cashier.go_on()
+        taxi.street.chain.mine()
+    bought = taxi.purchases()
+    assert sorted(each.machine for each in bought) == ["charger", "drone"]
+    assert all(each.state == "over" and each.counted_micros == each.amount_micros for each in bought)
+
+
 def test_a_lossy_line_buys_once(taxi: Taxi) -> None:
     taxi.tick()
     taxi.web.is_lossy = True
