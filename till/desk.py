@@ -5,7 +5,7 @@ import hmac
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -113,7 +113,9 @@ class Desk:
         self, items: Mapping[str, Item], limits: Limits, currency: str, journal: Journal, log: LogPort,
         chain: ChainPort, commands: CommandPort, books: BooksPort, asset: Asset, clock: Clock,
         facilitator: FacilitatorPort | None = None,
+        new_session: Callable[[], str] = lambda: f"x-{secrets.token_hex(12)}",
     ) -> None:  # fmt: skip
+        """`new_session` names a session: where nobody can foresee names, nobody can use one up before."""
         self._items = items
         self._limits = limits
         self._currency = currency
@@ -126,6 +128,7 @@ class Desk:
         self._outcomes: OrderedDict[str, tuple[int, Outcome | None]] = OrderedDict()
         self.asset = asset
         self._clock = clock
+        self._new_session = new_session
         self._offers: tuple[int, SignedOffers] | None = None
         self._seen = {machine: len(log.payments(machine, 0)) for machine in items}
         self._strangers: dict[str, str] = {}
@@ -282,7 +285,7 @@ class Desk:
         secret = secrets.token_urlsafe(24) if wish.secret is UNSET else wish.secret
         purchase = Purchase(
             authorization=Authorization.of(payment), machine=item.machine, is_top_up=opened is not None,
-            session=opened.session if opened else f"x-{secrets.token_hex(12)}", units=offered.units,
+            session=opened.session if opened else self._new_session(), units=offered.units,
             amount_micros=offered.amount_micros, accepted_ms=now_ms, accepted_block=block,
             valid_until_ms=opened.valid_until_ms if opened else now_ms + self._limits.session_s * SECOND_MS,
             connector=item.connector, secret_digest=opened.secret_digest if opened else _digest(secret),

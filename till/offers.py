@@ -1,10 +1,10 @@
 """What a machine offers: its unit, its price now and when it changes, and what so much of it costs."""
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from schemas.errors import InvalidInput
-from schemas.registration import Registration
-from schemas.units import COUNT_MAX, DAY_MS, MINUTE_MS
+from schemas.registration import Registration, Tariff
+from schemas.units import COUNT_MAX, DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from streams.core.rating import Price, Prices
 
 OFFERED = "machine.offered"
@@ -71,7 +71,7 @@ def offer(item: Item, registration: Registration, currency: str, now_ms: int, *,
     prices = Prices(registration.tariff)
     return Offer(
         machine=item.machine, kind=registration.kind, place=item.place, meter=meter, unit=unit, currency=currency,
-        prices=_of_a_day(prices, meter, now_ms), is_free=is_free and not registration.retired,
+        prices=_of_a_day(prices, registration.tariff, meter, now_ms), is_free=is_free and not registration.retired,
     )  # fmt: skip
 
 
@@ -109,14 +109,25 @@ def _price(prices: Prices, meter: str, at_ms: int) -> PriceFrom:
     return PriceFrom(from_ms=at_ms, price_micros=usage.micros, per=usage.per, per_session_micros=start.micros)
 
 
-def _of_a_day(prices: Prices, meter: str, now_ms: int) -> tuple[PriceFrom, ...]:
-    """The price of now and its changes, to the minute: tariffs change at minutes of the day."""
+def _of_a_day(prices: Prices, tariff: Tariff, meter: str, now_ms: int) -> tuple[PriceFrom, ...]:
+    """The price of now and its changes."""
     found = [_price(prices, meter, now_ms)]
-    first = now_ms // MINUTE_MS * MINUTE_MS + MINUTE_MS
-    for at_ms in range(first, now_ms + DAY_MS, MINUTE_MS):
+    for at_ms in _turns(tariff, now_ms):
         next_ = _price(prices, meter, at_ms)
         if (next_.price_micros, next_.per, next_.per_session_micros) != (
             found[-1].price_micros, found[-1].per, found[-1].per_session_micros,
         ):  # fmt: skip
             found.append(next_)
     return tuple(found)
+
+
+def _turns(tariff: Tariff, now_ms: int) -> list[int]:
+    """The moments of a day from now at which a price can change: local midnights, times of restrictions, offsets."""
+    limits = [element.restrictions for element in tariff.elements]
+    words = [word for each in limits for word in (each.start_time, each.end_time) if word is not UNSET]
+    times_ms = {0, *(int(word[:2]) * HOUR_MS + int(word[3:]) * MINUTE_MS for word in words)}
+    found = {start_ms for start_ms, _ in tariff.offsets}
+    for offset_s in {offset_s for _, offset_s in tariff.offsets}:
+        midnight_ms = now_ms - (now_ms + offset_s * SECOND_MS) % DAY_MS
+        found |= {midnight_ms + days * DAY_MS + time_ms for days in (0, 1) for time_ms in times_ms}
+    return sorted(at_ms for at_ms in found if now_ms < at_ms < now_ms + DAY_MS)

@@ -1,4 +1,4 @@
-"""`tallyroot demo`: real records end to end, by the same functions that the commands call.
+"""`tallyroot demo`: real records, and a street of simulated machines, by the same functions that the commands call.
 
 Its data folder is its own and emptied at the start (`ends`), so that every run has the same roots.
 """
@@ -16,6 +16,10 @@ from deploy.cli.terminal import Terminal
 from deploy.data_folder import DEMO_PAYEES, DataFolder, demo_account
 from deploy.demo.cheat import CheatResult, cheat
 from deploy.demo.ends import demo_folder
+from deploy.demo.street import Street, live
+from deploy.demo.street_check import StreetFigures, checked
+from deploy.demo.street_check import show as show_street
+from deploy.demo.street_machines import TAXIS, account_of
 from deploy.demo.workers import Kill, stream_with_a_kill
 from deploy.explain import audit as auditing
 from deploy.explain.machine_facts import agreement_of
@@ -27,9 +31,7 @@ from deploy.importers.sources import SOURCES
 from deploy.money.treasury import Treasury
 from deploy.report.figures import Wish
 from deploy.report.report import write_report
-from deploy.simulate.fleet_source import fleet_source
-from deploy.texts import day_text, moment_text, money, units
-from schemas.log import Log
+from deploy.texts import moment_text, money, units
 from schemas.parsing import duration_ms
 from schemas.payout import Settlement
 from schemas.registration import Agreement
@@ -53,7 +55,6 @@ FILES = (
 )
 """Chargers, inverters and taxis, as recorded: data/README.md has their sources and what is odd in them."""
 
-SIMULATED = ("drone", "robot", "sensor")
 CLAIM_DELAY_S = 61
 RELEASE_S = 7 * DAY_MS // SECOND_MS
 
@@ -97,23 +98,23 @@ def _run(
         data.data_dir, treasury.chain, treasury.keys.of("operator"), machine=machine, symbol="YOU10", supply=SHARES
     )
     shares = Shares.open(data.data_dir, treasury.chain, "YOU10")
-    terminal.step(f"3/8 replaying the records into a new log; {', '.join(SIMULATED)} are simulated")
+    terminal.step("3/8 replaying the records into a new log")
     sources = _through_devices(data, terminal, sources) if has_devices else sources
+    street = _street(data, treasury, terminal, sources[0].start_ms, options) if has_devices else None
     payees = {demo_account(name): points for name, points in DEMO_PAYEES.items()}
-    replayed = replay_into(
-        data, terminal.progress, sources, replace(options, payees=payees), {machine: _agreement(shares.address)}
-    )
+    own = {machine: _agreement(shares.address)} | (street.agreements if street else {})
+    sources = [*sources, street.source] if street else sources
+    replayed = replay_into(data, terminal.progress, sources, replace(options, payees=payees), own)
     _show_replay(terminal, replayed)
     terminal.step("4/8 two workers turn the log into earnings windows; one is killed")
     kill = stream_with_a_kill(data.data_dir, terminal, replayed.records)
-    figures = _figures(data)
+    figures = msgspec.structs.replace(_figures(data), street=checked(data, street) if street else None)
     _show_figures(terminal, figures)
     terminal.step(f"5/8 you buy {YOUR_POINTS // 100} % of {machine}'s income, locked in the log until {TERM_END:%Y}")
     _buy(treasury, terminal, shares)
     terminal.step("6/8 posting on the chain, a week at a time; an auditor recomputes every root")
     _post(treasury)
     audit = auditing.audit(treasury, from_archive=False)
-    terminal.say("")
     show_audit(terminal, treasury.log, audit)
     if audit.ok:
         auditing.attest(treasury, audit)
@@ -121,12 +122,10 @@ def _run(
     terminal.step("7/8 the payees claim, and so do you")
     claimed, yours = _claim(data, treasury, terminal, shares)
     report = service.settlements(treasury.data_dir, treasury.chain, treasury.log)
-    _show_posts(terminal, treasury.log, report)
-    terminal.say("")
     terminal.step("8/8 and now it cheats")
     cheated = cheat(data, terminal, machine, audit, development_signer(YOU).address)
     names = {demo_account(name): name for name in DEMO_PAYEES} | {shares.address: "you, through shares"}
-    terminal.say("")
+    names |= street.names if street else {}
     written = write_report(data, wish=Wish(first=machine), names=names)
     terminal.say(f"{written.path}: a page that checks itself")
     _farewell(data, terminal, report, time.monotonic() - began_s)
@@ -143,8 +142,15 @@ def _sources(files: list[tuple[str, Path]] | None, options: ReplayOptions) -> li
     """The caller's files, else the demo's own, which are from different years and moved onto one calendar."""
     if files is not None:
         return read_sources(files, options)
-    recorded = rebased([SOURCES[kind].read(DATA / name, replace(of, days=options.days)) for kind, name, of in FILES])
-    return [*recorded, fleet_source(SEED, SIMULATED, recorded[0].start_ms, options.days or DAYS)]
+    return rebased([SOURCES[kind].read(DATA / name, replace(of, days=options.days)) for kind, name, of in FILES])
+
+
+def _street(data: DataFolder, treasury: Treasury, terminal: Terminal, start_ms: int, options: ReplayOptions) -> Street:
+    """Lets a street of simulated machines live through the days of the records, paid on the chain."""
+    street = live(data, treasury, SEED, start_ms, options.days or DAYS)
+    sold = street.sessions.total()
+    terminal.say(f"  {len(street.agreements)} simulated machines of a street: a real till sold {sold} sessions")
+    return street
 
 
 def _through_devices(data: DataFolder, terminal: Terminal, sources: list[SourceLog]) -> list[SourceLog]:
@@ -188,6 +194,7 @@ class DemoFigures(msgspec.Struct, frozen=True):
     simulated_micros: int
     currency: str
     quantity: dict[str, int]
+    street: StreetFigures | None = None
 
 
 class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -250,14 +257,6 @@ def _show_replay(terminal: Terminal, report: ReplayReport) -> None:
         terminal.say(f"  moved onto one calendar by whole weeks: {len(report.moved_weeks)} files, by {weeks}")
 
 
-def _show_posts(terminal: Terminal, log: Log, report: SettlementsReport) -> None:
-    rows = []
-    for post in (row.settlement for row in report.posts):
-        first, last = (day_text(log.epoch_span(epoch)[0]) for epoch in (post.first_epoch, post.last_epoch))
-        rows.append((post.sequence, f"{first} to {last}", post.state, money(post.total_micros, log.currency)))
-    terminal.table("", ["post", "epochs", "state", "owed in all"], rows)
-
-
 def _show_figures(terminal: Terminal, figures: DemoFigures) -> None:
     for name, wanted in (("energy", {"Wh"}), ("usage", figures.quantity.keys() - {"Wh"})):
         amounts = [f"{amount:,} {unit}" for unit, amount in figures.quantity.items() if unit in wanted]
@@ -267,6 +266,8 @@ def _show_figures(terminal: Terminal, figures: DemoFigures) -> None:
         f"{'income':12}{money(figures.earned_micros, figures.currency)} of {figures.machines} machines,"
         f" {money(figures.simulated_micros, figures.currency)} of it simulated"
     )
+    if figures.street is not None:
+        show_street(terminal, figures.street)
     terminal.say(f"{'windows':12}{figures.windows:,}, {figures.adjustments:,} adjustments")
     refused = "".join(f"; {reason} {count:,}" for reason, count in figures.rejected.items())
     terminal.say(
@@ -303,32 +304,35 @@ def _claim(data: DataFolder, treasury: Treasury, terminal: Terminal, shares: Sha
     """Every payee claims, the shares for their holder. Returns token units: of all, and yours."""
     ledger = Ledger.open(treasury.data_dir, treasury.chain)
     decimals = ledger.deployment.decimals
-    rows = {row.account: row for row in service.payouts(treasury.data_dir, treasury.chain)}
-    paid = 0
+    rows = {row.account: row for row in service.payouts(treasury.data_dir, treasury.chain) if row.claimable}
+    names = {demo_account(name): name for name in (*DEMO_PAYEES, "supplier")} | {account_of(TAXIS[0]): "a taxi"}
+    paid = others = 0
     shown = []
-    for name in DEMO_PAYEES:
-        row = rows.get(demo_account(name))
-        if row is None or not row.claimable:
-            continue
-        claimed = service.claim(treasury.data_dir, treasury.chain, treasury.keys, row.account)
-        before, after = claimed.balance - claimed.amount, claimed.balance
-        shown.append((name, row.account, units(before, decimals), units(after, decimals)))
+    first = [account for account in names if account in rows]
+    for account in (*first, *sorted(rows.keys() - names.keys() - {shares.address})):
+        claimed = service.claim(treasury.data_dir, treasury.chain, treasury.keys, account)
         paid += claimed.amount
+        if account in names:
+            held = (units(amount, decimals) for amount in (claimed.balance - claimed.amount, claimed.balance))
+            shown.append((names[account], account, *held))
+        else:
+            others += 1
     you, arrived = development_signer(YOU), 0
-    if rows[shares.address].claimable:
+    if shares.address in rows:
         arrived, _ = service.collect(treasury.data_dir, treasury.chain, shares, you)
         treasury.chain.pass_time(RELEASE_S)
         before = ledger.balance_of(you.address)
         shares.withdraw(you, you.address)
         shown.append(("you", you.address, units(before, decimals), units(ledger.balance_of(you.address), decimals)))
     terminal.table("", ["payee", "account", "before", "after its claim"], shown)
+    if others:
+        terminal.say(f"{others} more claimed: two taxis, and customers what they had not used")
     return paid + arrived, arrived
 
 
 def _farewell(data: DataFolder, terminal: Terminal, report: SettlementsReport, took_s: float) -> None:
     is_default = data.data_dir == data.settings.data_dir.expanduser().absolute()
     folder = "" if is_default else f" --data-dir {shlex.quote(str(data.data_dir))}"
-    terminal.say("")
     terminal.say("Everyone who runs this gets these roots of windows:")
     for row in report.posts:
         terminal.say(f"post {row.settlement.sequence}  0x{row.settlement.windows_root}")

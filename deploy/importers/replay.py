@@ -195,9 +195,8 @@ def _source_stream(source: SourceLog, registrations: Iterator[SourceRecord]) -> 
 
 
 def _outgoing(log: Log, record: SourceRecord, partition: int, operator_key: bytes) -> Outgoing:
-    key = record.key.encode()
-    headers: tuple[tuple[str, bytes], ...] = ()
-    if record.type != READING:
+    key, headers = record.key.encode(), record.headers
+    if record.type != READING and not headers:
         signature = sign_control(operator_key, log.log_id, key, record.type, JSON, record.value)
         signed = signed_headers(JSON, operator_account(operator_key), signature)
         headers = (("ce_type", record.type.encode()), *signed)

@@ -6,21 +6,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
+from msgspec import UNSET
+
 from schemas.errors import InvalidInput
 from schemas.reading import READING, Reading
-from schemas.registration import Agreement, Meter, Registration, Tariff
+from schemas.registration import Agreement, Key, Meter, OrderPolicy, Registration, Tariff
 from schemas.units import DAY_MS
 from streams.core.encode import json_row, json_value
 
 
 class SourceRecord(NamedTuple):
-    """One record to produce: timestamp in epoch ms, its key (the route), its type, its value, and its entries."""
+    """One record to produce: timestamp in epoch ms, its key (the route), its type, its value, and its entries.
+
+    `headers` are those of one that its device or a supplier signed: the operator signs what has none and is no reading.
+    """
 
     timestamp_ms: int
     key: str
     type: str
     value: bytes
     entries: int
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Skipped(NamedTuple):
@@ -65,6 +71,8 @@ class SourceMachine:
     kind: str
     meters: tuple[Meter, ...]
     tariff: Tariff
+    keys: tuple[Key, ...] = ()
+    orders: tuple[OrderPolicy, ...] = ()
 
     @property
     def route(self) -> str:
@@ -82,6 +90,8 @@ class SourceMachine:
             meters=self.meters,
             tariff=self.tariff,
             agreement=agreement,
+            keys=self.keys,
+            orders=self.orders or UNSET,
             salt=salt,
         )
         if not whole.is_valid():

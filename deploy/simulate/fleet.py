@@ -171,7 +171,7 @@ def _models() -> tuple[Model, ...]:
                 Meter("distance", "m", "quantity", 150_000),
                 Meter("duration", "s", "quantity", 3_600),
                 Meter("trips", "count", "quantity", 3_600),
-                Meter("fare", "cent", "quantity", 10_000_000),
+                Meter("fare", "cents", "quantity", 10_000_000),
                 Meter("battery", "Wh", "level", TAXI_BATTERY_WH),
             ),
             _flat("America/Chicago", fare=(10_000, 1)),
@@ -196,7 +196,7 @@ def _models() -> tuple[Model, ...]:
                 Meter("uptime", "s", "quantity", 3_600),
                 Meter("bearings", "count", "level", 3_600),
             ),
-            _flat("Europe/Berlin", parts=(50_000, 1), uptime=(1_000_000, 3_600), energy=(-280_000, 1_000)),
+            _flat("Europe/Berlin", parts=(5_000, 1), uptime=(1_000_000, 3_600), energy=(-280_000, 1_000)),
         ),
         (
             "sensor",

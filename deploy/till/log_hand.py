@@ -17,7 +17,7 @@ from schemas.payment import PAID, PaymentReceived
 from schemas.registration import Registration
 from schemas.reject import Reason
 from schemas.units import SECOND_MS
-from streams.core.records import LogRecord, record_type
+from streams.core.records import LogRecord, Record, record_type
 from streams.storage.log_reader import LogReader
 from till.follow import Row, Use
 from till.offers import OFFERED
@@ -119,9 +119,12 @@ class LogHand:
             if is_there:
                 return verdict
             record = control_record(self._registry.registered(machine).route, PAID, value)
-            record = record._replace(headers=(*record.headers, ("signature", signature)))
-            now_ms = int(time.time() * SECOND_MS)
-            return send(self._log, self._servers, self._registry, [record], now_ms, lambda _: None)[0]
+            return self._sent(record._replace(headers=(*record.headers, ("signature", signature))))
+
+    def _sent(self, record: Record) -> Reason | None:
+        """Sends one record, and what the log makes of it."""
+        now_ms = int(time.time() * SECOND_MS)
+        return send(self._log, self._servers, self._registry, [record], now_ms, lambda _: None)[0]
 
     def is_open(self, machine: str, session: str) -> bool:
         """Whether a prepaid session is open in the log."""

@@ -409,10 +409,17 @@ class Chain:
 
     def pass_time(self, seconds: int) -> None:
         """Advances a development chain's clock and mines a block. Raises InvalidInput on any other chain."""
+        self._develop(("evm_increaseTime", [seconds]), ("evm_mine", []))
+
+    def mine(self, blocks: int) -> None:
+        """Mines blocks on a development chain. Raises InvalidInput on any other chain."""
+        self._develop(("anvil_mine", [hex(blocks)]))
+
+    def _develop(self, *requests: tuple[str, list[Any]]) -> None:
         if self.chain_id != DEVELOPMENT_CHAIN_ID:
             raise InvalidInput(f"time can only be moved on a development chain, not on chain {self.chain_id}")
         with self.speaking():
-            for method, parameters in (("evm_increaseTime", [seconds]), ("evm_mine", [])):
+            for method, parameters in requests:
                 self._web3.provider.make_request(cast(Any, method), parameters)
 
 

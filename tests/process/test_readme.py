@@ -38,6 +38,10 @@ ENDINGS = {
 """Who gets the signal, and behind which of the demo's lines."""
 
 ENTRIES = "SELECT sum(entries), sum(accepted), sum(duplicate), (SELECT count(*) FROM rejects) FROM epochs"
+STREET = (
+    "SELECT count(*), sum(paid_micros), sum(collected_micros), sum(refund_micros),"
+    " (SELECT count(*) FROM orders), (SELECT sum(expense_micros) FROM orders) FROM sessions"
+)
 WINDOWS = (
     "SELECT count(DISTINCT machine), count(*) - count(adjusts), count(adjusts),"
     " sum(gross_micros), sum(gross_micros) FILTER (machine LIKE 'sim-%') FROM windows"
@@ -204,7 +208,7 @@ def test_the_python_lines_run(place: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     tables = done.stdout.split("┌")[1:]
-    assert ["machine" in table and "106 rows" in table for table in tables] == [True, True]
+    assert ["machine" in table and "112 rows" in table for table in tables] == [True, True]
 
 
 def test_every_figure_is_what_the_commands_say(place: Path, demo: subprocess.CompletedProcess[str]) -> None:
@@ -220,12 +224,23 @@ def test_every_figure_is_what_the_commands_say(place: Path, demo: subprocess.Com
     assert (
         f"entries     {entries:,} = {accepted:,} accepted + {duplicates:,} duplicate + {rejected:,} rejected"
     ) in lines
+    ((sessions, prepaid, used, back, orders, expenses),) = asked(f'sql "{STREET}"', place)["rows"]
+    assert prepaid == used + back
+    assert f"{sessions} payments of customers held against what the ledger got" in lines
+    assert (
+        f"street      {sessions} sessions, {money(prepaid, 'USD')} paid before: {money(used, 'USD')} used,"
+        f" {money(back, 'USD')} back"
+    ) in lines
+    assert (
+        f"            {orders} orders of a robot, as its shelf foretold: {money(expenses, 'USD')} to a supplier"
+        in lines
+    )
     posts = asked("settlements", place)["posts"]
     assert [row["settlement"]["state"] for row in posts] == ["active"] * 3
     assert any(re.match(rf"3 posts, \d+ epochs, {windows:,} windows recomputed; earned ", line) for line in lines)
     assert f"sum of all leaves {Decimal(posts[-1]['total']):,} = the total on the chain" in demo.stdout
     paid = {row["account"]: row["claimed"] for row in asked("payouts", place)["payouts"]}
-    assert sum(map(Decimal, paid.values())) * 1_000_000 == earned
+    assert sum(map(Decimal, paid.values())) == Decimal(posts[-1]["total"])
     balances = {row.split()[1]: row.split()[3] for row in lines if re.match(r"(owner|site|investor) +0x", row)}
     assert balances == {account: f"{Decimal(paid[account]):,}" for account in balances} and len(balances) == 3
     (yours,) = [row.split()[3] for row in lines if row.startswith("you ")]

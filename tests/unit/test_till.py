@@ -7,8 +7,11 @@ import msgspec
 import pytest
 from msgspec import structs
 
+from deploy.importers.tariffs import time_of_use
 from schemas.errors import InvalidInput
 from schemas.payment import PAID
+from schemas.registration import Component, Element, Restrictions
+from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
 from streams.core.rating import Prices
 from tests.support.sim_till import (
     ALICE,
@@ -50,6 +53,23 @@ def test_an_offer_says_when_its_price_changes() -> None:
         (0, 100_000), (6 * 3_600_000, 300_000), (22 * 3_600_000, 100_000),
     ]  # fmt: skip
     assert (found.unit, found.is_free, found.prices[0].per_session_micros) == ("Wh", True, 1_000_000)
+
+
+def test_changes_of_a_day_are_those_that_a_look_at_every_minute_finds() -> None:
+    """Weekdays, an evening over midnight, and clocks that are put back in the middle of it."""
+    tariff = time_of_use(("energy",), "America/Los_Angeles", 420_000, 280_000, 1_000)
+    night = Element((Component("energy", 100_000, per=1_000),), Restrictions(start_time="23:30", end_time="01:30"))
+    tariff = structs.replace(tariff, elements=(night, *tariff.elements))
+    machine, prices = structs.replace(registration("charger"), tariff=tariff), Prices(tariff)
+    back_ms = next(start for start, _ in tariff.offsets[1:] if start > NIGHT_MS)
+    for now_ms in (back_ms - 11 * HOUR_MS - 17, back_ms - HOUR_MS, back_ms + 30 * HOUR_MS):
+        found = offer(Item(machine="charger"), machine, "USD", now_ms, is_free=True).prices
+        first = now_ms // MINUTE_MS * MINUTE_MS + MINUTE_MS
+        looked = [(now_ms, prices.of_usage("energy", now_ms).micros)]
+        for at_ms in range(first, now_ms + DAY_MS, MINUTE_MS):
+            micros = prices.of_usage("energy", at_ms).micros
+            looked += [(at_ms, micros)] if micros != looked[-1][1] else []
+        assert [(price.from_ms, price.price_micros) for price in found] == looked and len(looked) > 2
 
 
 def test_a_quote_rounds_up_and_counts_the_start() -> None:
