@@ -147,7 +147,7 @@ def _sources(files: list[tuple[str, Path]] | None, options: ReplayOptions) -> li
 
 def _street(data: DataFolder, treasury: Treasury, terminal: Terminal, start_ms: int, options: ReplayOptions) -> Street:
     """Lets a street of simulated machines live through the days of the records, paid on the chain."""
-    street = live(data, treasury, SEED, start_ms, options.days or DAYS)
+    street = live(data, treasury, SEED, start_ms, options.days or DAYS, terminal.progress)
     sold = street.sessions.total()
     terminal.say(f"  {len(street.agreements)} simulated machines of a street: a real till sold {sold} sessions")
     return street

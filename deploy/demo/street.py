@@ -6,6 +6,7 @@ what its machines show, the payments, and the receipts and invoices of what the 
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -36,6 +37,7 @@ from deploy.money.treasury import Treasury
 from deploy.simulate.fleet import BEARING_MICROS
 from deploy.simulate.fleet_days import BEARING, TAXI_FULL_WH, TAXI_LOW_WH, Robot, draw
 from deploy.simulate.simulation import invoice_of
+from deploy.texts import moment_text
 from schemas.order import INVOICED, RECEIVED, GoodsReceived
 from schemas.registration import Agreement
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
@@ -75,13 +77,23 @@ class Street:
     """Who an account is."""
 
 
-def live(data: DataFolder, treasury: Treasury, seed: str, start_ms: int, days: int) -> Street:
-    """Lets the street live for so many days. Raises InvalidInput where the chain doesn't answer."""
+def live(
+    data: DataFolder, treasury: Treasury, seed: str, start_ms: int, days: int,
+    progress: Callable[[float, str], None] = lambda done, text: None,
+) -> Street:  # fmt: skip
+    """Lets the street live for so many days; `progress` hears each day what part is done, and words.
+
+    Raises InvalidInput where the chain doesn't answer.
+    """
     street = _Days(data, treasury, seed, start_ms)
     try:
         end_ms = start_ms + days * DAY_MS
         for at_ms in range(start_ms, end_ms, EVERY_MS):
             street.moment(at_ms)
+            if (at_ms - start_ms) % DAY_MS == 0:
+                records = len(street.till.records.all)
+                done = (at_ms - start_ms) / (end_ms - start_ms)
+                progress(done, f"{records:,} records, up to {moment_text(at_ms)} on the street")
         street.close(end_ms)
         return street.over(start_ms)
     finally:

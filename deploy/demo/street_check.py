@@ -40,10 +40,10 @@ def checked(data: DataFolder, street: Street) -> StreetFigures:
         (ROBOT, BEARING, number, BEARINGS_ORDERED, BEARING_MICROS, account_of("supplier"), placed_ms)
         for number, placed_ms in street.orders
     ]
-    _agree("the topic of orders", _of_topic(data), foreseen)
+    agree("the topic of orders", _of_topic(data), foreseen)
     columns = 'machine, item, "number", quantity, unit_price_micros, supplier, epoch_ms(placed)'
     viewed = query(data, f'SELECT {columns} FROM orders ORDER BY "number"').rows  # noqa: S608 - fixed words
-    _agree("the view of orders", [tuple(row) for row in viewed], foreseen)
+    agree("the view of orders", [tuple(row) for row in viewed], foreseen)
     ((sessions, paid, collected, refunds),) = query(
         data,
         "SELECT (SELECT count(*) FROM sessions), (SELECT sum(paid_micros) FROM sessions),"
@@ -56,10 +56,10 @@ def checked(data: DataFolder, street: Street) -> StreetFigures:
         refunds_micros=int(str(refunds or 0)), orders=len(foreseen), expenses_micros=int(str(expenses or 0)),
         currency=data.log().currency,
     )  # fmt: skip
-    _agree("the sessions", figures.sessions, sum(street.sessions.values()))
-    _agree("what was paid for them", figures.paid_micros, street.paid_micros)
-    _agree("what was used and comes back", figures.collected_micros + figures.refunds_micros, street.paid_micros)
-    _agree("the orders that settled", settled, street.received)
+    agree("the sessions", figures.sessions, sum(street.sessions.values()))
+    agree("what was paid for them", figures.paid_micros, street.paid_micros)
+    agree("what was used and comes back", figures.collected_micros + figures.refunds_micros, street.paid_micros)
+    agree("the orders that settled", settled, street.received)
     return figures
 
 
@@ -87,6 +87,7 @@ def _of_topic(data: DataFolder) -> list[tuple[object, ...]]:
     ]
 
 
-def _agree(what: str, found: object, foreseen: object) -> None:
+def agree(what: str, found: object, foreseen: object) -> None:
+    """Raises InvariantBroken unless both are the same."""
     if found != foreseen:
-        raise InvariantBroken(f"{what} are not as the street foresaw: {found}, not {foreseen}")
+        raise InvariantBroken(f"{what}: not as the street foresaw: {found}, not {foreseen}")
