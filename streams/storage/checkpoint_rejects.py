@@ -7,7 +7,7 @@ import duckdb
 import pyarrow as pa
 
 from files.format import FORMAT, METADATA
-from schemas.arrow import REJECTED_RECORDS
+from schemas.arrow import RECORD_TABLES, REJECTED_RECORDS
 from schemas.reject import KEPT_BYTES
 from streams.kafka.outbox_topic import RejectedMessage
 
@@ -81,11 +81,10 @@ class CheckpointRejects:
         return [RejectedMessage(*row) for row in rows]
 
     def unfinished_epochs(self) -> set[int]:
-        """The epochs without a manifest that have refused records, or orders."""
-        rows = self._db.execute(
-            f"SELECT epoch FROM rejected_records WHERE NOT {_FINAL} UNION SELECT epoch FROM orders WHERE NOT {_FINAL}"
-        ).fetchall()
-        return {row[0] for row in rows}
+        """The epochs without a manifest that have refused records, orders or payments."""
+        tables = ("rejected_records", *RECORD_TABLES)
+        text = " UNION ".join(f"SELECT epoch FROM {name} WHERE NOT {_FINAL}" for name in tables)
+        return {row[0] for row in self._db.execute(text).fetchall()}
 
     def write(self, epoch: int, start_ms: int, path: Path) -> None:
         """Writes the rejects of an epoch that starts at `start_ms` to a Parquet file: schema LIVE_REJECTS."""

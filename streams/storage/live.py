@@ -85,9 +85,9 @@ class Live:
         is_new: bool,
     ) -> None:
         """`published_ms` is the end (epoch ms) of the last epoch whose files are final, `unpublished` are the starts of
-        the files whose rows the checkpoint still holds, `refused` are the starts of the unfinished epochs whose rejects
-        it holds, `seconds` is a monotonic clock. If the checkpoint `is_new`, all final rows are read from `epochs/` at
-        once: the files here belong to a lost checkpoint.
+        the files whose rows the checkpoint still holds, `refused` are the starts of the unfinished epochs of which it
+        holds rejects, orders or payments, `seconds` is a monotonic clock. If the checkpoint `is_new`, all final rows
+        are read from `epochs/` at once: the files here belong to a lost checkpoint.
         """
         self._folder = folder / str(partition)
         self._partition = partition
@@ -104,7 +104,7 @@ class Live:
         kept = partial(self._is_kept, published_ms)
         self._windows = _ReusedFiles(self._folder, tuple(WINDOW_TABLES), partial(kept, unpublished))
         self._rejects = _ReusedFiles(self._folder, ("rejects",), partial(kept, refused))
-        self._records = _ReusedFiles(self._folder, tuple(RECORD_TABLES), partial(kept, refused))
+        self._records = {name: _ReusedFiles(self._folder, (name,), partial(kept, refused)) for name in RECORD_TABLES}
         self._open_due = seconds()
         self._rejects_due = seconds()
 
@@ -140,7 +140,7 @@ class Live:
         if start_ms >= self._boundary_ms and rows.num_rows:
             starts = pa.repeat(pa.scalar(start_ms, pa.int64()), rows.num_rows)
             table = rows.add_column(0, LIVE_TABLES[name].field("start_ms"), starts)
-            write_table(Temporary(self._records.path(start_ms, name)), table).publish(durable=False)
+            write_table(Temporary(self._records[name].path(start_ms, name)), table).publish(durable=False)
 
     @property
     def is_open_due(self) -> bool:
@@ -156,7 +156,7 @@ class Live:
 
     def keep(self, end_ms: int) -> None:
         """Flushes the files of epochs up to `end_ms` to the disk: from then on the checkpoint can't rewrite them."""
-        for files in (self._windows, self._rejects, self._records):
+        for files in (self._windows, self._rejects, *self._records.values()):
             files.sync(end_ms)
         sync_folder(self._folder)
 
@@ -171,7 +171,7 @@ class Live:
         now = self._seconds()
         if not self._published or now - self._moved_at < READ_SECONDS:
             return
-        for files in (self._windows, self._rejects, self._records):
+        for files in (self._windows, self._rejects, *self._records.values()):
             files.free(self._boundary_ms)
         passed = max((end_ms for at, end_ms in self._published if now - at >= LISTED_SECONDS), default=0)
         if passed > self._boundary_ms:

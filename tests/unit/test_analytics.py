@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,12 +19,13 @@ from files.parquet import write_table
 from files.write import Temporary
 from schemas.arrow import orders_table, payments_table
 from schemas.order import Order
-from schemas.payment import AcceptedPayment, PaymentReceived
+from schemas.payment import PAID, AcceptedPayment, PaymentReceived
 from schemas.payout import CLAIMS, PAYOUTS, SETTLEMENTS, Claim, Payout, rows_table
 from schemas.registration import Agreement
 from schemas.units import HOUR_MS, MINUTE_MS, SECOND_MS
 from schemas.window import Due, Statement
 from streams.core.murmur2 import partition_of
+from streams.core.records import Record
 from streams.storage.analytics import make_analytics
 from streams.storage.epoch_files import epoch_paths
 from streams.storage.live import Live
@@ -291,6 +293,35 @@ def test_payments_are_shown_early_and_once_their_epoch_is_final(tmp_path: Path) 
         ("s1", CUSTOMER, 5, 12, 3, 1, until, 8, True),
         ("s2", CUSTOMER, 5, 13, 3, 2, until, 9, False),
     ]
+
+
+def test_orders_and_payments_are_shown_after_a_worker_has_taken_over(tmp_path: Path) -> None:
+    """An epoch may have one without the other. It is ended, and still read from live/."""
+    order = Order(
+        machine="m0", item="nut", number=1, quantity=2, unit_price=1_000, supplier=SUPPLIER, placed_at=START_MS,
+        offset=7, row=0,
+    )  # fmt: skip
+    paid = PaymentReceived("m0", 1, "s1", CUSTOMER, 5_000_000, START_MS + 3 * HOUR_MS, 12, "0x" + "ab" * 32, 3)
+    first = Live(tmp_path / "live", 0, START_MS, set(), set(), lambda: 0.0, is_new=True)
+    first.write_rows(START_MS, "orders", orders_table([order]))
+    first.write_rows(START_MS + HOUR_MS, "payments", payments_table([AcceptedPayment(8, paid)]))
+    Live(tmp_path / "live", 0, START_MS + 2 * HOUR_MS, set(), set(), lambda: 0.0, is_new=False)
+    analyst = Analyst(tmp_path)
+    assert analyst.rows('SELECT "offset" FROM orders') == [(7,)]
+    assert analyst.rows('SELECT "offset" FROM payments') == [(8,)]
+
+
+def test_payments_of_an_unfinished_epoch_are_shown_after_a_restart(tmp_path: Path) -> None:
+    paid = PaymentReceived("m0", 1, "s1", CUSTOMER, 5_000_000, START_MS + HOUR_MS, 12, "0x" + "ab" * 32, 3)
+    value = msgspec.json.encode(paid)
+    log = SimLog([registration("m0", 0), Record(1, START_MS + 1, b"m0", value, [("ce_type", PAID.encode())])])
+    analyst = Analyst(tmp_path)
+    for records in (log.records, []):
+        partition = Partition.open(tmp_path, HOURLY, 0, "topic-1", log)
+        assert partition is not None
+        partition.process(0 if records else log.end, log.end, records)
+        partition.close()
+        assert analyst.rows("SELECT session, final FROM payments") == [("s1", False)]
 
 
 def test_prepaid_sessions_dues_and_orders_are_shown(tmp_path: Path) -> None:
