@@ -1,11 +1,11 @@
 """The till's hand on the topic of commands to gateways."""
 
 import msgspec
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Producer
 
 from schemas.command import Command
 from schemas.errors import InvalidInput
-from streams.kafka.producer import producer_config
+from streams.kafka.producer import FAILURES, producer_config, words_of
 
 SEND_S = 10.0
 
@@ -29,8 +29,10 @@ class CommandsHand:
         try:
             self._producer.produce(self._topic, value, route.encode(), on_delivery=delivered)
             left = self._producer.flush(SEND_S + 2)
-        except (KafkaException, BufferError) as error:
+        except BufferError as error:
             raise InvalidInput(f"Kafka did not take a command of the topic {self._topic}: {error}") from None
+        except FAILURES as error:
+            raise InvalidInput(f"Kafka did not take a command of the topic {self._topic}: {words_of(error)}") from None
         if left or failed:
             said = failed[0] if failed else "no answer"
             raise InvalidInput(f"Kafka did not take a command of the topic {self._topic} ({said}): check that it is up")

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import threading
 import time
@@ -62,7 +63,7 @@ def open_till(data: DataFolder, file: Path, after: Callable[[int], None] = lambd
         facilitator = FacilitatorHand(config.facilitator.url, config.facilitator.token(), asset)
     else:
         gas = own_account(treasury.keys, config.gas, "the till, with ether for gas")
-    log, servers = data.log(), str(data.kafka_servers())
+    log, servers = data.log(), data.kafka_servers()
     journal = Journal(data.data_dir / config.journal)
     try:
         awaited = [purchase.record for purchase in journal.in_state("numbered")]
@@ -97,7 +98,7 @@ def offers(data: DataFolder, file: Path) -> SignedOffers:
 def run(data: DataFolder, file: Path) -> int:
     """Sells until SIGTERM or SIGINT; returns how many purchases are under way. Raises InvalidInput at the start."""
     opened = open_till(data, file)
-    driver = Driver(opened.cashier)
+    driver = Driver(opened.cashier, lambda: os.kill(os.getpid(), signal.SIGTERM))
     answering = opened.config.answering
     service = Service(
         desk=opened.desk, wake=driver.wake, requests_per_minute=answering.requests_per_minute,
@@ -110,6 +111,8 @@ def run(data: DataFolder, file: Path) -> int:
         driver.stop()
         left = len(opened.journal.in_state(*UNDER_WAY))
         opened.journal.close()
+    if driver.fault is not None:
+        raise driver.fault
     return left
 
 
@@ -125,10 +128,15 @@ async def _serve(service: Service, config: TillConfig) -> None:
 
 
 class Driver:
-    """The cashier's thread: it looks often while a purchase is under way, and follows sessions that go on."""
+    """The cashier's thread: it looks often while a purchase is under way, and follows sessions that go on.
 
-    def __init__(self, cashier: Cashier) -> None:
+    What it can't wait for ends it, and `end` is called: a till without a cashier takes money and begins no session.
+    """
+
+    def __init__(self, cashier: Cashier, end: Callable[[], None]) -> None:
         self._cashier = cashier
+        self._end = end
+        self.fault: Exception | None = None
         self._woken = threading.Event()
         self._is_over = False
         self._thread = threading.Thread(target=self._run, name="cashier", daemon=True)
@@ -156,4 +164,8 @@ class Driver:
                 _log.warning("purchases wait: %s", error)
                 self._woken.wait(AWAY_S)
                 continue
+            except Exception as error:  # noqa: BLE001 - the main thread raises it
+                self.fault = error
+                self._end()
+                return
             self._woken.wait(PAUSE_S if is_waiting else FOLLOW_S)

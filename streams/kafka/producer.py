@@ -28,6 +28,18 @@ def producer_config(bootstrap_servers: str) -> dict[str, Any]:
     }
 
 
+FAILURES = (KafkaException, SystemError)
+"""What a producer's methods raise: of a fatal error in the midst of a callback Python makes a SystemError."""
+
+
+def words_of(failure: BaseException) -> str:
+    """What Kafka said, from one of FAILURES."""
+    told = failure.__cause__ if isinstance(failure, SystemError) else failure
+    if not isinstance(told, KafkaException):
+        raise failure
+    return str(told.args[0].str())
+
+
 class LogProducer:
     """Writes records to one log's topic. Records that `flush` has not confirmed may be missing."""
 
@@ -81,14 +93,23 @@ class LogProducer:
             except BufferError:
                 self._producer.poll(0.1)
             except KafkaException as error:
-                raise self._failed(error.args[0]) from None
+                raise self._failed(words_of(error)) from None
             else:
-                self._producer.poll(0)
+                self._poll()
                 return
+
+    def _poll(self) -> None:
+        try:
+            self._producer.poll(0)
+        except FAILURES as error:
+            raise self._failed(words_of(error)) from None
 
     def flush(self) -> None:
         """Returns once the broker has acknowledged all records. Raises InvalidInput if it did not."""
-        left = self._producer.flush(DELIVERY_SECONDS + 5)
+        try:
+            left = self._producer.flush(DELIVERY_SECONDS + 5)
+        except FAILURES as error:
+            raise self._failed(words_of(error)) from None
         self._check()
         if left:
             raise InvalidInput(
@@ -106,9 +127,7 @@ class LogProducer:
 
     def _check(self) -> None:
         if self._refused is not None:
-            raise self._failed(self._refused)
+            raise self._failed(self._refused.str())
 
-    def _failed(self, error: KafkaError) -> InvalidInput:
-        return InvalidInput(
-            f"Kafka did not take a record of the topic {self._log.topic} ({error.str()}): check that it is up"
-        )
+    def _failed(self, said: str) -> InvalidInput:
+        return InvalidInput(f"Kafka did not take a record of the topic {self._log.topic} ({said}): check that it is up")

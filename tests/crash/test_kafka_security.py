@@ -7,14 +7,30 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import msgspec
 import pytest
 import trustme
 from confluent_kafka.admin import AclOperation, ResourceType
 
+from deploy.config import KeySettings, Settings
+from deploy.data_folder import DataFolder
+from deploy.machines.operator import Operator
+from deploy.machines.register import record_of, signed
+from deploy.machines.registry import Registry
+from deploy.machines.send import send
+from deploy.till.commands_hand import CommandsHand
+from deploy.till.log_hand import LogHand
+from deploy.till.run import offers
+from schemas.command import Command
 from schemas.errors import InvalidInput
-from schemas.log import Log
+from schemas.log import Log, Ruleset
+from schemas.payment import PaymentReceived
+from settlement import service
+from settlement.chain.node import Chain
+from settlement.chain.signer import Keys, Signer
 from streams.kafka import reader
 from streams.kafka.failures import refusal
+from streams.kafka.producer import LogProducer
 from streams.kafka.reader import KafkaLogReader
 from streams.kafka.security import KafkaAddress, Mechanism, Security, client_config
 from streams.kafka.topics import create_topic, orders_topic, rejected_topic
@@ -23,11 +39,16 @@ from tallyroot_gateway import Gateway, kafka_properties
 from tests.support import kafka_log
 from tests.support.kafka_log import a_log, outcome, without_faust
 from tests.support.secured_kafka import PLAIN_USER, Rule, SecuredKafka, secured_kafka
+from tests.support.sim_till import registration
 from tests.support.workers import Workers
 
 pytestmark = [pytest.mark.crash, pytest.mark.kafka, pytest.mark.slow]
 
 READ, WRITE, DESCRIBE = AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE
+TILL_KEY = "22" * 32
+TILL = Operator(Signer.from_key(TILL_KEY))
+"""Who operates the log of the till."""
+
 CREATE, CONFIGS = AclOperation.CREATE, AclOperation.DESCRIBE_CONFIGS
 
 
@@ -71,6 +92,11 @@ def rules_of_gateway(log: Log) -> list[Rule]:
 
 def rules_of_auditor(log: Log) -> list[Rule]:
     return [(ResourceType.TOPIC, log.topic, right) for right in (READ, DESCRIBE)]
+
+
+def rules_of_till(log: Log, commands: str) -> list[Rule]:
+    own = [(ResourceType.TOPIC, log.topic, right) for right in (READ, WRITE, DESCRIBE)]
+    return own + [(ResourceType.TOPIC, commands, right) for right in (WRITE, DESCRIBE)]
 
 
 def filled(broker: SecuredKafka, name: str) -> Log:
@@ -142,6 +168,47 @@ def test_a_gateway_goes_through_the_same_door(
         while "uthentication" not in (refused_one.status().problem or "") and time.monotonic() < deadline:
             time.sleep(0.1)
         assert "uthentication" in (refused_one.status().problem or "")
+
+
+def test_a_till_reads_prices_records_payments_and_commands_gateways(
+    broker: SecuredKafka, evm: str, tmp_path: Path
+) -> None:
+    log = a_log("till", partitions=1, timestamp_type="LogAppendTime", rulesets=(Ruleset(operators=(TILL.address,)),))
+    for topic in (log, a_log("till-commands", partitions=1)):
+        create_topic(broker.plain, topic)
+    registry = Registry(log, KafkaLogReader(broker.plain, log.topic))
+    machine = registration("charger-1")
+    now_ms = time.time_ns() // 10**6
+    assert send(log, broker.plain, registry, [signed(log, TILL, record_of(machine))], now_ms, lambda _: None) == [None]
+    servers = broker.user("a-till", rules=rules_of_till(log, "till-commands"))
+    data = DataFolder(tmp_path / "data", Settings(
+        data_dir=tmp_path / "data", topic=log.topic, kafka_bootstrap_servers=str(servers), kafka=servers.security,
+        chain_rpc_url=evm, operator=KeySettings(key=TILL_KEY),
+    ))  # fmt: skip
+    data.create_log(log)
+    chain = Chain(evm, poll_s=0.01)
+    service.deploy_contracts(data.data_dir, chain, log, Keys({}, chain.chain_id))
+    file = tmp_path / "till.toml"
+    file.write_text(
+        f'topic = "till-commands"\n[gas]\nkey = "{"33" * 32}"\n[[machines]]\nmachine = "charger-1"\nplace = "kerb"\n'
+    )
+    assert '"machine":"charger-1"' in offers(data, file).document
+    hand = LogHand(log, servers, KafkaLogReader(servers, log.topic), TILL, ())
+    payment = PaymentReceived(
+        machine="charger-1", version=1, session="x", payer="0x" + "d" * 40, amount=1, valid_until=now_ms + 600_000,
+        block=1, transaction="0x" + "1" * 64, log_index=0,
+    )  # fmt: skip
+    value = msgspec.json.encode(payment)
+    assert hand.sent("charger-1", value, hand.signed("charger-1", value)) is None
+    command = Command(machine="charger-1", command="start", session="x", valid_until=now_ms + 600_000)
+    CommandsHand(servers, "till-commands").send("charger-1", command)
+    auditor = broker.user("no-till", rules=rules_of_auditor(log))
+    with pytest.raises(InvalidInput, match=r"did not take a command of the topic till: .*uthorization failed"):
+        CommandsHand(auditor, "till").send("charger-1", command)
+    other = LogProducer(auditor, log)
+    with pytest.raises(InvalidInput, match=r"did not take a record of the topic till .*uthorization failed"):
+        other.send(now_ms, b"charger-1", value), other.flush()
+    other.close()
 
 
 def test_an_oauth_client_fetches_its_tokens(broker: SecuredKafka, workers: Workers, tmp_path: Path) -> None:
