@@ -28,6 +28,7 @@ from deploy.attack.by_orders import order_cheats
 from deploy.attack.by_payments import payment_cheats
 from deploy.attack.by_posters import claim_cheats, poster_cheats
 from deploy.attack.by_skipping import skipping_cheats
+from deploy.attack.by_tills import till_cheats, till_copy
 from deploy.attack.cheat import Cheat, Row
 from deploy.attack.ledger_copy import court
 from deploy.attack.log_copy import log_copy
@@ -78,7 +79,10 @@ def attack(data: DataFolder, step: Callable[[str], None]) -> Attacked:
                 before_settling = (skipping_cheats, payment_cheats, poster_cheats)
                 for group in (*before_settling, operator_cheats, host_cheats, node_cheats, claim_cheats):
                     rows += _run(step, group(bench))
-            rows += waiting.result()
+                rows += waiting.result()
+                with till_copy(bench, place, Path(folder) / "till") as till:
+                    step("buyers cheat at a till of this run's own")
+                    rows += _run(step, till_cheats(till))
     return Attacked(
         ok=all(row.as_expected for row in rows),
         caught=sum(not row.helps and row.as_expected for row in rows),

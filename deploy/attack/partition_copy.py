@@ -20,6 +20,7 @@ from schemas.manifest import Counts
 from schemas.reading import HEARTBEAT, READING, REGISTERED
 from schemas.reject import Reason
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
+from schemas.window import DUE_KINDS
 from streams.core.meters import Standing
 from streams.core.murmur2 import partition_of
 from streams.core.records import JSON, LogRecord, Record, decode_readings, media_type, record_type
@@ -40,7 +41,7 @@ KEY_ID = "k"
 
 class Judged(Struct, frozen=True):
     """The core's verdict on some records: reasons of rejection, counts, orders placed, what sealed windows owe for
-    orders.
+    orders and as refunds.
     """
 
     reasons: tuple[str, ...]
@@ -48,6 +49,7 @@ class Judged(Struct, frozen=True):
     machines: int
     orders: int
     expenses_micros: int
+    refunds_micros: int
     watch: Stopwatch
 
     def refused(self, rule: int, reason: Reason, honest: int = 0) -> Outcome:
@@ -116,8 +118,9 @@ class PartitionCopy:
         counts = sum((part.counts for part in parts), Counts())
         reasons = tuple(reject.reason for part in parts for reject in part.rejects)
         orders = sum(len(part.orders) for part in parts)
-        expenses = sum(window.expenses_micros for part in parts for window in part.windows)
-        return Judged(reasons, counts, len(state.machines), orders, expenses, watch)
+        dues = [due for part in parts for window in part.windows for due in window.dues]
+        expenses, refunds = (sum(due.micros for due in dues if due.kind == kind) for kind in DUE_KINDS)
+        return Judged(reasons, counts, len(state.machines), orders, expenses, refunds, watch)
 
     def reading(self, *rows: dict[str, Any], route: str | None = None, after_ms: int = 0) -> Record:
         """An unsigned record of rows, under the target's key or another."""
@@ -164,9 +167,13 @@ class PartitionCopy:
             ],
             "tariff": {"elements": [{"components": [component, trip]}], "offsets": [[0, 0]]},
             "agreement": halves | lock,
-            "keys": [{"key_id": KEY_ID, "public_key": reading_key(key)}],
+            "keys": [self.key_of(key)],
             "require_signature": machine == self.victim,
         } | changes  # fmt: skip
+
+    def key_of(self, key: bytes) -> dict[str, Any]:
+        """A device's key, as a registration names it."""
+        return {"key_id": KEY_ID, "public_key": reading_key(key)}
 
     def _enrol(self) -> list[Record]:
         """Both machines are registered and their registers stand at 0; the records that did it."""

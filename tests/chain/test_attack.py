@@ -35,6 +35,8 @@ HONEST = {
     "a machine that comes back under another name",
     "the operator pays himself: another agreement, where none was locked",
     "poster and auditor together, and a guardian who sleeps",
+    "the operator sells to its own machine, within the budget that was there before the lock",
+    "the operator refunds himself: a correction with his own account, under a lock",
 }
 SAID = {
     "equivocation: two values for one number": "reject: equivocation",
@@ -75,6 +77,10 @@ SAID = {
     "a signing service that signs with another key": "signs with another key than that of",
     "poster and auditor together, and a guardian who sleeps": "PAID 1,000.000000",
     "an order invoiced twice": "reject: order_closed",
+    "one authorisation for two machines": "invalid_exact_evm_nonce_already_used",
+    "a session stopped by who read of it in the log": "till: 401",
+    "a payment sent first by somebody else, so that it counts for nothing": "till: started, 1.00 credited",
+    "a cent paid, and a battery filled": "told to stop",
 }
 
 
