@@ -37,7 +37,9 @@ from till.cashier import Cashier
 from till.desk import Desk, Limits, Receipt, Refused, Unpaid, Wish
 from till.journal import Journal
 from till.offers import Item
+from till.outcome import Payout, Sealed
 from till.purchase import State
+from till.sender import OwnGas
 from till.wire import ExactPayload, Payment, SignedAuthorization
 
 BLOCKS_TO_FINAL = 16
@@ -49,6 +51,18 @@ SOLD, OTHER, STOPPED, FIRST, FILLED = MACHINES = tuple(f"till-{number}" for numb
 
 SECRET = "the buyer's own secret"  # noqa: S105 - everybody may know it: the till is thrown away
 BUYER = PrivateKey(VICTIM_KEY)
+
+
+class NothingSettled:
+    """The books of a log of which no window has been sealed yet."""
+
+    def sealed(self, machine: str, session: str, payer: str) -> list[Sealed]:
+        """None."""
+        return []
+
+    def payout(self, account: str) -> Payout | None:
+        """None."""
+        return None
 
 
 class TillCopy:
@@ -68,9 +82,10 @@ class TillCopy:
         self.journal = Journal(folder / "till.sqlite")
         hand, gas = LogHand(self.log, self.servers, reader, operator, ()), court.keys.of("operator")
         chain, commands = ChainHand(court.node, self.asset, gas), CommandsHand(self.servers, TOPIC)
-        self.cashier = Cashier(self.journal, hand, chain, commands, self.asset, time)
+        self.cashier = Cashier(self.journal, hand, chain, commands, OwnGas(self.journal, chain), time)
         items = {machine: Item(machine=machine, place="kerb") for machine in MACHINES}
-        self.desk = Desk(items, Limits(), self.log.currency, self.journal, hand, chain, commands, self.asset, time)
+        currency, books = self.log.currency, NothingSettled()
+        self.desk = Desk(items, Limits(), currency, self.journal, hand, chain, commands, books, self.asset, time)
         self.court.node.transact(gas, court.ledger.mint(BUYER.public_key.to_address(), self.asset.units(100 * EURO)))
         self._nonce = 0
 
