@@ -5,7 +5,7 @@ const FLOW_MACHINES = 12;
 const FLOW_PEOPLE = 9;
 const FLOW_CUSTOMERS = 5;
 const NODE_WIDTH = 10;
-const [CUSTOMERS, MACHINES, KINDS, PEOPLE] = [0, 1, 2, 3]; // columns
+const COLUMN = { customers: 0, machines: 1, kinds: 2, people: 3 };
 
 const PSEUDO = { held: "Held back for low trust", outside: "Has no account yet", "(others)": "All others" };
 
@@ -16,9 +16,9 @@ function personName(data, account) {
 
 // The columns for which there is room.
 function flowColumns(data, width) {
-  const columns = width > 620 ? [MACHINES, KINDS, PEOPLE] : [KINDS, PEOPLE];
+  const columns = width > 620 ? [COLUMN.machines, COLUMN.kinds, COLUMN.people] : [COLUMN.kinds, COLUMN.people];
   if (!data.customers.length || width <= 620) return columns;
-  return width > 900 ? [CUSTOMERS, ...columns] : [CUSTOMERS, KINDS, PEOPLE];
+  return width > 900 ? [COLUMN.customers, ...columns] : [COLUMN.customers, COLUMN.kinds, COLUMN.people];
 }
 
 // Nodes and links of the picture: nodes are {key, name, value, color, column}, links {from, to, value, color}.
@@ -57,17 +57,17 @@ function flowGraph(data, colors, columns) {
     const person = known.includes(account) ? account : "\0rest";
     const to = node(
       "p" + person,
-      PEOPLE,
+      COLUMN.people,
       person === "\0rest" ? people.size - known.length + " others" : personName(data, person),
     );
-    const middle = node("k" + kind, KINDS, kindName(kind), color);
+    const middle = node("k" + kind, COLUMN.kinds, kindName(kind), color);
     add(middle, to, micros, color);
-    if (columns.includes(MACHINES)) {
-      const from = shown.has(at) ? node("m" + at, MACHINES, machine, color) : node("o" + kind, MACHINES, "", color);
+    if (columns.includes(COLUMN.machines)) {
+      const from = shown.has(at) ? node("m" + at, COLUMN.machines, machine, color) : node("o" + kind, COLUMN.machines, "", color);
       add(from, middle, micros, color);
     }
   }
-  if (columns.includes(CUSTOMERS)) addCustomers(data, colors, { nodes, node, add, shown });
+  if (columns.includes(COLUMN.customers)) addCustomers(data, colors, { nodes, node, add, shown });
   for (const kind of colors.keys()) {
     const rest = [...machines.keys()].filter((at) => data.machines[at].kind === kind && !shown.has(at)).length;
     if (nodes.has("o" + kind)) nodes.get("o" + kind).name = rest + " other" + (rest === 1 ? "" : "s");
@@ -85,20 +85,20 @@ function addCustomers(data, colors, { nodes, node, add, shown }) {
     const { kind } = data.machines[at];
     const isKnown = known.includes(payer);
     const name = isKnown ? personName(data, payer) : sums.size - known.length + " other customers";
-    const from = node("c" + (isKnown ? payer : "\0rest"), CUSTOMERS, name, colors.get(kind));
+    const from = node("c" + (isKnown ? payer : "\0rest"), COLUMN.customers, name, colors.get(kind));
     const to = ["m" + at, "o" + kind, "k" + kind].find((key) => nodes.has(key) && (key[0] !== "m" || shown.has(at)));
     if (to && BigInt(kept) > 0n) add(from, to, BigInt(kept), colors.get(kind));
-    if (BigInt(refund) > 0n) add(from, node("pback", PEOPLE, "Back to customers"), BigInt(refund));
+    if (BigInt(refund) > 0n) add(from, node("pback", COLUMN.people, "Back to customers"), BigInt(refund));
   }
 }
 
 // Gives each node its place: x, y, height; columns are ordered by kind, then by amount.
 function layFlow(graph, width, height, columns) {
-  const kindOrder = [...graph.nodes.values()].filter((n) => n.column === KINDS).sort((a, b) => b.value - a.value);
+  const kindOrder = [...graph.nodes.values()].filter((n) => n.column === COLUMN.kinds).sort((a, b) => b.value - a.value);
   const rank = new Map(kindOrder.map((n, i) => [n.color, i]));
   const byColumn = columns.map((column) => [...graph.nodes.values()].filter((n) => n.column === column));
   const total = Math.max(...byColumn.map((list) => list.reduce((sum, n) => sum + n.value, 0)));
-  const least = (n) => (n.column === MACHINES ? 16 : 34); // room for its label
+  const least = (n) => (n.column === COLUMN.machines ? 16 : 34); // room for its label
   const crowd = Math.max(...byColumn.map((list) => list.reduce((sum, n) => sum + least(n), 0)));
   const scale = Math.max(60, height - 20 - crowd) / total;
   byColumn.forEach((list, i) => {
@@ -129,7 +129,7 @@ function flowChart(width, data, colors) {
   for (const link of graph.links) {
     const [from, to] = [graph.nodes.get(link.from), graph.nodes.get(link.to)];
     from.micros += link.micros;
-    if (to.column === PEOPLE) to.micros += link.micros;
+    if (to.column === COLUMN.people) to.micros += link.micros;
   }
   // Currency units, for drawing only.
   for (const part of [...graph.links, ...graph.nodes.values()]) part.value = Number(part.micros) / 1e6;
@@ -141,9 +141,9 @@ function flowChart(width, data, colors) {
     viewBox: "0 0 " + width + " " + height,
     role: "img",
     "aria-label":
-      (columns[0] === CUSTOMERS ? "Money from customers to machines and from these to people: " : "Money from machines to people: ") +
+      (columns[0] === COLUMN.customers ? "Money from customers to machines and from these to people: " : "Money from machines to people: ") +
       list
-        .filter((n) => n.column !== MACHINES)
+        .filter((n) => n.column !== COLUMN.machines)
         .map((n) => n.name + " " + money(n.micros))
         .join(", "),
   });
@@ -171,7 +171,7 @@ function flowChart(width, data, colors) {
     const x = margin + n.x;
     picture.append(
       s("rect", {
-        class: n.column === PEOPLE || n.column === CUSTOMERS ? "payee" : "k" + n.color,
+        class: n.column === COLUMN.people || n.column === COLUMN.customers ? "payee" : "k" + n.color,
         x,
         y: n.y,
         width: NODE_WIDTH,
@@ -184,24 +184,25 @@ function flowChart(width, data, colors) {
   return picture;
 }
 
+// Beside its node: people on the right in the margin, the first column of a wide picture on the left, others inside.
 function flowLabel(n, x, columns, currency) {
   const isWide = columns.length > 2;
-  const isFirst = isWide && n.column === columns[0];
+  const isLeft = isWide && n.column === columns[0];
+  const isRight = isWide && n.column === COLUMN.people;
+  const toTheLeft = isLeft || n.column === COLUMN.people && !isWide;
+  const at = toTheLeft ? x - 6 : x + NODE_WIDTH + 6;
   const middle = n.y + n.height / 2 + 4;
   const amount = money(n.micros);
-  const room = isFirst ? 17 : 24;
+  const room = isLeft ? 17 : 24;
   const name = n.name.length > room ? n.name.slice(0, room - 1) + "…" : n.name;
-  if (isFirst)
-    return s("text", { x: x - 6, y: middle, "text-anchor": "end" }, s("title", {}, n.name), name + " ", s("tspan", { class: "quiet" }, amount));
-  if (n.column === MACHINES)
-    return s("text", { x: x + NODE_WIDTH + 6, y: middle, class: "halo" }, s("title", {}, n.name), name + " ", s("tspan", { class: "quiet" }, amount));
-  const isRight = n.column === PEOPLE;
-  const inside = isRight ? !isWide : true;
-  const at = isRight ? (isWide ? x + NODE_WIDTH + 6 : x - 6) : x + NODE_WIDTH + 6;
-  const anchor = isRight && inside ? "end" : "start";
+  const look = { x: at, "text-anchor": toTheLeft ? "end" : "start", class: isLeft || isRight ? null : "halo" };
+  const title = s("title", {}, n.name);
+  if (n.column === COLUMN.machines)
+    return s("text", { ...look, y: middle }, title, name + " ", s("tspan", { class: "quiet" }, amount));
   return s(
     "text",
-    { x: at, y: middle - 7, "text-anchor": anchor, class: inside ? "halo" : null },
+    { ...look, y: middle - 7 },
+    title,
     s("tspan", { class: "strong" }, name),
     s("tspan", { x: at, dy: 15, class: "quiet" }, amount + " " + currency),
   );
