@@ -196,13 +196,13 @@ function flowLabel(n, x, columns, currency) {
   const room = isLeft ? 17 : 24;
   const name = n.name.length > room ? n.name.slice(0, room - 1) + "…" : n.name;
   const look = { x: at, "text-anchor": toTheLeft ? "end" : "start", class: isLeft || isRight ? null : "halo" };
-  const title = s("title", {}, n.name);
+  const title = name === n.name ? [] : [s("title", {}, n.name)];
   if (n.column === COLUMN.machines)
-    return s("text", { ...look, y: middle }, title, name + " ", s("tspan", { class: "quiet" }, amount));
+    return s("text", { ...look, y: middle }, ...title, name + " ", s("tspan", { class: "quiet" }, amount));
   return s(
     "text",
     { ...look, y: middle - 7 },
-    title,
+    ...title,
     s("tspan", { class: "strong" }, name),
     s("tspan", { x: at, dy: 15, class: "quiet" }, amount + " " + currency),
   );
