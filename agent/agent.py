@@ -32,6 +32,9 @@ from till.wire import Requirements
 TRIES = 5
 """How many offers are tried at most in one look: each costs a question."""
 
+SAID_MAX = 1_000
+"""Of how many things the last line of progress is remembered."""
+
 Crash = Callable[[int], None]
 """Called with the number of each step after it: where crash tests end the process."""
 
@@ -56,15 +59,17 @@ class Agent:
         self._after = after
         self._said: dict[str, str] = {}
 
-    def look(self) -> bool:
+    def look(self, *, at_books: bool = True) -> bool:
         """Does all that can be done now; returns whether a purchase is under way.
 
+        What the ledger owes is looked at where `at_books` says so: that costs many questions, and changes seldom.
         Raises InvalidInput where Kafka or the chain doesn't answer: nothing is lost, call it again.
         """
         self._log.refresh()
-        self._claim()
-        for purchase in self._journal.in_state("over"):
-            self._take_back(purchase)
+        if at_books:
+            self._claim()
+            for purchase in self._journal.in_state("over"):
+                self._take_back(purchase)
         for purchase in self._journal.in_state("signed"):
             self._settle(purchase)
         for purchase in self._journal.in_state("paid"):
@@ -279,6 +284,8 @@ class Agent:
     def _say(self, about: str, text: str) -> None:
         """A line of progress, unless it is what was said of that last."""
         if self._said.get(about) != text:
+            if len(self._said) >= SAID_MAX:  # names are the tills'
+                self._said.clear()
             self._said[about] = text
             self._print(text)
 

@@ -27,6 +27,8 @@ from settlement.chain.ledger import Ledger
 from streams.kafka.reader import KafkaLogReader
 
 FOLDER = "agents"
+BOOKS_S = 60.0
+"""Between two looks at what the ledger owes the machine."""
 
 
 class MachinePurchase(Struct, frozen=True, kw_only=True):
@@ -111,12 +113,13 @@ def _look_for_ever(agent: Agent, pause_s: float, say: Callable[[str], None]) -> 
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
-    said = ""
+    said, books_s = "", 0.0
     with suppress(KeyboardInterrupt):
         while True:
+            at_books = time.monotonic() >= books_s
             try:
-                agent.look()
-                said = ""
+                agent.look(at_books=at_books)
+                said, books_s = "", time.monotonic() + BOOKS_S if at_books else books_s
             except InvalidInput as error:  # Kafka or the chain is away: what is journaled goes on later
                 if str(error) != said:
                     said = str(error)
