@@ -29,9 +29,9 @@ from till.wire import Payment, Requirements
 OFFERS_MS = 10 * SECOND_MS
 """For how long signed offers are given out again."""
 
-OUTCOME_MS = 10 * SECOND_MS
+OUTCOME_MS, LOOK_MS = 10 * SECOND_MS, 500
 OUTCOMES_MAX = 1_000
-"""For how long what became of a session is not looked up again, and of how many that is remembered."""
+"""For how long what became of a session is not looked up again, and of any; of how many it is remembered."""
 
 BEHIND_BLOCKS = 64
 """By how much one node of several may be behind: a transfer is looked for from so many blocks before."""
@@ -125,6 +125,7 @@ class Desk:
         self._commands = commands
         self._books = books
         self._facilitator = facilitator
+        self._looked_ms = 0
         self._outcomes: OrderedDict[str, tuple[int, Outcome | None]] = OrderedDict()
         self.asset = asset
         self._clock = clock
@@ -204,8 +205,9 @@ class Desk:
         if not is_over and not self._log.has_ended(opened.machine, opened.session):
             return None
         until_ms, found = self._outcomes.get(key, (0, None))
-        if until_ms > now_ms:
+        if until_ms > now_ms or now_ms < self._looked_ms + LOOK_MS:
             return found
+        self._looked_ms = now_ms
         payer = opened.authorization.payer
         try:
             sealed = self._books.sealed(opened.machine, opened.session, payer)
@@ -325,12 +327,13 @@ class Desk:
 
     def _is_alone(self, machine: str) -> bool:
         """Whether all payments that the log took since this till was opened are its own: two would race for numbers."""
-        new = self._log.payments(machine, self._seen[machine])
+        seen = self._seen[machine]
+        new = self._log.payments(machine, seen)
         for session in new:
             if machine not in self._strangers and not self._journal.of_session(machine, session):
                 self._strangers[machine] = session
                 _log.warning("%s is sold by another till too (session %s): no longer sold here", machine, session)
-        self._seen[machine] += len(new)
+        self._seen[machine] = seen + len(new)  # not +=: threads may look at the same time
         return machine not in self._strangers
 
     def _require_alone(self, machine: str) -> None:

@@ -272,6 +272,19 @@ def test_a_status_says_what_became_of_a_session_and_with_what_to_check_it(street
     assert books.asked == 3 and any(line.startswith("tallyroot verify") for line in found.checks)
 
 
+def test_attack_asking_for_many_sessions_costs_one_query_in_half_a_second(street: Street) -> None:
+    till, now_s = street.till, int(street.clock.now_s)
+    sessions = [till.buy(payment_of(till.price("drone"), ALICE, n, now_s), "drone").session for n in (1, 2)]
+    till.work()
+    for session in sessions:
+        street.log.ended.add(("drone", session))
+        assert till.desk.status("drone", session).state == "started"
+    assert street.books.asked == 1
+    street.clock.now_s += 1
+    till.desk.status("drone", sessions[1])
+    assert street.books.asked == 2
+
+
 @pytest.mark.parametrize("steps", range(10))
 def test_a_facilitator_sends_and_the_chain_decides(tmp_path: Path, steps: int) -> None:
     """Killed after any step: asked again, the transfer happens once, and is recorded once."""
