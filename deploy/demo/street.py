@@ -40,7 +40,7 @@ from deploy.simulate.simulation import invoice_of
 from deploy.texts import moment_text
 from schemas.order import INVOICED, RECEIVED, GoodsReceived
 from schemas.registration import Agreement
-from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
+from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS, SIMULATED
 from settlement.chain.signer import Signer
 from streams.core.encode import signed_headers
 from streams.core.records import JSON, Record
@@ -147,7 +147,7 @@ class _Days:
             rows=len(records), left_out=0, skipped=(), totals={}, start_ms=start_ms,
             end_ms=records[-1].timestamp_ms, make=lambda _: iter(records),
         )  # fmt: skip
-        names = {account_of(name): f"{name} (simulated)" for name in (BUYER, SHIPPER, "supplier")}
+        names = {account_of(name): f"{SIMULATED}{name}" for name in (BUYER, SHIPPER, "supplier")}
         return Street(
             source, {name: each.agreement for name, each in self._all.items()}, self._orders, self._received,
             self._paid_micros, self._sessions, names | {account_of(taxi): taxi for taxi in TAXIS},
