@@ -46,6 +46,7 @@ from settlement import service
 from settlement.chain.ledger import Ledger
 from settlement.chain.node import Chain
 from settlement.chain.signer import DEVELOPMENT_MNEMONIC, Keys
+from settlement.storage.published_epochs import last_epoch
 from streams.core.signature import operator_account, reading_key
 from streams.kafka.producer import LogProducer
 from streams.kafka.reader import KafkaLogReader
@@ -65,7 +66,7 @@ MINTED = 10**12
 """Token units that each customer has."""
 
 DEVICE_KEY = b"\x21" * 32
-LEFT_S = 300
+LEFT_S = 60
 """In that time everything that is under way must come to its end."""
 
 
@@ -163,9 +164,7 @@ class Market:
         prices = [word for item, micros in PIECE_MICROS.items() for word in ("--price", f"{item}={micros / 10**6:.6f}")]
         delay = ["--deliver-after", "2s" if self.wanted.block_s >= 1 else "0s"]
         words |= {f"supplier {number}": ["supplier", *prices, *delay] for number in range(self.wanted.suppliers)}
-        words |= {"settle": ["settle", "--follow"]}
-        if self.wanted.watches:
-            words |= {"watch": ["watch"]}
+        words |= {"settle": ["settle", "--follow"], "watch": ["watch"]} if self.wanted.follows else {}
         env = {name: dict(self._env) for name in words}
         for number, key in enumerate(self._supplier_keys):
             env[f"supplier {number}"]["TALLYROOT_SUPPLIER_KEY"] = key.hex()
@@ -305,21 +304,26 @@ class Market:
         return self._books().invoices.keys() >= self.gateways.received.keys()
 
     def _until_posted(self, epoch: int) -> None:
-        end_s = self.log.epoch_span(epoch)[1] // SECOND_MS
+        folder, node, log, keys = self.data.data_dir, self.node, self.log, self.keys
 
         def is_posted() -> bool:
             self._heartbeat()
+            if any((last_epoch(folder, number) or 0) < epoch for number in range(log.partitions)):
+                return False
             with suppress(InvalidInput):
-                service.fund(self.data.data_dir, self.node, self.log, self.keys)
-            live = self.ledger.history().live
-            return bool(live) and live[-1].header.epoch_end_s >= end_s
+                service.fund(folder, node, log, keys)
+                if not self.wanted.follows:
+                    service.settle(folder, node, log, keys)
+                planned = service.dry_run(folder, node, log, keys, service.SettleOptions())
+                return not planned.posts and not planned.unfinished  # an epoch that owes nobody is not posted
+            return False
 
         self._await(is_posted, f"epoch {epoch} is not posted", 0.5)
 
     def _until_claimed(self) -> None:
         def is_claimed() -> bool:
             with suppress(InvalidInput):
-                if not self.wanted.watches:
+                if not self.wanted.follows:
                     service.attest(self.data.data_dir, self.node, self.keys)
                     self.node.pass_time(DELAY_S)
                 service.claim_many(self.data.data_dir, self.node, self.keys)

@@ -13,8 +13,8 @@ from tests.support.market_plan import Wanted
 pytestmark = [pytest.mark.crash, pytest.mark.kafka, pytest.mark.chain, pytest.mark.slow]
 
 SHORT = Wanted(
-    machines=4, suppliers=1, payers=4, seed=3, seconds=4.0, kills=4, reorgs=1, block_s=0.15, epoch_ms=4_000,
-    begin_s=1.5, workers=1, watches=False,
+    machines=4, suppliers=1, payers=4, seed=3, seconds=3.0, kills=3, reorgs=1, block_s=0.1, epoch_ms=2_000,
+    begin_s=1.0, workers=1, follows=False,
 )  # fmt: skip
 
 

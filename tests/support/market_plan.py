@@ -38,8 +38,8 @@ class Wanted(NamedTuple):
     epoch_ms: int
     begin_s: float
     workers: int = 2
-    watches: bool = True
-    """Whether a watcher attests, as a process of its own; else the market does, once it has closed."""
+    follows: bool = True
+    """Whether processes of their own settle and watch; else the market does that, once it has closed."""
 
 
 class Kill(NamedTuple):
