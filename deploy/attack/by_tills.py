@@ -40,7 +40,7 @@ from till.offers import Item
 from till.outcome import Payout, Sealed
 from till.purchase import State
 from till.sender import OwnGas
-from till.wire import ExactPayload, Payment, SignedAuthorization
+from till.wire import Payment
 
 BLOCKS_TO_FINAL = 16
 BUYERS = "the buyer"
@@ -114,13 +114,8 @@ class TillCopy:
         )
         open_ = structs.replace(open_, **changes)
         found = signer.sign_msg_hash(open_.digest(self.asset)).to_bytes()
-        words = SignedAuthorization(
-            from_=open_.payer, to=open_.to, value=str(open_.value), valid_after="0",
-            valid_before=str(open_.valid_before), nonce=open_.nonce,
-        )  # fmt: skip
         signature = "0x" + (found[:64] + bytes([27 + found[64]])).hex()
-        accepted = structs.replace(wanted, **(said or {}))
-        return Payment(x402_version=wire.VERSION, accepted=accepted, payload=ExactPayload(signature, words))
+        return structs.replace(open_, signature=signature).payment(structs.replace(wanted, **(said or {})))
 
     def buy(self, machine: str, payment: Payment, money: str = "1.00") -> Receipt:
         """Posts a payment. Raises Unpaid or Refused."""
