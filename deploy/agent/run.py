@@ -71,7 +71,7 @@ def run(
     asset = asset_of(treasury.chain, Ledger.open(data.data_dir, treasury.chain).deployment, "1")
     log = data.log()
     hand = LogHand(
-        log, KafkaLogReader(str(data.kafka_servers()), log.topic, 0, data.skipped_ranges()), machine,
+        log, KafkaLogReader(data.kafka_servers(), log.topic, 0, data.skipped_ranges()), machine,
         policy_file.need.meter, key.address,
     )  # fmt: skip
     registration = hand.registration()

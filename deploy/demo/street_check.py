@@ -78,7 +78,7 @@ def show(terminal: Terminal, figures: StreetFigures) -> None:
 def _of_topic(data: DataFolder) -> list[tuple[object, ...]]:
     """All orders that left the log, by number."""
     found = []
-    with closing(OrdersReader(str(data.kafka_servers()), data.log(), {})) as reader:
+    with closing(OrdersReader(data.kafka_servers(), data.log(), {})) as reader:
         while not reader.is_at_end:
             found += [msgspec.json.decode(record.value, type=Order) for record in reader.read(READ_S)]
     return [

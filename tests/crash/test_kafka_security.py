@@ -11,7 +11,9 @@ import msgspec
 import pytest
 import trustme
 from confluent_kafka.admin import AclOperation, ResourceType
+from msgspec import structs
 
+from deploy.agent.run import run as agent
 from deploy.config import KeySettings, Settings
 from deploy.data_folder import DataFolder
 from deploy.machines.operator import Operator
@@ -25,6 +27,7 @@ from schemas.command import Command
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 from schemas.payment import PaymentReceived
+from schemas.registration import Meter
 from settlement import service
 from settlement.chain.node import Chain
 from settlement.chain.signer import Keys, Signer
@@ -170,21 +173,27 @@ def test_a_gateway_goes_through_the_same_door(
         assert "uthentication" in (refused_one.status().problem or "")
 
 
-def test_a_till_reads_prices_records_payments_and_commands_gateways(
-    broker: SecuredKafka, evm: str, tmp_path: Path
-) -> None:
+def test_a_till_and_an_agent_have_what_they_need(broker: SecuredKafka, evm: str, tmp_path: Path) -> None:
     log = a_log("till", partitions=1, timestamp_type="LogAppendTime", rulesets=(Ruleset(operators=(TILL.address,)),))
     for topic in (log, a_log("till-commands", partitions=1)):
         create_topic(broker.plain, topic)
     registry = Registry(log, KafkaLogReader(broker.plain, log.topic))
     machine = registration("charger-1")
     now_ms = time.time_ns() // 10**6
-    assert send(log, broker.plain, registry, [signed(log, TILL, record_of(machine))], now_ms, lambda _: None) == [None]
+    battery = Meter("battery", "Wh", "level", 50_000)
+    taxi = structs.replace(machine, machine="taxi-7", route="taxi-7", meters=(*machine.meters, battery))
+    records = [signed(log, TILL, record_of(one)) for one in (machine, taxi)]
+    assert send(log, broker.plain, registry, records, now_ms, lambda _: None) == [None, None]
     servers = broker.user("a-till", rules=rules_of_till(log, "till-commands"))
-    data = DataFolder(tmp_path / "data", Settings(
-        data_dir=tmp_path / "data", topic=log.topic, kafka_bootstrap_servers=str(servers), kafka=servers.security,
-        chain_rpc_url=evm, operator=KeySettings(key=TILL_KEY),
-    ))  # fmt: skip
+    auditor = broker.user("no-till", rules=rules_of_auditor(log))
+
+    def folder_of(user: KafkaAddress) -> DataFolder:
+        return DataFolder(tmp_path / "data", Settings(
+            data_dir=tmp_path / "data", topic=log.topic, kafka_bootstrap_servers=str(user), kafka=user.security,
+            chain_rpc_url=evm, operator=KeySettings(key=TILL_KEY), agent=KeySettings(key="44" * 32),
+        ))  # fmt: skip
+
+    data = folder_of(servers)
     data.create_log(log)
     chain = Chain(evm, poll_s=0.01)
     service.deploy_contracts(data.data_dir, chain, log, Keys({}, chain.chain_id))
@@ -202,13 +211,19 @@ def test_a_till_reads_prices_records_payments_and_commands_gateways(
     assert hand.sent("charger-1", value, hand.signed("charger-1", value)) is None
     command = Command(machine="charger-1", command="start", session="x", valid_until=now_ms + 600_000)
     CommandsHand(servers, "till-commands").send("charger-1", command)
-    auditor = broker.user("no-till", rules=rules_of_auditor(log))
     with pytest.raises(InvalidInput, match=r"did not take a command of the topic till: .*uthorization failed"):
         CommandsHand(auditor, "till").send("charger-1", command)
     other = LogProducer(auditor, log)
     with pytest.raises(InvalidInput, match=r"did not take a record of the topic till .*uthorization failed"):
         other.send(now_ms, b"charger-1", value), other.flush()
     other.close()
+    policy = tmp_path / "policy.toml"
+    policy.write_text(
+        'tills = ["http://127.0.0.1:9"]\n[need]\nmeter = "battery"\nbuy_at = "20 kWh"\nuntil = "30 kWh"\n[limits]\n'
+        'price = "USD 0.60 per kWh"\nper_purchase = "3.00"\nper_day = "6.00"\nper_30_days = "60.00"\n'
+    )
+    ended, _ = agent(folder_of(auditor), "taxi-7", policy, lambda _: None, once=True)
+    assert (ended.level, ended.purchases) == (None, [])
 
 
 def test_an_oauth_client_fetches_its_tokens(broker: SecuredKafka, workers: Workers, tmp_path: Path) -> None:
