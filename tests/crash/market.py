@@ -294,7 +294,7 @@ class Market:
         self.gateways.join(LEFT_S)
         self._look_after({})
         self._tell("the market has closed")
-        self._await(self._is_invoiced, "goods that arrived are not invoiced", self.wanted.block_s)
+        self._await(self._is_invoiced, "goods that arrived are not invoiced", 0.5)
         self._until_posted(self.log.epoch_of(time.time_ns() // 10**6))
         self._tell("all is posted")
         ask(self.node, "anvil_mine", hex(16))
