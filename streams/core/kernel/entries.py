@@ -26,7 +26,7 @@ SPARE = 16
 """Bytes behind all others, so that eight may be read at the last one."""
 
 
-Headers = tuple[tuple[str, bytes | None], ...]
+Headers = list[tuple[str, bytes | None]]
 
 
 class PlainBatch(Protocol):
@@ -50,7 +50,7 @@ class Entries:
         self._records: Matrix = np.empty((1 << 10, c.RECORD_COLUMNS), np.int64)
         self._count = 0
         self._headers_written: bytes | None = None
-        self._headers: Headers = ()
+        self._headers: Headers = []
 
     @property
     def records(self) -> Matrix:
@@ -133,16 +133,16 @@ class Entries:
             cells[c.TIMESTAMP],
             self.bytes_at(cells[c.KEY_AT], cells[c.KEY_LEN]),
             self.bytes_at(cells[c.VALUE_AT], cells[c.VALUE_LEN]),
-            self._headers,
+            [*self._headers],
         )
 
     def _headers_at(self, at: int, count: int) -> Headers:
-        headers = []
+        headers: Headers = []
         for _ in range(count):
             name, at = self._text(at)
             value, at = self._text(at)
             headers.append(((name or b"").decode(), value))
-        return tuple(headers)
+        return headers
 
     def bytes_at(self, at: int, size: int) -> bytes | None:
         """Bytes of the buffer; None for the size NONE."""
