@@ -28,9 +28,9 @@ lint: setup
 types: setup
 	$(TOOLS)mypy
 
-# Two lanes, each with servers of its own, for most tests wait. A file stays in one lane, in the order of conftest.py.
+# Three lanes, each with servers of its own, for most tests wait. A file stays in one lane, in the order of conftest.py.
 # Where the set-up brought Node, the tests that compile contracts find it in .venv.
-PYTEST = PATH="$$PWD/.venv/bin:$$PATH" $(TOOLS)python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST = PATH="$$PWD/.venv/bin:$$PATH" $(TOOLS)python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 tests: setup
 	$(PYTEST) $(ARGS)
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def test_the_runbook_s_commands_take_their_options() -> None:
     assert len(commands) > 20
     group = get_command(cli.app)
     for line in commands:
-        name, *arguments = line.split()
+        name, *arguments = shlex.split(line)
         group.commands[name].make_context(name, arguments)  # raises where it has no such option
 
 

@@ -43,7 +43,7 @@ class OneMeter:
         book.add_machine("m", "m")
         plain = msgspec.to_builtins(registration(registered))
         book.add_version(0, plain, msgspec.json.encode(content(plain)), 0)
-        self.store.add_meter(0, "energy")
+        self.store.add_meters(np.array([0]), np.array([self.store.word("energy")]))
         write_meter(self.store, 0, meter)
         self.store.reserve(2)
         self.entries = Entries()
