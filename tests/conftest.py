@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ hypothesis.settings.load_profile("suite")
 # Tests kill processes, not hosts: what these wrote needs no disk. A third of the time went by waiting for one.
 _MEMORY, _MEMORY_BYTES = Path("/dev/shm"), 10 << 30
 if "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES:
-    os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
+    os.environ["TMPDIR"] = str(_MEMORY)
 
 _SERVER_MARKERS = {"kafka": "kafka", "evm": "chain"}
 _TESTS = Path(__file__).parent
