@@ -28,9 +28,13 @@ lint: setup
 types: setup
 	$(TOOLS)mypy
 
+# Tests kill processes, not hosts: what they write needs no disk, where 10 GB of memory are free for files.
+MEMORY = $$(test -z "$$TMPDIR" && test "$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $$4 }')" -gt 10000000 \
+	2>/dev/null && echo TMPDIR=/dev/shm)
+
 # Three lanes, each with servers of its own, for most tests wait. A file stays in one lane, in the order of conftest.py.
 # Where the set-up brought Node, the tests that compile contracts find it in .venv.
-PYTEST = PATH="$$PWD/.venv/bin:$$PATH" $(TOOLS)python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST = env PATH="$$PWD/.venv/bin:$$PATH" $(MEMORY) $(TOOLS)python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 tests: setup
 	$(PYTEST) $(ARGS)
 

@@ -1,7 +1,6 @@
 """Fixtures for the whole suite: real servers, each started once, in a folder of its own, only if a test asks for it."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,11 +18,6 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.register_profile("search", max_examples=2_000, deadline=None)
 hypothesis.settings.load_profile("suite")
-
-# Tests kill processes, not hosts: what these wrote needs no disk. A third of the time went by waiting for one.
-_MEMORY, _MEMORY_BYTES = Path("/dev/shm"), 10 << 30
-if "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES:
-    os.environ["TMPDIR"] = str(_MEMORY)
 
 _SERVER_MARKERS = {"kafka": "kafka", "evm": "chain"}
 _TESTS = Path(__file__).parent
