@@ -64,9 +64,8 @@ def openzeppelin_version() -> str:
     return dependencies["@openzeppelin/contracts"]
 
 
-def compile_artefacts() -> dict[str, Artefact]:
-    """Compiles all sources anew, the tests' too, which then run without compiling; the artefacts by contract name."""
-    forge("build", "--quiet", "--force")
+def read_artefacts() -> dict[str, Artefact]:
+    """The artefacts, by contract name, of what forge has compiled last."""
     return {name: _artefact(name, json.loads((OUT / f"{name}.sol/{name}.json").read_text())) for name in CONTRACTS}
 
 
@@ -125,7 +124,8 @@ def gas_table(measured: dict[str, int]) -> str:
 def main() -> None:
     """Writes everything."""
     ABI_DIR.mkdir(exist_ok=True)
-    for name, artefact in compile_artefacts().items():
+    forge("build", "--quiet", "--force")
+    for name, artefact in read_artefacts().items():
         (ABI_DIR / f"{name}.json").write_bytes(artefact_bytes(artefact))
     forge("test", "--match-contract", "GasTest")
     measured = {name: int(gas) for name, gas in json.loads(GAS_SNAPSHOT.read_text()).items()}
