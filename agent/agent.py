@@ -20,11 +20,11 @@ from msgspec import structs
 from agent.choice import Choice, choices
 from agent.journal import AgentJournal
 from agent.policy import MONTH_S, Policy
-from agent.ports import ChainPort, KeyPort, Level, LogPort, PursePort
+from agent.ports import ChainPort, Level, LogPort, PursePort
 from agent.purchase import UNDER_WAY, Purchase
 from agent.tills import TillFault, Tills
 from schemas.errors import InvalidInput
-from till.authorization import LEAST_S, Asset, Authorization
+from till.authorization import LEAST_S, Asset, Authorization, KeyPort
 from till.desk import BEHIND_BLOCKS, Wish
 from till.offers import Offer
 from till.wire import Requirements
@@ -274,9 +274,7 @@ class Agent:
         until_s = now_s + min(self._policy.valid_s, terms.max_timeout_seconds)
         nonce = "0x" + secrets.token_hex(32)
         unsigned = Authorization(self._key.address, self._asset.ledger, int(terms.amount), 0, until_s, nonce, "0x")
-        meaning = {"typed_data": unsigned.typed_data(self._asset)}
-        r, s, parity = self._key.sign_digest(unsigned.digest(self._asset), meaning)
-        return structs.replace(unsigned, signature=f"0x{r:064x}{s:064x}{27 + parity:02x}")
+        return unsigned.signed_by(self._key, self._asset)
 
     def _money(self, micros: int) -> str:
         return f"{micros // 10**6:,}.{micros % 10**6 // 10**4:02d} {self._currency}"

@@ -1,4 +1,4 @@
-"""What the agent needs of the world, a port for each kind: the log, the chain, its claims, its key, the tills."""
+"""What the agent needs of the world, a port for each kind: the log, the chain, its claims, the tills."""
 
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
@@ -74,14 +74,3 @@ class PursePort(Protocol):
 
     def refund(self, machine: str, session: str) -> int | None:
         """What came back of a session (micros) under a post that pays; None while it didn't."""
-
-
-class KeyPort(Protocol):
-    """The machine's account."""
-
-    @property
-    def address(self) -> str:
-        """The account, in lower case."""
-
-    def sign_digest(self, digest: bytes, meaning: Mapping[str, object]) -> tuple[int, int, int]:
-        """r, s (low) and the parity of y over 32 bytes; `meaning` is what has this digest."""

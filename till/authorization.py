@@ -1,9 +1,10 @@
 """EIP-3009: what a payer signs so that somebody else may send the transfer, and what is wrong with one."""
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from eth_utils.address import to_checksum_address
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from schemas.keccak import keccak
 from streams.core.signature import recovered
@@ -22,6 +23,17 @@ LEAST_S = 20
 
 CLOCK_S = 60
 """By how much a buyer's clock may be ahead."""
+
+
+class KeyPort(Protocol):
+    """An account that signs: its key is in this process, or with a service."""
+
+    @property
+    def address(self) -> str:
+        """The account, in lower case."""
+
+    def sign_digest(self, digest: bytes, meaning: Mapping[str, object]) -> tuple[int, int, int]:
+        """r, s (low) and the parity of y over 32 bytes; `meaning` is what has this digest."""
 
 
 class Asset(Struct, frozen=True, kw_only=True):
@@ -99,6 +111,11 @@ class Authorization(Struct, frozen=True):
                 "validBefore": self.valid_before, "nonce": self.nonce,
             },
         }  # fmt: skip
+
+    def signed_by(self, key: KeyPort, asset: Asset) -> "Authorization":
+        """The same with its payer's signature. Raises InvalidInput if the key is not available."""
+        r, s, parity = key.sign_digest(self.digest(asset), {"typed_data": self.typed_data(asset)})
+        return structs.replace(self, signature=f"0x{r:064x}{s:064x}{27 + parity:02x}")
 
     def payment(self, accepted: Requirements) -> Payment:
         """What a buyer sends under terms that it accepts; accounts with checksums, which some facilitators demand."""

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
-from msgspec import structs
 
 from deploy.data_folder import DataFolder
 from deploy.demo.street_machines import CHARGERS, DRONE, SENSOR, Inhabitant
@@ -33,7 +32,7 @@ from streams.core.encode import json_row
 from streams.core.murmur2 import partition_of
 from streams.core.records import LogRecord, Record, record_type
 from streams.storage.log_reader import in_slices
-from till.authorization import Authorization
+from till.authorization import Asset, Authorization
 from till.cashier import Cashier
 from till.desk import Desk, Limits, Receipt, Unpaid, Wish
 from till.journal import Journal
@@ -154,10 +153,9 @@ class Customer:
         self._count += 1
         return "0x" + keccak(f"{self.name} {self._count}".encode()).hex()
 
-    def signed(self, unsigned: Authorization, digest: bytes) -> Authorization:
+    def signed(self, unsigned: Authorization, asset: Asset) -> Authorization:
         """The authorisation with its signature."""
-        r, s, parity = self._signer.sign_digest(digest, {})
-        return structs.replace(unsigned, signature=f"0x{r:064x}{s:064x}{27 + parity:02x}")
+        return unsigned.signed_by(self._signer, asset)
 
 
 class StreetTill:
@@ -220,7 +218,7 @@ class StreetTill:
         unsigned = Authorization(
             customer.address, self._asset.ledger, int(wanted.amount), 0, until_s, customer.next_nonce(), "0x"
         )
-        paid = customer.signed(unsigned, unsigned.digest(self._asset)).payment(wanted)
+        paid = customer.signed(unsigned, self._asset).payment(wanted)
         receipt = self.desk.buy(machine, wish, paid)
         while self._cashier.go_on():
             self._treasury.chain.mine(FINAL_BLOCKS)

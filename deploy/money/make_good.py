@@ -4,8 +4,6 @@ A record can't be taken back, and every audit holds it against the chain: one mi
 operator pays the amount under a nonce (EIP-3009) that names the payment, and audits find that.
 """
 
-from msgspec import structs
-
 from deploy.explain.query import query
 from deploy.money.treasury import Treasury
 from deploy.till.chain_hand import TOKEN, asset_of, transfer_call
@@ -43,9 +41,7 @@ def make_good(treasury: Treasury, machine: str, number: int) -> Funded:
         operator.address, asset.ledger, payment.amount * unit, 0, treasury.chain.time_s(at="pending") + HOLDS_S,
         "0x" + nonce.hex(), "",
     )  # fmt: skip
-    r, s, parity = operator.sign_digest(unsigned.digest(asset), {"typed_data": unsigned.typed_data(asset)})
-    signature = "0x" + (r.to_bytes(32, "big") + s.to_bytes(32, "big") + bytes([27 + parity])).hex()
-    call = transfer_call(asset, structs.replace(unsigned, signature=signature))
+    call = transfer_call(asset, unsigned.signed_by(operator, asset))
     return service.pay_ledger(treasury.data_dir, treasury.log, ledger, treasury.keys, unsigned.value, call)
 
 
