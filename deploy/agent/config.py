@@ -1,17 +1,16 @@
 """The policy's file: what a machine needs, from which tills, within which limits, and where its key is."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-import msgspec
 from msgspec import UNSET, Meta, Struct
 
 from agent.policy import Policy
 from deploy.config import KeySettings
 from deploy.machines.quantities import whole_units
 from deploy.machines.tariff_words import element_of
+from deploy.toml_file import read_toml
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.parsing import account, duration_ms, token_amount
@@ -63,17 +62,7 @@ class PolicyFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def read_policy(path: Path) -> PolicyFile:
     """The file. Raises InvalidInput for what it has wrong, without showing a key."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInput(f"can't read {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise InvalidInput(f"{path} is not TOML: {error}") from None
-    try:
-        found = msgspec.convert(document, PolicyFile, dec_hook=lambda kind, value: kind(value))
-    except msgspec.ValidationError as error:
-        where = str(error).split(" - at ")[-1].strip("`$")
-        raise InvalidInput(f"{path} has something wrong at {where}: see docs/how-to/agents.md") from None
+    found = read_toml(path, PolicyFile, "docs/how-to/agents.md")
     for till in found.tills:
         parts = urlsplit(till)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:

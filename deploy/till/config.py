@@ -1,12 +1,11 @@
 """The till's file: what is sold, within which limits, and where it listens."""
 
-import tomllib
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
 
 from deploy.config import KeySettings
+from deploy.toml_file import read_toml
 from schemas.command import TOPIC
 from schemas.errors import InvalidInput
 from tallyroot_gateway.http.config import HttpOptions
@@ -55,17 +54,7 @@ class TillConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def read_till(path: Path) -> TillConfig:
     """The file. Raises InvalidInput for what it has wrong, without showing a key."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInput(f"can't read {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise InvalidInput(f"{path} is not TOML: {error}") from None
-    try:
-        found = msgspec.convert(document, TillConfig, dec_hook=lambda kind, value: kind(value))
-    except msgspec.ValidationError as error:
-        where = str(error).split(" - at ")[-1].strip("`$")
-        raise InvalidInput(f"{path} has something wrong at {where}: see docs/how-to/selling-sessions.md") from None
+    found = read_toml(path, TillConfig, "docs/how-to/selling-sessions.md")
     names = [item.machine for item in found.machines]
     if not names or len(set(names)) < len(names):
         raise InvalidInput(f"{path} must name at least one machine, and each once ([[machines]])")
