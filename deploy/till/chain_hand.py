@@ -11,6 +11,7 @@ from settlement.chain.ledger import Deployment
 from settlement.chain.node import Chain
 from settlement.chain.rpc import NodeAway, NodeRefuses
 from settlement.chain.signer import Signer
+from settlement.chain.transfers import AUTHORIZATION_USED, own_transfer
 from settlement.posting import Fees
 from till.authorization import Asset, Authorization
 from till.purchase import Attempt, Place
@@ -18,9 +19,7 @@ from till.purchase import Attempt, Place
 TOKEN = artefact("DemoDollar")
 """The interface: any token with EIP-3009 has these functions and events."""
 
-USED = keccak(b"AuthorizationUsed(address,bytes32)")
 CANCELLED = keccak(b"AuthorizationCanceled(address,bytes32)")
-TRANSFER = keccak(b"Transfer(address,address,uint256)")
 BYTES_TYPES = ["address", "address", "uint256", "uint256", "uint256", "bytes32", "bytes"]
 BYTES_SELECTOR = keccak(f"transferWithAuthorization({','.join(BYTES_TYPES)})".encode())[:4]
 """As the dollars have it since their version 2.2: with a signature that the payer's own contract judges (EIP-1271)."""
@@ -135,19 +134,17 @@ class ChainHand:
 
     def transfer(self, authorization: Authorization, first: int, last: int) -> Place | None:
         """The transfer that used the nonce in the blocks `first` to `last`, whoever sent it."""
-        found = self._events(USED, authorization, first, last)
+        found = self._events(AUTHORIZATION_USED, authorization, first, last)
         if not found:
             return None
         transaction, index = found[0]
         payer, ledger = (bytes(12) + bytes.fromhex(part[2:]) for part in (authorization.payer, self._asset.ledger))
         with self._lock:
-            logs = self._chain.events_of(transaction)
-        of_token = [log for log in logs if log.address == self._asset.token and log.topics[0] == TRANSFER]
-        for log in sorted(of_token, key=lambda log: log.index):
-            if log.index > index:  # the first one after the use is its own
-                is_ours = log.topics[1:] == (payer, ledger) and int.from_bytes(log.data, "big") == authorization.value
-                return Place(log.block, log.index, log.transaction) if is_ours and log.block <= last else None
-        return None
+            log = own_transfer(self._chain.events_of(transaction), self._asset.token, index)
+        if log is None or log.block > last:
+            return None
+        is_ours = log.topics[1:] == (payer, ledger) and int.from_bytes(log.data, "big") == authorization.value
+        return Place(log.block, log.index, log.transaction) if is_ours else None
 
     def is_cancelled(self, authorization: Authorization, first: int, last: int) -> bool:
         """Whether the payer cancelled the nonce in those blocks."""

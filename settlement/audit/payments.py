@@ -25,7 +25,7 @@ RECORDED_WITHIN_S = 3_600
 """So long after a transfer its record may come: until it is final, and for a till that was restarted."""
 
 RECEIPTS_MAX = 1_000
-"""The most transactions that an audit asks a node about one by one."""
+"""The most transactions and nonces that an audit asks a node about one by one."""
 
 Place = tuple[int, int]
 """Block and log index."""
@@ -193,8 +193,9 @@ class Payments:
     def _instead(self, partition: int, accepted: AcceptedPayment) -> Transfer | None:
         """The transfer that makes a payment good: final, of its amount at least, and used for nothing else."""
         payment, user = accepted.payment, _where(partition, accepted)
-        if self._money_in is None:
+        if self._money_in is None or self._asked >= RECEIPTS_MAX:
             return None
+        self._asked += 1
         nonce = make_good_nonce(self._log_id, payment.machine, payment.version)
         for transfer in self._money_in.under_nonce(nonce):
             is_enough = transfer.amount >= payment.amount * self._unit and transfer.block <= self._final

@@ -48,16 +48,10 @@ class LedgerTransfers:
         )
 
     def under_nonce(self, nonce: bytes) -> Sequence[Transfer]:
-        """All that was paid by an authorisation with this nonce, of any payer: each is the first transfer after its use
-        in the same transaction.
-        """
+        """All that was paid by an authorisation with this nonce, of any payer."""
         uses = self._chain.logs(self._token, self._first_block, (AUTHORIZATION_USED, None, nonce))
-        found = []
-        for use in uses:
-            payer = "0x" + use.topics[1][12:].hex()
-            later = [each for each in self.of_transaction(use.transaction) if each.log_index > use.index]
-            found += [each for each in later[:1] if each.payer == payer]
-        return found
+        own = [own_transfer(self._chain.logs_of(use.transaction), self._token, use.index) for use in uses]
+        return self._of(log for log in own if log is not None)
 
     def _of(self, logs: Iterable[PlainLog]) -> list[Transfer]:
         token, found = artefact("DemoDollar"), []
@@ -71,6 +65,12 @@ class LedgerTransfers:
                     Transfer(values["from"].lower(), values["value"], log.block, log.transaction, log.index)
                 )  # fmt: skip
         return found
+
+
+def own_transfer(logs: Iterable[PlainLog], token: str, used_at: int) -> PlainLog | None:
+    """The transfer of an authorisation used at a log index, among its transaction's logs: the token's next one."""
+    later = [log for log in logs if log.address == token and log.topics[:1] == (TRANSFER,) and log.index > used_at]
+    return min(later, key=lambda log: log.index, default=None)
 
 
 def _word(account: str) -> bytes:

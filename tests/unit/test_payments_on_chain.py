@@ -44,6 +44,7 @@ class Node:
         return transfer.payer == PAYER
 
     def under_nonce(self, nonce: bytes) -> Sequence[Transfer]:
+        self.asked += 1
         return self.under.get(nonce, [])
 
     def block_time_s(self, number: int) -> int:
