@@ -141,3 +141,15 @@ def rows_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
 def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
     exact = [Decimal(value) for value in values] if pa.types.is_decimal(kind) else values
     return pa.array(exact, kind)
+
+
+class ProofFile(Struct, frozen=True, kw_only=True):
+    """All that `claim` needs besides a node: hashes as 0x-hex, the amount as a decimal string."""
+
+    chain_id: int
+    ledger: str
+    sequence: int
+    account: str
+    cumulative: str
+    payouts_root: str
+    proof: tuple[str, ...]

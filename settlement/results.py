@@ -236,18 +236,6 @@ class ClaimedMany(Struct, frozen=True):
     transactions: tuple[str, ...]
 
 
-class ProofFile(Struct, frozen=True, kw_only=True):
-    """All that `claim` needs besides a node: hashes as 0x-hex, the amount as a decimal string."""
-
-    chain_id: int
-    ledger: str
-    sequence: int
-    account: str
-    cumulative: str
-    payouts_root: str
-    proof: tuple[str, ...]
-
-
 class Verified(Struct, frozen=True):
     """The check of a proof: `valid` if the ledger has the root and the proof leads to it, `active` if it pays now."""
 

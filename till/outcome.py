@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import UNSET, Struct, UnsetType
 
+from schemas.payout import ProofFile
 from till.purchase import Purchase
 
 
@@ -21,18 +22,6 @@ class Sealed(Struct, frozen=True, kw_only=True):
     is_active: bool
 
 
-class Payout(Struct, frozen=True, kw_only=True):
-    """What the ledger's `claim` takes: anybody may call it, and the money goes to `account`. Token units."""
-
-    chain_id: int
-    ledger: str
-    sequence: int
-    account: str
-    cumulative: str
-    payouts_root: str
-    proof: tuple[str, ...]
-
-
 class Outcome(Struct, frozen=True, kw_only=True):
     """Micros: collected + refund = paid, as far as windows have sealed. `payout` is the payer's, under the last post
     that pays; `checks` are commands for whoever has the log or its archive.
@@ -43,10 +32,10 @@ class Outcome(Struct, frozen=True, kw_only=True):
     refund_micros: int
     windows: list[Sealed]
     checks: list[str]
-    payout: Payout | UnsetType = UNSET
+    payout: ProofFile | UnsetType = UNSET
 
 
-def outcome_of(purchase: Purchase, windows: Sequence[Sealed], payout: Payout | None) -> Outcome:
+def outcome_of(purchase: Purchase, windows: Sequence[Sealed], payout: ProofFile | None) -> Outcome:
     """A session's outcome, by every window that has something of it."""
     payer, refund = purchase.authorization.payer, sum(window.refund_micros for window in windows)
     checks = [

@@ -3,10 +3,11 @@
 from typing import Protocol
 
 from schemas.command import Command
+from schemas.payout import ProofFile
 from schemas.registration import Registration
 from schemas.reject import Reason
 from till.authorization import Authorization
-from till.outcome import Payout, Sealed
+from till.outcome import Sealed
 from till.purchase import Attempt, Place
 from till.wire import Payment
 
@@ -98,7 +99,7 @@ class BooksPort(Protocol):
     def sealed(self, machine: str, session: str, payer: str) -> list[Sealed]:
         """What final windows say of a session of a payer; empty where none has sealed it."""
 
-    def payout(self, account: str) -> Payout | None:
+    def payout(self, account: str) -> ProofFile | None:
         """An account's payout under the last post that pays; None where none does."""
 
 

@@ -25,6 +25,7 @@ from deploy.till.commands_hand import CommandsHand
 from deploy.till.log_hand import LogHand
 from schemas.command import TOPIC
 from schemas.log import Log, Ruleset
+from schemas.payout import ProofFile
 from schemas.registration import Registration
 from schemas.units import MINUTE_MS, SECOND_MS
 from settlement.chain.signer import Signer
@@ -37,7 +38,7 @@ from till.cashier import Cashier
 from till.desk import Desk, Limits, Receipt, Refused, Unpaid, Wish
 from till.journal import Journal
 from till.offers import Item
-from till.outcome import Payout, Sealed
+from till.outcome import Sealed
 from till.purchase import State
 from till.sender import OwnGas
 from till.wire import Payment
@@ -60,7 +61,7 @@ class NothingSettled:
         """None."""
         return []
 
-    def payout(self, account: str) -> Payout | None:
+    def payout(self, account: str) -> ProofFile | None:
         """None."""
         return None
 

@@ -49,6 +49,7 @@ from deploy.report.report import WrittenReport
 from deploy.simulate.run import SimulateReport
 from deploy.stack.lifecycle import Running, Status, Stopped
 from deploy.supply.supply import SupplierEnded
+from schemas.payout import ProofFile
 from settlement.audit.audit import AuditReport
 from settlement.chain.job import Settled
 from settlement.chain.ledger import Deployment
@@ -62,7 +63,6 @@ from settlement.results import (
     DryRun,
     Funded,
     Payouts,
-    ProofFile,
     RoleCall,
     SettlementsReport,
     Verified,

@@ -5,12 +5,13 @@ import duckdb
 from deploy.explain.query import open_views
 from deploy.money.treasury import Treasury
 from schemas.errors import InvalidInput
+from schemas.payout import ProofFile
 from settlement import service
 from settlement.chain.ledger import Ledger
 from settlement.chain.overview import last_active
 from settlement.history import History
 from settlement.storage.posts import Store
-from till.outcome import Payout, Sealed
+from till.outcome import Sealed
 
 QUERY = """
     SELECT epoch_ms(statements."start"), digest, "partition", statements.epoch, statements.payer, paid_micros,
@@ -54,17 +55,13 @@ class ClosedSessions:
             )  # fmt: skip
         return found
 
-    def payout(self, account: str) -> Payout | None:
+    def payout(self, account: str) -> ProofFile | None:
         """An account's payout under the last post that pays; None where none does. Raises InvalidInput."""
         treasury = self._treasury
         rows = service.payouts(treasury.data_dir, treasury.chain, account)
         if not rows or not rows[0].sequence:
             return None
-        proof = service.proof(treasury.data_dir, treasury.chain, account, rows[0].sequence)
-        return Payout(
-            chain_id=proof.chain_id, ledger=proof.ledger, sequence=proof.sequence, account=proof.account,
-            cumulative=proof.cumulative, payouts_root=proof.payouts_root, proof=proof.proof,
-        )  # fmt: skip
+        return service.proof(treasury.data_dir, treasury.chain, account, rows[0].sequence)
 
     def _post_of(self, history: History, partition: int, epoch: int) -> int | None:
         """The live post that settles an epoch of a partition. A later one may settle what an earlier one left out."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from files.read import read_json
 from files.write import write_json
 from schemas.errors import InvalidInput
+from schemas.payout import ProofFile
 from settlement.accrual import account_of
 from settlement.chain.contract import moment
 from settlement.chain.ledger import Ledger
@@ -17,7 +18,7 @@ from settlement.history import History
 from settlement.leaf import payout_leaf
 from settlement.merkle import proves
 from settlement.post import token_units
-from settlement.results import Claimed, ClaimedMany, Paid, PayoutRow, ProofFile, Verified
+from settlement.results import Claimed, ClaimedMany, Paid, PayoutRow, Verified
 from settlement.storage.posts import AccountPayout, Store
 
 CLAIMS_PER_CALL = 100

@@ -13,6 +13,7 @@ import msgspec
 from files.read import FileMissing, read_json
 from files.write import write_json
 from schemas.errors import InvalidInput
+from schemas.payout import ProofFile
 from schemas.units import TokenUnits
 from settlement.accrual import NOBODY, account_of
 from settlement.chain.contract import Call, Trial, artefact, moment
@@ -21,7 +22,6 @@ from settlement.chain.ledger import Deployment, Ledger
 from settlement.chain.node import Chain, plain_log
 from settlement.chain.paying import hash_of
 from settlement.chain.signer import Signer
-from settlement.results import ProofFile
 from settlement.shares import ShareTerms
 
 SHARES_FILE = "shares.json"

@@ -12,6 +12,7 @@ from schemas.command import Command
 from schemas.errors import InvalidInput
 from schemas.log import Log
 from schemas.payment import PAID, PaymentReceived
+from schemas.payout import ProofFile
 from schemas.reading import REGISTERED
 from schemas.registration import Registration
 from schemas.reject import Reason
@@ -27,7 +28,7 @@ from till.desk import Desk, Limits, Receipt, Unpaid, Wish
 from till.follow import Use
 from till.journal import Journal
 from till.offers import OFFERED, Item
-from till.outcome import Payout, Sealed
+from till.outcome import Sealed
 from till.purchase import Attempt, Place
 from till.sender import Facilitated, OwnGas, Sender
 from till.wire import Payment, Requirements
@@ -255,7 +256,7 @@ class SimBooks:
 
     def __init__(self) -> None:
         self.windows: dict[tuple[str, str, str], list[Sealed]] = {}
-        self.payouts: dict[str, Payout] = {}
+        self.payouts: dict[str, ProofFile] = {}
         self.is_away = False
         self.asked = 0
 
@@ -265,7 +266,7 @@ class SimBooks:
             raise InvalidInput("the views can't be read")
         return self.windows.get((machine, session, payer), [])
 
-    def payout(self, account: str) -> Payout | None:
+    def payout(self, account: str) -> ProofFile | None:
         return self.payouts.get(account)
 
 

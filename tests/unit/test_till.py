@@ -10,6 +10,7 @@ from msgspec import structs
 from deploy.importers.tariffs import time_of_use
 from schemas.errors import InvalidInput
 from schemas.payment import PAID
+from schemas.payout import ProofFile
 from schemas.registration import Component, Element, Restrictions
 from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
 from streams.core.rating import Prices
@@ -32,7 +33,7 @@ from till.desk import Refused, Unpaid, Wish
 from till.follow import Row, Use
 from till.journal import Journal
 from till.offers import Item, offer, quote
-from till.outcome import Outcome, Payout, Sealed
+from till.outcome import Outcome, Sealed
 from till.purchase import UNDER_WAY
 from till.wire import Payment, Required, decoded, encoded
 
@@ -259,7 +260,7 @@ def test_a_status_says_what_became_of_a_session_and_with_what_to_check_it(street
     found = till.desk.status("charger", receipt.session).outcome
     assert isinstance(found, Outcome) and found.payout is msgspec.UNSET and found.windows == [sealed]
     assert (found.used_micros, found.collected_micros, found.refund_micros) == (1_200_000, 1_200_000, 3_800_000)
-    payout = Payout(
+    payout = ProofFile(
         chain_id=1, ledger=LEDGER, sequence=2, account=account(ALICE), cumulative="7", payouts_root="0x", proof=()
     )
     books.windows["charger", receipt.session, account(ALICE)] = [structs.replace(sealed, post=2, is_active=True)]
