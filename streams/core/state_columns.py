@@ -96,6 +96,8 @@ def _meter_texts(store: Store, rows: Matrix) -> list[pa.Array]:
     started = [rows[:, side + t.BOOT_STARTED] != NONE for side in (t.CURRENT, t.PREVIOUS)]
     is_there = [*started, *(rows[:, t.STARTS] > k for k in range(t.STARTS_KEPT))]
     flat, found = store.texts.reshape(-1), []
+    if (rows[:, t.TEXT] == NONE).all():  # as it mostly is: no meter here ever named a session
+        return [pa.array([""]).take(pa.array(np.zeros(len(rows), np.int64)))] * len(is_there)
     for text, has in enumerate(is_there & (rows[:, t.TEXT] != NONE)):
         lines = np.where(has, rows[:, t.TEXT] + text, 0)
         sizes = np.where(has, store.texts[lines, t.TEXT_MAX], 0).astype(np.int64)

@@ -136,7 +136,7 @@ class Checkpoint:
         with self._transaction():
             for name in (*TABLES, "leaves", "cuts", "position", "unsent_orders"):
                 self._db.execute(f"DELETE FROM {name}")
-            self._state.restore(tables)
+            self._state.write(tables)
             self._db.execute(f"INSERT INTO cuts VALUES ({', '.join('?' * 11)})", [*row, *digests])
             self._db.execute(
                 "INSERT INTO position VALUES (?, ?, ?, ?, NULL, NULL, 0, 0, 0, 0)",
@@ -155,17 +155,24 @@ class Checkpoint:
                 self._insert(name, table, piece)
             self.placed.add(piece.epoch, piece.unsent)
             if piece.leaves:
-                leaves = [(piece.epoch, leaf.chunk, leaf.digest) for leaf in piece.leaves]
-                self._db.executemany("INSERT INTO leaves VALUES (?, ?, ?)", leaves)
+                rows = [msgspec.structs.asdict(leaf) for leaf in piece.leaves]
+                self._add_leaves(piece.epoch, pa.Table.from_pylist(rows))
             if piece.cut is not None:
                 cut = piece.cut
                 offsets = (cut.first_offset, cut.next_offset)
                 times = [cut.stream_time_ms, cut.deposits_micros]
                 row = [cut.epoch, *offsets, *_counts(cut.counts), *times, cut.state_digest]
                 self._db.execute(f"INSERT INTO cuts VALUES ({', '.join('?' * 10)}, NULL)", row)
-        if self._state.is_fold_due:
-            with self._transaction():
-                self._state.fold()
+
+    @property
+    def is_state_due(self) -> bool:
+        """Whether the whole state should be written: what commits have changed outweighs it."""
+        return self._state.is_due
+
+    def write_state(self, tables: Mapping[str, pa.Table]) -> None:
+        """Writes the whole state as it is after the last commit."""
+        with self._transaction():
+            self._state.write(tables)
 
     def pending(self) -> list[Cut]:
         """The epochs that have ended and whose files are not final, in their order."""
@@ -286,6 +293,9 @@ class Checkpoint:
     def _insert(self, name: str, incoming: pa.Table, piece: Piece) -> None:
         if incoming.num_rows:
             self._db.execute(f"INSERT INTO {name} SELECT {_placed(name, piece.epoch, piece.live_ms)} FROM incoming")
+
+    def _add_leaves(self, epoch: int, incoming: pa.Table) -> None:
+        self._db.execute(f"INSERT INTO leaves SELECT {epoch:d}, chunk, digest FROM incoming")
 
     def _move(self, piece: Piece) -> None:
         """Moves the position if the piece starts there."""

@@ -8,7 +8,7 @@ import msgspec
 from schemas.errors import InvalidInput
 from schemas.log import Log, Ruleset
 
-FORMAT = 4
+FORMAT = 5
 """Grows with every change of a checkpoint's tables. Other formats are refused; the log rebuilds the checkpoint."""
 
 

@@ -1,126 +1,140 @@
-# ruff: noqa: S608 - every name put into a statement is a constant of ours
-"""The state's tables in DuckDB: each commit appends its changes as one row of bytes; rows fold into the tables later.
+"""The state in DuckDB, as packed Arrow: whole, and what each commit has changed since.
 
-A commit that touched seven tables would be fourteen statements, and a statement costs more than what it changes. So
-a commit is one row, and folding, once a second or so, costs the fourteen. A folded table holds no key twice.
+A commit adds its changes in one statement. Once all changes outweigh the whole state, it is written anew: a restart
+reads at most about twice the state, and a machine that does not report costs a commit nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import duckdb
-import msgspec
+import numpy as np
 import pyarrow as pa
 
 from streams.core.state_tables import TABLES
 from streams.core.tables import Changes
 
-FOLD_COMMITS = 64
-FOLD_BYTES = 64 * 1_024 * 1_024
-"""Unfolded rows stay below both bounds."""
+CHANGED_BYTES_MIN = 64 * 1_024 * 1_024
+"""So much is changed before a small state is written anew. Bytes count unpacked, as they lie in memory."""
+
+COMMIT_BYTES_MIN = 128 * 1_024
+"""What a commit counts at least: to read small rows takes time too."""
+
+WHOLE = -1
+"""The number of the whole state; commits after it count from 0."""
+
+PACKED = pa.ipc.IpcWriteOptions(compression="lz4")
+"""Most columns of what changed hold one value: packed, a commit writes a fifth of it."""
+
+
+class Part(NamedTuple):
+    """A stored part of a table: rows that are there from commit `number` on, or keys of rows that no longer are."""
+
+    number: int
+    name: str
+    is_there: bool
+    rows: pa.Table
 
 
 class StateStore:
-    """The tables `state_<name>` and `deltas` of one checkpoint. Transactions are the caller's."""
+    """The tables `state` and `changes` of one checkpoint. Transactions are the caller's."""
 
     def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
         self._db = db
         self._commits = 0
-        self._bytes = 0
+        self._changed = 0
+        self._whole = 0
 
     def create(self) -> None:
-        """Creates the tables."""
-        self._db.execute("CREATE TABLE deltas (number BIGINT, content BLOB)")
-        for name, spec in TABLES.items():
-            self._create(name, spec.schema.empty_table())
+        """Creates the tables. Two, because what DuckDB rewrites when rows are added is that table alone."""
+        for name in ("state", "changes"):
+            self._db.execute(f"CREATE TABLE {name} (number BIGINT, name VARCHAR, is_there BOOLEAN, content BLOB)")
 
-    def restore(self, tables: Mapping[str, pa.Table]) -> None:
-        """Replaces the whole state."""
-        self._db.execute("DELETE FROM deltas")
-        for name in TABLES:
-            self._db.execute(f"DELETE FROM state_{name}")
-            self._insert(name, tables[name])
-        self._commits = self._bytes = 0
-
-    def append(self, changes: dict[str, Changes]) -> None:
+    def append(self, changes: Mapping[str, Changes]) -> None:
         """Appends the changes of one commit."""
-        content = msgspec.msgpack.encode(
-            {
-                name: (_to_bytes(change.upserts), _to_bytes(change.deletes))
-                for name, change in changes.items()
-                if change.upserts.num_rows or change.deletes.num_rows
-            }
-        )
-        self._db.execute("INSERT INTO deltas VALUES (?, ?)", [self._commits, content])
+        parts = [
+            Part(self._commits, name, is_there, rows)
+            for name, change in changes.items()
+            for is_there, rows in ((True, change.upserts), (False, change.deletes))
+            if rows.num_rows
+        ]
+        self._insert("changes", _packed(parts))
         self._commits += 1
-        self._bytes += len(content)
+        self._changed += max(_size(parts), COMMIT_BYTES_MIN)
 
     @property
-    def is_fold_due(self) -> bool:
-        """Whether enough was appended that it should be folded."""
-        return self._commits >= FOLD_COMMITS or self._bytes >= FOLD_BYTES
+    def is_due(self) -> bool:
+        """Whether the changes outweigh the state, so that it should be written whole."""
+        return self._changed > max(self._whole, CHANGED_BYTES_MIN)
 
-    def fold(self) -> None:
-        """Applies all appended changes to the tables: for each key, those of the last commit that names it."""
-        rows = self._db.execute("SELECT content FROM deltas ORDER BY number").fetchall()
-        if not rows:
-            return
-        upserts: dict[str, list[pa.Table]] = {}
-        deletes: dict[str, list[pa.Table]] = {}
-        for number, (content,) in enumerate(rows):
-            for name, (upserted, deleted) in msgspec.msgpack.decode(
-                content, type=dict[str, tuple[bytes, bytes]]
-            ).items():
-                upserts.setdefault(name, []).append(_with_commit_number(_from_bytes(upserted), number))
-                deletes.setdefault(name, []).append(_with_commit_number(_from_bytes(deleted), number))
-        for name, tables in upserts.items():
-            self._replace(name, pa.concat_tables(tables), pa.concat_tables(deletes[name]))
-        self._db.execute("DELETE FROM deltas")
-        self._commits = self._bytes = 0
+    def write(self, tables: Mapping[str, pa.Table]) -> None:
+        """Writes the whole state in place of all that is there."""
+        parts = [Part(WHOLE, name, True, rows) for name, rows in tables.items()]
+        self._db.execute("DELETE FROM changes")
+        self._db.execute("DELETE FROM state")
+        self._insert("state", _packed(parts))
+        self._commits, self._changed, self._whole = 0, 0, _size(parts)
 
     def load(self) -> dict[str, pa.Table]:
-        """The whole state by table, after a fold."""
-        self.fold()
-        return {
-            name: self._db.sql(f"SELECT * FROM state_{name}").to_arrow_table().cast(spec.schema)
-            for name, spec in TABLES.items()
+        """The whole state by table, its rows in no order."""
+        found = self._db.execute("FROM state UNION ALL FROM changes ORDER BY number").fetchall()
+        parts = [
+            Part(number, name, is_there, pa.ipc.open_stream(content).read_all())
+            for number, name, is_there, content in found
+        ]
+        self._commits = parts[-1].number + 1 if parts else 0
+        self._whole = _size(part for part in parts if part.number == WHOLE)
+        self._changed = max(_size(parts) - self._whole, self._commits * COMMIT_BYTES_MIN)
+        return {name: self._merged(name, [part for part in parts if part.name == name]) for name in TABLES}
+
+    # `incoming` and `keys` in a statement are the tables of that name here: DuckDB looks names up among the variables
+    # of its caller, which takes half the time of registering them.
+
+    def _insert(self, table: str, incoming: pa.Table) -> None:
+        self._db.execute(f"INSERT INTO {table} FROM incoming")
+
+    def _merged(self, name: str, parts: Sequence[Part]) -> pa.Table:
+        """For each key its row in the last part that names it. No commit names a key twice."""
+        rows = pa.concat_tables([TABLES[name].schema.empty_table(), *(part.rows for part in parts if part.is_there)])
+        if len(parts) < 2:
+            return rows
+        place, numbered = 0, []
+        for part in parts:
+            size = part.rows.num_rows
+            places = np.arange(place, place + size) if part.is_there else np.full(size, -1)
+            place += size if part.is_there else 0
+            keys = part.rows.select(TABLES[name].key)
+            numbered.append(
+                keys.append_column("part_number", pa.array(np.full(size, part.number))).append_column(
+                    "place", pa.array(places)
+                )
+            )
+        keys = pa.concat_tables(numbered)
+        by_key = ", ".join(f'"{column}"' for column in TABLES[name].key)
+        last = self._db.sql(
+            f"FROM (SELECT arg_max(place, part_number) AS place FROM keys GROUP BY {by_key})"  # noqa: S608 - as above
+            " WHERE place >= 0 ORDER BY place"
+        )
+        return rows.take(last.to_arrow_table().column("place"))
+
+
+def _size(parts: Iterable[Part]) -> int:
+    return sum(part.rows.nbytes for part in parts)
+
+
+def _packed(parts: Sequence[Part]) -> pa.Table:
+    """The parts as they are stored: the rows of each as a stream of its own, all in one buffer."""
+    sink, ends = pa.BufferOutputStream(), [0]
+    for part in parts:
+        with pa.ipc.new_stream(sink, part.rows.schema, options=PACKED) as writer:
+            writer.write_table(part.rows)
+        ends.append(sink.tell())
+    places = pa.py_buffer(np.array(ends, np.int64))
+    return pa.table(
+        {
+            "number": pa.array([part.number for part in parts], pa.int64()),
+            "name": pa.array([part.name for part in parts], pa.string()),
+            "is_there": pa.array([part.is_there for part in parts], pa.bool_()),
+            "content": pa.Array.from_buffers(pa.large_binary(), len(parts), [None, places, sink.getvalue()]),
         }
-
-    # `incoming`, `upserts` and `deletes` in a statement are the tables of that name here: DuckDB looks names up among
-    # the variables of its caller, which takes half the time of registering them.
-
-    def _create(self, name: str, incoming: pa.Table) -> None:
-        self._db.execute(f"CREATE TABLE state_{name} AS SELECT * FROM incoming")
-
-    def _insert(self, name: str, incoming: pa.Table) -> None:
-        self._db.execute(f"INSERT INTO state_{name} SELECT * FROM incoming")
-
-    def _replace(self, name: str, upserts: pa.Table, deletes: pa.Table) -> None:
-        keys = ", ".join(f'"{column}"' for column in TABLES[name].key)
-        columns = ", ".join(f'"{column}"' for column in TABLES[name].schema.names)
-        same = " AND ".join(f'kept."{column}" = gone."{column}"' for column in TABLES[name].key)
-        self._db.execute(
-            f"DELETE FROM state_{name} AS kept USING"
-            f" (SELECT {keys} FROM upserts UNION SELECT {keys} FROM deletes) AS gone WHERE {same}"
-        )
-        # A commit never names a key on both sides, so the numbers alone say which came last.
-        self._db.execute(
-            f"INSERT INTO state_{name} SELECT {columns} FROM"
-            f" (SELECT *, true AS is_there FROM upserts UNION ALL BY NAME SELECT *, false AS is_there FROM deletes)"
-            f" QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY commit_number DESC) = 1 AND is_there"
-        )
-
-
-def _with_commit_number(table: pa.Table, number: int) -> pa.Table:
-    return table.append_column("commit_number", pa.array([number] * table.num_rows, pa.int64()))
-
-
-def _to_bytes(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
-
-
-def _from_bytes(content: bytes) -> pa.Table:
-    return pa.ipc.open_stream(content).read_all()
+    )

@@ -361,6 +361,8 @@ class Partition:
         self._position = piece.position
         self._mark.set(piece.position.next_offset or 0)
         self._step("1 committed")
+        if self._checkpoint.is_state_due:
+            self._checkpoint.write_state(self._state.tables())
         # (2) The live files.
         if piece.live_ms is not None:
             self._live.write(piece.live_ms, piece.tables)

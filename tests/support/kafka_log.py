@@ -14,6 +14,7 @@ from schemas.manifest import EpochFiles
 from schemas.units import HOUR_MS, MINUTE_MS
 from streams.core.murmur2 import partition_of
 from streams.core.records import Record
+from streams.core.state_tables import TABLES
 from streams.kafka.reader import KafkaLogReader
 from streams.kafka.security import client_config
 from streams.kafka.topics import create_topic
@@ -151,8 +152,11 @@ def outcome(data_dir: Path) -> Outcome:
     tables = {}
     for path in sorted(data_dir.glob("partitions/*.duckdb")):
         with duckdb.connect(str(path)) as db:
-            StateStore(db).fold()  # what one commit added and the next ones folded depends on where slices end
-            for (name,) in db.execute("select table_name from duckdb_tables()").fetchall():
+            for name, rows in StateStore(db).load().items():  # how it is stored depends on where slices end
+                keys = [(key, "ascending") for key in TABLES[name].key]
+                tables[f"{path.stem}.state.{name}"] = [tuple(row.values()) for row in rows.sort_by(keys).to_pylist()]
+            stored = {name for (name,) in db.execute("select table_name from duckdb_tables()").fetchall()}
+            for name in sorted(stored - {"state", "changes"}):
                 tables[f"{path.stem}.{name}"] = db.execute(f'select * from "{name}" order by all').fetchall()
     return Outcome(manifests, tables)
 

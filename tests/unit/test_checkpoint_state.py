@@ -1,4 +1,4 @@
-"""Rows of changes fold into the same tables as changes made one by one."""
+"""A state stored as its changes is the state; what a restart has to read is bounded."""
 
 import random
 from typing import Any
@@ -9,7 +9,8 @@ import pytest
 
 from streams.core.state_tables import TABLES
 from streams.core.tables import Changes
-from streams.storage.state_store import FOLD_COMMITS, StateStore
+from streams.storage import state_store
+from streams.storage.state_store import StateStore
 
 
 def opened() -> StateStore:
@@ -30,7 +31,7 @@ def changes(upserts: dict[str, int], deletes: list[str]) -> dict[str, Changes]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_folding_at_any_time_gives_what_single_changes_give(seed: int) -> None:
+def test_what_is_loaded_is_what_single_changes_give_wherever_the_state_is_written_whole(seed: int) -> None:
     chance = random.Random(seed)
     store = opened()
     model: dict[str, int] = {}
@@ -43,17 +44,30 @@ def test_folding_at_any_time_gives_what_single_changes_give(seed: int) -> None:
         store.append(changes(upserts, deletes))
         model = {name: carry for name, carry in (model | upserts).items() if name not in deletes}
         if chance.random() < 0.2:
-            store.fold()
+            store.write(store.load())
+        if chance.random() < 0.2:  # a restart
+            store = StateStore(store._db)
+            store.load()
     rows: list[dict[str, Any]] = store.load()["carries"].to_pylist()
     assert sorted((row["agreement"], row["carry"]) for row in rows) == sorted(model.items())
 
 
-def test_what_is_not_folded_is_bounded() -> None:
+def test_a_state_is_written_whole_once_its_changes_outweigh_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_store, "CHANGED_BYTES_MIN", 5 * state_store.COMMIT_BYTES_MIN)
     store = opened()
-    for number in range(FOLD_COMMITS):
-        assert not store.is_fold_due
+    for number in range(6):
+        assert not store.is_due
         store.append(changes({"a": number}, []))
-    assert store.is_fold_due
-    store.fold()
-    assert not store.is_fold_due
-    assert store.load()["carries"].num_rows == 1
+    assert store.is_due
+    again = StateStore(store._db)
+    assert again.load()["carries"].num_rows == 1
+    assert again.is_due, "a restart forgot what it had to read"
+    store.write(store.load())
+    assert not store.is_due
+    assert store.load()["carries"]["carry"].to_pylist() == [5]
+    wide = {f"a{number}": number for number in range(200_000)}
+    store.append(changes(wide, []))
+    assert store.is_due
+    store.write(store.load())
+    store.append(changes(dict.fromkeys(wide, 1), []))
+    assert not store.is_due, "a large state was written whole for a change that is no larger"

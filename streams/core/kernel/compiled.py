@@ -94,8 +94,9 @@ def compiled(loop: Loop, *, checks_bounds: bool = True) -> Loop:
 
     Arrays are the aliases in `columns`, integers 64 bits. Bounds are checked: an index beyond an array raises
     IndexError; a loop that compares its bounds itself may do without. The interpreter's lock is not held. A loop stands
-    below those that it calls, makes no array, and slices none: references to arrays are not counted in it, which makes
-    a call of a small function three times as fast.
+    below those that it calls, makes no array, and slices none: references to arrays are not counted in it. Each is
+    inlined into its callers: a state is fifteen arrays of nine fields, which a call would copy, and those copies took
+    half the time of judging.
     Raises numba's TypingError for what is not so plain.
     """
     hints = get_type_hints(loop, include_extras=True)
@@ -112,7 +113,7 @@ def compiled(loop: Loop, *, checks_bounds: bool = True) -> Loop:
 
 
 def _compile(loop: Loop, signature: str, checks_bounds: bool, *, cache: bool) -> Loop:
-    options = {"boundscheck": checks_bounds, "nogil": True, "cache": cache, "_nrt": False}
+    options = {"boundscheck": checks_bounds, "nogil": True, "cache": cache, "_nrt": False, "forceinline": True}
     return _njit(signature, **options)(loop)
 
 

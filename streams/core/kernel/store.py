@@ -346,8 +346,11 @@ def _grown(array: NDArray[Any], size: int) -> NDArray[Any]:
     if size <= len(array):
         return array
     spare = len(array) // 4 if len(array) > LARGE else len(array)
-    more = np.full((max(size - len(array), spare), *array.shape[1:]), NONE if array.dtype == np.int64 else 0)
-    return np.concatenate([array, more.astype(array.dtype)])
+    shape = max(size, len(array) + spare), *array.shape[1:]
+    # Memory that is zero from the system on costs nothing until it is used.
+    grown = np.zeros(shape, array.dtype) if array.dtype == np.uint8 else np.full(shape, NONE, array.dtype)
+    grown[: len(array)] = array
+    return grown
 
 
 def _power_of_two(size: int) -> int:
