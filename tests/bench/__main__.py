@@ -2,9 +2,9 @@
 
 Each contender runs in a fresh process, in interleaved rounds; the table shows the median round and the range. The load
 is the same in every run (`readings.py`, `dirt.py`), slower contenders get a part of it, and every contender's sums are
-checked machine by machine. `--peers` adds Flink and Kafka Streams, whose jars are fetched then. `--curve` measures how
-it grows with machines, `--settlement` what settling costs, `--queries` what analysts wait for, `--footprint` what
-readings take of CPU, memory and disks.
+checked machine by machine. What `tallyroot-registrations` takes in are machines, no readings. `--peers` adds Flink and
+Kafka Streams, whose jars are fetched then. `--curve` measures how it grows with machines, `--settlement` what settling
+costs, `--queries` what analysts wait for, `--footprint` what readings take of CPU, memory and disks.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import msgspec
 
 from deploy.stack.servers import start_kafka
 from tests.bench.java_peers import fetch_jars
-from tests.bench.load import log_of, register_machines, send_readings
+from tests.bench.load import REGISTRATIONS, Load, log_of, register_machines, send_readings
 from tests.bench.peers_env import peers_python
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +33,9 @@ SECONDS_MAX = 300
 READINGS, MACHINES = 1_200_000, 5_000
 FLEET = 100_000
 """Machines of a fleet as it reports: a slice holds each meter about once."""
+
+NEWCOMERS = 250_000
+"""Machines of a load that is nothing but their registrations."""
 
 Result = dict[str, Any]
 
@@ -59,6 +62,7 @@ CONTENDERS = {
     "tallyroot-json-dirty100": Contender("json-dirty100", 1 / 3, dirt=100),
     "tallyroot-fleet": Contender("fleet", 1, machines=FLEET),
     "tallyroot-minute": Contender("minute", 1),
+    "tallyroot-registrations": Contender(REGISTRATIONS, 1, machines=NEWCOMERS),
     "faust-stock": Contender("plain", 1 / 12),
     "quixstreams": Contender("plain", 1 / 6, PEERS),
     "bytewax": Contender("plain", 1 / 3, PEERS),
@@ -86,7 +90,9 @@ class Bench:
         return CONTENDERS[name].machines or self._machines
 
     def readings(self, name: str) -> int:
-        """How many readings a contender gets."""
+        """How many readings a contender gets, or registrations."""
+        if CONTENDERS[name].encoding == REGISTRATIONS:
+            return self.machines(name)
         return max(2 * self.machines(name), int(self._readings * CONTENDERS[name].weight))
 
     def prepare(self, names: Sequence[str]) -> None:
@@ -98,14 +104,18 @@ class Bench:
                 log = log_of(CONTENDERS[name].encoding, self.readings(name), self.machines(name))
                 register_machines(self._servers, log, self.machines(name))
                 (self._home / topic).mkdir()
-                running.append(subprocess.Popen(self._command("register", self._home / topic, topic), cwd=ROOT))
+                if CONTENDERS[name].encoding != REGISTRATIONS:
+                    running.append(subprocess.Popen(self._command("register", self._home / topic, topic), cwd=ROOT))
         codes = [process.wait(SECONDS_MAX) for process in running]
         if any(codes):
             raise SystemExit("a worker did not take in the machines")
         for topic, name in loads.items():
             encoding = CONTENDERS[name].encoding
-            log = log_of(encoding, self.readings(name), self.machines(name))
-            load = send_readings(self._servers, log, encoding, self.machines(name), self.readings(name))
+            if encoding == REGISTRATIONS:
+                load = Load(readings=self.readings(name), machines={})
+            else:
+                log = log_of(encoding, self.readings(name), self.machines(name))
+                load = send_readings(self._servers, log, encoding, self.machines(name), self.readings(name))
             load.write(self.load_file(topic))
 
     def load_file(self, topic: str) -> Path:

@@ -3,7 +3,8 @@
 For each number of machines, JSON single readings: readings per CPU second, peak memory, how long the worker's process
 takes from its start to its first commit; then, on the folder that it left, how long a partition takes to open and to
 make its first commit (a reading of each of its machines), how long that commit's transaction takes once it is warm, how
-large the checkpoints are, and what a meter's state takes.
+large the checkpoints are, and what a meter's state takes. Then, for one large partition, what its registrations, a cut
+and a restart take (`large_partition.py`).
 """
 
 import argparse
@@ -22,8 +23,9 @@ from deploy.stack.servers import start_kafka
 from streams.core.records import Record
 from streams.kafka.reader import KafkaLogReader
 from streams.worker.partition import Partition
-from tests.bench.__main__ import Bench, Result, result_of
+from tests.bench.__main__ import NEWCOMERS, Bench, Result, result_of
 from tests.bench.contender import COMMITS_FILE, is_right
+from tests.bench.large_partition import of_partition
 from tests.bench.load import Load, log_of
 from tests.bench.readings import ROW, STEP_MS, Readings
 
@@ -39,13 +41,16 @@ def main() -> int:
     """Measures and prints, as tables or as one JSON object."""
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the broker ends with us
-    report: dict[str, list[Result]] = {"machines": [], "readings": [], "workers": []}
+    report: dict[str, list[Result]] = {"machines": [], "partition": [], "readings": [], "workers": []}
     with tempfile.TemporaryDirectory(prefix="tallyroot-bench-") as folder:
         home = Path(folder)
         kafka = start_kafka(home / "kafka")
         try:
             for size in options.sizes:
                 report["machines"].append(of_machines(kafka.bootstrap_servers, home, options.readings, size))
+            for size in options.partition:
+                sys.stderr.write(f"bench: a partition of {size:,} machines\n")
+                report["partition"].append(of_partition(kafka.bootstrap_servers, home / f"partition-{size}", size))
             if not options.machines_only:
                 report["readings"] = of_readings(kafka.bootstrap_servers, home, options.readings)
                 report["workers"] = of_workers(kafka.bootstrap_servers, home, 2 * options.readings)
@@ -200,7 +205,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench ARGS='--curve ...'", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--readings", type=int, default=1_000_000)
-    parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="numbers of machines, up to 1000000")
+    parser.add_argument("--sizes", nargs="*", type=int, default=SIZES, help="numbers of machines, up to 1000000")
+    parser.add_argument("--partition", nargs="*", type=int, default=[NEWCOMERS], help="the same in one partition")
     parser.add_argument("--machines-only", action="store_true", help="without more readings, without more workers")
     return parser.parse_args()
 

@@ -22,6 +22,9 @@ ARRAY_ROWS, ARROW_ROWS = 100, 1_000
 ROWS_A_RECORD = {"json-array": ARRAY_ROWS, "arrow": ARROW_ROWS, "arrow-signed": ARROW_ROWS, "arrow-minute": ARROW_ROWS}
 """By encoding; 1 in all others. `plain` holds single JSON readings and nothing else, for who only adds or counts."""
 
+REGISTRATIONS = "registrations"
+"""The encoding of a load without readings."""
+
 STEPS = {"fleet": MINUTE_MS, "minute": MINUTE_MS, "arrow-minute": MINUTE_MS}
 """How often a machine reports, if not every STEP_MS."""
 
@@ -67,12 +70,12 @@ def log_of(encoding: str, readings: int, machines: int) -> Log:
 def register_machines(servers: str, log: Log, machines: int) -> None:
     """Makes the topic and registers the machines: a day price and a night price, a gateway's key."""
     create_topic(servers, log)
-    producer = _producer(servers)
+    producer = producer_of(servers)
     headers = [("ce_type", REGISTERED.encode()), ("content-type", b"application/json")]
     for number, name in enumerate(names_of(machines)):
         value = msgspec.json.encode(registration_of(name.decode()))
-        _produce(producer, number, log.topic, value, name, timestamp=START_MS, headers=headers)
-    _flush(producer)
+        produce(producer, number, log.topic, value, name, timestamp=START_MS, headers=headers)
+    flush(producer)
 
 
 def send_readings(servers: str, log: Log, encoding: str, machines: int, count: int, span_ms: int = SPAN_MS) -> Load:
@@ -80,16 +83,16 @@ def send_readings(servers: str, log: Log, encoding: str, machines: int, count: i
     create_topic(servers, log)
     readings = Readings(machines, count, STEPS.get(encoding, STEP_MS), span_ms)
     dirty = DirtyReadings(readings, DIRT[encoding]) if encoding in DIRT else None
-    producer = _producer(servers)
+    producer = producer_of(servers)
     for number, (partition, moment, key, value) in enumerate(_values(encoding, readings, dirty)):
         headers = _headers(encoding, log, key, value)
-        _produce(producer, number, log.topic, value, key, partition, timestamp=moment, headers=headers)
+        produce(producer, number, log.topic, value, key, partition, timestamp=moment, headers=headers)
     for partition in range(PARTITIONS):
         is_plain = encoding == "plain"
         value = ROW % (b"", 0, 0, readings.end_ms, 0) if is_plain else b""
         headers = [] if is_plain else [("ce_type", HEARTBEAT.encode())]
-        _produce(producer, 0, log.topic, value, b"end", partition, timestamp=readings.end_ms, headers=headers)
-    _flush(producer)
+        produce(producer, 0, log.topic, value, b"end", partition, timestamp=readings.end_ms, headers=headers)
+    flush(producer)
     if dirty is not None:
         return Load(
             readings=count, machines=dirty.by_machine(), duplicates=dirty.duplicates, rejects=dict(dirty.rejects)
@@ -115,7 +118,8 @@ def _headers(encoding: str, log: Log, key: bytes, value: bytes) -> Headers:
     return []
 
 
-def _producer(servers: str) -> Producer:
+def producer_of(servers: str) -> Producer:
+    """A producer that ends the bench if the broker refuses a record."""
     return Producer(
         producer_config(servers)
         | {
@@ -129,7 +133,7 @@ def _producer(servers: str) -> Producer:
     )
 
 
-def _produce(
+def produce(
     producer: Producer,
     number: int,
     topic: str,
@@ -140,6 +144,7 @@ def _produce(
     timestamp: int,
     headers: Headers,
 ) -> None:
+    """Sends a record, the `number`th of a load; waits where the queue is full."""
     if not number & 1_023:
         producer.poll(0)
     while True:
@@ -151,7 +156,8 @@ def _produce(
             return
 
 
-def _flush(producer: Producer) -> None:
+def flush(producer: Producer) -> None:
+    """Waits until the broker has all of it."""
     if producer.flush(FLUSH_SECONDS):
         raise SystemExit("the broker did not take the load in time")
 

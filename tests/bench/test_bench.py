@@ -11,26 +11,32 @@ from schemas.reading import HEARTBEAT, REGISTERED
 from streams.core.records import Record
 from streams.reference.recount import PartitionRecount
 from streams.storage.analytics import make_analytics
-from tests.bench.__main__ import STOCK, Bench, _options, summary
+from tests.bench.__main__ import CONTENDERS, STOCK, Bench, Contender, _options, summary
 from tests.bench.curve import together
 from tests.bench.dirt import OUTCOMES, DirtyReadings
 from tests.bench.java_peers import COMPILER, JOBS, PEERS, SHARED, lock_of
-from tests.bench.load import log_of, registration_of
+from tests.bench.large_partition import of_partition
+from tests.bench.load import REGISTRATIONS, log_of, registration_of
 from tests.bench.peers import are_right
 from tests.bench.queries import LOG as QUERIES_LOG
 from tests.bench.queries import make_folder, run_queries
 from tests.bench.readings import PARTITIONS, START_MS, Readings
 
-SMOKE = ("tallyroot-arrow-signed", "tallyroot-json-dirty100", STOCK, "count-only")
+SMOKE = ("tallyroot-arrow-signed", "tallyroot-json-dirty100", "tallyroot-registrations", STOCK, "count-only")
 
 
-def test_the_smallest_bench_is_right(kafka: str, tmp_path: Path) -> None:
+def test_the_smallest_bench_is_right(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONTENDERS, "tallyroot-registrations", Contender(REGISTRATIONS, 1, machines=600))
     bench = Bench(kafka, tmp_path, readings=6_000, machines=60)
     bench.prepare(SMOKE)
     for name in SMOKE:
         result = bench.run(name)
         assert result["contender"] == name
         assert result["correct"], result
+
+
+def test_a_partition_of_the_bench_is_cut_and_opened_again(kafka: str, tmp_path: Path) -> None:
+    assert of_partition(kafka, tmp_path, 50)["correct"]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
