@@ -15,7 +15,6 @@ from msgspec import UNSET, Struct
 from schemas.manifest import Counts
 from schemas.order import Order
 from schemas.payment import AcceptedPayment
-from schemas.reading import REGISTERED
 from schemas.reject import WHOLE_RECORD, Reject
 from schemas.window import Window
 from streams.core.control import Outcome
@@ -249,18 +248,25 @@ class Piece:
 
     def _controls(self, line: int, end: int) -> int:
         """Judges a control record, and those that follow it before something seals; returns the line after them."""
-        state, records, newcomers = self._state, self._entries.records, Newcomers(self._state)
+        state, records, newcomers, taken = self._state, self._entries.records, Newcomers(self._state), line
         while True:
-            record = self._entries.record(line)
-            state.observe(record.timestamp)
-            kind = c.TYPES[int(records[line, c.TYPE])]
-            if kind == REGISTERED:
-                outcome = newcomers.register(record)
+            is_registration = records[line, c.TYPE] == c.TYPE_REGISTERED
+            if is_registration:
+                taken = newcomers.take(self._entries, line, end)
+            if is_registration and taken > line:
+                for each in range(line, taken):
+                    self._tally.note(each, WHOLE_RECORD, None)
+                line = taken
             else:
-                newcomers.enter()
-                outcome = CONTROL[kind](state, record)
-            self._tally.note(line, WHOLE_RECORD, outcome)
-            line += 1
+                record = self._entries.record(line)
+                state.observe(record.timestamp)
+                if is_registration:
+                    outcome = newcomers.register(record)
+                else:
+                    newcomers.enter()
+                    outcome = CONTROL[c.TYPES[int(records[line, c.TYPE])]](state, record)
+                self._tally.note(line, WHOLE_RECORD, outcome)
+                line += 1
             is_control = line < end and records[line, c.TYPE] > c.TYPE_HEARTBEAT and not records[line, c.REFUSED]
             if not is_control or records[line, c.TIMESTAMP] >= state.store.clock[t.NEXT_SEAL]:
                 newcomers.enter()

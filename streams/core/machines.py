@@ -4,7 +4,7 @@ The facts lie in arrays and in lists by number; a `Machine` or a `Version` is ma
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from schemas.registration import Agreement, Registration
 from schemas.registration import Meter as RegisteredMeter
 from schemas.window import HARDWARE_BACKED, SIGNED
 from streams.core.kernel import tables as t
-from streams.core.kernel.columns import NONE, Ints
+from streams.core.kernel.columns import NONE
 from streams.core.kernel.store import Store
 from streams.core.orders import ItemOrders
 from streams.core.rating import Prices
@@ -26,7 +26,6 @@ OWN = ("machine", "route", "version", "effective_from", "salt")
 """What a version says of its machine alone; the rest is its content, which machines may have in common."""
 
 _COMPARED = ("version", "effective_from", "salt")
-Salts = Sequence[str | None]
 
 _NOBODY: dict[str, Any] = {"machine": "-", "route": "-", "version": 1, "effective_from": 0}
 
@@ -105,17 +104,9 @@ class Book:
 
     def add_version(self, m: int, own: Mapping[str, Any], content: bytes, in_force_from_ms: int) -> int:
         """A further version: what it says of its machine alone, and the rest as `content_of`."""
-        facts = [(own["version"], in_force_from_ms, own["effective_from"])]
-        return int(self.add_versions(np.array([m]), facts, [content], [own.get("salt")])[0])
-
-    def add_versions(
-        self, machines: Ints, facts: Sequence[tuple[int, int, int]], contents: Sequence[bytes], salts: Salts
-    ) -> Ints:
-        """A further version of each machine: `facts` are its number, from when it counts, and from when the operator
-        wanted it to (epoch ms); the contents are as of `content_of`.
-        """
-        numbers = np.fromiter(map(self.content, contents), np.int64, len(contents))
-        return self.store.add_versions(machines, np.array(facts, np.int64), numbers, salts)
+        facts = np.array([(own["version"], in_force_from_ms, own["effective_from"])], np.int64)
+        contents = np.array([self.content(content)], np.int64)
+        return int(self.store.add_versions(np.array([m]), facts, contents, [own.get("salt")])[0])
 
     def content(self, content: bytes) -> int:
         """The number of a content, which is new or isn't; it is also its line in CONTENTS."""

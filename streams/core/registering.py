@@ -1,38 +1,75 @@
 """Registrations (rules 9, 10, 13, 22, 23 and 28)."""
 
 import numpy as np
+import pyarrow as pa
 from msgspec import UNSET
 
-from schemas.registration import Agreement, Component, OrderPolicy, Registration
+from schemas.registration import Agreement, Component, Meter, OrderPolicy, Registration
 from schemas.units import CARRY_BASE
 from streams.core import stream_time
 from streams.core.control import Outcome, is_by_operator, is_in_place
-from streams.core.kernel.columns import NONE
+from streams.core.kernel import tables as t
+from streams.core.kernel.columns import FOUND_BLANK, FOUND_COLUMNS, FOUND_NOW, FOUND_WORD, NONE
+from streams.core.kernel.entries import Entries
 from streams.core.machines import Machine
 from streams.core.meters import Boot, MeterState, set_opening
 from streams.core.plausible_usage import SLACK_MS
 from streams.core.records import LogRecord
-from streams.core.shared_text import Decoded, decode_registration
+from streams.core.shared_text import Decoded
 from streams.core.state import State
 
 ITEMS_MAX = 256
 """The most different items that a machine may order over all its versions."""
 
 
+AHEAD = 1_024
+"""How many records are looked at together."""
+
+
 class Newcomers:
-    """Registrations of a run of records, judged one by one. The first versions of machines, which mostly come in
+    """Registrations of a run of records, judged in their order. The first versions of machines, which mostly come in
     thousands, are entered together: `enter` must be called before anything else looks at the state.
     """
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._waiting: dict[str, tuple[Decoded, int]] = {}
-        """By machine, with the stream time of the record (epoch ms)."""
+        self._waiting: dict[str, Decoded] = {}
+        """By machine, what is registered of it, but for the words of its own; these are, in the same order:"""
+        self._routes: list[str] = []
+        self._salts: list[str | None] = []
+        self._now_ms: list[int] = []
+        """Stream time at each record (epoch ms)."""
+        self._ahead: Ahead | None = None
+
+    def take(self, entries: Entries, line: int, end: int) -> int:
+        """Takes the records from a line on, before `end`, that register new machines by known texts; returns the line
+        of the first that must be judged by itself. The record of `line` must be a registration, before anything seals.
+        """
+        state, ahead = self._state, self._ahead
+        if ahead is None or not ahead.holds(state, line):
+            ahead = self._ahead = Ahead(state, entries, line, end)
+        known, operators, decoded = state.store.machine_of, state.ruleset.operators, ahead.blanks.decoded
+        first = k = line - ahead.first
+        while k < len(ahead.found):
+            blank, name = ahead.found[k], ahead.machines[k]
+            if blank == NONE or name in known or name in self._waiting:
+                break
+            if operators and not is_by_operator(state, entries.record(ahead.first + k)):
+                break
+            self._waiting[name] = decoded[blank]
+            k += 1
+        if k > first:
+            self._routes += ahead.routes[first:k]
+            self._salts += ahead.salts[first:k]
+            self._now_ms += ahead.now_ms[first:k]
+            state.store.clock[t.NOW] = ahead.now_ms[k - 1]
+            state.run_to_clock()
+        return ahead.first + k
 
     def register(self, record: LogRecord) -> Outcome:
         """Judges a `machine.registered` record and applies it if it is the machine's next version."""
         state = self._state
-        decoded = decode_registration(record)
+        decoded = state.shared_texts.decode(record)
         if not isinstance(decoded, Decoded):
             return decoded
         registration = decoded.registration
@@ -42,7 +79,10 @@ class Newcomers:
         if (outcome := _verdict(state, record, machine, decoded)) is not None:
             return outcome
         if machine is None and registration.boot is UNSET:
-            self._waiting[registration.machine] = decoded, state.now_ms
+            self._waiting[registration.machine] = decoded
+            self._routes.append(registration.route)
+            self._salts.append(decoded.plain.get("salt"))
+            self._now_ms.append(state.now_ms)
         else:
             self.enter()
             _apply(state, machine, decoded)
@@ -52,18 +92,60 @@ class Newcomers:
         """Enters the machines that wait, in the order of their records."""
         if not self._waiting:
             return
-        state, store, own = self._state, self._state.store, [decoded for decoded, _ in self._waiting.values()]
-        machines = store.add_machines(list(self._waiting), [decoded.registration.route for decoded in own])
-        facts = [(1, 0, decoded.registration.effective_from) for decoded in own]
-        salts = [decoded.plain.get("salt") for decoded in own]
-        versions = state.book.add_versions(machines, facts, [decoded.content for decoded in own], salts)
-        meters = [decoded.registration.meters for decoded in own]
-        owners = np.repeat(machines, [len(of_one) for of_one in meters])
-        words = np.array([store.word(meter.meter) for of_one in meters for meter in of_one], np.int64)
-        state.add_newcomers(machines, versions, store.add_meters(owners, words))
-        for decoded, now_ms in self._waiting.values():
-            _open_registers(state, decoded.registration, decoded.registration.effective_from, now_ms)
-        self._waiting = {}
+        state, store, said = self._state, self._state.store, [*self._waiting.values()]
+        number_of: dict[int, int] = {}
+        which = np.array([number_of.setdefault(id(decoded), len(number_of)) for decoded in said], np.int64)
+        distinct = [said[k] for k in np.unique(which, return_index=True)[1].tolist()]
+        contents = np.array([state.book.content(decoded.content) for decoded in distinct], np.int64)
+        effective_from = np.array([decoded.registration.effective_from for decoded in distinct], np.int64)
+        machines = store.add_machines([*self._waiting], self._routes)
+        facts = np.zeros((len(said), 3), np.int64)
+        facts[:, 0], facts[:, 2] = 1, effective_from[which]  # A first version is in force from the beginning.
+        versions = store.add_versions(machines, facts, contents[which], self._salts)
+        # The meters of each machine: those of one registration after the other, taken as often as machines have it.
+        registered = [decoded.registration.meters for decoded in distinct]
+        counts = np.array([len(meters) for meters in registered], np.int64)
+        sizes, ends = counts[which], np.cumsum(counts)
+        places = np.repeat(ends[which] - np.cumsum(sizes), sizes) + np.arange(sizes.sum())
+        flat = [meter for meters in registered for meter in meters]
+        words = np.array([store.word(meter.meter) for meter in flat], np.int64)
+        numbers = store.add_meters(np.repeat(machines, sizes), words[places])
+        opening = np.array([_opening_of(meter) for meter in flat], np.int64)[places]
+        times = np.repeat(np.column_stack([facts[:, 2], self._now_ms]), sizes, axis=0)
+        is_open = opening != NONE
+        store.open_registers(numbers[is_open], opening[is_open], times[is_open])
+        state.add_newcomers(machines, versions, numbers)
+        self._waiting, self._routes, self._salts, self._now_ms = {}, [], [], []
+
+
+class Ahead:
+    """Records from a line on, looked at together: which of them fill in a known blank, and with which words."""
+
+    def __init__(self, state: State, entries: Entries, line: int, end: int) -> None:
+        from streams.core.kernel.registrations import find_registrations
+        from streams.core.kernel.texts import texts_array
+
+        self.blanks = blanks = state.shared_texts.blanks
+        self._known = len(blanks.decoded)
+        clock, found = state.store.clock, np.empty((min(end - line, AHEAD), FOUND_COLUMNS), np.int64)
+        count = find_registrations(
+            entries.buffer, entries.records, line, blanks.texts, blanks.lines, int(clock[t.NOW]),
+            int(clock[t.NEXT_SEAL]), state.partition, state.log.partitions, found,
+        )  # fmt: skip
+        found = found[:count]
+        found[found[:, FOUND_BLANK] == NONE, FOUND_WORD:] = 0
+        self.first = line
+        self.found: list[int] = found[:, FOUND_BLANK].tolist()
+        self.now_ms: list[int] = found[:, FOUND_NOW].tolist()
+        self.machines, self.routes, self.salts = (
+            texts_array(entries.buffer, np.maximum(found[:, at], 0), found[:, at + 1], pa.string()).to_pylist()
+            for at in range(FOUND_WORD, FOUND_COLUMNS, 2)
+        )
+
+    def holds(self, state: State, line: int) -> bool:
+        """Whether it has looked at a line, with all the blanks that are known now."""
+        is_new = self.blanks is state.shared_texts.blanks and self._known == len(self.blanks.decoded)
+        return is_new and self.first <= line < self.first + len(self.found)
 
 
 def register(state: State, record: LogRecord) -> Outcome:
@@ -190,6 +272,9 @@ def _add_meters(state: State, machine: Machine, registration: Registration) -> N
 def _open_registers(state: State, registration: Registration, at_ms: int, now_ms: int) -> None:
     """Rule 13: opening registers count in a first version or with a boot that acts, as of `at_ms`."""
     for registered in registration.meters:
-        if registered.kind == "register" and registered.opening_register is not UNSET:
-            meter = state.meters.borrow(registration.machine, registered.meter)
-            set_opening(meter, registered.opening_register, at_ms, now_ms)
+        if (value := _opening_of(registered)) != NONE:
+            set_opening(state.meters.borrow(registration.machine, registered.meter), value, at_ms, now_ms)
+
+
+def _opening_of(meter: Meter) -> int:
+    return NONE if meter.kind != "register" or meter.opening_register is UNSET else meter.opening_register

@@ -22,6 +22,7 @@ from streams.core.machines import Book, Machine, Machines
 from streams.core.meters import Meters
 from streams.core.open_window import Billed, Extras, LineKey, WindowKey
 from streams.core.prepaid import PrepaidSession
+from streams.core.shared_text import SharedTexts
 from streams.core.state_tables import dump, lines_of, load, take_changes
 from streams.core.tables import Changes, tables_digest
 from streams.core.trust import Signatures
@@ -44,6 +45,7 @@ class State:
         self.book = Book(self.store)
         self.machines: Mapping[str, Machine] = Machines(self.book)
         self.meters = Meters(self.store)
+        self.shared_texts = SharedTexts()
         self.extras: dict[int, Extras] = {}
         """What few windows hold, by their number."""
         self.payers: dict[int, str] = {}

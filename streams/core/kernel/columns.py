@@ -53,7 +53,7 @@ RECORD_COLUMNS = 16
 
 TYPES = (READING, HEARTBEAT, REGISTERED, CORRECTED, RECEIVED, INVOICED, CANCELLED, PAID)
 """The types of records; TYPE is an index in it, NONE for any other type."""
-TYPE_READING, TYPE_HEARTBEAT = 0, 1
+TYPE_READING, TYPE_HEARTBEAT, TYPE_REGISTERED = range(3)
 
 JSON_MEDIA, ARROW_MEDIA, OTHER_MEDIA = 0, 1, 2
 """MEDIA, or ASK where the spelling of the media type is odd."""
@@ -108,6 +108,26 @@ def reason_of(code: int) -> Reason:
 
 
 UNDECODABLE, UNKNOWN_TYPE, MALFORMED = code_of("undecodable"), code_of("unknown_type"), code_of("malformed")
+
+# ---------------------------------------------------------------- registrations that differ in a few words
+
+HOLE_ROUTE, HOLE_SALT = 1, 2
+"""What differs is a word, where a text has a hole: the machine (0), its route, its salt."""
+HOLES_OF_BLANK = 3
+
+(
+    BLANK_AT,  # in the bytes of all blanks: texts without what stands in their holes
+    BLANK_LEN,
+    BLANK_HOLE,  # for each hole in its order, where it is in the text, and which of the three; NONE behind the last
+) = range(3)
+BLANK_COLUMNS = BLANK_HOLE + 2 * HOLES_OF_BLANK
+
+(
+    FOUND_BLANK,  # the blank that a record fills in, or NONE
+    FOUND_NOW,  # stream time at the record (epoch ms)
+    FOUND_WORD,  # for each of the three, its position in the buffer and its length; NONE: it has none
+) = range(3)
+FOUND_COLUMNS = FOUND_WORD + 2 * HOLES_OF_BLANK
 
 
 def text(buffer: Bytes, at: int, size: int) -> str:

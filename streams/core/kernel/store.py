@@ -218,6 +218,15 @@ class Store:
         first_meters[owners] = chain  # of several, the last one stays
         return numbers
 
+    def open_registers(self, numbers: Ints, values: Ints, times: Matrix) -> None:
+        """Makes opening registers the baselines of new meters (rule 13): values, and a line each of as of when, and
+        when they were seen (epoch ms).
+        """
+        meters = self.matrix(t.METERS)
+        meters[numbers, t.BASELINE + t.STAND_VALUE] = values
+        meters[numbers, t.BASELINE + t.STAND_TIME], meters[numbers, t.BASELINE + t.STAND_SEEN] = times.T
+        meters[numbers, t.BASELINE + t.STAND_PROVEN] = 0
+
     def meter_of(self, m: int, name: str) -> int:
         """The meter of a machine with this name, or NONE."""
         meters, word = self.matrix(t.METERS), self.word_of.get(name, NONE)
