@@ -1,5 +1,9 @@
 """Registrations (rules 9, 10, 13, 22, 23 and 28)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pyarrow as pa
 from msgspec import UNSET
@@ -10,13 +14,15 @@ from streams.core import stream_time
 from streams.core.control import Outcome, is_by_operator, is_in_place
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import FOUND_BLANK, FOUND_COLUMNS, FOUND_NOW, FOUND_WORD, NONE
-from streams.core.kernel.entries import Entries
 from streams.core.machines import Machine
 from streams.core.meters import Boot, MeterState, set_opening
 from streams.core.plausible_usage import SLACK_MS
 from streams.core.records import LogRecord
 from streams.core.shared_text import Decoded
 from streams.core.state import State
+
+if TYPE_CHECKING:
+    from streams.core.kernel.entries import Entries
 
 ITEMS_MAX = 256
 """The most different items that a machine may order over all its versions."""
