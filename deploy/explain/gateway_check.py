@@ -1,11 +1,12 @@
 """What the log makes of a gateway's records: each that is wrong, and what each machine would have earned.
 
-The topic is read from its first record on and judged by the core itself. Nothing is written.
+The topic is read from its first record on and judged by the core itself: a short one interpreted; a long one, and what
+arrives from now on, by the compiled loops. Nothing is written.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -20,9 +21,8 @@ from schemas.log import Log
 from schemas.reading import READING, Reading
 from schemas.reject import WHOLE_RECORD, Reason, Reject
 from schemas.window import Window
+from streams.core.kernel.compiled import INTERPRETED_ENTRIES_MAX, interpret_if_few
 from streams.core.records import LogRecord, Rows, decode_readings, media_type, record_type
-from streams.core.replay import advance_through
-from streams.core.sealing import open_windows
 from streams.core.state import State
 from streams.kafka.reader import KafkaLogReader
 
@@ -126,12 +126,11 @@ class _Check:
     def read(self) -> None:
         """Reads what the log holds; with `from_now` then what arrives."""
         next_offsets = self._ends()
-        for partition, end in next_offsets.items():
-            for chunk in _chunks(self._reader.read(partition, 0, end)):
-                if self._options.from_now:
-                    self._checks[partition].skip(chunk)
-                else:
-                    self._judge(partition, chunk)
+        for partition, chunk in self._held(next_offsets):
+            if self._options.from_now:
+                self._checks[partition].skip(chunk)
+            else:
+                self._judge(partition, chunk)
         if not self._options.from_now:
             return
         self._step("watching what arrives; end with Ctrl-C")
@@ -154,6 +153,19 @@ class _Check:
             signs=signs,
             machines=machines,
         )
+
+    def _held(self, ends: dict[int, int]) -> Iterable[tuple[int, list[LogRecord]]]:
+        """What the log holds, by partition. Few records are read before one is judged, for their rows decide how."""
+        chunks = (
+            (partition, chunk)
+            for partition, end in ends.items()
+            for chunk in _chunks(self._reader.read(partition, 0, end))
+        )
+        if self._options.from_now or sum(ends.values()) > INTERPRETED_ENTRIES_MAX:
+            return chunks
+        held = list(chunks)
+        interpret_if_few(sum(max(1, len(_rows(record))) for _, chunk in held for record in chunk))
+        return held
 
     def _watch(self, next_offsets: dict[int, int]) -> None:
         wanted = self._options.records
@@ -189,6 +201,12 @@ class _Check:
 def _chunks(records: Iterator[LogRecord]) -> Iterator[list[LogRecord]]:
     while chunk := list(islice(records, CHUNK)):
         yield chunk
+
+
+def _rows(record: LogRecord) -> Rows:
+    """The rows of a record of readings; none where it is no such record, or can't be decoded."""
+    decoded = decode_readings(record.value, media_type(record)) if record_type(record) == READING else []
+    return [] if isinstance(decoded, str) else decoded
 
 
 def _joined(reports: list[MachineReport]) -> list[MachineReport]:
@@ -248,10 +266,15 @@ class PartitionCheck:
 
     def skip(self, records: Sequence[LogRecord]) -> None:
         """Records that only make the state, and are no part of the report."""
+        from streams.core.replay import advance_through
+
         advance_through(self._state, records)
 
     def judge(self, records: Sequence[LogRecord]) -> None:
         """Records that the report is about."""
+        from streams.core.replay import advance_through
+        from streams.core.sealing import open_windows
+
         if self._first is None and records:
             self._first = records[0].offset
             for window in open_windows(self._state):  # what they came to before is no part of it
@@ -267,6 +290,8 @@ class PartitionCheck:
 
     def reports(self) -> list[MachineReport]:
         """One for each machine met, by name. Call it once, at the end."""
+        from streams.core.sealing import open_windows
+
         if self._first is not None:
             for window in open_windows(self._state):
                 self._add(window)
@@ -291,9 +316,7 @@ class PartitionCheck:
 
     def _look_at(self, record: LogRecord, rejects: Sequence[Reject]) -> None:
         """Counts a record's rows by machine, and reports what is wrong with it."""
-        is_reading = record_type(record) == READING
-        decoded = decode_readings(record.value, media_type(record)) if is_reading else []
-        rows: Rows = [] if isinstance(decoded, str) else decoded
+        is_reading, rows = record_type(record) == READING, _rows(record)
         reasons = {reject.row: reject.reason for reject in rejects}
         for place, row in enumerate(rows):
             if row is not None:

@@ -28,6 +28,7 @@ from schemas.reading import Reading
 from schemas.registration import MeterKey
 from schemas.reject import WHOLE_RECORD, Reason
 from settlement.storage.published_epochs import EpochReader
+from streams.core.kernel.compiled import interpret_if_few
 from streams.core.log_root import ChunkProof
 from streams.core.records import LogRecord, Record
 from streams.core.state import State
@@ -197,13 +198,17 @@ def _show_window(terminal: Terminal, window: WindowOfReading) -> None:
 def find_reading(data_dir: Path, log: Log, name: ReadingName) -> ReadingReceipt:
     """The receipt of a reading, from the archive of a data folder. All partitions are looked through.
 
+    Those that hold it are replayed up to it: interpreted where that is little, else by the compiled loops.
     Raises InvalidInput where the reading is nowhere, and where an archive can't be read or isn't its manifest's.
     """
     places: list[ReadingPlace] = []
     proofs: list[LogProof] = []
     try:
-        for partition, first_epoch in sorted(EpochReader(data_dir, log).first_epochs().items()):
-            for place, proof in _Archive(data_dir, log, partition, first_epoch, name).places():
+        first_epochs = sorted(EpochReader(data_dir, log).first_epochs().items())
+        archives = [_Archive(data_dir, log, partition, epoch, name) for partition, epoch in first_epochs]
+        interpret_if_few(sum(archive.replayed_entries for archive in archives))
+        for archive in archives:
+            for place, proof in archive.places():
                 if proof not in proofs:
                     proofs.append(proof)
                 places.append(msgspec.structs.replace(place, proof=proofs.index(proof)))
@@ -240,10 +245,17 @@ class _Archive:
         while (manifest := reader.manifest(partition, first_epoch)) is not None:
             self._manifests[first_epoch] = manifest
             first_epoch += 1
+        self._rows_at = self._rows_by_offset()
+
+    @property
+    def replayed_entries(self) -> int:
+        """How many entries are in the epochs up to the one that holds the reading last; 0 where none does."""
+        last = max(self._rows_at, default=-1)
+        return sum(manifest.counts.entries for manifest in self._manifests.values() if manifest.first_offset <= last)
 
     def places(self) -> Iterator[tuple[ReadingPlace, LogProof]]:
         """Where the reading stands, by offset and row, each with its proof; `proof` in a place is still 0."""
-        rows_at = self._rows_by_offset()
+        rows_at = self._rows_at
         if not rows_at:
             return
         from streams.core.replay import judge_watched, replay

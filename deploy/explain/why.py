@@ -180,7 +180,7 @@ def why(treasury: Treasury, account: str, window: tuple[str, str] | None) -> Exp
         raise InvalidInput(
             f"{found.account} has no part in a window of {machine} at {moment_text(start_ms)}: see `tallyroot why`"
         )
-    from deploy.explain.why_readings import window_readings  # replays, by the compiled core
+    from deploy.explain.why_readings import window_readings
 
     treasury.data.whole_archive()
     windows = {

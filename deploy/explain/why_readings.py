@@ -5,11 +5,14 @@
 What one reading earns is a fraction of a micro. So along each line of the window, in the order of the log, a reading
 gets the whole micros by which it raises the line's running amount: the parts of a micro pass from one to the next as
 the window's carry does.
+
+A short log is replayed interpreted, a long one by the compiled loops.
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -21,11 +24,14 @@ from schemas.log import Log
 from schemas.reading import CORRECTED, Correction, Reading
 from schemas.units import CARRY_BASE
 from schemas.window import Window
+from streams.core.kernel.compiled import interpret_if_few
 from streams.core.rating import PER_SESSION
 from streams.core.records import LogRecord
-from streams.core.replay import LineChange, Where, judge_watched, replay
 from streams.core.state import State
 from streams.storage.epoch_files import epoch_paths, read_windows
+
+if TYPE_CHECKING:
+    from streams.core.replay import LineChange, Where
 
 
 class WindowReadings(Struct, frozen=True):
@@ -41,7 +47,7 @@ class _Added(Struct, frozen=True):
     record: LogRecord
     row: int
     entry: Reading | Correction
-    line: LineChange
+    line: "LineChange"
     is_proven: bool
 
 
@@ -79,6 +85,9 @@ def _replayed(data_dir: Path, log: Log, partition: int, published: Sequence[Wind
     machine = published[0].machine
     first, last = min(w.first_offset for w in published), max(w.last_offset for w in published)
     state, archive = State.new(log, partition), ArchiveSource(PlainFiles(data_dir), partition)
+    interpret_if_few(sum(manifest.counts.entries for manifest in archive.manifests))
+    from streams.core.replay import judge_watched, replay
+
     sealed: dict[Where, Window] = {}
     added: dict[Where, list[_Added]] = {(window.start_ms, window.adjusts_ms): [] for window in published}
 

@@ -1,4 +1,4 @@
-"""Commands that judge no readings don't wait for the compiled loops: they import no numba, nor does what they do."""
+"""Commands that judge few readings, or none, import no numba: they don't wait for the compiled loops."""
 
 import importlib
 import subprocess
@@ -14,11 +14,15 @@ WITHOUT = {
     "correct": "deploy.machines.correct",
     "ingest": "deploy.importers.ingest",
     "why": "deploy.explain.why",
+    "why --window": "deploy.explain.why_readings",
     "receipt": "deploy.explain.receipt",
+    "check-gateway": "deploy.explain.gateway_check",
     "shares": "deploy.money.shares",
     "fetched epochs": "streams.storage.shared_epochs",
 }
-"""What these commands import. `why` of a window and `receipt` of a reading that is there replay, by the loops."""
+"""What these commands import. `why` of a window, a found `receipt` and `check-gateway` judge readings, and import no
+numba either where these are few: see test_interpreted.
+"""
 
 
 def test_they_import_no_numba() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.core.kernel import compiled
+from streams.core.kernel import loop_cache
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = "from streams.core.kernel.words import is_word as loop; print(len(loop.stats.cache_hits))"
@@ -50,7 +50,7 @@ def test_what_was_compiled_is_kept_for_each_kind_of_processor(tmp_path: Path) ->
 
 def test_the_cache_is_keyed_by_what_the_loops_take_from_elsewhere_too() -> None:
     """Codes of rejects, bits of flags and units are compiled in as numbers."""
-    keyed = {path.relative_to(ROOT).as_posix() for path in compiled.sources()}
+    keyed = {path.relative_to(ROOT).as_posix() for path in loop_cache.sources()}
     folder = {path.relative_to(ROOT).as_posix() for path in (ROOT / "streams/core/kernel").glob("*.py")}
     taken = {"schemas/reject.py", "schemas/window.py", "schemas/units.py", "streams/core/plausible_usage.py"}
     assert folder | taken <= keyed
