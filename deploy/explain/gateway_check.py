@@ -164,7 +164,8 @@ class _Check:
         if self._options.from_now or sum(ends.values()) > INTERPRETED_ENTRIES_MAX:
             return chunks
         held = list(chunks)
-        interpret_if_few(sum(max(1, len(_rows(record))) for _, chunk in held for record in chunk))
+        rows = (row for _, chunk in held for record in chunk for row in _rows(record) or [None])
+        interpret_if_few(sum(1 for _ in islice(rows, INTERPRETED_ENTRIES_MAX + 1)))
         return held
 
     def _watch(self, next_offsets: dict[int, int]) -> None:

@@ -103,19 +103,18 @@ class StateStore:
             size = part.rows.num_rows
             places = np.arange(place, place + size) if part.is_there else np.full(size, -1)
             place += size if part.is_there else 0
-            keys = part.rows.select(TABLES[name].key)
-            numbered.append(
-                keys.append_column("part_number", pa.array(np.full(size, part.number))).append_column(
-                    "place", pa.array(places)
-                )
-            )
-        keys = pa.concat_tables(numbered)
-        by_key = ", ".join(f'"{column}"' for column in TABLES[name].key)
+            named = part.rows.select(TABLES[name].key).append_column("part_number", [np.full(size, part.number)])
+            numbered.append(named.append_column("place", [places]))
+        return rows.take(self._last_places(TABLES[name].key, pa.concat_tables(numbered)))
+
+    def _last_places(self, key: Sequence[str], keys: pa.Table) -> pa.ChunkedArray:
+        """The place of the last row of each key that is there."""
+        by_key = ", ".join(f'"{column}"' for column in key)
         last = self._db.sql(
-            f"FROM (SELECT arg_max(place, part_number) AS place FROM keys GROUP BY {by_key})"  # noqa: S608 - as above
+            f"FROM (SELECT arg_max(place, part_number) AS place FROM keys GROUP BY {by_key})"  # noqa: S608 - names of ours
             " WHERE place >= 0 ORDER BY place"
         )
-        return rows.take(last.to_arrow_table().column("place"))
+        return last.to_arrow_table().column("place")
 
 
 def _size(parts: Iterable[Part]) -> int:
