@@ -2,7 +2,7 @@
 
 import sys
 
-_LIMIT = sys.getrecursionlimit()
+_LIMIT = min(1_000, sys.getrecursionlimit())  # Python's own, also where eth_account was imported before
 
 import py_ecc  # noqa: E402, F401 - web3 and eth_account import it; it lets Python recurse until the stack overflows
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -279,3 +280,9 @@ def test_a_nested_document_does_not_end_the_process() -> None:
     assert sys.getrecursionlimit() < 10_000
     with pytest.raises(RecursionError):
         json.loads("[" * 100_000)
+
+
+def test_nor_where_web3_or_its_keys_were_imported_first() -> None:
+    said = "import sys, eth_account, settlement.chain; print(sys.getrecursionlimit())"
+    limit = subprocess.run([sys.executable, "-c", said], check=True, capture_output=True).stdout
+    assert int(limit) < 10_000
