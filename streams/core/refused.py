@@ -55,19 +55,18 @@ class Refused:
 
     def _records(self, lines: Ints) -> pa.Table:
         """A record without a value counts as empty; of a value the first 64 KiB are kept, and the SHA-256 of all."""
+        from streams.core.kernel.digests import digests
         from streams.core.kernel.texts import texts_array
 
         buffer, cells = self._entries.buffer, self._entries.records[lines]
         at, sizes = cells[:, c.VALUE_AT], np.maximum(cells[:, c.VALUE_LEN], 0)
-        whole = buffer.data
-        spans = zip(at.tolist(), (at + sizes).tolist(), strict=True)
         columns = [
             cells[:, c.OFFSET].copy(),
             cells[:, c.TIMESTAMP].copy(),
             texts_array(buffer, cells[:, c.KEY_AT], cells[:, c.KEY_LEN], pa.binary()),
             texts_array(buffer, at, np.minimum(sizes, KEPT_BYTES), pa.binary()),
             sizes,
-            pa.array([hashlib.sha256(whole[first:end]).digest() for first, end in spans], pa.binary(32)),
+            pa.Array.from_buffers(pa.binary(32), len(lines), [None, pa.py_buffer(digests(buffer, at, at + sizes))]),
         ]
         return pa.table(columns, schema=REJECTED_RECORDS)
 

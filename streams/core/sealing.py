@@ -1,9 +1,7 @@
 """How windows seal (rules 6, 21, 37 and 38): loops fill columns; statements and dues, which few have, are objects."""
 
-import hashlib
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +10,7 @@ from schemas.window import Due, Statement, Window, rare_bytes
 from streams.core.kernel import sealed as s
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE, Bytes, Ints, Matrix
+from streams.core.kernel.digests import digests
 from streams.core.kernel.seal import free_windows, seal_windows, touch_carries
 from streams.core.open_window import Extras
 from streams.core.sealed import Part, Rare, Sealed, order_of
@@ -68,13 +67,13 @@ def _sealed(state: State, numbers: Ints, closed: Closed, carries: Ints) -> Part:
     wrong = seal_windows(store.tables, store.words, store.clock, carries, numbers, rare_rows, windows, lines, order)
     if wrong != NONE:
         raise _beyond(state, int(numbers[wrong]))
-    digests = b"".join(_digests(state, windows, lines, rare_rows, tails))
     used = int(windows[s.LINES_END, -1]) if count else 0
-    return Part(windows, lines[:, :used], np.frombuffer(digests, np.uint8), rare)
+    return Part(windows, lines[:, :used], _digests(state, windows, lines, rare_rows, tails), rare)
 
 
-def _digests(state: State, windows: Matrix, lines: Matrix, rare_rows: Matrix, tails: Bytes) -> Iterator[bytes]:
+def _digests(state: State, windows: Matrix, lines: Matrix, rare_rows: Matrix, tails: Bytes) -> Bytes:
     """SHA-256 of each window's bytes, in their order."""
+    found = [np.empty(0, np.uint8)]
     store, ends = state.store, np.zeros(PIECE + 1, np.int64)
     words = store.words.reshape(-1)
     for first in range(0, windows.shape[1], PIECE):
@@ -85,8 +84,8 @@ def _digests(state: State, windows: Matrix, lines: Matrix, rare_rows: Matrix, ta
         s.write_windows(
             store.tables, store.names, words, windows, lines, first, end, rare_rows, tails, out, ends[1:]
         )  # fmt: skip
-        content = out.data
-        yield from (hashlib.sha256(content[at:to]).digest() for at, to in pairwise(ends[: count + 1].tolist()))
+        found.append(digests(out, ends[:count], ends[1 : count + 1]))
+    return np.concatenate(found)
 
 
 def _rare(state: State, numbers: Ints, closed: Closed) -> dict[int, Rare]:

@@ -43,6 +43,15 @@ def interpret_if_few(entries: int) -> None:
         np.seterr(over="ignore")  # integers wrap silently in compiled loops; interpreted, numpy would warn
 
 
+def is_interpreted() -> bool:
+    """Whether loops run as they are written in this process."""
+    if _Way.is_interpreted:
+        return True
+    from streams.core.kernel.loop_cache import IS_OFF
+
+    return IS_OFF
+
+
 def compiled(loop: Loop, *, checks_bounds: bool = True) -> Loop:
     """A plain function over integers and arrays, compiled now for exactly the types that its annotations name.
 

@@ -20,6 +20,8 @@ _ROOT = _FOLDER.parents[2]
 _IMPORT = re.compile(r"^from ((?:schemas|streams)[.\w]*) import (\([^)]*\)|.*)$", re.MULTILINE)
 njit: Any = numba.njit
 _config: Any = numba.config
+IS_OFF = bool(_config.DISABLE_JIT)
+"""Whether numba leaves loops as they are written."""
 
 
 def sources() -> list[Path]:
