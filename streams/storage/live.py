@@ -32,6 +32,7 @@ from schemas.arrow import RECORD_TABLES, WINDOW_TABLES, Tables
 from schemas.errors import InvalidInput
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE, Ints
+from streams.core.kernel.texts import names_array
 from streams.core.state import State
 from streams.core.state_tables import lines_of
 
@@ -117,7 +118,7 @@ class Live:
         for name in WINDOW_TABLES:
             path = self._windows.path(start_ms, name)
             if tables[name].num_rows or path.exists():  # an empty table replaces what a file that is reused held
-                write_table(Temporary(path), tables[name]).publish(durable=False)
+                _write(path, tables[name])
 
     @property
     def is_rejects_due(self) -> bool:
@@ -140,7 +141,7 @@ class Live:
         if start_ms >= self._boundary_ms and rows.num_rows:
             starts = pa.repeat(pa.scalar(start_ms, pa.int64()), rows.num_rows)
             table = rows.add_column(0, LIVE_TABLES[name].field("start_ms"), starts)
-            write_table(Temporary(self._records[name].path(start_ms, name)), table).publish(durable=False)
+            _write(self._records[name].path(start_ms, name), table)
 
     @property
     def is_open_due(self) -> bool:
@@ -150,7 +151,7 @@ class Live:
     def write_open(self, windows: Callable[[], pa.Table]) -> None:
         """Writes the open windows: schema OPEN_WINDOWS."""
         begun = self._seconds()
-        write_table(Temporary(self._folder / "open.parquet"), windows()).publish(durable=False)
+        _write(self._folder / "open.parquet", windows())
         ended = self._seconds()
         self._open_due = ended + max(OPEN_SECONDS, OPEN_SHARE * (ended - begun))
 
@@ -231,6 +232,10 @@ class _ReusedFiles:
             self._free.append(self._numbers.pop(start_ms))
 
 
+def _write(path: Path, table: pa.Table) -> None:
+    write_table(Temporary(path), table, is_cache=True).publish(durable=False)
+
+
 def _number(path: Path) -> int:
     return int(path.name.split(".")[0])
 
@@ -255,12 +260,11 @@ def open_windows(state: State, partition: int) -> pa.Table:
     numbers = state.window_numbers()
     windows = state.store.matrix(t.WINDOWS)[numbers]
     columns = [
-        pa.array([state.store.ids[m] for m in windows[:, t.WINDOW_MACHINE].tolist()], pa.string()),
+        names_array(state.store, t.NAME_AT, windows[:, t.WINDOW_MACHINE]),
         *(_or_null(windows[:, column]) for column in (t.START, t.ADJUSTS, t.READINGS)),
         pa.array(_amounts(state, numbers)),
         *(_or_null(windows[:, column]) for column in (t.FLAGS, t.FIRST_OFFSET_OF, t.LAST_OFFSET_OF)),
-        pa.array([state.stream_time_ms] * len(numbers), pa.int64()),
-        pa.array([partition] * len(numbers), pa.int64()),
+        *(pa.repeat(pa.scalar(each, pa.int64()), len(numbers)) for each in (state.stream_time_ms, partition)),
     ]
     table = pa.Table.from_arrays(columns, schema=OPEN_WINDOWS)
     return table.sort_by([("start_ms", "ascending"), ("machine", "ascending"), ("adjusts_ms", "ascending")])

@@ -125,7 +125,7 @@ class Store:
         self.clock[length] += len(lines)
 
     def _room(self, kind: int, size: int) -> None:
-        self._matrices[kind] = _grown(self._matrices[kind], size)
+        self._matrices[kind] = _grown(self._matrices[kind], size, 0 if kind in t.WRITTEN_WHOLE else NONE)
 
     def _index(self, windows: int) -> None:
         """Tables of names and of windows that are at most half full."""
@@ -350,14 +350,16 @@ def get(texts: Texts, number: int) -> str:
     return texts[number, : texts[number, t.TEXT_MAX]].tobytes().decode("ascii")
 
 
-def _grown(array: NDArray[Any], size: int) -> NDArray[Any]:
-    """An array of at least `size` lines, this one if it is. A large one grows by a quarter: most of it is memory."""
+def _grown(array: NDArray[Any], size: int, fill: int = 0) -> NDArray[Any]:
+    """An array of at least `size` lines, this one if it is; new lines hold `fill`.
+
+    A large one grows by a quarter: most of it is memory. New lines of zeros are none until they are used.
+    """
     if size <= len(array):
         return array
     spare = len(array) // 4 if len(array) > LARGE else len(array)
     shape = max(size, len(array) + spare), *array.shape[1:]
-    # Memory that is zero from the system on costs nothing until it is used.
-    grown = np.zeros(shape, array.dtype) if array.dtype == np.uint8 else np.full(shape, NONE, array.dtype)
+    grown = np.full(shape, fill, array.dtype) if fill else np.zeros(shape, array.dtype)
     grown[: len(array)] = array
     return grown
 

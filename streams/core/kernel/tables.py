@@ -195,6 +195,9 @@ SESSION_COLUMNS = 7
 (EVENT_METER, EVENT_VALUE, EVENT_OBSERVED, EVENT_NOW, EVENT_OFFSET, EVENT_ROW) = range(6)
 EVENT_COLUMNS = 6
 
+WRITTEN_WHOLE = (WINDOWS, LINES, HOLES, EVENTS, TOUCHED)
+"""Whoever takes a line of these into use writes all of it that is read; an unused line of any other holds NONE."""
+
 # TOUCHED: four lists, of what changed since the state was last written
 (TOUCHED_METER, TOUCHED_WINDOW, TOUCHED_MACHINE, TOUCHED_CARRY) = range(4)
 TOUCHED_COLUMNS = 4
