@@ -127,11 +127,20 @@ def write_canonical(buffer: Bytes, records: Matrix, out: Bytes) -> int:
     return p
 
 
+@compiled
+def canonical_room(records: Matrix) -> int:
+    """As many bytes as `write_canonical` may write."""
+    room = RECORD_BYTES * len(records)
+    for k in range(len(records)):
+        room += max(records[k, c.KEY_LEN], 0) + max(records[k, c.VALUE_LEN], 0)
+        room += records[k, c.HEADERS_LEN] + HEADER_BYTES * records[k, c.HEADERS]
+    return room
+
+
 def canonical(records: EntryRecords) -> Bytes:
     """The records as they stand under a leaf of the log root, without its domain."""
     lines = records.lines
-    texts = np.maximum(lines[:, [c.KEY_LEN, c.VALUE_LEN, c.HEADERS_LEN]], 0).sum()
-    out = np.empty(int(texts + RECORD_BYTES * len(lines) + HEADER_BYTES * lines[:, c.HEADERS].sum()), np.uint8)
+    out = np.empty(canonical_room(lines), np.uint8)
     return out[: write_canonical(records.entries.buffer, lines, out)]
 
 
