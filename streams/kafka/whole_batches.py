@@ -161,7 +161,7 @@ class WholeBatches:
             return []
         source = self._result._partition_records
         if not self._left:  # Otherwise arrays are in use by who got the first part of them.
-            entries = Entries()
+            entries = Entries(min(source._records.size_in_bytes(), UNPACKED_BYTES))
             self._unpacked = 0
             while (max_records is None or len(entries.records) < max_records) and self._unpacked < UNPACKED_BYTES:
                 if not self._next_batch(source, entries):

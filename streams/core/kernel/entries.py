@@ -22,6 +22,9 @@ _WRONG = {
 OFFSETS_OF_A_BATCH = 2**31
 """A batch's offsets lie no further apart."""
 
+RECORD_BYTES = 64
+"""What a small record takes in a batch: how much room for lines is taken at first."""
+
 SPARE = 16
 """Bytes behind all others, so that eight may be read at the last one."""
 
@@ -44,10 +47,12 @@ class PlainBatch(Protocol):
 class Entries:
     """The records of a slice: a buffer that grows, and the lines of `records` that point into it."""
 
-    def __init__(self) -> None:
-        self.buffer: Bytes = np.zeros(1 << 16, np.uint8)
+    def __init__(self, room: int = 1 << 16) -> None:
+        """`room` is how many bytes are expected; it grows."""
+        self.buffer: Bytes = np.empty(0, np.uint8)
         self.size = 0
-        self._records: Matrix = np.empty((1 << 10, c.RECORD_COLUMNS), np.int64)
+        self.make_room(room)
+        self._records: Matrix = np.empty((1 + room // RECORD_BYTES, c.RECORD_COLUMNS), np.int64)
         self._count = 0
         self._headers_written: bytes | None = None
         self._headers: Headers = []
@@ -106,11 +111,9 @@ class Entries:
 
     def make_room(self, size: int) -> None:
         """Makes the buffer hold so many more bytes. Positions stay, the array may be another one."""
-        wanted = len(self.buffer)
-        while wanted < self.size + size + SPARE:
-            wanted *= 2
+        wanted = self.size + size + SPARE
         if wanted > len(self.buffer):
-            grown = np.zeros(wanted, np.uint8)
+            grown = np.empty(1 << (wanted - 1).bit_length(), np.uint8)
             grown[: self.size] = self.buffer[: self.size]
             self.buffer = grown
 
