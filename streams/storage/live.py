@@ -45,11 +45,11 @@ READ_SECONDS = 60.0
 OPEN_SECONDS = 2.0
 """How old `open.parquet` may be while slices arrive, unless writing it takes long."""
 
-OPEN_SHARE = 20
-"""Writing it takes at most a twentieth of the time."""
+SHARE = 20
+"""Writing it, or the rejects, takes all partitions of a process together at most a twentieth of the time, each."""
 
-REJECTS_SHARE = 60
-"""A file of rejects is rewritten only after this many times the time that writing it took."""
+REJECT_SECONDS = 2e-6
+"""About what writing a reject takes: of many that come at once, the first file waits too."""
 
 BOUNDARY = pa.schema([("partition", pa.int64()), ("from_ms", pa.int64())])
 LIVE_TABLES = {name: pa.schema([("start_ms", pa.int64()), *schema]) for name, schema in RECORD_TABLES.items()}
@@ -84,15 +84,18 @@ class Live:
         seconds: Callable[[], float],
         *,
         is_new: bool,
+        partitions: Callable[[], int] = lambda: 1,
     ) -> None:
         """`published_ms` is the end (epoch ms) of the last epoch whose files are final, `unpublished` are the starts of
         the files whose rows the checkpoint still holds, `refused` are the starts of the unfinished epochs of which it
-        holds rejects, orders or payments, `seconds` is a monotonic clock. If the checkpoint `is_new`, all final rows
-        are read from `epochs/` at once: the files here belong to a lost checkpoint.
+        holds rejects, orders or payments, `seconds` is a monotonic clock, `partitions` is how many share the time. If
+        the checkpoint `is_new`, all final rows are read from `epochs/` at once: the files here belong to a lost
+        checkpoint.
         """
         self._folder = folder / str(partition)
         self._partition = partition
         self._seconds = seconds
+        self._partitions = partitions
         self._folder.mkdir(parents=True, exist_ok=True)
         stored = _stored_boundary(self._folder)
         self._boundary_ms = published_ms if stored is None or is_new else stored
@@ -106,8 +109,7 @@ class Live:
         self._windows = _ReusedFiles(self._folder, tuple(WINDOW_TABLES), partial(kept, unpublished))
         self._rejects = _ReusedFiles(self._folder, ("rejects",), partial(kept, refused))
         self._records = {name: _ReusedFiles(self._folder, (name,), partial(kept, refused)) for name in RECORD_TABLES}
-        self._open_due = seconds()
-        self._rejects_due = seconds()
+        self._open_due = self._rejects_due = self._rejects_shown = seconds()
 
     def write(self, start_ms: int, tables: Tables) -> None:
         """Writes the windows of one commit (the tables WINDOW_TABLES), the first of them at `start_ms`. Repeating it
@@ -120,10 +122,9 @@ class Live:
             if tables[name].num_rows or path.exists():  # an empty table replaces what a file that is reused held
                 _write(path, tables[name])
 
-    @property
-    def is_rejects_due(self) -> bool:
-        """Whether the rejects may be rewritten: the more there are, the less often."""
-        return self._seconds() >= self._rejects_due
+    def is_rejects_due(self, count: int) -> bool:
+        """Whether the rejects may be rewritten, `count` of which are new: the more there are, the less often."""
+        return self._seconds() >= max(self._rejects_due, self._rejects_shown + self._pause(REJECT_SECONDS * count))
 
     def write_rejects(self, start_ms: int, write: Callable[[Path], None]) -> None:
         """Writes the rejects so far of an epoch that starts at `start_ms`; `write` is called with the path to write."""
@@ -133,8 +134,8 @@ class Live:
         file = Temporary(self._rejects.path(start_ms, "rejects"))
         write(file.temporary)
         file.publish(durable=False)
-        ended = self._seconds()
-        self._rejects_due = ended + max(OPEN_SECONDS, REJECTS_SHARE * (ended - begun))
+        self._rejects_shown = ended = self._seconds()
+        self._rejects_due = ended + max(OPEN_SECONDS, self._pause(ended - begun))
 
     def write_rows(self, start_ms: int, name: str, rows: pa.Table) -> None:
         """Writes the rows so far of one of RECORD_TABLES of an epoch that starts at `start_ms`."""
@@ -153,7 +154,7 @@ class Live:
         begun = self._seconds()
         _write(self._folder / "open.parquet", windows())
         ended = self._seconds()
-        self._open_due = ended + max(OPEN_SECONDS, OPEN_SHARE * (ended - begun))
+        self._open_due = ended + max(OPEN_SECONDS, self._pause(ended - begun))
 
     def keep(self, end_ms: int) -> None:
         """Flushes the files of epochs up to `end_ms` to the disk: from then on the checkpoint can't rewrite them."""
@@ -180,6 +181,10 @@ class Live:
             self._moved_at = now
             self._write_boundary()
         self._published = [entry for entry in self._published if entry[1] > self._boundary_ms]
+
+    def _pause(self, seconds: float) -> float:
+        """How long nothing is written after something that takes so long, or before."""
+        return SHARE * self._partitions() * seconds
 
     def _is_kept(self, published_ms: int, held: Set[int], start_ms: int) -> bool:
         return start_ms in held or self._boundary_ms <= start_ms < published_ms

@@ -93,6 +93,7 @@ class Partition:
         background: bool,
         step: Step,
         seconds: Callable[[], float],
+        partitions: Callable[[], int],
     ) -> None:
         """See `open`."""
         is_restored = store.restore(checkpoint)
@@ -122,7 +123,10 @@ class Partition:
         self._unshown = checkpoint.refused.unfinished_epochs()
         """The epochs whose live files of rejects and orders are not up to date."""
         refused = {log.epoch_span(epoch)[0] for epoch in self._unshown}
-        self._live = Live(data_dir / "live", partition, published_ms, unpublished, refused, seconds, is_new=is_new)
+        self._unshown_rejects = 0
+        """How many rejects came since."""
+        held = (unpublished, refused, seconds)
+        self._live = Live(data_dir / "live", partition, published_ms, *held, is_new=is_new, partitions=partitions)
         self._unsent = checkpoint.refused.drop_sent(NONE_SENT)
         """The last offset of the rejects of final epochs that the broker hasn't acknowledged."""
         self._pending = checkpoint.pending()
@@ -146,6 +150,7 @@ class Partition:
         background: bool = False,
         step: Step = no_step,
         seconds: Callable[[], float] = time.monotonic,
+        partitions: Callable[[], int] = lambda: 1,
     ) -> "Partition | None":
         """Acquires the partition and repeats what a crash cut off; returns None if another process holds it.
 
@@ -153,10 +158,10 @@ class Partition:
         `reader`, and step 2b on another; otherwise inside of `open` and `process`. `tail_reader` reads the last records
         before the checkpoint's offset: they must be those that were judged. Without `rejected` and `orders` there is
         no step 2b. With a `store`, the partition resumes from another host's snapshot there if it is further than the
-        checkpoint here. `step` is called with each step once it is done, `seconds` is a monotonic clock. Raises
-        InvalidInput if the data folder or the store belongs to another log, topic or list of rulesets (StoreAway if the
-        store doesn't answer, KafkaAway if Kafka doesn't), InvariantBroken if an epoch's manifest contradicts the log or
-        the store, or the log no longer holds what was judged.
+        checkpoint here. `step` is called with each step once done, `seconds` is a monotonic clock, `partitions` is how
+        many share the process's time. Raises InvalidInput if folder or store belongs to another log, topic or list of
+        rulesets (StoreAway, KafkaAway if one doesn't answer), InvariantBroken if an epoch's manifest contradicts the
+        log or the store, or the log no longer holds what was judged.
         """
         for name in ("partitions", "epochs", "log", "live"):
             (data_dir / name).mkdir(parents=True, exist_ok=True)
@@ -176,10 +181,9 @@ class Partition:
         order_sender = _sender(orders, checkpoint.placed_reader, *topic)
         try:
             shared = PartitionStore(store, data_dir, identity, step, background=background)
-            tail = tail_reader or reader
-            rest = (reader, tail, sender, order_sender, shared, background, step, seconds)
+            rest = (sender, order_sender, shared, background, step, seconds, partitions)
             with readable(checkpoint.path):
-                opened = cls(data_dir, log, partition, checkpoint, lock, *rest)
+                opened = cls(data_dir, log, partition, checkpoint, lock, reader, tail_reader or reader, *rest)
         except BaseException:
             checkpoint.close()
             lock.release()
@@ -231,7 +235,7 @@ class Partition:
         self._live.tidy()
         if self._live.is_open_due:
             self._live.write_open(partial(open_windows, self._state, self._partition))
-        if self._unshown and self._live.is_rejects_due:
+        if self._unshown and self._live.is_rejects_due(self._unshown_rejects):
             self._show_rejects()
         self._drop_sent()
         self._broken = False
@@ -370,6 +374,7 @@ class Partition:
         # (2b) The topics of rejects and orders, beside.
         if any(piece.tables[name].num_rows for name in ("rejects", *RECORD_TABLES)):
             self._unshown.add(piece.epoch)
+            self._unshown_rejects += piece.tables["rejects"].num_rows
             if self._sender is not None:
                 self._sender.wake()
         if piece.unsent and self._order_sender is not None:
@@ -428,6 +433,7 @@ class Partition:
             for name in RECORD_TABLES:
                 self._live.write_rows(start_ms, name, self._checkpoint.rows_of(name, epoch))
         self._unshown.clear()
+        self._unshown_rejects = 0
 
     def _drop_sent(self, *, force: bool = False) -> None:
         """Drops what the broker has acknowledged: the rejects of final epochs, and all orders."""

@@ -180,6 +180,7 @@ class PartitionOwner:
             orders=self._orders,
             store=self._store,
             background=True,
+            partitions=lambda: max(1, len(self._held)),
         )
 
     def _report_locked(self, number: int) -> None:

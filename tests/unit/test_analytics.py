@@ -379,3 +379,21 @@ def test_prepaid_sessions_dues_and_orders_are_shown(tmp_path: Path) -> None:
         ("owner", 10_000, "2023-11-14 22:13:20")
     ]
     assert analyst.rows("SELECT deposits, orders FROM epochs") == [(Decimal("0.000007"), 1)]
+
+
+def test_partitions_of_a_process_share_a_twentieth_of_the_time(tmp_path: Path) -> None:
+    now_s = [0.0]
+
+    def write(path: Path) -> None:
+        path.write_bytes(b"")
+        now_s[0] += 0.1
+
+    live = Live(tmp_path / "live", 0, 0, set(), set(), lambda: now_s[0], is_new=True, partitions=lambda: 4)
+    now_s[0] = 0.01
+    assert live.is_rejects_due(1)
+    assert not live.is_rejects_due(100_000), "writing many takes long, so a burst waits"
+    live.write_rejects(START_MS, write)
+    now_s[0] = 8.0
+    assert not live.is_rejects_due(1)
+    now_s[0] = 8.2
+    assert live.is_rejects_due(1)
