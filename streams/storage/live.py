@@ -45,8 +45,8 @@ READ_SECONDS = 60.0
 OPEN_SECONDS = 2.0
 """How old `open.parquet` may be while slices arrive, unless writing it takes long."""
 
-SHARE = 20
-"""Writing it, or the rejects, takes all partitions of a process together at most a twentieth of the time, each."""
+SHARE = 40
+"""Writing it takes all partitions of a process together at most a fortieth of the time, and the rejects another."""
 
 REJECT_SECONDS = 2e-6
 """About what writing a reject takes: of many that come at once, the first file waits too."""

@@ -59,18 +59,17 @@ def _write_compress(context: Any, builder: Any, signature: Any, arguments: Any) 
     def pick(one: Any, other: Any, places: Sequence[int]) -> Any:
         return builder.shuffle_vector(one, other, ir.VectorType(ir.IntType(32), len(places))(list(places)))
 
-    def pointer(argument: int, kind: Any) -> Any:
-        array = context.make_array(signature.args[argument])(context, builder, arguments[argument])
-        return builder.bitcast(array.data, kind.as_pointer()) if argument == 0 else array.data
+    def first_byte(argument: int) -> Any:
+        return context.make_array(signature.args[argument])(context, builder, arguments[argument]).data
 
     # While wide instructions have the registers' upper halves in use, each of these takes a hundred times as long.
     none = ir.FunctionType(ir.VoidType(), [])
     builder.call(builder.module.declare_intrinsic("llvm.x86.avx.vzeroupper", fnty=none), [])
-    state = pointer(0, four)
+    state = builder.bitcast(first_byte(0), four.as_pointer())
     places = [builder.gep(state, [ir.IntType(32)(k)]) for k in range(2)]
     before = [builder.load(place, align=1) for place in places]
     abef, cdgh = before
-    start = builder.gep(pointer(1, None), [arguments[2]])
+    start = builder.gep(first_byte(1), [arguments[2]])
     words: list[Any] = []
     for k in range(16):
         if k < 4:
