@@ -381,7 +381,7 @@ def test_prepaid_sessions_dues_and_orders_are_shown(tmp_path: Path) -> None:
     assert analyst.rows("SELECT deposits, orders FROM epochs") == [(Decimal("0.000007"), 1)]
 
 
-def test_partitions_of_a_process_share_a_twentieth_of_the_time(tmp_path: Path) -> None:
+def test_partitions_of_a_process_share_the_time(tmp_path: Path) -> None:
     now_s = [0.0]
 
     def write(path: Path) -> None:
