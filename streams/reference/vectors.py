@@ -1,7 +1,7 @@
 """Reads a log in the vectors' form, and prints its result in the same form.
 
     python -m streams.reference FILE          what the slow text makes of it
-    python -m streams.reference --core FILE   what the core makes of it
+    python -m streams.reference FILE --core   what the core makes of it
 
 FILE is JSON, plain or gzipped: {"ruleset", "log"}. A record there is `{"offset", "timestamp", "type", "value"}`, with
 `trust` where a device signs and `signer` where a supplier does; its key is the route of its machine. The value
@@ -9,6 +9,7 @@ FILE is JSON, plain or gzipped: {"ruleset", "log"}. A record there is `{"offset"
 surrogate pair, is passed on like any other, and refused like the same bytes from Kafka.
 """
 
+import argparse
 import gzip
 import json
 import math
@@ -236,17 +237,16 @@ def replay(document: Document) -> Document:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints the result of one file; returns the exit code: 1 if the file is not a log, 2 for a wrong call."""
-    by_core = list(arguments[:1]) == ["--core"]
-    files = arguments[by_core:]
-    if len(files) != 1:
-        sys.stderr.write("usage: python -m streams.reference [--core] FILE\n")
-        return 2
+    """Prints the result of one file; returns the exit code: 1 if the file is not a log. A wrong call exits with 2."""
+    options = argparse.ArgumentParser(prog="python -m streams.reference", description="Prints what a log comes to.")
+    options.add_argument("file", type=Path, metavar="FILE", help="a log in the vectors' form, plain or gzipped")
+    options.add_argument("--core", action="store_true", help="by the core, not by the slow text")
+    wanted = options.parse_args(arguments)
     try:
-        document = read_document(Path(files[0]))
+        document = read_document(wanted.file)
     except InvalidInput as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    result = replay(document) if by_core else recounted(document)
+    result = replay(document) if wanted.core else recounted(document)
     sys.stdout.write(json.dumps(result, ensure_ascii=False, separators=(",", ":")) + "\n")
     return 0
