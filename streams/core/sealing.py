@@ -12,6 +12,7 @@ from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE, Bytes, Ints, Matrix
 from streams.core.kernel.digests import digests
 from streams.core.kernel.seal import free_windows, seal_windows, touch_carries
+from streams.core.kernel.turned import turned
 from streams.core.open_window import Extras
 from streams.core.sealed import Part, Rare, Sealed, order_of
 from streams.core.state import State
@@ -51,8 +52,8 @@ def open_windows(state: State) -> list[Window]:
 
 def _in_order(state: State, numbers: Ints) -> Ints:
     """Windows by machine, start and what they adjust: for each machine the order in which they seal (rule 6)."""
-    keys = state.store.matrix(t.WINDOWS)[numbers][:, : t.ADJUSTS + 1]
-    return numbers[order_of(state.book, np.ascontiguousarray(keys.T))]
+    keys = turned(state.store.matrix(t.WINDOWS), numbers)[: t.ADJUSTS + 1]
+    return numbers[order_of(state.book, keys)]
 
 
 def _sealed(state: State, numbers: Ints, closed: Closed, carries: Ints) -> Part:

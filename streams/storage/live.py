@@ -33,6 +33,7 @@ from schemas.errors import InvalidInput
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE, Ints
 from streams.core.kernel.texts import names_array
+from streams.core.kernel.turned import turned
 from streams.core.state import State
 from streams.core.state_tables import lines_of
 
@@ -263,12 +264,12 @@ def open_windows(state: State, partition: int) -> pa.Table:
     carries.
     """
     numbers = state.window_numbers()
-    windows = state.store.matrix(t.WINDOWS)[numbers]
+    cells = turned(state.store.matrix(t.WINDOWS), numbers)
     columns = [
-        names_array(state.store, t.NAME_AT, windows[:, t.WINDOW_MACHINE]),
-        *(_or_null(windows[:, column]) for column in (t.START, t.ADJUSTS, t.READINGS)),
+        names_array(state.store, t.NAME_AT, cells[t.WINDOW_MACHINE]),
+        *(_or_null(cells[column]) for column in (t.START, t.ADJUSTS, t.READINGS)),
         pa.array(_amounts(state, numbers)),
-        *(_or_null(windows[:, column]) for column in (t.FLAGS, t.FIRST_OFFSET_OF, t.LAST_OFFSET_OF)),
+        *(_or_null(cells[column]) for column in (t.FLAGS, t.FIRST_OFFSET_OF, t.LAST_OFFSET_OF)),
         *(pa.repeat(pa.scalar(each, pa.int64()), len(numbers)) for each in (state.stream_time_ms, partition)),
     ]
     table = pa.Table.from_arrays(columns, schema=OPEN_WINDOWS)
@@ -276,7 +277,7 @@ def open_windows(state: State, partition: int) -> pa.Table:
 
 
 def _or_null(cells: Ints) -> pa.Array:
-    return pa.array(np.ascontiguousarray(cells), mask=cells == NONE)
+    return pa.array(cells, mask=cells == NONE)
 
 
 def _amounts(state: State, numbers: Ints) -> Ints:

@@ -125,8 +125,10 @@ class Partition:
         refused = {log.epoch_span(epoch)[0] for epoch in self._unshown}
         self._unshown_rejects = 0
         """How many rejects came since."""
-        held = (unpublished, refused, seconds)
-        self._live = Live(data_dir / "live", partition, published_ms, *held, is_new=is_new, partitions=partitions)
+        self._live = Live(
+            data_dir / "live", partition, published_ms, unpublished, refused, seconds, is_new=is_new,
+            partitions=partitions,
+        )  # fmt: skip
         self._unsent = checkpoint.refused.drop_sent(NONE_SENT)
         """The last offset of the rejects of final epochs that the broker hasn't acknowledged."""
         self._pending = checkpoint.pending()

@@ -22,7 +22,7 @@ _WRONG = {
 OFFSETS_OF_A_BATCH = 2**31
 """A batch's offsets lie no further apart."""
 
-RECORD_BYTES = 64
+SMALL_RECORD_BYTES = 64
 """What a small record takes in a batch: how much room for lines is taken at first."""
 
 SPARE = 16
@@ -52,7 +52,7 @@ class Entries:
         self.buffer: Bytes = np.empty(0, np.uint8)
         self.size = 0
         self.make_room(room)
-        self._records: Matrix = np.empty((1 + room // RECORD_BYTES, c.RECORD_COLUMNS), np.int64)
+        self._records: Matrix = np.empty((1 + room // SMALL_RECORD_BYTES, c.RECORD_COLUMNS), np.int64)
         self._count = 0
         self._headers_written: bytes | None = None
         self._headers: Headers = []

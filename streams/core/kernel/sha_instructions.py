@@ -10,8 +10,9 @@ from numba import types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from streams.core.kernel.archived import put
 from streams.core.kernel.columns import Bytes, Ints
-from streams.core.kernel.words import byte
+from streams.core.kernel.words import byte, copy
 
 BLOCK, LENGTH, DIGEST = 64, 8, 32
 """Bytes of a block, of the length that ends a text, and of a digest."""
@@ -113,11 +114,8 @@ def write_digests(
         blocks = 1 if left < BLOCK - LENGTH else 2
         for b in range(blocks * BLOCK):
             tail[b] = 0
-        for b in range(left):
-            tail[b] = buffer[p + b]
-        tail[left] = 128
-        for b in range(LENGTH):
-            tail[blocks * BLOCK - 1 - b] = (8 * size >> 8 * b) & 255
+        tail[copy(buffer, p, left, tail, 0)] = 128
+        put(tail, blocks * BLOCK - LENGTH, 8 * size, LENGTH)
         for block in range(blocks):
             compress(state, tail, block * BLOCK)
         for b in range(DIGEST):
