@@ -43,13 +43,15 @@ from streams.core.kernel.usage import IS_PROVEN
 from streams.core.machines import Version
 from streams.core.purchasing import Level, place_orders
 from streams.core.records import LogRecord
-from streams.core.refused import LINE, ROW, Refused
+from streams.core.refused import Refused
 from streams.core.registering import Newcomers
 from streams.core.sealed import Part, Sealed
 from streams.core.sealing import seal_due
 from streams.core.state import State
-from streams.core.stream_time import before_cut
 from streams.core.trust import trust_of
+
+COUNTS = [t.ACCEPTED_COUNT, t.DUPLICATE_COUNT, t.REFUSED_COUNT]
+"""What a loop counts in the clock."""
 
 
 class Advanced(Struct, frozen=True, kw_only=True):
@@ -98,17 +100,13 @@ class Tally:
         else:
             self.refused.append(np.array([[line, row, c.code_of(outcome)]], np.int64))
 
-    def note_all(self, refused: Matrix) -> None:
-        """Keeps refused entries (line, row, code), in any order, that come after all others."""
-        if len(refused):
-            self.refused.append(refused[np.lexsort((refused[:, ROW], refused[:, LINE]))])
-
-    def count(self, state: State) -> None:
-        """Adds what loops have counted."""
-        clock = state.store.clock
+    def take(self, clock: Ints, refused: Matrix) -> None:
+        """Adds what a loop has counted, and refused after all others."""
         self.accepted += int(clock[t.ACCEPTED_COUNT])
         self.duplicate += int(clock[t.DUPLICATE_COUNT])
-        clock[[t.ACCEPTED_COUNT, t.DUPLICATE_COUNT]] = 0
+        if clock[t.REFUSED_COUNT]:
+            self.refused.append(refused[: clock[t.REFUSED_COUNT]].copy())
+        clock[COUNTS] = 0
 
     def advanced(self, state: State, entries: Entries, consumed: int, cut: int | None) -> Advanced:
         """The result of the slice. Takes what it ordered and was paid out of the state."""
@@ -142,11 +140,10 @@ def advance(state: State, records: Sequence[LogRecord]) -> Advanced:
         if state.is_epoch_over:
             return tally.advanced(state, entries, line - first, state.end_epoch())
         if line == end:
-            end, rows = readings.read(line, line + before_cut(entries.records[line:, c.TIMESTAMP], state.cut_ms))
+            end, rows = readings.read(line, state.cut_ms)
             state.store.reserve(len(rows) + 1)
-            piece = Piece(state, entries, rows, readings.evidence, tally)
+            piece = Piece(state, entries, end - line, rows, readings.evidence, tally)
         line = piece.judge(line, end)  # (3)
-        tally.count(state)
     return tally.advanced(state, entries, line - first, None)
 
 
@@ -154,20 +151,20 @@ class Piece:
     """The records of a slice whose rows were read together."""
 
     def __init__(
-        self, state: State, entries: Entries, rows: Matrix, evidence: Mapping[int, str], tally: Tally
+        self, state: State, entries: Entries, count: int, rows: Matrix, evidence: Mapping[int, str], tally: Tally
     ) -> None:  # fmt: skip
         self._state, self._entries, self._rows, self._tally = state, entries, rows, tally
         self._evidence = evidence
         self._after: Ints = np.zeros(ALL_AFTER, np.int64)
         self._trust: Ints = np.zeros(len(rows), np.int64)
         self._proofs: Matrix = np.zeros((len(rows), PROOF_COLUMNS), np.int64)
+        self._refused: Matrix = np.empty((count + len(rows), c.REFUSED_COLUMNS), np.int64)
 
     def judge(self, line: int, end: int) -> int:
         """Judges the records from a line on, at least that one; returns the line before which something seals."""
         trusted = NONE
         while line < end:
-            before, (line, why) = line, self._run(line, end, trusted)
-            self._note(before, line)
+            line, why = self._run(line, end, trusted)
             place_orders_of(self._state)
             trusted = line if why == SIGNED else NONE
             if why == SIGNED:
@@ -189,22 +186,11 @@ class Piece:
         found = judge_records(
             store.tables, store.texts, store.words, store.session_names, store.names, store.machine_index, store.key,
             store.window_index, store.clock, self._after, entries.buffer, entries.records, line, end, self._rows,
-            self._trust, self._proofs, trusted,
+            self._trust, self._proofs, trusted, self._refused,
         )  # fmt: skip
         state.run_to_clock()
+        self._tally.take(store.clock, self._refused)
         return found
-
-    def _note(self, first: int, end: int) -> None:
-        """Keeps what a run refused."""
-        if first == end:
-            return
-        records = self._entries.records
-        begin, last = int(records[first, c.FIRST_ROW]), int(records[end - 1, [c.FIRST_ROW, c.ROWS]].sum())
-        rows = self._rows[begin:last]
-        refused = rows[rows[:, c.VERDICT] > c.DUPLICATE][:, [c.RECORD, c.ROW, c.VERDICT]]
-        lines = first + np.flatnonzero(records[first:end, c.REFUSED])
-        whole = np.stack([lines, np.full(len(lines), WHOLE_RECORD), records[lines, c.REFUSED]], axis=1)
-        self._tally.note_all(np.concatenate([refused, whole]))
 
     def _look_at_signatures(self, line: int) -> None:
         """Fills in what signatures say of the rows of a record, each by the version in force at its moment: the trust
@@ -281,7 +267,7 @@ def judge_record(state: State, record: LogRecord, tally: Tally) -> None:
     _, rows = readings.read(0)
     cells = entries.records[0]
     state.store.reserve(len(rows) + 1)
-    piece = Piece(state, entries, rows, readings.evidence, tally)
+    piece = Piece(state, entries, 1, rows, readings.evidence, tally)
     if cells[c.REFUSED] or cells[c.TYPE] != c.TYPE_READING:
         piece.judge(0, 1)
         if not cells[c.REFUSED] and cells[c.TYPE] == c.TYPE_HEARTBEAT:
@@ -292,7 +278,6 @@ def judge_record(state: State, record: LogRecord, tally: Tally) -> None:
         tally.is_proven = k in readings.evidence and piece.is_proven
         if rows[k, c.VERDICT] <= c.DUPLICATE:
             tally.note(0, k, None if rows[k, c.VERDICT] == c.ACCEPTED else "duplicate")
-    state.store.clock[[t.ACCEPTED_COUNT, t.DUPLICATE_COUNT]] = 0
 
 
 def place_orders_of(state: State) -> None:

@@ -4,16 +4,18 @@ Nothing of a record is kept but the state of one SHA-256: what a chunk holds so 
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from schemas.errors import InvariantBroken
 from streams.core.log_root import CHUNK_OFFSETS, DOMAIN, merkle_root, skipped_leaf_of
 from streams.core.records import LogRecord
 from streams.core.skipped_ranges import SkippedBatch
+
+ROOM = 1 << 19
+"""Bytes of records that are written before they are hashed; what the processor's caches hold."""
 
 
 class Leaf(Struct, frozen=True):
@@ -34,22 +36,27 @@ class LogDigest:
 
     def add(self, records: Sequence[LogRecord]) -> None:
         """Adds the next records of the range. Raises InvariantBroken if their offsets don't ascend."""
-        from streams.core.kernel.archived import canonical
+        from streams.core.kernel.archived import canonical_room, write_canonical
         from streams.core.kernel.entries import EntryRecords
 
-        if not records:
-            return
-        lines = EntryRecords.of(records)
-        offsets = lines.offsets
-        if offsets[0] <= self._last_offset or np.any(offsets[1:] <= offsets[:-1]):
-            raise InvariantBroken(f"offsets of the log don't ascend near {self._last_offset}")
-        self._last_offset = int(offsets[-1])
-        for first, end, chunk in _chunk_spans(offsets):
-            if chunk != self._chunk:
-                self.close()
-                self._chunk = chunk
-                self._sha.update(b"\x00" + DOMAIN)
-            self._sha.update(canonical(lines[first:end]).data)
+        entries = EntryRecords.of(records)
+        buffer, lines, k, room = entries.entries.buffer, entries.lines, 0, np.empty(ROOM, np.uint8)
+        while k < len(lines):
+            offset = int(entries.offsets[k])
+            if offset <= self._last_offset:
+                raise InvariantBroken(f"offsets of the log don't ascend near {self._last_offset}")
+            if (wanted := canonical_room(lines, k)) > len(room):
+                room = np.empty(wanted, np.uint8)
+            k, size = write_canonical(buffer, lines, k, self._last_offset, room)
+            self._enter(offset // CHUNK_OFFSETS)
+            self._sha.update(room[:size].data)
+            self._last_offset = int(entries.offsets[k - 1])
+
+    def _enter(self, chunk: int) -> None:
+        if chunk != self._chunk:
+            self.close()
+            self._chunk = chunk
+            self._sha.update(b"\x00" + DOMAIN)
 
     @property
     def tail(self) -> Leaf | None:
@@ -72,10 +79,3 @@ class LogDigest:
         self.close()
         batches = [skipped_leaf_of(each.raw) for each in skipped]
         return merkle_root([leaf.digest for leaf in self._leaves] + batches), self._leaves
-
-
-def _chunk_spans(offsets: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
-    chunks = offsets // CHUNK_OFFSETS
-    starts = [0, *(np.flatnonzero(np.diff(chunks)) + 1).tolist()]
-    for first, end in zip(starts, [*starts[1:], len(offsets)], strict=True):
-        yield first, end, int(chunks[first])

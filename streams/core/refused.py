@@ -16,9 +16,6 @@ from streams.core.kernel.columns import Ints, Matrix
 if TYPE_CHECKING:
     from streams.core.kernel.entries import Entries
 
-LINE, ROW, CODE = range(3)
-"""A refused entry: the line of its record in the slice, its row (-1: the whole record), the code of the reason."""
-
 _REASONS = pa.array(REASONS)
 
 
@@ -30,14 +27,14 @@ class Refused:
 
     def __init__(self, entries: "Entries", parts: Sequence[Matrix]) -> None:
         self._entries = entries
-        self._found: Matrix = np.concatenate([np.empty((0, 3), np.int64), *parts])
+        self._found: Matrix = np.concatenate([np.empty((0, c.REFUSED_COLUMNS), np.int64), *parts])
 
     def __len__(self) -> int:
         return len(self._found)
 
     def by_reason(self) -> dict[str, int]:
         """How many entries each reason refused."""
-        codes, counts = np.unique(self._found[:, CODE], return_counts=True)
+        codes, counts = np.unique(self._found[:, c.REFUSED_CODE], return_counts=True)
         return {c.reason_of(code): count for code, count in zip(codes.tolist(), counts.tolist(), strict=True)}
 
     def objects(self) -> list[Reject]:
@@ -46,12 +43,15 @@ class Refused:
 
     def tables(self) -> dict[str, pa.Table]:
         """`rejects`, and `rejected_records`: each record once, however many of its rows were refused."""
-        return {"rejects": self._rejects(), "rejected_records": self._records(np.unique(self._found[:, LINE]))}
+        return {
+            "rejects": self._rejects(),
+            "rejected_records": self._records(np.unique(self._found[:, c.REFUSED_LINE])),
+        }
 
     def _rejects(self) -> pa.Table:
-        reasons = _REASONS.take(pa.array(self._found[:, CODE] - c.CODES))
-        offsets = self._entries.records[self._found[:, LINE], c.OFFSET]
-        return pa.table([offsets, self._found[:, ROW].copy(), reasons], schema=REJECTS)
+        reasons = _REASONS.take(pa.array(self._found[:, c.REFUSED_CODE] - c.CODES))
+        offsets = self._entries.records[self._found[:, c.REFUSED_LINE], c.OFFSET]
+        return pa.table([offsets, self._found[:, c.REFUSED_ROW].copy(), reasons], schema=REJECTS)
 
     def _records(self, lines: Ints) -> pa.Table:
         """A record without a value counts as empty; of a value the first 64 KiB are kept, and the SHA-256 of all."""

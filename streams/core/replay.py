@@ -13,9 +13,10 @@ from msgspec import Struct
 from schemas.reading import HEARTBEAT, Correction, Reading
 from schemas.reject import WHOLE_RECORD, Reason
 from schemas.window import Window
-from streams.core.advance import Advanced, Tally, advance, judge_record
+from streams.core.advance import COUNTS, Advanced, Tally, advance, judge_record
 from streams.core.control import Outcome
-from streams.core.kernel.columns import NONE, Matrix, reason_of
+from streams.core.kernel import tables as t
+from streams.core.kernel.columns import NONE, Ints, Matrix, reason_of
 from streams.core.kernel.entries import EntryRecords
 from streams.core.open_window import LineKey, WindowKey
 from streams.core.records import LogRecord, Record, decode_control, decode_readings, media_type, record_type
@@ -162,10 +163,11 @@ class _RowWatch(Tally):
         self._entries = _entries(record)
         self._look(min(self._entries, default=0))
 
-    def note_all(self, refused: Matrix) -> None:
-        """Entries were refused."""
-        for line, row, code in refused.tolist():
+    def take(self, clock: Ints, refused: Matrix) -> None:
+        """Entries were judged: `judge_record` notes those that were not refused."""
+        for line, row, code in refused[: clock[t.REFUSED_COUNT]].tolist():
             self.note(line, row, reason_of(code))
+        clock[COUNTS] = 0
 
     def note(self, line: int, row: int, outcome: Outcome) -> None:
         """One entry was judged."""

@@ -24,11 +24,9 @@ from streams.core.open_window import Billed, Extras, LineKey, WindowKey
 from streams.core.prepaid import PrepaidSession
 from streams.core.shared_text import SharedTexts
 from streams.core.state_tables import dump, lines_of, load, take_changes
+from streams.core.stream_time import FAR_MS
 from streams.core.tables import Changes, tables_digest
 from streams.core.trust import Signatures
-
-FAR_MS = 2**62
-"""After every moment."""
 
 
 class State:

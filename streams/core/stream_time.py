@@ -13,6 +13,9 @@ NO_TIMESTAMP = -1
 TIMESTAMP_MAX_MS = 253_402_300_799_999
 """The end of the year 9999. Later timestamps count as NO_TIMESTAMP: they would pass millions of epochs."""
 
+FAR_MS = 2**62
+"""After every moment."""
+
 
 def later(stream_time_ms: int | None, timestamp_ms: int) -> int:
     """Stream time (ms) after a record with this timestamp."""
@@ -41,12 +44,6 @@ def first_epoch(log: Log, stream_time_ms: int) -> int:
 def cut_ms(log: Log, epoch: int) -> int:
     """The stream time (ms) from which on an epoch is over: its end + grace, when all of its windows are sealed."""
     return log.epoch_span(epoch)[1] + log.ruleset_at(epoch).grace_ms
-
-
-def before_cut(timestamps_ms: NDArray[np.int64], cut_at_ms: int) -> int:
-    """How many records come before the first whose timestamp moves stream time to a cut."""
-    is_at_cut = (timestamps_ms >= cut_at_ms) & (timestamps_ms <= TIMESTAMP_MAX_MS)
-    return int(is_at_cut.argmax()) if is_at_cut.any() else len(timestamps_ms)
 
 
 def earliest_open_ms(log: Log, epoch: int, stream_time_ms: int) -> int:

@@ -3,12 +3,13 @@
 import hashlib
 import random
 
+import numpy as np
 import pytest
 
 from schemas.errors import InvalidInput, InvariantBroken
-from streams.core.kernel.archived import canonical
+from streams.core.kernel.archived import write_canonical
 from streams.core.kernel.entries import EntryRecords
-from streams.core.log_digest import Leaf, LogDigest
+from streams.core.log_digest import ROOM, Leaf, LogDigest
 from streams.core.log_root import (
     DOMAIN,
     EMPTY_ROOT,
@@ -50,9 +51,21 @@ def test_canonical_bytes_have_one_fixed_form() -> None:
 
 
 def test_the_loop_writes_the_same_bytes() -> None:
-    lines = EntryRecords.of([*RECORDS, *many(300)[5:]])
-    assert DOMAIN + canonical(lines).tobytes() == chunk_bytes(lines)
-    assert DOMAIN + canonical(lines[1:3]).tobytes() == chunk_bytes(RECORDS[1:])
+    entries = EntryRecords.of([*RECORDS, *many(300)[10:]])
+    room = np.empty(1 << 16, np.uint8)
+    end, size = write_canonical(entries.entries.buffer, entries.lines, 0, -1, room)
+    assert (end, DOMAIN + room[:size].tobytes()) == (len(entries), chunk_bytes(entries))
+    end, size = write_canonical(entries.entries.buffer, entries.lines, 1, 5, room[:80])
+    assert (end, DOMAIN + room[:size].tobytes()) == (3, chunk_bytes(RECORDS[1:]))
+
+
+def test_records_that_fill_the_room_are_hashed_in_parts() -> None:
+    records = [
+        Record(offset, 0, None, bytes(size), []) for offset, size in enumerate((1, ROOM, ROOM - 30, 40, 3 * ROOM))
+    ]
+    digest = LogDigest()
+    digest.add(records)
+    assert digest.finish()[1] == [Leaf(0, leaf_of(chunk_bytes(records)))]
 
 
 def test_bytes_that_are_no_chunk_are_refused() -> None:

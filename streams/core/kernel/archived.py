@@ -17,7 +17,7 @@ from streams.core.kernel.compiled import compiled
 from streams.core.kernel.entries import Entries, EntryRecords
 from streams.core.kernel.texts import ends_of, texts_array
 from streams.core.kernel.words import copy
-from streams.core.log_root import HEADER, RECORDS
+from streams.core.log_root import CHUNK_OFFSETS, HEADER, RECORDS
 
 VARINT_MAX = 5
 """The most bytes that the length of a text takes."""
@@ -104,11 +104,26 @@ def put(out: Bytes, p: int, value: int, size: int) -> int:
 
 
 @compiled
-def write_canonical(buffer: Bytes, records: Matrix, out: Bytes) -> int:
-    """The records as `streams.core.log_root` writes them under a leaf; returns how many bytes they take."""
-    p = 0
-    for k in range(len(records)):
-        p = put(out, p, records[k, c.OFFSET], 8)
+def canonical_room(records: Matrix, k: int) -> int:
+    """How many bytes `write_canonical` takes at most for a record."""
+    room = RECORD_BYTES + max(records[k, c.KEY_LEN], 0) + max(records[k, c.VALUE_LEN], 0)
+    return room + records[k, c.HEADERS_LEN] + HEADER_BYTES * records[k, c.HEADERS]
+
+
+@compiled
+def write_canonical(buffer: Bytes, records: Matrix, k: int, before: int, out: Bytes) -> tuple[int, int]:
+    """The records from the line `k` on as `streams.core.log_root` writes them under a leaf: (next record, bytes).
+
+    It ends before another chunk, before a record whose offset is not above the one before it (`before` for the
+    first), and where `out` may not hold one more.
+    """
+    p, chunk = 0, records[k, c.OFFSET] // CHUNK_OFFSETS if k < len(records) else 0
+    while k < len(records):
+        offset = records[k, c.OFFSET]
+        if offset <= before or offset // CHUNK_OFFSETS != chunk or p + canonical_room(records, k) > len(out):
+            break
+        before = offset
+        p = put(out, p, offset, 8)
         p = put(out, p, records[k, c.TIMESTAMP], 8)
         p = put(out, p, records[k, c.KEY_LEN], 4)
         p = put(out, p, records[k, c.VALUE_LEN], 4)
@@ -124,24 +139,8 @@ def write_canonical(buffer: Bytes, records: Matrix, out: Bytes) -> int:
             p = copy(buffer, name_at, name_size, out, p)
             p = copy(buffer, value_at, max(value_size, 0), out, p)
             at = value_at + max(value_size, 0)
-    return p
-
-
-@compiled
-def canonical_room(records: Matrix) -> int:
-    """As many bytes as `write_canonical` may write."""
-    room = RECORD_BYTES * len(records)
-    for k in range(len(records)):
-        room += max(records[k, c.KEY_LEN], 0) + max(records[k, c.VALUE_LEN], 0)
-        room += records[k, c.HEADERS_LEN] + HEADER_BYTES * records[k, c.HEADERS]
-    return room
-
-
-def canonical(records: EntryRecords) -> Bytes:
-    """The records as they stand under a leaf of the log root, without its domain."""
-    lines = records.lines
-    out = np.empty(canonical_room(lines), np.uint8)
-    return out[: write_canonical(records.entries.buffer, lines, out)]
+        k += 1
+    return k, p
 
 
 def add_archived(entries: Entries, batch: pa.RecordBatch) -> None:

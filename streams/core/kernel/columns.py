@@ -109,6 +109,15 @@ def reason_of(code: int) -> Reason:
 
 UNDECODABLE, UNKNOWN_TYPE, MALFORMED = code_of("undecodable"), code_of("unknown_type"), code_of("malformed")
 
+# ---------------------------------------------------------------- refused entries
+
+(
+    REFUSED_LINE,  # of its record in `records`
+    REFUSED_ROW,  # its number in the record, or WHOLE_RECORD
+    REFUSED_CODE,  # of the reason
+) = range(3)
+REFUSED_COLUMNS = 3
+
 # ---------------------------------------------------------------- registrations that differ in a few words
 
 HOLE_ROUTE, HOLE_SALT = 1, 2

@@ -25,8 +25,8 @@ OFFSETS_OF_A_BATCH = 2**31
 SMALL_RECORD_BYTES = 64
 """What a small record takes in a batch: how much room for lines is taken at first."""
 
-SPARE = 16
-"""Bytes behind all others, so that eight may be read at the last one."""
+SPARE = 24
+"""Bytes behind all others, so that two integers of eight may be read from the last one on."""
 
 
 Headers = list[tuple[str, bytes | None]]

@@ -11,8 +11,9 @@ import numpy as np
 from schemas.reading import ROWS_MAX
 from schemas.units import COUNT_MAX
 from streams.core.kernel import columns as c
-from streams.core.kernel.columns import ASK, NONE, Bytes, Matrix
+from streams.core.kernel.columns import ASK, NONE, Bytes, Ints, Matrix, Words
 from streams.core.kernel.compiled import compiled
+from streams.core.kernel.flatbuffer import int64_at
 from streams.core.kernel.words import FIELDS, byte, is_word
 
 CUT = -3
@@ -69,6 +70,17 @@ for _field, _name in enumerate(FIELDS):
     FIELD_BY_SHAPE[ord(_name[-1]) * 32 + len(_name)] = _field
 
 
+SPELLED = np.zeros((len(FIELDS), 2, 2), np.int64)
+"""A field's name with its quotes and colon as two integers of eight bytes, and which of their bits count."""
+SPELLED_BYTES = np.zeros(len(FIELDS), np.int64)
+"""How many bytes that is; 0 where it is more than two such integers."""
+for _field, _name in enumerate(FIELDS):
+    _spelled = f'"{_name}":'.encode()
+    if len(_spelled) <= 16:
+        SPELLED_BYTES[_field] = len(_spelled)
+        SPELLED[_field] = [np.frombuffer(text.ljust(16, b"\0"), "<i8") for text in (_spelled, b"\xff" * len(_spelled))]
+
+
 @compiled
 def skip_blanks(buffer: Bytes, p: int, end: int) -> int:
     """The position of the next token, or `end`."""
@@ -111,6 +123,29 @@ def read_name(buffer: Bytes, p: int, end: int) -> tuple[int, int]:
         return field, ASK
     p = skip_blanks(buffer, p + 1, end)
     return field, (p if p < end else CUT)
+
+
+@compiled
+def is_spelled(words: Words, p: int, end: int, field: int) -> bool:
+    """Whether a field's name stands at `p`, with quotes and colon and no blank, and something behind it."""
+    size = SPELLED_BYTES[field]
+    if size == 0 or p + size >= end or (int64_at(words, p) ^ SPELLED[field, 0, 0]) & SPELLED[field, 1, 0] != 0:
+        return False
+    return bool(size <= 8 or (int64_at(words, p + 8) ^ SPELLED[field, 0, 1]) & SPELLED[field, 1, 1] == 0)
+
+
+@compiled
+def next_name(words: Words, buffer: Bytes, p: int, end: int, before: int, follows: Ints) -> tuple[int, int]:
+    """As `read_name`. What followed the field `before` the last time is looked for first: records are alike."""
+    p = skip_blanks(buffer, p, end)
+    field = follows[before]
+    if is_spelled(words, p, end, field):
+        p = skip_blanks(buffer, p + SPELLED_BYTES[field], end)
+        return field, (p if p < end else CUT)
+    field, p = read_name(buffer, p, end)
+    if field != UNKNOWN:
+        follows[before] = field
+    return field, p
 
 
 @compiled
@@ -241,16 +276,16 @@ def is_reading(seen: int, rows: Matrix, r: int) -> bool:
 
 
 @compiled
-def read_row(buffer: Bytes, p: int, end: int, rows: Matrix, r: int) -> int:
+def read_row(words: Words, buffer: Bytes, p: int, end: int, follows: Ints, rows: Matrix, r: int) -> int:
     """One object at `p` into the line `r`, its verdict too. Returns the position behind it, ASK or CUT."""
     if p >= end:
         return CUT
     if byte(buffer, p) != OPEN_BRACE:
         return ASK
     rows[r, c.SESSION_AT], rows[r, c.SESSION_LEN], rows[r, c.STARTED_AT], rows[r, c.MARKS] = 0, 0, NONE, 0
-    seen, is_right = 0, True
+    seen, is_right, before = 0, True, UNKNOWN
     while True:
-        field, p = read_name(buffer, skip_blanks(buffer, p + 1, end), end)
+        field, p = next_name(words, buffer, p + 1, end, before, follows)
         if p < 0:
             return p
         if field == UNKNOWN:
@@ -258,7 +293,7 @@ def read_row(buffer: Bytes, p: int, end: int, rows: Matrix, r: int) -> int:
         else:
             if seen >> field & 1 or field == EVIDENCE:
                 return ASK
-            seen |= 1 << field
+            seen, before = seen | 1 << field, field
             is_fit, p = read_value(buffer, p, end, field, rows, r)
             is_right &= is_fit
         if p < 0:
@@ -274,10 +309,13 @@ def read_row(buffer: Bytes, p: int, end: int, rows: Matrix, r: int) -> int:
 
 
 @compiled
-def read_json(buffer: Bytes, p: int, end: int, rows: Matrix, first: int) -> tuple[int, int]:
+def read_json(
+    words: Words, buffer: Bytes, p: int, end: int, follows: Ints, rows: Matrix, first: int
+) -> tuple[int, int]:  # fmt: skip
     """A whole value into the lines from `first` on: (how many rows it has, the position behind it, ASK or CUT).
 
-    `rows` has room for ROWS_MAX lines from `first` on. RECORD is left to the caller.
+    `words` is the same buffer, eight bytes each. `follows` is, for each field and for none (UNKNOWN), the one that came
+    after it last; any at first. `rows` has room for ROWS_MAX lines from `first` on. RECORD is left to the caller.
     """
     p = skip_blanks(buffer, p, end)
     count = 0
@@ -285,7 +323,7 @@ def read_json(buffer: Bytes, p: int, end: int, rows: Matrix, first: int) -> tupl
         while True:
             if count == ROWS_MAX:
                 return 0, ASK
-            p = read_row(buffer, skip_blanks(buffer, p + 1, end), end, rows, first + count)
+            p = read_row(words, buffer, skip_blanks(buffer, p + 1, end), end, follows, rows, first + count)
             if p < 0:
                 return 0, p
             rows[first + count, c.ROW] = count
@@ -299,7 +337,7 @@ def read_json(buffer: Bytes, p: int, end: int, rows: Matrix, first: int) -> tupl
             if byte(buffer, p) != COMMA:
                 return 0, ASK
     else:
-        p = read_row(buffer, p, end, rows, first)
+        p = read_row(words, buffer, p, end, follows, rows, first)
         if p < 0:
             return 0, p
         rows[first, c.ROW], count = 0, 1

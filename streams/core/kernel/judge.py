@@ -1,5 +1,6 @@
 """The verdicts on rows, in the order of the log, by every rule that applies to them (rules 4 to 27 and 36)."""
 
+from schemas.reject import WHOLE_RECORD
 from schemas.units import CARRY_BASE, COUNT_MAX, DAY_MS, ELAPSED_MAX_MS
 from schemas.window import HARDWARE_BACKED, LINES_MAX, flag_bits
 from streams.core.kernel import columns as c
@@ -392,6 +393,14 @@ def find_versions(
 
 
 @compiled
+def refuse(refused: Matrix, clock: Ints, line: int, row: int, code: int) -> None:
+    """Notes a refused entry as the last one."""
+    k = clock[t.REFUSED_COUNT]
+    refused[k, c.REFUSED_LINE], refused[k, c.REFUSED_ROW], refused[k, c.REFUSED_CODE] = line, row, code
+    clock[t.REFUSED_COUNT] = k + 1
+
+
+@compiled
 def judge_records(
     tables: Tables,
     texts: Texts,
@@ -411,11 +420,12 @@ def judge_records(
     trust: Ints,
     proofs: Matrix,
     trusted: int,
+    refused: Matrix,
 ) -> tuple[int, int]:
     """(next record, why it stopped): judges the records from line `k` on, up to `last`.
 
-    `trust` and `proofs` have a line for each row; those of record `trusted` are filled in. Arrays must have room for
-    what the rows may open.
+    `trust` and `proofs` have a line for each row; those of record `trusted` are filled in. What is refused is added to
+    `refused`. Arrays must have room for what the rows may open.
     """
     while k < last:
         stamp = records[k, c.TIMESTAMP]
@@ -446,5 +456,9 @@ def judge_records(
                     )  # fmt: skip
                     if rows[r, c.VERDICT] <= c.DUPLICATE:
                         clock[t.ACCEPTED_COUNT + rows[r, c.VERDICT]] += 1
+                    else:
+                        refuse(refused, clock, k, rows[r, c.ROW], rows[r, c.VERDICT])
+        if records[k, c.REFUSED] != 0:
+            refuse(refused, clock, k, WHOLE_RECORD, records[k, c.REFUSED])
         k += 1
     return k, DONE

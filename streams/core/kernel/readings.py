@@ -20,27 +20,31 @@ from schemas.reading import EVIDENCES_MAX, ROWS_MAX, Reading
 from streams.core import records as definition
 from streams.core.kernel import columns as c
 from streams.core.kernel.arrow_rows import PLAN_COLUMNS, read_arrow
-from streams.core.kernel.columns import ASK, NONE, Bytes, Matrix, Words
+from streams.core.kernel.columns import ASK, NONE, Bytes, Ints, Matrix, Words
 from streams.core.kernel.compiled import compiled
 from streams.core.kernel.entries import Entries
 from streams.core.kernel.json_rows import CUT, read_json
 from streams.core.kernel.words import FIELDS
+from streams.core.stream_time import FAR_MS, TIMESTAMP_MAX_MS
 
 ROOM = 65_536
 """How many rows are read at a time, so that memory is bounded, whatever the records promise."""
 
 FULL, ASKED = range(2)
-"""Why a piece ends before the last record: the next record may not fit, or the definition has to decide it."""
+"""Why a piece ends before the last record: the next may not fit, or cuts the epoch, or is for the definition."""
 
 _MEDIA = (definition.JSON, definition.ARROW)
 
 
 @compiled
 def read_records(
-    words: Words, buffer: Bytes, records: Matrix, k: int, rows: Matrix, used: int, plan: Matrix
-) -> tuple[int, int, int]:
+    words: Words, buffer: Bytes, records: Matrix, k: int, cut_ms: int, rows: Matrix, used: int, follows: Ints,
+    plan: Matrix,
+) -> tuple[int, int, int]:  # fmt: skip
     """The rows of the records from the line `k` on, behind the `used` lines of `rows`: (next record, used, why)."""
     while k < len(records):
+        if cut_ms <= records[k, c.TIMESTAMP] <= TIMESTAMP_MAX_MS:
+            return k, used, FULL
         records[k, c.FIRST_ROW], records[k, c.ROWS], records[k, c.EVIDENCES] = used, 0, 0
         if records[k, c.TYPE] == c.TYPE_READING and records[k, c.REFUSED] == 0:
             if used + ROWS_MAX > len(rows):
@@ -48,7 +52,7 @@ def read_records(
             at, end = records[k, c.VALUE_AT], records[k, c.VALUE_AT] + records[k, c.VALUE_LEN]
             count, after = 0, ASK
             if records[k, c.MEDIA] == c.JSON_MEDIA:
-                count, after = read_json(buffer, at, end, rows, used)
+                count, after = read_json(words, buffer, at, end, follows, rows, used)
             elif records[k, c.MEDIA] == c.ARROW_MEDIA:
                 count = read_arrow(words, buffer, at, end, rows, used, plan)
                 after = ASK if count == ASK else end
@@ -70,20 +74,23 @@ class Readings:
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
         self._rows: Matrix = np.empty((ROOM, c.ROW_COLUMNS), np.int64)
+        self._follows: Ints = np.zeros(len(FIELDS) + 1, np.int64)
         self._plan: Matrix = np.empty((len(FIELDS), PLAN_COLUMNS), np.int64)
         self.evidence: dict[int, str] = {}
         """What meters signed, by the line in `rows`; empty beyond the first EVIDENCES_MAX of a record (rule 41)."""
 
-    def read(self, line: int, end: int | None = None) -> tuple[int, Matrix]:
-        """(next, rows): the rows of the records from `line` to `next`, at least one record, none from `end` on.
+    def read(self, line: int, cut_ms: int = FAR_MS) -> tuple[int, Matrix]:
+        """(next, rows): the rows of the records from `line` to `next`, none that moves stream time to `cut_ms` or past
+        it.
 
         `rows` is overwritten by the next call; `entries.buffer` may be another array after each.
         """
-        entries, used = self._entries, 0
+        entries, records, used = self._entries, self._entries.records, 0
         self.evidence = {}
         while True:
-            records = entries.records[:end]
-            line, used, why = read_records(entries.words, entries.buffer, records, line, self._rows, used, self._plan)
+            line, used, why = read_records(
+                entries.words, entries.buffer, records, line, cut_ms, self._rows, used, self._follows, self._plan
+            )
             if line == len(records) or why == FULL:
                 return line, self._rows[:used]
             used = self._ask(line, used)

@@ -68,39 +68,40 @@ class Store:
         """Makes room for all that so many rows may open: windows, lines, holes, texts, events."""
         clock, meters = self.clock, min(rows, self.used[t.METERS])
         self.reserve_windows(rows, 2 * rows)
-        self._room(t.HOLES, int(clock[t.HOLES_USED]) + 2 * meters)
-        self._room(t.EVENTS, int(clock[t.EVENTS_USED]) + rows)
+        self._room(t.HOLES, int(clock[t.HOLES_USED]), 2 * meters)
+        self._room(t.EVENTS, int(clock[t.EVENTS_USED]), rows)
         self.reserve_touched(rows)
-        self.texts = _grown(self.texts, int(clock[t.TEXTS_USED]) + t.METER_TEXTS * meters)
+        self.texts = _grown(self.texts, int(clock[t.TEXTS_USED]), t.METER_TEXTS * meters)
 
     def reserve_windows(self, windows: int, lines: int) -> None:
         """Makes room for so many more open windows, with so many lines in all."""
-        self._room(t.WINDOWS, int(self.clock[t.WINDOWS_USED]) + windows)
-        self._room(t.LINES, int(self.clock[t.LINES_USED]) + lines)
+        self._room(t.WINDOWS, int(self.clock[t.WINDOWS_USED]), windows)
+        self._room(t.LINES, int(self.clock[t.LINES_USED]), lines)
         self._index(int(self.clock[t.WINDOWS_OPEN]) + windows)
 
     def reserve_touched(self, things: int) -> None:
         """Makes room for so many more changes of a kind."""
-        self._room(t.TOUCHED, int(self.clock[t.METERS_TOUCHED : t.METERS_TOUCHED + t.TOUCHED_COLUMNS].max()) + things)
+        counts = self.clock[t.METERS_TOUCHED : t.METERS_TOUCHED + t.TOUCHED_COLUMNS]
+        self._room(t.TOUCHED, int(counts.max()), things)
 
     def need_texts(self, meter: int) -> None:
         """Gives a meter its six texts, if it has none."""
         row, used = self.matrix(t.METERS)[meter], int(self.clock[t.TEXTS_USED])
         if row[t.TEXT] == NONE:
-            self.texts = _grown(self.texts, used + t.METER_TEXTS)
+            self.texts = _grown(self.texts, used, t.METER_TEXTS)
             row[t.TEXT] = used
             self.clock[t.TEXTS_USED] += t.METER_TEXTS
 
     def new_holes(self) -> int:
         """A new line of HOLES."""
         line = int(self.clock[t.HOLES_USED])
-        self._room(t.HOLES, line + 1)
+        self._room(t.HOLES, line, 1)
         self.clock[t.HOLES_USED] += 1
         return line
 
     def put_session_name(self, s: int, name: str) -> None:
         """The name of an open prepaid session."""
-        self.session_names = _grown(self.session_names, s + 1)
+        self.session_names = _grown(self.session_names, self.used[t.SESSIONS])
         put(self.session_names, s, name)
 
     def touch(self, kind: int, line: int) -> None:
@@ -109,7 +110,7 @@ class Store:
         things, length = self.matrix(matrix), t.METERS_TOUCHED + kind
         if things[line, flag] == 0:
             things[line, flag] = 1
-            self._room(t.TOUCHED, int(self.clock[length]) + 1)
+            self.reserve_touched(1)
             self.matrix(t.TOUCHED)[self.clock[length], kind] = line
             self.clock[length] += 1
 
@@ -120,12 +121,12 @@ class Store:
         lines = lines[things[lines, flag] == 0]
         things[lines, flag] = 1
         first = int(self.clock[length])
-        self._room(t.TOUCHED, first + len(lines))
+        self.reserve_touched(len(lines))
         self.matrix(t.TOUCHED)[first : first + len(lines), kind] = lines
         self.clock[length] += len(lines)
 
-    def _room(self, kind: int, size: int) -> None:
-        self._matrices[kind] = _grown(self._matrices[kind], size, 0 if kind in t.WRITTEN_WHOLE else NONE)
+    def _room(self, kind: int, used: int, more: int) -> None:
+        self._matrices[kind] = _grown(self._matrices[kind], used, more, 0 if kind in t.WRITTEN_WHOLE else NONE)
 
     def _index(self, windows: int) -> None:
         """Tables of names and of windows that are at most half full."""
@@ -146,7 +147,7 @@ class Store:
     def new(self, kind: int, *cells: int) -> int:
         """A new line of a matrix; columns that are not given are NONE."""
         line = self.used[kind]
-        self._room(kind, line + 1)
+        self._room(kind, line, 1)
         self.used[kind] = line + 1
         self._matrices[kind][line, : len(cells)] = cells
         return line
@@ -169,8 +170,8 @@ class Store:
     def _put_names(self, names: Sequence[str]) -> tuple[Ints, Ints]:
         """Where each text lies among all names, and its length."""
         encoded, at = "".join(names).encode("ascii"), self._names_used
+        self.names = _grown(self.names, at, len(encoded))
         self._names_used += len(encoded)
-        self.names = _grown(self.names, self._names_used)
         self.names[at : self._names_used] = np.frombuffer(encoded, np.uint8)
         sizes = np.array([len(name) for name in names], np.int64)
         return at + np.cumsum(sizes) - sizes, sizes
@@ -178,7 +179,7 @@ class Store:
     def _new_lines(self, kind: int, count: int) -> tuple[Ints, Matrix]:
         """The numbers of so many new lines, filled with NONE, and the matrix."""
         first = self.used[kind]
-        self._room(kind, first + count)
+        self._room(kind, first, count)
         self.used[kind] += count
         return np.arange(first, first + count), self.matrix(kind)
 
@@ -200,7 +201,7 @@ class Store:
         if number is None:
             number = self.word_of[name] = len(self.word_names)
             self.word_names.append(name)
-            self.words = _grown(self.words, number + 1)
+            self.words = _grown(self.words, number, 1)
             put(self.words, number, name)
         return number
 
@@ -350,17 +351,18 @@ def get(texts: Texts, number: int) -> str:
     return texts[number, : texts[number, t.TEXT_MAX]].tobytes().decode("ascii")
 
 
-def _grown(array: NDArray[Any], size: int, fill: int = 0) -> NDArray[Any]:
-    """An array of at least `size` lines, this one if it is; new lines hold `fill`.
+def _grown(array: NDArray[Any], used: int, more: int = 0, fill: int = 0) -> NDArray[Any]:
+    """An array with room for `more` lines behind those in use, this one if it has it; new lines hold `fill`.
 
     A large one grows by a quarter: most of it is memory. New lines of zeros are none until they are used.
     """
-    if size <= len(array):
+    if used + more <= len(array):
         return array
     spare = len(array) // 4 if len(array) > LARGE else len(array)
-    shape = max(size, len(array) + spare), *array.shape[1:]
+    shape = max(used + more, len(array) + spare), *array.shape[1:]
     grown = np.full(shape, fill, array.dtype) if fill else np.zeros(shape, array.dtype)
-    grown[: len(array)] = array
+    kept = array[:used]
+    grown[: len(kept)] = kept
     return grown
 
 
