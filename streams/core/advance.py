@@ -156,8 +156,8 @@ class Piece:
         self._state, self._entries, self._rows, self._tally = state, entries, rows, tally
         self._evidence = evidence
         self._after: Ints = np.zeros(ALL_AFTER, np.int64)
-        self._trust: Ints = np.zeros(len(rows), np.int64)
-        self._proofs: Matrix = np.zeros((len(rows), PROOF_COLUMNS), np.int64)
+        self._trust: Ints = np.empty(len(rows), np.int64)
+        self._proofs: Matrix = np.empty((len(rows), PROOF_COLUMNS), np.int64)
         self._refused: Matrix = np.empty((count + len(rows), c.REFUSED_COLUMNS), np.int64)
 
     def judge(self, line: int, end: int) -> int:
@@ -204,6 +204,7 @@ class Piece:
         find_versions(
             store.tables, store.names, store.machine_index, store.key, entries.buffer, self._rows, first, versions
         )
+        self._trust[first : first + count], self._proofs[first : first + count] = 0, (NO_EVIDENCE, NONE)
         if entries.records[line, c.EVIDENCES]:
             self._look_at_evidence(first, versions)
         if not entries.records[line, c.IS_SIGNED]:
@@ -217,7 +218,6 @@ class Piece:
 
     def _look_at_evidence(self, first: int, versions: Ints) -> None:
         """Verifies what meters signed of the rows from `first` on, whose versions these are."""
-        self._proofs[first : first + len(versions)] = (NO_EVIDENCE, NONE)
         rows = [k for k in range(first, first + len(versions)) if k in self._evidence]
         self._proofs[rows, OWN] = UNPROVEN
         for k in rows:

@@ -23,6 +23,7 @@ from schemas.manifest import SkippedRange
 from streams.core.records import LogRecord
 from streams.core.skipped_ranges import SkippedBatch, SkippedBatches, named
 from streams.kafka.raw_batches import RawBatch, RawBatches
+from streams.kafka.unpacking import USUAL_RATIO
 
 if TYPE_CHECKING:  # Who wants objects does without the compiler.
     from streams.core.kernel.entries import Entries
@@ -161,7 +162,8 @@ class WholeBatches:
             return []
         source = self._result._partition_records
         if not self._left:  # Otherwise arrays are in use by who got the first part of them.
-            entries = Entries(min(source._records.size_in_bytes(), UNPACKED_BYTES))
+            # Room that isn't used is no memory yet, and to grow is to write all of it again.
+            entries = Entries(min(USUAL_RATIO * source._records.size_in_bytes(), UNPACKED_BYTES))
             self._unpacked = 0
             while (max_records is None or len(entries.records) < max_records) and self._unpacked < UNPACKED_BYTES:
                 if not self._next_batch(source, entries):
@@ -257,11 +259,11 @@ def _add(source: Any, batch: RawBatch, skipped_ranges: Sequence[SkippedRange], e
 
     first = len(entries.records)
     entries.add(batch)
-    offsets = entries.records[first:, OFFSET]
-    is_kept = offsets >= source.next_fetch_offset
-    for each in skipped_ranges:
-        is_kept &= (offsets < each.first_offset) | (offsets >= each.next_offset)
-    if not is_kept.all():
+    if skipped_ranges or batch.base_offset < source.next_fetch_offset:
+        offsets = entries.records[first:, OFFSET]
+        is_kept = offsets >= source.next_fetch_offset
+        for each in skipped_ranges:
+            is_kept &= (offsets < each.first_offset) | (offsets >= each.next_offset)
         entries.keep(np.concatenate([np.ones(first, np.bool_), is_kept]))
     return [int(offset) for offset in entries.records[first : first + 1, OFFSET]]
 

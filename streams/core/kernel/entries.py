@@ -91,9 +91,12 @@ class Entries:
         return lines
 
     def _lines(self, count: int) -> Matrix:
-        while self._count + count > len(self._records):
-            self._records = np.concatenate([self._records, np.empty_like(self._records)])
-        return self._records[self._count : self._count + count]
+        wanted = self._count + count
+        if wanted > len(self._records):
+            grown = np.empty((max(wanted, 2 * len(self._records)), c.RECORD_COLUMNS), np.int64)
+            grown[: self._count] = self.records
+            self._records = grown
+        return self._records[self._count : wanted]
 
     def clear(self) -> None:
         """Forgets all records; the memory stays, for the next slice."""

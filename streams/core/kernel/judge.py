@@ -402,26 +402,10 @@ def refuse(refused: Matrix, clock: Ints, line: int, row: int, code: int) -> None
 
 @compiled
 def judge_records(
-    tables: Tables,
-    texts: Texts,
-    words: Texts,
-    session_names: Texts,
-    names: Bytes,
-    machine_index: Ints,
-    key: int,
-    window_index: Ints,
-    clock: Ints,
-    after: Ints,
-    buffer: Bytes,
-    records: Matrix,
-    k: int,
-    last: int,
-    rows: Matrix,
-    trust: Ints,
-    proofs: Matrix,
-    trusted: int,
-    refused: Matrix,
-) -> tuple[int, int]:
+    tables: Tables, texts: Texts, words: Texts, session_names: Texts, names: Bytes, machine_index: Ints, key: int,
+    window_index: Ints, clock: Ints, after: Ints, buffer: Bytes, records: Matrix, k: int, last: int, rows: Matrix,
+    trust: Ints, proofs: Matrix, trusted: int, refused: Matrix,
+) -> tuple[int, int]:  # fmt: skip
     """(next record, why it stopped): judges the records from line `k` on, up to `last`.
 
     `trust` and `proofs` have a line for each row; those of record `trusted` are filled in. What is refused is added to
