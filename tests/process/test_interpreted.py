@@ -35,7 +35,7 @@ assert "numba" not in sys.modules
 from streams.core.kernel.words import byte
 interpret_if_few(0)
 from streams.core.kernel.wide import plus
-print(hasattr(byte, "__wrapped__"), hasattr(plus, "__wrapped__"))
+print(len(byte.signatures), len(plus.signatures))
 """
 
 
@@ -115,7 +115,7 @@ def test_both_ways_answer_the_same(folder: Path, command: str) -> None:
 
 def test_it_is_decided_once_by_what_is_judged() -> None:
     """A loop that is compiled can't call one that isn't."""
-    assert python("-c", DECIDED_ONCE) == "True True\n"
+    assert python("-c", DECIDED_ONCE) == "1 1\n"
 
 
 def answers(folder: Path, command: str, *way: str) -> str:

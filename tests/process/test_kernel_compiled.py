@@ -1,7 +1,6 @@
 """The kernel's loops say the same interpreted and compiled; what was compiled is kept, or not, as the folder allows."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,14 +12,6 @@ from streams.core.kernel import loop_cache
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = "from streams.core.kernel.words import is_word as loop; print(len(loop.stats.cache_hits))"
 """Compiles three loops, or takes them from the cache; prints 1 if the cache had this one."""
-
-
-LATER = """
-import numpy as np
-from streams.core.kernel.words import FIELDS, is_word
-boot = np.array(bytearray(b"boot"))
-print(type(is_word).__name__, *(is_word(boot, 0, 4, FIELDS.index(name)) for name in ("boot", "seq")))
-"""
 
 
 def python(*arguments: str, **environment: str) -> str:
@@ -55,19 +46,6 @@ def test_what_was_compiled_is_kept_for_each_kind_of_processor(tmp_path: Path) ->
     other = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
     assert python("-c", SMALL, NUMBA_CACHE_DIR=folder, **other) == "0\n"
     assert kept < {path.name for path in Path(folder).rglob("*.nbc")}
-
-
-def test_where_all_are_kept_a_loop_waits_until_it_is_called(tmp_path: Path) -> None:
-    """One whose file is lost is compiled then, with those that it calls."""
-    folder = tmp_path / "cache"
-    shutil.copytree(loop_cache.SOURCES.folder, folder / loop_cache.SOURCES.folder.name)
-    assert python("-c", LATER, NUMBA_CACHE_DIR=str(folder)) == "Kept True False\n"
-    (lost,) = folder.rglob("words.is_word-*.nbi")
-    lost.unlink()
-    assert python("-c", LATER, NUMBA_CACHE_DIR=str(folder)) == "Kept True False\n"
-    assert lost.exists()
-    other = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
-    assert python("-c", SMALL, NUMBA_CACHE_DIR=str(folder), **other) == "0\n"  # nothing is kept for this kind
 
 
 def test_the_cache_is_keyed_by_what_the_loops_take_from_elsewhere_too() -> None:

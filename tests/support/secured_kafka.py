@@ -157,7 +157,7 @@ class SecuredKafka:
         if not (self.folder / "data" / "meta.properties").exists():
             kafka_server._format(java, self.folder)
         log = self.folder / "server.log"
-        process = processes.start([*java, *kafka_server._HEAP, "kafka.Kafka", "server.properties"], self.folder, log)
+        process = processes.start([*java, *kafka_server._FLAGS, "kafka.Kafka", "server.properties"], self.folder, log)
         processes.await_ready("Kafka", process, lambda: kafka_server._serves(port), log, 60)
         return process
 

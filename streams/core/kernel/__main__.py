@@ -8,8 +8,3 @@ import streams.core.kernel
 for _module in pkgutil.iter_modules(streams.core.kernel.__path__):
     if _module.name != "__main__":
         importlib.import_module(f"streams.core.kernel.{_module.name}")
-
-from streams.core.kernel.loop_cache import SOURCES  # noqa: E402 - not before the loops decide how they run
-
-if SOURCES.can_keep:
-    SOURCES.mark.touch()

@@ -10,7 +10,7 @@ import pickle
 import shutil
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -53,8 +53,7 @@ def is_interpreted() -> bool:
 
 
 def compiled(loop: Loop, *, checks_bounds: bool = True) -> Loop:
-    """A plain function over integers and arrays, compiled for exactly the types that its annotations name: now, or,
-    where all loops are kept in the cache, taken from there once it is called.
+    """A plain function over integers and arrays, compiled now for exactly the types that its annotations name.
 
     Arrays are the aliases in `columns`, integers 64 bits. Bounds are checked: an index beyond an array raises
     IndexError; a loop that compares its bounds itself may do without. The interpreter's lock is not held. A loop stands
@@ -65,15 +64,6 @@ def compiled(loop: Loop, *, checks_bounds: bool = True) -> Loop:
     """
     if _Way.is_interpreted:
         return loop
-    from streams.core.kernel.loop_cache import IS_WHOLE, Kept
-
-    def compile_now() -> Loop:
-        return _compiled(loop, checks_bounds)
-
-    return cast(Loop, Kept(loop, compile_now)) if IS_WHOLE else compile_now()
-
-
-def _compiled(loop: Loop, checks_bounds: bool) -> Loop:
     from streams.core.kernel.loop_cache import SOURCES
 
     hints = get_type_hints(loop, include_extras=True)

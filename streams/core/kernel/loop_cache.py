@@ -9,14 +9,11 @@ is read; what isn't there, each process then compiles for itself.
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable
-from functools import cached_property, update_wrapper
 from pathlib import Path
 from typing import Any
 
 import numba
 from numba.core.caching import UserProvidedCacheLocator
-from numba.core.registry import cpu_target
 
 _FOLDER = Path(__file__).resolve().parent
 _ROOT = _FOLDER.parents[2]
@@ -54,12 +51,6 @@ class _Sources:
         self.folder = Path(_config.CACHE_DIR or own) / self.stamp[:16]
         self.can_keep = self.folder.is_dir() or self._can_write()
 
-    @cached_property
-    def mark(self) -> Path:
-        """A file that is there once all loops are kept for this kind of processor."""
-        kind = repr(cpu_target.target_context.codegen().magic_tuple())
-        return self.folder / f"{hashlib.sha256(kind.encode()).hexdigest()[:16]}.whole"
-
     def _can_write(self) -> bool:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -70,32 +61,6 @@ class _Sources:
 
 
 SOURCES = _Sources()
-IS_WHOLE = not IS_OFF and SOURCES.mark.exists()
-"""Whether all loops are kept, so that each may wait until it is called."""
-
-
-class Kept:
-    """A loop that is taken from the cache once it is called, or compiled into another one.
-
-    A worker calls a fifth of all loops: the others stand in these as machine code, and to load them all takes a second.
-    """
-
-    def __init__(self, loop: Callable[..., Any], compile_now: Callable[[], Any]) -> None:
-        update_wrapper(self, loop)
-        self._compile_now = compile_now
-
-    @cached_property
-    def _loop(self) -> Any:
-        return self._compile_now()
-
-    @property
-    def _numba_type_(self) -> Any:
-        """numba's type of the loop: so it is called by one that is compiled."""
-        return self._loop._numba_type_
-
-    def __call__(self, *arguments: Any) -> Any:
-        """Calls the loop."""
-        return self._loop(*arguments)
 
 
 class KernelCache(UserProvidedCacheLocator):  # type: ignore[misc, unused-ignore]
