@@ -13,8 +13,7 @@ from deploy.stack import processes, toolchain
 from deploy.stack.processes import LOOPBACK, Process, Server
 from schemas.errors import InvalidInput
 
-_FLAGS = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-"""A small heap, and Java's first compiler alone: for millions of records the second costs more than it saves."""
+_HEAP = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC")
 
 # Topics are created by name only, so a mistyped one is an error. Thread counts, buffers and internal topics are those
 # of one small broker; its short session is what a restart after a crash waits for. Paths are relative, for Java's
@@ -99,13 +98,21 @@ def _start_on(
     text = _PROPERTIES.format(host=LOOPBACK, port=port, controller_port=controller_port)
     (folder / "server.properties").write_text(text, encoding="ascii")
     (folder / "log4j2.properties").write_text(_LOGGING, encoding="ascii")
-    java = [str(toolchain.java()), "-Dlog4j2.configurationFile=log4j2.properties", "-cp", toolchain.kafka_classpath()]
+    java = _java()
     if not (folder / "data" / "meta.properties").exists():
         _format(java, folder)
     log = folder / "server.log"
-    process = processes.start([*java, *_FLAGS, "kafka.Kafka", "server.properties"], folder, log, note)
+    process = processes.start([*java, *_HEAP, "kafka.Kafka", "server.properties"], folder, log, note)
     processes.await_ready("Kafka", process, lambda: _serves(port), log, patience_s)
     return KafkaServer(process, port, controller_port)
+
+
+def _java() -> list[str]:
+    """Java with Kafka's classes, and its first compiler alone: for millions of records the second costs more than it
+    saves.
+    """
+    logging = "-Dlog4j2.configurationFile=log4j2.properties"
+    return [str(toolchain.java()), "-XX:TieredStopAtLevel=1", logging, "-cp", toolchain.kafka_classpath()]
 
 
 def _format(java: list[str], folder: Path) -> None:
@@ -114,7 +121,7 @@ def _format(java: list[str], folder: Path) -> None:
     # Such an id may begin with a dash, so it is written after an equals sign.
     words = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config", "server.properties"]
     done = subprocess.run(
-        [*processes.CLEAN_ENVIRONMENT, java[0], "-XX:TieredStopAtLevel=1", *java[1:], *words],
+        [*processes.CLEAN_ENVIRONMENT, *java, *words],
         cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -50,9 +50,6 @@ from streams.core.sealing import seal_due
 from streams.core.state import State
 from streams.core.trust import trust_of
 
-COUNTS = [t.ACCEPTED_COUNT, t.DUPLICATE_COUNT, t.REFUSED_COUNT]
-"""What a loop counts in the clock."""
-
 
 class Advanced(Struct, frozen=True, kw_only=True):
     """The result of a slice.
@@ -106,7 +103,6 @@ class Tally:
         self.duplicate += int(clock[t.DUPLICATE_COUNT])
         if clock[t.REFUSED_COUNT]:
             self.refused.append(refused[: clock[t.REFUSED_COUNT]].copy())
-        clock[COUNTS] = 0
 
     def advanced(self, state: State, entries: Entries, consumed: int, cut: int | None) -> Advanced:
         """The result of the slice. Takes what it ordered and was paid out of the state."""
@@ -190,6 +186,7 @@ class Piece:
         )  # fmt: skip
         state.run_to_clock()
         self._tally.take(store.clock, self._refused)
+        store.clock[[t.ACCEPTED_COUNT, t.DUPLICATE_COUNT, t.REFUSED_COUNT]] = 0
         return found
 
     def _look_at_signatures(self, line: int) -> None:

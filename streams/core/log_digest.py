@@ -52,12 +52,6 @@ class LogDigest:
             self._sha.update(room[:size].data)
             self._last_offset = int(entries.offsets[k - 1])
 
-    def _enter(self, chunk: int) -> None:
-        if chunk != self._chunk:
-            self.close()
-            self._chunk = chunk
-            self._sha.update(b"\x00" + DOMAIN)
-
     @property
     def tail(self) -> Leaf | None:
         """The leaf of the chunk that isn't closed yet, of its records so far; None if there is no such chunk."""
@@ -79,3 +73,9 @@ class LogDigest:
         self.close()
         batches = [skipped_leaf_of(each.raw) for each in skipped]
         return merkle_root([leaf.digest for leaf in self._leaves] + batches), self._leaves
+
+    def _enter(self, chunk: int) -> None:
+        if chunk != self._chunk:
+            self.close()
+            self._chunk = chunk
+            self._sha.update(b"\x00" + DOMAIN)

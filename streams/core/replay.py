@@ -13,7 +13,7 @@ from msgspec import Struct
 from schemas.reading import HEARTBEAT, Correction, Reading
 from schemas.reject import WHOLE_RECORD, Reason
 from schemas.window import Window
-from streams.core.advance import COUNTS, Advanced, Tally, advance, judge_record
+from streams.core.advance import Advanced, Tally, advance, judge_record
 from streams.core.control import Outcome
 from streams.core.kernel import tables as t
 from streams.core.kernel.columns import NONE, Ints, Matrix, reason_of
@@ -167,7 +167,6 @@ class _RowWatch(Tally):
         """Entries were judged: `judge_record` notes those that were not refused."""
         for line, row, code in refused[: clock[t.REFUSED_COUNT]].tolist():
             self.note(line, row, reason_of(code))
-        clock[COUNTS] = 0
 
     def note(self, line: int, row: int, outcome: Outcome) -> None:
         """One entry was judged."""

@@ -264,7 +264,8 @@ def _add(source: Any, batch: RawBatch, skipped_ranges: Sequence[SkippedRange], e
         is_kept = offsets >= source.next_fetch_offset
         for each in skipped_ranges:
             is_kept &= (offsets < each.first_offset) | (offsets >= each.next_offset)
-        entries.keep(np.concatenate([np.ones(first, np.bool_), is_kept]))
+        if not is_kept.all():
+            entries.keep(np.concatenate([np.ones(first, np.bool_), is_kept]))
     return [int(offset) for offset in entries.records[first : first + 1, OFFSET]]
 
 

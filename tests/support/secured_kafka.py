@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )  # fmt: skip
 
-from deploy.stack import kafka_server, processes, toolchain
+from deploy.stack import kafka_server, processes
 from streams.kafka.security import KafkaAddress, Mechanism, Security, client_config
 
 PASSWORD = "the-password-of-"
@@ -152,12 +152,11 @@ class SecuredKafka:
         )  # fmt: skip
         self._write("server.properties", (text + more).encode())
         self._write("log4j2.properties", kafka_server._LOGGING.encode())
-        java = [str(toolchain.java()), "-Dlog4j2.configurationFile=log4j2.properties"]
-        java += ["-cp", toolchain.kafka_classpath()]
+        java = kafka_server._java()
         if not (self.folder / "data" / "meta.properties").exists():
             kafka_server._format(java, self.folder)
         log = self.folder / "server.log"
-        process = processes.start([*java, *kafka_server._FLAGS, "kafka.Kafka", "server.properties"], self.folder, log)
+        process = processes.start([*java, *kafka_server._HEAP, "kafka.Kafka", "server.properties"], self.folder, log)
         processes.await_ready("Kafka", process, lambda: kafka_server._serves(port), log, 60)
         return process
 

@@ -117,7 +117,7 @@ def write_canonical(buffer: Bytes, records: Matrix, k: int, before: int, out: By
     It ends before another chunk, before a record whose offset is not above the one before it (`before` for the
     first), and where `out` may not hold one more.
     """
-    p, chunk = 0, records[k, c.OFFSET] // CHUNK_OFFSETS if k < len(records) else 0
+    p, chunk = 0, records[k, c.OFFSET] // CHUNK_OFFSETS
     while k < len(records):
         offset = records[k, c.OFFSET]
         if offset <= before or offset // CHUNK_OFFSETS != chunk or p + canonical_room(records, k) > len(out):
